@@ -1,0 +1,58 @@
+"""What an aligner is: it makes the embeddings of two encoders comparable by way of an anchor set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asif.kernels import Engine
+from asif.vectors import Embeddings, Side, SparseRows
+
+TemplateMode = Literal["mean", "max"]
+
+
+class Anchors(Protocol):
+    """What an aligner sees of an anchor set: row-aligned blocks of both sides, and their means."""
+
+    @property
+    def count(self) -> int: ...
+
+    def blocks(self, side: Side) -> Sequence[NDArray[Any]]:
+        """Return the anchors of one side as blocks [n, d] in stored precision."""
+        ...
+
+    def mean(self, side: Side) -> NDArray[np.float64]:
+        """Return the mean anchor of one side [d]."""
+        ...
+
+
+class Fitted(Protocol):
+    """An aligner fitted to one anchor set."""
+
+    def represent(self, side: Side, embeddings: Embeddings, engine: Engine = "auto") -> SparseRows:
+        """Re-express embeddings so that images and texts can be compared by inner product."""
+        ...
+
+
+class Aligner(Protocol):
+    """A way of making two spaces comparable; `fit` binds it to an anchor set."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Return what makes results reproducible, JSON-able."""
+        ...
+
+    @property
+    def template_mode(self) -> TemplateMode:
+        """Return how it combines the prompts of one label unless told otherwise."""
+        ...
+
+    def fit(self, anchors: Anchors) -> Fitted:
+        """Bind the aligner to an anchor set, in seconds and without training."""
+        ...

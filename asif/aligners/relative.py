@@ -1,0 +1,138 @@
+"""Relative representations: ASIF (Norelli et al., NeurIPS 2023, arXiv 2210.01738), two ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asif.aligners.protocol import Anchors, TemplateMode
+from asif.errors import UsageError
+from asif.kernels import Engine, topk_similarity
+from asif.vectors import Embeddings, Float32, Side, SparseRows
+
+Normalise = Literal["both", "text"]
+
+
+@dataclass(frozen=True)
+class Relative:
+    """Represent an embedding by its similarities to the anchors: keep the k largest, clamp at 0, raise to p, normalise.
+
+    r(x)_i = max(<f(x), f(x_i)>, 0)^p over the k most similar anchors i, 0 elsewhere. With `normalise="both"` rows have
+    unit length (all zero where no similarity is positive), so scores are cosines in [0, 1] and images can be ranked
+    for a text as well as labels for an image. The published code normalises the text side only: same top label, but
+    scores that cannot be compared between images. `centre` first subtracts the anchors' mean on each side and
+    renormalises, for the anchors and for what is compared with them.
+    Raises UsageError for k < 1 or a power that is not above zero.
+
+    >>> Relative(k=3, power=0)
+    Traceback (most recent call last):
+        ...
+    asif.errors.UsageError: power is 0
+      expected: a number above zero
+      to do:    pass a power such as 3
+    """
+
+    k: int = 50
+    power: float = 3.0
+    centre: bool = False
+    normalise: Normalise = "both"
+    name: str = "asif"
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise UsageError(f"k is {self.k}", "a whole number from 1", "pass a k such as 50")
+        if not (self.power > 0 and np.isfinite(self.power)):
+            raise UsageError(f"power is {self.power}", "a number above zero", "pass a power such as 3")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {key: value for key, value in asdict(self).items() if key != "name"}
+
+    @property
+    def template_mode(self) -> TemplateMode:
+        """Average the prompts, or, as the published code does, let the best one count."""
+        return "mean" if self.normalise == "both" else "max"
+
+    def fit(self, anchors: Anchors) -> FittedRelative:
+        """Bind to an anchor set; nothing is computed until it is needed."""
+        return FittedRelative(self, anchors)
+
+
+def asif_paper(k: int = 800, power: float = 8.0) -> Relative:
+    """Reproduce the published code: k = 800, p = 8, text side normalised only (use it with `--template-mode max`)."""
+    return Relative(k=k, power=power, normalise="text", name="asif-paper")
+
+
+@dataclass(frozen=True)
+class FittedRelative:
+    """A relative representation over one anchor set."""
+
+    aligner: Relative
+    anchors: Anchors
+
+    def represent(self, side: Side, embeddings: Embeddings, engine: Engine = "auto") -> SparseRows:
+        """Re-express embeddings [n, d] as sparse rows over the anchors, min(k, N) entries each."""
+        values, blocks = embeddings.values, self.anchors.blocks(side)
+        if self.aligner.centre:
+            values, blocks = centred(values, self.anchors.mean(side)), self._centred_blocks[side]
+        found = topk_similarity(values, blocks, self.aligner.k, engine=engine)
+        powered = np.maximum(found.scores, 0.0).astype(np.float64)
+        largest = powered.max(axis=1, keepdims=True, initial=0.0)
+        unit = self.aligner.normalise == "both" or side == "text"
+        if unit:  # dividing by the largest first keeps small similarities from vanishing under a high power
+            powered = np.divide(powered, largest, out=powered, where=largest > 0) ** self.aligner.power
+            powered = powered / np.maximum(np.linalg.norm(powered, axis=1, keepdims=True), 1.0)
+        else:
+            powered = powered**self.aligner.power
+        return SparseRows(found.indices, powered.astype(np.float32), self.anchors.count)
+
+    @cached_property
+    def _centred_blocks(self) -> dict[Side, CentredBlocks]:
+        sides: tuple[Side, Side] = ("image", "text")
+        return {side: CentredBlocks(self.anchors.blocks(side), self.anchors.mean(side)) for side in sides}
+
+
+def centred(rows: NDArray[Any], mean: NDArray[np.float64]) -> Float32:
+    """Subtract the mean and renormalise; a row that equals the mean has no direction left and becomes zero."""
+    shifted = rows.astype(np.float64) - mean
+    length = np.linalg.norm(shifted, axis=1, keepdims=True)
+    directions = np.divide(shifted, length, out=np.zeros_like(shifted), where=length > 1e-6)
+    return np.asarray(directions, np.float32)
+
+
+@dataclass(frozen=True)
+class CentredBlocks(Sequence[NDArray[Any]]):
+    """Centre blocks as they are read, so that memory holds one at a time; the first gigabyte is kept."""
+
+    blocks: Sequence[NDArray[Any]]
+    mean: NDArray[np.float64]
+    kept_bytes: int = 2**30
+
+    @cached_property
+    def _kept(self) -> dict[int, Float32]:
+        return {}
+
+    @overload
+    def __getitem__(self, at: int) -> Float32: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Float32]: ...
+    def __getitem__(self, at: int | slice) -> Float32 | Sequence[Float32]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(len(self))[at]]
+        if at not in self._kept:
+            block = centred(self.blocks[at], self.mean)
+            if sum(kept.nbytes for kept in self._kept.values()) + block.nbytes > self.kept_bytes:
+                return block
+            self._kept[at] = block
+        return self._kept[at]
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def __iter__(self) -> Iterator[Float32]:
+        return (self[at] for at in range(len(self)))

@@ -1,0 +1,22 @@
+"""The anchor set on disk (format 1): manifest, blocks, versions, aliases, builds in progress, verify."""
+
+from asif.anchorset.journal import Journal
+from asif.anchorset.manifest import EncoderInfo, Manifest
+from asif.anchorset.names import parse_reference
+from asif.anchorset.opened import AnchorSet
+from asif.anchorset.store import SetEntry, Store, default_home
+from asif.anchorset.verify import Problem, Report, verify
+
+__all__ = [
+    "AnchorSet",
+    "EncoderInfo",
+    "Journal",
+    "Manifest",
+    "Problem",
+    "Report",
+    "SetEntry",
+    "Store",
+    "default_home",
+    "parse_reference",
+    "verify",
+]

@@ -1,0 +1,188 @@
+"""The manifest: what one version of an anchor set consists of (format 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from asif.anchorset.atomic import RESTORE
+from asif.anchorset.blocks import DTYPES, MAX_ROWS
+from asif.anchorset.names import check_name, is_version
+from asif.anchorset.sealed import Fields, check_seal, parse_object, seal
+from asif.errors import IntegrityError, UnknownFormat, UsageError
+from asif.vectors import Fingerprint, Side
+
+FORMAT = 1
+CAPTIONS = ("mean", "first", "all")
+SIDES: tuple[Side, Side] = ("image", "text")
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """Name a file by its content."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class BlockEntry:
+    """Name a block of `rows` anchors, and the parquet with their pairs."""
+
+    sha256: str
+    size: int
+    rows: int
+    pairs: FileEntry
+
+
+@dataclass(frozen=True)
+class EncoderInfo:
+    """Hold which encoder made one side: `spec` as the user names it, and its fingerprint."""
+
+    spec: str
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Describe one version of an anchor set.
+
+    `count` anchors are kept of `rows_in` rows read, `rejected` are not; `dims` and `encoders` are by side;
+    `parent` is the version that was current before; `created` is ISO 8601 in UTC; `asif` is the writer's version.
+    """
+
+    name: str
+    seq: int
+    digest: str
+    count: int
+    rows_in: int
+    rejected: int
+    dims: Mapping[Side, int]
+    dtype: str
+    captions: str
+    encoders: Mapping[Side, EncoderInfo]
+    blocks: tuple[BlockEntry, ...]
+    rejects: FileEntry | None
+    parent: str | None
+    operation: Mapping[str, Any]
+    created: str
+    profiles: Mapping[str, Any]
+    asif: str
+
+    @property
+    def version(self) -> str:
+        """Return the version, such as '000001-1f2e3d4c5b6a'."""
+        return version_of(self.seq, self.digest)
+
+    def to_bytes(self) -> bytes:
+        """Serialise; `from_bytes` reads it back."""
+        encoders = {
+            side: {"spec": info.spec, "fingerprint": dict(info.fingerprint.fields)}
+            for side, info in self.encoders.items()
+        }
+        return seal({"format": FORMAT, "features": [], **asdict(self), "encoders": encoders})
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> Manifest:
+        """Read a manifest from untrusted bytes; `where` is named in errors.
+
+        Fields it does not know are left alone: what must be understood stands in `features`.
+        Raises UnknownFormat for a newer format or feature, IntegrityError for any other change.
+        """
+        fields = parse_object(data, where)
+        _check_format(Fields(fields, where))
+        check_seal(fields, data, where)
+        manifest = _read(Fields(fields, where))
+        _check_sums(manifest, where)
+        return manifest
+
+
+def version_of(seq: int, digest: str) -> str:
+    """Return the version with this sequence number and set digest."""
+    return f"{seq:06d}-{digest[:12]}"
+
+
+def _check_format(fields: Fields) -> None:
+    """Refuse what a newer asif wrote before anything else is interpreted."""
+    found = fields.whole("format")
+    came = f"format {found}"
+    if found == FORMAT:
+        features = fields.items("features")
+        if not features:
+            return
+        came = f"the features {ascii(features)[:80]}"
+    raise UnknownFormat(
+        f"an anchor set with {came}", f"format {FORMAT} and no features", "upgrade asif: pip install -U asif"
+    )
+
+
+def _read(fields: Fields) -> Manifest:
+    dims, encoders = fields.within("dims"), fields.within("encoders")
+    return Manifest(
+        name=_name(fields),
+        seq=fields.whole("seq", 1),
+        digest=fields.sha256("digest"),
+        count=fields.whole("count", 1),
+        rows_in=fields.whole("rows_in", 1),
+        rejected=fields.whole("rejected"),
+        dims={side: dims.whole(side, 1) for side in SIDES},
+        dtype=_one_of(fields, "dtype", tuple(DTYPES)),
+        captions=_one_of(fields, "captions", CAPTIONS),
+        encoders={side: _encoder(encoders.within(side)) for side in SIDES},
+        blocks=tuple(_block(block) for block in fields.within_each("blocks")),
+        rejects=None if fields.missing("rejects") else _file(fields.within("rejects")),
+        parent=None if fields.missing("parent") else _parent(fields),
+        operation=fields.mapping("operation"),
+        created=fields.text("created"),
+        profiles=fields.mapping("profiles"),
+        asif=fields.text("asif"),
+    )
+
+
+def _name(fields: Fields) -> str:
+    name = fields.text("name")
+    try:
+        return check_name(name)
+    except UsageError as error:
+        raise fields.wrong({"name": name}, error.expected) from error
+
+
+def _parent(fields: Fields) -> str:
+    parent = fields.text("parent")
+    if not is_version(parent):
+        raise fields.wrong({"parent": parent}, "parent: a version")
+    return parent
+
+
+def _one_of(fields: Fields, name: str, known: tuple[str, ...]) -> str:
+    value = fields.text(name)
+    if value not in known:
+        raise fields.wrong({name: value}, f"{name}: one of {', '.join(known)}")
+    return value
+
+
+def _encoder(fields: Fields) -> EncoderInfo:
+    return EncoderInfo(fields.text("spec"), Fingerprint(fields.mapping("fingerprint")))
+
+
+def _file(fields: Fields) -> FileEntry:
+    return FileEntry(fields.sha256("sha256"), fields.whole("size"))
+
+
+def _block(fields: Fields) -> BlockEntry:
+    rows = fields.whole("rows", 1)
+    if rows > MAX_ROWS:
+        raise fields.wrong({"rows": rows}, f"rows: at most {MAX_ROWS}")
+    return BlockEntry(fields.sha256("sha256"), fields.whole("size"), rows, _file(fields.within("pairs")))
+
+
+def _check_sums(manifest: Manifest, where: str) -> None:
+    rows = sum(block.rows for block in manifest.blocks)
+    counted = manifest.count + manifest.rejected
+    if rows != manifest.count or counted != manifest.rows_in or (manifest.rejects is None) != (not manifest.rejected):
+        raise IntegrityError(
+            f"{where} counts {rows} rows in blocks, {manifest.count} kept, {manifest.rejected} rejected",
+            f"counts that add up to {manifest.rows_in} rows read",
+            RESTORE,
+        )

@@ -1,0 +1,143 @@
+"""An anchor set, open: one version, its embeddings mapped into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asif.anchorset.atomic import RESTORE, check_content, check_size
+from asif.anchorset.blocks import Block, Float64, read_block
+from asif.anchorset.folder import SetFolder
+from asif.anchorset.manifest import BlockEntry, Manifest
+from asif.errors import IntegrityError
+from asif.pairs.pair import PairRecord
+from asif.pairs.records import read_records
+from asif.vectors import Fingerprint, Int64, Side
+
+_CACHED_TABLES = 32
+
+
+class AnchorSet:
+    """Read one version of an anchor set; it does not change while open, whatever is published meanwhile.
+
+    Rows are numbered over all blocks, in the order of ids. Opening reads the manifest and checks that every file is
+    there with its size; `verify` checks every byte. Raises IntegrityError, UnknownFormat.
+    """
+
+    def __init__(self, folder: SetFolder, version: str) -> None:
+        folder.check_links()
+        self.manifest: Manifest = folder.manifest(version)
+        self.version: str = version
+        entries = self.manifest.blocks
+        for entry in entries:
+            check_size(folder.content("pairs", entry.pairs.sha256), entry.pairs.size)
+        if self.manifest.rejects is not None:
+            check_size(folder.content("rejects", self.manifest.rejects.sha256), self.manifest.rejects.size)
+        self._blocks: list[Block] | None = [open_block(folder, self.manifest, entry) for entry in entries]
+        self._starts = np.cumsum([0, *(entry.rows for entry in entries)])
+        self._pairs = lru_cache(_CACHED_TABLES)(partial(_load_pairs, folder, entries))
+
+    @property
+    def name(self) -> str:
+        """Return the set's name."""
+        return self.manifest.name
+
+    @property
+    def ref(self) -> str:
+        """Return the reference that means exactly this version, such as 'coco@3'."""
+        return f"{self.name}@{self.manifest.seq}"
+
+    @property
+    def digest(self) -> str:
+        """Return the set digest: which pairs, which encoders."""
+        return self.manifest.digest
+
+    @property
+    def count(self) -> int:
+        """Count the anchors."""
+        return self.manifest.count
+
+    @property
+    def dims(self) -> dict[Side, int]:
+        """Return the dimensions by side."""
+        return dict(self.manifest.dims)
+
+    def blocks(self, side: Side) -> list[NDArray[Any]]:
+        """Return the embeddings of one side, [n, d] for each block, as stored, mapped and read-only."""
+        return [block.side(side) for block in self._open_blocks()]
+
+    def mean(self, side: Side) -> Float64:
+        """Return the mean of the stored embeddings of one side [d], float64."""
+        total: Float64 = np.add.reduce([block.sum(side) for block in self._open_blocks()], axis=0)
+        return total / self.count
+
+    def records(self, indices: Sequence[int] | Int64) -> list[PairRecord]:
+        """Return what is remembered of the pairs at `indices`; reads the tables of their blocks only.
+
+        Raises IndexError for a row there is none of, IntegrityError for a changed table.
+        """
+        rows = np.asarray(indices, np.int64)
+        if rows.size and (rows.min() < 0 or rows.max() >= self.count):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of an anchor set of {self.count}")
+        self._open_blocks()
+        owner = np.searchsorted(self._starts, rows, side="right") - 1
+        places = zip(owner.tolist(), (rows - self._starts[owner]).tolist(), strict=True)
+        return [self._pairs(block)[row] for block, row in places]
+
+    def fingerprint(self, side: Side) -> Fingerprint:
+        """Return the fingerprint of the encoder that made one side."""
+        return self.manifest.encoders[side].fingerprint
+
+    def encoder_spec(self, side: Side) -> str:
+        """Return the encoder that made one side, as the user names it."""
+        return self.manifest.encoders[side].spec
+
+    def close(self) -> None:
+        """Let go of the files; arrays that were handed out stay valid until they are dropped."""
+        self._blocks = None
+        self._pairs.cache_clear()
+
+    def _open_blocks(self) -> list[Block]:
+        if self._blocks is None:
+            raise ValueError(f"the anchor set {self.ref} is closed")
+        return self._blocks
+
+    def __repr__(self) -> str:
+        return f"<AnchorSet {self.name}@{self.version}: {self.count:,} anchors>"
+
+    def __enter__(self) -> AnchorSet:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_block(folder: SetFolder, manifest: Manifest, entry: BlockEntry) -> Block:
+    """Map a block of a version; raises IntegrityError."""
+    path = folder.content("blocks", entry.sha256)
+    check_size(path, entry.size)
+    return read_block(path, entry.rows, manifest.dims, manifest.dtype)
+
+
+def _load_pairs(folder: SetFolder, entries: Sequence[BlockEntry], block: int) -> list[PairRecord]:
+    return load_pairs(folder, entries[block])
+
+
+def load_pairs(folder: SetFolder, entry: BlockEntry) -> list[PairRecord]:
+    """Read the pairs of a block, after checking every byte of the table; raises IntegrityError."""
+    path = folder.content("pairs", entry.pairs.sha256)
+    check_content(path, entry.pairs.sha256, entry.pairs.size)
+    try:
+        records = read_records(path)
+    except (ValueError, TypeError, KeyError, OSError, NotImplementedError) as error:
+        raise IntegrityError(f"{path} is no table of pairs ({error})", "the parquet as written", RESTORE) from error
+    if len(records) != entry.rows:
+        raise IntegrityError(f"{path} holds {len(records)} pairs", f"{entry.rows}, as its block", RESTORE)
+    return records

@@ -1,0 +1,141 @@
+"""The store: all anchor sets of one user, by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asif.anchorset.folder import CURRENT, SetFolder
+from asif.anchorset.journal import Journal
+from asif.anchorset.manifest import Manifest
+from asif.anchorset.names import check_name, parse_reference
+from asif.anchorset.opened import AnchorSet
+from asif.anchorset.verify import Report, verify_folder
+from asif.errors import AsifError, IntegrityError, NotFound
+from asif.vectors import Side
+
+
+def default_home() -> Path:
+    """Return where anchor sets live: ASIF_HOME, or the user's data folder."""
+    home = os.environ.get("ASIF_HOME")
+    if home:
+        return Path(home).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("asif")
+
+
+@dataclass(frozen=True)
+class SetEntry:
+    """Describe an anchor set in a list: its current version, or in `error` why it cannot be opened.
+
+    `size` is bytes on disk, of all versions; `encoders` the specs by side; `aliases` {alias: version}.
+    """
+
+    name: str
+    size: int
+    aliases: Mapping[str, str]
+    version: str | None = None
+    count: int | None = None
+    dims: Mapping[Side, int] | None = None
+    encoders: Mapping[Side, str] | None = None
+    created: str | None = None
+    error: str | None = None
+
+
+class Store:
+    """Find anchor sets under `root`, as `<root>/anchors/<name>`; reading never writes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._sets = root / "anchors"
+
+    def open(self, ref: str) -> AnchorSet:
+        """Open an anchor set by reference; raises UsageError, NotFound, IntegrityError, UnknownFormat."""
+        folder, selector = self._find(ref)
+        return AnchorSet(folder, folder.resolve(selector))
+
+    def verify(self, ref: str) -> Report:
+        """Check every byte of all versions of a set, or of the one that the reference selects."""
+        folder, selector = self._find(ref)
+        return verify_folder(folder, None if selector is None else folder.resolve(selector))
+
+    def journal(self, name: str, plan: Mapping[str, Any]) -> Journal:
+        """Begin a build, or take it up again where the same plan was interrupted.
+
+        `plan` is all that decides the outcome, as JSON; its `dtype` is the one the set is stored in.
+        Raises UsageError for a bad name or while the same build is running, IntegrityError for a damaged set.
+        """
+        return Journal(SetFolder(self._sets / check_name(name), name), plan)
+
+    def sets(self) -> list[SetEntry]:
+        """List the anchor sets; a broken one is listed with its error and never hides the others."""
+        if not self._sets.is_dir():
+            return []
+        found = sorted(path for path in self._sets.iterdir() if path.is_dir() or path.is_symlink())
+        return [_entry(path) for path in found if not path.name.startswith(".")]
+
+    def size(self, name: str) -> int:
+        """Return the bytes on disk of a set, all versions and builds in progress; raises NotFound."""
+        return folder_size(self._find(check_name(name))[0].path)
+
+    def _find(self, ref: str) -> tuple[SetFolder, str | None]:
+        reference = parse_reference(ref)
+        if reference.path is not None:
+            return SetFolder(_existing(reference.path), None), reference.selector
+        assert reference.name is not None
+        folder = SetFolder(self._sets / reference.name, reference.name)
+        folder.check_links()
+        if not folder.path.is_dir():
+            known = ", ".join(entry.name for entry in sorted(self._sets.glob("*"))) or "none yet"
+            raise NotFound(
+                f"there is no anchor set {reference.name!r} in {self._sets}",
+                f"one of: {known}",
+                f"build it with: asif build-anchors PAIRS --name {reference.name}",
+            )
+        return folder, reference.selector
+
+
+def _existing(path: Path) -> Path:
+    if not os.path.isdir(path / "versions"):  # unlike Path.is_dir, False also for names the system cannot hold
+        raise NotFound(f"{str(path)[:200]} is no anchor set", "a folder with `versions` in it", "check the path")
+    return path.resolve()
+
+
+def _entry(path: Path) -> SetEntry:
+    folder, size, aliases = SetFolder(path, path.name), 0, {}
+    try:
+        check_name(path.name)
+        folder.check_links()
+        size = folder_size(path)
+        aliases = folder.aliases()
+        if not aliases and not folder.versions() and folder.journal.is_dir():
+            return SetEntry(path.name, size, {}, error="not built yet: run the interrupted build again to finish it")
+        manifest = folder.manifest(folder.resolve(CURRENT))
+    except (AsifError, OSError) as error:
+        return SetEntry(path.name, size, aliases, error=_reason(error))
+    return _described(manifest, size, aliases)
+
+
+def _described(manifest: Manifest, size: int, aliases: Mapping[str, str]) -> SetEntry:
+    encoders: dict[Side, str] = {side: info.spec for side, info in manifest.encoders.items()}
+    return SetEntry(
+        manifest.name, size, aliases, manifest.version, manifest.count, manifest.dims, encoders, manifest.created
+    )
+
+
+def _reason(error: AsifError | OSError) -> str:
+    if isinstance(error, IntegrityError):
+        return f"{error.came}; {error.fix}"
+    return error.came if isinstance(error, AsifError) else str(error)
+
+
+def folder_size(path: Path) -> int:
+    """Sum the sizes of the files in a folder; follows no symlinks."""
+    total = 0
+    for folder, _, files in os.walk(path):
+        total += sum(os.lstat(os.path.join(folder, file)).st_size for file in files)
+    return total

@@ -1,0 +1,102 @@
+"""asif anchors list|info|verify."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from asif.cli import options
+
+
+@click.group("anchors")
+def command() -> None:
+    """List, inspect and verify anchor sets."""
+
+
+def store(home: Path | None) -> Any:
+    """Return the store."""
+    from asif.anchorset import Store, default_home
+
+    return Store(home or default_home())
+
+
+@command.command("list")
+@options.home
+@options.as_json
+def list_(home: Path | None, as_json: bool) -> None:
+    """List the anchor sets; a broken one is shown with its error."""
+    entries = store(home).sets()
+    if as_json:
+        for entry in entries:
+            options.print_json(asdict(entry))
+        return
+    if not entries:
+        options.notice("no anchor sets yet: asif build-anchors pairs.parquet --name NAME makes one")
+        return
+    rows: list[tuple[str, ...]] = []
+    for entry in entries:
+        if entry.error is not None:
+            rows.append((entry.name, "-", "-", options.bytes_text(entry.size), f"broken: {entry.error}"))
+            continue
+        encoders = " + ".join(entry.encoders[side] for side in ("image", "text"))
+        rows.append((entry.name, entry.version, f"{entry.count:,}", options.bytes_text(entry.size), encoders))
+    options.table(rows, ("name", "version", "anchors", "size", "encoders"))
+
+
+@command.command("info")
+@click.argument("ref")
+@options.home
+@options.as_json
+def info(ref: str, home: Path | None, as_json: bool) -> None:
+    """Show what a version of an anchor set was made of, and how."""
+    with store(home).open(ref) as anchors:
+        manifest = anchors.manifest
+        about = {
+            "name": anchors.name,
+            "version": anchors.version,
+            "digest": anchors.digest,
+            "anchors": anchors.count,
+            "rows_in": manifest.rows_in,
+            "rejected": manifest.rejected,
+            "dims": dict(anchors.dims),
+            "dtype": manifest.dtype,
+            "captions": manifest.captions,
+            "blocks": len(manifest.blocks),
+            "parent": manifest.parent,
+            "operation": dict(manifest.operation),
+            "created": manifest.created,
+            "asif": manifest.asif,
+            "encoders": {
+                side: {"spec": each.spec, "fingerprint": each.fingerprint.digest, **each.fingerprint.fields}
+                for side, each in manifest.encoders.items()
+            },
+        }
+    if as_json:
+        options.print_json(about)
+        return
+    for key, value in about.items():
+        if isinstance(value, dict):
+            click.echo(f"{key}:")
+            for name, inner in value.items():
+                shown = inner["spec"] + "  " + inner["fingerprint"][:12] if key == "encoders" else inner
+                click.echo(f"  {name}: {shown}")
+        else:
+            click.echo(f"{key}: {value}")
+
+
+@command.command("verify")
+@click.argument("ref")
+@options.home
+@options.as_json
+def verify(ref: str, home: Path | None, as_json: bool) -> None:
+    """Check every byte of an anchor set: hashes, headers, counts, digest. Exit code 5 if anything is wrong."""
+    report = store(home).verify(ref)
+    if as_json:
+        problems = [str(problem) for problem in report.problems]
+        options.print_json({"ref": ref, "files": report.files, "bytes": report.bytes, "problems": problems})
+    report.raise_if_bad()
+    if not as_json:
+        click.echo(f"{ref}: {report.files} files, {options.bytes_text(report.bytes)}, all as written")

@@ -1,0 +1,151 @@
+"""asif build-anchors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from asif.cli import options
+from asif.errors import UsageError
+
+
+@click.command("build-anchors")
+@click.argument("pairs", required=False, metavar="PAIRS")
+@click.option("--name", required=True, help="Name of the anchor set; a name that exists gets a new version.")
+@click.option("--image-encoder", metavar="E", help="timm:<model>[@rev] or embedded:efficientnet-lite0 (the default).")
+@click.option(
+    "--text-encoder", metavar="E", help="sentence-transformers:<id>[@rev] or embedded:all-minilm-l6-v2 (the default)."
+)
+@click.option(
+    "--captions",
+    type=click.Choice(["mean", "first", "all"]),
+    default="mean",
+    show_default=True,
+    help="Several captions per image: their mean, the first, or an anchor each.",
+)
+@click.option("--column", "columns", multiple=True, metavar="ROLE=NAME", help="Name a column, as image=photo.")
+@click.option("--dtype", type=click.Choice(["float16", "float32", "bfloat16"]), default="float16", show_default=True)
+@click.option("--dedup", type=click.Choice(["exact", "keep"]), default="exact", show_default=True, help="Equal pairs.")
+@click.option("--resume/--fresh", default=True, help="Go on with an unfinished build of the same input.  [default: on]")
+@click.option("--max-bad-rows", default="1%", show_default=True, help="Stop above this share or number of bad rows.")
+@click.option("--limit", type=click.IntRange(min=1), help="Use the first N rows only.")
+@click.option("--dry-run", is_flag=True, help="Show what would be read and what it would take; load no model.")
+@click.option("--from-head", metavar="E", help="Instead of PAIRS: the classes of a classifier, such as timm:resnet50.")
+@options.device
+@options.home
+@options.as_json
+def command(pairs: str | None, from_head: str | None, as_json: bool, dry_run: bool, **given: Any) -> None:
+    """Make an anchor set from image-text PAIRS.
+
+    PAIRS is a parquet file (Hugging Face, img2dataset, image paths, precomputed vectors), a folder of parquet shards,
+    a folder with metadata.csv or metadata.jsonl, webdataset tars, or a folder with img_emb_*.npy and text_emb_*.npy.
+    """
+    if (pairs is None) == (from_head is None):
+        raise UsageError(
+            "PAIRS and --from-head" if pairs else "neither PAIRS nor --from-head",
+            "one of the two",
+            "asif build-anchors pairs.parquet --name NAME",
+        )
+    if pairs is None:
+        build_head(str(from_head), as_json, given)
+    else:
+        build_pairs(pairs, as_json, dry_run, given)
+
+
+def build_pairs(path: str, as_json: bool, dry_run: bool, given: dict[str, Any]) -> None:
+    """Show what the pairs are, then build."""
+    from asif.build import BuildOptions, Tolerance
+    from asif.build.estimate import estimate
+    from asif.encoders import DEFAULT, check_spec
+    from asif.pairs import open_pairs
+
+    tolerance = Tolerance.parse(given["max_bad_rows"])
+    image, text = given["image_encoder"] or DEFAULT["image"], given["text_encoder"] or DEFAULT["text"]
+    check_spec(image, "image")
+    check_spec(text, "text")
+    columns = dict(column.partition("=")[::2] for column in given["columns"])
+    source = open_pairs(path, columns=columns or None)
+    options.notice(source.describe())
+    guess = estimate(source, image, text, given["dtype"], given["limit"], home_of(given))
+    if dry_run:
+        if as_json:
+            options.print_json(guess.as_dict())
+        else:
+            click.echo(guess.as_text())
+        return
+    from asif.engine import build_anchors
+
+    chosen = BuildOptions(
+        given["captions"], given["dtype"], given["dedup"], given["limit"], tolerance, given["resume"]
+    )
+    with options.progress_bar(guess.rows, "pair") as bar:
+        built = build_anchors(
+            source,
+            given["name"],
+            image_encoder=image,
+            text_encoder=text,
+            options=chosen,
+            home=given["home"],
+            device=given["device"],
+            progress=lambda rows: bar.update(rows - bar.n),
+        )
+    show(built, as_json, home_of(given))
+
+
+def build_head(encoder: str, as_json: bool, given: dict[str, Any]) -> None:
+    """Build anchors from a classifier's head."""
+    from asif.anchorset import Store
+    from asif.build.head import CAPTIONS
+    from asif.build.recipe import Recipe
+    from asif.encoders import DEFAULT
+    from asif.engine import build_from_head
+
+    text = given["text_encoder"] or DEFAULT["text"]
+    recipe = Recipe(given["name"], f"the head of {encoder}", encoder, text, CAPTIONS)
+    built = build_from_head(recipe, Store(home_of(given)), given["device"], given["dtype"])
+    show(built, as_json, home_of(given))
+
+
+def show(built: Any, as_json: bool, home: Path) -> None:
+    """Print what was built."""
+    from asif.anchorset import Store
+
+    anchors, manifest, clock = built.anchors, built.anchors.manifest, built.clock
+    size = Store(home).size(anchors.name)
+    if as_json:
+        options.print_json(
+            {
+                "name": anchors.name,
+                "version": anchors.version,
+                "digest": anchors.digest,
+                "anchors": anchors.count,
+                "rows_in": manifest.rows_in,
+                "rejected": manifest.rejected,
+                "resumed_at_row": built.resumed_at,
+                "seconds": round(built.seconds, 2),
+                "encoder_share": round(built.encoder_share, 3),
+                "bytes": size,
+            }
+        )
+        return
+    click.echo(f"{anchors.ref}: {anchors.count:,} anchors, digest {anchors.digest[:12]}")
+    kept = f"{manifest.rows_in:,} in = {anchors.count:,} kept + {manifest.rejected:,} rejected"
+    click.echo(f"  {kept}; {options.bytes_text(size)} on disk")
+    if built.rows:
+        rate = f", {clock.images / clock.image_seconds:.0f} images/s" if clock.image_seconds else ""
+        rate += f", {clock.texts / clock.text_seconds:.0f} captions/s" if clock.text_seconds else ""
+        click.echo(f"  {built.seconds:.1f} s, {built.encoder_share:.0%} of it in the encoders{rate}")
+    if built.resumed_at:
+        click.echo(f"  went on at row {built.resumed_at:,} of an earlier run")
+    if manifest.rejects is not None:
+        path = home / "anchors" / anchors.name / "rejects" / f"{manifest.rejects.sha256}.jsonl"
+        click.echo(f"  rejected rows and reasons: {path}")
+
+
+def home_of(given: dict[str, Any]) -> Path:
+    """Return the store's folder."""
+    from asif.anchorset import default_home
+
+    return given["home"] or default_home()

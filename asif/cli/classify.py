@@ -1,0 +1,180 @@
+"""asif classify."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from asif.cli import DATA, options
+from asif.errors import UsageError
+
+if TYPE_CHECKING:
+    from asif.anchorset import AnchorSet
+    from asif.engine import Result
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+EXPLAINED = 5
+
+
+@click.command("classify")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--labels", help='Labels separated by commas: "cat,dog".')
+@click.option("--labels-file", type=click.Path(path_type=Path), help="A file with one label per line.")
+@click.option("--anchors", default="imagenet-head", show_default=True, metavar="REF", help="name, name@alias, name@3.")
+@click.option("--aligner", default="asif", show_default=True, help="asif or asif-paper.")
+@click.option("--k", type=int, help="Anchors kept per input.  [default: 50; asif-paper: 800]")
+@click.option("--power", type=float, help="Exponent of similarities.  [default: 3; asif-paper: 8]")
+@click.option("--centre", is_flag=True, help="Subtract the anchors' mean on each side.")
+@click.option("--template", "templates", multiple=True, metavar="T", help="A text with {} in it; may be repeated.")
+@click.option("--template-mode", type=click.Choice(["mean", "max"]), help="[default: mean; asif-paper: max]")
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Labels per image.")
+@click.option("--explain", is_flag=True, help="Name the anchors behind the first label.")
+@click.option("--label-vectors", type=click.Path(path_type=Path), help="For precomputed anchors: .npy, row by prompt.")
+@click.option("--engine", type=click.Choice(["auto", "torch", "cuda", "reference"]), default="auto", show_default=True)
+@options.device
+@options.home
+@options.as_json
+def command(images: tuple[str, ...], as_json: bool, top: int, explain: bool, **given: Any) -> None:
+    """Label images, zero-shot.
+
+    IMAGE is a file, a folder, a quoted glob, `-` for a list of files on stdin, or, with anchors of precomputed vectors,
+    a .npy file [n, d]. Scores are raw: cosines between relative representations, from 0 to 1.
+    """
+    from asif.aligners import make_aligner
+    from asif.classify import TEMPLATES, Labels
+    from asif.engine import Engine
+
+    aligner = make_aligner(given["aligner"], k=given["k"], power=given["power"], centre=given["centre"])
+    mode = given["template_mode"] or aligner.template_mode
+    labels = Labels(read_labels(given["labels"], given["labels_file"]), given["templates"] or TEMPLATES, mode)
+    paths = list(expand(images))
+    engine = Engine(
+        given["anchors"], home=given["home"], aligner=aligner, device=given["device"], kernel=given["engine"]
+    )
+    shown = EXPLAINED if explain else 0
+    if any(Path(path).suffix == ".npy" for path in paths):
+        answers: Any = ((engine.anchors, result) for result in vectors(engine, paths, labels, given, top, shown))
+    else:
+        answers = engine.classify(paths, labels, top=top, explain=shown)
+    failed, how = 0, {"aligner": aligner.name, "parameters": aligner.parameters, "template_mode": mode}
+    how["templates"] = list(labels.templates)
+    for anchors, result in answers:
+        failed += result.error is not None
+        if as_json:
+            options.print_json(json_of(result, anchors, how))
+        else:
+            print_result(result, len(paths) > 1)
+    if failed:
+        options.notice(f"{failed} of {len(paths)} images could not be read")
+        sys.exit(DATA)
+
+
+def vectors(engine: Any, paths: Sequence[str], labels: Any, given: dict[str, Any], top: int, explain: int) -> Any:
+    """Classify precomputed vectors; every input must be a .npy file."""
+    from asif.engine import read_vectors
+
+    dims = engine.anchors.dims
+    texts = read_vectors(given["label_vectors"], dims["text"], "prompt vectors") if given["label_vectors"] else None
+    for path in paths:
+        images = read_vectors(Path(path), dims["image"], "image vectors")
+        yield from engine.classify_vectors(images, labels, texts, top=top, explain=explain)
+
+
+def read_labels(listed: str | None, file: Path | None) -> tuple[str, ...]:
+    """Take labels from the option or from the file; blank lines at the end of a file do not count."""
+    if (listed is None) == (file is None):
+        raise UsageError(
+            "both --labels and --labels-file" if listed else "neither --labels nor --labels-file",
+            "one of the two",
+            'pass --labels "cat,dog"',
+        )
+    if file is None:
+        return tuple(label.strip() for label in str(listed).split(","))
+    try:
+        return tuple(line.strip() for line in file.read_text(encoding="utf-8-sig").rstrip().split("\n"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read ({error})", "a UTF-8 text, one label per line", "check it") from error
+
+
+def expand(images: Sequence[str]) -> Iterator[str]:
+    """Turn files, folders, globs and `-` into paths; raises UsageError for what matches nothing."""
+    for image in images:
+        if image == "-":
+            yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
+            continue
+        path = Path(image)
+        if path.is_dir():
+            found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
+        elif path.exists():
+            found = [path]
+        else:
+            found = globbed(image)
+        if not found:
+            raise UsageError(
+                f"{image!r} is no file, and matches none",
+                f"an image, a folder with images ({' '.join(sorted(SUFFIXES))}), a glob, or -",
+                "check the path",
+            )
+        yield from map(str, found)
+
+
+def globbed(pattern: str) -> list[Path]:
+    """Expand a pattern that the shell left alone."""
+    from glob import glob
+
+    return [Path(path) for path in sorted(glob(pattern, recursive=True)) if Path(path).is_file()]
+
+
+def json_of(result: Result, anchors: AnchorSet, how: dict[str, Any]) -> dict[str, Any]:
+    """Return the object that --json prints for one image."""
+    if result.error is not None:
+        return {"image": result.image, "error": result.error.came}
+    answer: dict[str, Any] = {
+        "image": result.image,
+        "predictions": [{"label": each.label, "score": each.score} for each in result.predictions],
+        "anchors": {"name": anchors.name, "version": anchors.version, "digest": anchors.digest},
+        **how,
+        "timings_ms": {step: round(ms, 3) for step, ms in result.timings_ms.items()},
+    }
+    if result.evidence is not None:
+        split = result.evidence.contributions
+        answer["explanation"] = {
+            "label": result.predictions[0].label,
+            "score": split.score,
+            "contributions": [
+                {"id": record.id, "captions": list(record.captions), "contribution": float(value)}
+                for record, value in zip(result.evidence.records, split.values, strict=True)
+            ],
+            "remainder": split.remainder,
+            "others": split.others,
+        }
+    return answer
+
+
+def print_result(result: Result, many: bool) -> None:
+    """Print one image's labels for people."""
+    if result.error is not None:
+        options.notice(f"{result.image}: cannot be read: {result.error.came}")
+        return
+    if many:
+        click.secho(result.image, bold=True)
+    for prediction in result.predictions:
+        click.echo(f"{prediction.score:7.4f}  {prediction.label}")
+    if result.evidence is not None:
+        print_evidence(result)
+
+
+def print_evidence(result: Result) -> None:
+    """Print which anchors spoke for the first label."""
+    assert result.evidence is not None
+    split = result.evidence.contributions
+    click.echo(f"  {result.predictions[0].label!r} has {split.score:.4f} from these anchors:")
+    for value, record in zip(split.values, result.evidence.records, strict=True):
+        caption = record.captions[0] if len(record.captions[0]) <= 90 else record.captions[0][:89] + "…"
+        click.echo(f"  {value:8.4f}  {record.id}  {caption}")
+    if split.others:
+        click.echo(f"  {split.remainder:8.4f}  {split.others} further anchors")

@@ -1,0 +1,33 @@
+"""asif doctor."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from asif.cli import RUNNING, options
+
+
+@click.command("doctor")
+@options.home
+@options.as_json
+def command(home: Path | None, as_json: bool) -> None:
+    """Show versions, devices, places and what is missing. Exit code 1 if something is amiss."""
+    from asif.anchorset import default_home
+    from asif.doctor import examine
+
+    findings = examine(home or default_home())
+    if as_json:
+        for finding in findings:
+            options.print_json(asdict(finding))
+    else:
+        width = max(len(finding.what) for finding in findings)
+        for finding in findings:
+            click.echo(f"{finding.what.ljust(width)}  {finding.found}")
+            if finding.fix:
+                click.secho(f"{' ' * width}  to do: {finding.fix}", fg="yellow")
+    if any(finding.fix for finding in findings):
+        sys.exit(RUNNING)

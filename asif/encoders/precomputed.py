@@ -1,0 +1,48 @@
+"""The encoder of vectors that somebody else computed: it has a dimension, and encodes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from asif.encoders.protocol import ImageSource
+from asif.errors import UsageError
+from asif.vectors import Fingerprint, Float32, Side
+
+
+@dataclass(frozen=True)
+class PrecomputedEncoder:
+    """Stand for the unknown encoder behind precomputed vectors of one side.
+
+    >>> PrecomputedEncoder("text", 4).forward(["a dog"])
+    Traceback (most recent call last):
+        ...
+    asif.errors.UsageError: a text to encode, with an anchor set of precomputed vectors
+      expected: text vectors [n, 4] from the encoder that made the anchors
+      to do:    encode it yourself and pass the vectors (.npy)
+    """
+
+    side: Side
+    dim: int
+    batch: int = 4096
+    spec: str = "precomputed"
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        return Fingerprint({"library": "precomputed", "side": self.side, "dim": self.dim})
+
+    def prepare(self, source: ImageSource) -> NoReturn:
+        """Refuse: there is no model."""
+        self._refuse()
+
+    def forward(self, inputs: Sequence[Any]) -> Float32:
+        """Refuse: there is no model."""
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise UsageError(
+            f"{'an image' if self.side == 'image' else 'a text'} to encode, with an anchor set of precomputed vectors",
+            f"{self.side} vectors [n, {self.dim}] from the encoder that made the anchors",
+            "encode it yourself and pass the vectors (.npy)",
+        )

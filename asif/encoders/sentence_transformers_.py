@@ -1,0 +1,110 @@
+"""Text encoders from sentence-transformers. The door to it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asif.encoders.torch_ import Device, pick_device, weights_sha256
+from asif.errors import AsifError, MissingDependency
+from asif.vectors import Fingerprint, Float32
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+TOKENS = {"cpu": 1024, "cuda": 65536}
+"""Tokens per batch: on the CPU more than about a thousand brings nothing."""
+
+
+class SentenceTransformersEncoder:
+    """Encode texts with a frozen sentence-transformers model, in float32.
+
+    Texts are batched by equal token count, so nothing is padded and a vector does not depend on the other texts; a
+    lone text is run twice side by side, because a batch of one takes another path through the matrix products.
+    """
+
+    def __init__(self, spec: str, model: SentenceTransformer, device: str) -> None:
+        self.spec = spec
+        self._model = model.eval()
+        self._tokens = TOKENS[device]
+        self._longest = model.max_seq_length or 512
+        self.dim = len(model.encode(["a"], show_progress_bar=False)[0])
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        modules = [type(module).__name__ for module in self._model]
+        poolings: list[Any] = [module for module in self._model if type(module).__name__ == "Pooling"]
+        return Fingerprint(
+            {
+                "library": "sentence-transformers",
+                "model": self.spec.partition(":")[2],
+                "weights_sha256": weights_sha256(self._model),
+                "modules": modules,
+                "pooling": [pooling.get_config_dict() for pooling in poolings],
+                "max_tokens": self._longest,
+                "prompt": self._model.prompts.get(self._model.default_prompt_name or "", ""),
+                "dtype": "float32",
+                "backend": "torch",
+            }
+        )
+
+    def forward(self, texts: Sequence[str]) -> Float32:
+        """Run the model over texts: raw vectors [n, dim]."""
+        out = np.empty((len(texts), self.dim), np.float32)
+        # a token has at least one character: the cut keeps a megabyte from being tokenised for its first lines
+        texts = [text[: 64 * self._longest] for text in texts]
+        for length, rows in self._by_length(texts).items():
+            size = max(2, self._tokens // length)
+            for start in range(0, len(rows), size):
+                some = rows[start : start + size]
+                batch = [texts[row] for row in (some if len(some) > 1 else some * 2)]
+                vectors = self._model.encode(batch, batch_size=size, show_progress_bar=False, convert_to_numpy=True)
+                out[some] = vectors[: len(some)]
+        return out
+
+    def _by_length(self, texts: Sequence[str]) -> dict[int, list[int]]:
+        """Group rows by their number of tokens."""
+        groups: dict[int, list[int]] = defaultdict(list)
+        tokens = self._model.tokenizer(list(texts), truncation=True, max_length=self._longest)["input_ids"]
+        for row, ids in enumerate(tokens):
+            groups[len(ids)].append(row)
+        return dict(sorted(groups.items()))
+
+
+def load(name: str, device: Device, folder: Path | None = None) -> SentenceTransformersEncoder:
+    """Load a model: `id[@revision]` from the cache, the hub or a local folder; the embedded one from `folder`."""
+    library = import_library()
+    model, _, revision = name.partition("@")
+    where = pick_device(device)
+    try:
+        if folder is not None:
+            loaded = library.SentenceTransformer(str(folder), device=where, local_files_only=True)
+            return SentenceTransformersEncoder(f"embedded:{name}", loaded, where)
+        loaded = library.SentenceTransformer(model, revision=revision or None, device=where)
+    except Exception as error:  # the library and the hub client have no common error; all of them mean "not loaded"
+        raise AsifError(
+            f"sentence-transformers could not load {name!r}: {(str(error) or type(error).__name__).splitlines()[0]}",
+            "a model in the local cache or on a hub that can be reached",
+            "check the name and the network, or use embedded:all-minilm-l6-v2, which needs none",
+        ) from error
+    return SentenceTransformersEncoder(f"sentence-transformers:{name}", loaded, where)
+
+
+def import_library() -> Any:
+    """Import sentence-transformers, or say how to get it; its progress bars and notices stay off our stdout."""
+    try:
+        import sentence_transformers
+        from transformers.utils import logging
+    except ImportError as error:
+        raise MissingDependency(
+            f"sentence-transformers cannot be imported ({error})",
+            "sentence-transformers",
+            "pip install sentence-transformers",
+        ) from error
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    return sentence_transformers

@@ -1,0 +1,162 @@
+"""Image encoders from timm, and the class prototypes in their classifier heads. The door to timm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asif.encoders.images import DECODER, decode
+from asif.encoders.protocol import Head, ImageSource
+from asif.encoders.torch_ import Device, pick_device, weights_sha256
+from asif.errors import AsifError, InputRefused, MissingDependency
+from asif.vectors import Fingerprint, Float32
+
+if TYPE_CHECKING:
+    import torch
+
+BATCH = {"cpu": 16, "cuda": 256}
+"""Measured on the CPU with EfficientNet-Lite0: 16 channels-last is fastest, 64 and more fall out of the cache."""
+
+
+class TimmEncoder:
+    """Encode images with a frozen timm model, headless, in float32 and channels-last.
+
+    Vectors do not depend on what else is in the batch: a lone image is run twice side by side, because a batch of one
+    takes another path through the convolutions.
+    """
+
+    def __init__(self, spec: str, model: torch.nn.Module, device: str) -> None:
+        import torch
+
+        data = import_timm().data
+        self.spec = spec
+        self._config: dict[str, Any] = data.resolve_model_data_config(model)
+        self._transform = data.create_transform(**self._config, is_training=False)
+        self._device = device
+        self._weights = weights_sha256(model)
+        self._model = model.eval().to(device).to(memory_format=torch.channels_last)
+        self.dim = int(model.num_features)  # type: ignore[arg-type]
+        self.batch = BATCH[device]
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        config = {key: list(value) if isinstance(value, tuple) else value for key, value in self._config.items()}
+        return Fingerprint(
+            {
+                "library": "timm",
+                "model": self.spec.partition(":")[2],
+                "weights_sha256": self._weights,
+                "preprocessing": config,
+                "decoder": DECODER,
+                "pooling": "pre-logits",
+                "dtype": "float32",
+                "backend": "torch",
+            }
+        )
+
+    def prepare(self, source: ImageSource) -> torch.Tensor:
+        """Decode one image and apply timm's own evaluation transform: [3, h, w]."""
+        tensor: torch.Tensor = self._transform(decode(source))
+        return tensor
+
+    def forward(self, prepared: Sequence[torch.Tensor]) -> Float32:
+        """Run the model over prepared images in batches: raw vectors [n, dim]."""
+        import torch
+
+        out = np.empty((len(prepared), self.dim), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(prepared), self.batch):
+                some = torch.stack(list(prepared[start : start + self.batch]))
+                padded = some.repeat(2, 1, 1, 1) if len(some) == 1 else some
+                padded = padded.to(device=self._device, memory_format=torch.channels_last)
+                out[start : start + len(some)] = self._model(padded)[: len(some)].float().cpu().numpy()
+        return out
+
+
+def load(name: str, device: Device, weights: Path | None = None) -> TimmEncoder:
+    """Load a timm model without its head: `name[@revision]`, or the embedded EfficientNet-Lite0 from `weights`."""
+    encoder, _ = load_with_head(name, device, weights)
+    return encoder
+
+
+def load_head(name: str, device: Device, weights: Path | None = None) -> tuple[TimmEncoder, Head]:
+    """Load a timm classifier as an encoder and, beside it, the class prototypes in its head."""
+    encoder, head = load_with_head(name, device, weights)
+    return encoder, read_head(name, head, encoder.dim)
+
+
+def load_with_head(name: str, device: Device, weights: Path | None) -> tuple[TimmEncoder, torch.nn.Module]:
+    """Load a timm model and take its classifier off; returns both."""
+    model: Any = create(name) if weights is None else create_embedded(weights)
+    head = model.get_classifier()
+    model.reset_classifier(0)
+    spec = f"timm:{name}" if weights is None else f"embedded:{name}"
+    return TimmEncoder(spec, model, pick_device(device)), head
+
+
+def create(name: str) -> torch.nn.Module:
+    """Create a pretrained timm model, its weights from the local cache or the hub."""
+    timm = import_timm()
+    model, _, revision = name.partition("@")
+    try:
+        if revision:
+            hub_id = timm.get_pretrained_cfg(model).hf_hub_id
+            overlay = {"hf_hub_id": f"{hub_id}@{revision}"}
+            return timm.create_model(model, pretrained=True, pretrained_cfg_overlay=overlay)  # type: ignore[no-any-return]
+        return timm.create_model(model, pretrained=True)  # type: ignore[no-any-return]
+    except Exception as error:  # timm and the hub client have no common error; all of them mean "not loaded"
+        raise AsifError(
+            f"timm could not load {name!r}: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            "a model of timm.list_models(pretrained=True), in the local cache or on a hub that can be reached",
+            "check the name and the network, or use embedded:efficientnet-lite0, which needs none",
+        ) from error
+
+
+def create_embedded(weights: Path) -> torch.nn.Module:
+    """Create EfficientNet-Lite0 from pinned weights, whose tensors map one to one, in order, onto timm's."""
+    import torch
+
+    model: torch.nn.Module = import_timm().create_model("tf_efficientnet_lite0", pretrained=False)
+    # only ever the pinned embedded weights: their sha256 has been checked, and no code is unpickled
+    tensors = list(torch.load(weights, map_location="cpu", weights_only=True).values())
+    model.load_state_dict(dict(zip(model.state_dict(), tensors, strict=True)))
+    return model
+
+
+def read_head(name: str, model_head: torch.nn.Module, dim: int) -> Head:
+    """Pair the rows of a linear classifier with the class names and definitions that timm ships."""
+    timm = import_timm()
+    weight = getattr(model_head, "weight", None)
+    if weight is None or weight.ndim != 2 or weight.shape[1] != dim:
+        raise InputRefused(
+            f"the classifier of {name} is a {type(model_head).__name__}",
+            f"one linear layer over the {dim} features of the encoder",
+            "choose a classifier with a plain linear head",
+        )
+    subsets = {1000: "imagenet-1k", 11821: "imagenet-12k", 21841: "imagenet-22k", 21843: "imagenet-21k"}
+    if len(weight) not in subsets:
+        raise InputRefused(
+            f"the classifier of {name} has {len(weight)} classes",
+            f"an ImageNet classifier of {', '.join(map(str, subsets))} classes, whose names timm ships",
+            "choose a model with one of those heads",
+        )
+    info = timm.data.ImageNetInfo(subsets[len(weight)])
+    detailed = [info.index_to_description(i, detailed=True) for i in range(len(weight))]
+    names = [info.index_to_description(i) for i in range(len(weight))]
+    definitions = [text[len(name) + 2 :] for name, text in zip(names, detailed, strict=True)]
+    ids = [info.index_to_label_name(i) for i in range(len(weight))]
+    return Head(weight.detach().float().cpu().numpy(), tuple(ids), tuple(names), tuple(definitions))
+
+
+def import_timm() -> Any:
+    """Import timm, or say how to get it."""
+    try:
+        import timm
+        import timm.data
+    except ImportError as error:
+        raise MissingDependency(f"timm cannot be imported ({error})", "timm", "pip install timm") from error
+    return timm

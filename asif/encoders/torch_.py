@@ -1,0 +1,38 @@
+"""What encoders on torch share: the device, and a hash over weights."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Literal
+
+from asif.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def pick_device(device: Device) -> str:
+    """Name the torch device: CUDA where asked for or found by `auto`, the CPU otherwise."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            "the device is cuda, but torch sees no CUDA device",
+            "a CUDA device and a torch built for it",
+            "use --device cpu, or check the driver with nvidia-smi",
+        )
+    return "cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda"
+
+
+def weights_sha256(model: torch.nn.Module) -> str:
+    """Hash every weight and buffer: names, shapes and bytes in order of name."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {plain.dtype} {list(plain.shape)}\n".encode())
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,19 @@
+"""The wiring: anchor set + encoders + aligner -> the verbs; hot swap."""
+
+from asif.engine.classifier import Classifier
+from asif.engine.opening import DEFAULT_ANCHORS, build_anchors, build_from_head, open_anchors
+from asif.engine.serving import Engine, Evidence, Prediction, Result
+from asif.engine.vectors_file import read_vectors
+
+__all__ = [
+    "DEFAULT_ANCHORS",
+    "Classifier",
+    "Engine",
+    "Evidence",
+    "Prediction",
+    "Result",
+    "build_anchors",
+    "build_from_head",
+    "open_anchors",
+    "read_vectors",
+]

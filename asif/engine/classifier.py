@@ -1,0 +1,102 @@
+"""A zero-shot classifier with the manners of scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asif.aligners import TemplateMode, make_aligner
+from asif.classify import TEMPLATES, Labels
+from asif.encoders import Device, ImageSource
+from asif.engine.opening import DEFAULT_ANCHORS
+from asif.engine.serving import Engine
+from asif.errors import BadImage, UsageError
+from asif.vectors import Float32
+
+
+class Classifier:
+    """Classify images into labels it has never been trained on.
+
+    `fit` takes the labels, `predict` image files or encoded bytes. Parameters are those of the command line; nothing
+    is loaded before `fit`. `template_mode` None means the aligner's own: `max` for asif-paper, else `mean`.
+
+    >>> Classifier(aligner="asif", k=100).get_params()["k"]
+    100
+    """
+
+    def __init__(
+        self,
+        anchors: str = DEFAULT_ANCHORS,
+        *,
+        aligner: str = "asif",
+        k: int | None = None,
+        power: float | None = None,
+        centre: bool = False,
+        templates: Sequence[str] = TEMPLATES,
+        template_mode: TemplateMode | None = None,
+        home: Path | None = None,
+        device: Device = "auto",
+    ) -> None:
+        self.anchors = anchors
+        self.aligner = aligner
+        self.k = k
+        self.power = power
+        self.centre = centre
+        self.templates = templates
+        self.template_mode = template_mode
+        self.home = home
+        self.device: Device = device
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters; `deep` is there for scikit-learn, no parameter is nested."""
+        names = ("anchors", "aligner", "k", "power", "centre", "templates", "template_mode", "home", "device")
+        return {name: getattr(self, name) for name in names}
+
+    def set_params(self, **params: Any) -> Classifier:
+        """Change parameters; takes effect at the next `fit`."""
+        unknown = sorted(set(params) - set(self.get_params()))
+        if unknown:
+            raise UsageError(f"parameters {unknown}", f"some of {sorted(self.get_params())}", "correct the names")
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def fit(self, labels: Sequence[str], y: None = None) -> Classifier:
+        """Take the labels; `y` is there for scikit-learn pipelines and must stay None."""
+        if y is not None:
+            raise UsageError("fit was given y", "labels alone", "call fit(labels): nothing is trained")
+        if isinstance(labels, str):
+            raise UsageError(f"the labels are one text: {labels[:40]!r}", "a list of labels", "call fit([...])")
+        aligner = make_aligner(self.aligner, k=self.k, power=self.power, centre=self.centre)
+        mode = self.template_mode or aligner.template_mode
+        self.labels_ = Labels(tuple(labels), tuple(self.templates), mode)
+        self.classes_ = np.array(self.labels_.labels)
+        self.engine_ = Engine(self.anchors, home=self.home, aligner=aligner, device=self.device)
+        return self
+
+    def decision_function(self, images: Sequence[ImageSource]) -> Float32:
+        """Return raw scores [n, labels]; raises BadImage, naming it, for an image that cannot be decoded."""
+        if not hasattr(self, "engine_"):
+            raise UsageError("predict was called before fit", "a fitted classifier", "call fit(labels) first")
+        images = list(images)
+        place = {label: at for at, label in enumerate(self.labels_.labels)}
+        scores = np.zeros((len(images), len(place)), np.float32)
+        for row, (_, result) in enumerate(self.engine_.classify(images, self.labels_, top=len(place))):
+            if result.error:
+                raise BadImage(f"{result.image}: {result.error.came}", result.error.expected, result.error.fix)
+            for prediction in result.predictions:
+                scores[row, place[prediction.label]] = prediction.score
+        return scores
+
+    def predict(self, images: Sequence[ImageSource]) -> NDArray[np.str_]:
+        """Return the best label of every image [n]; of equal scores the earlier label."""
+        best: NDArray[np.str_] = self.classes_[self.decision_function(images).argmax(axis=1)]
+        return best
+
+    def score(self, images: Sequence[ImageSource], y: Sequence[str]) -> float:
+        """Return the share of images whose best label is the given one."""
+        return float(np.mean(self.predict(images) == np.asarray(y)))

@@ -1,0 +1,270 @@
+"""The engine: one anchor set at a time answers, and is swapped for another between two calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asif.aligners import Aligner, Fitted, make_aligner
+from asif.anchorset import AnchorSet, default_home
+from asif.classify import Labels, represent_labels
+from asif.compare import Candidates, best_row, rank
+from asif.encoders import (
+    Device,
+    ImageEncoder,
+    ImageSource,
+    TextEncoder,
+    load_image_encoder,
+    load_text_encoder,
+)
+from asif.encoders.ahead import ahead
+from asif.encoders.cache import TextCache
+from asif.encoders.precomputed import PrecomputedEncoder
+from asif.engine.opening import DEFAULT_ANCHORS, open_anchors
+from asif.errors import BadImage, EncoderMismatch
+from asif.explain import Contributions, contributions
+from asif.kernels import Engine as Kernel
+from asif.pairs import PairRecord
+from asif.vectors import Embeddings, Side
+
+BATCH = 64
+KEPT_LABELS = 8
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One label and its raw score, a cosine between relative representations in [0, 1]."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The anchors behind the first prediction: what each is, and what it adds to the score."""
+
+    contributions: Contributions
+    records: tuple[PairRecord, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One image's labels, best first, or in `error` why it could not be read."""
+
+    image: str
+    predictions: tuple[Prediction, ...] = ()
+    evidence: Evidence | None = None
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    error: BadImage | None = None
+
+
+@dataclass(frozen=True)
+class Serving:
+    """One anchor set as it is served; a call keeps the one it began with to its end."""
+
+    anchors: AnchorSet
+    fitted: Fitted
+    labels: dict[Labels, Candidates] = field(default_factory=dict)
+
+
+class Engine:
+    """Answer questions with one anchor set at a time; `swap` changes it between two calls.
+
+    `anchors` is a reference (`name`, `name@alias`, `name@3`, or a path); `home` the store, by default ASIF_HOME or
+    the user's data folder. Encoders are loaded when first needed, shared between sets, and checked against the set's
+    fingerprints: EncoderMismatch names what differs.
+    """
+
+    def __init__(
+        self,
+        anchors: str = DEFAULT_ANCHORS,
+        *,
+        home: Path | None = None,
+        aligner: Aligner | None = None,
+        device: Device = "auto",
+        kernel: Kernel = "auto",
+    ) -> None:
+        self.home = home or default_home()
+        self.aligner = aligner or make_aligner("asif")
+        self.device: Device = device
+        self.kernel: Kernel = kernel
+        self._cache = TextCache(self.home / "cache" / "texts.sqlite")
+        self._encoders: dict[tuple[Side, str], Any] = {}
+        self._serving = self._open(anchors)
+
+    @property
+    def anchors(self) -> AnchorSet:
+        """Return the anchor set that new calls use."""
+        return self._serving.anchors
+
+    def swap(self, ref: str) -> AnchorSet:
+        """Serve another anchor set from the next call on; calls in flight finish on the old one.
+
+        If the new set cannot be opened, or was made with other encoders than the loaded ones of the same name, the
+        error is raised and the old set goes on serving.
+        """
+        self._serving = self._open(ref)
+        return self._serving.anchors
+
+    def _open(self, ref: str) -> Serving:
+        anchors = open_anchors(ref, home=self.home, device=self.device)
+        for (side, spec), encoder in self._encoders.items():
+            if anchors.encoder_spec(side) == spec:
+                check_fingerprint(anchors, side, encoder)
+        return Serving(anchors, self.aligner.fit(anchors))
+
+    def image_encoder(self, anchors: AnchorSet) -> ImageEncoder:
+        """Return the image encoder of a set, loaded and checked."""
+        encoder: ImageEncoder = self._encoder(anchors, "image", load_image_encoder)
+        return encoder
+
+    def text_encoder(self, anchors: AnchorSet) -> TextEncoder:
+        """Return the text encoder of a set, loaded and checked."""
+        encoder: TextEncoder = self._encoder(anchors, "text", load_text_encoder)
+        return encoder
+
+    def _encoder(self, anchors: AnchorSet, side: Side, load: Callable[[str, Device], Any]) -> Any:
+        spec = anchors.encoder_spec(side)
+        if spec == "precomputed":
+            return PrecomputedEncoder(side, anchors.dims[side])
+        if (side, spec) not in self._encoders:
+            encoder = load(spec, self.device)
+            check_fingerprint(anchors, side, encoder)
+            self._encoders[side, spec] = encoder
+        return self._encoders[side, spec]
+
+    def encode_texts(self, texts: Sequence[str], anchors: AnchorSet | None = None) -> Embeddings:
+        """Encode texts with the set's text encoder; what was encoded before comes from the cache on disk."""
+        anchors = anchors or self.anchors
+        fingerprint, dim = anchors.fingerprint("text").digest, anchors.dims["text"]
+        known = self._cache.get(fingerprint, texts, dim)
+        missing = sorted(set(texts) - set(known))
+        if missing:
+            fresh = Embeddings.from_raw(self.text_encoder(anchors).forward(missing)).values
+            new = dict(zip(missing, fresh, strict=True))
+            self._cache.put(fingerprint, new)
+            known |= new
+        return Embeddings(np.stack([known[text] for text in texts]))
+
+    def _labels(self, labels: Labels, serving: Serving) -> Candidates:
+        """Represent labels over the served anchors; the last few questions are remembered."""
+        if labels not in serving.labels:
+            while len(serving.labels) >= KEPT_LABELS:
+                serving.labels.pop(next(iter(serving.labels)), None)
+
+            def encode(texts: Sequence[str]) -> Embeddings:
+                return self.encode_texts(texts, serving.anchors)
+
+            serving.labels[labels] = represent_labels(labels, encode, serving.fitted, self.kernel)
+        return serving.labels[labels]
+
+    def classify(
+        self, images: Iterable[ImageSource], labels: Labels, *, top: int = 5, explain: int = 0
+    ) -> Iterator[tuple[AnchorSet, Result]]:
+        """Label images; yields one result per image, in order, with the anchor set that produced it.
+
+        `explain` is how many anchors to name behind the first label. An image that cannot be decoded gives a result
+        with an error and does not stop the others.
+        """
+        serving = self._serving
+        encoder = self.image_encoder(serving.anchors)
+        started = time.perf_counter()
+        candidates = self._labels(labels, serving)
+        label_ms = 1000 * (time.perf_counter() - started)
+
+        def prepare(source: ImageSource) -> tuple[ImageSource, Any]:
+            try:
+                return source, encoder.prepare(source)
+            except BadImage as error:
+                return source, error
+
+        prepared = ahead(prepare, images)
+        while some := list(islice(prepared, BATCH)):
+            started = time.perf_counter()
+            good = [tensor for _, tensor in some if not isinstance(tensor, BadImage)]
+            embeddings = Embeddings.from_raw(encoder.forward(good)) if good else None
+            encode_ms = 1000 * (time.perf_counter() - started) / max(1, len(good))
+            answers = iter(self._answer(serving, candidates, labels, embeddings, top, explain))
+            for source, tensor in some:
+                name = "bytes" if isinstance(source, bytes) else str(source)
+                if isinstance(tensor, BadImage):
+                    yield serving.anchors, Result(name, error=tensor)
+                    continue
+                answer = next(answers)
+                timings = {"labels": label_ms, "encode": encode_ms, **answer.timings_ms}
+                yield serving.anchors, replace(answer, image=name, timings_ms=timings)
+
+    def classify_vectors(
+        self,
+        images: Embeddings,
+        labels: Labels,
+        label_vectors: Embeddings | None = None,
+        *,
+        top: int = 5,
+        explain: int = 0,
+    ) -> list[Result]:
+        """Label image vectors [n, di]; `label_vectors` [labels x templates, dt] stand in for the text encoder."""
+        serving = self._serving
+        if label_vectors is None:
+            candidates = self._labels(labels, serving)
+        else:
+            table = dict(zip(labels.prompts(), label_vectors.values, strict=True))
+            candidates = represent_labels(
+                labels, lambda texts: Embeddings(np.stack([table[text] for text in texts])), serving.fitted, self.kernel
+            )
+        return self._answer(serving, candidates, labels, images, top, explain)
+
+    def _answer(
+        self,
+        serving: Serving,
+        candidates: Candidates,
+        labels: Labels,
+        images: Embeddings | None,
+        top: int,
+        explain: int,
+    ) -> list[Result]:
+        """Represent image embeddings, rank the labels and take the first score apart."""
+        if images is None:
+            return []
+        started = time.perf_counter()
+        rows = serving.fitted.represent("image", images, self.kernel)
+        represented = time.perf_counter()
+        found = rank(rows, candidates, top)
+        compared = time.perf_counter()
+        timings = {
+            "represent": 1000 * (represented - started) / len(images),
+            "compare": 1000 * (compared - represented) / len(images),
+        }
+        results = []
+        for at, (indices, scores) in enumerate(zip(found.indices, found.scores, strict=True)):
+            evidence = None
+            if explain:
+                query = rows[at : at + 1]
+                split = contributions(query, best_row(query, candidates, int(indices[0])), explain)
+                evidence = Evidence(split, tuple(serving.anchors.records(split.anchors)))
+            predictions = tuple(
+                Prediction(labels.labels[label], float(score)) for label, score in zip(indices, scores, strict=True)
+            )
+            results.append(Result(f"vector {at}", predictions, evidence, timings))
+        return results
+
+
+def check_fingerprint(anchors: AnchorSet, side: Side, encoder: ImageEncoder | TextEncoder) -> None:
+    """Refuse an encoder that is not the one the anchors were made with, naming what differs."""
+    theirs = anchors.fingerprint(side)
+    if theirs == encoder.fingerprint:
+        return
+    differing = theirs.differences(encoder.fingerprint)
+    details = "; ".join(f"{name}: {was!r} in the set, {now!r} here" for name, (was, now) in differing.items())
+    raise EncoderMismatch(
+        f"{side} encoder {encoder.spec} with fingerprint {encoder.fingerprint.digest[:12]} ({details})",
+        f"fingerprint {theirs.digest[:12]}, with which {anchors.ref} was made",
+        f"build the anchors anew with this encoder: asif build-anchors PAIRS --name {anchors.name} "
+        f"--{side}-encoder {encoder.spec}",
+    )

@@ -1,0 +1,26 @@
+"""Vectors that came from elsewhere, for anchor sets of precomputed vectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from asif.errors import UsageError
+from asif.vectors import Embeddings
+
+
+def read_vectors(path: Path, dim: int, what: str) -> Embeddings:
+    """Read vectors [n, dim] from a .npy file, normalised to unit rows; raises UsageError for other shapes."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        came = f"{path} cannot be read as .npy ({error})"
+        raise UsageError(came, f"{what} [n, {dim}]", "save it with numpy.save") from error
+    if values.ndim != 2 or values.shape[1] != dim or values.dtype.kind != "f":
+        raise UsageError(
+            f"{path} holds {values.dtype} {list(values.shape)}",
+            f"{what}, floating point [n, {dim}]",
+            "use vectors from the encoder that made the anchors",
+        )
+    return Embeddings.from_raw(values)

@@ -1,0 +1,98 @@
+"""The family of what can go wrong.
+
+AsifError                1    a failure while running
+├── MissingDependency    1    an optional library is not installed
+├── UsageError           2    the call makes no sense: options, labels, templates, names
+│   └── NotFound         2    no such anchor set, version or alias
+├── InputRefused         3    the data that came in cannot be used
+│   ├── BadImage         3    one image that cannot be decoded safely
+│   └── BadEmbedding     3    NaN, infinite or zero vectors
+├── EncoderMismatch      4    the anchor set was made with another encoder
+├── IntegrityError       5    bytes on disk are not what was written
+│   └── UnknownFormat    5    written by a newer asif
+├── OutOfSpace           6    disk or memory is full
+└── Interrupted        130    stopped by the user; what was done is kept
+
+Every error has three beats: what came, what was expected, what to do about it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AsifError(Exception):
+    """Say what came, what was expected and what to do about it.
+
+    >>> print(AsifError("k is -3", "a whole number from 1", "pass --k 100"))
+    k is -3
+      expected: a whole number from 1
+      to do:    pass --k 100
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, came: str, expected: str, fix: str) -> None:
+        super().__init__(came, expected, fix)
+        self.came = came
+        self.expected = expected
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.came}\n  expected: {self.expected}\n  to do:    {self.fix}"
+
+
+class MissingDependency(AsifError):
+    """An optional library is not installed; the fix is the install command."""
+
+
+class UsageError(AsifError):
+    """The call makes no sense as it stands."""
+
+    exit_code = 2
+
+
+class NotFound(UsageError):
+    """No such anchor set, version or alias."""
+
+
+class InputRefused(AsifError):
+    """The data that came in cannot be used."""
+
+    exit_code = 3
+
+
+class BadImage(InputRefused):
+    """One image cannot be decoded within the limits."""
+
+
+class BadEmbedding(InputRefused):
+    """A vector is NaN, infinite or zero."""
+
+
+class EncoderMismatch(AsifError):
+    """The anchor set was made with another encoder than the one at hand."""
+
+    exit_code = 4
+
+
+class IntegrityError(AsifError):
+    """Bytes on disk are not what was written."""
+
+    exit_code = 5
+
+
+class UnknownFormat(IntegrityError):
+    """An anchor set was written by a newer asif."""
+
+
+class OutOfSpace(AsifError):
+    """Disk or memory is full."""
+
+    exit_code = 6
+
+
+class Interrupted(AsifError):
+    """The user stopped the run; what was done is kept."""
+
+    exit_code = 130

@@ -1,0 +1,39 @@
+"""The obvious definitions, in numpy: slow, whole, and the oracle of every other engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asif.kernels.canonical import GRID
+from asif.vectors import Float32, SparseRows, TopK
+
+
+def on_grid(rows: NDArray[Any]) -> NDArray[np.float64]:
+    """Round entries to the canonical grid (see `canonical`)."""
+    return np.rint(np.asarray(rows, np.float64) * GRID) / GRID
+
+
+def scores(queries: NDArray[Any], anchors: NDArray[Any]) -> Float32:
+    """Return the canonical score of every query [q, d] with every anchor [n, d]: [q, n]."""
+    exact = np.array([[np.sum(q * a) for a in on_grid(anchors)] for q in on_grid(queries)])
+    return exact.reshape(len(queries), len(anchors)).astype(np.float32)
+
+
+def topk(all_scores: Float32, k: int) -> TopK:
+    """Keep the k best of [q, n], score descending, then smaller index."""
+    order = np.argsort(-all_scores, axis=1, kind="stable")[:, :k]
+    return TopK(order.astype(np.int64), np.take_along_axis(all_scores, order, axis=1))
+
+
+def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int) -> TopK:
+    """Score everything, sort everything, keep k."""
+    return topk(scores(queries, np.concatenate([np.asarray(block, np.float32) for block in anchors])), k)
+
+
+def sparse_similarity(a: SparseRows, b: SparseRows) -> Float32:
+    """Spread both sides out and multiply: [a, b]."""
+    return scores(a.dense(), b.dense())

@@ -1,0 +1,78 @@
+"""Top-k similarity in torch: anchors stream through block by block, on the CPU or a CUDA device.
+
+Memory beside the inputs: one tile of `TILE_ROWS` anchors in float64, its scores [q, TILE_ROWS] and the running
+top k, for at most `QUERY_ROWS` queries at a time; never [q, N].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from asif.kernels.canonical import GRID
+from asif.vectors import Float32, TopK
+
+TILE_ROWS = 8192
+QUERY_ROWS = 1024
+
+
+def as_tensor(array: NDArray[Any]) -> torch.Tensor:
+    """View an array as a tensor; bfloat16 (from ml_dtypes) goes by way of its bits, memory-mapped arrays are read."""
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(np.array(array.view(np.uint16))).view(torch.bfloat16)
+    return torch.from_numpy(np.array(array) if not array.flags.writeable else array)
+
+
+def on_grid(rows: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """Move rows to the device as float64 on the canonical grid."""
+    wide = as_tensor(rows).to(device=device, dtype=torch.float64)
+    if rows.dtype == np.float16:
+        return wide  # already multiples of 2^-24
+    return wide.mul_(GRID).round_().div_(GRID)
+
+
+def sort_keys(scores: torch.Tensor, first_index: int) -> torch.Tensor:
+    """Pack float32 scores [q, n] and their indices into int64 keys whose descending order is the tie rule's.
+
+    The upper half is the score's bits made monotone, the lower half counts the index down.
+    """
+    bits = scores.view(torch.int32).to(torch.int64)
+    ordered = torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+    index = torch.arange(first_index, first_index + scores.shape[1], device=scores.device)
+    return (ordered << 32) + (0xFFFFFFFF - index)
+
+
+def unpack(keys: torch.Tensor) -> TopK:
+    """Take scores and indices back out of sort keys."""
+    ordered = keys >> 32
+    bits = torch.where(ordered < 0, (-ordered) | -0x80000000, ordered).to(torch.int32)
+    return TopK((0xFFFFFFFF - (keys & 0xFFFFFFFF)).cpu().numpy(), bits.view(torch.float32).cpu().numpy())
+
+
+def tiles(anchors: Sequence[NDArray[Any]]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Cut blocks into tiles of at most TILE_ROWS rows, each with the index of its first row."""
+    first = 0
+    for block in anchors:
+        for start in range(0, len(block), TILE_ROWS):
+            tile = block[start : start + TILE_ROWS]
+            yield first, tile
+            first += len(tile)
+
+
+def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, device: str = "cpu") -> TopK:
+    """Stream the anchors once per QUERY_ROWS queries and keep the running top k."""
+    where = torch.device(device)
+    found: list[TopK] = []
+    for start in range(0, len(queries), QUERY_ROWS):
+        some = on_grid(queries[start : start + QUERY_ROWS], where)
+        best = torch.empty((len(some), 0), dtype=torch.int64, device=where)
+        for first, tile in tiles(anchors):
+            scores = (some @ on_grid(tile, where).T).to(torch.float32) + 0.0  # + 0.0: no negative zeros
+            keys = torch.cat([best, sort_keys(scores, first)], dim=1)
+            best = keys.topk(min(k, keys.shape[1]), dim=1, sorted=True).values
+        found.append(unpack(best))
+    return TopK(np.concatenate([f.indices for f in found]), np.concatenate([f.scores for f in found]))

@@ -1,0 +1,141 @@
+"""Precomputed vectors in .npy parts, as clip-retrieval writes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asif.errors import InputRefused
+from asif.pairs.columns import Columns, Shape, check_shard, find_columns
+from asif.pairs.pair import Pair, Reject
+from asif.pairs.parquet import read_cells, read_head
+from asif.pairs.rows import judge, vector_cells
+from asif.pairs.source import PairSource
+
+BLOCK_ROWS = 256
+_VECTORS: dict[str, Shape] = {"img_emb_*.npy": "vector", "text_emb_*.npy": "vector"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Name the files of one part and the number of rows in each."""
+
+    image: Path
+    text: Path
+    metadata: Path | None
+    rows: int
+
+
+@dataclass(frozen=True)
+class NpySource(PairSource):
+    """Read memory-mapped vectors part by part, with captions where there is metadata."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def rows(self) -> int:
+        """Count the rows."""
+        return sum(part.rows for part in self.parts)
+
+    def read(self, start: int = 0) -> Iterator[Pair | Reject]:
+        """Yield one item for each row from `start` on."""
+        first = 0
+        for part in self.parts:
+            skip = min(max(start - first, 0), part.rows)
+            for row, (vectors, words) in enumerate(zip(_vectors(part, skip), self._words(part, skip)), skip):  # noqa: B905
+                yield judge(first + row, {**words, **vectors}, self.path)
+            first += part.rows
+
+    def _words(self, part: Part, skip: int) -> Iterator[dict[str, Any]]:
+        if part.metadata is None:
+            return repeat({})
+        words = replace(self.columns, image_embedding=None, text_embedding=None)
+        return (cells for _, cells in read_cells(part.metadata, part.rows, words, None, skip))
+
+
+def has_npy(path: Path) -> bool:
+    """Tell whether a folder looks like clip-retrieval's."""
+    return bool(_numbered(path, "img_emb", "npy") or _numbered(path, "text_emb", "npy"))
+
+
+def open_npy(path: Path, chosen: Mapping[str, str]) -> NpySource:
+    """Open the parts of a folder, reading only headers and footers."""
+    images, texts = _numbered(path, "img_emb", "npy"), _numbered(path, "text_emb", "npy")
+    metadata = _numbered(path, "metadata", "parquet")
+    for name, numbers in (("text_emb_*.npy", texts.keys()), ("metadata_*.parquet", metadata.keys() or images.keys())):
+        if numbers != images.keys():
+            odd = ", ".join(map(str, sorted(numbers ^ images.keys())))
+            raise _refused(f"{path}: img_emb_*.npy and {name} do not go together: parts {odd}")
+    opened = [_open_part(images[number], texts[number], metadata.get(number)) for number in sorted(images)]
+    dims = {shape for _, shape in opened}
+    if len(dims) > 1:
+        raise _refused(f"{path}: the parts have vectors of different widths: {sorted(dims)}")
+    parts = tuple(part for part, _ in opened)
+    columns, unused = _columns(parts, chosen)
+    files = tuple(file for part in parts for file in (part.image, part.text, part.metadata) if file)
+    return NpySource(path, "precomputed vectors (.npy)", columns, unused, files, opened[0][1], parts)
+
+
+def _columns(parts: tuple[Part, ...], chosen: Mapping[str, str]) -> tuple[Columns, tuple[str, ...]]:
+    heads = {part.metadata: read_head(part.metadata)[1] for part in parts if part.metadata}
+    where, shapes = next(iter(heads.items()), (parts[0].image.parent, {}))
+    image, text = _VECTORS
+    vectors = {"image_embedding": image, "text_embedding": text}
+    columns = find_columns({**shapes, **_VECTORS}, {**vectors, **chosen}, str(where))
+    for file, others in heads.items():
+        check_shard(columns, {**others, **_VECTORS}, str(file))
+    used = set(columns.named().values())
+    return columns, tuple(name for name in shapes if name not in used)
+
+
+def _numbered(path: Path, name: str, suffix: str) -> dict[int, Path]:
+    for folder in (path / name, path):
+        matches = [(re.fullmatch(rf"{name}_(\d+)\.{suffix}", file.name), file) for file in folder.glob(f"{name}_*")]
+        found = {int(match[1]): file for match, file in matches if match}
+        if found:
+            return found
+    return {}
+
+
+def _open_part(image: Path, text: Path, metadata: Path | None) -> tuple[Part, tuple[int, int]]:
+    left, right = _load(image), _load(text)
+    counts = {image: len(left), text: len(right)}
+    if metadata:
+        counts[metadata] = read_head(metadata)[0]
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{file.name} has {count:,}" for file, count in counts.items())
+        raise _refused(f"{image.parent}: parts of different lengths: {listed}")
+    return Part(image, text, metadata, len(left)), (left.shape[1], right.shape[1])
+
+
+def _load(path: Path) -> NDArray[Any]:
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")  # never unpickles
+    except (OSError, ValueError, EOFError) as error:
+        raise _refused(f"{path} cannot be read: {error}") from error
+    if array.ndim != 2 or array.dtype.kind != "f":
+        raise _refused(f"{path} holds {array.dtype} {list(array.shape)}")
+    return array
+
+
+def _vectors(part: Part, skip: int) -> Iterator[dict[str, Any]]:
+    image, text = _load(part.image), _load(part.text)
+    for start in range(skip, part.rows, BLOCK_ROWS):
+        block = slice(start, min(start + BLOCK_ROWS, part.rows))
+        for left, right in zip(vector_cells(np.array(image[block])), vector_cells(np.array(text[block])), strict=True):
+            yield {"image_embedding": left, "text_embedding": right}
+
+
+def _refused(came: str) -> InputRefused:
+    return InputRefused(
+        came,
+        "float vectors [n, d], row for row: img_emb_0.npy with text_emb_0.npy (and metadata_0.parquet)",
+        "write the parts again, for instance with clip-retrieval inference",
+    )

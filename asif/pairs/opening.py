@@ -1,0 +1,77 @@
+"""Tell what a path holds, and open it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from asif.errors import InputRefused, UsageError
+from asif.pairs.npy import has_npy, open_npy
+from asif.pairs.parquet import open_parquet
+from asif.pairs.source import PairSource, natural
+from asif.pairs.table import open_table
+from asif.pairs.webdataset import open_webdataset
+
+
+def open_pairs(path: str | Path, *, columns: Mapping[str, str] | None = None) -> PairSource:
+    """Find out what `path` is and which columns it has, reading only its head.
+
+    A parquet, tar, .csv or .jsonl file, or a folder of parquet shards, of tars, of images with metadata.csv|jsonl,
+    or of clip-retrieval's .npy parts. `columns` {role: column} goes before what is found.
+    Raises UsageError for a path or column that is not there, InputRefused for what cannot be read.
+    """
+    place, chosen = Path(path), dict(columns or {})
+    try:
+        if place.is_dir():
+            return _open_folder(place, chosen)
+        if place.is_file():
+            return _open_file(place, chosen)
+    except OSError as error:
+        raise InputRefused(f"{place} cannot be read: {error}", "a readable path", "check its permissions") from error
+    raise UsageError(f"{place} does not exist", "a file or folder of image-text pairs", "check the path")
+
+
+def _open_file(path: Path, chosen: Mapping[str, str]) -> PairSource:
+    if path.suffix in (".csv", ".jsonl"):
+        return open_table(path, path, chosen)
+    if path.suffix == ".tar":
+        return open_webdataset(path, [path], chosen)
+    if path.suffix in (".parquet", ".pq"):
+        return open_parquet(path, [path], chosen)
+    raise _unknown(f"{path} is a {path.suffix or 'nameless'} file")
+
+
+def _open_folder(path: Path, chosen: Mapping[str, str]) -> PairSource:
+    tables = [path / name for name in ("metadata.csv", "metadata.jsonl") if (path / name).is_file()]
+    tars, shards = _files(path, ".tar"), _files(path, ".parquet") or _files(path / "data", ".parquet")
+    if len(tables) > 1:
+        raise _either(path, *tables)
+    if tables:
+        return open_table(path, tables[0], chosen)
+    if has_npy(path):
+        return open_npy(path, chosen)
+    if tars and {file.stem for file in shards} <= {file.stem for file in tars}:
+        return open_webdataset(path, tars, chosen)  # img2dataset leaves a parquet of metadata beside each tar
+    if tars:
+        raise _either(path, tars[0], shards[0])
+    if shards:
+        return open_parquet(path, shards, chosen)
+    raise _unknown(f"{path} holds no file that is known here")
+
+
+def _files(folder: Path, suffix: str) -> list[Path]:
+    found = [file for file in folder.glob(f"*{suffix}") if file.is_file() and file.name[0] not in "._"]
+    return sorted(found, key=natural)
+
+
+def _either(path: Path, *files: Path) -> UsageError:
+    names = " and ".join(file.name for file in files)
+    return UsageError(f"{path} holds both {names}", "one kind of input", "give the path of the file to be read")
+
+
+def _unknown(came: str) -> InputRefused:
+    return InputRefused(
+        came,
+        "parquet, tar, metadata.csv or metadata.jsonl, or img_emb_*.npy with text_emb_*.npy",
+        "bring the pairs into one of these forms, for instance with img2dataset or Hugging Face datasets",
+    )

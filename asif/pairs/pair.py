@@ -1,0 +1,57 @@
+"""A pair, a rejected row, and what is remembered of a pair once it is an anchor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Hold one image and its captions as read from a source; the image is not opened.
+
+    `row` is the position in the source, from 0. `image` is encoded bytes, a file, or None when
+    `image_embedding` [di] and `text_embedding` [dt] were precomputed. Captions are never empty or blank.
+    """
+
+    row: int
+    id: str | None
+    image: bytes | Path | None
+    captions: tuple[str, ...]
+    source: str | None = None
+    licence: str | None = None
+    url: str | None = None
+    image_embedding: NDArray[Any] | None = None
+    text_embedding: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
+class Reject:
+    """Hold one row that cannot become an anchor, and why."""
+
+    row: int
+    id: str | None
+    reason: str
+
+    @property
+    def bad(self) -> bool:
+        """Tell whether the row is damaged; one that its source marks as not downloaded is only left out."""
+        return not self.reason.startswith("status: ")
+
+
+@dataclass(frozen=True)
+class PairRecord:
+    """Hold what an anchor set remembers of a pair: everything but the pixels.
+
+    `image_sha256` is the hash of the encoded image file (of the float32 vector, where vectors were precomputed).
+    """
+
+    id: str
+    captions: tuple[str, ...]
+    image_sha256: str
+    source: str | None = None
+    licence: str | None = None
+    url: str | None = None

@@ -1,0 +1,121 @@
+"""Pairs from parquet files: one file, or shards that run on as one source."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asif.errors import InputRefused
+from asif.pairs.arrow import cell, shape_of_type, vectors
+from asif.pairs.columns import SHARD_IMAGES, Columns, Shape, check_shard, find_columns
+from asif.pairs.pair import Pair, Reject
+from asif.pairs.parquet_file import intact, open_file, read_batches
+from asif.pairs.rows import judge
+from asif.pairs.source import PairSource
+
+
+@dataclass(frozen=True)
+class ParquetSource(PairSource):
+    """Read pairs from parquet files; `counts` are the rows of each."""
+
+    counts: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        """Count the rows."""
+        return sum(self.counts)
+
+    def read(self, start: int = 0) -> Iterator[Pair | Reject]:
+        """Yield one item for each row from `start` on; row groups before it are not decoded."""
+        first = 0
+        for file, count in zip(self.files, self.counts, strict=True):
+            for row, cells in read_cells(file, count, self.columns, self.dims, max(start - first, 0)):
+                yield judge(first + row, cells, file.parent)
+            first += count
+
+
+def open_parquet(path: Path, files: Sequence[Path], chosen: Mapping[str, str]) -> ParquetSource:
+    """Open parquet files as one source, reading only their footers (and the first rows, for the width of vectors)."""
+    heads = [read_head(file) for file in files]
+    shapes = heads[0][1]
+    columns = find_columns(shapes, chosen, str(files[0]))
+    for file, (_, others) in zip(files, heads, strict=True):
+        check_shard(columns, others, str(file))
+    used = set(columns.named().values())
+    return ParquetSource(
+        path=path,
+        kind=_kind(columns, shapes),
+        columns=columns,
+        unused=tuple(name for name in shapes if name not in used),
+        files=tuple(files),
+        dims=_dims(files, columns),
+        counts=tuple(count for count, _ in heads),
+    )
+
+
+def read_head(path: Path) -> tuple[int, dict[str, Shape]]:
+    """Read the footer: the number of rows, and {column: shape}."""
+    with open_file(path) as file:
+        schema = intact(lambda: file.schema_arrow, f"{path}: the schema in its footer")
+        shapes = {field.name: shape_of_type(field.type) for field in schema}
+        repeated = [name for name, times in Counter(schema.names).items() if times > 1]
+        return file.metadata.num_rows, {**shapes, **dict.fromkeys(repeated, "other")}
+
+
+def read_cells(
+    path: Path, count: int, columns: Columns, dims: tuple[int, int] | None, start: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (row, {role: value}) for each of the `count` rows from `start` on."""
+    if start >= count:
+        return
+    names = columns.named()
+    widths = dict(zip(("image_embedding", "text_embedding"), dims, strict=True)) if dims else {}
+    with open_file(path) as file:
+        if file.metadata.num_rows != count:
+            raise InputRefused(
+                f"{path} had {count:,} rows and now has {file.metadata.num_rows:,}",
+                "a file that does not change while it is read",
+                "start again when it is complete",
+            )
+        for first, batch in read_batches(file, path, sorted(set(names.values())), start):
+            read = {role: batch.column(name) for role, name in names.items()}
+            blocks = {role: vectors(read.pop(role), width) for role, width in widths.items() if role in read}
+            for row in range(max(start - first, 0), batch.num_rows):
+                cells = {role: cell(column, row) for role, column in read.items()}
+                yield first + row, {**cells, **{role: block[row] for role, block in blocks.items()}}
+
+
+def _dims(files: Sequence[Path], columns: Columns) -> tuple[int, int] | None:
+    if columns.image_embedding is None or columns.text_embedding is None:
+        return None
+    return _width(files, columns.image_embedding), _width(files, columns.text_embedding)
+
+
+def _width(files: Sequence[Path], name: str) -> int:
+    """Take the width of vectors from the type, or else from the first rows: the most common, as one may be bad."""
+    import pyarrow.compute as pc
+    from pyarrow import types
+
+    for path in files:
+        with open_file(path) as file:
+            kind = file.schema_arrow.field(name).type
+            if types.is_fixed_size_list(kind):
+                return int(kind.list_size)
+            for _, batch in read_batches(file, path, [name], 0):
+                lengths = Counter(length for length in pc.list_value_length(batch.column(name)).to_pylist() if length)
+                if lengths:
+                    return int(lengths.most_common(1)[0][0])
+    return 0
+
+
+def _kind(columns: Columns, shapes: Mapping[str, Shape]) -> str:
+    if columns.image is None:
+        return "precomputed vectors (parquet)"
+    if shapes[columns.image] == "text":
+        return "parquet with image paths"
+    if columns.image in SHARD_IMAGES and columns.status:
+        return "parquet (img2dataset)"
+    return "parquet (Hugging Face)" if shapes[columns.image] == "image" else "parquet with image bytes"

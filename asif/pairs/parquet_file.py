@@ -1,0 +1,87 @@
+"""Parquet files in bounded memory; whatever is damaged is refused, naming the row group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from asif.errors import InputRefused
+
+BATCH_ROWS = 256
+BATCH_BYTES = 32 << 20
+
+
+def open_file(path: Path) -> Any:
+    """Open a parquet file with a whole footer, as a `pyarrow.parquet.ParquetFile`; raises InputRefused."""
+    import pyarrow.parquet as pq
+
+    head, tail = intact(lambda: _ends(path), str(path))
+    if not head:
+        raise InputRefused(f"{path} is empty (0 bytes)", "a parquet file", "make or download the file again")
+    if head[:4] != b"PAR1":
+        what = "a tar archive; name it .tar" if head[257:262] == b"ustar" else f"it starts with {head[:8]!r}"
+        raise InputRefused(f"{path} is not a parquet file: {what}", "a parquet file", "give a parquet file")
+    if tail != b"PAR1":
+        raise _damaged(f"{path}: the footer", "the file is cut off before its end")
+    # Both settings are needed for memory that does not grow with the file: read-ahead keeps whole row groups.
+    settings = {"pre_buffer": False, "buffer_size": 1 << 20, "page_checksum_verification": True}
+    file = intact(lambda: pq.ParquetFile(path, **settings), f"{path}: the footer")
+    about = file.metadata
+    grouped = sum(about.row_group(group).num_rows for group in range(about.num_row_groups))
+    if grouped != about.num_rows:
+        file.close()
+        raise _damaged(f"{path}: the footer", f"it says {about.num_rows} rows, its row groups {grouped}")
+    return file
+
+
+def read_batches(file: Any, path: Path, names: list[str], start: int) -> Iterator[tuple[int, Any]]:
+    """Yield (first row, record batch); row groups that end before row `start` are not decoded."""
+    first = 0
+    for group in range(file.metadata.num_row_groups):
+        about = file.metadata.row_group(group)
+        end = first + about.num_rows
+        if end > start:
+            place = f"{path}: row group {group} of {file.metadata.num_row_groups} (rows {first} to {end - 1})"
+            size = _batch_rows(about.num_rows, about.total_byte_size)
+            batches = file.iter_batches(size, row_groups=[group], columns=names, use_threads=False)
+            while (batch := intact(lambda batches=batches: next(batches, None), place)) is not None:
+                yield first, batch
+                first += batch.num_rows
+            if first != end:
+                raise _damaged(place, f"{end - first} rows are missing")
+        first = end
+
+
+def intact(read: Any, place: str) -> Any:
+    """Return what `read` returns; raises InputRefused, naming the place, for all that pyarrow raises."""
+    import pyarrow as pa
+
+    try:
+        return read()
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        raise _damaged(place, str(error)) from error
+
+
+def _batch_rows(rows: int, size: int) -> int:
+    """Choose a few hundred rows, fewer where rows are large, so that a batch stays near BATCH_BYTES.
+
+    >>> _batch_rows(1000, 50_000_000), _batch_rows(1000, 5_000_000_000)
+    (256, 6)
+    """
+    return min(BATCH_ROWS, max(1, BATCH_BYTES * rows // max(size, 1)))
+
+
+def _ends(path: Path) -> tuple[bytes, bytes]:
+    with path.open("rb") as file:
+        head = file.read(512)
+        file.seek(-min(4, len(head)), 2)
+        return head, file.read()
+
+
+def _damaged(place: str, why: str) -> InputRefused:
+    return InputRefused(
+        f"{place} cannot be read: {why.strip().splitlines()[0] if why.strip() else 'no reason given'}",
+        "an intact parquet file",
+        "copy or download it again, or write it anew without the damaged rows",
+    )

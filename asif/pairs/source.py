@@ -1,0 +1,73 @@
+"""What every source of pairs offers, whatever it looks like on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from asif.pairs.columns import Columns
+from asif.pairs.pair import Pair, Reject
+from asif.vectors import canonical_json
+
+
+@dataclass(frozen=True)
+class PairSource(ABC):
+    """Read pairs in a fixed order from `files`; `unused` names the columns that are not read.
+
+    `dims` is (image, text) where vectors were precomputed; 0 where no row has one.
+    """
+
+    path: Path
+    kind: str
+    columns: Columns
+    unused: tuple[str, ...]
+    files: tuple[Path, ...]
+    dims: tuple[int, int] | None
+
+    @property
+    @abstractmethod
+    def rows(self) -> int:
+        """Count the rows."""
+
+    @abstractmethod
+    def read(self, start: int = 0) -> Iterator[Pair | Reject]:
+        """Yield exactly one item for each row from `start` on, in source order.
+
+        Raises InputRefused, naming the file and the place, where the source is damaged.
+        """
+
+    @property
+    def bytes(self) -> int:
+        """Sum the sizes of the files."""
+        return sum(file.stat().st_size for file in self.files)
+
+    @property
+    def identity(self) -> str:
+        """Hash what tells whether this is the same input: paths, sizes, modification times, columns in use."""
+        stats = [(file, file.stat()) for file in self.files]
+        known = [[str(file.absolute()), stat.st_size, stat.st_mtime_ns] for file, stat in stats]
+        return hashlib.sha256(canonical_json([known, self.columns.named()])).hexdigest()
+
+    def describe(self) -> str:
+        """Say in a few lines what will be read, before work starts."""
+        files = f"{len(self.files):,} file{'s' * (len(self.files) != 1)}"
+        lines = [f"{self.path}: {self.kind}", f"  {self.rows:,} rows, {self.bytes:,} bytes in {files}"]
+        lines += [f"  {role}: {column}" for role, column in self.columns.named().items()]
+        if self.dims:
+            lines.append("  vectors: {} (image), {} (text)".format(*self.dims))
+        if self.unused:
+            lines.append(f"  not read: {', '.join(self.unused)}")
+        return "\n".join(lines)
+
+
+def natural(path: Path) -> list[tuple[int, str]]:
+    """Return the sort key that puts `part-10` after `part-2`.
+
+    >>> sorted([Path("part-10"), Path("part-2")], key=natural)[0].name
+    'part-2'
+    """
+    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"(\d+)", path.name)]

@@ -1,0 +1,112 @@
+"""Pairs from webdataset tars: members that share a key are one row; nothing is extracted to disk."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby, islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from asif.errors import InputRefused
+from asif.pairs.columns import find_columns
+from asif.pairs.pair import Pair, Reject
+from asif.pairs.rows import Flaw, judge
+from asif.pairs.source import PairSource
+from asif.pairs.table import HEAD_ROWS, Record, json_record, shapes_of
+
+MEMBER_BYTES = 256 << 20
+_IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+Member = tuple[str, str, tarfile.TarInfo]
+
+
+@dataclass(frozen=True)
+class WebdatasetSource(PairSource):
+    """Read pairs from tars in which `000001.jpg` goes with `000001.txt` or `000001.json`."""
+
+    @cached_property
+    def _count(self) -> int:
+        return sum(1 for file in self.files for _ in _samples(file, skip=None))
+
+    @property
+    def rows(self) -> int:
+        """Count the rows, in one pass over the headers."""
+        return self._count
+
+    def read(self, start: int = 0) -> Iterator[Pair | Reject]:
+        """Yield one item for each row from `start` on; of the rows before only headers are read."""
+        row, names = 0, self.columns.named()
+        for file in self.files:
+            for record in _samples(file, skip=start - row):
+                if isinstance(record, Flaw):
+                    yield Reject(row, None, record.reason)
+                elif record is not None:
+                    yield judge(row, {role: record.get(name) for role, name in names.items()}, file.parent)
+                row += 1
+
+
+def open_webdataset(path: Path, files: list[Path], chosen: Mapping[str, str]) -> WebdatasetSource:
+    """Open tars as one source, reading the first rows of the first."""
+    shapes = shapes_of(islice(_samples(files[0], skip=0), HEAD_ROWS))
+    columns = find_columns(shapes, chosen, str(files[0]))
+    used = set(columns.named().values())
+    unused = tuple(name for name in shapes if name not in used and name not in _IMAGES)
+    return WebdatasetSource(path, "webdataset (tar)", columns, unused, tuple(files), None)
+
+
+def _samples(path: Path, skip: int | None) -> Iterator[Record | Flaw | None]:
+    """Yield one record for each key; None for the first `skip` (for all, when None), whose data stay unread."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for row, (key, members) in enumerate(groupby(_members(tar, path), itemgetter(0))):
+                if skip is None or row < skip:
+                    yield None
+                else:
+                    yield _record(tar, key, members)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _members(tar: tarfile.TarFile, path: Path) -> Iterator[Member]:
+    while (member := tar.next()) is not None:
+        tar.members.clear()  # type: ignore[attr-defined]  # or every header stays in memory
+        folder, _, name = member.name.rpartition("/")
+        stem, _, suffix = name.partition(".")
+        if member.isreg() and stem:
+            yield f"{folder}/{stem}" if folder else stem, suffix.lower(), member
+    # tarfile takes a damaged header, or the end of a file cut between members, for the end of the archive
+    with path.open("rb") as file:
+        file.seek(tar.offset)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise _damaged(path, f"no member and no end mark at byte {tar.offset:,}")
+
+
+def _record(tar: tarfile.TarFile, key: str, members: Iterator[Member]) -> Record | Flaw:
+    record: dict[str, Any] = {"__key__": key}
+    flaw = None
+    for _, suffix, member in members:
+        if member.size > MEMBER_BYTES:
+            flaw = Flaw(f"{member.name} has {member.size:,} bytes, more than {MEMBER_BYTES:,}")
+            continue
+        file = tar.extractfile(member)
+        data = file.read() if file else b""
+        if suffix == "json":
+            fields = json_record(data)
+            if isinstance(fields, Flaw):
+                flaw = Flaw(f"{member.name}: {fields.reason}")
+            else:
+                record = {**fields, **record}
+        else:
+            record[suffix] = data
+            if suffix in _IMAGES:
+                record["image"] = data
+    return flaw or record
+
+
+def _damaged(path: Path, why: str) -> InputRefused:
+    return InputRefused(
+        f"{path} cannot be read as a tar archive: {why}", "an intact, uncompressed tar", "copy or download it again"
+    )

@@ -1,0 +1,166 @@
+"""The values that rooms hand on: frozen, checked once at the door, trusted inside."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asif.errors import BadEmbedding
+
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+Side = Literal["image", "text"]
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Hold an encoder's output: `values` [n, d], float32, unit rows.
+
+    Raises BadEmbedding, naming the rows, for NaN, infinite or zero vectors.
+
+    >>> Embeddings.from_raw([[3.0, 4.0]]).values
+    array([[0.6, 0.8]], dtype=float32)
+    >>> Embeddings.from_raw([[1.0, 0.0], [0.0, 0.0]])
+    Traceback (most recent call last):
+        ...
+    asif.errors.BadEmbedding: 1 of 2 vectors cannot be used (zero): rows 1
+      expected: finite vectors with a length above zero
+      to do:    look at the inputs of those rows, or leave them out
+    """
+
+    values: Float32
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or self.values.dtype != np.float32:
+            raise TypeError(f"embeddings are float32 [n, d], not {self.values.dtype} {self.values.shape}")
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def dim(self) -> int:
+        return int(self.values.shape[1])
+
+    @classmethod
+    def from_raw(cls, raw: Any) -> Embeddings:
+        """Normalise raw vectors [n, d] of any float type to unit rows.
+
+        Lengths are taken in float64, so float16 input neither overflows nor vanishes.
+        """
+        wide = np.atleast_2d(np.asarray(raw)).astype(np.float64)
+        problems = vector_problems(wide)
+        if problems:
+            rows = ", ".join(map(str, list(problems)[:10]))
+            raise BadEmbedding(
+                f"{len(problems)} of {len(wide)} vectors cannot be used ({next(iter(problems.values()))}): rows {rows}",
+                "finite vectors with a length above zero",
+                "look at the inputs of those rows, or leave them out",
+            )
+        largest = np.abs(wide).max(axis=1, keepdims=True, initial=0.0)
+        scaled = wide / largest  # lengths of tiny and of huge vectors stay in range
+        return cls((scaled / np.linalg.norm(scaled, axis=1, keepdims=True)).astype(np.float32))
+
+
+def vector_problems(raw: NDArray[np.floating[Any]]) -> dict[int, str]:
+    """Name what is wrong with rows of raw [n, d]: {row: "not finite" | "zero"}.
+
+    >>> vector_problems(np.array([[1.0, np.nan], [0.0, 0.0], [0.0, 2.0]]))
+    {0: 'not finite', 1: 'zero'}
+    """
+    finite = np.isfinite(raw).all(axis=1)
+    nonzero = (raw != 0).any(axis=1)
+    return {int(row): "zero" if finite[row] else "not finite" for row in np.flatnonzero(~(finite & nonzero))}
+
+
+@dataclass(frozen=True)
+class TopK:
+    """Hold the k best per query, score descending, then smaller index.
+
+    `indices` [q, k] int64, `scores` [q, k] float32.
+    """
+
+    indices: Int64
+    scores: Float32
+
+    def __post_init__(self) -> None:
+        if self.indices.shape != self.scores.shape or self.indices.ndim != 2:
+            raise TypeError(f"top-k needs equal [q, k] shapes, not {self.indices.shape} and {self.scores.shape}")
+
+
+@dataclass(frozen=True)
+class SparseRows:
+    """Hold vectors of `width` entries of which at most k are not zero.
+
+    `indices` [n, k] int64, distinct within a row; `values` [n, k] float32, zero where fewer than k entries count.
+    """
+
+    indices: Int64
+    values: Float32
+    width: int
+
+    def __post_init__(self) -> None:
+        if self.indices.shape != self.values.shape or self.indices.ndim != 2:
+            raise TypeError(f"sparse rows need equal [n, k] shapes, not {self.indices.shape} and {self.values.shape}")
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, rows: slice) -> SparseRows:
+        return SparseRows(self.indices[rows], self.values[rows], self.width)
+
+    def join(self, more: Sequence[SparseRows]) -> SparseRows:
+        """Append further rows of the same width and number of entries."""
+        every = [self, *more]
+        indices = np.concatenate([rows.indices for rows in every])
+        return SparseRows(indices, np.concatenate([rows.values for rows in every]), self.width)
+
+    def dense(self) -> Float32:
+        """Spread out to [n, width].
+
+        >>> SparseRows(np.array([[2, 0]]), np.array([[0.6, 0.8]], np.float32), 4).dense()
+        array([[0.8, 0. , 0.6, 0. ]], dtype=float32)
+        """
+        out = np.zeros((len(self), self.width), np.float32)
+        np.put_along_axis(out, self.indices, self.values, axis=1)
+        return out
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Hold what decides an encoder's output: library, model, weights, preprocessing, pooling, dtype.
+
+    Two encoders with equal fingerprints may be exchanged; `digest` is the sha256 of the canonical JSON.
+
+    >>> a = Fingerprint({"model": "resnet50", "dtype": "float32"})
+    >>> a == Fingerprint({"dtype": "float32", "model": "resnet50"})
+    True
+    >>> a.differences(Fingerprint({"model": "resnet18", "dtype": "float32"}))
+    {'model': ('resnet50', 'resnet18')}
+    """
+
+    fields: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(canonical_json(dict(self.fields))).hexdigest()
+
+    def differences(self, other: Fingerprint) -> dict[str, tuple[Any, Any]]:
+        """Return the fields that differ: {field: (mine, theirs)}, None where absent."""
+        names = sorted(set(self.fields) | set(other.fields))
+        pairs = {name: (self.fields.get(name), other.fields.get(name)) for name in names}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def canonical_json(value: Any) -> bytes:
+    """Serialise to the one JSON form that hashes are taken over: sorted keys, no blanks, UTF-8.
+
+    >>> canonical_json({"b": 1, "a": "é"}).decode()
+    '{"a":"é","b":1}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
