@@ -24,8 +24,8 @@ class Labels:
     """Hold the question: which labels, through which templates, combined how.
 
     `mean` averages the unit embeddings of a label's prompts and renormalises; `max` lets the best prompt count.
-    Raises UsageError for no, empty, blank or repeated labels, for NUL characters, labels of more than 10,000
-    characters, and templates without a place for the label (`{}` or `{c}`).
+    Raises UsageError for no, empty, blank or repeated labels, and templates without a place for the label (`{}` or
+    `{c}`); for both, if they hold NUL characters or bytes that are no text, or more than 10,000 characters.
 
     >>> Labels(("cat", "dog"), ("a photo of a {}.", "{c}")).prompts()
     ['a photo of a cat.', 'cat', 'a photo of a dog.', 'dog']
@@ -64,17 +64,20 @@ def check_labels(labels: Sequence[str]) -> None:
     for number, label in enumerate(labels, start=1):
         if not label.strip():
             raise UsageError(f"label {number} of {len(labels)} is blank", "a word or more", "remove it")
-        if "\0" in label:
-            raise UsageError(f"label {number} contains a NUL character: {label[:40]!r}", "plain text", "remove it")
-        if len(label) > MAX_LABEL:
-            raise UsageError(
-                f"label {number} has {len(label):,} characters: {label[:40]!r}…",
-                f"at most {MAX_LABEL:,}",
-                "give one label per line, or separate labels by commas",
-            )
+        check_text(label, f"label {number}", "give one label per line, or separate labels by commas")
     label, times = Counter(label.strip() for label in labels).most_common(1)[0]
     if times > 1:
         raise UsageError(f"the label {label!r} comes {times} times", "every label once", "remove the repetition")
+
+
+def check_text(text: str, what: str, shorter: str) -> None:
+    """Refuse what no encoder should be given; `shorter` is the way out of too long a text."""
+    if "\0" in text:
+        raise UsageError(f"{what} contains a NUL character: {text[:40]!a}", "plain text", "remove it")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise UsageError(f"{what} is not valid UTF-8: {text[:40]!a}", "UTF-8 text", "convert it to UTF-8")
+    if len(text) > MAX_LABEL:
+        raise UsageError(f"{what} has {len(text):,} characters: {text[:40]!a}…", f"at most {MAX_LABEL:,}", shorter)
 
 
 def check_templates(templates: Sequence[str]) -> None:
@@ -88,6 +91,7 @@ def check_templates(templates: Sequence[str]) -> None:
                 "a text with {} or {c} in it",
                 "pass for example --template 'a photo of a {}.'",
             )
+        check_text(template, "a template", "shorten it")
 
 
 def represent_labels(

@@ -30,10 +30,10 @@ def contributions(query: SparseRows, candidate: SparseRows, top: int) -> Contrib
     score = sum_i r_i t_i over the anchors i that both keep; anchor i contributes r_i t_i. Equal contributions are
     ordered by anchor index.
 
-    >>> r = SparseRows(np.array([[0, 1, 2]]), np.array([[0.48, 0.6, 0.64]], np.float32), 4)
-    >>> t = SparseRows(np.array([[2, 3, 1]]), np.array([[0.8, 0.6, 0.0]], np.float32), 4)
+    >>> r = SparseRows(np.array([[0, 1, 2]]), np.array([[0.5, 0.5, 0.75]], np.float32), 4)
+    >>> t = SparseRows(np.array([[2, 3, 1]]), np.array([[0.5, 0.25, 0.0]], np.float32), 4)
     >>> contributions(r, t, top=5)
-    Contributions(anchors=array([2]), values=array([0.512], dtype=float32), remainder=0.0, others=0, score=0.512)
+    Contributions(anchors=array([2]), values=array([0.375], dtype=float32), remainder=0.0, others=0, score=0.375)
     """
     shared, mine, theirs = np.intersect1d(query.indices[0], candidate.indices[0], return_indices=True)
     products = query.values[0][mine].astype(np.float64) * candidate.values[0][theirs]
@@ -44,4 +44,4 @@ def contributions(query: SparseRows, candidate: SparseRows, top: int) -> Contrib
     values = products[shown].astype(np.float32)
     score = float(np.float32(products.sum()))
     remainder = float(products[order[top:]].sum()) if len(order) > top else 0.0
-    return Contributions(shared[shown].astype(np.int64), values, remainder, len(order) - len(shown), round(score, 9))
+    return Contributions(shared[shown].astype(np.int64), values, remainder, len(order) - len(shown), score)

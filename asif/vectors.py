@@ -133,7 +133,7 @@ class SparseRows:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Hold what decides an encoder's output: library, model, weights, preprocessing, pooling, dtype.
+    """Hold what decides an encoder's output: library, model, weights, preprocessing, pooling, dtype; as JSON keeps it.
 
     Two encoders with equal fingerprints may be exchanged; `digest` is the sha256 of the canonical JSON.
 
@@ -146,15 +146,19 @@ class Fingerprint:
 
     fields: Mapping[str, Any]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", json.loads(canonical_json(dict(self.fields))))
+
     @property
     def digest(self) -> str:
         return hashlib.sha256(canonical_json(dict(self.fields))).hexdigest()
 
     def differences(self, other: Fingerprint) -> dict[str, tuple[Any, Any]]:
         """Return the fields that differ: {field: (mine, theirs)}, None where absent."""
+        absent = object()
         names = sorted(set(self.fields) | set(other.fields))
-        pairs = {name: (self.fields.get(name), other.fields.get(name)) for name in names}
-        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        differing = [name for name in names if self.fields.get(name, absent) != other.fields.get(name, absent)]
+        return {name: (self.fields.get(name), other.fields.get(name)) for name in differing}
 
 
 def canonical_json(value: Any) -> bytes:

@@ -102,7 +102,9 @@ def resume(root: Path, killed: int, said: list[str]) -> None:
     status, answers = in_child(look_and_resume)
     left = [str(path.relative_to(root)) for path in root.rglob("*") if ".tmp-" in path.name or "journal" in path.name]
     known = json.loads(answers.pop()) if status == 0 else {}
-    print(json.dumps({"killed": killed, "said": said, "again": status, "answers": answers, "left": left, **known}))
+    result = {"killed": killed, "said": said, "again": status, "answers": answers, "left": left, **known}
+    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.flush()  # a forked child must not write it again
 
 
 def old_version(root: Path) -> Path:

@@ -40,10 +40,13 @@ def test_stored_values_come_back_in_order_of_ids(tmp_path: Path, dtype: str) -> 
         assert opened.encoder_spec(side) == ENCODERS[side].spec
     manifest = opened.manifest
     assert (manifest.rows_in, manifest.count, manifest.rejected, manifest.parent) == (40, 39, 1, None)
-    assert opened.dims == DIMS and opened.ref == "toy@1" and opened.version == f"000001-{opened.digest[:12]}"
+    assert opened.dims == DIMS
+    assert opened.ref == "toy@1"
+    assert opened.version == f"000001-{opened.digest[:12]}"
     report = Store(tmp_path).verify("toy")
     assert report.problems == ()
-    assert report.files == len(files(tmp_path)) and report.bytes == sum(f.stat().st_size for f in files(tmp_path))
+    assert report.files == len(files(tmp_path))
+    assert report.bytes == sum(f.stat().st_size for f in files(tmp_path))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -65,7 +68,8 @@ def test_a_block_is_a_safetensors_file(tmp_path: Path, dtype: str) -> None:
 
 def test_nothing_is_copied_or_writable(tmp_path: Path) -> None:
     image = build(tmp_path, pairs(3)).blocks("image")[0]
-    assert not image.flags.owndata and not image.flags.writeable
+    assert not image.flags.owndata
+    assert not image.flags.writeable
     with pytest.raises(ValueError, match="read-only"):
         image[0, 0] = 1
 
@@ -155,6 +159,26 @@ def test_duplicates_are_dropped_as_said(tmp_path: Path) -> None:
     assert Store(tmp_path / "exact").verify("toy").problems == ()
 
 
+def test_a_row_may_give_several_anchors(tmp_path: Path) -> None:
+    """Take rows 0 to 3, of which row 0 gives three anchors, row 1 none, and row 2 the same one twice."""
+    a, b, c, d, e = pairs(5)
+    records = [a, b, c, d, d, e]
+    plan = {"dtype": "float16"}
+    with Store(tmp_path).journal("toy", plan) as journal:
+        vector = vectors(records, "image"), vectors(records, "text")
+        journal.append(records, *vector, [Reject(1, None, "image is null")], 4, [0, 0, 0, 2, 2, 3])
+    with Store(tmp_path).journal("toy", plan) as journal:
+        assert (journal.next_row, journal.kept, journal.rejected) == (4, 6, 1)
+        opened = finish(journal)
+    assert opened.digest == build(tmp_path / "plain", [a, b, c, d, e]).digest
+    assert [(line["row"], line["reason"]) for line in rejects(tmp_path)] == [
+        (1, "image is null"),
+        (2, "duplicate of the same id"),
+    ]
+    assert (opened.manifest.rows_in, opened.manifest.count, opened.manifest.rejected) == (7, 5, 2)
+    assert Store(tmp_path).verify("toy").problems == ()
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     rows=st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 3)), min_size=1, max_size=10),
@@ -220,9 +244,12 @@ def test_counts_must_add_up(tmp_path: Path) -> None:
     image, text = vectors(records, "image"), vectors(records, "text")
     with Store(tmp_path).journal("toy", {"dtype": "float16"}) as journal:
         for rejected, end in [([], 4), ([], 2), ([Reject(4, None, "")], 4), ([Reject(0, None, "")] * 2, 5)]:
-            with pytest.raises(ValueError, match="once each"):
+            with pytest.raises(ValueError, match="do not cover"):
                 journal.append(records, image, text, rejected, end)
-        with pytest.raises(ValueError, match="once each"):
+        for rows in ([0, 1], [0, 2, 1], [0, 0, 2], [0, 1, 3]):
+            with pytest.raises(ValueError, match="do not cover"):
+                journal.append(records, image, text, [], 3, rows)
+        with pytest.raises(ValueError, match="2 image"):
             journal.append(records, image[:2], text, [], 3)
         journal.append(records, image, text, [], 3)
         with pytest.raises(ValueError, match="dimensions"):
@@ -319,8 +346,10 @@ def test_the_list_says_what_is_in_the_store(tmp_path: Path) -> None:
     opened = build(tmp_path, pairs(4))
     (entry,) = store.sets()
     assert (entry.name, entry.version, entry.count, entry.dims) == ("toy", opened.version, 4, DIMS)
-    assert entry.encoders == {"image": "timm:stub", "text": "st:stub"} and entry.error is None
-    assert entry.aliases == {"current": opened.version} and entry.created == opened.manifest.created
+    assert entry.encoders == {"image": "timm:stub", "text": "st:stub"}
+    assert entry.error is None
+    assert entry.aliases == {"current": opened.version}
+    assert entry.created == opened.manifest.created
     assert entry.size == store.size("toy") == sum(file.stat().st_size for file in files(tmp_path))
 
 
@@ -339,7 +368,8 @@ def test_home(monkeypatch: pytest.MonkeyPatch) -> None:
 GOOD = ["a", "0", "coco-2017.train_v1", "a" * 64]
 BAD = [
     "", ".", "..", "-a", "_a", ".a", "A", "a b", "a/b", "../../x", "/etc/passwd", "a\\b", "a\0", "a\n", "a" * 65,
-    "a" * 300, "\u0430", "\uff41", "é", "a..b", "a@b", "con:", "a*", "\u0661", "~a", "a\u202eb", "./" + "a" * 5000, "./\udc80",
+    "a" * 300, "\u0430", "\uff41", "é", "a..b", "a@b", "con:", "a*", "\u0661", "~a", "a\u202eb", "./" + "a" * 5000,
+    "./\udc80",
 ]  # fmt: skip
 
 
@@ -397,9 +427,11 @@ def test_resuming_in_one_process(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="is running"):
             store.journal("toy", plan)
         with store.journal("toy", {**plan, "limit": 3}) as other:
-            assert not other.resumed and other.next_row == 0
+            assert not other.resumed
+            assert other.next_row == 0
             other.discard()
-    assert store.sets()[0].error is not None and "interrupted" in store.sets()[0].error
+    assert store.sets()[0].error is not None
+    assert "interrupted" in store.sets()[0].error
     with store.journal("toy", plan) as journal:
         fill(journal, records, 5)
         opened = finish(journal)

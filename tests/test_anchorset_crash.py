@@ -95,7 +95,10 @@ def test_a_full_disk_at_any_write_leaves_the_old_version(tmp_path: Path, monkeyp
             build(root, pairs(20))
             break
         except OutOfSpace as error:
-            assert error.exit_code == 6 and "bytes needed" in error.came and str(root) in error.came
+            caught = error
+        assert caught.exit_code == 6
+        assert "bytes needed" in caught.came
+        assert str(root) in caught.came
         left = 0
         assert [path for path in root.rglob(".tmp-*") if path.is_file()] == []
         assert Store(root).open("toy@1").digest == old
@@ -138,11 +141,15 @@ def test_a_small_disk(small_disk: Path) -> None:
                 new = finish(journal)
             break
         except OutOfSpace as error:
-            assert error.exit_code == 6 and "bytes needed" in error.came and str(small_disk) in error.came
+            caught = error
+        assert caught.exit_code == 6
+        assert "bytes needed" in caught.came
+        assert str(small_disk) in caught.came
         assert [path for path in small_disk.rglob(".tmp-*") if path.is_file()] == []
         assert Store(small_disk).open("toy").digest == old.digest
         stopped.append(reached)
-    assert set(stopped) == {"opening", "appending", "publishing"} and stopped == sorted(stopped, key=ORDER.index)
+    assert set(stopped) == {"opening", "appending", "publishing"}
+    assert stopped == sorted(stopped, key=ORDER.index)
     assert Store(small_disk).open("toy").digest == new.digest != old.digest
     assert Store(small_disk).verify("toy").problems == ()
 
@@ -155,4 +162,5 @@ def test_a_store_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(os, "fsync", refuse)
         with pytest.raises(AsifError, match="Read-only") as caught:
             fill(journal, pairs(3), 3)
-    assert caught.value.exit_code == 1 and "ASIF_HOME" in caught.value.fix
+    assert caught.value.exit_code == 1
+    assert "ASIF_HOME" in caught.value.fix

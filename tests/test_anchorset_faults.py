@@ -157,7 +157,8 @@ def test_strays_and_linked_folders_are_found(root: Path) -> None:
         (folder / stray).parent.mkdir(exist_ok=True)
         (folder / stray).write_bytes(b"")
         (problem,) = Store(root).verify("toy").problems
-        assert "stray" in str(problem) and problem.path in ((folder / stray), (folder / stray).parent)
+        assert "stray" in str(problem)
+        assert problem.path in ((folder / stray), (folder / stray).parent)
         (folder / stray).unlink()
         if stray.endswith("x/y"):
             (folder / "blocks/x").rmdir()
@@ -182,7 +183,8 @@ def test_strays_and_linked_folders_are_found(root: Path) -> None:
         with pytest.raises(IntegrityError, match="symlink"):
             use("toy")
     (entry,) = Store(root).sets()
-    assert entry.error is not None and "symlink" in entry.error
+    assert entry.error is not None
+    assert "symlink" in entry.error
 
 
 def reseal(folder: Path, change: Callable[[dict[str, Any]], Any], version: str = "") -> Path:
@@ -230,7 +232,8 @@ def test_a_strange_manifest_is_refused(root: Path, name: str) -> None:
     path = reseal(root / "anchors/toy", STRANGE[name])
     with pytest.raises(IntegrityError) as caught:
         Store(root).open("toy")
-    assert not isinstance(caught.value, UnknownFormat) and caught.value.exit_code == 5
+    assert not isinstance(caught.value, UnknownFormat)
+    assert caught.value.exit_code == 5
     assert any(problem.path in (path, *files(root)) for problem in Store(root).verify("toy").problems)
 
 
@@ -258,7 +261,8 @@ def test_a_newer_format_or_feature_is_refused_before_anything_else(root: Path, n
     assert caught.value.exit_code == 5
     assert Store(root).open("toy@1").count == 6  # the older version is readable still
     (entry,) = Store(root).sets()
-    assert entry.error is not None and "upgrade asif" in entry.error
+    assert entry.error is not None
+    assert "upgrade asif" in entry.error
 
 
 def test_fields_of_a_later_asif_do_not_matter(root: Path) -> None:
@@ -427,8 +431,10 @@ def tree(folder: Path) -> dict[str, tuple[int, int, int]]:
 def read_everything(root: Path) -> None:
     store = Store(root)
     opened = store.open("toy")
-    assert dense(opened, "image").shape == (9, 6) and len(opened.records(range(9))) == 9
-    assert store.verify("toy").problems == () and store.sets()[0].count == 9
+    assert dense(opened, "image").shape == (9, 6)
+    assert len(opened.records(range(9))) == 9
+    assert store.verify("toy").problems == ()
+    assert store.sets()[0].count == 9
 
 
 def test_reading_changes_nothing(root: Path) -> None:

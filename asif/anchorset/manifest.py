@@ -48,8 +48,9 @@ class EncoderInfo:
 class Manifest:
     """Describe one version of an anchor set.
 
-    `count` anchors are kept of `rows_in` rows read, `rejected` are not; `dims` and `encoders` are by side;
-    `parent` is the version that was current before; `created` is ISO 8601 in UTC; `asif` is the writer's version.
+    `count` anchors are kept of `rows_in` rows read, `rejected` are not (a row counts once for each anchor it gives);
+    `dims` and `encoders` are by side; `parent` is the version that was current before; `created` is ISO 8601 in UTC;
+    `asif` is the writer's version.
     """
 
     name: str

@@ -33,6 +33,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(COMMANDS[cmd_name][0]).command
+        name_variables(command, f"ASIF_{cmd_name}")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -41,7 +42,18 @@ class Commands(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
 
-@click.group(cls=Commands, context_settings={"auto_envvar_prefix": "ASIF", "help_option_names": ["-h", "--help"]})
+def name_variables(command: click.Command, prefix: str) -> None:
+    """Let every option be given by environment too: ASIF_<COMMAND>_<OPTION>, as it is called on the command line."""
+    for option in command.params:
+        if isinstance(option, click.Option):
+            variable = f"{prefix}_{max(option.opts, key=len).lstrip('-')}".replace("-", "_").upper()
+            given = option.envvar or []
+            option.envvar = list(dict.fromkeys([variable, *([given] if isinstance(given, str) else given)]))
+    for name, inner in getattr(command, "commands", {}).items():
+        name_variables(inner, f"{prefix}_{name}")
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="asif")
 def asif() -> None:
     """Make frozen image and text encoders multimodal, without training.
@@ -54,7 +66,7 @@ def asif() -> None:
 def main() -> None:
     """Run the command line and exit with the code that belongs to the outcome."""
     try:
-        asif.main(standalone_mode=False)
+        asif.main(standalone_mode=False, color=colours())
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -71,9 +83,11 @@ def main() -> None:
         fail("out of memory\n  expected: room for one block\n  to do:    use fewer images or a smaller encoder", FULL)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        fail(f"{error}\n  expected: {'free space' if full else 'a path that can be used'}\n  to do:    "
-             f"{'free some and run the same command again' if full else 'check the path and its permissions'}",
-             FULL if full else RUNNING)
+        fail(
+            f"{error}\n  expected: {'free space' if full else 'a path that can be used'}\n  to do:    "
+            f"{'free some and run the same command again' if full else 'check the path and its permissions'}",
+            FULL if full else RUNNING,
+        )
 
 
 def fail(message: str, code: int) -> None:

@@ -77,9 +77,7 @@ def build_pairs(path: str, as_json: bool, dry_run: bool, given: dict[str, Any]) 
         return
     from asif.engine import build_anchors
 
-    chosen = BuildOptions(
-        given["captions"], given["dtype"], given["dedup"], given["limit"], tolerance, given["resume"]
-    )
+    chosen = BuildOptions(given["captions"], given["dtype"], given["dedup"], given["limit"], tolerance, given["resume"])
     with options.progress_bar(guess.rows, "pair") as bar:
         built = build_anchors(
             source,

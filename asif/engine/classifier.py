@@ -82,6 +82,8 @@ class Classifier:
         """Return raw scores [n, labels]; raises BadImage, naming it, for an image that cannot be decoded."""
         if not hasattr(self, "engine_"):
             raise UsageError("predict was called before fit", "a fitted classifier", "call fit(labels) first")
+        if isinstance(images, str | bytes | Path):
+            raise UsageError(f"the images are one: {str(images)[:80]!r}", "a list of images", "call predict([...])")
         images = list(images)
         place = {label: at for at, label in enumerate(self.labels_.labels)}
         scores = np.zeros((len(images), len(place)), np.float32)
@@ -99,4 +101,7 @@ class Classifier:
 
     def score(self, images: Sequence[ImageSource], y: Sequence[str]) -> float:
         """Return the share of images whose best label is the given one."""
-        return float(np.mean(self.predict(images) == np.asarray(y)))
+        found, wanted = self.predict(images), np.asarray(y)
+        if not len(found) or found.shape != wanted.shape:
+            raise UsageError(f"{len(found)} images, {wanted.shape} labels", "one label for each image", "pass both")
+        return float(np.mean(found == wanted))

@@ -27,7 +27,7 @@ from asif.encoders.ahead import ahead
 from asif.encoders.cache import TextCache
 from asif.encoders.precomputed import PrecomputedEncoder
 from asif.engine.opening import DEFAULT_ANCHORS, open_anchors
-from asif.errors import BadImage, EncoderMismatch
+from asif.errors import BadImage, EncoderMismatch, UsageError
 from asif.explain import Contributions, contributions
 from asif.kernels import Engine as Kernel
 from asif.pairs import PairRecord
@@ -154,15 +154,17 @@ class Engine:
 
     def _labels(self, labels: Labels, serving: Serving) -> Candidates:
         """Represent labels over the served anchors; the last few questions are remembered."""
-        if labels not in serving.labels:
-            while len(serving.labels) >= KEPT_LABELS:
-                serving.labels.pop(next(iter(serving.labels)), None)
+        known = serving.labels.get(labels)
+        if known is None:
 
             def encode(texts: Sequence[str]) -> Embeddings:
                 return self.encode_texts(texts, serving.anchors)
 
-            serving.labels[labels] = represent_labels(labels, encode, serving.fitted, self.kernel)
-        return serving.labels[labels]
+            known = represent_labels(labels, encode, serving.fitted, self.kernel)
+            for oldest in list(serving.labels)[: len(serving.labels) - KEPT_LABELS + 1]:
+                serving.labels.pop(oldest, None)
+            serving.labels[labels] = known
+        return known
 
     def classify(
         self, images: Iterable[ImageSource], labels: Labels, *, top: int = 5, explain: int = 0
@@ -170,9 +172,13 @@ class Engine:
         """Label images; yields one result per image, in order, with the anchor set that produced it.
 
         `explain` is how many anchors to name behind the first label. An image that cannot be decoded gives a result
-        with an error and does not stop the others.
+        with an error and does not stop the others. The set is the one served at the time of the call.
         """
-        serving = self._serving
+        return self._classify(self._serving, images, labels, top, explain)
+
+    def _classify(
+        self, serving: Serving, images: Iterable[ImageSource], labels: Labels, top: int, explain: int
+    ) -> Iterator[tuple[AnchorSet, Result]]:
         encoder = self.image_encoder(serving.anchors)
         started = time.perf_counter()
         candidates = self._labels(labels, serving)
@@ -209,15 +215,26 @@ class Engine:
         top: int = 5,
         explain: int = 0,
     ) -> list[Result]:
-        """Label image vectors [n, di]; `label_vectors` [labels x templates, dt] stand in for the text encoder."""
+        """Label image vectors [n, di]; `label_vectors` [labels x templates, dt] stand in for the text encoder.
+
+        They are in the order of `labels.prompts()`; raises UsageError where there are more or fewer.
+        """
         serving = self._serving
         if label_vectors is None:
             candidates = self._labels(labels, serving)
         else:
-            table = dict(zip(labels.prompts(), label_vectors.values, strict=True))
-            candidates = represent_labels(
-                labels, lambda texts: Embeddings(np.stack([table[text] for text in texts])), serving.fitted, self.kernel
-            )
+            prompts, rows = len(labels.prompts()), iter(label_vectors.values)
+            if len(label_vectors) != prompts:
+                raise UsageError(
+                    f"{len(label_vectors)} label vectors",
+                    f"{prompts}: one per label and template, label by label",
+                    "encode every prompt, in this order",
+                )
+
+            def encode(texts: Sequence[str]) -> Embeddings:
+                return Embeddings(np.stack(list(islice(rows, len(texts)))))
+
+            candidates = represent_labels(labels, encode, serving.fitted, self.kernel)
         return self._answer(serving, candidates, labels, images, top, explain)
 
     def _answer(
@@ -230,7 +247,7 @@ class Engine:
         explain: int,
     ) -> list[Result]:
         """Represent image embeddings, rank the labels and take the first score apart."""
-        if images is None:
+        if images is None or not len(images):
             return []
         started = time.perf_counter()
         rows = serving.fitted.represent("image", images, self.kernel)

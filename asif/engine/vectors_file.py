@@ -13,8 +13,8 @@ from asif.vectors import Embeddings
 def read_vectors(path: Path, dim: int, what: str) -> Embeddings:
     """Read vectors [n, dim] from a .npy file, normalised to unit rows; raises UsageError for other shapes."""
     try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        values = np.lib.format.open_memmap(path, mode="r")  # never unpickles
+    except (OSError, ValueError, EOFError) as error:
         came = f"{path} cannot be read as .npy ({error})"
         raise UsageError(came, f"{what} [n, {dim}]", "save it with numpy.save") from error
     if values.ndim != 2 or values.shape[1] != dim or values.dtype.kind != "f":

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.errors import UsageError
-from asif.kernels.canonical import GRID
+from asif.kernels.canonical import GRID, scales
 from asif.vectors import Float32, SparseRows, TopK
 
 Engine = Literal["auto", "torch", "cuda", "reference"]
@@ -18,9 +18,7 @@ ENGINES: tuple[Engine, ...] = ("auto", "torch", "cuda", "reference")
 __all__ = ["ENGINES", "Engine", "sparse_similarity", "topk", "topk_similarity"]
 
 
-def topk_similarity(
-    queries: Float32, anchors: Sequence[NDArray[Any]], k: int, *, engine: Engine = "auto"
-) -> TopK:
+def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, *, engine: Engine = "auto") -> TopK:
     """Find the k anchors most similar to each query, exactly.
 
     `queries` [q, d] are unit rows in float32; `anchors` are blocks [n, d] of unit rows in float16, bfloat16 or
@@ -86,7 +84,8 @@ def topk(scores: Float32, k: int) -> TopK:
 def sparse_similarity(a: SparseRows, b: SparseRows) -> Float32:
     """Compare sparse rows with sparse rows of the same width: inner products [a, b], float32.
 
-    Values are rounded to the canonical grid, so the sums are exact and do not depend on order or batch.
+    Values, scaled to about unit rows, are rounded to the canonical grid: the sums are exact and do not depend on order
+    or batch.
     Memory: the result, and 24 bytes per entry of both sides. Raises UsageError for unequal widths.
 
     >>> one = SparseRows(np.array([[0, 2]]), np.array([[0.6, 0.8]], np.float32), 3)
@@ -101,10 +100,13 @@ def sparse_similarity(a: SparseRows, b: SparseRows) -> Float32:
         )
     from scipy import sparse
 
-    def csr(rows: SparseRows) -> Any:
-        values = (np.rint(rows.values.astype(np.float64) * GRID) / GRID).ravel()
+    def csr(rows: SparseRows, scale: NDArray[np.float64]) -> Any:
+        values = (np.rint(rows.values / scale * GRID) / GRID).ravel()
         starts = np.arange(len(rows) + 1) * rows.indices.shape[1]
         return sparse.csr_array((values, rows.indices.ravel(), starts), shape=(len(rows), rows.width))
 
-    product: NDArray[np.float64] = (csr(a) @ csr(b).T).toarray()
+    left, right = scales(a.values), scales(b.values)
+    product: NDArray[np.float64] = (csr(a, left) @ csr(b, right).T).toarray()
+    product *= left
+    product *= right.T
     return product.astype(np.float32)

@@ -9,5 +9,24 @@ at most sqrt(d) * 2^-26, in practice about 1e-8; float16 values are multiples of
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
 GRID = 2.0**26
 """Entries of unit rows are rounded to multiples of 1 / GRID before they are multiplied."""
+
+
+def scales(rows: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the power of two nearest to each row's length [n, 1], 1 for zero rows.
+
+    Divided by it, a row that is not of unit length (asif-paper leaves images so) is at most sqrt(2) long and keeps
+    its small entries on the grid; multiplying the sums by it again is exact.
+
+    >>> scales(np.array([[3.0, 4.0], [0.6, 0.8], [0.0, 1e-5], [0.0, 0.0]])).ravel().tolist()
+    [4.0, 1.0, 7.62939453125e-06, 1.0]
+    """
+    length = np.linalg.norm(np.asarray(rows, np.float64), axis=1, keepdims=True)
+    exponents: NDArray[np.float64] = np.log2(length, out=np.zeros_like(length), where=length > 0)
+    return np.exp2(np.rint(exponents))

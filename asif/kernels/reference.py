@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.kernels.canonical import GRID
+from asif.kernels.canonical import GRID, scales
 from asif.vectors import Float32, SparseRows, TopK
 
 
@@ -20,7 +20,7 @@ def on_grid(rows: NDArray[Any]) -> NDArray[np.float64]:
 def scores(queries: NDArray[Any], anchors: NDArray[Any]) -> Float32:
     """Return the canonical score of every query [q, d] with every anchor [n, d]: [q, n]."""
     exact = np.array([[np.sum(q * a) for a in on_grid(anchors)] for q in on_grid(queries)])
-    return exact.reshape(len(queries), len(anchors)).astype(np.float32)
+    return exact.reshape(len(queries), len(anchors)).astype(np.float32) + np.float32(0)  # no negative zeros
 
 
 def topk(all_scores: Float32, k: int) -> TopK:
@@ -35,5 +35,7 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int) -
 
 
 def sparse_similarity(a: SparseRows, b: SparseRows) -> Float32:
-    """Spread both sides out and multiply: [a, b]."""
-    return scores(a.dense(), b.dense())
+    """Spread both sides out, scale, multiply, scale back: [a, b]."""
+    left, right = scales(a.values), scales(b.values)
+    exact = [[np.sum(x * y) for y in on_grid(b.dense() / right)] for x in on_grid(a.dense() / left)]
+    return (np.reshape(exact, (len(a), len(b))) * left * right.T).astype(np.float32)

@@ -21,10 +21,13 @@ QUERY_ROWS = 1024
 
 
 def as_tensor(array: NDArray[Any]) -> torch.Tensor:
-    """View an array as a tensor; bfloat16 (from ml_dtypes) goes by way of its bits, memory-mapped arrays are read."""
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(np.array(array.view(np.uint16))).view(torch.bfloat16)
-    return torch.from_numpy(np.array(array) if not array.flags.writeable else array)
+    """View an array as a tensor; bfloat16 (from ml_dtypes) goes by way of its bits.
+
+    What torch cannot view is copied: memory-mapped read-only arrays, reversed ones.
+    """
+    brain = array.dtype.name == "bfloat16"
+    tensor = torch.from_numpy(np.require(array.view(np.uint16) if brain else array, requirements=["C", "W"]))
+    return tensor.view(torch.bfloat16) if brain else tensor
 
 
 def on_grid(rows: NDArray[Any], device: torch.device) -> torch.Tensor:
@@ -38,7 +41,7 @@ def on_grid(rows: NDArray[Any], device: torch.device) -> torch.Tensor:
 def sort_keys(scores: torch.Tensor, first_index: int) -> torch.Tensor:
     """Pack float32 scores [q, n] and their indices into int64 keys whose descending order is the tie rule's.
 
-    The upper half is the score's bits made monotone, the lower half counts the index down.
+    The upper half is the score's bits made monotone, the lower half counts the index down: room for 2^32 anchors.
     """
     bits = scores.view(torch.int32).to(torch.int64)
     ordered = torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)

@@ -1,0 +1,35 @@
+# make demo   install into .venv and show what asif does, offline
+# make test   install into .venv and run every check, as CI does
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install demo test check lint types laws tests
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("asif needs Python 3.10 or newer" if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: install
+	$(BIN)/python examples/demo.py
+
+test: check
+
+check: lint types laws tests
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: install
+	$(BIN)/mypy
+
+laws: install
+	$(BIN)/lint-imports
+
+tests: install
+	$(BIN)/python -m pytest

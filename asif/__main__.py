@@ -1,0 +1,5 @@
+"""python -m asif."""
+
+from asif.cli import main
+
+main()

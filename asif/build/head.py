@@ -1,0 +1,57 @@
+"""Anchors from a classifier's head: class prototypes paired with class descriptions, no image needed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from asif.encoders import Head
+from asif.errors import UsageError
+from asif.pairs import Pair, Reject
+from asif.vectors import canonical_json
+
+CAPTIONS = ("{name}: {definition}",)
+
+
+@dataclass(frozen=True)
+class HeadSource:
+    """Read a classifier's head as pairs; every caption template is filled with {name} and {definition}."""
+
+    path: Path
+    head: Head
+    captions: tuple[str, ...] = CAPTIONS
+
+    def __post_init__(self) -> None:
+        for template in self.captions:
+            if "{name}" not in template and "{definition}" not in template:
+                raise UsageError(
+                    f"the caption template {template[:80]!r} names no class",
+                    "a text with {name} or {definition} in it",
+                    f"use for example {CAPTIONS[0]!r}",
+                )
+
+    @property
+    def rows(self) -> int:
+        """Count the classes."""
+        return len(self.head.ids)
+
+    @property
+    def identity(self) -> str:
+        """Hash the prototypes, the names and the templates."""
+        words = canonical_json([self.head.ids, self.head.names, self.head.definitions, self.captions])
+        return hashlib.sha256(words + self.head.prototypes.tobytes()).hexdigest()
+
+    def read(self, start: int = 0) -> Iterator[Pair | Reject]:
+        """Yield one pair per class from `start` on."""
+        for row in range(start, self.rows):
+            name, definition = self.head.names[row], self.head.definitions[row]
+            yield Pair(
+                row,
+                self.head.ids[row],
+                None,
+                tuple(t.replace("{name}", name).replace("{definition}", definition) for t in self.captions),
+                source=str(self.path),
+                image_embedding=self.head.prototypes[row],
+            )

@@ -1,0 +1,44 @@
+"""What the benchmarks share: the real data, and how a machine is named in a table."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def realdata() -> Path:
+    """Return the folder with the real pairs, or stop."""
+    folder = Path(os.environ.get("ASIF_REALDATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        sys.exit(f"no real data in {folder}: set ASIF_REALDATA")
+    return folder
+
+
+def labelled(name: str) -> tuple[list[bytes], list[str]]:
+    """Read a labelled parquet: images and labels."""
+    table = pq.read_table(realdata() / name / "eval.parquet", columns=["image", "label"]).to_pylist()
+    return [row["image"]["bytes"] for row in table], [row["label"] for row in table]
+
+
+def machine() -> str:
+    """Name the machine, the versions and the commit."""
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), "?")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "sentence-transformers", "numpy"))
+    return f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}, {libraries}, commit {commit.strip()}"
+
+
+def show(header: list[str], rows: list[list[str]]) -> None:
+    """Print a markdown table."""
+    print("| " + " | ".join(header) + " |")
+    print("|" + "---|" * len(header))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
