@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,12 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 EXPLAINED = 5
 
 
+class Line(click.types.StringParamType):
+    """A text that may be repeated; by environment one per line, so that it may hold blanks."""
+
+    envvar_list_splitter = "\n"
+
+
 @click.command("classify")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--labels", help='Labels separated by commas: "cat,dog".')
@@ -29,7 +37,9 @@ EXPLAINED = 5
 @click.option("--k", type=int, help="Anchors kept per input.  [default: 50; asif-paper: 800]")
 @click.option("--power", type=float, help="Exponent of similarities.  [default: 3; asif-paper: 8]")
 @click.option("--centre", is_flag=True, help="Subtract the anchors' mean on each side.")
-@click.option("--template", "templates", multiple=True, metavar="T", help="A text with {} in it; may be repeated.")
+@click.option(
+    "--template", "templates", multiple=True, metavar="T", type=Line(), help="A text with {} in it; may be repeated."
+)
 @click.option("--template-mode", type=click.Choice(["mean", "max"]), help="[default: mean; asif-paper: max]")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Labels per image.")
 @click.option("--explain", is_flag=True, help="Name the anchors behind the first label.")
@@ -55,11 +65,12 @@ def command(images: tuple[str, ...], as_json: bool, top: int, explain: bool, **g
     engine = Engine(
         given["anchors"], home=given["home"], aligner=aligner, device=given["device"], kernel=given["engine"]
     )
-    shown = EXPLAINED if explain else 0
-    if any(Path(path).suffix == ".npy" for path in paths):
-        answers: Any = ((engine.anchors, result) for result in vectors(engine, paths, labels, given, top, shown))
+    evidence = EXPLAINED if explain else 0
+    from_vectors = any(Path(path).suffix == ".npy" for path in paths)
+    if from_vectors:
+        answers: Any = ((engine.anchors, result) for result in vectors(engine, paths, labels, given, top, evidence))
     else:
-        answers = engine.classify(paths, labels, top=top, explain=shown)
+        answers = engine.classify(paths, labels, top=top, explain=evidence)
     failed, how = 0, {"aligner": aligner.name, "parameters": aligner.parameters, "template_mode": mode}
     how["templates"] = list(labels.templates)
     for anchors, result in answers:
@@ -67,7 +78,7 @@ def command(images: tuple[str, ...], as_json: bool, top: int, explain: bool, **g
         if as_json:
             options.print_json(json_of(result, anchors, how))
         else:
-            print_result(result, len(paths) > 1)
+            print_result(result, len(paths) > 1 or from_vectors)
     if failed:
         options.notice(f"{failed} of {len(paths)} images could not be read")
         sys.exit(DATA)
@@ -81,14 +92,15 @@ def vectors(engine: Any, paths: Sequence[str], labels: Any, given: dict[str, Any
     texts = read_vectors(given["label_vectors"], dims["text"], "prompt vectors") if given["label_vectors"] else None
     for path in paths:
         images = read_vectors(Path(path), dims["image"], "image vectors")
-        yield from engine.classify_vectors(images, labels, texts, top=top, explain=explain)
+        for result in engine.classify_vectors(images, labels, texts, top=top, explain=explain):
+            yield replace(result, image=f"{path}: {result.image}")
 
 
 def read_labels(listed: str | None, file: Path | None) -> tuple[str, ...]:
     """Take labels from the option or from the file; blank lines at the end of a file do not count."""
     if (listed is None) == (file is None):
         raise UsageError(
-            "both --labels and --labels-file" if listed else "neither --labels nor --labels-file",
+            "neither --labels nor --labels-file" if file is None else "both --labels and --labels-file",
             "one of the two",
             'pass --labels "cat,dog"',
         )
@@ -104,22 +116,25 @@ def expand(images: Sequence[str]) -> Iterator[str]:
     """Turn files, folders, globs and `-` into paths; raises UsageError for what matches nothing."""
     for image in images:
         if image == "-":
-            yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
-            continue
-        path = Path(image)
-        if path.is_dir():
-            found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
-        elif path.exists():
-            found = [path]
+            found = [Path(os.fsdecode(line.rstrip(b"\r\n"))) for line in sys.stdin.buffer if line.strip()]
+        elif os.path.isdir(image):
+            found = [file for file in sorted(Path(image).rglob("*")) if is_image(file)]
+        elif os.path.exists(image):  # unlike Path.exists, False for names the system cannot hold
+            found = [Path(image)]
         else:
             found = globbed(image)
         if not found:
             raise UsageError(
-                f"{image!r} is no file, and matches none",
+                "no file is listed on stdin" if image == "-" else f"{image!a} is no file, and matches none",
                 f"an image, a folder with images ({' '.join(sorted(SUFFIXES))}), a glob, or -",
                 "check the path",
             )
         yield from map(str, found)
+
+
+def is_image(file: Path) -> bool:
+    """Tell whether a folder's file is one of its images, by its name."""
+    return file.suffix.lower() in SUFFIXES and file.is_file()
 
 
 def globbed(pattern: str) -> list[Path]:
@@ -132,9 +147,9 @@ def globbed(pattern: str) -> list[Path]:
 def json_of(result: Result, anchors: AnchorSet, how: dict[str, Any]) -> dict[str, Any]:
     """Return the object that --json prints for one image."""
     if result.error is not None:
-        return {"image": result.image, "error": result.error.came}
+        return {"image": shown(result), "error": result.error.came}
     answer: dict[str, Any] = {
-        "image": result.image,
+        "image": shown(result),
         "predictions": [{"label": each.label, "score": each.score} for each in result.predictions],
         "anchors": {"name": anchors.name, "version": anchors.version, "digest": anchors.digest},
         **how,
@@ -155,13 +170,18 @@ def json_of(result: Result, anchors: AnchorSet, how: dict[str, Any]) -> dict[str
     return answer
 
 
+def shown(result: Result) -> str:
+    """Return the image's name; bytes in it that are no UTF-8 are replaced."""
+    return click.format_filename(result.image)
+
+
 def print_result(result: Result, many: bool) -> None:
     """Print one image's labels for people."""
     if result.error is not None:
-        options.notice(f"{result.image}: cannot be read: {result.error.came}")
+        options.notice(f"{shown(result)}: cannot be read: {result.error.came}")
         return
     if many:
-        click.secho(result.image, bold=True)
+        click.secho(shown(result), bold=True)
     for prediction in result.predictions:
         click.echo(f"{prediction.score:7.4f}  {prediction.label}")
     if result.evidence is not None:

@@ -1,0 +1,47 @@
+"""What many tests share: a store of one's own, the embedded encoders loaded once, the real data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import asif
+from asif.encoders import DEFAULT, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty ASIF_HOME."""
+    monkeypatch.setenv("ASIF_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def image_encoder() -> ImageEncoder:
+    return load_image_encoder(DEFAULT["image"])
+
+
+@pytest.fixture(scope="session")
+def text_encoder() -> TextEncoder:
+    return load_text_encoder(DEFAULT["text"])
+
+
+@pytest.fixture(scope="session")
+def head_home(tmp_path_factory: pytest.TempPathFactory, text_encoder: TextEncoder) -> Path:
+    """Return a store in which imagenet-head has been built; other sets may join it, this one must not change."""
+    home = tmp_path_factory.mktemp("head")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("asif.engine.opening.load_text_encoder", lambda spec, device: text_encoder)
+        asif.open_anchors(home=home).close()
+    return home
+
+
+@pytest.fixture(scope="session")
+def realdata() -> Path:
+    """Return the folder of real pairs, or skip."""
+    place = Path(os.environ.get("ASIF_REALDATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not place.is_dir():
+        pytest.skip(f"no real data in {place}: set ASIF_REALDATA")
+    return place
