@@ -2,6 +2,7 @@
 
 AsifError                1    a failure while running
 ├── MissingDependency    1    an optional library is not installed
+├── Busy                 1    another process is doing the same thing now
 ├── UsageError           2    the call makes no sense: options, labels, templates, names
 │   └── NotFound         2    no such anchor set, version or alias
 ├── InputRefused         3    the data that came in cannot be used
@@ -44,6 +45,10 @@ class AsifError(Exception):
 
 class MissingDependency(AsifError):
     """An optional library is not installed; the fix is the install command."""
+
+
+class Busy(AsifError):
+    """Another process is doing the same thing now."""
 
 
 class UsageError(AsifError):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from build_fakes import FakeImages, FakeTexts, Ran
 
 import asif
 from asif.encoders import DEFAULT, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
@@ -45,3 +49,36 @@ def realdata() -> Path:
     if not place.is_dir():
         pytest.skip(f"no real data in {place}: set ASIF_REALDATA")
     return place
+
+
+@pytest.fixture
+def preloaded(monkeypatch: pytest.MonkeyPatch, image_encoder: ImageEncoder, text_encoder: TextEncoder) -> None:
+    """Let engines use the encoders that are loaded already."""
+    monkeypatch.setattr("asif.engine.serving.load_image_encoder", lambda spec, device: image_encoder)
+    monkeypatch.setattr("asif.engine.serving.load_text_encoder", lambda spec, device: text_encoder)
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeImages, FakeTexts]:
+    """Let builds load fake encoders, whatever they are called."""
+    image, text = FakeImages(), FakeTexts()
+    monkeypatch.setattr("asif.engine.opening.load_image_encoder", lambda spec, device: image)
+    monkeypatch.setattr("asif.engine.opening.load_text_encoder", lambda spec, device: text)
+    return image, text
+
+
+@pytest.fixture
+def asif_build(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path) -> Callable[..., Ran]:
+    """Run `asif build-anchors` in this process."""
+    from asif.cli import main
+
+    def run(*arguments: Any) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["asif", "build-anchors", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Ran(code, *capsys.readouterr())
+
+    return run

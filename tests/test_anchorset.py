@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from asif.anchorset import Manifest, Store, default_home, parse_reference, verify
 from asif.anchorset.blocks import MAX_ROWS, cast, make_block, numpy_dtype, write_block
 from asif.anchorset.rows import hash_rows, resolve
-from asif.errors import BadEmbedding, InputRefused, NotFound, UsageError
+from asif.errors import BadEmbedding, Busy, InputRefused, NotFound, UsageError
 from asif.pairs.pair import PairRecord, Reject
 
 DTYPES = ["float16", "float32", "bfloat16"]
@@ -424,7 +424,7 @@ def test_resuming_in_one_process(tmp_path: Path) -> None:
     with store.journal("toy", plan) as journal:
         assert (journal.resumed, journal.next_row, journal.kept, journal.rejected) == (True, 8, 8, 0)
         assert list(journal.ids()) == [record.id for record in records[:8]]
-        with pytest.raises(UsageError, match="is running"):
+        with pytest.raises(Busy, match="is running"):
             store.journal("toy", plan)
         with store.journal("toy", {**plan, "limit": 3}) as other:
             assert not other.resumed

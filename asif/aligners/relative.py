@@ -124,6 +124,7 @@ class CentredBlocks(Sequence[NDArray[Any]]):
     def __getitem__(self, at: int | slice) -> Float32 | Sequence[Float32]:
         if isinstance(at, slice):
             return [self[i] for i in range(len(self))[at]]
+        at = range(len(self))[at]  # -1 is the last one
         if at not in self._kept:
             block = centred(self.blocks[at], self.mean)
             if sum(kept.nbytes for kept in self._kept.values()) + block.nbytes > self.kept_bytes:

@@ -21,7 +21,7 @@ from asif.anchorset.opened import AnchorSet
 from asif.anchorset.publish import Publication, publish_segments
 from asif.anchorset.rows import Dedup
 from asif.anchorset.segments import Segment, read_segment, segment_files, write_segment
-from asif.errors import IntegrityError, UsageError
+from asif.errors import Busy, IntegrityError, UsageError
 from asif.pairs.pair import PairRecord, Reject
 from asif.vectors import Float32, Side, canonical_json
 
@@ -32,7 +32,7 @@ class Journal:
     """Collect a build's anchors on disk, segment by segment, until they are published.
 
     The journal is found again by its plan, all that decides the outcome (input, encoders, `dtype`, captions, limit);
-    it is locked while open. `resumed` tells whether it held segments of an earlier run. Raises UsageError while
+    it is locked while open. `resumed` tells whether it held segments of an earlier run. Raises Busy while
     another process runs the same build.
     """
 
@@ -65,7 +65,7 @@ class Journal:
         except Timeout:
             owner = self._folder / "pid"
             pid = owner.read_text() if owner.is_file() else "unknown"
-            raise UsageError(
+            raise Busy(
                 f"another build of {self._set.path.name!r} from the same input is running (pid {pid})",
                 "one build of a plan at a time",
                 "wait for it, or stop it; what it has done is kept",

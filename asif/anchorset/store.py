@@ -67,7 +67,7 @@ class Store:
         """Begin a build, or take it up again where the same plan was interrupted.
 
         `plan` is all that decides the outcome, as JSON; its `dtype` is the one the set is stored in.
-        Raises UsageError for a bad name or while the same build is running, IntegrityError for a damaged set.
+        Raises UsageError for a bad name, Busy while the same build is running, IntegrityError for a damaged set.
         """
         return Journal(SetFolder(self._sets / check_name(name), name), plan)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -163,27 +164,33 @@ def _fill(
     done = journal.next_row
     bad = BadRows(options.max_bad_rows.allowed(rows), rows)
     items = _numbered(islice(source.read(done), rows - done), options)
-    for prepared in ahead(lambda item: prepare(item, segment.image), items):
-        segment.add(prepared)
-        done += 1
-        if isinstance(prepared, Reject):
-            bad.count(prepared)
-        if len(segment) == SEGMENT_ROWS or done == rows:
-            before = len(segment.rejects)
-            records, rows_of, image, text = segment.finish()
-            for reject in segment.rejects[before:]:
-                bad.count(reject)
-            journal.append(records, image, text, segment.rejects, done, rows_of)
-            segment = Segment(segment.image, segment.text, segment.captions, segment.clock)
-            progress(done)
+    with closing(ahead(lambda item: prepare(item, segment.image), items)) as every:  # a stop cancels what waits
+        for prepared in every:
+            segment.add(prepared)
+            done += 1
+            if isinstance(prepared, Reject):
+                bad.count(prepared)
+            if len(segment) == SEGMENT_ROWS or done == rows:
+                before = len(segment.rejects)
+                records, rows_of, image, text = segment.finish()
+                for reject in segment.rejects[before:]:
+                    bad.count(reject)
+                journal.append(records, image, text, segment.rejects, done, rows_of)
+                segment = Segment(segment.image, segment.text, segment.captions, segment.clock)
+                progress(done)
+    if done < rows:
+        raise InputRefused(
+            f"{source.path} ended after {done:,} rows",
+            f"{rows:,} rows, as it had when it was opened",
+            "start again when it is complete",
+        )
 
 
 def _numbered(items: Iterable[Pair | Reject], options: BuildOptions) -> Iterator[Pair | Reject]:
     """Tell pairs without an id apart where equal ones are to be kept: by position, for want of anything else."""
     for item in items:
-        if options.dedup == "keep" and isinstance(item, Pair) and item.id is None:
-            item = replace(item, id=f"row-{item.row}")
-        yield item
+        nameless = options.dedup == "keep" and isinstance(item, Pair) and item.id is None
+        yield replace(item, id=f"row-{item.row}") if nameless else item
 
 
 class BadRows:

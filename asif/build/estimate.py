@@ -58,7 +58,7 @@ def dim_of(spec: str) -> int:
 
 def read_rates(home: Path) -> dict[str, float]:
     """Read measured speeds: {encoder: inputs per second}; none where there is no readable file."""
-    with suppress(OSError, ValueError, TypeError):
+    with suppress(OSError, ValueError, TypeError, AttributeError):
         found = json.loads((home / "cache" / "rates.json").read_text())
         return {str(spec): float(rate) for spec, rate in found.items() if float(rate) > 0}
     return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 from importlib import import_module
@@ -65,8 +66,10 @@ def asif() -> None:
 
 def main() -> None:
     """Run the command line and exit with the code that belongs to the outcome."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("asif").setLevel(logging.INFO)
     try:
-        asif.main(standalone_mode=False, color=colours())
+        asif.main(prog_name="asif", standalone_mode=False, color=colours())
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

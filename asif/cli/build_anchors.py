@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from asif.cli import options
 from asif.errors import UsageError
+
+PAIRS_ONLY = ("image_encoder", "captions", "columns", "dedup", "resume", "max_bad_rows", "limit", "dry_run")
 
 
 @click.command("build-anchors")
@@ -42,6 +45,9 @@ def command(pairs: str | None, from_head: str | None, as_json: bool, dry_run: bo
     PAIRS is a parquet file (Hugging Face, img2dataset, image paths, precomputed vectors), a folder of parquet shards,
     a folder with metadata.csv or metadata.jsonl, webdataset tars, or a folder with img_emb_*.npy and text_emb_*.npy.
     """
+    from asif.anchorset.names import check_name
+
+    check_name(given["name"])
     if (pairs is None) == (from_head is None):
         raise UsageError(
             "PAIRS and --from-head" if pairs else "neither PAIRS nor --from-head",
@@ -49,9 +55,26 @@ def command(pairs: str | None, from_head: str | None, as_json: bool, dry_run: bo
             "asif build-anchors pairs.parquet --name NAME",
         )
     if pairs is None:
+        refuse_pairs_options()
         build_head(str(from_head), as_json, given)
     else:
         build_pairs(pairs, as_json, dry_run, given)
+
+
+def refuse_pairs_options() -> None:
+    """Refuse options that --from-head has no use for; raises UsageError."""
+    ctx = click.get_current_context()
+    idle = [
+        option.opts[0]
+        for option in ctx.command.params
+        if option.name in PAIRS_ONLY and ctx.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+    ]
+    if idle:
+        raise UsageError(
+            f"--from-head with {', '.join(idle)}",
+            "--from-head with --text-encoder, --dtype, --device, --home and --json at most",
+            "leave the others out: a classifier's head has no images, and one caption for each class",
+        )
 
 
 def build_pairs(path: str, as_json: bool, dry_run: bool, given: dict[str, Any]) -> None:

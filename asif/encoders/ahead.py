@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -22,7 +22,7 @@ def one_thread_each() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
-def ahead(work: Callable[[T], R], items: Iterable[T], depth: int = 64) -> Iterator[R]:
+def ahead(work: Callable[[T], R], items: Iterable[T], depth: int = 64) -> Generator[R, None, None]:
     """Yield work(item) for every item in order, computed by threads up to `depth` items ahead.
 
     Reading stops, and waiting work is cancelled, when the consumer stops.

@@ -11,6 +11,9 @@ import numpy as np
 
 from asif.vectors import Float32
 
+SEAL = 8
+"""Bytes of checksum before each vector."""
+
 
 class TextCache:
     """Keep unit text embeddings in one SQLite file; only hashes of the texts are stored.
@@ -31,10 +34,9 @@ class TextCache:
                 for text in texts:
                     query = "SELECT vector FROM texts WHERE key = ?"
                     row = connection.execute(query, (key(fingerprint, text),)).fetchone()
-                    if row is not None and len(row[0]) == 4 * dim:
-                        vector = np.frombuffer(row[0], np.float32)
-                        if abs(float(vector @ vector) - 1.0) < 1e-3:  # damaged entries are encoded anew
-                            found[text] = vector
+                    vector = unsealed(row[0]) if row is not None else None
+                    if vector is not None and len(vector) == dim:  # damaged entries are encoded anew
+                        found[text] = vector
         except sqlite3.Error:
             return {}
         return found
@@ -45,7 +47,7 @@ class TextCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._connect() as connection:
                 connection.execute("CREATE TABLE IF NOT EXISTS texts (key BLOB PRIMARY KEY, vector BLOB NOT NULL)")
-                rows = [(key(fingerprint, text), vector.tobytes()) for text, vector in vectors.items()]
+                rows = [(key(fingerprint, text), sealed(vector)) for text, vector in vectors.items()]
                 connection.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?)", rows)
         except (sqlite3.Error, OSError):
             return
@@ -67,6 +69,18 @@ class _Closing:
         if kind is None:
             self._connection.commit()
         self._connection.close()
+
+
+def sealed(vector: Float32) -> bytes:
+    """Write a vector with a checksum before it."""
+    return hashlib.sha256(vector.tobytes()).digest()[:SEAL] + vector.tobytes()
+
+
+def unsealed(entry: object) -> Float32 | None:
+    """Read a vector that `sealed` wrote, or None where something has changed."""
+    if not isinstance(entry, bytes) or hashlib.sha256(entry[SEAL:]).digest()[:SEAL] != entry[:SEAL]:
+        return None
+    return np.frombuffer(entry[SEAL:], np.float32)
 
 
 def key(fingerprint: str, text: str) -> bytes:

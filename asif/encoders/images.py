@@ -23,6 +23,18 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 100_000_000
 MAX_ASPECT = 100
+ORIENTATION = 0x0112
+TURNS: dict[Any, str] = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""What brings an image with each EXIF orientation upright."""
+QUIET = r"PIL\."
 DECODER = "pillow-rgb-1"
 """Named in fingerprints: changes whenever the pixels that come out of `decode` may change."""
 
@@ -33,18 +45,17 @@ def decode(source: ImageSource) -> Image.Image:
     Raises BadImage for anything that is not a whole image of a known format within the limits
     (256 MiB, 100 million pixels, sides in proportion up to 1:100).
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     content = read_bytes(source)
+    hush()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged metadata is no reason to refuse whole pixels
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                check_size(*image.size)
-                image.seek(0)
-                image.load()
-                return to_rgb(ImageOps.exif_transpose(image))
-    except BadImage:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            check_size(*image.size)
+            image.seek(0)
+            image.load()
+            return to_rgb(upright(image))
+    except (BadImage, MemoryError):  # too little memory says nothing about the image
         raise
     except UnidentifiedImageError:
         raise refused(f"{len(content)} bytes that are no {', '.join(FORMATS)}") from None
@@ -81,6 +92,23 @@ def check_size(width: int, height: int) -> None:
         raise refused(f"an image of {width}x{height} pixels, a strip")
 
 
+def hush() -> None:
+    """Silence Pillow's warnings, for good: `warnings.catch_warnings` in several threads leaves all others off too."""
+    if not any(getattr(module, "pattern", None) == QUIET for _, _, _, module, _ in warnings.filters):
+        warnings.filterwarnings("ignore", module=QUIET)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turn an image as its EXIF orientation says; damaged metadata is no reason to refuse whole pixels."""
+    from PIL import Image
+
+    try:
+        turn = TURNS.get(image.getexif().get(ORIENTATION))
+    except Exception:  # whatever damaged metadata makes Pillow raise, it names no orientation
+        return image
+    return image if turn is None else image.transpose(Image.Transpose[turn])
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert any mode to RGB, the same way every time."""
     from PIL import Image
@@ -98,7 +126,10 @@ def to_8_bits(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8
     """Scale 16-bit greys to 8 bits; refuse what is no picture (floating point, values outside 0..65535)."""
     if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() > 65535:
         raise refused(f"an image of {pixels.dtype} values from {pixels.min()} to {pixels.max()}")
-    return np.rint(pixels / 257).astype(np.uint8)
+    rounded = pixels.astype(np.uint32)
+    rounded += 128
+    rounded //= 257
+    return rounded.astype(np.uint8)
 
 
 def refused(came: str) -> BadImage:

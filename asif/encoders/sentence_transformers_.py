@@ -19,13 +19,25 @@ if TYPE_CHECKING:
 
 TOKENS = {"cpu": 1024, "cuda": 65536}
 """Tokens per batch: on the CPU more than about a thousand brings nothing."""
+LEAST = 64
+"""Tokens per batch at least: measured on the CPU, up to 10 take another path through the matrix products."""
+
+POOLING = {
+    "cls": "pooling_mode_cls_token",
+    "max": "pooling_mode_max_tokens",
+    "mean": "pooling_mode_mean_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
+}
+"""What sentence-transformers 6 calls a mode is a flag of version 5; this is the order in which 5 joins them."""
 
 
 class SentenceTransformersEncoder:
     """Encode texts with a frozen sentence-transformers model, in float32.
 
-    Texts are batched by equal token count, so nothing is padded and a vector does not depend on the other texts; a
-    lone text is run twice side by side, because a batch of one takes another path through the matrix products.
+    Texts are batched by equal token count, so nothing is padded and a vector does not depend on the other texts; few
+    short texts are repeated up to LEAST tokens, because small matrix products are summed in another order.
     """
 
     def __init__(self, spec: str, model: SentenceTransformer, device: str) -> None:
@@ -38,14 +50,14 @@ class SentenceTransformersEncoder:
     @cached_property
     def fingerprint(self) -> Fingerprint:
         modules = [type(module).__name__ for module in self._model]
-        poolings: list[Any] = [module for module in self._model if type(module).__name__ == "Pooling"]
         return Fingerprint(
             {
                 "library": "sentence-transformers",
                 "model": self.spec.partition(":")[2],
-                "weights_sha256": weights_sha256(self._model),
+                # sentence-transformers 6 renamed a module that 5 calls auto_model
+                "weights_sha256": weights_sha256(self._model, lambda key: key.replace(".auto_model.", ".model.")),
                 "modules": modules,
-                "pooling": [pooling.get_config_dict() for pooling in poolings],
+                "pooling": [pooling_of(module) for module in self._model if type(module).__name__ == "Pooling"],
                 "max_tokens": self._longest,
                 "prompt": self._model.prompts.get(self._model.default_prompt_name or "", ""),
                 "dtype": "float32",
@@ -59,10 +71,10 @@ class SentenceTransformersEncoder:
         # a token has at least one character: the cut keeps a megabyte from being tokenised for its first lines
         texts = [text[: 64 * self._longest] for text in texts]
         for length, rows in self._by_length(texts).items():
-            size = max(2, self._tokens // length)
+            size, least = max(2, self._tokens // length), max(2, LEAST // length)
             for start in range(0, len(rows), size):
                 some = rows[start : start + size]
-                batch = [texts[row] for row in (some if len(some) > 1 else some * 2)]
+                batch = [texts[some[at % len(some)]] for at in range(max(least, len(some)))]
                 vectors = self._model.encode(batch, batch_size=size, show_progress_bar=False, convert_to_numpy=True)
                 out[some] = vectors[: len(some)]
         return out
@@ -70,10 +82,20 @@ class SentenceTransformersEncoder:
     def _by_length(self, texts: Sequence[str]) -> dict[int, list[int]]:
         """Group rows by their number of tokens."""
         groups: dict[int, list[int]] = defaultdict(list)
+        if not texts:
+            return {}
         tokens = self._model.tokenizer(list(texts), truncation=True, max_length=self._longest)["input_ids"]
         for row, ids in enumerate(tokens):
             groups[len(ids)].append(row)
         return dict(sorted(groups.items()))
+
+
+def pooling_of(pooling: Any) -> dict[str, Any]:
+    """Say how token vectors become one, in the same words for sentence-transformers 5 and 6."""
+    found: dict[str, Any] = pooling.get_config_dict()
+    modes = found.get("pooling_mode") or [mode for mode, flag in POOLING.items() if found.get(flag)]
+    listed = [modes] if isinstance(modes, str) else list(modes)
+    return {"modes": listed, "include_prompt": bool(found.get("include_prompt", True))}
 
 
 def load(name: str, device: Device, folder: Path | None = None) -> SentenceTransformersEncoder:

@@ -39,7 +39,7 @@ class TimmEncoder:
         self._device = device
         self._weights = weights_sha256(model)
         self._model = model.eval().to(device).to(memory_format=torch.channels_last)
-        self.dim = int(model.num_features)  # type: ignore[arg-type]
+        self.dim = int(getattr(model, "head_hidden_size", None) or model.num_features)  # type: ignore[arg-type]
         self.batch = BATCH[device]
 
     @cached_property
@@ -101,13 +101,16 @@ def load_with_head(name: str, device: Device, weights: Path | None) -> tuple[Tim
 def create(name: str) -> torch.nn.Module:
     """Create a pretrained timm model, its weights from the local cache or the hub."""
     timm = import_timm()
-    model, _, revision = name.partition("@")
+    # in hf-hub:<id>[@revision] and local-dir:<path>, timm reads an @ itself
+    model, _, revision = (name, "", "") if ":" in name else name.partition("@")
+    overlay = {}
     try:
         if revision:
-            hub_id = timm.get_pretrained_cfg(model).hf_hub_id
-            overlay = {"hf_hub_id": f"{hub_id}@{revision}"}
-            return timm.create_model(model, pretrained=True, pretrained_cfg_overlay=overlay)  # type: ignore[no-any-return]
-        return timm.create_model(model, pretrained=True)  # type: ignore[no-any-return]
+            known = timm.get_pretrained_cfg(model)
+            if known is None or not known.hf_hub_id:
+                raise LookupError(f"{model!r} is not on the hub, so it has no revisions")
+            overlay = {"pretrained_cfg_overlay": {"hf_hub_id": f"{known.hf_hub_id}@{revision}"}}
+        return timm.create_model(model, pretrained=True, **overlay)  # type: ignore[no-any-return]
     except Exception as error:  # timm and the hub client have no common error; all of them mean "not loaded"
         raise AsifError(
             f"timm could not load {name!r}: {str(error).splitlines()[0] if str(error) else type(error).__name__}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from asif.errors import UsageError
@@ -26,12 +27,12 @@ def pick_device(device: Device) -> str:
     return "cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda"
 
 
-def weights_sha256(model: torch.nn.Module) -> str:
-    """Hash every weight and buffer: names, shapes and bytes in order of name."""
+def weights_sha256(model: torch.nn.Module, known_as: Callable[[str], str] = str) -> str:
+    """Hash every weight and buffer: names, shapes and bytes in order of name; `known_as` maps names to lasting ones."""
     import torch
 
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted((known_as(name), tensor) for name, tensor in model.state_dict().items()):
         plain = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {plain.dtype} {list(plain.shape)}\n".encode())
         digest.update(plain.reshape(-1).view(torch.uint8).numpy())

@@ -96,7 +96,8 @@ class Classifier:
 
     def predict(self, images: Sequence[ImageSource]) -> NDArray[np.str_]:
         """Return the best label of every image [n]; of equal scores the earlier label."""
-        best: NDArray[np.str_] = self.classes_[self.decision_function(images).argmax(axis=1)]
+        scores = self.decision_function(images)
+        best: NDArray[np.str_] = self.classes_[scores.argmax(axis=1)]
         return best
 
     def score(self, images: Sequence[ImageSource], y: Sequence[str]) -> float:

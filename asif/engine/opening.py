@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +14,13 @@ from asif.build.head import HeadSource
 from asif.build.recipe import Recipe, recipes
 from asif.encoders import DEFAULT, Device, ImageEncoder, TextEncoder, load_head, load_image_encoder, load_text_encoder
 from asif.encoders.precomputed import PrecomputedEncoder
-from asif.errors import NotFound
+from asif.errors import Busy, NotFound
 from asif.pairs import PairSource, open_pairs
 
 DEFAULT_ANCHORS = "imagenet-head"
+WAIT_SECONDS = 120
+
+_log = logging.getLogger(__name__)
 
 
 def open_anchors(ref: str = DEFAULT_ANCHORS, *, home: Path | None = None, device: Device = "auto") -> AnchorSet:
@@ -31,12 +36,23 @@ def open_anchors(ref: str = DEFAULT_ANCHORS, *, home: Path | None = None, device
     try:
         anchors = store.open(ref)
     except NotFound:
-        return build_from_head(recipe, store, device).anchors
+        return _build_once(recipe, store, device)
     made_from = anchors.manifest.operation.get("recipe")
-    if made_from is not None and made_from != recipe.sha256:
-        anchors.close()
-        return build_from_head(recipe, store, device).anchors
-    return anchors
+    if made_from in (None, recipe.sha256):  # None: a set of the user's own under this name
+        return anchors
+    anchors.close()
+    return _build_once(recipe, store, device)
+
+
+def _build_once(recipe: Recipe, store: Store, device: Device) -> AnchorSet:
+    """Build a ready-made set, or wait while another process is building it."""
+    _log.info("building the anchor set %s, once: %s", recipe.name, recipe.about)
+    for _ in range(WAIT_SECONDS):
+        try:
+            return build_from_head(recipe, store, device).anchors
+        except Busy:
+            time.sleep(1)
+    return store.open(recipe.name)
 
 
 def build_from_head(recipe: Recipe, store: Store, device: Device = "auto", dtype: str = "float16") -> Built:

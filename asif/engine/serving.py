@@ -161,7 +161,7 @@ class Engine:
                 return self.encode_texts(texts, serving.anchors)
 
             known = represent_labels(labels, encode, serving.fitted, self.kernel)
-            for oldest in list(serving.labels)[: len(serving.labels) - KEPT_LABELS + 1]:
+            for oldest in list(serving.labels)[: 1 - KEPT_LABELS]:
                 serving.labels.pop(oldest, None)
             serving.labels[labels] = known
         return known

