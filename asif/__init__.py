@@ -12,14 +12,14 @@ from asif.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from asif.anchorset import AnchorSet, verify
-    from asif.build import BuildOptions
+    from asif.building import BuildOptions
     from asif.engine import Classifier, Engine, build_anchors, open_anchors
     from asif.errors import AsifError
 
 HOMES = {
     "AnchorSet": "asif.anchorset",
     "AsifError": "asif.errors",
-    "BuildOptions": "asif.build",
+    "BuildOptions": "asif.building",
     "Classifier": "asif.engine",
     "Engine": "asif.engine",
     "build_anchors": "asif.engine",

@@ -54,7 +54,10 @@ def main() -> None:
         ["build (encoders loaded)", f"{built['seconds']:.1f} s"],
         ["images per second of the build", f"{6000 / built['seconds']:.0f}"],
         ["share of the build in the encoders' forward passes", f"{built['encoder_share']:.1%}"],
-        ["bare forward passes alone, inputs prepared", f"{alone:.1f} s ({images:.0f} images/s, {captions:.0f} captions/s)"],
+        [
+            "bare forward passes alone, inputs prepared",
+            f"{alone:.1f} s ({images:.0f} images/s, {captions:.0f} captions/s)",
+        ],
         ["build / bare forward passes", f"{built['seconds'] / alone:.2f}"],
         ["peak memory", f"{usage.ru_maxrss / 1024:.0f} MiB"],
         ["size on disk", f"{size / 1e6:.1f} MB"],

@@ -30,8 +30,9 @@ def labelled(name: str) -> tuple[list[bytes], list[str]]:
 
 def machine() -> str:
     """Name the machine, the versions and the commit."""
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), "?")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    info = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in info if "model name" in line), "?")
+    commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True)
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "sentence-transformers", "numpy"))
     return f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}, {libraries}, commit {commit.strip()}"
 

@@ -46,7 +46,9 @@ def main() -> None:
             ]
             rows.append([str(k), str(power), "yes" if centre else "no", *cells])
         paper = [
-            f"{accuracy(dataset, templates, name='asif-paper'):.1f}" for dataset in SETS for templates in TEMPLATES.values()
+            f"{accuracy(dataset, templates, name='asif-paper'):.1f}"
+            for dataset in SETS
+            for templates in TEMPLATES.values()
         ]
         rows.append(["800", "8", "asif-paper", *paper])
         show(["k", "p", "centred", *(f"{name}, `{t}`" for name in SETS for t in TEMPLATES)], rows)

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet  # noqa: F401  loaded once, before forking
-from build_fakes import FakeImages, FakeTexts
+from build_fakes import FakeImages, FakeTexts, identity
 
 import asif.anchorset.publish
-import asif.build
+import asif.building
 import asif.engine.opening
 from asif.anchorset import Store
 from asif.cli import main
@@ -72,7 +72,7 @@ def prepare(slow: dict[str, float], segment: int = SEGMENT, mark: str | None = N
     image.log = Path(log) if log else None
     asif.engine.opening.load_image_encoder = lambda spec, device: image
     asif.engine.opening.load_text_encoder = lambda spec, device: FakeTexts()
-    asif.build.SEGMENT_ROWS = segment
+    asif.building.SEGMENT_ROWS = segment
     if "reading" in slow:
         read = ParquetSource.read
         pause = slowly(lambda item: item, slow["reading"], place)
@@ -87,11 +87,11 @@ def prepare(slow: dict[str, float], segment: int = SEGMENT, mark: str | None = N
 
 
 def readable(root: Path) -> list[str]:
-    """Return what a reader sees now: the digest and what verify finds, or why there is nothing."""
+    """Return what a reader sees now: what was published and what verify finds, or why there is nothing."""
     try:
         with Store(root).open("toy") as opened:
             opened.records(range(opened.count))
-            return [opened.digest, *map(str, Store(root).verify("toy").problems)]
+            return [identity(opened), *map(str, Store(root).verify("toy").problems)]
     except AsifError as error:
         return [type(error).__name__]
 
@@ -103,40 +103,58 @@ def build_to_the_end(pairs: Path, root: Path) -> None:
     sys.stdout.flush()
 
 
-def killed_after(seconds: float, pairs: Path, root: Path, slow: dict[str, float], log: Path) -> bool:
-    """Build in a child that is killed after a while; return whether it was still at it."""
+def encoded(log: Path) -> list[bytes]:
+    return log.read_bytes().splitlines() if log.exists() else []
+
+
+def killed_after(images: int, seconds: float, pairs: Path, root: Path, slow: dict[str, float], log: Path) -> bool:
+    """Build in a child that is killed once it has encoded so many images, and a while; return whether it was alive."""
+    enough = len(encoded(log)) + images
     child = os.fork()
     if child == 0:
         with suppress(BaseException):
             prepare(slow, log=str(log))
             asif.engine.opening.build_anchors(open_pairs(pairs), "toy", home=root)
         os._exit(0)
+    ended = 0
+    while len(encoded(log)) < enough and not ended:
+        time.sleep(0.001)
+        ended, _ = os.waitpid(child, os.WNOHANG)
+    if ended:
+        return False
     time.sleep(seconds)
     os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
 def kills(folder: Path, pairs: Path) -> None:
-    """Kill builds at seeded times, twice each, and let a third run finish; print what was seen, one line for each."""
+    """Kill builds at seeded times, twice each, and let a third run finish; print what was seen, three lines for each.
+
+    Odd ones die while they encode, even ones later and later while they publish.
+    """
     rng = random.Random(11)
     for trial in range(6):
-        root, log, times, seen = folder / str(trial), folder / f"{trial}.log", [], []
-        slow = {"encoding": 0.004} if trial % 2 else {"encoding": 0.001, "publishing": 0.15}
+        root, log, killed, seen = folder / str(trial), folder / f"{trial}.log", [], []
         for _ in range(2):
-            killed = killed_after(rng.uniform(0.03, 0.35), pairs, root, slow, log)
-            times.append(killed)
+            if trial % 2:
+                killed.append(
+                    killed_after(rng.randrange(75), rng.uniform(0, 0.02), pairs, root, {"encoding": 0.002}, log)
+                )
+            else:
+                left = open_pairs(pairs).rows - len(set(encoded(log)))
+                pause = 0.06 * trial + rng.uniform(0, 0.05)
+                killed.append(killed_after(left, pause, pairs, root, {"publishing": 0.1}, log))
             seen.append(readable(root))
-        before = len(log.read_bytes().splitlines()) if log.exists() else 0
+        before = len(encoded(log))
         prepare({}, log=str(log))
-        sys.stdout.write(json.dumps({"killed": times, "before": before, "seen": seen}) + "\n")
+        sys.stdout.write(json.dumps({"killed": killed, "before": before, "seen": seen}) + "\n")
         build_to_the_end(pairs, root)
-        lines = log.read_bytes().splitlines()
-        sys.stdout.write(json.dumps({"encoded": len(lines), "images": len(set(lines))}) + "\n")
+        sys.stdout.write(json.dumps({"encoded": len(encoded(log)), "images": len(set(encoded(log)))}) + "\n")
 
 
 def memory(pairs: Path, root: Path) -> None:
     """Build, and print the number of anchors and the peak of memory in kB; the parent's peak is not in VmHWM."""
-    prepare({}, asif.build.SEGMENT_ROWS)
+    prepare({}, asif.building.SEGMENT_ROWS)
     asif.engine.opening.load_image_encoder = lambda spec, device: ForgetfulImages()
     count = asif.engine.opening.build_anchors(pairs, "toy", home=root).anchors.count
     peak = next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from asif.anchorset import AnchorSet, Store
-from asif.build import BuildOptions, Built, build
+from asif.building import BuildOptions, Built, build
 from asif.encoders.images import decode
 from asif.errors import BadImage
 from asif.pairs import Pair, Reject
@@ -142,6 +142,11 @@ def stored(anchors: AnchorSet, side: Side) -> Any:
 
 def ids(anchors: AnchorSet) -> list[str]:
     return [record.id for record in anchors.records(range(anchors.count))]
+
+
+def identity(anchors: AnchorSet) -> str:
+    """Name a set by its pairs and by the bytes of its embeddings, which the digest does not cover."""
+    return " ".join([anchors.digest, *(entry.sha256 for entry in anchors.manifest.blocks)])
 
 
 def rejects(home: Path, anchors: AnchorSet) -> dict[int, str]:

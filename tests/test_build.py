@@ -33,9 +33,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asif.anchorset import Store
-from asif.build import BuildOptions, Tolerance
-from asif.build.head import HeadSource
-from asif.build.recipe import Recipe, recipes
+from asif.building import BuildOptions, Tolerance
+from asif.building.head import HeadSource
+from asif.building.recipe import Recipe, recipes
 from asif.encoders import Head, ImageEncoder, TextEncoder
 from asif.engine import build_anchors
 from asif.errors import InputRefused, UsageError
@@ -185,7 +185,7 @@ def test_shuffled_pairs_and_the_real_encoders(
 def test_the_digest_does_not_depend_on_segments_and_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digests, blocks = set(), set()
     for rows in (512, 1, 7, 16):
-        monkeypatch.setattr("asif.build.SEGMENT_ROWS", rows)
+        monkeypatch.setattr("asif.building.SEGMENT_ROWS", rows)
         anchors = make(listed(*some_rows(16)), tmp_path, FakeImages(batch=1 + rows % 5), name=f"by-{rows}").anchors
         digests.add(anchors.digest)
         blocks |= {entry.sha256 for entry in anchors.manifest.blocks}
@@ -465,7 +465,7 @@ def test_a_dry_run_loads_no_model(pairs: Path, home: Path) -> None:
     "content", ["", "{", "[]", "7", "null", '{"a": "x"}', '{"a": null}', '{"a": -1, "b": 0}', "\ud83d"]
 )
 def test_damaged_rates_are_no_rates(tmp_path: Path, content: str) -> None:
-    from asif.build.estimate import read_rates
+    from asif.building.estimate import read_rates
 
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "rates.json").write_bytes(content.encode("utf-8", "surrogatepass"))
@@ -473,7 +473,7 @@ def test_damaged_rates_are_no_rates(tmp_path: Path, content: str) -> None:
 
 
 def test_speeds_are_remembered(asif_build: Callable[..., Ran], fakes: Any, tmp_path: Path, home: Path) -> None:
-    from asif.build.estimate import read_rates
+    from asif.building.estimate import read_rates
 
     path = write_parquet(
         tmp_path / "p.parquet", [b"%d" % row for row in range(40)], [f"text {row}" for row in range(40)]

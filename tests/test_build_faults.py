@@ -23,6 +23,7 @@ from build_fakes import (
     FakeTexts,
     ListSource,
     Ran,
+    identity,
     listed,
     make,
     rejects,
@@ -33,7 +34,7 @@ from build_images import encoded, gif_declaring, png, random_png
 from PIL import Image
 
 from asif.anchorset import Store
-from asif.build import BuildOptions, Tolerance, build
+from asif.building import BuildOptions, Tolerance, build
 from asif.errors import InputRefused, Interrupted, NotFound, UsageError
 
 DRIVER = Path(__file__).with_name("build_driver.py")
@@ -77,25 +78,32 @@ def test_a_build_killed_at_any_time_can_be_finished(tmp_path: Path, pairs: Path,
     resumed, killed = set(), 0
     for before, done, after in zip(lines[::3], lines[1::3], lines[2::3], strict=True):
         for seen in before["seen"]:
-            assert seen[0] in ("NotFound", whole.digest)
+            assert seen[0] in ("NotFound", identity(whole))
             assert all("stray" in problem for problem in seen[1:])
-        assert done["seen"] == [whole.digest]
+        assert done["seen"] == [identity(whole)]
         assert done["resumed_at"] % SEGMENT == 0 or done["resumed_at"] == ROWS
         assert after["images"] == ROWS
-        finished = [whole.digest in seen for seen in before["seen"]]
+        finished = [identity(whole) in seen for seen in before["seen"]]
         if not any(finished):
             assert after["encoded"] <= ROWS + SEGMENT * sum(before["killed"])
             assert after["encoded"] - before["before"] == ROWS - done["resumed_at"]
         resumed.add(done["resumed_at"])
         killed += sum(before["killed"])
     assert killed >= 6
-    assert len(resumed) > 3
+    assert ROWS in resumed
+    assert any(0 < at < ROWS for at in resumed)
 
 
 # stopped
 
 
-PHASES = {"reading": 0.02, "decoding": 0.3, "encoding": 0.1, "publishing": 1.0}
+PHASES = {
+    "reading": {"reading": 0.02},
+    "decoding": {"decoding": 0.3},
+    "encoding": {"encoding": 0.1},
+    "encoding while images are decoded": {"encoding": 3.0, "decoding": 0.2},
+    "publishing": {"publishing": 1.0},
+}
 
 
 def wait_for(mark: Path, process: subprocess.Popen[str]) -> None:
@@ -120,7 +128,7 @@ def test_ctrl_c_stops_within_two_seconds(
     """P29: exit 130, the words to go on, and the next run goes on."""
     home, mark = tmp_path / "home", tmp_path / "mark"
     process = driver(
-        "build", pairs, "--name", "toy", "--home", home, slow={phase: PHASES[phase]}, segment=SEGMENT, mark=str(mark)
+        "build", pairs, "--name", "toy", "--home", home, slow=PHASES[phase], segment=SEGMENT, mark=str(mark)
     )
     wait_for(mark, process)
     time.sleep(0.7 if phase != "publishing" else 0.2)
@@ -141,7 +149,7 @@ def test_ctrl_c_stops_within_two_seconds(
     again = asif_build(pairs, "--name", "toy", "--json")
     assert again.code == 0, again.err
     assert again.json["resumed_at_row"] == at
-    assert again.json["digest"] == whole.digest
+    assert identity(Store(home).open("toy")) == identity(whole)
     assert Store(home).verify("toy").problems == ()
     assert len(fakes[0].seen) == ROWS - at
 
@@ -160,7 +168,7 @@ def stopped_at(row: int) -> ListSource:
 def test_a_stopped_build_says_what_it_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Any, row: int
 ) -> None:
-    monkeypatch.setattr("asif.build.SEGMENT_ROWS", SEGMENT)
+    monkeypatch.setattr("asif.building.SEGMENT_ROWS", SEGMENT)
     progress: list[int] = []
     with pytest.raises(Interrupted) as caught:
         build(
@@ -178,16 +186,16 @@ def test_a_stopped_build_says_what_it_kept(
     assert caught.value.came == f"stopped at row {kept} of {ROWS}; {kept} anchors are kept"
     again = make(listed(*some_rows(ROWS)), tmp_path)
     assert (again.resumed_at, again.rows) == (kept, ROWS - kept)
-    assert again.anchors.digest == whole.digest
+    assert identity(again.anchors) == identity(whole)
 
 
 def test_fresh_does_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Any) -> None:
-    monkeypatch.setattr("asif.build.SEGMENT_ROWS", SEGMENT)
+    monkeypatch.setattr("asif.building.SEGMENT_ROWS", SEGMENT)
     with pytest.raises(Interrupted):
         make(stopped_at(120), tmp_path)
     image = FakeImages()
     built = make(listed(*some_rows(ROWS)), tmp_path, image, resume=False)
-    assert (built.resumed_at, built.anchors.digest, len(image.seen)) == (0, whole.digest, ROWS)
+    assert (built.resumed_at, identity(built.anchors), len(image.seen)) == (0, identity(whole), ROWS)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +205,7 @@ def test_fresh_does_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, w
 def test_another_build_does_not_go_on_from_this_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr("asif.build.SEGMENT_ROWS", SEGMENT)
+    monkeypatch.setattr("asif.building.SEGMENT_ROWS", SEGMENT)
     with pytest.raises(Interrupted):
         make(stopped_at(120), tmp_path)
     assert make(listed(*some_rows(ROWS)), tmp_path, **change).resumed_at == 0
@@ -214,7 +222,7 @@ def bad_rows(*bad: int) -> ListSource:
 
 
 def test_too_many_bad_rows_keep_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asif.build.SEGMENT_ROWS", SEGMENT)
+    monkeypatch.setattr("asif.building.SEGMENT_ROWS", SEGMENT)
     with pytest.raises(InputRefused) as caught:
         make(bad_rows(40, 80, 140), tmp_path, max_bad_rows=Tolerance(number=2))
     assert caught.value.came == "3 bad rows (row 40: bad bytes; row 80: bad bytes; row 140: bad bytes)"
@@ -224,9 +232,8 @@ def test_too_many_bad_rows_keep_what_is_done(tmp_path: Path, monkeypatch: pytest
     assert list(rejects(tmp_path, built.anchors)) == [40, 80, 140]
 
 
-@pytest.mark.xfail(strict=True, reason="a journal does not tell the bad rows of earlier runs: see the report")
 def test_bad_rows_of_earlier_runs_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asif.build.SEGMENT_ROWS", SEGMENT)
+    monkeypatch.setattr("asif.building.SEGMENT_ROWS", SEGMENT)
     for _ in range(2):  # the second run must stop at the same row
         with pytest.raises(InputRefused):
             make(bad_rows(40, 80, 140), tmp_path, max_bad_rows=Tolerance(number=2))
@@ -424,7 +431,7 @@ def test_names_cannot_leave_the_store(tmp_path: Path, name: str) -> None:
 
 
 def test_an_encoder_that_breaks_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Any) -> None:
-    monkeypatch.setattr("asif.build.SEGMENT_ROWS", SEGMENT)
+    monkeypatch.setattr("asif.building.SEGMENT_ROWS", SEGMENT)
 
     class Broken(FakeImages):
         def prepare(self, source: Any) -> bytes:
@@ -435,7 +442,7 @@ def test_an_encoder_that_breaks_keeps_what_is_done(tmp_path: Path, monkeypatch: 
     with pytest.raises(MemoryError):
         make(listed(*some_rows(ROWS)), tmp_path, Broken())
     built = make(listed(*some_rows(ROWS)), tmp_path)
-    assert (built.resumed_at, built.anchors.digest) == (96, whole.digest)
+    assert (built.resumed_at, identity(built.anchors)) == (96, identity(whole))
 
 
 # large

@@ -119,7 +119,7 @@ def test_bad_vectors_are_rejected_one_by_one(fixed: bool, width: int, tmp_path: 
         kind = pa.list_(number, 2) if fixed else pa.list_(number)
         pq.write_table(pa.table({bad: pa.array(vectors, kind), other: good}), tmp_path / "v.parquet")
         side = bad.replace("_", " ")
-        reasons = {row: f"{side} not finite" for row in (1, 2, 5)} | {3: f"{side} zero", 4: f"{side} is null"}
+        reasons = dict.fromkeys((1, 2, 5), f"{side} not finite") | {3: f"{side} zero", 4: f"{side} is null"}
         if not fixed:
             reasons |= {7: f"{side} has 3 numbers instead of 2", 8: f"{side} is empty"}
         assert split(tmp_path / "v.parquet") == ([0, 6], reasons)

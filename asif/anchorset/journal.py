@@ -115,6 +115,11 @@ class Journal:
         """Count the rows rejected so far; duplicates are found when publishing."""
         return sum(segment.rejected for segment in self._segments)
 
+    def rejects(self) -> Iterator[Reject]:
+        """Yield the rows rejected so far, in source order; duplicates are found when publishing."""
+        for segment in self._segments:
+            yield from segment.rejects()
+
     def ids(self) -> Iterator[str]:
         """Yield the ids kept so far, in source order."""
         for segment in self._segments:

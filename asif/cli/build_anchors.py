@@ -79,8 +79,8 @@ def refuse_pairs_options() -> None:
 
 def build_pairs(path: str, as_json: bool, dry_run: bool, given: dict[str, Any]) -> None:
     """Show what the pairs are, then build."""
-    from asif.build import BuildOptions, Tolerance
-    from asif.build.estimate import estimate
+    from asif.building import BuildOptions, Tolerance
+    from asif.building.estimate import estimate
     from asif.encoders import DEFAULT, check_spec
     from asif.pairs import open_pairs
 
@@ -118,8 +118,8 @@ def build_pairs(path: str, as_json: bool, dry_run: bool, given: dict[str, Any]) 
 def build_head(encoder: str, as_json: bool, given: dict[str, Any]) -> None:
     """Build anchors from a classifier's head."""
     from asif.anchorset import Store
-    from asif.build.head import CAPTIONS
-    from asif.build.recipe import Recipe
+    from asif.building.head import CAPTIONS
+    from asif.building.recipe import Recipe
     from asif.encoders import DEFAULT
     from asif.engine import build_from_head
 

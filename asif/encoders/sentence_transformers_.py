@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asif.encoders.torch_ import Device, pick_device, weights_sha256
+from asif.encoders.torch_ import ONE_AT_A_TIME, Device, pick_device, weights_sha256
 from asif.errors import AsifError, MissingDependency
 from asif.vectors import Fingerprint, Float32
 
@@ -68,15 +68,14 @@ class SentenceTransformersEncoder:
     def forward(self, texts: Sequence[str]) -> Float32:
         """Run the model over texts: raw vectors [n, dim]."""
         out = np.empty((len(texts), self.dim), np.float32)
-        # a token has at least one character: the cut keeps a megabyte from being tokenised for its first lines
-        texts = [text[: 64 * self._longest] for text in texts]
-        for length, rows in self._by_length(texts).items():
-            size, least = max(2, self._tokens // length), max(2, LEAST // length)
-            for start in range(0, len(rows), size):
-                some = rows[start : start + size]
-                batch = [texts[some[at % len(some)]] for at in range(max(least, len(some)))]
-                vectors = self._model.encode(batch, batch_size=size, show_progress_bar=False, convert_to_numpy=True)
-                out[some] = vectors[: len(some)]
+        with ONE_AT_A_TIME:  # tokenizers are no safer in threads than models are
+            for length, rows in self._by_length(texts).items():
+                size, least = max(2, self._tokens // length), max(2, LEAST // length)
+                for start in range(0, len(rows), size):
+                    some = rows[start : start + size]
+                    batch = [texts[some[at % len(some)]] for at in range(max(least, len(some)))]
+                    vectors = self._model.encode(batch, batch_size=size, show_progress_bar=False, convert_to_numpy=True)
+                    out[some] = vectors[: len(some)]
         return out
 
     def _by_length(self, texts: Sequence[str]) -> dict[int, list[int]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from asif.encoders.images import DECODER, decode
 from asif.encoders.protocol import Head, ImageSource
-from asif.encoders.torch_ import Device, pick_device, weights_sha256
+from asif.encoders.torch_ import ONE_AT_A_TIME, Device, pick_device, weights_sha256
 from asif.errors import AsifError, InputRefused, MissingDependency
 from asif.vectors import Fingerprint, Float32
 
@@ -68,7 +68,7 @@ class TimmEncoder:
         import torch
 
         out = np.empty((len(prepared), self.dim), np.float32)
-        with torch.inference_mode():
+        with ONE_AT_A_TIME, torch.inference_mode():
             for start in range(0, len(prepared), self.batch):
                 some = torch.stack(list(prepared[start : start + self.batch]))
                 padded = some.repeat(2, 1, 1, 1) if len(some) == 1 else some

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     import torch
 
 Device = Literal["auto", "cpu", "cuda"]
+
+ONE_AT_A_TIME = threading.Lock()
+"""Held while a model runs: with several at once, torch splits the work otherwise and last bits change."""
 
 
 def pick_device(device: Device) -> str:

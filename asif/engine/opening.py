@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from asif.anchorset import AnchorSet, Store, default_home
-from asif.build import BuildOptions, Built, build
-from asif.build.estimate import keep_rates
-from asif.build.head import HeadSource
-from asif.build.recipe import Recipe, recipes
+from asif.building import BuildOptions, Built, build
+from asif.building.estimate import keep_rates
+from asif.building.head import HeadSource
+from asif.building.recipe import Recipe, recipes
 from asif.encoders import DEFAULT, Device, ImageEncoder, TextEncoder, load_head, load_image_encoder, load_text_encoder
 from asif.encoders.precomputed import PrecomputedEncoder
 from asif.errors import Busy, NotFound
@@ -78,7 +78,7 @@ def build_anchors(
     """Build an anchor set from image-text pairs and make it the current version of `name`.
 
     `pairs` is whatever `asif.pairs.open_pairs` reads: parquet, a folder with metadata, tars, precomputed vectors (for
-    which no encoder is loaded). A build that was stopped goes on where it was. See `asif.build.build` for errors.
+    which no encoder is loaded). A build that was stopped goes on where it was. See `asif.building.build` for errors.
     """
     source = pairs if isinstance(pairs, PairSource) else open_pairs(pairs)
     store = Store(home or default_home())

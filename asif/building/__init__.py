@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from asif.anchorset import AnchorSet, EncoderInfo, Journal, Store
-from asif.build.segment import CAPTIONS, Captions, Clock, Segment, prepare
+from asif.building.segment import CAPTIONS, Captions, Clock, Segment, prepare
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.encoders.ahead import ahead
 from asif.errors import InputRefused, Interrupted, UsageError
@@ -163,6 +163,8 @@ def _fill(
     """Encode the rows that the journal does not have yet, segment by segment."""
     done = journal.next_row
     bad = BadRows(options.max_bad_rows.allowed(rows), rows)
+    for reject in journal.rejects():
+        bad.count(reject)
     items = _numbered(islice(source.read(done), rows - done), options)
     with closing(ahead(lambda item: prepare(item, segment.image), items)) as every:  # a stop cancels what waits
         for prepared in every:
