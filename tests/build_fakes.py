@@ -151,11 +151,16 @@ def identity(anchors: AnchorSet) -> str:
 
 def rejects(home: Path, anchors: AnchorSet) -> dict[int, str]:
     """Read the rejects file: {row: reason}."""
+    return dict(reject_lines(home, anchors))
+
+
+def reject_lines(home: Path, anchors: AnchorSet) -> list[tuple[int, str]]:
+    """Read the rejects file: a row whose captions are anchors each may come several times."""
     entry = anchors.manifest.rejects
     if entry is None:
-        return {}
+        return []
     lines = (home / "anchors" / anchors.name / "rejects" / f"{entry.sha256}.jsonl").read_text().splitlines()
-    return {line["row"]: line["reason"] for line in map(json.loads, lines)}
+    return [(line["row"], line["reason"]) for line in map(json.loads, lines)]
 
 
 @dataclass

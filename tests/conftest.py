@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 from build_fakes import FakeImages, FakeTexts, Ran
+from hypothesis import settings
 
 import asif
 from asif.encoders import DEFAULT, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
+
+settings.register_profile("ci", derandomize=True)  # a verdict on a change, not on luck; elsewhere the search goes on
+settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
 @pytest.fixture
