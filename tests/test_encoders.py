@@ -643,3 +643,31 @@ def test_two_processes_write_one_cache(tmp_path: Path) -> None:
 def test_the_fingerprint_is_json(image_encoder: ImageEncoder, text_encoder: TextEncoder) -> None:
     for encoder in (image_encoder, text_encoder):
         assert json.loads(json.dumps(encoder.fingerprint.fields)) == encoder.fingerprint.fields
+
+
+def threads_of(code: str) -> list[int]:
+    """Run code in a fresh process; return the numbers it prints."""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    return [int(word) for word in ran.stdout.split()]
+
+
+def test_decoders_take_one_thread_each_and_leave_the_rest_to_the_model() -> None:
+    found = threads_of(
+        "import threading, torch; torch.set_num_threads(2)\n"
+        "from asif.encoders.ahead import ahead\n"
+        "print(*set(ahead(lambda _: torch.get_num_threads(), range(20))), torch.get_num_threads())\n"
+        "later = threading.Thread(target=lambda: print(torch.get_num_threads())); later.start(); later.join()\n"
+    )
+    assert found == [1, 2, 2]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_decodes_too() -> None:
+    found = threads_of(
+        "import os, warnings; warnings.simplefilter('ignore')\n"
+        "from asif.encoders.ahead import ahead\n"
+        "print(sum(ahead(abs, range(5))), flush=True)\n"
+        "child = os.fork()\n"
+        "print(sum(ahead(abs, range(child == 0 and 7 or 6))), flush=True) if child == 0 else os.waitpid(child, 0)\n"
+    )
+    assert found == [10, 21]

@@ -4,42 +4,63 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def one_thread_each() -> None:
-    """Keep torch from spreading one image's preprocessing over all cores: six times faster, and the model needs them.
-
-    The setting holds for the calling thread only.
-    """
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
-
-
 def ahead(work: Callable[[T], R], items: Iterable[T], depth: int = 64) -> Generator[R, None, None]:
     """Yield work(item) for every item in order, computed by threads up to `depth` items ahead.
 
-    Reading stops, and waiting work is cancelled, when the consumer stops.
+    Waiting work is cancelled when the consumer stops.
 
     >>> list(ahead(lambda x: x * x, range(4)))
     [0, 1, 4, 9]
     """
-    source = iter(items)
     waiting: deque[Future[R]] = deque()
-    workers = max(2, (os.cpu_count() or 2) // 2)
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode", initializer=one_thread_each)
     try:
-        for item in source:
-            waiting.append(pool.submit(work, item))
+        for item in items:
+            waiting.append(decoders("torch" in sys.modules).submit(work, item))
             if len(waiting) >= depth:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        for future in waiting:
+            future.cancel()
+
+
+@cache
+def decoders(with_torch: bool) -> ThreadPoolExecutor:
+    """Start the threads that decode, half as many as there are cores and at least two.
+
+    torch would spread the preprocessing of one image over all cores, six times slower than on one, and take them from
+    the model. Its number of threads is a setting of each thread, but also the default of threads to come: so every
+    decoder sets its own to one, and then this thread sets the default back.
+    """
+    workers = max(2, (os.cpu_count() or 2) // 2)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    if with_torch:
+        torch, started = sys.modules["torch"], threading.Barrier(workers + 1)
+        default = torch.get_num_threads()
+
+        def start() -> None:
+            torch.get_num_threads()  # takes the default over once, here rather than after the setting
+            torch.set_num_threads(1)
+            started.wait()
+
+        for _ in range(workers):
+            pool.submit(start)
+        started.wait()
+        torch.set_num_threads(default)
+    return pool
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=decoders.cache_clear)  # a forked process has the pool, but none of its threads

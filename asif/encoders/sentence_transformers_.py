@@ -17,10 +17,8 @@ from asif.vectors import Fingerprint, Float32
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-TOKENS = {"cpu": 1024, "cuda": 65536}
-"""Tokens per batch: on the CPU more than about a thousand brings nothing."""
-LEAST = 64
-"""Tokens per batch at least: measured on the CPU, up to 10 take another path through the matrix products."""
+TOKENS = {"cpu": 256, "cuda": 16384}
+"""Tokens in every forward pass: on the CPU more bring nothing."""
 
 POOLING = {
     "cls": "pooling_mode_cls_token",
@@ -36,8 +34,9 @@ POOLING = {
 class SentenceTransformersEncoder:
     """Encode texts with a frozen sentence-transformers model, in float32.
 
-    Texts are batched by equal token count, so nothing is padded and a vector does not depend on the other texts; few
-    short texts are repeated up to LEAST tokens, because small matrix products are summed in another order.
+    A vector does not depend on what else is encoded: texts are batched by equal token count, so that nothing is padded,
+    and for each count every forward pass has the same shape, the last one filled up with repetitions, because matrix
+    products of other sizes are summed in another order.
     """
 
     def __init__(self, spec: str, model: SentenceTransformer, device: str) -> None:
@@ -70,10 +69,10 @@ class SentenceTransformersEncoder:
         out = np.empty((len(texts), self.dim), np.float32)
         with ONE_AT_A_TIME:  # tokenizers are no safer in threads than models are
             for length, rows in self._by_length(texts).items():
-                size, least = max(2, self._tokens // length), max(2, LEAST // length)
+                size = max(2, self._tokens // length)
                 for start in range(0, len(rows), size):
                     some = rows[start : start + size]
-                    batch = [texts[some[at % len(some)]] for at in range(max(least, len(some)))]
+                    batch = [texts[some[at % len(some)]] for at in range(size)]
                     vectors = self._model.encode(batch, batch_size=size, show_progress_bar=False, convert_to_numpy=True)
                     out[some] = vectors[: len(some)]
         return out
