@@ -7,7 +7,7 @@ BIN := .venv/bin
 
 install: .venv/.installed
 
-.venv/.installed: pyproject.toml constraints.txt
+.venv/.installed: pyproject.toml constraints.txt hatch_build.py $(wildcard asif/kernels/native/*.cpp asif/kernels/native/*.h)
 	$(PYTHON) -c 'import sys; sys.exit("asif needs Python 3.10 or newer" if sys.version_info < (3, 10) else 0)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip

@@ -1,7 +1,18 @@
-"""Exact top-k similarity and sparse comparison on plain arrays: the contracts, and the choice of an engine."""
+"""Exact top-k similarity and sparse comparison on plain arrays: the contracts, and the choice of an engine.
+
+| engine | what it is |
+|---|---|
+| `cpu` | compiled kernels: cheap proposals above a proved bound, canonical scores decide |
+| `cuda` | torch on a CUDA device |
+| `torch` | torch on the CPU, where nothing is compiled |
+| `faiss` | faiss's flat index proposes, canonical scores decide |
+| `reference` | the definition |
+| `auto` | `cuda` where torch is loaded and sees a device, else `cpu`, else `torch` |
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -9,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.errors import UsageError
-from asif.kernels.canonical import GRID, scales
+from asif.kernels.sparse import SparseIndex
 from asif.vectors import Float32, SparseRows, TopK
 
-Engine = Literal["auto", "torch", "cuda", "reference"]
-ENGINES: tuple[Engine, ...] = ("auto", "torch", "cuda", "reference")
+Engine = Literal["auto", "cpu", "cuda", "torch", "faiss", "reference"]
+ENGINES: tuple[Engine, ...] = ("auto", "cpu", "cuda", "torch", "faiss", "reference")
 
-__all__ = ["ENGINES", "Engine", "sparse_similarity", "topk", "topk_similarity"]
+__all__ = ["ENGINES", "Engine", "SparseIndex", "sparse_similarity", "sparse_topk", "topk", "topk_similarity"]
 
 
 def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, *, engine: Engine = "auto") -> TopK:
@@ -30,7 +41,7 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, *
     >>> found.indices.tolist(), found.scores.tolist()
     ([[1], [0]], [[1.0], [1.0]])
     """
-    count = sum(len(block) for block in anchors)
+    count = sum(map(len, anchors))
     if k < 1:
         raise UsageError(f"k is {k}", "a whole number from 1", "keep at least one anchor per query")
     if count == 0:
@@ -45,29 +56,52 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, *
     k = min(k, count)
     if not len(queries):
         return TopK(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
-    if engine == "reference":
+    chosen = choose(engine)
+    if chosen == "cpu":
+        from asif.kernels import cpu
+
+        return cpu.topk_similarity(queries, anchors, k)
+    if chosen == "reference":
         from asif.kernels import reference
 
         return reference.topk_similarity(queries, anchors, k)
+    if chosen == "faiss":
+        from asif.kernels import faiss_
+
+        return faiss_.topk_similarity(queries, anchors, k)
 
     from asif.kernels import torch_
 
-    return torch_.topk_similarity(queries, anchors, k, device=torch_device(engine))
+    return torch_.topk_similarity(queries, anchors, k, device="cuda" if chosen == "cuda" else "cpu")
 
 
-def torch_device(engine: Engine) -> str:
-    """Name the torch device of an engine: CUDA where it is asked for or `auto` finds it, the CPU otherwise."""
-    import torch
+def choose(engine: Engine) -> Engine:
+    """Name the engine that `auto` means here; check that a CUDA device is there where one is asked for.
 
-    if engine == "torch" or (engine == "auto" and not torch.cuda.is_available()):
-        return "cpu"
-    if not torch.cuda.is_available():
-        raise UsageError(
-            "the engine is cuda, but torch sees no CUDA device",
-            "a CUDA device and a torch built for it",
-            "use --engine auto, or check the driver with nvidia-smi",
-        )
-    return "cuda"
+    Raises UsageError for an unknown engine, and for `cuda` without a device.
+
+    >>> choose("reference")
+    'reference'
+    """
+    if engine not in ENGINES:
+        raise UsageError(f"the engine is {engine!r}", f"one of {', '.join(ENGINES)}", "pass --engine auto")
+    if engine == "auto":
+        from asif.kernels import library
+
+        loaded: Any = sys.modules.get("torch")  # who computes on a GPU has loaded it; loading takes a second
+        if loaded is not None and loaded.cuda.is_available():
+            return "cuda"
+        return "cpu" if library.is_there() else "torch"
+    if engine == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UsageError(
+                "the engine is cuda, but torch sees no CUDA device",
+                "a CUDA device and a torch built for it",
+                "use --engine auto, or check the driver with nvidia-smi",
+            )
+    return engine
 
 
 def topk(scores: Float32, k: int) -> TopK:
@@ -81,32 +115,52 @@ def topk(scores: Float32, k: int) -> TopK:
     return reference.topk(scores, min(k, scores.shape[1]))
 
 
-def sparse_similarity(a: SparseRows, b: SparseRows) -> Float32:
+def sparse_similarity(a: SparseRows, b: SparseRows | SparseIndex, *, engine: Engine = "auto") -> Float32:
     """Compare sparse rows with sparse rows of the same width: inner products [a, b], float32.
 
     Values, scaled to about unit rows, are rounded to the canonical grid: the sums are exact and do not depend on order
-    or batch.
-    Memory: the result, and 24 bytes per entry of both sides. Raises UsageError for unequal widths.
+    or batch, and all engines agree bit for bit. An index made once serves many calls. Memory: the result, and the index
+    of `b` (see SparseIndex). Raises UsageError for unequal widths.
 
     >>> one = SparseRows(np.array([[0, 2]]), np.array([[0.6, 0.8]], np.float32), 3)
     >>> sparse_similarity(one, one).round(6).tolist()
     [[1.0]]
     """
+    from asif.kernels import reference, sparse
+
+    index = comparable(a, b)
+    return reference.sparse_similarity(a, index.rows) if engine == "reference" else sparse.similarity(a, index)
+
+
+def sparse_topk(queries: SparseRows, gallery: SparseRows | SparseIndex, k: int, *, engine: Engine = "auto") -> TopK:
+    """Find the k rows of a gallery most similar to each query, exactly: min(k, rows), by the one tie rule.
+
+    Scores are those of `sparse_similarity`. Memory: the index of the gallery, and per thread the sums of one tile of it
+    and 2k + 1,024 candidates; never [q, rows]. Raises UsageError for k < 1 and for unequal widths.
+
+    >>> rows = SparseRows(np.array([[0], [1], [0]]), np.array([[1.0], [1.0], [1.0]], np.float32), 2)
+    >>> sparse_topk(rows[:1], SparseIndex(rows), 2).indices.tolist()
+    [[0, 2]]
+    """
+    from asif.kernels import reference, sparse
+
+    if k < 1:
+        raise UsageError(f"k is {k}", "a whole number from 1", "ask for at least one row")
+    index = comparable(queries, gallery)
+    k = min(k, len(index))
+    if k == 0 or not len(queries):
+        return TopK(np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32))
+    if engine == "reference":
+        return reference.sparse_topk(queries, index.rows, k)
+    return sparse.topk(queries, index, k)
+
+
+def comparable(a: SparseRows, b: SparseRows | SparseIndex) -> SparseIndex:
+    """Return the index of `b`, if the rows are over the same anchors."""
     if a.width != b.width:
         raise UsageError(
             f"rows over {a.width} anchors were compared with rows over {b.width}",
             "relative representations over the same anchor set",
             "represent both sides with one anchor set",
         )
-    from scipy import sparse
-
-    def csr(rows: SparseRows, scale: NDArray[np.float64]) -> Any:
-        values = (np.rint(rows.values / scale * GRID) / GRID).ravel()
-        starts = np.arange(len(rows) + 1) * rows.indices.shape[1]
-        return sparse.csr_array((values, rows.indices.ravel(), starts), shape=(len(rows), rows.width))
-
-    left, right = scales(a.values), scales(b.values)
-    product: NDArray[np.float64] = (csr(a, left) @ csr(b, right).T).toarray()
-    product *= left
-    product *= right.T
-    return product.astype(np.float32)
+    return b if isinstance(b, SparseIndex) else SparseIndex(b)

@@ -18,15 +18,29 @@ GRID = 2.0**26
 """Entries of unit rows are rounded to multiples of 1 / GRID before they are multiplied."""
 
 
-def scales(rows: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the power of two nearest to each row's length [n, 1], 1 for zero rows.
+def on_grid(rows: NDArray[Any]) -> NDArray[np.float64]:
+    """Round entries to the canonical grid, ties to even.
 
-    Divided by it, a row that is not of unit length (asif-paper leaves images so) is at most sqrt(2) long and keeps
-    its small entries on the grid; multiplying the sums by it again is exact.
+    >>> (on_grid(np.array([0.1], np.float32)) * 2**26).tolist()
+    [6710886.0]
+    """
+    return np.rint(np.asarray(rows, np.float64) * GRID) / GRID
+
+
+def scales(rows: NDArray[Any]) -> NDArray[np.float64]:
+    """Return for each row the power of two for which it is between 0.7 and 1.4 long [n, 1], 1 for zero rows.
+
+    Divided by it, a row that is not of unit length (asif-paper leaves images so) keeps its small entries on the grid;
+    multiplying the sums by it again is exact. Lengths are taken of entries rounded to 16 bits, whose squares add up
+    exactly in any order, so that engines agree on the power.
 
     >>> scales(np.array([[3.0, 4.0], [0.6, 0.8], [0.0, 1e-5], [0.0, 0.0]])).ravel().tolist()
     [4.0, 1.0, 7.62939453125e-06, 1.0]
     """
-    length = np.linalg.norm(np.asarray(rows, np.float64), axis=1, keepdims=True)
-    exponents: NDArray[np.float64] = np.log2(length, out=np.zeros_like(length), where=length > 0)
-    return np.exp2(np.rint(exponents))
+    wide = np.asarray(rows, np.float64)
+    largest = np.abs(wide).max(axis=1, keepdims=True, initial=0.0)
+    exponents = np.where(largest > 0, np.frexp(largest)[1] - 1, 0)
+    squares = np.square(np.rint(np.ldexp(wide, 15 - exponents))).sum(axis=1, keepdims=True)
+    while (long := squares > 1.96 * 2.0**30).any():
+        exponents, squares = exponents + long, np.where(long, squares / 4, squares)
+    return np.ldexp(1.0, exponents)

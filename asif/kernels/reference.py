@@ -8,13 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.kernels.canonical import GRID, scales
+from asif.kernels.canonical import on_grid, scales
 from asif.vectors import Float32, SparseRows, TopK
-
-
-def on_grid(rows: NDArray[Any]) -> NDArray[np.float64]:
-    """Round entries to the canonical grid (see `canonical`)."""
-    return np.rint(np.asarray(rows, np.float64) * GRID) / GRID
 
 
 def scores(queries: NDArray[Any], anchors: NDArray[Any]) -> Float32:
@@ -39,3 +34,8 @@ def sparse_similarity(a: SparseRows, b: SparseRows) -> Float32:
     left, right = scales(a.values), scales(b.values)
     exact = [[np.sum(x * y) for y in on_grid(b.dense() / right)] for x in on_grid(a.dense() / left)]
     return (np.reshape(exact, (len(a), len(b))) * left * right.T).astype(np.float32)
+
+
+def sparse_topk(queries: SparseRows, gallery: SparseRows, k: int) -> TopK:
+    """Score everything, sort everything, keep k."""
+    return topk(sparse_similarity(queries, gallery), k)

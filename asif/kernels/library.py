@@ -1,0 +1,107 @@
+"""The door to the compiled kernels: which of them this processor runs, and how they are called.
+
+`asif/kernels/native` is compiled once per instruction set when asif is installed; the best one that the processor has
+is loaded. `ASIF_INSTRUCTIONS` names another one, for finding faults.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asif.errors import AsifError, MissingDependency, UsageError
+
+INTERFACE = 1
+ORDER = ("amx", "avx512bf16", "avx512", "avx2", "portable")
+FOLDER = Path(__file__).with_name("native")
+REINSTALL = "install g++ or clang++, then: pip install --force-reinstall --no-deps asif-engine; or pass --engine torch"
+
+
+_POINTER, _COUNT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+SIGNATURES = {
+    "asif_topk": (_POINTER, _COUNT, *(_POINTER,) * 3, _COUNT, _INT, _INT, _COUNT, _INT, *(_POINTER,) * 3),
+    "asif_sparse_measure": (_POINTER, _POINTER, *(_COUNT,) * 4, _INT, _POINTER, _POINTER),
+    "asif_sparse_fill": (*(_POINTER,) * 3, *(_COUNT,) * 4, _INT, *(_POINTER,) * 4),
+    "asif_sparse_similarity": (_POINTER, _POINTER, _COUNT, _COUNT, _POINTER, _INT, _POINTER),
+    "asif_sparse_topk": (_POINTER, _POINTER, _COUNT, _COUNT, _POINTER, _COUNT, _INT, _POINTER, _POINTER),
+}
+
+
+class Index(ctypes.Structure):
+    """An inverted index, as sparse.cpp reads it."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("postings", "starts", "offsets", "columns", "scales")),
+        *((name, ctypes.c_int64) for name in ("count", "width", "tile_rows")),
+    ]
+
+
+def available() -> tuple[str, ...]:
+    """Name the instruction sets that are compiled and that this processor has, best first.
+
+    >>> "portable" in available() or not available()
+    True
+    """
+    if not (FOLDER / "portable.so").exists():
+        return ()
+    probe = ctypes.CDLL(str(FOLDER / "portable.so"))
+    if probe.asif_interface() != INTERFACE:
+        return ()
+    probe.asif_instructions.restype = ctypes.c_char_p
+    best = probe.asif_instructions().decode()  # asks the system for matrix tiles, where there are any
+    return tuple(name for name in ORDER[ORDER.index(best) :] if (FOLDER / f"{name}.so").exists())
+
+
+@lru_cache
+def load(name: str | None = None) -> ctypes.CDLL:
+    """Load the compiled kernels, the best ones unless `name` says otherwise.
+
+    Raises MissingDependency where nothing is compiled, UsageError for an instruction set that is not there.
+    """
+    found = available()
+    name = name or os.environ.get("ASIF_INSTRUCTIONS") or None
+    if not found:
+        raise MissingDependency(
+            "the compiled kernels are not installed", "a C++ compiler during installation", REINSTALL
+        )
+    if name is not None and name not in found:
+        raise UsageError(
+            f"the instruction set is {name!r}", f"one of {', '.join(found)}", "unset ASIF_INSTRUCTIONS for the best one"
+        )
+    library = ctypes.CDLL(str(FOLDER / f"{name or found[0]}.so"))
+    for name, arguments in SIGNATURES.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = arguments, ctypes.c_int64
+    return library
+
+
+def is_there() -> bool:
+    """Tell whether compiled kernels can be used."""
+    try:
+        load()
+    except AsifError:
+        return False
+    return True
+
+
+def threads() -> int:
+    """Return how many threads a kernel may use: the processors of this process, or OMP_NUM_THREADS if that is fewer."""
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(mine, int(asked))) if asked.isdigit() else mine
+
+
+def address(array: NDArray[Any] | None) -> int | None:
+    """Return where an array's first value lies, or None."""
+    return None if array is None else int(array.__array_interface__["data"][0])
+
+
+def contiguous(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
+    """Return an array as it is, or a copy of the type and layout that the kernels take."""
+    return np.ascontiguousarray(array, dtype)

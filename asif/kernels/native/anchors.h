@@ -1,0 +1,36 @@
+// Anchor rows lying in blocks, numbered on from block to block.
+#pragma once
+
+#include <cstdint>
+
+#include "lanes.h"
+
+namespace asif {
+
+struct Anchors {
+    const char* const* blocks;  // the first row of each
+    const int64_t* strides;     // bytes from row to row, by block
+    const int64_t* starts;      // the number of each block's first row, and the count of all rows at the end
+    int64_t block_count;
+    int dim;
+
+    int64_t count() const { return starts[block_count]; }
+};
+
+// Finds rows; fastest where they are asked for in ascending order.
+class Finder {
+   public:
+    explicit Finder(const Anchors& anchors) : anchors_(anchors) {}
+
+    const char* operator()(int64_t row) {
+        while (row >= anchors_.starts[block_ + 1]) ++block_;
+        while (row < anchors_.starts[block_]) --block_;
+        return anchors_.blocks[block_] + (row - anchors_.starts[block_]) * anchors_.strides[block_];
+    }
+
+   private:
+    const Anchors& anchors_;
+    int64_t block_ = 0;
+};
+
+}  // namespace asif

@@ -1,0 +1,174 @@
+// Vectors as wide as the instruction set this file is compiled for, and the three storage types of anchors.
+//
+// The library is compiled once per instruction set; `LANES` floats make a vector. GCC and Clang lower these types to
+// whatever the machine has, so that one text serves AVX-512, AVX2, SSE2 and NEON.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define LANES 16
+#elif defined(__AVX2__)
+#include <immintrin.h>
+#define LANES 8
+#else
+#define LANES 4
+#endif
+
+namespace asif {
+
+typedef float Floats __attribute__((vector_size(4 * LANES)));
+typedef double Doubles __attribute__((vector_size(4 * LANES)));  // half as many lanes
+typedef float HalfFloats __attribute__((vector_size(2 * LANES)));
+typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
+typedef uint32_t HalfWords __attribute__((vector_size(2 * LANES)));
+typedef uint16_t HalfShorts __attribute__((vector_size(LANES)));
+typedef uint16_t Shorts __attribute__((vector_size(2 * LANES)));
+
+struct Half { uint16_t bits; };
+struct Brain { uint16_t bits; };
+
+template <class V, class T>
+inline V read(const T* from) {
+    V value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+}
+
+template <class V, class T>
+inline void write(T* to, V value) {
+    std::memcpy(to, &value, sizeof value);
+}
+
+template <class V, class U>
+inline V bits_as(U value) {
+    static_assert(sizeof(V) == sizeof(U), "equal sizes");
+    V same;
+    std::memcpy(&same, &value, sizeof same);
+    return same;
+}
+
+inline Floats load(const float* from) { return read<Floats>(from); }
+
+inline Floats load(const Brain* from) {
+    return bits_as<Floats>(__builtin_convertvector(read<Shorts>(from), Words) << 16);
+}
+
+inline Floats load(const Half* from) {
+#if defined(__AVX512F__)
+    return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)from));
+#elif defined(__F16C__)
+    return (Floats)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)from));
+#else
+    const Words word = __builtin_convertvector(read<Shorts>(from), Words);
+    const Words size = (word & 0x7fff) << 13;
+    const Words not_finite = (Words)(size >= (0x7c00u << 13)) & 0x7f800000;
+    const Floats value = bits_as<Floats>(size) * 0x1p112f;  // moves the exponent's bias; exact for subnormals, too
+    return bits_as<Floats>(bits_as<Words>(value) | not_finite | (word & 0x8000) << 16);
+#endif
+}
+
+// Load what is left of a row, fewer than LANES entries, zeros after them.
+template <class T>
+inline Floats load_tail(const T* from, int count) {
+    T padded[LANES] = {};
+    std::memcpy(padded, from, count * sizeof(T));
+    return load(padded);
+}
+
+inline Floats broadcast(float value) { return Floats{} + value; }
+
+inline float sum(Floats value) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)value);
+#else
+    float lanes[LANES], total = 0;
+    write(lanes, value);
+    for (int lane = 0; lane < LANES; ++lane) total += lanes[lane];
+    return total;
+#endif
+}
+
+inline double sum(Doubles value) {
+    double total = 0;
+    for (int lane = 0; lane < LANES / 2; ++lane) total += value[lane];
+    return total;
+}
+
+inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+inline Floats smaller(Floats a, Floats b) { return a > b ? b : a; }
+
+// Tell, one bit a lane, where a >= b.
+inline unsigned at_least(Floats a, Floats b) {
+#if defined(__AVX512F__)
+    return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GE_OQ);
+#elif defined(__AVX2__)
+    return _mm256_movemask_ps(_mm256_cmp_ps((__m256)a, (__m256)b, _CMP_GE_OQ));
+#else
+    unsigned mask = 0;
+    for (int lane = 0; lane < LANES; ++lane) mask |= (unsigned)(a[lane] >= b[lane]) << lane;
+    return mask;
+#endif
+}
+
+// Half as many entries, as float64.
+inline Doubles load_wide(const float* from) { return __builtin_convertvector(read<HalfFloats>(from), Doubles); }
+
+inline Doubles load_wide(const Brain* from) {
+    const HalfWords word = __builtin_convertvector(read<HalfShorts>(from), HalfWords);
+    return __builtin_convertvector(bits_as<HalfFloats>(word << 16), Doubles);
+}
+
+inline Doubles load_wide(const Half* from) {
+#if defined(__AVX512F__)  // in two steps: the one-step vcvtph2pd takes twice as long
+    return (Doubles)_mm512_cvtps_pd(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)from)));
+#elif defined(__F16C__)
+    return (Doubles)_mm256_cvtps_pd(_mm_cvtph_ps(_mm_loadl_epi64((const __m128i*)from)));
+#else
+    Half padded[LANES] = {};
+    std::memcpy(padded, from, LANES / 2 * sizeof(Half));
+    const Floats value = load(padded);
+    HalfFloats half;
+    std::memcpy(&half, &value, sizeof half);
+    return __builtin_convertvector(half, Doubles);
+#endif
+}
+
+// Round to the canonical grid, multiples of 2^-26, ties to even: adding and taking away 1.5 * 2^26 leaves no finer bit.
+template <class V>
+inline V on_grid(V value) {
+    const double shift = 0x1.8p26;
+    return (value + shift) - shift;
+}
+
+// Tell whether every value of a type is a multiple of 2^-26 where rows are of unit length.
+template <class T>
+constexpr bool lies_on_grid = std::is_same<T, Half>::value;
+
+template <class T>
+inline Doubles entries_on_grid(const T* from) {
+    const Doubles value = load_wide(from);
+    return lies_on_grid<T> ? value : on_grid(value);
+}
+
+// The canonical inner product, exact whatever the order: `query` is on the grid, zero up to a multiple of LANES.
+template <class T>
+inline double exact_product(const double* query, const T* row, int dim) {
+    constexpr int WIDE = LANES / 2;
+    Doubles totals[4] = {};
+    int at = 0;
+    for (; at + 4 * WIDE <= dim; at += 4 * WIDE)
+        for (int part = 0; part < 4; ++part)
+            totals[part] += entries_on_grid(row + at + part * WIDE) * read<Doubles>(query + at + part * WIDE);
+    T padded[4 * WIDE] = {};
+    std::memcpy(static_cast<void*>(padded), row + at, (dim - at) * sizeof(T));
+    for (int part = 0; at + part * WIDE < dim; ++part)
+        totals[part] += entries_on_grid(padded + part * WIDE) * read<Doubles>(query + at + part * WIDE);
+    return sum((totals[0] + totals[1]) + (totals[2] + totals[3]));
+}
+
+}  // namespace asif

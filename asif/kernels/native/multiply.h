@@ -1,0 +1,255 @@
+// Products of a block of anchor rows and a panel of queries: in the cheapest precision the CPU has, in float64, and of a
+// few queries with rows as they are stored.
+//
+// A panel holds PANEL queries, entry by entry (bfloat16: pair by pair), so that one vector holds one entry of LANES
+// queries. Anchor rows are used as they lie. Results go to a small block [rows][PANEL] in the first-level cache.
+#pragma once
+
+#include <algorithm>
+#include <type_traits>
+
+#include "lanes.h"
+
+namespace asif {
+
+constexpr int PANEL = 2 * LANES;
+constexpr int AHEAD_BYTES = 6144;  // rows so far ahead are fetched before they are needed
+constexpr int FEW = 8;               // with so few queries, rows are read once, straight from where they are stored
+
+#if defined(__AMX_BF16__)
+#define PRODUCT_BF16 1
+constexpr int BLOCK_ROWS = 32;
+#elif defined(__AVX512BF16__)
+#define PRODUCT_BF16 1
+constexpr int BLOCK_ROWS = 12;
+#elif defined(__AVX512F__)
+#define PRODUCT_BF16 0
+constexpr int BLOCK_ROWS = 12;
+#elif defined(__AVX2__)
+#define PRODUCT_BF16 0
+constexpr int BLOCK_ROWS = 6;
+#else
+#define PRODUCT_BF16 0
+constexpr int BLOCK_ROWS = 6;
+#endif
+
+#if PRODUCT_BF16
+typedef Brain Element;
+constexpr int DEPTH_STEP = 32;
+#else
+typedef float Element;
+constexpr int DEPTH_STEP = 1;
+#endif
+
+// Entries of a converted row: `depth`, padded with zeros, and a gap that keeps rows apart in the cache.
+inline int depth_of(int dim) { return (dim + DEPTH_STEP - 1) / DEPTH_STEP * DEPTH_STEP; }
+inline int stride_of(int dim) { return (depth_of(dim) + LANES - 1) / LANES * LANES + 64 / (int)sizeof(Element); }
+
+// Squared lengths of a row and of what its conversion took away.
+struct Lengths {
+    Floats row{}, residual{};
+};
+
+inline void convert(Floats value, Element* to, Lengths& lengths) {
+#if PRODUCT_BF16
+    const __m256i rounded = (__m256i)_mm512_cvtneps_pbh((__m512)value);
+    _mm256_storeu_si256((__m256i*)to, rounded);
+    const Floats kept = (Floats)_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16));
+    lengths.residual += (value - kept) * (value - kept);
+#else
+    write(to, value);
+#endif
+    lengths.row += value * value;
+}
+
+// Convert a row; `later` is one to be fetched meanwhile.
+template <class T>
+inline Lengths convert_row(const T* row, const T* later, int dim, Element* to) {
+    Lengths lengths, others;
+    int at = 0;
+    for (; at + 2 * LANES <= dim; at += 2 * LANES) {
+        __builtin_prefetch(later + at);
+        if (2 * LANES * sizeof(T) > 64) __builtin_prefetch(later + at + LANES);
+        convert(load(row + at), to + at, lengths);
+        convert(load(row + at + LANES), to + at + LANES, others);
+    }
+    for (; at + LANES <= dim; at += LANES) convert(load(row + at), to + at, lengths);
+    if (at < dim) convert(load_tail(row + at, dim - at), to + at, lengths), at += LANES;
+    for (; at < depth_of(dim); ++at) to[at] = Element{};
+    return {lengths.row + others.row, lengths.residual + others.residual};
+}
+
+// Lay out PANEL converted queries, `stride` apart, as a panel.
+inline void pack_panel(const Element* queries, size_t stride, int depth, Element* panel) {
+    constexpr int pair = PRODUCT_BF16 ? 2 : 1;
+    for (int half = 0; half < (PRODUCT_BF16 ? 2 : 1); ++half) {
+        const int width = PRODUCT_BF16 ? LANES : PANEL;  // bfloat16 panels are two tiles of LANES queries, one by one
+        for (int at = 0; at < depth; at += pair)
+            for (int lane = 0; lane < width; ++lane)
+                for (int of = 0; of < pair; ++of)
+                    *panel++ = queries[(half * LANES + lane) * stride + at + of];
+    }
+}
+
+#if defined(__AMX_BF16__)
+
+struct TileShapes {  // as the processor reads it: eight tiles of 16 rows of 64 bytes
+    uint8_t palette = 1, start = 0, reserved[14] = {};
+    uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+struct Processor {  // tiles must be shaped before use, on each thread, and let go afterwards
+    Processor() {
+        static const TileShapes shapes;  // static: GCC 12 may drop writes to a local one, of which it sees 8 bytes read
+        _tile_loadconfig(&shapes);
+    }
+    ~Processor() { _tile_release(); }
+    Processor(const Processor&) = delete;
+};
+
+inline void multiply(const Element* rows, size_t stride, const Element* panel, int depth, float* block) {
+    const Element *low = panel, *high = panel + (size_t)depth * LANES;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int at = 0; at < depth; at += 32) {
+        _tile_loadd(4, rows + at, stride * 2);
+        _tile_loadd(6, low + at * LANES, 64);
+        _tile_loadd(7, high + at * LANES, 64);
+        _tile_loadd(5, rows + 16 * stride + at, stride * 2);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, block, PANEL * 4);
+    _tile_stored(1, block + LANES, PANEL * 4);
+    _tile_stored(2, block + 16 * PANEL, PANEL * 4);
+    _tile_stored(3, block + 16 * PANEL + LANES, PANEL * 4);
+}
+
+#else
+
+struct Processor {
+    Processor() {}  // nothing to prepare
+};
+
+inline void multiply(const Element* rows, size_t stride, const Element* panel, int depth, float* block) {
+    Floats total[BLOCK_ROWS][2] = {};
+#if PRODUCT_BF16
+    const Element *low = panel, *high = panel + (size_t)depth * LANES;
+    for (int at = 0; at < depth; at += 2) {
+        const __m512bh left = (__m512bh)read<__m512i>(low + at * LANES);
+        const __m512bh right = (__m512bh)read<__m512i>(high + at * LANES);
+#pragma GCC unroll 12
+        for (int row = 0; row < BLOCK_ROWS; ++row) {
+            const __m512bh pair = (__m512bh)_mm512_set1_epi32(read<int32_t>(rows + row * stride + at));
+            total[row][0] = (Floats)_mm512_dpbf16_ps((__m512)total[row][0], pair, left);
+            total[row][1] = (Floats)_mm512_dpbf16_ps((__m512)total[row][1], pair, right);
+        }
+    }
+#else
+    for (int at = 0; at < depth; ++at) {
+        const Floats left = load(panel + at * PANEL), right = load(panel + at * PANEL + LANES);
+#pragma GCC unroll 12
+        for (int row = 0; row < BLOCK_ROWS; ++row) {
+            const Floats entry = broadcast(rows[row * stride + at]);
+            total[row][0] += entry * left;
+            total[row][1] += entry * right;
+        }
+    }
+#endif
+#pragma GCC unroll 12
+    for (int row = 0; row < BLOCK_ROWS; ++row) {
+        write(block + row * PANEL, total[row][0]);
+        write(block + row * PANEL + LANES, total[row][1]);
+    }
+}
+
+#endif
+
+// The exact product of rows and queries on the grid, both float64: canonical scores. For anchors so few that most of
+// them belong to the top k.
+constexpr int EXACT_ROWS = LANES == 16 ? 6 : 3;
+
+inline void multiply_exactly(const double* rows, size_t stride, const double* panel, int dim, float* block) {
+    constexpr int WIDE = LANES / 2, PARTS = PANEL / WIDE;
+    Doubles total[EXACT_ROWS][PARTS] = {};
+    for (int at = 0; at < dim; ++at) {
+        Doubles queries[PARTS];
+#pragma GCC unroll 4
+        for (int part = 0; part < PARTS; ++part) queries[part] = read<Doubles>(panel + at * PANEL + part * WIDE);
+#pragma GCC unroll 6
+        for (int row = 0; row < EXACT_ROWS; ++row) {
+            const Doubles entry = Doubles{} + rows[row * stride + at];
+#pragma GCC unroll 4
+            for (int part = 0; part < PARTS; ++part) total[row][part] += entry * queries[part];
+        }
+    }
+    for (int row = 0; row < EXACT_ROWS; ++row)
+        for (int part = 0; part < PARTS; ++part)
+            write(block + row * PANEL + part * WIDE, __builtin_convertvector(total[row][part], HalfFloats));
+}
+
+// A few queries, float32, `stride` apart and zero up to a multiple of LANES, times ROWS rows as they are stored.
+template <int ROWS, int QUERIES, class T>
+inline void multiply_few(const T* const* rows, const T* const* later, const float* queries, size_t stride, int dim, float* block) {
+    Floats total[ROWS][QUERIES] = {};
+    auto add = [&](const Floats (&entries)[ROWS], int at) {
+#pragma GCC unroll 8
+        for (int query = 0; query < QUERIES; ++query) {
+            const Floats with = load(queries + query * stride + at);
+#pragma GCC unroll 8
+            for (int row = 0; row < ROWS; ++row) total[row][query] += entries[row] * with;
+        }
+    };
+    int at = 0;
+    Floats entries[ROWS];
+    for (; at + LANES <= dim; at += LANES) {
+#pragma GCC unroll 8
+        for (int row = 0; row < ROWS; ++row) {
+            entries[row] = load(rows[row] + at);
+            if (at * sizeof(T) % 64 == 0) __builtin_prefetch(later[row] + at);
+        }
+        add(entries, at);
+    }
+    if (at < dim) {
+        for (int row = 0; row < ROWS; ++row) entries[row] = load_tail(rows[row] + at, dim - at);
+        add(entries, at);
+    }
+    for (int row = 0; row < ROWS; ++row)
+        for (int query = 0; query < QUERIES; ++query) block[row * PANEL + query] = sum(total[row][query]);
+}
+
+// As many queries times `count` rows; those after them are fetched meanwhile, `more` of which exist.
+template <int QUERIES, class T>
+inline void multiply_rows(const T* const* rows, int count, int more, const float* queries, size_t stride, int dim,
+                          float* block) {
+    constexpr int at_once = QUERIES == 1 ? 4 : 2;
+    const int ahead = std::max(at_once, AHEAD_BYTES / (dim * (int)sizeof(T)));
+    int row = 0;
+    for (; row + at_once <= count; row += at_once) {
+        const T* const* later = rows + std::min(row + ahead, count + more - at_once);
+        multiply_few<at_once, QUERIES>(rows + row, later, queries, stride, dim, block + row * PANEL);
+    }
+    for (; row < count; ++row)
+        multiply_few<1, QUERIES>(rows + row, rows + row, queries, stride, dim, block + row * PANEL);
+}
+
+// Up to FEW queries times up to BLOCK_ROWS stored rows, of which `more` follow.
+template <class T>
+inline void multiply_stored(const T* const* rows, int count, int more, const float* queries, size_t stride, int asked, int dim,
+                            float* block) {
+    for (int done = 0; done < asked;) {
+        const int left = asked - done;
+        const float* from = queries + done * stride;
+        if (left >= 8) multiply_rows<8>(rows, count, more, from, stride, dim, block + done), done += 8;
+        else if (left >= 4) multiply_rows<4>(rows, count, more, from, stride, dim, block + done), done += 4;
+        else if (left >= 2) multiply_rows<2>(rows, count, more, from, stride, dim, block + done), done += 2;
+        else multiply_rows<1>(rows, count, more, from, stride, dim, block + done), done += 1;
+    }
+}
+
+}  // namespace asif

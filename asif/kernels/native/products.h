@@ -1,0 +1,209 @@
+// Three ways of multiplying anchors by queries, and how far each can be from the canonical score.
+//
+//   Cheap   converted rows times panels, in the CPU's cheapest precision: many queries
+//   Stored  rows as they are stored, float32: few queries, at the speed of memory
+//   Exact   float64 on the grid: so few anchors that most of them must be scored anyway
+#pragma once
+
+#include <algorithm>
+#include <memory>
+
+#include "anchors.h"
+#include "memory.h"
+#include "multiply.h"
+#include "parallel.h"
+
+namespace asif {
+
+constexpr int MOST_BLOCK_ROWS = 32;
+constexpr double ROUND = 0x1p-24;  // half a unit in the last place of a float32 between 1 and 2
+
+// Anchors made ready for a product: the first of them, where they lie, and what the product needs besides.
+struct Tile {
+    int64_t first = 0;
+    int count = 0;
+    Buffer<const void*> rows;
+    Buffer<char> converted;
+    double length = 0, residual = 0;  // of the longest row; of the largest difference that conversion made
+};
+
+// Queries on the canonical grid, [count, stride] float32, zeros after each.
+struct Queries {
+    int64_t count;
+    int dim;
+    size_t stride;
+    Buffer<float> values;
+
+    Queries(const float* from, int64_t count_, int dim_, Team& team)
+        : count(count_), dim(dim_), stride((dim_ + LANES - 1) / LANES * LANES), values(buffer<float>(count_ * stride)) {
+        team.each((count + PANEL - 1) / PANEL, [&](int, int64_t panel) {
+            for (int64_t at = panel * PANEL; at < std::min((panel + 1) * PANEL, count); ++at) {
+                float* const to = &values[at * stride];
+                for (int entry = 0; entry < dim; ++entry) to[entry] = (float)on_grid((double)from[at * dim + entry]);
+                std::fill(to + dim, to + stride, 0.0f);
+            }
+        });
+    }
+
+    const float* operator[](int64_t at) const { return &values[at * stride]; }
+    int64_t panels() const { return (count + PANEL - 1) / PANEL; }
+};
+
+inline double root(double square) { return std::sqrt(square) * (1 + 1e-4); }  // of a float32 sum, rounded up
+
+class Product {
+   public:
+    Product(const Queries& queries, int block_rows) : queries(queries), block_rows(block_rows) {}
+    virtual ~Product() = default;
+
+    // Bytes a converted row takes.
+    virtual size_t row_bytes() const = 0;
+    // Convert the rows that the tile points to, and measure them.
+    virtual void make_ready(Tile& tile) const = 0;
+    // Multiply up to `block_rows` rows of a tile, from `row` on, by a panel.
+    virtual void multiply(const Tile& tile, int row, int rows, int64_t panel, float* block) const = 0;
+    // Bound the difference of the product and the canonical score, for the rows of a tile.
+    virtual double error(int64_t query, const Tile& tile) const = 0;
+    // Tell whether products are canonical scores.
+    virtual bool exact() const { return false; }
+
+    const Queries& queries;
+    const int block_rows;
+
+   protected:
+    int dim() const { return queries.dim; }
+};
+
+// |canonical score - product| <= of_length * A + of_residual * R + constant, for anchors at most A long whose converted
+// rows are at most R off (docs/kernels.md).
+struct Bound {
+    double of_length, of_residual, constant;
+
+    Bound() = default;
+    Bound(double length, double residual, int dim) {
+        const double summed = 1.01 * (dim + 40) * ROUND;  // relative error of a float32 sum of products, in any order
+        const double kept = length + residual;
+        const double grid = std::sqrt((double)dim) * 0x1p-27;
+        of_length = residual + summed * kept, of_residual = kept * (1 + summed), constant = kept * grid + 2 * ROUND;
+    }
+
+    double operator()(const Tile& tile) const { return of_length * tile.length + of_residual * tile.residual + constant; }
+};
+
+template <class T>
+class Cheap : public Product {
+   public:
+    Cheap(const Queries& queries, Team& team)
+        : Product(queries, BLOCK_ROWS), stride_(stride_of(dim())), depth_(depth_of(dim())),
+          panels_(buffer<Element>(queries.panels() * PANEL * depth_)), bounds_(buffer<Bound>(queries.count)) {
+        team.each(queries.panels(), [&](int, int64_t panel) {
+            Buffer<Element> converted = buffer<Element>(PANEL * stride_);
+            std::fill(&converted[0], &converted[PANEL * stride_], Element{});
+            for (int64_t at = panel * PANEL; at < std::min((panel + 1) * PANEL, queries.count); ++at) {
+                const float* query = queries[at];
+                const Lengths lengths = convert_row(query, query, dim(), &converted[(at - panel * PANEL) * stride_]);
+                bounds_[at] = Bound(root(sum(lengths.row)), root(sum(lengths.residual)), dim());
+            }
+            pack_panel(converted.get(), stride_, depth_, &panels_[panel * PANEL * depth_]);
+        });
+    }
+
+    size_t row_bytes() const override { return stride_ * sizeof(Element); }
+
+    void make_ready(Tile& tile) const override {
+        float longest = 0, largest = 0;
+        const int ahead = std::max(1, AHEAD_BYTES / (dim() * (int)sizeof(T)));
+        for (int row = 0; row < tile.count; ++row) {
+            const T* from = static_cast<const T*>(tile.rows[row]);
+            const T* later = static_cast<const T*>(tile.rows[std::min(row + ahead, tile.count - 1)]);
+            const Lengths lengths = convert_row(from, later, dim(), rows_of(tile) + row * stride_);
+            longest = std::max(longest, sum(lengths.row)), largest = std::max(largest, sum(lengths.residual));
+        }
+        tile.length = root(longest), tile.residual = root(largest);
+    }
+
+    void multiply(const Tile& tile, int row, int, int64_t panel, float* block) const override {
+        asif::multiply(rows_of(tile) + row * stride_, stride_, &panels_[panel * PANEL * depth_], depth_, block);
+    }
+
+    double error(int64_t query, const Tile& tile) const override { return bounds_[query](tile); }
+
+   private:
+    static Element* rows_of(const Tile& tile) { return reinterpret_cast<Element*>(tile.converted.get()); }
+
+    const size_t stride_;
+    const int depth_;
+    Buffer<Element> panels_;
+    Buffer<Bound> bounds_;
+};
+
+template <class T>
+class Stored : public Product {
+   public:
+    explicit Stored(const Queries& queries) : Product(queries, MOST_BLOCK_ROWS), bounds_(buffer<Bound>(queries.count)) {
+        for (int64_t at = 0; at < queries.count; ++at) {
+            Floats square{};
+            for (size_t entry = 0; entry < queries.stride; entry += LANES)
+                square += load(queries[at] + entry) * load(queries[at] + entry);
+            bounds_[at] = Bound(root(sum(square)), 0, dim());
+        }
+    }
+
+    size_t row_bytes() const override { return dim() * sizeof(T); }
+
+    // Nothing is converted; rows are at most sqrt(2) long by contract.
+    void make_ready(Tile& tile) const override { tile.length = 1.4143, tile.residual = 0; }
+
+    void multiply(const Tile& tile, int row, int rows, int64_t, float* block) const override {
+        multiply_stored(reinterpret_cast<const T* const*>(&tile.rows[row]), rows, tile.count - row - rows, queries[0],
+                        queries.stride, (int)queries.count, dim(), block);
+    }
+
+    double error(int64_t query, const Tile& tile) const override { return bounds_[query](tile); }
+
+   private:
+    Buffer<Bound> bounds_;
+};
+
+template <class T>
+class Exact : public Product {
+   public:
+    Exact(const Queries& queries, Team& team)
+        : Product(queries, EXACT_ROWS), panels_(buffer<double>(queries.panels() * PANEL * dim())) {
+        team.each(queries.panels(), [&](int, int64_t panel) {
+            double* to = &panels_[panel * PANEL * dim()];
+            for (int entry = 0; entry < dim(); ++entry)
+                for (int64_t at = panel * PANEL; at < (panel + 1) * PANEL; ++at)
+                    *to++ = at < queries.count ? queries[at][entry] : 0;
+        });
+    }
+
+    size_t row_bytes() const override { return queries.stride * sizeof(double); }
+
+    void make_ready(Tile& tile) const override {
+        for (int row = 0; row < tile.count; ++row) {
+            const T* from = static_cast<const T*>(tile.rows[row]);
+            double* to = rows_of(tile) + row * queries.stride;
+            int at = 0;
+            for (; at + LANES / 2 <= dim(); at += LANES / 2) write(to + at, entries_on_grid(from + at));
+            T padded[LANES / 2] = {};
+            std::memcpy(static_cast<void*>(padded), from + at, (dim() - at) * sizeof(T));
+            if (at < dim()) write(to + at, entries_on_grid(padded));
+        }
+    }
+
+    void multiply(const Tile& tile, int row, int, int64_t panel, float* block) const override {
+        multiply_exactly(rows_of(tile) + row * queries.stride, queries.stride, &panels_[panel * PANEL * dim()], dim(),
+                         block);
+    }
+
+    double error(int64_t, const Tile&) const override { return 0; }
+    bool exact() const override { return true; }
+
+   private:
+    static double* rows_of(const Tile& tile) { return reinterpret_cast<double*>(tile.converted.get()); }
+
+    Buffer<double> panels_;
+};
+
+}  // namespace asif

@@ -1,0 +1,359 @@
+// Exact top-k similarity: a cheap product proposes anchors above a proved bound, the canonical score decides.
+//
+// docs/kernels.md has the proof. In short: each query has a floor, at first guessed from a sample of the anchors. Every
+// anchor whose cheap product reaches floor - error is scored canonically, while its row is in the cache, and listed if
+// the score reaches the floor. If at least k are listed, nothing else can belong to the top k; if fewer are, the guess was
+// too high, and the query is asked again without one. A full list is cut to its k best, which raises the floor.
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <vector>
+
+#include "export.h"
+#include "products.h"
+#include "select.h"
+
+namespace asif {
+namespace {
+
+constexpr int64_t TILE_BYTES = 512 * 1024;  // converted anchors that stay in a core's second-level cache
+constexpr int64_t TILE_ROWS = 8192;         // at most
+constexpr int64_t LIST_BYTES = 256 << 20;   // of all threads and queries at a time, at most
+constexpr int GROUP = 4;                    // panels that meet a block of rows one after another
+constexpr int GROUPED = GROUP * PANEL;
+constexpr float LOWEST = -std::numeric_limits<float>::infinity();
+
+// Candidates listed for a query before the list is cut to k.
+int64_t capacity_for(int64_t k) { return k * 5 / 2 + 32; }
+
+float down(double value) { return std::nextafterf((float)value, LOWEST); }
+
+// The storage types of anchors.
+enum Type { HALF, BRAIN, FLOAT };
+
+float canonical(Type type, const double* query, const void* row, int dim) {
+    switch (type) {
+        case HALF: return (float)exact_product(query, static_cast<const Half*>(row), dim);
+        case BRAIN: return (float)exact_product(query, static_cast<const Brain*>(row), dim);
+        default: return (float)exact_product(query, static_cast<const float*>(row), dim);
+    }
+}
+
+template <class T>
+std::unique_ptr<Product> product_of(const Queries& queries, int64_t anchors, int64_t k, Team& team) {
+    if (queries.count <= FEW) return std::make_unique<Stored<T>>(queries);
+    if (anchors < 5 * k) return std::make_unique<Exact<T>>(queries, team);
+    return std::make_unique<Cheap<T>>(queries, team);
+}
+
+std::unique_ptr<Product> product_of(Type type, const Queries& queries, int64_t anchors, int64_t k, Team& team) {
+    switch (type) {
+        case HALF: return product_of<Half>(queries, anchors, k, team);
+        case BRAIN: return product_of<Brain>(queries, anchors, k, team);
+        default: return product_of<float>(queries, anchors, k, team);
+    }
+}
+
+class Search {
+   public:
+    Search(const Anchors& anchors, Type type, const float* queries, int64_t count, int64_t k, Team& team)
+        : anchors_(anchors), type_(type), k_(k), team_(team), queries_(queries, count, anchors.dim, team),
+          product_(product_of(type, queries_, anchors.count(), k, team)),
+          groups_((queries_.panels() + GROUP - 1) / GROUP), capacity_(capacity_for(k)), floors_(count, LOWEST) {
+        const int64_t fitting = std::clamp<int64_t>(TILE_BYTES / (int64_t)product_->row_bytes(), 1, TILE_ROWS);
+        const int64_t fair = (anchors.count() + team.size() - 1) / team.size();
+        tile_rows_ = (std::min(fitting, fair) + product_->block_rows - 1) / product_->block_rows * product_->block_rows;
+        tiles_ = (anchors.count() + tile_rows_ - 1) / tile_rows_;
+    }
+
+    // Write the top k; returns the queries whose guess was too high, or that met something not finite.
+    std::vector<int64_t> run(bool guess, int64_t* indices, float* scores) {
+        if (guess) guess_floors();
+        collect();
+        return decide(indices, scores);
+    }
+
+   private:
+    int64_t asked(int64_t group) const { return std::min<int64_t>(GROUPED, queries_.count - group * GROUPED); }
+
+    static Buffer<float> new_block() { return buffer<float>(MOST_BLOCK_ROWS * PANEL); }
+
+    Tile new_tile() const {
+        Tile tile;
+        tile.rows = buffer<const void*>(tile_rows_);
+        tile.converted = buffer<char>(tile_rows_ * product_->row_bytes());
+        return tile;
+    }
+
+    // Multiply a tile by a group of panels, block by block; use(query in the group, first row, rows, block). The rows of a
+    // block meet all panels of the group while they are in the first-level cache.
+    template <class Use>
+    void products(const Tile& tile, int64_t group, float* block, Use use) const {
+        const int64_t first = group * GROUP, last = std::min(first + GROUP, queries_.panels());
+        for (int row = 0; row < tile.count; row += product_->block_rows) {
+            const int rows = std::min(product_->block_rows, tile.count - row);
+            for (int64_t panel = first; panel < last; ++panel) {
+                product_->multiply(tile, row, rows, panel, block);
+                use((int)(panel - first) * PANEL, row, rows, block);
+            }
+        }
+    }
+
+    // Do use(row, query of the panel) for every entry of a block that reaches its query's limit. They are few: rows with
+    // one are found first, without branches.
+    template <class Use>
+    static void each_passing(const float* results, int rows, const float* limits, Use use) {
+        const Floats low = load(limits), high = load(limits + LANES);
+        uint32_t passing[MOST_BLOCK_ROWS];
+        int found[MOST_BLOCK_ROWS], count = 0;
+        for (int row = 0; row < rows; ++row) {
+            passing[count] = at_least(load(results + row * PANEL), low) |
+                             at_least(load(results + row * PANEL + LANES), high) << LANES;
+            found[count] = row;
+            count += passing[count] != 0;
+        }
+        for (int at = 0; at < count; ++at)
+            for (uint32_t left = passing[at]; left; left &= left - 1) use(found[at], __builtin_ctz(left));
+    }
+
+    // Guess each query's floor: the product that some rank of a sample reaches, low enough to be passed by k of all.
+    // The sample's size balances its cost (of a row, shared by all queries, and of a product) against that of scoring more
+    // candidates than necessary. A first small part gives a rough floor, so that of the rest few products must be ranked.
+    void guess_floors() {
+        const double count = (double)anchors_.count(), k = (double)k_;
+        const double worth = 0.15 / (0.1 / (double)queries_.count + 0.0015);  // scoring / sampling, measured
+        const double balanced = std::pow(worth * k * k / count, 2.0 / 3);     // anchors of the top k in the sample
+        const double expected = std::max(std::min(balanced, k / 8), std::min(k / 4, 1024 * k / count));
+        const double rough = std::min(expected, 8.0), rest = expected - rough;
+        const auto size = [&](double members) { return (int64_t)std::ceil(members * count / k); };
+        const auto rank = [](double members) { return (int64_t)std::ceil(members + 4 * std::sqrt(members) + 2); };
+        if (2 * k > count || rank(rough) >= size(rough)) return;
+        rough_floors(sampled(0, size(rough)), rank(rough));
+        if (rest > 8) raise_floors(sampled(0.5, size(rest)), rank(rest));
+    }
+
+    // Make ready `size` anchors, evenly spread; `offset` tells two samples apart.
+    std::vector<Tile> sampled(double offset, int64_t size) const {
+        const double step = (double)anchors_.count() / (double)size;
+        std::vector<Tile> tiles((size + tile_rows_ - 1) / tile_rows_);
+        team_.each((int64_t)tiles.size(), [&](int, int64_t at) {
+            tiles[at] = new_tile();
+            Finder find(anchors_);
+            for (int64_t row = at * tile_rows_; row < std::min((at + 1) * tile_rows_, size); ++row)
+                tiles[at].rows[tiles[at].count++] = find((int64_t)(((double)row + offset) * step));
+            product_->make_ready(tiles[at]);
+        });
+        return tiles;
+    }
+
+    void rough_floors(const std::vector<Tile>& tiles, int64_t rank) {
+        team_.each(groups_, [&](int, int64_t group) {
+            Processor processor;
+            std::vector<Floats> best(GROUP * 2 * rank, broadcast(LOWEST));  // the highest, sorted, for LANES queries
+            Buffer<float> block = new_block();
+            for (const Tile& tile : tiles)
+                products(tile, group, block.get(), [&](int in_group, int, int rows, const float* results) {
+                    for (int row = 0; row < rows; ++row)
+                        for (int half = 0; half < 2; ++half) {
+                            Floats value = load(results + row * PANEL + half * LANES);
+                            Floats* sorted = &best[(in_group / LANES + half) * rank];
+                            if (!at_least(value, sorted[rank - 1])) continue;
+                            for (int64_t place = 0; place < rank; ++place) {
+                                const Floats kept = larger(sorted[place], value);
+                                value = smaller(sorted[place], value);
+                                sorted[place] = kept;
+                            }
+                        }
+                });
+            for (int64_t at = 0; at < asked(group); ++at)
+                floors_[group * GROUPED + at] = best[(at / LANES + 1) * rank - 1][at % LANES];
+        });
+    }
+
+    void raise_floors(const std::vector<Tile>& tiles, int64_t rank) {
+        team_.each(groups_, [&](int, int64_t group) {
+            Processor processor;
+            float limits[GROUPED];
+            std::fill(limits, limits + GROUPED, -LOWEST);
+            std::copy_n(&floors_[group * GROUPED], asked(group), limits);
+            std::vector<std::vector<float>> passed(GROUPED);
+            Buffer<float> block = new_block();
+            for (const Tile& tile : tiles)
+                products(tile, group, block.get(), [&](int in_group, int, int rows, const float* results) {
+                    each_passing(results, rows, limits + in_group, [&](int row, int at) {
+                        passed[in_group + at].push_back(results[row * PANEL + at]);
+                    });
+                });
+            for (int64_t at = 0; at < asked(group); ++at) {
+                auto& some = passed[at];
+                if ((int64_t)some.size() < rank) continue;
+                std::nth_element(some.begin(), some.begin() + rank - 1, some.end(), std::greater<>());
+                floors_[group * GROUPED + at] = some[rank - 1];
+            }
+        });
+    }
+
+    // Canonical scores that reach the floor.
+    struct List {
+        Scored* first;
+        size_t count = 0;
+    };
+
+    // What a thread works with.
+    struct Worker {
+        Tile tile;
+        Buffer<float> block;
+        Buffer<uint16_t> passed;  // [GROUPED, tile_rows]: rows of the tile whose product passed, by query
+        Buffer<double> wide;
+        Buffer<Scored> memory;
+        std::vector<List> lists;
+        std::vector<float> floors;
+    };
+
+    Worker new_worker() const {
+        Worker worker{new_tile(), new_block(), buffer<uint16_t>(GROUPED * tile_rows_), buffer<double>(queries_.stride),
+                      buffer<Scored>(queries_.count * capacity_), std::vector<List>(queries_.count), floors_};
+        for (int64_t at = 0; at < queries_.count; ++at) worker.lists[at].first = &worker.memory[at * capacity_];
+        return worker;
+    }
+
+    // Meet every anchor once; list those that may belong to a query's top k.
+    void collect() {
+        for (int thread = 0; thread < team_.size(); ++thread) workers_.push_back(new_worker());
+        team_.each(tiles_, [&](int thread, int64_t at) {
+            Processor processor;
+            Worker& worker = workers_[thread];
+            worker.tile.first = at * tile_rows_;
+            worker.tile.count = (int)std::min(tile_rows_, anchors_.count() - worker.tile.first);
+            Finder find(anchors_);
+            for (int row = 0; row < worker.tile.count; ++row) worker.tile.rows[row] = find(worker.tile.first + row);
+            product_->make_ready(worker.tile);
+            for (int64_t group = 0; group < groups_; ++group) list_group(group, worker);
+        });
+    }
+
+    void list_group(int64_t group, Worker& worker) const {
+        const int64_t first = group * GROUPED;
+        float limits[GROUPED];
+        uint32_t counts[GROUPED] = {};
+        std::fill(limits, limits + GROUPED, -LOWEST);
+        for (int64_t at = 0; at < asked(group); ++at)
+            limits[at] = down(worker.floors[first + at] - product_->error(first + at, worker.tile));
+        const bool exact = product_->exact();
+        products(worker.tile, group, worker.block.get(), [&](int in_group, int first_row, int rows, const float* results) {
+            each_passing(results, rows, limits + in_group, [&](int row, int at) {
+                if (exact) list(first + in_group + at, results[row * PANEL + at], first_row + row, worker);
+                else worker.passed[(in_group + at) * tile_rows_ + counts[in_group + at]++] = (uint16_t)(first_row + row);
+            });
+        });
+        for (int64_t at = 0; at < asked(group); ++at)
+            if (counts[at]) score(first + at, &worker.passed[at * tile_rows_], counts[at], worker);
+    }
+
+    // Score rows of the tile that passed.
+    void score(int64_t query, const uint16_t* passed, uint32_t count, Worker& worker) const {
+        List& of_query = worker.lists[query];
+        __builtin_prefetch(of_query.first + of_query.count, 1);
+        double* wide = worker.wide.get();
+        std::copy_n(queries_[query], queries_.stride, wide);
+        for (uint32_t at = 0; at < count; ++at) {
+            const char* next = static_cast<const char*>(worker.tile.rows[passed[std::min(at + 1, count - 1)]]);
+            for (int64_t byte = 0; byte < std::min<int64_t>(row_bytes(), 1024); byte += 64) __builtin_prefetch(next + byte);
+            list(query, canonical(type_, wide, worker.tile.rows[passed[at]], anchors_.dim), passed[at], worker);
+        }
+    }
+
+    int64_t row_bytes() const { return anchors_.dim * (type_ == FLOAT ? 4 : 2); }
+
+    // List a canonical score, if it reaches the floor.
+    void list(int64_t query, float score, int row, Worker& worker) const {
+        List& of_query = worker.lists[query];
+        if (!(score >= worker.floors[query])) return;
+        of_query.first[of_query.count++] = {score, (uint32_t)(worker.tile.first + row)};
+        if (of_query.count < (size_t)capacity_) return;
+        std::nth_element(of_query.first, of_query.first + k_ - 1, of_query.first + capacity_, better);
+        of_query.count = k_;
+        worker.floors[query] = of_query.first[k_ - 1].score;
+    }
+
+    // Take the k best of all threads' lists; returns the queries for which there are fewer.
+    std::vector<int64_t> decide(int64_t* indices, float* scores) const {
+        std::vector<char> failed(queries_.count, 0);
+        team_.each(queries_.panels(), [&](int, int64_t panel) {
+            Sorter sorter;
+            for (int64_t query = panel * PANEL; query < std::min((panel + 1) * PANEL, queries_.count); ++query) {
+                sorter.clear();
+                for (const Worker& worker : workers_) sorter.add(worker.lists[query].first, worker.lists[query].count);
+                failed[query] = !sorter.best(k_, indices + query * k_, scores + query * k_);
+            }
+        });
+        std::vector<int64_t> again;
+        for (int64_t at = 0; at < queries_.count; ++at)
+            if (failed[at]) again.push_back(at);
+        return again;
+    }
+
+    const Anchors& anchors_;
+    const Type type_;
+    const int64_t k_;
+    Team& team_;
+    const Queries queries_;
+    const std::unique_ptr<Product> product_;
+    const int64_t groups_;
+    const int64_t capacity_;
+    int64_t tile_rows_, tiles_;
+    std::vector<float> floors_;
+    std::vector<Worker> workers_;
+};
+
+// Search for some queries; those whose guess was too high once more without one. Returns how many met no k finite scores.
+int64_t search(const Anchors& anchors, Type type, const float* queries, int64_t count, int64_t k, Team& team,
+               int64_t* indices, float* scores) {
+    const std::vector<int64_t> again = Search(anchors, type, queries, count, k, team).run(true, indices, scores);
+    if (again.empty()) return 0;
+    const size_t dim = anchors.dim;
+    std::vector<float> asked(again.size() * dim), found(again.size() * k);
+    std::vector<int64_t> places(again.size() * k);
+    for (size_t at = 0; at < again.size(); ++at) std::copy_n(queries + again[at] * dim, dim, &asked[at * dim]);
+    Search without(anchors, type, asked.data(), (int64_t)again.size(), k, team);
+    const int64_t unanswered = (int64_t)without.run(false, places.data(), found.data()).size();
+    for (size_t at = 0; at < again.size(); ++at) {
+        std::copy_n(&places[at * k], k, indices + again[at] * k);
+        std::copy_n(&found[at * k], k, scores + again[at] * k);
+    }
+    return unanswered;
+}
+
+// As many threads as there is work for: starting one costs some 20 microseconds.
+int useful(int threads, int64_t queries, int64_t anchors, int64_t k, int dim) {
+    const double row = 0.15e-3 * dim, product = 2e-6 * dim, scored = 0.2e-3 * dim;  // microseconds, measured
+    const double work = (double)anchors * (row + product * (double)queries) + scored * (double)(k * queries);
+    return (int)std::clamp(work / 40, 1.0, (double)threads);
+}
+
+}  // namespace
+}  // namespace asif
+
+// Find the top k, 1 <= k <= anchors: 0 where all went well, -1 without memory, else how many queries met scores that
+// are not finite. `type`: 0 float16, 1 bfloat16, 2 float32. `cancelled` may be set at any time.
+ASIF_EXPORT int64_t asif_topk(const float* queries, int64_t count, const char* const* blocks, const int64_t* strides,
+                             const int64_t* starts, int64_t block_count, int dim, int type, int64_t k, int threads,
+                             const int* cancelled, int64_t* indices, float* scores) {
+    using namespace asif;
+    const Anchors anchors{blocks, strides, starts, block_count, dim};
+    try {
+        Team team(useful(threads, count, anchors.count(), k, dim), reinterpret_cast<const std::atomic<int>*>(cancelled));
+        const int64_t of_query = team.size() * capacity_for(k) * (int64_t)sizeof(Scored);
+        const int64_t step = std::max<int64_t>(GROUPED, LIST_BYTES / of_query / GROUPED * GROUPED);
+        for (int64_t first = 0; first < count && !team.cancelled(); first += step) {
+            const int64_t unanswered = search(anchors, (Type)type, queries + first * dim, std::min(step, count - first), k,
+                                              team, indices + first * k, scores + first * k);
+            if (unanswered && !team.cancelled()) return unanswered;
+        }
+        return 0;
+    } catch (const std::bad_alloc&) {
+        return -1;
+    }
+}
+

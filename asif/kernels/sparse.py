@@ -1,0 +1,149 @@
+"""Comparison of sparse rows: an inverted index, compiled, or a product in scipy where nothing is compiled."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asif.errors import UsageError
+from asif.kernels import library, reference
+from asif.kernels.canonical import on_grid, scales
+from asif.kernels.library import address, contiguous, load, threads
+from asif.vectors import Float32, SparseRows, TopK
+
+SMALLEST_TILE, LARGEST_TILE = 2**14, 2**16  # rows: their sums stay in the second-level cache
+FULL_TILE = 64  # rows of an index of columns
+FULL = 6  # columns of all rows take the place of postings where at least one entry in so many is not zero
+SLICE = 2**24  # scores that scipy holds at a time
+
+
+@dataclass(frozen=True)
+class SparseIndex:
+    """Prepare sparse rows for comparison with others, once: labels, or a gallery.
+
+    Built on first use. Memory: 8 bytes an entry, and 4 bytes an anchor for each 16,384 or more rows; where at least a
+    sixth of all entries is not zero, 4 bytes for every entry instead.
+
+    >>> index = SparseIndex(SparseRows(np.array([[0, 2]]), np.array([[0.6, 0.8]], np.float32), 3))
+    >>> len(index), index.width
+    (1, 3)
+    """
+
+    rows: SparseRows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def width(self) -> int:
+        return self.rows.width
+
+    @cached_property
+    def compiled(self) -> Compiled:
+        """The inverted index; raises UsageError for an anchor outside the width."""
+        return Compiled(self.rows)
+
+
+class Compiled:
+    """Hold the arrays of an inverted index and the struct that names them to the kernels."""
+
+    def __init__(self, rows: SparseRows) -> None:
+        arrays = as_arrays(rows)
+        count, k = int(arrays[0].shape[0]), int(arrays[0].shape[1])
+        filled = max(1, int(np.count_nonzero(arrays[1])))
+        full = filled * FULL > count * rows.width
+        tile = FULL_TILE if full else SMALLEST_TILE
+        while not full and tile < min(LARGEST_TILE, count) and count / tile * rows.width > 2 * filled:
+            tile *= 2
+        tile = min(tile, -(-max(1, count) // FULL_TILE) * FULL_TILE)
+        tiles = -(-count // tile)
+        self.scales, sizes = np.ones(count), np.zeros(tiles, np.int64)
+        shape = (count, k, rows.width, tile, threads())
+        problem = load().asif_sparse_measure(*addresses(arrays), *shape, address(self.scales), address(sizes))
+        check(problem, rows.width)
+        self.offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        entries = int(self.offsets[-1])
+        self.columns = np.zeros((tiles, rows.width, tile), np.float32) if full else None
+        self.postings = None if full else np.empty(entries, np.uint64)
+        self.starts = None if full else np.empty((tiles, rows.width + 1), np.uint32)
+        load().asif_sparse_fill(
+            *addresses(arrays), address(self.scales), *shape, address(self.offsets), address(self.postings),
+            address(self.starts), address(self.columns),
+        )  # fmt: skip
+        held = (self.postings, self.starts, self.offsets, self.columns, self.scales)
+        self.struct = library.Index(*(address(array) for array in held), count, rows.width, tile)
+
+
+def addresses(arrays: tuple[NDArray[np.int64], Float32]) -> tuple[int | None, int | None]:
+    """Return where indices and values lie."""
+    return address(arrays[0]), address(arrays[1])
+
+
+def as_arrays(rows: SparseRows) -> tuple[NDArray[np.int64], Float32]:
+    """Return indices and values as the kernels take them."""
+    return contiguous(rows.indices, np.int64), contiguous(rows.values, np.float32)
+
+
+def check(problem: int, width: int) -> None:
+    """Refuse what a kernel found out of range."""
+    if problem:
+        raise UsageError(
+            f"a row names an anchor outside 0 to {width - 1}", "indices below the width", "represent it with this set"
+        )
+
+
+def similarity(a: SparseRows, b: SparseIndex) -> Float32:
+    """Score all pairs: [a, b]."""
+    if not library.is_there():
+        return scipy_similarity(a, b.rows)
+    out = np.empty((len(a), len(b)), np.float32)
+    arrays = as_arrays(a)
+    problem = load().asif_sparse_similarity(
+        *addresses(arrays), len(a), arrays[0].shape[1], ctypes.byref(b.compiled.struct), threads(),
+        address(out),
+    )  # fmt: skip
+    check(problem, b.width)
+    return out
+
+
+def topk(queries: SparseRows, gallery: SparseIndex, k: int) -> TopK:
+    """Find the k <= len(gallery) best rows for each query, a tile of the gallery at a time."""
+    if not library.is_there():
+        step = max(1, SLICE // len(gallery))
+        parts = [
+            reference.topk(scipy_similarity(queries[at : at + step], gallery.rows), k)
+            for at in range(0, len(queries), step)
+        ]
+        empty = TopK(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
+        return TopK(
+            *(np.concatenate([getattr(part, name) for part in [empty, *parts]]) for name in ("indices", "scores"))
+        )
+    indices, scores = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
+    arrays = as_arrays(queries)
+    problem = load().asif_sparse_topk(
+        *addresses(arrays), len(queries), arrays[0].shape[1],
+        ctypes.byref(gallery.compiled.struct), k, threads(), address(indices), address(scores),
+    )  # fmt: skip
+    check(problem, gallery.width)
+    return TopK(indices, scores)
+
+
+def scipy_similarity(a: SparseRows, b: SparseRows) -> Float32:
+    """Multiply two sparse matrices in float64: exact as well."""
+    from scipy import sparse
+
+    def csr(rows: SparseRows, scale: NDArray[np.float64]) -> Any:
+        starts = np.arange(len(rows) + 1) * rows.indices.shape[1]
+        shape = (len(rows), rows.width)
+        return sparse.csr_array((on_grid(rows.values / scale).ravel(), rows.indices.ravel(), starts), shape=shape)
+
+    left, right = scales(a.values), scales(b.values)
+    product: NDArray[np.float64] = (csr(a, left) @ csr(b, right).T).toarray()
+    product *= left
+    product *= right.T
+    return product.astype(np.float32)
