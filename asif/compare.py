@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from asif.kernels import sparse_similarity, topk
+from asif.kernels import SparseIndex, sparse_similarity, sparse_topk, topk
 from asif.vectors import Float32, SparseRows, TopK
 
 
@@ -20,6 +21,11 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.rows) // self.per_candidate
 
+    @cached_property
+    def index(self) -> SparseIndex:
+        """The rows, prepared once for all comparisons."""
+        return SparseIndex(self.rows)
+
 
 def scores(queries: SparseRows, candidates: Candidates) -> Float32:
     """Score every candidate for every query: [q, c]; the maximum over a candidate's rows.
@@ -30,13 +36,18 @@ def scores(queries: SparseRows, candidates: Candidates) -> Float32:
     >>> scores(rows, Candidates(rows, per_candidate=2)).tolist()
     [[1.0], [1.0]]
     """
-    every = sparse_similarity(queries, candidates.rows)
+    every = sparse_similarity(queries, candidates.index)
     best: Float32 = every.reshape(len(queries), len(candidates), candidates.per_candidate).max(axis=2)
     return best
 
 
 def rank(queries: SparseRows, candidates: Candidates, k: int) -> TopK:
-    """Find the k best candidates per query, score descending, then smaller index."""
+    """Find the k best candidates per query, score descending, then smaller index.
+
+    Where a candidate is one row, memory does not hold the scores of all candidates.
+    """
+    if candidates.per_candidate == 1:
+        return sparse_topk(queries, candidates.index, k)
     return topk(scores(queries, candidates), k)
 
 

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from asif.encoders.embedded import EMBEDDED
+from asif.kernels import library
 from asif.version import VERSION
 
 LIBRARIES = ("torch", "numpy", "scipy", "faiss-cpu", "timm", "sentence-transformers", "pyarrow", "pillow", "triton")
@@ -31,6 +32,7 @@ def examine(home: Path) -> list[Finding]:
         Finding("python", f"{platform.python_version()} on {platform.platform()}"),
         *(version(library) for library in LIBRARIES),
         device(),
+        kernels(),
         *place(home),
         *(weights(name) for name in EMBEDDED),
     ]
@@ -68,6 +70,16 @@ def device() -> Finding:
     if torch.cuda.is_available():
         return Finding("device", f"cuda: {torch.cuda.get_device_name()}")
     return Finding("device", f"cpu, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+
+
+def kernels() -> Finding:
+    """Find the compiled kernels."""
+    found = library.available()
+    if not found:
+        return Finding(
+            "kernels", "not compiled: similarities are computed by torch, exactly but slowly", library.REINSTALL
+        )
+    return Finding("kernels", f"{found[0]}, {library.threads()} threads (compiled: {', '.join(found)})")
 
 
 def place(home: Path) -> list[Finding]:

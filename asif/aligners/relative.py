@@ -17,6 +17,8 @@ from asif.vectors import Embeddings, Float32, Side, SparseRows
 
 Normalise = Literal["both", "text"]
 
+WEIGHED_ROWS = 1024  # at a time: their float64 weights stay in the cache
+
 
 @dataclass(frozen=True)
 class Relative:
@@ -81,20 +83,51 @@ class FittedRelative:
         if self.aligner.centre:
             values, blocks = centred(values, self.anchors.mean(side)), self._centred_blocks[side]
         found = topk_similarity(values, blocks, self.aligner.k, engine=engine)
-        powered = np.maximum(found.scores, 0.0).astype(np.float64)
-        largest = powered.max(axis=1, keepdims=True, initial=0.0)
         unit = self.aligner.normalise == "both" or side == "text"
-        if unit:  # dividing by the largest first keeps small similarities from vanishing under a high power
-            powered = np.divide(powered, largest, out=powered, where=largest > 0) ** self.aligner.power
-            powered = powered / np.maximum(np.linalg.norm(powered, axis=1, keepdims=True), 1.0)
-        else:
-            powered = powered**self.aligner.power
-        return SparseRows(found.indices, powered.astype(np.float32), self.anchors.count)
+        weights = np.empty_like(found.scores)
+        for start in range(0, len(weights), WEIGHED_ROWS):
+            some = slice(start, start + WEIGHED_ROWS)
+            weights[some] = weighed(found.scores[some], self.aligner.power, unit)
+        return SparseRows(found.indices, weights, self.anchors.count)
 
     @cached_property
     def _centred_blocks(self) -> dict[Side, CentredBlocks]:
         sides: tuple[Side, Side] = ("image", "text")
         return {side: CentredBlocks(self.anchors.blocks(side), self.anchors.mean(side)) for side in sides}
+
+
+def weighed(similarities: Float32, power: float, unit: bool) -> NDArray[np.float64]:
+    """Clamp similarities [q, k], best first, at 0, raise them to a power and, if asked, scale rows to unit length.
+
+    >>> weighed(np.array([[0.8, 0.6, -0.1]], np.float32), 1, unit=True).round(6).tolist()
+    [[0.8, 0.6, 0.0]]
+    """
+    positive = np.maximum(similarities, 0.0).astype(np.float64)
+    if not unit:
+        return raised(positive, power)
+    largest = positive[:, :1].copy()  # dividing by it first keeps small similarities from vanishing under a high power
+    powered = raised(np.divide(positive, largest, out=positive, where=largest > 0), power)
+    lengths = np.linalg.norm(powered, axis=1, keepdims=True)
+    np.divide(powered, lengths, out=powered, where=lengths > 0)
+    return powered
+
+
+def raised(values: NDArray[np.float64], power: float) -> NDArray[np.float64]:
+    """Raise to a power; whole ones by squaring, which is ten times as fast.
+
+    >>> raised(np.array([0.5]), 5.0).tolist(), raised(np.array([0.25]), 0.5).tolist()
+    ([0.03125], [0.5])
+    """
+    if power != int(power) or power > 64:
+        powered: NDArray[np.float64] = values**power
+        return powered
+    result, square, left = np.ones_like(values), values, int(power)
+    while left:
+        if left & 1:
+            result = result * square
+        left >>= 1
+        square = square * square if left else square
+    return result
 
 
 def centred(rows: NDArray[Any], mean: NDArray[np.float64]) -> Float32:

@@ -44,7 +44,7 @@ class Line(click.types.StringParamType):
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Labels per image.")
 @click.option("--explain", is_flag=True, help="Name the anchors behind the first label.")
 @click.option("--label-vectors", type=click.Path(path_type=Path), help="For precomputed anchors: .npy, row by prompt.")
-@click.option("--engine", type=click.Choice(["auto", "torch", "cuda", "reference"]), default="auto", show_default=True)
+@options.engine
 @options.device
 @options.home
 @options.as_json

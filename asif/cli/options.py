@@ -31,6 +31,18 @@ def device(command: F) -> F:
     )(command)
 
 
+def engine(command: F) -> F:
+    """Add --engine."""
+    choice = click.Choice(["auto", "cpu", "cuda", "torch", "faiss", "reference"])
+    return click.option(
+        "--engine",
+        type=choice,
+        default="auto",
+        show_default=True,
+        help="What computes similarities; all agree exactly.",
+    )(command)
+
+
 def as_json(command: F) -> F:
     """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(command)
