@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from hypothesis import settings
 
 import asif
 from asif.encoders import DEFAULT, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
+from asif.kernels import cpu, library, sparse
 
 settings.register_profile("ci", derandomize=True)  # a verdict on a change, not on luck; elsewhere the search goes on
 settings.load_profile("ci" if os.environ.get("CI") else "default")
@@ -44,6 +45,36 @@ def head_home(tmp_path_factory: pytest.TempPathFactory, text_encoder: TextEncode
         patch.setattr("asif.engine.opening.load_text_encoder", lambda spec, device: text_encoder)
         asif.open_anchors(home=home).close()
     return home
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Choose an engine by its name: `cpu-avx2` is the compiled one with those instructions, `scipy` where none is."""
+    name, _, instructions = request.param.partition("-")
+    monkeypatch.setenv("ASIF_INSTRUCTIONS", instructions)
+    if name == "scipy":
+        monkeypatch.setattr(library, "FOLDER", Path("nowhere"))
+    library.load.cache_clear()
+    yield "auto" if name == "scipy" else name
+    library.load.cache_clear()
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+    """Set how many threads the engines use, more than there are processors if need be."""
+    import faiss
+    import torch
+
+    def use(count: int) -> None:
+        for module in (cpu, sparse):
+            monkeypatch.setattr(module, "threads", lambda: count)
+        torch.set_num_threads(count)
+        faiss.omp_set_num_threads(count)
+
+    before = torch.get_num_threads(), faiss.omp_get_max_threads()
+    yield use
+    torch.set_num_threads(before[0])
+    faiss.omp_set_num_threads(before[1])
 
 
 @pytest.fixture(scope="session")
