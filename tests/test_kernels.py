@@ -307,10 +307,7 @@ def test_blocks_of_several_types(engine: Any) -> None:
 
 
 @on_every_engine
-def test_float64_blocks_are_taken_as_float32(engine: Any, request: pytest.FixtureRequest) -> None:
-    if engine == "torch":
-        changed = "reported: torch rounds float64 blocks where they lie, and takes their last bits into account"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=changed))
+def test_float64_blocks_are_taken_as_float32(engine: Any) -> None:
     rows = stored(40, 17, np.float64)
     before = rows.copy()
     for queries in (unit(3, 17), unit(20, 17)):

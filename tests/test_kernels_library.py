@@ -68,7 +68,6 @@ def test_unknown_instructions_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @compiled
-@pytest.mark.xfail(strict=True, reason="reported: is_there() takes a wrong ASIF_INSTRUCTIONS for no kernels")
 @pytest.mark.parametrize("engine", ["auto", "cpu"])
 def test_unknown_instructions_are_not_passed_over(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASIF_INSTRUCTIONS", "mmx")
@@ -104,7 +103,7 @@ def damaged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         absent,
         of_another_version,
         incomplete,
-        pytest.param(damaged, marks=pytest.mark.xfail(strict=True, reason="reported: OSError from ctypes")),
+        damaged,
     ],
 )
 def test_without_compiled_kernels_others_do_it(kernels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

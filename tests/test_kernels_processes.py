@@ -66,9 +66,7 @@ def test_the_matrix_of_all_scores_is_never_there(instructions: str) -> None:
     "call",
     [
         "dense",
-        pytest.param(
-            "sparse", marks=pytest.mark.xfail(strict=True, reason="reported: std::bad_alloc ends the process")
-        ),
+        "sparse",
     ],
 )
 def test_too_little_memory_is_an_error_like_others(instructions: str, call: str) -> None:
@@ -92,9 +90,6 @@ def test_long_calls_give_the_same(engine: Any, monkeypatch: pytest.MonkeyPatch) 
     assert_same(topk_similarity(queries, [anchors], 9, engine=engine), oracle(queries, anchors, 9))
 
 
-@pytest.mark.xfail(
-    sys.version_info < (3, 13), strict=True, reason="reported: an interrupted join takes the thread for ended"
-)
 def test_an_interrupted_call_is_told_to_stop_and_waited_for() -> None:
     stop, stopped = ctypes.c_int(0), threading.Event()
     main = threading.get_ident()

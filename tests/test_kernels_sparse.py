@@ -345,7 +345,6 @@ for pair in [(row(int(sys.argv[1])), row(1)), (row(1), row(int(sys.argv[1])))]:
 """
 
 
-@pytest.mark.xfail(strict=True, reason="reported: scipy takes any index, and crashes or answers")
 @pytest.mark.parametrize("anchor", [-1, 3, 2**40])
 def test_anchors_out_of_range_are_refused_by_scipy_too(anchor: int) -> None:
     ran = subprocess.run([sys.executable, "-c", REFUSED, str(anchor)], capture_output=True, text=True)
@@ -366,19 +365,15 @@ def test_fewer_than_one_row_is_refused(k: int) -> None:
         sparse_topk(sparse(1, 30, 3), sparse(1, 30, 3), k)
 
 
-@pytest.mark.xfail(strict=True, reason="reported: sparse functions take any engine")
 @pytest.mark.parametrize("call", [sparse_similarity, lambda a, b, engine: sparse_topk(a, b, 1, engine=engine)])
 def test_unknown_engines_are_refused(call: Any) -> None:
     with pytest.raises(UsageError, match="the engine is 'gpu'"):
         call(sparse(1, 30, 3), sparse(1, 30, 3), engine="gpu")
 
 
-signed_zeros = pytest.mark.xfail(strict=True, reason="reported: products that vanish keep their sign")
-
-
 @pytest.mark.parametrize(
     "engine",
-    [*CPU_ENGINES, *(pytest.param(name, marks=signed_zeros) for name in ("scipy", "reference"))],
+    [*CPU_ENGINES, "scipy", "reference"],
     indirect=True,
 )
 def test_what_vanishes_is_zero_without_a_sign(engine: Any) -> None:

@@ -83,8 +83,7 @@ def choose(engine: Engine) -> Engine:
     >>> choose("reference")
     'reference'
     """
-    if engine not in ENGINES:
-        raise UsageError(f"the engine is {engine!r}", f"one of {', '.join(ENGINES)}", "pass --engine auto")
+    check_engine(engine)
     if engine == "auto":
         from asif.kernels import library
 
@@ -102,6 +101,12 @@ def choose(engine: Engine) -> Engine:
                 "use --engine auto, or check the driver with nvidia-smi",
             )
     return engine
+
+
+def check_engine(engine: str) -> None:
+    """Refuse an engine there is none of."""
+    if engine not in ENGINES:
+        raise UsageError(f"the engine is {engine!r}", f"one of {', '.join(ENGINES)}", "pass --engine auto")
 
 
 def topk(scores: Float32, k: int) -> TopK:
@@ -129,6 +134,7 @@ def sparse_similarity(a: SparseRows, b: SparseRows | SparseIndex, *, engine: Eng
     from asif.kernels import reference, sparse
 
     index = comparable(a, b)
+    check_engine(engine)
     return reference.sparse_similarity(a, index.rows) if engine == "reference" else sparse.similarity(a, index)
 
 
@@ -144,6 +150,7 @@ def sparse_topk(queries: SparseRows, gallery: SparseRows | SparseIndex, k: int, 
     """
     from asif.kernels import reference, sparse
 
+    check_engine(engine)
     if k < 1:
         raise UsageError(f"k is {k}", "a whole number from 1", "ask for at least one row")
     index = comparable(queries, gallery)

@@ -103,12 +103,19 @@ def search(queries: Float32, blocks: list[NDArray[Any]], k: int) -> TopK:
 def interruptible(call: Callable[[], int], stop: ctypes.c_int) -> int:
     """Run a long call beside the main thread, so that Ctrl-C is heard; then the kernel stops within a tile."""
     answers: list[int] = []
-    thread = threading.Thread(target=lambda: answers.append(call()), daemon=True)
-    thread.start()
+    done = threading.Event()  # an interrupted join takes the thread for ended, before Python 3.13
+
+    def work() -> None:
+        try:
+            answers.append(call())
+        finally:
+            done.set()
+
+    threading.Thread(target=work, daemon=True).start()
     try:
-        thread.join()
+        done.wait()
     except BaseException:
         stop.value = 1
-        thread.join()
+        done.wait()
         raise
     return answers[0]

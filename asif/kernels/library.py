@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.errors import AsifError, MissingDependency, UsageError
+from asif.errors import MissingDependency, UsageError
 
 INTERFACE = 1
 ORDER = ("amx", "avx512bf16", "avx512", "avx2", "portable")
@@ -50,7 +50,10 @@ def available() -> tuple[str, ...]:
     """
     if not (FOLDER / "portable.so").exists():
         return ()
-    probe = ctypes.CDLL(str(FOLDER / "portable.so"))
+    try:
+        probe = ctypes.CDLL(str(FOLDER / "portable.so"))
+    except OSError:  # cut short, or of another machine
+        return ()
     if probe.asif_interface() != INTERFACE:
         return ()
     probe.asif_instructions.restype = ctypes.c_char_p
@@ -82,10 +85,10 @@ def load(name: str | None = None) -> ctypes.CDLL:
 
 
 def is_there() -> bool:
-    """Tell whether compiled kernels can be used."""
+    """Tell whether compiled kernels can be used; raises UsageError for instructions that are not there."""
     try:
         load()
-    except AsifError:
+    except MissingDependency:
         return False
     return True
 

@@ -33,7 +33,8 @@ def sparse_similarity(a: SparseRows, b: SparseRows) -> Float32:
     """Spread both sides out, scale, multiply, scale back: [a, b]."""
     left, right = scales(a.values), scales(b.values)
     exact = [[np.sum(x * y) for y in on_grid(b.dense() / right)] for x in on_grid(a.dense() / left)]
-    return (np.reshape(exact, (len(a), len(b))) * left * right.T).astype(np.float32)
+    scores: Float32 = (np.reshape(exact, (len(a), len(b))) * left * right.T).astype(np.float32)
+    return scores + np.float32(0)  # not -0.0
 
 
 def sparse_topk(queries: SparseRows, gallery: SparseRows, k: int) -> TopK:

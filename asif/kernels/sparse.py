@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.errors import UsageError
+from asif.errors import OutOfSpace, UsageError
 from asif.kernels import library, reference
 from asif.kernels.canonical import on_grid, scales
 from asif.kernels.library import address, contiguous, load, threads
@@ -71,10 +71,11 @@ class Compiled:
         self.columns = np.zeros((tiles, rows.width, tile), np.float32) if full else None
         self.postings = None if full else np.empty(entries, np.uint64)
         self.starts = None if full else np.empty((tiles, rows.width + 1), np.uint32)
-        load().asif_sparse_fill(
+        problem = load().asif_sparse_fill(
             *addresses(arrays), address(self.scales), *shape, address(self.offsets), address(self.postings),
             address(self.starts), address(self.columns),
         )  # fmt: skip
+        check(problem, rows.width)
         held = (self.postings, self.starts, self.offsets, self.columns, self.scales)
         self.struct = library.Index(*(address(array) for array in held), count, rows.width, tile)
 
@@ -90,7 +91,11 @@ def as_arrays(rows: SparseRows) -> tuple[NDArray[np.int64], Float32]:
 
 
 def check(problem: int, width: int) -> None:
-    """Refuse what a kernel found out of range."""
+    """Refuse what a kernel found out of range, or had no memory for."""
+    if problem == -1:
+        raise OutOfSpace(
+            "memory ran out during a comparison", "room for the index and the result", "compare fewer rows"
+        )
     if problem:
         raise UsageError(
             f"a row names an anchor outside 0 to {width - 1}", "indices below the width", "represent it with this set"
@@ -142,8 +147,11 @@ def scipy_similarity(a: SparseRows, b: SparseRows) -> Float32:
         shape = (len(rows), rows.width)
         return sparse.csr_array((on_grid(rows.values / scale).ravel(), rows.indices.ravel(), starts), shape=shape)
 
+    for rows in (a, b):
+        outside = rows.indices.size and (rows.indices.min() < 0 or rows.indices.max() >= rows.width)
+        check(-2 if outside else 0, rows.width)
     left, right = scales(a.values), scales(b.values)
     product: NDArray[np.float64] = (csr(a, left) @ csr(b, right).T).toarray()
     product *= left
     product *= right.T
-    return product.astype(np.float32)
+    return product.astype(np.float32) + np.float32(0)  # not -0.0

@@ -32,7 +32,8 @@ def as_tensor(array: NDArray[Any]) -> torch.Tensor:
 
 def on_grid(rows: NDArray[Any], device: torch.device) -> torch.Tensor:
     """Move rows to the device as float64 on the canonical grid."""
-    wide = as_tensor(rows).to(device=device, dtype=torch.float64)
+    known = rows if rows.dtype.name in ("float16", "bfloat16", "float32") else np.asarray(rows, np.float32)
+    wide = as_tensor(known).to(device=device, dtype=torch.float64)
     if rows.dtype == np.float16:
         return wide  # already multiples of 2^-24
     return wide.mul_(GRID).round_().div_(GRID)

@@ -134,7 +134,7 @@ using namespace asif;
 
 // Scale rows [count, k]: their powers of two, and how many entries each tile will hold; -2 for an anchor out of range.
 ASIF_EXPORT int64_t asif_sparse_measure(const int64_t* anchors, const float* values, int64_t count, int64_t k,
-                                       int64_t width, int64_t tile_rows, int threads, double* scales, int64_t* sizes) {
+                                       int64_t width, int64_t tile_rows, int threads, double* scales, int64_t* sizes) try {
     std::atomic<int64_t> problem{0};
     Team(threads, nullptr).each((count + tile_rows - 1) / tile_rows, [&](int, int64_t tile) {
         std::vector<Entry> entries;
@@ -146,12 +146,14 @@ ASIF_EXPORT int64_t asif_sparse_measure(const int64_t* anchors, const float* val
         }
     });
     return problem;
+} catch (const std::bad_alloc&) {
+    return -1;
 }
 
 // Fill the index: postings and starts, or columns, whichever is not null. Returns 0.
 ASIF_EXPORT int64_t asif_sparse_fill(const int64_t* anchors, const float* values, const double* scales, int64_t count,
                                  int64_t k, int64_t width, int64_t tile_rows, int threads, const int64_t* offsets,
-                                 Posting* postings, uint32_t* starts, float* columns) {
+                                 Posting* postings, uint32_t* starts, float* columns) try {
     Team(threads, nullptr).each((count + tile_rows - 1) / tile_rows, [&](int, int64_t tile) {
         const int64_t first = tile * tile_rows, last = std::min(first + tile_rows, count);
         std::vector<Entry> entries;
@@ -177,11 +179,13 @@ ASIF_EXPORT int64_t asif_sparse_fill(const int64_t* anchors, const float* values
         begin[0] = 0;
     });
     return 0;
+} catch (const std::bad_alloc&) {
+    return -1;
 }
 
 // Score every row for every query: out [queries, count]. -2 for an anchor out of range.
 ASIF_EXPORT int64_t asif_sparse_similarity(const int64_t* anchors, const float* values, int64_t queries, int64_t k,
-                                           const Index* index, int threads, float* out) {
+                                           const Index* index, int threads, float* out) try {
     std::atomic<int64_t> problem{0};
     const int64_t size = std::clamp<int64_t>(queries / (4 * threads), 1, SHARE);
     Team(threads, nullptr).each((queries + size - 1) / size, [&](int, int64_t item) {
@@ -201,11 +205,13 @@ ASIF_EXPORT int64_t asif_sparse_similarity(const int64_t* anchors, const float* 
             }
     });
     return problem;
+} catch (const std::bad_alloc&) {
+    return -1;
 }
 
 // Find the k best rows, k <= count, for every query. -2 for an anchor out of range.
 ASIF_EXPORT int64_t asif_sparse_topk(const int64_t* anchors, const float* values, int64_t queries, int64_t query_k,
-                                     const Index* index, int64_t k, int threads, int64_t* indices, float* scores) {
+                                     const Index* index, int64_t k, int threads, int64_t* indices, float* scores) try {
     const int64_t tiles = index->tiles();
     const int64_t size = std::clamp<int64_t>(queries / (4 * threads), 1, SHARE), shares = (queries + size - 1) / size;
     const int64_t ranges = std::min(tiles, std::max<int64_t>(1, (4 * threads + shares - 1) / shares));  // of tiles
@@ -248,4 +254,6 @@ ASIF_EXPORT int64_t asif_sparse_topk(const int64_t* anchors, const float* values
         sorter.best(k, indices + query * k, scores + query * k);
     });
     return 0;
+} catch (const std::bad_alloc&) {
+    return -1;
 }
