@@ -91,7 +91,8 @@ class Right:
     @classmethod
     def prepare(cls, rows: SparseRows) -> Right:
         """Build the inverted index and the peers' formats."""
-        index, ours = once(lambda: SparseIndex(rows))
+        index = SparseIndex(rows)
+        _, ours = once(lambda: index.compiled)  # built on first use
         by_row, convert = once(lambda: csr(rows))
         transposed, turn = once(by_row.T.tocsr)
         peers = {SCIPY: convert + turn, TORCH: convert + turn}
