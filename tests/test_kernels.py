@@ -531,3 +531,15 @@ def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(UsageError, match="torch sees no CUDA device"):
         call(engine="cuda")
     assert_same(call(engine="auto"), call(engine="reference"))
+
+
+def test_no_dimensions_are_refused() -> None:
+    with pytest.raises(UsageError, match="no dimensions"):
+        topk_similarity(np.zeros((2, 0), np.float32), [np.zeros((3, 0), np.float32)], 2)
+
+
+@pytest.mark.parametrize("engine", CPU_ENGINES, indirect=True)
+def test_the_other_byte_order_is_read(engine: Any) -> None:
+    queries, anchors = unit(3, 17), stored(40, 17, np.float32)
+    found = topk_similarity(queries, [anchors.astype(">f4")], 9, engine=engine)
+    assert_same(found, oracle(queries, anchors, 9))

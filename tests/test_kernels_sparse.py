@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernels_cases import CPU_ENGINES, THREADS, assert_equal_bits, assert_same, best, exact_sparse
 
-from asif.errors import UsageError
+from asif.errors import BadEmbedding, UsageError
 from asif.kernels import SparseIndex, canonical, reference, sparse_similarity, sparse_topk
 from asif.kernels import sparse as kernels
 from asif.vectors import Float32, SparseRows, TopK
@@ -331,7 +331,7 @@ def test_anchors_out_of_range_are_refused(engine: Any, anchor: int, threads: Cal
 REFUSED = """
 import sys
 import numpy as np
-from asif.errors import UsageError
+from asif.errors import BadEmbedding, UsageError
 from asif.kernels import library, sparse_similarity
 from asif.vectors import SparseRows
 library.is_there = lambda: False
@@ -397,3 +397,15 @@ def test_flushing_subnormals_changes_nothing(engine: Any) -> None:
     finally:
         torch.set_flush_denormal(False)
     assert_equal_bits(found, expected)
+
+
+@on_every_engine
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(engine: Any, bad: float) -> None:
+    if engine == "reference":
+        pytest.skip("the definition does not check")
+    good, wrong = sparse(3, 30, 4), sparse(3, 30, 4)
+    wrong.values[1, 2] = bad
+    for a, b in ((good, wrong), (wrong, good)):
+        with pytest.raises(BadEmbedding, match="not finite"):
+            sparse_topk(a, b, 2, engine=engine)

@@ -53,6 +53,8 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, *
             "equal dimensions",
             "encode the queries with the encoder of the anchor set",
         )
+    if queries.shape[1] == 0:
+        raise UsageError("queries and anchors have no dimensions", "at least one", "encode them")
     k = min(k, count)
     if not len(queries):
         return TopK(np.empty((0, k), np.int64), np.empty((0, k), np.float32))

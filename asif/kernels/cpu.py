@@ -63,7 +63,7 @@ def groups(anchors: Sequence[NDArray[Any]]) -> Iterator[list[NDArray[Any]]]:
 
 def rows_of(block: NDArray[Any]) -> NDArray[Any]:
     """Return a block whose rows the kernels can read: of a known type, entries side by side."""
-    known = block if block.dtype.name in TYPES else np.asarray(block, np.float32)
+    known = block if block.dtype.name in TYPES and block.dtype.isnative else np.asarray(block, np.float32)
     return known if known.strides[1] == known.itemsize or known.shape[1] == 1 else np.ascontiguousarray(known)
 
 
@@ -75,12 +75,13 @@ def search(queries: Float32, blocks: list[NDArray[Any]], k: int) -> TopK:
     asked = contiguous(queries, np.float32)
     starts = list(accumulate(map(len, blocks), initial=0))
     layout = np.array([*map(address, blocks), *(block.strides[0] for block in blocks), *starts], np.int64)
-    base, words = address(layout) or 0, 8 * len(blocks)
+    words = 8 * len(blocks)
     indices, scores = np.empty((len(asked), k), np.int64), np.empty((len(asked), k), np.float32)
     stop = ctypes.c_int(0)
     kernel = load().asif_topk
 
     def call() -> int:
+        base = address(layout) or 0  # named here, so that it lives as long as the call
         answer: int = kernel(
             address(asked), len(asked), base, base + words, base + 2 * words, len(blocks), asked.shape[1],
             TYPES[blocks[0].dtype.name], k, threads(), ctypes.addressof(stop), address(indices), address(scores),

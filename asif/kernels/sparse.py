@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.errors import OutOfSpace, UsageError
+from asif.errors import BadEmbedding, OutOfSpace, UsageError
 from asif.kernels import library, reference
 from asif.kernels.canonical import on_grid, scales
 from asif.kernels.library import address, contiguous, load, threads
@@ -86,7 +86,9 @@ def addresses(arrays: tuple[NDArray[np.int64], Float32]) -> tuple[int | None, in
 
 
 def as_arrays(rows: SparseRows) -> tuple[NDArray[np.int64], Float32]:
-    """Return indices and values as the kernels take them."""
+    """Return indices and values as the kernels take them; raises BadEmbedding for values that are not finite."""
+    if not np.isfinite(rows.values).all():
+        raise BadEmbedding("sparse rows hold values that are not finite", "finite values", "look at what made the rows")
     return contiguous(rows.indices, np.int64), contiguous(rows.values, np.float32)
 
 
@@ -148,6 +150,7 @@ def scipy_similarity(a: SparseRows, b: SparseRows) -> Float32:
         return sparse.csr_array((on_grid(rows.values / scale).ravel(), rows.indices.ravel(), starts), shape=shape)
 
     for rows in (a, b):
+        as_arrays(rows)
         outside = rows.indices.size and (rows.indices.min() < 0 or rows.indices.max() >= rows.width)
         check(-2 if outside else 0, rows.width)
     left, right = scales(a.values), scales(b.values)
