@@ -143,8 +143,8 @@ def sparse_similarity(a: SparseRows, b: SparseRows | SparseIndex, *, engine: Eng
 def sparse_topk(queries: SparseRows, gallery: SparseRows | SparseIndex, k: int, *, engine: Engine = "auto") -> TopK:
     """Find the k rows of a gallery most similar to each query, exactly: min(k, rows), by the one tie rule.
 
-    Scores are those of `sparse_similarity`. Memory: the index of the gallery, and per thread the sums of one tile of it
-    and 2k + 1,024 candidates; never [q, rows]. Raises UsageError for k < 1 and for unequal widths.
+    Scores are those of `sparse_similarity`. Memory: the index of the gallery, per thread the sums of one tile of it,
+    and for each query up to 2k + 1,024 candidates; never [q, rows]. Raises UsageError for k < 1 and for unequal widths.
 
     >>> rows = SparseRows(np.array([[0], [1], [0]]), np.array([[1.0], [1.0], [1.0]], np.float32), 2)
     >>> sparse_topk(rows[:1], SparseIndex(rows), 2).indices.tolist()

@@ -17,14 +17,13 @@ struct Anchors {
     int64_t count() const { return starts[block_count]; }
 };
 
-// Finds rows; fastest where they are asked for in ascending order.
+// Finds rows, asked for in ascending order.
 class Finder {
    public:
     explicit Finder(const Anchors& anchors) : anchors_(anchors) {}
 
     const char* operator()(int64_t row) {
         while (row >= anchors_.starts[block_ + 1]) ++block_;
-        while (row < anchors_.starts[block_]) --block_;
         return anchors_.blocks[block_] + (row - anchors_.starts[block_]) * anchors_.strides[block_];
     }
 
