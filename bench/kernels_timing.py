@@ -11,50 +11,51 @@ from pathlib import Path
 from typing import Any
 
 Record = dict[str, Any]
-RUNS = 7
-FEWEST = 3  # runs of what takes less than the budget
-REST, LONGEST_REST = 0.001, 0.1  # seconds before a run, so that threads of the contender before stop spinning
+TURNS = 3
+RUNS = 40  # in a turn, at most
+REST, LONGEST_REST = 0.001, 0.1  # seconds before a turn, so that threads of the contender before stop spinning
 
 
 @dataclass
 class Timed:
-    """Hold what contenders took, in seconds per run, and what their first runs returned."""
+    """Hold what contenders took, in seconds per run, and what their first runs returned.
+
+    The first run of a turn wakes threads and fills caches; it counts only where it is the turn's only one.
+    """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
 
     def milliseconds(self) -> dict[str, float]:
-        """Return each contender's median; the first run warms up and counts only where it is the only one."""
-        return {name: 1000 * statistics.median(runs[1:] or runs) for name, runs in self.seconds.items()}
+        """Return each contender's median."""
+        return {name: 1000 * statistics.median(runs) for name, runs in self.seconds.items()}
 
     def runs(self) -> dict[str, int]:
         """Return how many runs each median is taken over."""
-        return {name: max(len(runs) - 1, 1) for name, runs in self.seconds.items()}
+        return {name: len(runs) for name, runs in self.seconds.items()}
 
 
 def interleaved(actions: Mapping[str, Callable[[], Any]], budget: float) -> Timed:
-    """Run every action once, then again, in turn, until it has its runs or has used up its budget of seconds.
+    """Run the actions in turn, TURNS times, each until its share of `budget` seconds is used up or it has run RUNS times.
 
-    What is within the budget at all is run FEWEST times; what is not, once.
+    What takes longer than the budget is run once.
     """
     timed = Timed()
-    for turn in range(RUNS + 1):
+    for _ in range(TURNS):
         for name, action in actions.items():
             before = timed.seconds.setdefault(name, [])
-            if len(before) < turn or (before and used_up(before, budget)):
+            if sum(before) > budget:
                 continue
             settle()
-            started = time.perf_counter()
-            output = action()
-            before.append(time.perf_counter() - started)
-            timed.outputs.setdefault(name, output)
-            del output
+            burst: list[float] = []
+            while not burst or (sum(burst) < budget / TURNS and len(burst) < RUNS):
+                started = time.perf_counter()
+                output = action()
+                burst.append(time.perf_counter() - started)
+                timed.outputs.setdefault(name, output)
+                del output
+            before += burst[1:] or burst
     return timed
-
-
-def used_up(runs: list[float], budget: float) -> bool:
-    """Say whether another run would go beyond the budget."""
-    return runs[-1] > budget or (len(runs) >= FEWEST and sum(runs) + runs[-1] > budget)
 
 
 def settle() -> None:

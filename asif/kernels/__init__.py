@@ -137,14 +137,17 @@ def sparse_similarity(a: SparseRows, b: SparseRows | SparseIndex, *, engine: Eng
 
     index = comparable(a, b)
     check_engine(engine)
-    return reference.sparse_similarity(a, index.rows) if engine == "reference" else sparse.similarity(a, index)
+    if engine == "reference":
+        return reference.sparse_similarity(sparse.checked(a), sparse.checked(index.rows))
+    return sparse.similarity(a, index)
 
 
 def sparse_topk(queries: SparseRows, gallery: SparseRows | SparseIndex, k: int, *, engine: Engine = "auto") -> TopK:
     """Find the k rows of a gallery most similar to each query, exactly: min(k, rows), by the one tie rule.
 
     Scores are those of `sparse_similarity`. Memory: the index of the gallery, per thread the sums of one tile of it,
-    and for each query up to 2k + 1,024 candidates; never [q, rows]. Raises UsageError for k < 1 and for unequal widths.
+    and per query up to 2k + 64 candidates, for each thread where queries are few; never [q, rows]. Raises UsageError
+    for k < 1 and for unequal widths.
 
     >>> rows = SparseRows(np.array([[0], [1], [0]]), np.array([[1.0], [1.0], [1.0]], np.float32), 2)
     >>> sparse_topk(rows[:1], SparseIndex(rows), 2).indices.tolist()
@@ -160,7 +163,7 @@ def sparse_topk(queries: SparseRows, gallery: SparseRows | SparseIndex, k: int, 
     if k == 0 or not len(queries):
         return TopK(np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32))
     if engine == "reference":
-        return reference.sparse_topk(queries, index.rows, k)
+        return reference.sparse_topk(sparse.checked(queries), sparse.checked(index.rows), k)
     return sparse.topk(queries, index, k)
 
 

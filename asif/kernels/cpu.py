@@ -20,7 +20,8 @@ from asif.kernels.library import address, contiguous, load, threads
 from asif.kernels.reference import topk
 from asif.vectors import Float32, TopK
 
-TYPES = {"float16": 0, "bfloat16": 1, "float32": 2}
+KINDS = {np.dtype(np.float16): 0, np.dtype(np.float32): 2}
+BFLOAT16 = 1
 LONG = 2e11  # multiplications after which a call can be interrupted: about a second
 MADE_BYTES = 2**29  # blocks that are made as they are read are held up to this size at a time
 
@@ -63,14 +64,19 @@ def groups(anchors: Sequence[NDArray[Any]]) -> Iterator[list[NDArray[Any]]]:
 
 def rows_of(block: NDArray[Any]) -> NDArray[Any]:
     """Return a block whose rows the kernels can read: of a known type, entries side by side."""
-    known = block if block.dtype.name in TYPES and block.dtype.isnative else np.asarray(block, np.float32)
+    known = block if kind(block) is not None else np.asarray(block, np.float32)
     return known if known.strides[1] == known.itemsize or known.shape[1] == 1 else np.ascontiguousarray(known)
+
+
+def kind(block: NDArray[Any]) -> int | None:
+    """Return the kernels' number for a storage type, None for types that they do not read."""
+    known = KINDS.get(block.dtype)
+    return BFLOAT16 if known is None and block.dtype.name == "bfloat16" and block.dtype.isnative else known
 
 
 def search(queries: Float32, blocks: list[NDArray[Any]], k: int) -> TopK:
     """Call the kernel; blocks of several types are brought to float32."""
-    kinds = {block.dtype.name for block in blocks}
-    if len(kinds) > 1:
+    if len({block.dtype for block in blocks}) > 1:
         blocks = [np.asarray(block, np.float32) for block in blocks]
     asked = contiguous(queries, np.float32)
     starts = list(accumulate(map(len, blocks), initial=0))
@@ -84,7 +90,7 @@ def search(queries: Float32, blocks: list[NDArray[Any]], k: int) -> TopK:
         base = address(layout) or 0  # named here, so that it lives as long as the call
         answer: int = kernel(
             address(asked), len(asked), base, base + words, base + 2 * words, len(blocks), asked.shape[1],
-            TYPES[blocks[0].dtype.name], k, threads(), ctypes.addressof(stop), address(indices), address(scores),
+            kind(blocks[0]), k, threads(), ctypes.addressof(stop), address(indices), address(scores),
         )  # fmt: skip
         return answer
 

@@ -97,7 +97,7 @@ def threads() -> int:
     """Return how many threads a kernel may use: the processors of this process, or OMP_NUM_THREADS if that is fewer."""
     mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(mine, int(asked))) if asked.isdigit() else mine
+    return max(1, min(mine, int(asked))) if asked.isdecimal() else mine
 
 
 def address(array: NDArray[Any] | None) -> int | None:
@@ -107,4 +107,5 @@ def address(array: NDArray[Any] | None) -> int | None:
 
 def contiguous(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
     """Return an array as it is, or a copy of the type and layout that the kernels take."""
-    return np.ascontiguousarray(array, dtype)
+    made = np.ascontiguousarray(array, dtype)
+    return made if made.flags.aligned else made.copy()

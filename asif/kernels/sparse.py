@@ -85,11 +85,16 @@ def addresses(arrays: tuple[NDArray[np.int64], Float32]) -> tuple[int | None, in
     return address(arrays[0]), address(arrays[1])
 
 
-def as_arrays(rows: SparseRows) -> tuple[NDArray[np.int64], Float32]:
-    """Return indices and values as the kernels take them; raises BadEmbedding for values that are not finite."""
+def checked(rows: SparseRows) -> SparseRows:
+    """Return rows; raises BadEmbedding for values that are not finite."""
     if not np.isfinite(rows.values).all():
         raise BadEmbedding("sparse rows hold values that are not finite", "finite values", "look at what made the rows")
-    return contiguous(rows.indices, np.int64), contiguous(rows.values, np.float32)
+    return rows
+
+
+def as_arrays(rows: SparseRows) -> tuple[NDArray[np.int64], Float32]:
+    """Return indices and values as the kernels take them; raises BadEmbedding for values that are not finite."""
+    return contiguous(checked(rows).indices, np.int64), contiguous(rows.values, np.float32)
 
 
 def check(problem: int, width: int) -> None:
@@ -149,8 +154,7 @@ def scipy_similarity(a: SparseRows, b: SparseRows) -> Float32:
         shape = (len(rows), rows.width)
         return sparse.csr_array((on_grid(rows.values / scale).ravel(), rows.indices.ravel(), starts), shape=shape)
 
-    for rows in (a, b):
-        as_arrays(rows)
+    for rows in (checked(a), checked(b)):
         outside = rows.indices.size and (rows.indices.min() < 0 or rows.indices.max() >= rows.width)
         check(-2 if outside else 0, rows.width)
     left, right = scales(a.values), scales(b.values)

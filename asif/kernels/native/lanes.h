@@ -65,10 +65,11 @@ inline Floats load(const Half* from) {
     return (Floats)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)from));
 #else
     const Words word = __builtin_convertvector(read<Shorts>(from), Words);
-    const Words size = (word & 0x7fff) << 13;
-    const Words not_finite = (Words)(size >= (0x7c00u << 13)) & 0x7f800000;
-    const Floats value = bits_as<Floats>(size) * 0x1p112f;  // moves the exponent's bias; exact for subnormals, too
-    return bits_as<Floats>(bits_as<Words>(value) | not_finite | (word & 0x8000) << 16);
+    const Words size = word & 0x7fff, sign = (word & 0x8000) << 16;
+    const Words normal = (size << 13) + (112u << 23) + ((Words)(size >= 0x7c00) & (112u << 23));  // infinity stays so
+    const Words small = bits_as<Words>(__builtin_convertvector(size, Floats) * 0x1p-24f);
+    const Words is_small = (Words)(size < 0x400);
+    return bits_as<Floats>((small & is_small) | (normal & ~is_small) | sign);
 #endif
 }
 
@@ -97,6 +98,14 @@ inline double sum(Doubles value) {
     double total = 0;
     for (int lane = 0; lane < LANES / 2; ++lane) total += value[lane];
     return total;
+}
+
+// Tell whether all values are finite.
+inline bool finite(const float* from, int count) {
+    Floats nothing{};
+    int at = 0;
+    for (; at + LANES <= count; at += LANES) nothing += load(from + at) * 0.0f;  // 0, or NaN
+    return sum(nothing + load_tail(from + at, count - at) * 0.0f) == 0;
 }
 
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }

@@ -174,8 +174,9 @@ inline void multiply(const Element* rows, size_t stride, const Element* panel, i
 // them belong to the top k.
 constexpr int EXACT_ROWS = LANES == 16 ? 6 : 3;
 
+template <int QUERIES>  // the first so many of the panel's
 inline void multiply_exactly(const double* rows, size_t stride, const double* panel, int dim, float* block) {
-    constexpr int WIDE = LANES / 2, PARTS = PANEL / WIDE;
+    constexpr int WIDE = LANES / 2, PARTS = QUERIES / WIDE;
     Doubles total[EXACT_ROWS][PARTS] = {};
     for (int at = 0; at < dim; ++at) {
         Doubles queries[PARTS];

@@ -25,6 +25,7 @@ struct Tile {
     Buffer<const void*> rows;
     Buffer<char> converted;
     double length = 0, residual = 0;  // of the longest row; of the largest difference that conversion made
+    bool finite = true;               // every row met so far
 };
 
 // Queries on the canonical grid, [count, stride] float32, zeros after each.
@@ -61,7 +62,7 @@ class Product {
     // Convert the rows that the tile points to, and measure them.
     virtual void make_ready(Tile& tile) const = 0;
     // Multiply up to `block_rows` rows of a tile, from `row` on, by a panel.
-    virtual void multiply(const Tile& tile, int row, int rows, int64_t panel, float* block) const = 0;
+    virtual void multiply(Tile& tile, int row, int rows, int64_t panel, float* block) const = 0;
     // Bound the difference of the product and the canonical score, for the rows of a tile.
     virtual double error(int64_t query, const Tile& tile) const = 0;
     // Tell whether products are canonical scores.
@@ -111,18 +112,19 @@ class Cheap : public Product {
     size_t row_bytes() const override { return stride_ * sizeof(Element); }
 
     void make_ready(Tile& tile) const override {
-        float longest = 0, largest = 0;
+        float longest = 0, largest = 0, squares = 0;
         const int ahead = std::max(1, AHEAD_BYTES / (dim() * (int)sizeof(T)));
         for (int row = 0; row < tile.count; ++row) {
             const T* from = static_cast<const T*>(tile.rows[row]);
             const T* later = static_cast<const T*>(tile.rows[std::min(row + ahead, tile.count - 1)]);
             const Lengths lengths = convert_row(from, later, dim(), rows_of(tile) + row * stride_);
-            longest = std::max(longest, sum(lengths.row)), largest = std::max(largest, sum(lengths.residual));
+            const float square = sum(lengths.row);
+            longest = std::max(longest, square), largest = std::max(largest, sum(lengths.residual)), squares += square;
         }
-        tile.length = root(longest), tile.residual = root(largest);
+        tile.length = root(longest), tile.residual = root(largest), tile.finite = std::isfinite(squares);
     }
 
-    void multiply(const Tile& tile, int row, int, int64_t panel, float* block) const override {
+    void multiply(Tile& tile, int row, int, int64_t panel, float* block) const override {
         asif::multiply(rows_of(tile) + row * stride_, stride_, &panels_[panel * PANEL * depth_], depth_, block);
     }
 
@@ -152,11 +154,15 @@ class Stored : public Product {
     size_t row_bytes() const override { return dim() * sizeof(T); }
 
     // Nothing is converted; rows are at most sqrt(2) long by contract.
-    void make_ready(Tile& tile) const override { tile.length = 1.4143, tile.residual = 0; }
+    void make_ready(Tile& tile) const override { tile.length = 1.4143, tile.residual = 0, tile.finite = true; }
 
-    void multiply(const Tile& tile, int row, int rows, int64_t, float* block) const override {
+    void multiply(Tile& tile, int row, int rows, int64_t, float* block) const override {
         multiply_stored(reinterpret_cast<const T* const*>(&tile.rows[row]), rows, tile.count - row - rows, queries[0],
                         queries.stride, (int)queries.count, dim(), block);
+        Floats nothing{};  // stays so, unless a row and thereby its products are not finite
+        for (int at = 0; at < rows; ++at)
+            for (int query = 0; query < queries.count; query += LANES) nothing += load(block + at * PANEL + query) * 0.0f;
+        tile.finite &= sum(nothing) == 0;
     }
 
     double error(int64_t query, const Tile& tile) const override { return bounds_[query](tile); }
@@ -181,20 +187,27 @@ class Exact : public Product {
     size_t row_bytes() const override { return queries.stride * sizeof(double); }
 
     void make_ready(Tile& tile) const override {
+        Doubles nothing{};
+        const auto put = [&](const T* from, double* to) {
+            const Doubles entries = entries_on_grid(from);
+            nothing += entries * 0.0;  // 0, or NaN
+            write(to, entries);
+        };
         for (int row = 0; row < tile.count; ++row) {
             const T* from = static_cast<const T*>(tile.rows[row]);
             double* to = rows_of(tile) + row * queries.stride;
             int at = 0;
-            for (; at + LANES / 2 <= dim(); at += LANES / 2) write(to + at, entries_on_grid(from + at));
+            for (; at + LANES / 2 <= dim(); at += LANES / 2) put(from + at, to + at);
             T padded[LANES / 2] = {};
             std::memcpy(static_cast<void*>(padded), from + at, (dim() - at) * sizeof(T));
-            if (at < dim()) write(to + at, entries_on_grid(padded));
+            if (at < dim()) put(padded, to + at);
         }
+        tile.finite = sum(nothing) == 0;
     }
 
-    void multiply(const Tile& tile, int row, int, int64_t panel, float* block) const override {
-        multiply_exactly(rows_of(tile) + row * queries.stride, queries.stride, &panels_[panel * PANEL * dim()], dim(),
-                         block);
+    void multiply(Tile& tile, int row, int, int64_t panel, float* block) const override {
+        const auto kernel = queries.count - panel * PANEL > LANES ? multiply_exactly<PANEL> : multiply_exactly<LANES>;
+        kernel(rows_of(tile) + row * queries.stride, queries.stride, &panels_[panel * PANEL * dim()], dim(), block);
     }
 
     double error(int64_t, const Tile&) const override { return 0; }

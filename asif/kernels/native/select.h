@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 namespace asif {
@@ -17,14 +16,6 @@ inline bool better(const Scored& a, const Scored& b) {
     return a.score > b.score || (a.score == b.score && a.index < b.index);
 }
 
-// Map floats to integers that ascend as the floats descend; 0.0 and -0.0 are one.
-inline uint32_t descending_key(float score) {
-    const float positive_zero = score + 0.0f;
-    uint32_t bits;
-    std::memcpy(&bits, &positive_zero, 4);
-    return bits & 0x80000000u ? bits : ~(bits | 0x80000000u);
-}
-
 // Sorts the best of what it was given.
 class Sorter {
    public:
@@ -34,9 +25,8 @@ class Sorter {
     // Write the k best; false where there are fewer.
     bool best(size_t k, int64_t* indices, float* scores) {
         if (some_.size() < k) return false;
-        if (some_.size() > k + 64) drop_lowest(k);
-        if (some_.size() < 64) std::sort(some_.begin(), some_.end(), better);
-        else sort_by_digits();
+        spare_.resize(some_.size());
+        sort(some_.data(), some_.size(), k, 0);
         for (size_t place = 0; place < k; ++place) {
             indices[place] = some_[place].index;
             scores[place] = some_[place].score + 0.0f;  // not -0.0
@@ -45,57 +35,45 @@ class Sorter {
     }
 
    private:
-    // Keep the k best and the few that share a bin with the k-th.
-    void drop_lowest(size_t k) {
-        float low = some_[0].score, high = low;
-        for (const Scored& each : some_) low = std::min(low, each.score), high = std::max(high, each.score);
+    static constexpr int BINS = 2048, LEVELS = 3;
+    static constexpr size_t FEW = 64;    // are sorted by comparing
+    static constexpr uint32_t MANY = 16;  // in one bin are not sorted by comparing
+
+    // Bring the k best to the front, in order: bins of equal width first, which leaves little to compare.
+    void sort(Scored* some, size_t count, size_t k, int level) {
+        float low = some[0].score, high = low;
+        for (size_t at = 1; at < count; ++at) low = std::min(low, some[at].score), high = std::max(high, some[at].score);
         const float scale = (BINS - 1) / (high - low);
-        if (!(scale > 0 && scale < 1e30f)) return;  // all equal, or not finite
-        auto bin = [&](const Scored& each) { return (int)((each.score - low) * scale); };
-        uint32_t counts[BINS] = {};
-        for (const Scored& each : some_) ++counts[bin(each)];
-        size_t above = 0;
-        int edge = BINS;
-        while (above < k) above += counts[--edge];
-        size_t kept = 0;
-        for (const Scored& each : some_) {
-            some_[kept] = each;
-            kept += bin(each) >= edge;
+        if (count < FEW || level == LEVELS || !(scale > 0 && scale < 1e30f))  // few, or all equal, or infinite
+            return std::sort(some, some + count, better);
+        const auto bin = [&](const Scored& each) { return (int)((high - each.score) * scale); };
+        uint32_t ends[BINS] = {};
+        for (size_t at = 0; at < count; ++at) ++ends[bin(some[at])];
+        uint32_t before = 0;
+        for (uint32_t& end : ends) {
+            const uint32_t of_bin = end;
+            end = before, before += of_bin;
         }
-        some_.resize(kept);
-    }
-
-    // Radix sort by score; runs of equal scores by index afterwards.
-    void sort_by_digits() {
-        uint32_t counts[4][256] = {};
-        for (const Scored& each : some_) {
-            const uint32_t key = descending_key(each.score);
-            for (int digit = 0; digit < 4; ++digit) ++counts[digit][key >> 8 * digit & 255];
-        }
-        spare_.resize(some_.size());
-        for (int digit = 0; digit < 4; ++digit) {
-            uint32_t place = 0;
-            bool one_value = false;
-            for (uint32_t& count : counts[digit]) {
-                one_value |= count == some_.size();
-                const uint32_t first = place;
-                place += count;
-                count = first;
-            }
-            if (one_value) continue;
-            for (const Scored& each : some_)
-                spare_[counts[digit][descending_key(each.score) >> 8 * digit & 255]++] = each;
-            some_.swap(spare_);
-        }
-        for (auto run = some_.begin(); run != some_.end();) {
-            auto end = run + 1;
-            while (end != some_.end() && end->score == run->score) ++end;
-            if (end - run > 1) std::sort(run, end, better);
-            run = end;
+        Scored* const binned = &spare_[some - some_.data()];
+        for (size_t at = 0; at < count; ++at) binned[ends[bin(some[at])]++] = some[at];
+        std::copy_n(binned, count, some);
+        size_t begin = 0;  // of the bin; all bins that hold one of the k best are met
+        for (int of = 0; begin < k; begin = ends[of++]) {
+            const size_t end = ends[of];
+            if (end - begin > MANY) sort(some + begin, end - begin, std::min(k, end) - begin, level + 1);
+            else insert(some, begin, end);
         }
     }
 
-    static constexpr int BINS = 1024;
+    static void insert(Scored* some, size_t begin, size_t end) {
+        for (size_t at = begin + 1; at < end; ++at) {
+            const Scored each = some[at];
+            size_t place = at;
+            for (; place > begin && better(each, some[place - 1]); --place) some[place] = some[place - 1];
+            some[place] = each;
+        }
+    }
+
     std::vector<Scored> some_, spare_;
 };
 

@@ -226,7 +226,7 @@ ASIF_EXPORT int64_t asif_sparse_topk(const int64_t* anchors, const float* values
             return;
         }
         Buffer<double> totals = buffer<double>(padded(index->tile_rows));
-        const size_t full = 2 * k + 1024;
+        const size_t full = 2 * k + 64;
         std::vector<float> floors(share.count, -std::numeric_limits<float>::infinity());
         for (int64_t tile = tiles * range / ranges; tile < tiles * (range + 1) / ranges; ++tile)
             for (int64_t at = 0; at < share.count; ++at) {

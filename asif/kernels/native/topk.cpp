@@ -5,6 +5,7 @@
 // the score reaches the floor. If at least k are listed, nothing else can belong to the top k; if fewer are, the guess was
 // too high, and the query is asked again without one. A full list is cut to its k best, which raises the floor.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -19,13 +20,24 @@ namespace {
 
 constexpr int64_t TILE_BYTES = 512 * 1024;  // converted anchors that stay in a core's second-level cache
 constexpr int64_t TILE_ROWS = 8192;         // at most
+constexpr int64_t FEW_ROWS = 256;           // at most where floors are not guessed but rise from tile to tile
+constexpr int64_t FEW_WANTED = 128;         // of all queries; to score some more takes less time than to read a sample
 constexpr int64_t LIST_BYTES = 256 << 20;   // of all threads and queries at a time, at most
-constexpr int GROUP = 4;                    // panels that meet a block of rows one after another
+constexpr int GROUP = 4;                    // panels that meet a block of rows one after another, at most
 constexpr int GROUPED = GROUP * PANEL;
 constexpr float LOWEST = -std::numeric_limits<float>::infinity();
+constexpr float NEVER = std::numeric_limits<float>::quiet_NaN();  // a limit that nothing reaches
 
 // Candidates listed for a query before the list is cut to k.
 int64_t capacity_for(int64_t k) { return k * 5 / 2 + 32; }
+
+// Scramble a number into [0, 1), as splitmix64 does (Steele, Lea and Flood 2014).
+double scrambled(uint64_t number) {
+    number = (number + 1) * 0x9e3779b97f4a7c15;
+    number = (number ^ number >> 30) * 0xbf58476d1ce4e5b9;
+    number = (number ^ number >> 27) * 0x94d049bb133111eb;
+    return (double)((number ^ number >> 31) >> 11) * 0x1p-53;
+}
 
 float down(double value) { return std::nextafterf((float)value, LOWEST); }
 
@@ -60,8 +72,9 @@ class Search {
     Search(const Anchors& anchors, Type type, const float* queries, int64_t count, int64_t k, Team& team)
         : anchors_(anchors), type_(type), k_(k), team_(team), queries_(queries, count, anchors.dim, team),
           product_(product_of(type, queries_, anchors.count(), k, team)),
-          groups_((queries_.panels() + GROUP - 1) / GROUP), capacity_(capacity_for(k)), floors_(count, LOWEST) {
-        const int64_t fitting = std::clamp<int64_t>(TILE_BYTES / (int64_t)product_->row_bytes(), 1, TILE_ROWS);
+          in_group_(std::clamp<int64_t>(queries_.panels() / team.size(), 1, GROUP)),
+          groups_((queries_.panels() + in_group_ - 1) / in_group_), capacity_(capacity_for(k)), floors_(count, LOWEST) {
+        const int64_t fitting = std::clamp<int64_t>(TILE_BYTES / (int64_t)product_->row_bytes(), 1, few_wanted() ? FEW_ROWS : TILE_ROWS);
         const int64_t fair = (anchors.count() + team.size() - 1) / team.size();
         tile_rows_ = (std::min(fitting, fair) + product_->block_rows - 1) / product_->block_rows * product_->block_rows;
         tiles_ = (anchors.count() + tile_rows_ - 1) / tile_rows_;
@@ -75,9 +88,16 @@ class Search {
     }
 
    private:
-    int64_t asked(int64_t group) const { return std::min<int64_t>(GROUPED, queries_.count - group * GROUPED); }
+    bool few_wanted() const { return queries_.count <= FEW && queries_.count * k_ <= FEW_WANTED; }
 
-    static Buffer<float> new_block() { return buffer<float>(MOST_BLOCK_ROWS * PANEL); }
+    int64_t first_of(int64_t group) const { return group * in_group_ * PANEL; }
+    int64_t asked(int64_t group) const { return std::min(in_group_ * PANEL, queries_.count - first_of(group)); }
+
+    static Buffer<float> new_block() {
+        Buffer<float> block = buffer<float>(MOST_BLOCK_ROWS * PANEL);
+        std::fill_n(block.get(), MOST_BLOCK_ROWS * PANEL, 0.0f);  // products may leave out queries that do not exist
+        return block;
+    }
 
     Tile new_tile() const {
         Tile tile;
@@ -89,8 +109,8 @@ class Search {
     // Multiply a tile by a group of panels, block by block; use(query in the group, first row, rows, block). The rows of a
     // block meet all panels of the group while they are in the first-level cache.
     template <class Use>
-    void products(const Tile& tile, int64_t group, float* block, Use use) const {
-        const int64_t first = group * GROUP, last = std::min(first + GROUP, queries_.panels());
+    void products(Tile& tile, int64_t group, float* block, Use use) const {
+        const int64_t first = group * in_group_, last = std::min(first + in_group_, queries_.panels());
         for (int row = 0; row < tile.count; row += product_->block_rows) {
             const int rows = std::min(product_->block_rows, tile.count - row);
             for (int64_t panel = first; panel < last; ++panel) {
@@ -121,6 +141,7 @@ class Search {
     // The sample's size balances its cost (of a row, shared by all queries, and of a product) against that of scoring more
     // candidates than necessary. A first small part gives a rough floor, so that of the rest few products must be ranked.
     void guess_floors() {
+        if (few_wanted()) return;
         const double count = (double)anchors_.count(), k = (double)k_;
         const double worth = 0.15 / (0.1 / (double)queries_.count + 0.0015);  // scoring / sampling, measured
         const double balanced = std::pow(worth * k * k / count, 2.0 / 3);     // anchors of the top k in the sample
@@ -129,30 +150,34 @@ class Search {
         const auto size = [&](double members) { return (int64_t)std::ceil(members * count / k); };
         const auto rank = [](double members) { return (int64_t)std::ceil(members + 4 * std::sqrt(members) + 2); };
         if (2 * k > count || rank(rough) >= size(rough)) return;
-        rough_floors(sampled(0, size(rough)), rank(rough));
-        if (rest > 8) raise_floors(sampled(0.5, size(rest)), rank(rest));
+        std::vector<Tile> first = sampled(0, size(rough));
+        rough_floors(first, rank(rough));
+        if (rest <= 8) return;
+        std::vector<Tile> others = sampled(1ull << 32, size(rest));
+        raise_floors(others, rank(rest));
     }
 
-    // Make ready `size` anchors, evenly spread; `offset` tells two samples apart.
-    std::vector<Tile> sampled(double offset, int64_t size) const {
+    // Make ready `size` anchors: one, at a scrambled place, of each of as many equal parts, so that anchors that repeat with
+    // some period do not repeat in the sample. `seed` tells two samples apart.
+    std::vector<Tile> sampled(uint64_t seed, int64_t size) const {
         const double step = (double)anchors_.count() / (double)size;
         std::vector<Tile> tiles((size + tile_rows_ - 1) / tile_rows_);
         team_.each((int64_t)tiles.size(), [&](int, int64_t at) {
             tiles[at] = new_tile();
             Finder find(anchors_);
             for (int64_t row = at * tile_rows_; row < std::min((at + 1) * tile_rows_, size); ++row)
-                tiles[at].rows[tiles[at].count++] = find((int64_t)(((double)row + offset) * step));
+                tiles[at].rows[tiles[at].count++] = find((int64_t)(((double)row + scrambled(seed + row)) * step));
             product_->make_ready(tiles[at]);
         });
         return tiles;
     }
 
-    void rough_floors(const std::vector<Tile>& tiles, int64_t rank) {
+    void rough_floors(std::vector<Tile>& tiles, int64_t rank) {
         team_.each(groups_, [&](int, int64_t group) {
             Processor processor;
             std::vector<Floats> best(GROUP * 2 * rank, broadcast(LOWEST));  // the highest, sorted, for LANES queries
             Buffer<float> block = new_block();
-            for (const Tile& tile : tiles)
+            for (Tile& tile : tiles)
                 products(tile, group, block.get(), [&](int in_group, int, int rows, const float* results) {
                     for (int row = 0; row < rows; ++row)
                         for (int half = 0; half < 2; ++half) {
@@ -167,19 +192,19 @@ class Search {
                         }
                 });
             for (int64_t at = 0; at < asked(group); ++at)
-                floors_[group * GROUPED + at] = best[(at / LANES + 1) * rank - 1][at % LANES];
+                floors_[first_of(group) + at] = best[(at / LANES + 1) * rank - 1][at % LANES];
         });
     }
 
-    void raise_floors(const std::vector<Tile>& tiles, int64_t rank) {
+    void raise_floors(std::vector<Tile>& tiles, int64_t rank) {
         team_.each(groups_, [&](int, int64_t group) {
             Processor processor;
             float limits[GROUPED];
-            std::fill(limits, limits + GROUPED, -LOWEST);
-            std::copy_n(&floors_[group * GROUPED], asked(group), limits);
+            std::fill(limits, limits + GROUPED, NEVER);
+            std::copy_n(&floors_[first_of(group)], asked(group), limits);
             std::vector<std::vector<float>> passed(GROUPED);
             Buffer<float> block = new_block();
-            for (const Tile& tile : tiles)
+            for (Tile& tile : tiles)
                 products(tile, group, block.get(), [&](int in_group, int, int rows, const float* results) {
                     each_passing(results, rows, limits + in_group, [&](int row, int at) {
                         passed[in_group + at].push_back(results[row * PANEL + at]);
@@ -189,7 +214,7 @@ class Search {
                 auto& some = passed[at];
                 if ((int64_t)some.size() < rank) continue;
                 std::nth_element(some.begin(), some.begin() + rank - 1, some.end(), std::greater<>());
-                floors_[group * GROUPED + at] = some[rank - 1];
+                floors_[first_of(group) + at] = some[rank - 1];
             }
         });
     }
@@ -230,14 +255,15 @@ class Search {
             for (int row = 0; row < worker.tile.count; ++row) worker.tile.rows[row] = find(worker.tile.first + row);
             product_->make_ready(worker.tile);
             for (int64_t group = 0; group < groups_; ++group) list_group(group, worker);
+            if (!worker.tile.finite) finite_ = false;
         });
     }
 
     void list_group(int64_t group, Worker& worker) const {
-        const int64_t first = group * GROUPED;
+        const int64_t first = first_of(group);
         float limits[GROUPED];
         uint32_t counts[GROUPED] = {};
-        std::fill(limits, limits + GROUPED, -LOWEST);
+        std::fill(limits, limits + GROUPED, NEVER);
         for (int64_t at = 0; at < asked(group); ++at)
             limits[at] = down(worker.floors[first + at] - product_->error(first + at, worker.tile));
         const bool exact = product_->exact();
@@ -280,12 +306,13 @@ class Search {
     // Take the k best of all threads' lists; returns the queries for which there are fewer.
     std::vector<int64_t> decide(int64_t* indices, float* scores) const {
         std::vector<char> failed(queries_.count, 0);
-        team_.each(queries_.panels(), [&](int, int64_t panel) {
+        const int64_t size = std::clamp<int64_t>(queries_.count / (4 * team_.size()), 1, PANEL);  // queries of an item
+        team_.each((queries_.count + size - 1) / size, [&](int, int64_t item) {
             Sorter sorter;
-            for (int64_t query = panel * PANEL; query < std::min((panel + 1) * PANEL, queries_.count); ++query) {
+            for (int64_t query = item * size; query < std::min((item + 1) * size, queries_.count); ++query) {
                 sorter.clear();
                 for (const Worker& worker : workers_) sorter.add(worker.lists[query].first, worker.lists[query].count);
-                failed[query] = !sorter.best(k_, indices + query * k_, scores + query * k_);
+                failed[query] = !finite_ || !sorter.best(k_, indices + query * k_, scores + query * k_);
             }
         });
         std::vector<int64_t> again;
@@ -300,11 +327,12 @@ class Search {
     Team& team_;
     const Queries queries_;
     const std::unique_ptr<Product> product_;
-    const int64_t groups_;
+    const int64_t in_group_, groups_;
     const int64_t capacity_;
     int64_t tile_rows_, tiles_;
     std::vector<float> floors_;
     std::vector<Worker> workers_;
+    std::atomic<bool> finite_{true};  // every anchor
 };
 
 // Search for some queries; those whose guess was too high once more without one. Returns how many met no k finite scores.
@@ -325,7 +353,14 @@ int64_t search(const Anchors& anchors, Type type, const float* queries, int64_t 
     return unanswered;
 }
 
-// As many threads as there is work for: starting one costs some 20 microseconds.
+// How many queries hold something that is not finite.
+int64_t not_finite(const float* queries, int64_t count, int dim) {
+    int64_t found = 0;
+    for (int64_t at = 0; at < count; ++at) found += !finite(queries + at * dim, dim);
+    return found;
+}
+
+// As many threads as there is work for: waking one costs some 10 microseconds.
 int useful(int threads, int64_t queries, int64_t anchors, int64_t k, int dim) {
     const double row = 0.15e-3 * dim, product = 2e-6 * dim, scored = 0.2e-3 * dim;  // microseconds, measured
     const double work = (double)anchors * (row + product * (double)queries) + scored * (double)(k * queries);
@@ -342,6 +377,7 @@ ASIF_EXPORT int64_t asif_topk(const float* queries, int64_t count, const char* c
                              const int* cancelled, int64_t* indices, float* scores) {
     using namespace asif;
     const Anchors anchors{blocks, strides, starts, block_count, dim};
+    if (const int64_t unfit = not_finite(queries, count, dim)) return unfit;
     try {
         Team team(useful(threads, count, anchors.count(), k, dim), reinterpret_cast<const std::atomic<int>*>(cancelled));
         const int64_t of_query = team.size() * capacity_for(k) * (int64_t)sizeof(Scored);
