@@ -129,7 +129,7 @@ def exhaust_sparse() -> dict[str, Any]:
     rows = SparseRows(np.random.default_rng(3).integers(0, 50, (20_000, 1)), np.ones((20_000, 1), np.float32), 50)
     index = SparseIndex(rows)
     before = sparse_topk(rows[:5], index, 10)
-    error = exhausted(lambda: sparse_topk(rows, index, 10), 60)
+    error = exhausted(lambda: sparse_topk(rows, index, 100), 45)
     return {"error": error, "usable": equal(sparse_topk(rows[:5], index, 10), before)}
 
 

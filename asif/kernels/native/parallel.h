@@ -10,6 +10,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <mutex>
 #include <new>
@@ -17,6 +18,11 @@
 #include <thread>
 
 namespace asif {
+
+// Have this thread's memory for exceptions laid out: without memory it is too late, and the process is aborted.
+inline void prepare_to_throw() {
+    [[maybe_unused]] volatile int asked = std::uncaught_exceptions();  // volatile: the call looks as if it did nothing
+}
 
 // Threads that join in the work of a round as long as it is open. Who is late is not waited for.
 class Crew {
@@ -35,6 +41,7 @@ class Crew {
         } catch (const std::system_error&) {
             // Those there are do all of it.
         }
+        for (int turn = 0; crew->ready_.load() < crew->size_;) rest(turn);
         return crew;
     }
 
@@ -93,6 +100,8 @@ class Crew {
     }
 
     void serve(int number) {
+        prepare_to_throw();
+        ++ready_;
         for (uint64_t seen = 0;;) {
             uint64_t state;
             for (int turn = 0; (state = state_.load()) / ROUND == seen && turn < SPINS;) rest(turn);
@@ -116,7 +125,7 @@ class Crew {
     const pid_t process_ = getpid();
     int size_ = 0;
     std::atomic<uint64_t> state_{0};
-    std::atomic<int> helpers_{0}, asleep_{0}, left_{0};
+    std::atomic<int> helpers_{0}, ready_{0}, asleep_{0}, left_{0};
     const Work* work_ = nullptr;
     std::mutex mutex_;
     std::condition_variable woken_;
@@ -128,7 +137,9 @@ class Team {
     // `cancelled`, if not null, may be set at any time: items not begun are then left out.
     Team(int threads, const std::atomic<int>* cancelled)
         : cancelled_(cancelled), crew_(threads > 1 ? Crew::take(threads - 1) : nullptr),
-          helpers_(crew_ ? std::min(crew_->size(), threads - 1) : 0) {}
+          helpers_(crew_ ? std::min(crew_->size(), threads - 1) : 0) {
+        prepare_to_throw();
+    }
 
     ~Team() {
         if (crew_) Crew::give_back(crew_);
