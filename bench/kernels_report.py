@@ -13,7 +13,7 @@ import kernels_rows
 import kernels_sparse
 from common import show
 from kernels_peers import BARE, OURS, OURS_32, PEERS
-from kernels_timing import FEWEST, RUNS, Record, Results
+from kernels_timing import RUNS, TURNS, Record, Results
 
 DENSE = (*PEERS, OURS, OURS_32, BARE)
 
@@ -66,8 +66,8 @@ def dense(results: Results) -> None:
     largest = max(cell["k"] for cell in cells)
     print(f"\n## Dense top-k, k = {largest}\n")
     times = (
-        f"Median of up to {RUNS} runs after one that warms up, within {cells[0]['budget_s']:g} s per contender and "
-        f"cell (at least {FEWEST - 1}; one run where a single one takes longer); contenders take turns. Milliseconds."
+        f"Contenders take {TURNS} turns of up to {RUNS} runs within {cells[0]['budget_s'] / TURNS:.2g} s each; a turn's "
+        "first run counts only where it is the only one. Median milliseconds."
     )
     print("\n\n".join((times, kernels_data.SAID, kernels_peers.SAID, kernels_dense.SAID)) + "\n")
     rows = []
