@@ -44,7 +44,7 @@ class Grid:
     queries: tuple[int, ...] = (1, 16, 64, 512, 4096)
     ks: tuple[int, ...] = (800, 100, 10)
     random_ks: tuple[int, ...] = (800, 10)
-    seconds: float = 1.5  # for one contender in one cell
+    seconds: float = 0.6  # for one contender in one cell
     memory: tuple[tuple[int, int, int, int], ...] = (  # d, anchors, queries, k
         (768, 100_000, 64, 800),
         (768, 100_000, 4096, 800),
@@ -66,7 +66,7 @@ QUICK = Grid(
     anchors=(1_000, 10_000, 100_000),
     queries=(1, 64, 512),
     random_ks=(800,),
-    seconds=0.3,
+    seconds=0.2,
     memory=((384, 100_000, 64, 800),),
 )
 

@@ -66,8 +66,8 @@ def dense(results: Results) -> None:
     largest = max(cell["k"] for cell in cells)
     print(f"\n## Dense top-k, k = {largest}\n")
     times = (
-        f"Contenders take {TURNS} turns of up to {RUNS} runs within {cells[0]['budget_s'] / TURNS:.2g} s each; a turn's "
-        "first run counts only where it is the only one. Median milliseconds."
+        f"Contenders take {TURNS} turns of up to {RUNS} runs within {cells[0]['budget_s'] / TURNS:.2g} s each; a turn's"
+        " first run counts only where it is the only one. Median milliseconds."
     )
     print("\n\n".join((times, kernels_data.SAID, kernels_peers.SAID, kernels_dense.SAID)) + "\n")
     rows = []

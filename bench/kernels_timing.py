@@ -36,7 +36,7 @@ class Timed:
 
 
 def interleaved(actions: Mapping[str, Callable[[], Any]], budget: float) -> Timed:
-    """Run the actions in turn, TURNS times, each until its share of `budget` seconds is used up or it has run RUNS times.
+    """Run the actions in turn, TURNS times: each RUNS times, or until its share of `budget` seconds is used up.
 
     What takes longer than the budget is run once.
     """

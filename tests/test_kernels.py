@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -323,9 +322,7 @@ def test_float64_blocks_are_taken_as_float32(engine: Any) -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("asked", "count", "k"), [(3, 900, 5), (20, 900, 5), (20, 9, 2), (3, 9, 9), (20, 9, 9)])
-def test_what_is_not_finite_is_refused(
-    engine: Any, dtype: Any, bad: float, asked: int, count: int, k: int
-) -> None:
+def test_what_is_not_finite_is_refused(engine: Any, dtype: Any, bad: float, asked: int, count: int, k: int) -> None:
     """Whatever way it is met: stored, converted or exact products."""
     for where, entry in itertools.product((0, count - 1), (7, 32)):
         queries, anchors = unit(asked, 33), stored(count, 33, dtype)

@@ -16,7 +16,7 @@ from asif.kernels.canonical import on_grid, scales
 from asif.kernels.library import address, contiguous, load, threads
 from asif.vectors import Float32, SparseRows, TopK
 
-SMALLEST_TILE, LARGEST_TILE = 2**14, 2**16  # rows: their sums stay in the second-level cache
+SMALLEST_TILE, LARGEST_TILE = 2**15, 2**16  # rows: their sums stay in the second-level cache
 FULL_TILE = 64  # rows of an index of columns
 FULL = 6  # columns of all rows take the place of postings where at least one entry in so many is not zero
 SLICE = 2**24  # scores that scipy holds at a time
@@ -26,7 +26,7 @@ SLICE = 2**24  # scores that scipy holds at a time
 class SparseIndex:
     """Prepare sparse rows for comparison with others, once: labels, or a gallery.
 
-    Built on first use. Memory: 8 bytes an entry, and 4 bytes an anchor for each 16,384 or more rows; where at least a
+    Built on first use. Memory: 8 bytes an entry, and 4 bytes an anchor for each 32,768 or more rows; where at least a
     sixth of all entries is not zero, 4 bytes for every entry instead.
 
     >>> index = SparseIndex(SparseRows(np.array([[0, 2]]), np.array([[0.6, 0.8]], np.float32), 3))

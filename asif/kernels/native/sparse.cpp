@@ -19,6 +19,7 @@ namespace {
 constexpr int WIDE = LANES / 2;
 constexpr int COLUMN_STEP = 8 * WIDE;  // rows of a full tile that are summed in registers; tiles are multiples of it
 constexpr int64_t SHARE = 32;          // queries that meet a tile one after another, while it is in the cache
+constexpr int LINE = 8;                // postings in a line of the cache
 constexpr int AHEAD = 8;               // anchors whose postings are fetched before they are needed
 
 struct Posting {
@@ -29,21 +30,30 @@ struct Posting {
 // Return the power of two for which the row is between 0.7 and 1.4 long, 1 for a zero row. Lengths are taken of 16-bit
 // integers, so that sums are exact and the choice does not depend on their order.
 double scale_of(const float* values, int64_t k) {
+    const auto each_vector = [&](auto use) {
+        int64_t at = 0;
+        for (; at + LANES <= k; at += LANES) use(load(values + at));
+        if (at < k) use(load_tail(values + at, (int)(k - at)));
+    };
+    Floats peaks{};
+    each_vector([&](Floats some) { peaks = larger(larger(some, -some), peaks); });
     float largest = 0;
-    for (int64_t at = 0; at < k; ++at) largest = std::max(largest, std::fabs(values[at]));
+    for (int lane = 0; lane < LANES; ++lane) largest = std::max(largest, peaks[lane]);
     if (!(largest > 0)) return 1;
     const int exponent = std::ilogb(largest);
-    double square = 0;
-    for (int64_t at = 0; at < k; ++at) {
-        const double part = std::nearbyint(std::scalbn((double)values[at], 15 - exponent));
-        square += part * part;
-    }
+    const double finer = std::scalbn(1.0, 15 - exponent), to_integer = 0x1.8p52;  // adding that rounds
+    Doubles squares{};
+    each_vector([&](Floats some) {
+        for (int half = 0; half < 2; ++half) {
+            const Doubles part = (load_wide((const float*)&some + half * WIDE) * finer + to_integer) - to_integer;
+            squares += part * part;
+        }
+    });
+    double square = sum(squares);
     int more = 0;
     while (square > 1.96 * 0x1p30) square /= 4, ++more;
     return std::scalbn(1.0, exponent + more);
 }
-
-float scaled(float value, double scale) { return (float)on_grid((double)value / scale); }
 
 struct Entry {
     uint32_t anchor;
@@ -53,13 +63,17 @@ struct Entry {
 // The entries of a row that count, on the grid; false where one lies outside the width.
 bool entries_of(const int64_t* anchors, const float* values, int64_t k, int64_t width, double scale,
                 std::vector<Entry>& entries) {
-    entries.clear();
+    entries.resize(k);
+    const double inverse = 1 / scale;  // a power of two as well
+    size_t count = 0;
+    bool outside = false;
     for (int64_t at = 0; at < k; ++at) {
-        if (anchors[at] < 0 || anchors[at] >= width) return false;
-        const float value = scaled(values[at], scale);
-        if (value != 0) entries.push_back({(uint32_t)anchors[at], value});
+        outside |= (uint64_t)anchors[at] >= (uint64_t)width;
+        entries[count] = {(uint32_t)anchors[at], (float)on_grid((double)values[at] * inverse)};
+        count += entries[count].value != 0;
     }
-    return true;
+    entries.resize(count);
+    return !outside;
 }
 
 struct Index {
@@ -83,14 +97,17 @@ struct Index {
     void add_postings(const Posting* of_tile, const uint32_t* begin, int64_t row_count,
                       const std::vector<Entry>& entries, double* totals) const {
         std::fill(totals, totals + row_count, 0.0);
-        const size_t count_ = entries.size();
-        for (size_t at = 0; at < count_; ++at) {
-            const Posting* later = of_tile + begin[entries[std::min(at + AHEAD, count_ - 1)].anchor];
-            __builtin_prefetch(later);
+        const size_t last = entries.size();
+        for (size_t at = 0; at < last; ++at) {
+            __builtin_prefetch(of_tile + begin[entries[std::min(at + AHEAD, last - 1)].anchor]);
+            const Posting* next = of_tile + begin[entries[std::min(at + 1, last - 1)].anchor];
             const double value = (double)entries[at].value;
             const Posting* const end = of_tile + begin[entries[at].anchor + 1];
-            for (const Posting* each = of_tile + begin[entries[at].anchor]; each < end; ++each)
-                totals[each->row] += value * (double)each->value;
+            for (const Posting* each = of_tile + begin[entries[at].anchor]; each < end;) {
+                __builtin_prefetch(next += LINE);
+                for (const Posting* const stop = std::min(each + LINE, end); each < stop; ++each)
+                    totals[each->row] += value * (double)each->value;
+            }
         }
     }
 
@@ -124,6 +141,28 @@ struct Share {
         return true;
     }
 };
+
+// Do use(row, score) for scores, totals times both scales, that reach a floor; use may raise it.
+template <class Use>
+void each_reaching(const double* totals, int64_t count, double scale, const double* scales, const float& floor, Use use) {
+    for (int64_t row = 0; row < count; row += LANES) {
+        const int64_t left = count - row;
+        float scores[LANES];
+        if (left >= LANES) {
+            const Doubles low = read<Doubles>(totals + row) * scale * read<Doubles>(scales + row);
+            const Doubles high = read<Doubles>(totals + row + WIDE) * scale * read<Doubles>(scales + row + WIDE);
+            write(scores, __builtin_convertvector(low, HalfFloats));
+            write(scores + WIDE, __builtin_convertvector(high, HalfFloats));
+        } else {
+            for (int at = 0; at < LANES; ++at)
+                scores[at] = at < left ? (float)(totals[row + at] * scale * scales[row + at]) : NAN;
+        }
+        for (unsigned found = at_least(load(scores), broadcast(floor)); found; found &= found - 1) {
+            const int at = __builtin_ctz(found);
+            if (scores[at] >= floor) use(row + at, scores[at]);
+        }
+    }
+}
 
 size_t padded(int64_t rows) { return (rows + COLUMN_STEP - 1) / COLUMN_STEP * COLUMN_STEP; }
 
@@ -233,15 +272,15 @@ ASIF_EXPORT int64_t asif_sparse_topk(const int64_t* anchors, const float* values
                 index->products(tile, share.entries[at], totals.get());
                 std::vector<Scored>& best = lists[(first_query + at) * ranges + range];
                 const int64_t first = tile * index->tile_rows;
-                for (int64_t row = 0; row < index->rows(tile); ++row) {
-                    const float score = (float)(totals[row] * share.scales[at] * index->scales[first + row]);
-                    if (!(score > floors[at]) && best.size() >= (size_t)k) continue;  // an equal one loses to smaller indices
+                each_reaching(totals.get(), index->rows(tile), share.scales[at], index->scales + first, floors[at],
+                              [&](int64_t row, float score) {
+                    if (score == floors[at] && best.size() >= (size_t)k) return;  // an equal one loses to smaller indices
                     best.push_back({score, (uint32_t)(first + row)});
-                    if (best.size() < full) continue;
+                    if (best.size() < full) return;
                     std::nth_element(best.begin(), best.begin() + k - 1, best.end(), better);
                     best.resize(k);
                     floors[at] = best.back().score;
-                }
+                });
             }
     });
     if (problem) return problem;
