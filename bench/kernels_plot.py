@@ -52,7 +52,7 @@ def lines(axes: Axes, cells: list[Record], key: str) -> list[End]:
     axes.set(xscale="log", yscale="log", xticks=sorted({cell[key] for cell in cells}))
     axes.minorticks_off()
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     ends: list[End] = []
     for name in (*PEERS, BARE, OURS_32, OURS):
         points = sorted((cell[key], cell["ms"][name]) for cell in cells if name in cell["ms"])
