@@ -12,7 +12,7 @@ from asif.aligners import Fitted, TemplateMode
 from asif.compare import Candidates
 from asif.errors import UsageError
 from asif.kernels import Engine
-from asif.vectors import Embeddings
+from asif.vectors import Embeddings, joined
 
 TEMPLATES = ("{}",)
 MAX_LABEL = 10_000
@@ -107,4 +107,4 @@ def represent_labels(
             grouped = embeddings.values.reshape(-1, per_label, embeddings.dim)
             embeddings = Embeddings.from_raw(grouped.astype(np.float64).mean(axis=1))
         parts.append(fitted.represent("text", embeddings, engine))
-    return Candidates(parts[0].join(parts[1:]), per_label if labels.mode == "max" else 1)
+    return Candidates(joined(parts), per_label if labels.mode == "max" else 1)

@@ -7,28 +7,43 @@ from functools import cached_property
 
 import numpy as np
 
-from asif.kernels import SparseIndex, sparse_similarity, sparse_topk, topk
-from asif.vectors import Float32, SparseRows, TopK
+from asif.aligners.hubness import with_bias
+from asif.kernels import SparseIndex, similarity, sparse_similarity, sparse_topk, topk, topk_similarity
+from asif.vectors import DenseRows, Float32, Rows, SparseRows, TopK
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Hold what queries are compared with: `per_candidate` consecutive rows each, of which the best one counts."""
+    """Hold what queries are compared with: `per_candidate` consecutive rows each, of which the best one counts.
 
-    rows: SparseRows
+    `biases` [rows] are taken off the scores, where there are any: what a hubness correction found.
+    """
+
+    rows: Rows
     per_candidate: int = 1
+    biases: Float32 | None = None
 
     def __len__(self) -> int:
         return len(self.rows) // self.per_candidate
 
     @cached_property
+    def faced(self) -> Rows:
+        """The rows as queries meet them: with one entry more where there are biases."""
+        return self.rows if self.biases is None else with_bias(self.rows, -self.biases)
+
+    @cached_property
     def index(self) -> SparseIndex:
-        """The rows, prepared once for all comparisons."""
-        return SparseIndex(self.rows)
+        """These rows, where they are sparse, prepared once for all comparisons."""
+        assert isinstance(self.faced, SparseRows)
+        return SparseIndex(self.faced)
+
+    def facing(self, queries: Rows) -> Rows:
+        """Return queries as they meet the rows."""
+        return queries if self.biases is None else with_bias(queries, np.ones(len(queries), np.float32))
 
 
-def scores(queries: SparseRows, candidates: Candidates) -> Float32:
-    """Score every candidate for every query: [q, c]; the maximum over a candidate's rows.
+def scores(queries: Rows, candidates: Candidates) -> Float32:
+    """Score every candidate for every query: [q, c]; the maximum over a candidate's rows, biases taken off.
 
     >>> rows = SparseRows(np.array([[0], [1]]), np.array([[1.0], [1.0]], np.float32), 2)
     >>> scores(rows, Candidates(rows)).tolist()
@@ -36,24 +51,37 @@ def scores(queries: SparseRows, candidates: Candidates) -> Float32:
     >>> scores(rows, Candidates(rows, per_candidate=2)).tolist()
     [[1.0], [1.0]]
     """
-    every = sparse_similarity(queries, candidates.index)
+    queries = candidates.facing(queries)
+    if isinstance(queries, SparseRows):
+        every = sparse_similarity(queries, candidates.index)
+    else:
+        every = similarity(queries.values, dense(candidates))
     best: Float32 = every.reshape(len(queries), len(candidates), candidates.per_candidate).max(axis=2)
     return best
 
 
-def rank(queries: SparseRows, candidates: Candidates, k: int) -> TopK:
+def dense(candidates: Candidates) -> Float32:
+    """Return the candidates' vectors [n, d]; queries are dense exactly where candidates are: one aligner made both."""
+    assert isinstance(candidates.faced, DenseRows)
+    return candidates.faced.values
+
+
+def rank(queries: Rows, candidates: Candidates, k: int) -> TopK:
     """Find the k best candidates per query, score descending, then smaller index.
 
     Where a candidate is one row, memory does not hold the scores of all candidates.
     """
     if candidates.per_candidate == 1:
-        return sparse_topk(queries, candidates.index, k)
+        queries = candidates.facing(queries)
+        if isinstance(queries, SparseRows):
+            return sparse_topk(queries, candidates.index, k)
+        return topk_similarity(queries.values, [dense(candidates)], k)
     return topk(scores(queries, candidates), k)
 
 
-def best_row(query: SparseRows, candidates: Candidates, candidate: int) -> SparseRows:
-    """Return the one row of a candidate that its score for this query came from."""
+def best_row(query: Rows, candidates: Candidates, candidate: int) -> int:
+    """Return which row of the candidates a candidate's score for this query came from."""
     first = candidate * candidates.per_candidate
-    rows = candidates.rows[first : first + candidates.per_candidate]
-    at = int(np.argmax(sparse_similarity(query, rows)[0]))
-    return rows[at : at + 1]
+    some = slice(first, first + candidates.per_candidate)
+    biases = None if candidates.biases is None else candidates.biases[some]
+    return first + int(np.argmax(scores(query, Candidates(candidates.rows[some], biases=biases))[0]))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asif.vectors import Float32, Int64, SparseRows
+from asif.vectors import Float32, Int64, Parts
 
 
 @dataclass(frozen=True)
@@ -24,24 +24,22 @@ class Contributions:
     score: float
 
 
-def contributions(query: SparseRows, candidate: SparseRows, top: int) -> Contributions:
-    """Take the score of one query row and one candidate row apart.
+def contributions(parts: Parts, top: int) -> Contributions:
+    """Name the anchors that add most to a score, and what all others add together.
 
-    score = sum_i r_i t_i over the anchors i that both keep; anchor i contributes r_i t_i. Equal contributions are
-    ordered by anchor index.
+    Equal contributions are ordered by anchor index.
 
-    >>> r = SparseRows(np.array([[0, 1, 2]]), np.array([[0.5, 0.5, 0.75]], np.float32), 4)
-    >>> t = SparseRows(np.array([[2, 3, 1]]), np.array([[0.5, 0.25, 0.0]], np.float32), 4)
-    >>> contributions(r, t, top=5)
-    Contributions(anchors=array([2]), values=array([0.375], dtype=float32), remainder=0.0, others=0, score=0.375)
+    >>> contributions(Parts(np.array([2, 5, 7]), np.array([0.25, 0.5, -0.125])), top=1)
+    Contributions(anchors=array([5]), values=array([0.5], dtype=float32), remainder=0.125, others=2, score=0.625)
     """
-    shared, mine, theirs = np.intersect1d(query.indices[0], candidate.indices[0], return_indices=True)
-    products = query.values[0][mine].astype(np.float64) * candidate.values[0][theirs]
-    speaking = products > 0
-    shared, products = shared[speaking], products[speaking]
-    order = np.lexsort((shared, -products))
+    order = np.lexsort((parts.anchors, -parts.values))
     shown = order[:top]
-    values = products[shown].astype(np.float32)
-    score = float(np.float32(products.sum()))
-    remainder = float(products[order[top:]].sum()) if len(order) > top else 0.0
-    return Contributions(shared[shown].astype(np.int64), values, remainder, len(order) - len(shown), score)
+    score = float(np.float32(parts.values.sum()))
+    remainder = float(parts.values[order[top:]].sum()) if len(order) > top else 0.0
+    return Contributions(
+        parts.anchors[shown].astype(np.int64),
+        parts.values[shown].astype(np.float32),
+        remainder,
+        len(order) - len(shown),
+        score,
+    )

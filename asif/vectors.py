@@ -114,12 +114,6 @@ class SparseRows:
     def __getitem__(self, rows: slice) -> SparseRows:
         return SparseRows(self.indices[rows], self.values[rows], self.width)
 
-    def join(self, more: Sequence[SparseRows]) -> SparseRows:
-        """Append further rows of the same width and number of entries."""
-        every = [self, *more]
-        indices = np.concatenate([rows.indices for rows in every])
-        return SparseRows(indices, np.concatenate([rows.values for rows in every]), self.width)
-
     def dense(self) -> Float32:
         """Spread out to [n, width].
 
@@ -129,6 +123,44 @@ class SparseRows:
         out = np.zeros((len(self), self.width), np.float32)
         np.put_along_axis(out, self.indices, self.values, axis=1)
         return out
+
+
+@dataclass(frozen=True)
+class DenseRows:
+    """Hold vectors [n, d] in a space that images and texts share: float32, of unit length or zero."""
+
+    values: Float32
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: slice) -> DenseRows:
+        return DenseRows(self.values[rows])
+
+
+Rows = SparseRows | DenseRows
+"""What an aligner makes of embeddings; rows of one aligner are compared by inner product."""
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Put rows of one aligner together, one part after another.
+
+    >>> joined([DenseRows(np.ones((2, 3), np.float32)), DenseRows(np.ones((1, 3), np.float32))]).values.shape
+    (3, 3)
+    """
+    values = np.concatenate([rows.values for rows in parts])
+    sparse = [rows for rows in parts if isinstance(rows, SparseRows)]
+    if not sparse:
+        return DenseRows(values)
+    return SparseRows(np.concatenate([rows.indices for rows in sparse]), values, sparse[0].width)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Hold what single anchors add to a score: `anchors` [m], ascending, and `values` [m]; their sum is the score."""
+
+    anchors: Int64
+    values: NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from asif.aligners import ALIGNERS, Aligner, Relative, make_aligner
+from asif.aligners import Aligner, Relative, make_aligner
 from asif.aligners.relative import CentredBlocks, centred
 from asif.errors import UsageError
 from asif.kernels import sparse_similarity
@@ -93,7 +93,7 @@ def test_a_row_that_equals_the_mean_has_no_direction(side: Side) -> None:
     np.testing.assert_allclose(found, [[0, 0], [0.4 / 0.8**0.5, -0.8 / 0.8**0.5]], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ALIGNERS)
+@pytest.mark.parametrize("name", ["asif", "asif-paper"])
 @pytest.mark.parametrize("side", SIDES)
 def test_one_anchor(name: str, side: Side) -> None:
     anchors = toy(1)
@@ -103,7 +103,7 @@ def test_one_anchor(name: str, side: Side) -> None:
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 8.0])
-@pytest.mark.parametrize("name", ALIGNERS)
+@pytest.mark.parametrize("name", ["asif", "asif-paper"])
 @pytest.mark.parametrize("side", SIDES)
 def test_rows_with_no_positive_similarity_are_zero(name: str, side: Side, power: float) -> None:
     anchors = Toy(np.abs(unit(6, 12, 1)), np.abs(unit(6, 5, 2)))
@@ -200,7 +200,12 @@ def test_unspecified_parameters_keep_their_defaults() -> None:
         ("asif", {"power": float("nan")}, "power is nan"),
         ("asif", {"power": float("inf")}, "power is inf"),
         ("asif-paper", {"k": 0}, "k is 0"),
-        ("asif-paper", {"centre": True}, "asif-paper was asked to centre"),
+        ("asif-paper", {"centre": True}, "asif-paper was given centre, which it does not have"),
+        ("procrustes", {"k": 3, "strength": 1.0}, "procrustes was given k, lambda, which it does not have"),
+        ("cca", {"strength": 0.0}, "lambda is 0.0"),
+        ("ridge", {"strength": float("nan")}, "lambda is nan"),
+        ("ridge", {"towards": "sound"}, "ridge leads towards 'sound'"),
+        ("procrustes", {"size": 0}, "size is 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(name: str, parameters: dict[str, Any], message: str) -> None:

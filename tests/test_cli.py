@@ -280,7 +280,7 @@ REFUSED = [
     (["classify", CHELSEA, *GOOD, "--top", "many"], 2, "Invalid value for '--top'"),
     (["classify", CHELSEA, *GOOD, "--bogus"], 2, "No such option"),
     (["classify", CHELSEA, *GOOD, "--aligner", "clip"], 2, "the aligner is 'clip'"),
-    (["classify", CHELSEA, *GOOD, "--aligner", "asif-paper", "--centre"], 2, "asif-paper was asked to centre"),
+    (["classify", CHELSEA, *GOOD, "--aligner", "asif-paper", "--centre"], 2, "asif-paper was given centre"),
     (["classify", CHELSEA, *GOOD, "--k", "0"], 2, "k is 0"),
     (["classify", CHELSEA, *GOOD, "--power", "0"], 2, "power is 0"),
     (["classify", CHELSEA, *GOOD, "--power", "nan"], 2, "power is nan"),

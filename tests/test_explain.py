@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asif.aligners import make_aligner
+from asif.aligners.relative import shared
 from asif.classify import Labels
 from asif.compare import Candidates, best_row, rank, scores
 from asif.engine import Engine
@@ -40,14 +41,14 @@ def assert_adds_up(split: Contributions, score: float, top: int) -> None:
     assert abs(split.score - score) <= 1e-6 * max(1.0, abs(score))
     assert len(split.anchors) == len(split.values) <= top
     assert split.others == 0 or len(split.anchors) == top
-    assert (split.remainder > 0) == (split.others > 0)
+    assert not split.remainder or split.others
     assert (np.diff(split.values) <= 0).all()
 
 
 @settings(deadline=None)
 @given(query=sparse_rows(), candidate=sparse_rows(), top=st.integers(1, WIDTH + 5))
 def test_contributions_add_up_to_the_score(query: SparseRows, candidate: SparseRows, top: int) -> None:
-    split = contributions(query, candidate, top)
+    split = contributions(shared(query, candidate), top)
     assert_adds_up(split, float(sparse_similarity(query, candidate)[0, 0]), top)
     products = query.dense()[0].astype(np.float64) * candidate.dense()[0]
     speaking = np.flatnonzero(products > 0)
@@ -60,7 +61,7 @@ def test_contributions_add_up_to_the_score(query: SparseRows, candidate: SparseR
 
 def test_equal_contributions_are_ordered_by_anchor() -> None:
     row = SparseRows(np.array([[7, 3, 9, 1]]), np.full((1, 4), 0.5, np.float32), 10)
-    split = contributions(row, row, top=3)
+    split = contributions(shared(row, row), top=3)
     assert split.anchors.tolist() == [1, 3, 7]
     assert split.values.tolist() == [0.25, 0.25, 0.25]
     assert (split.remainder, split.others, split.score) == (0.25, 1, 1.0)
@@ -69,7 +70,7 @@ def test_equal_contributions_are_ordered_by_anchor() -> None:
 def test_rows_that_share_nothing() -> None:
     one = SparseRows(np.array([[0, 1]]), np.array([[0.6, 0.8]], np.float32), 4)
     other = SparseRows(np.array([[2, 3]]), np.array([[0.6, 0.8]], np.float32), 4)
-    split = contributions(one, other, top=3)
+    split = contributions(shared(one, other), top=3)
     assert (len(split.anchors), split.remainder, split.others, split.score) == (0, 0.0, 0, 0.0)
 
 
@@ -79,20 +80,33 @@ def test_the_explained_row_is_the_one_that_scored(query: SparseRows, rows: Spars
     candidates = Candidates(rows, per)
     every = scores(query, candidates)[0]
     for candidate in range(len(candidates)):
-        assert sparse_similarity(query, best_row(query, candidates, candidate))[0, 0] == every[candidate]
+        row = best_row(query, candidates, candidate)
+        assert row // per == candidate
+        assert sparse_similarity(query, rows[row : row + 1])[0, 0] == every[candidate]
     dense = query.dense().astype(np.float64) @ rows.dense().T.astype(np.float64)
     np.testing.assert_allclose(every, dense.reshape(-1, per).max(axis=1), rtol=0, atol=1e-7)
     assert rank(query, candidates, 1).indices[0, 0] == np.argmax(every)
 
 
 @pytest.mark.parametrize("mode", ["mean", "max"])
-@pytest.mark.parametrize("name", ["asif", "asif-paper"])
-@pytest.mark.parametrize("power", [None, 1.0])
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("asif", {}),
+        ("asif", {"power": 1.0}),
+        ("asif-paper", {}),
+        ("procrustes", {}),
+        ("ridge", {}),
+        ("ridge", {"towards": "image"}),
+        ("cca", {}),
+        ("cca", {"size": 100, "weight": 2.0}),
+    ],
+)
 def test_explanations_of_real_photographs(
-    name: str, mode: Any, power: float | None, head_home: Path, preloaded: None
+    name: str, mode: Any, parameters: dict[str, Any], head_home: Path, preloaded: None
 ) -> None:
     labels = Labels(("cat", "cup of coffee", "rocket", "stamp"), ("a photo of a {}.", "{}", "the {c}"), mode)
-    engine = Engine(home=head_home, aligner=make_aligner(name, power=power))
+    engine = Engine(home=head_home, aligner=make_aligner(name, **parameters))
     explained = list(engine.classify(PHOTOS, labels, explain=5))
     for (anchors, result), right in zip(explained, labels.labels[:3], strict=True):
         assert result.predictions[0].label == right

@@ -19,7 +19,7 @@ from kernels_cases import CPU_ENGINES, THREADS, assert_equal_bits, assert_same, 
 from asif.errors import BadEmbedding, UsageError
 from asif.kernels import SparseIndex, canonical, reference, sparse_similarity, sparse_topk
 from asif.kernels import sparse as kernels
-from asif.vectors import Float32, SparseRows, TopK
+from asif.vectors import Float32, SparseRows, TopK, joined
 
 EVERY_ENGINE = [*CPU_ENGINES, "scipy"]
 on_every_engine = pytest.mark.parametrize("engine", EVERY_ENGINE, indirect=True)
@@ -220,7 +220,8 @@ def test_what_is_empty_or_short(engine: Any) -> None:
 def test_sparse_similarity_of_special_rows(engine: Any) -> None:
     some = sparse(4, 30, 8)
     zero = SparseRows(some.indices[:1], np.zeros((1, 8), np.float32), 30)
-    twice = some.join([zero, some[1:2]])
+    twice = joined([some, zero, some[1:2]])
+    assert isinstance(twice, SparseRows)
     found = sparse_similarity(twice, twice, engine=engine)
     assert (found[4] == 0).all() and (found[:, 4] == 0).all()
     np.testing.assert_array_equal(found[1], found[5])

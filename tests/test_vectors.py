@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from asif.errors import BadEmbedding
-from asif.vectors import Embeddings, Fingerprint, SparseRows, TopK, canonical_json, vector_problems
+from asif.vectors import Embeddings, Fingerprint, SparseRows, TopK, canonical_json, joined, vector_problems
 
 SMALLEST = float(np.float32(1e-45))  # the smallest subnormal of float32
 ROW = [3.0, -4.0, 12.0]
@@ -107,7 +107,9 @@ def test_sparse_rows_slice_join_and_spread() -> None:
     expected = [[2, 0, 0, 0, 1], [0, 3, 0, 0, 0], [6, 0, 0, 5, 0]]
     assert rows.dense().tolist() == expected
     assert rows[1:].dense().tolist() == expected[1:]
-    assert rows[2:].join([rows[:1], rows[0:0], rows[1:2]]).dense().tolist() == [expected[2], expected[0], expected[1]]
+    together = joined([rows[2:], rows[:1], rows[0:0], rows[1:2]])
+    assert isinstance(together, SparseRows)
+    assert together.dense().tolist() == [expected[2], expected[0], expected[1]]
     assert (len(rows[1:2]), rows[1:2].width) == (1, 5)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.kernels import Engine
-from asif.vectors import Embeddings, Side, SparseRows
+from asif.vectors import Embeddings, Parts, Rows, Side
 
 TemplateMode = Literal["mean", "max"]
 
@@ -32,8 +32,12 @@ class Anchors(Protocol):
 class Fitted(Protocol):
     """An aligner fitted to one anchor set."""
 
-    def represent(self, side: Side, embeddings: Embeddings, engine: Engine = "auto") -> SparseRows:
+    def represent(self, side: Side, embeddings: Embeddings, engine: Engine = "auto") -> Rows:
         """Re-express embeddings so that images and texts can be compared by inner product."""
+        ...
+
+    def parts(self, image: Any, text: Any) -> Parts:
+        """Take the score of one image's row and one text's, as `represent` makes them, apart into anchors' parts."""
         ...
 
 

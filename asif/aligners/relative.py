@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from asif.aligners.protocol import Anchors, TemplateMode
 from asif.errors import UsageError
 from asif.kernels import Engine, topk_similarity
-from asif.vectors import Embeddings, Float32, Side, SparseRows
+from asif.vectors import Embeddings, Float32, Parts, Side, SparseRows
 
 Normalise = Literal["both", "text"]
 
@@ -90,10 +90,28 @@ class FittedRelative:
             weights[some] = weighed(found.scores[some], self.aligner.power, unit)
         return SparseRows(found.indices, weights, self.anchors.count)
 
+    def parts(self, image: SparseRows, text: SparseRows) -> Parts:
+        """Take a score apart: score = Σ r_i t_i over the anchors i that both keep; anchor i adds r_i t_i."""
+        return shared(image, text)
+
     @cached_property
     def _centred_blocks(self) -> dict[Side, CentredBlocks]:
         sides: tuple[Side, Side] = ("image", "text")
         return {side: CentredBlocks(self.anchors.blocks(side), self.anchors.mean(side)) for side in sides}
+
+
+def shared(image: SparseRows, text: SparseRows) -> Parts:
+    """Return the products of the entries that two rows share, where they are above zero.
+
+    >>> r = SparseRows(np.array([[0, 1, 2]]), np.array([[0.5, 0.5, 0.75]], np.float32), 4)
+    >>> t = SparseRows(np.array([[2, 3, 1]]), np.array([[0.5, 0.25, 0.0]], np.float32), 4)
+    >>> shared(r, t)
+    Parts(anchors=array([2]), values=array([0.375]))
+    """
+    both, mine, theirs = np.intersect1d(image.indices[0], text.indices[0], return_indices=True)
+    products = image.values[0][mine].astype(np.float64) * text.values[0][theirs]
+    speaking = products > 0
+    return Parts(both[speaking], products[speaking])
 
 
 def weighed(similarities: Float32, power: float, unit: bool) -> NDArray[np.float64]:

@@ -33,10 +33,7 @@ class Line(click.types.StringParamType):
 @click.option("--labels", help='Labels separated by commas: "cat,dog".')
 @click.option("--labels-file", type=click.Path(path_type=Path), help="A file with one label per line.")
 @click.option("--anchors", default="imagenet-head", show_default=True, metavar="REF", help="name, name@alias, name@3.")
-@click.option("--aligner", default="asif", show_default=True, help="asif or asif-paper.")
-@click.option("--k", type=int, help="Anchors kept per input.  [default: 50; asif-paper: 800]")
-@click.option("--power", type=float, help="Exponent of similarities.  [default: 3; asif-paper: 8]")
-@click.option("--centre", is_flag=True, help="Subtract the anchors' mean on each side.")
+@options.aligner
 @click.option(
     "--template", "templates", multiple=True, metavar="T", type=Line(), help="A text with {} in it; may be repeated."
 )
@@ -52,18 +49,24 @@ def command(images: tuple[str, ...], as_json: bool, top: int, explain: bool, **g
     """Label images, zero-shot.
 
     IMAGE is a file, a folder, a quoted glob, `-` for a list of files on stdin, or, with anchors of precomputed vectors,
-    a .npy file [n, d]. Scores are raw: cosines between relative representations, from 0 to 1.
+    a .npy file [n, d]. Scores are raw: cosines between representations, for asif and asif-paper from 0 to 1.
     """
-    from asif.aligners import make_aligner
+    from asif.aligners import PARAMETERS, Hubness, make_aligner
     from asif.classify import TEMPLATES, Labels
     from asif.engine import Engine
 
-    aligner = make_aligner(given["aligner"], k=given["k"], power=given["power"], centre=given["centre"])
+    aligner = make_aligner(given["aligner"], **{name: given[name] for name in PARAMETERS})
+    hubness = Hubness(given["hubness"])
     mode = given["template_mode"] or aligner.template_mode
     labels = Labels(read_labels(given["labels"], given["labels_file"]), given["templates"] or TEMPLATES, mode)
     paths = list(expand(images))
     engine = Engine(
-        given["anchors"], home=given["home"], aligner=aligner, device=given["device"], kernel=given["engine"]
+        given["anchors"],
+        home=given["home"],
+        aligner=aligner,
+        hubness=hubness,
+        device=given["device"],
+        kernel=given["engine"],
     )
     evidence = EXPLAINED if explain else 0
     from_vectors = any(Path(path).suffix == ".npy" for path in paths)
@@ -73,6 +76,8 @@ def command(images: tuple[str, ...], as_json: bool, top: int, explain: bool, **g
         answers = engine.classify(paths, labels, top=top, explain=evidence)
     failed, how = 0, {"aligner": aligner.name, "parameters": aligner.parameters, "template_mode": mode}
     how["templates"] = list(labels.templates)
+    if hubness.method != "none":
+        how["hubness"] = hubness.parameters
     for anchors, result in answers:
         failed += result.error is not None
         if as_json:
@@ -167,6 +172,8 @@ def json_of(result: Result, anchors: AnchorSet, how: dict[str, Any]) -> dict[str
             "remainder": split.remainder,
             "others": split.others,
         }
+        if result.evidence.hubness:
+            answer["explanation"]["hubness"] = -result.evidence.hubness
     return answer
 
 
@@ -192,9 +199,12 @@ def print_evidence(result: Result) -> None:
     """Print which anchors spoke for the first label."""
     assert result.evidence is not None
     split = result.evidence.contributions
-    click.echo(f"  {result.predictions[0].label!r} has {split.score:.4f} from these anchors:")
+    first = result.predictions[0]
+    click.echo(f"  {first.label!r} has {first.score:.4f} from these anchors:")
     for value, record in zip(split.values, result.evidence.records, strict=True):
         caption = record.captions[0] if len(record.captions[0]) <= 90 else record.captions[0][:89] + "…"
         click.echo(f"  {value:8.4f}  {record.id}  {caption}")
     if split.others:
         click.echo(f"  {split.remainder:8.4f}  {split.others} further anchors")
+    if result.evidence.hubness:
+        click.echo(f"  {-result.evidence.hubness:8.4f}  taken off for hubness")

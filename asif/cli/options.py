@@ -43,6 +43,39 @@ def engine(command: F) -> F:
     )(command)
 
 
+ALIGNER = (
+    click.option(
+        "--aligner",
+        default="asif",
+        show_default=True,
+        help="asif, asif-paper, or a closed-form map: procrustes, ridge, cca.",
+    ),
+    click.option("--k", type=int, help="asif: anchors kept per input.  [default: 50; asif-paper: 800]"),
+    click.option("--power", type=float, help="asif: exponent of similarities.  [default: 3; asif-paper: 8]"),
+    click.option("--centre", is_flag=True, help="asif: subtract the anchors' mean on each side."),
+    click.option(
+        "--lambda", "strength", type=float, help="ridge, cca: how far to shrink.  [default: ridge 0.1; cca 1]"
+    ),
+    click.option("--size", type=int, help="procrustes, ridge, cca: directions kept.  [default: all]"),
+    click.option("--towards", type=click.Choice(["image", "text"]), help="ridge: what is predicted.  [default: text]"),
+    click.option("--weight", type=float, help="cca: power of the correlations that weigh axes.  [default: 1]"),
+    click.option(
+        "--hubness",
+        type=click.Choice(["none", "nnn", "csls"]),
+        default="none",
+        show_default=True,
+        help="Take off how easily a label is everyone's neighbour, judged by the anchors.",
+    ),
+)
+
+
+def aligner(command: F) -> F:
+    """Add --aligner and the parameters of all aligners."""
+    for option in reversed(ALIGNER):
+        command = option(command)
+    return command
+
+
 def as_json(command: F) -> F:
     """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(command)

@@ -9,20 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.aligners import TemplateMode, make_aligner
+from asif.aligners import PARAMETERS, Hubness, TemplateMode, make_aligner
+from asif.aligners.hubness import Method as HubnessMethod
 from asif.classify import TEMPLATES, Labels
 from asif.encoders import Device, ImageSource
 from asif.engine.opening import DEFAULT_ANCHORS
 from asif.engine.serving import Engine
 from asif.errors import BadImage, UsageError
-from asif.vectors import Float32
+from asif.vectors import Float32, Side
 
 
 class Classifier:
     """Classify images into labels it has never been trained on.
 
-    `fit` takes the labels, `predict` image files or encoded bytes. Parameters are those of the command line; nothing
-    is loaded before `fit`. `template_mode` None means the aligner's own: `max` for asif-paper, else `mean`.
+    `fit` takes the labels, `predict` image files or encoded bytes. Parameters are those of the command line, where
+    `strength` is called lambda; nothing is loaded before `fit`. `template_mode` None means the aligner's own: `max` for
+    asif-paper, else `mean`.
 
     >>> Classifier(aligner="asif", k=100).get_params()["k"]
     100
@@ -36,6 +38,11 @@ class Classifier:
         k: int | None = None,
         power: float | None = None,
         centre: bool = False,
+        strength: float | None = None,
+        size: int | None = None,
+        towards: Side | None = None,
+        weight: float | None = None,
+        hubness: HubnessMethod = "none",
         templates: Sequence[str] = TEMPLATES,
         template_mode: TemplateMode | None = None,
         home: Path | None = None,
@@ -46,6 +53,11 @@ class Classifier:
         self.k = k
         self.power = power
         self.centre = centre
+        self.strength = strength
+        self.size = size
+        self.towards = towards
+        self.weight = weight
+        self.hubness: HubnessMethod = hubness
         self.templates = templates
         self.template_mode = template_mode
         self.home = home
@@ -53,7 +65,7 @@ class Classifier:
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters; `deep` is there for scikit-learn, no parameter is nested."""
-        names = ("anchors", "aligner", "k", "power", "centre", "templates", "template_mode", "home", "device")
+        names = ("anchors", "aligner", *PARAMETERS, "hubness", "templates", "template_mode", "home", "device")
         return {name: getattr(self, name) for name in names}
 
     def set_params(self, **params: Any) -> Classifier:
@@ -71,11 +83,13 @@ class Classifier:
             raise UsageError("fit was given y", "labels alone", "call fit(labels): nothing is trained")
         if isinstance(labels, str):
             raise UsageError(f"the labels are one text: {labels[:40]!r}", "a list of labels", "call fit([...])")
-        aligner = make_aligner(self.aligner, k=self.k, power=self.power, centre=self.centre)
+        aligner = make_aligner(self.aligner, **{name: getattr(self, name) for name in PARAMETERS})
         mode = self.template_mode or aligner.template_mode
         self.labels_ = Labels(tuple(labels), tuple(self.templates), mode)
         self.classes_ = np.array(self.labels_.labels)
-        self.engine_ = Engine(self.anchors, home=self.home, aligner=aligner, device=self.device)
+        self.engine_ = Engine(
+            self.anchors, home=self.home, aligner=aligner, hubness=Hubness(self.hubness), device=self.device
+        )
         return self
 
     def decision_function(self, images: Sequence[ImageSource]) -> Float32:

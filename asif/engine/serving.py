@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from asif.aligners import Aligner, Fitted, make_aligner
+from asif.aligners import Aligner, Fitted, Hubness, make_aligner
+from asif.aligners.hubness import bank
 from asif.anchorset import AnchorSet, default_home
 from asif.classify import Labels, represent_labels
 from asif.compare import Candidates, best_row, rank
@@ -31,7 +32,7 @@ from asif.errors import BadImage, EncoderMismatch, UsageError
 from asif.explain import Contributions, contributions
 from asif.kernels import Engine as Kernel
 from asif.pairs import PairRecord
-from asif.vectors import Embeddings, Side
+from asif.vectors import Embeddings, Rows, Side
 
 BATCH = 64
 KEPT_LABELS = 8
@@ -47,10 +48,14 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The anchors behind the first prediction: what each is, and what it adds to the score."""
+    """The anchors behind the first prediction: what each is, and what it adds to the score.
+
+    `hubness` was taken off: the prediction's score is the sum of all contributions less it.
+    """
 
     contributions: Contributions
     records: tuple[PairRecord, ...]
+    hubness: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ class Serving:
     anchors: AnchorSet
     fitted: Fitted
     labels: dict[Labels, Candidates] = field(default_factory=dict)
+    banks: dict[Side, Rows] = field(default_factory=dict)
 
 
 class Engine:
@@ -87,11 +93,13 @@ class Engine:
         *,
         home: Path | None = None,
         aligner: Aligner | None = None,
+        hubness: Hubness | None = None,
         device: Device = "auto",
         kernel: Kernel = "auto",
     ) -> None:
         self.home = home or default_home()
         self.aligner = aligner or make_aligner("asif")
+        self.hubness = hubness or Hubness("none")
         self.device: Device = device
         self.kernel: Kernel = kernel
         self._cache = TextCache(self.home / "cache" / "texts.sqlite")
@@ -160,11 +168,19 @@ class Engine:
             def encode(texts: Sequence[str]) -> Embeddings:
                 return self.encode_texts(texts, serving.anchors)
 
-            known = represent_labels(labels, encode, serving.fitted, self.kernel)
+            known = self._corrected(represent_labels(labels, encode, serving.fitted, self.kernel), serving)
             for oldest in list(serving.labels)[: 1 - KEPT_LABELS]:
                 serving.labels.pop(oldest, None)
             serving.labels[labels] = known
         return known
+
+    def _corrected(self, candidates: Candidates, serving: Serving, queries: Side = "image") -> Candidates:
+        """Give candidates their biases; the anchors' side of the queries is the bank."""
+        if self.hubness.method == "none":
+            return candidates
+        if queries not in serving.banks:
+            serving.banks[queries] = bank(serving.fitted, serving.anchors, queries, self.kernel)
+        return replace(candidates, biases=self.hubness.biases(candidates.rows, serving.banks[queries], self.kernel))
 
     def classify(
         self, images: Iterable[ImageSource], labels: Labels, *, top: int = 5, explain: int = 0
@@ -234,7 +250,7 @@ class Engine:
             def encode(texts: Sequence[str]) -> Embeddings:
                 return Embeddings(np.stack(list(islice(rows, len(texts)))))
 
-            candidates = represent_labels(labels, encode, serving.fitted, self.kernel)
+            candidates = self._corrected(represent_labels(labels, encode, serving.fitted, self.kernel), serving)
         return self._answer(serving, candidates, labels, images, top, explain)
 
     def _answer(
@@ -263,8 +279,10 @@ class Engine:
             evidence = None
             if explain:
                 query = rows[at : at + 1]
-                split = contributions(query, best_row(query, candidates, int(indices[0])), explain)
-                evidence = Evidence(split, tuple(serving.anchors.records(split.anchors)))
+                row = best_row(query, candidates, int(indices[0]))
+                split = contributions(serving.fitted.parts(query, candidates.rows[row : row + 1]), explain)
+                hubness = 0.0 if candidates.biases is None else float(candidates.biases[row])
+                evidence = Evidence(split, tuple(serving.anchors.records(split.anchors)), hubness)
             predictions = tuple(
                 Prediction(labels.labels[label], float(score)) for label, score in zip(indices, scores, strict=True)
             )

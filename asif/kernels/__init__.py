@@ -20,13 +20,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.errors import UsageError
+from asif.kernels.canonical import on_grid
 from asif.kernels.sparse import SparseIndex
 from asif.vectors import Float32, SparseRows, TopK
 
 Engine = Literal["auto", "cpu", "cuda", "torch", "faiss", "reference"]
 ENGINES: tuple[Engine, ...] = ("auto", "cpu", "cuda", "torch", "faiss", "reference")
 
-__all__ = ["ENGINES", "Engine", "SparseIndex", "sparse_similarity", "sparse_topk", "topk", "topk_similarity"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "SparseIndex",
+    "similarity",
+    "sparse_similarity",
+    "sparse_topk",
+    "topk",
+    "topk_similarity",
+]
 
 
 def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, *, engine: Engine = "auto") -> TopK:
@@ -75,6 +85,16 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, *
     from asif.kernels import torch_
 
     return torch_.topk_similarity(queries, anchors, k, device="cuda" if chosen == "cuda" else "cpu")
+
+
+def similarity(queries: Float32, rows: Float32) -> Float32:
+    """Score all pairs of unit rows [q, d] and [n, d] canonically: [q, n]. Memory: both in float64, and the result.
+
+    >>> similarity(np.eye(2, dtype=np.float32), np.array([[0.6, 0.8]], np.float32)).ravel().tolist()
+    [0.6000000238418579, 0.800000011920929]
+    """
+    exact = on_grid(queries) @ on_grid(rows).T  # whatever the order of summation, see `canonical`
+    return exact.astype(np.float32) + np.float32(0)  # not -0.0
 
 
 def choose(engine: Engine) -> Engine:

@@ -1,0 +1,115 @@
+"""Hubness correction: how easily a candidate is everyone's neighbour is taken off its scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from asif.aligners.protocol import Anchors, Fitted
+from asif.errors import UsageError
+from asif.kernels import Engine, SparseIndex, sparse_topk, topk_similarity
+from asif.vectors import DenseRows, Embeddings, Float32, Rows, Side, SparseRows, TopK, joined
+
+Method = Literal["none", "nnn", "csls"]
+BANK_ROWS = 16_384
+MOST = 0.9  # with larger shares, sums of a score and a bias might leave the range in which they are exact
+METHODS: tuple[Method, ...] = ("none", "nnn", "csls")
+
+
+@dataclass(frozen=True)
+class Hubness:
+    """Correct scores by a bank of queries: the anchors' other side, never the queries that are asked.
+
+    - `nnn`: a candidate's score less `alpha` times the mean of its `k` largest similarities to the bank (nearest
+      neighbour normalisation, Chowdhury et al., EMNLP 2024)
+    - `csls`: twice the score less such a mean, of the 10 largest, and less the same mean of the query among the
+      candidates' bank (Lample et al., ICLR 2018); the latter ranks nothing anew for one query and is left out, and
+      the score is halved, so that it is `nnn` with k = 10 and alpha = ½.
+
+    Raises UsageError for an unknown method, k < 1 or an alpha outside 0 to 0.9.
+
+    >>> Hubness("csls").parameters
+    {'method': 'csls', 'k': 10, 'alpha': 0.5}
+    """
+
+    method: Method = "nnn"
+    k: int = 32
+    alpha: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UsageError(f"the hubness correction is {self.method!r}", f"one of {', '.join(METHODS)}", "pass nnn")
+        if self.k < 1:
+            raise UsageError(f"hubness k is {self.k}", "a whole number from 1", "pass a k such as 32")
+        if not 0 <= self.alpha <= MOST:
+            raise UsageError(
+                f"hubness alpha is {self.alpha}", f"a number from 0 to {MOST}", "pass an alpha such as 0.5"
+            )
+        if self.method == "csls":
+            object.__setattr__(self, "k", 10)
+            object.__setattr__(self, "alpha", 0.5)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        if self.method == "none":
+            return {"method": "none"}
+        return {"method": self.method, "k": self.k, "alpha": self.alpha}
+
+    def biases(self, rows: Rows, bank: Rows, engine: Engine = "auto") -> Float32:
+        """Return what is taken off each row's scores [n]: alpha x the mean of its k best scores with the bank.
+
+        >>> rows = DenseRows(np.eye(2, dtype=np.float32))
+        >>> Hubness(k=1).biases(rows, DenseRows(np.array([[1.0, 0.0], [0.0, 0.5]], np.float32))).tolist()
+        [0.5, 0.25]
+        """
+        if self.method == "none":
+            return np.zeros(len(rows), np.float32)
+        best = nearest(rows, bank, min(self.k, len(bank)), engine).scores
+        return np.asarray(self.alpha * best.mean(axis=1, dtype=np.float64), np.float32)
+
+
+def nearest(rows: Rows, bank: Rows, k: int, engine: Engine) -> TopK:
+    """Find the k rows of a bank most similar to each row."""
+    if isinstance(rows, SparseRows) and isinstance(bank, SparseRows):
+        return sparse_topk(rows, SparseIndex(bank), k, engine=engine)
+    assert isinstance(rows, DenseRows)
+    assert isinstance(bank, DenseRows)  # one aligner makes both
+    return topk_similarity(rows.values, [bank.values], k, engine=engine)
+
+
+def bank(fitted: Fitted, anchors: Anchors, side: Side, engine: Engine = "auto") -> Rows:
+    """Represent one side of the anchors, at most BANK_ROWS of them, evenly spread: what candidates are held against.
+
+    Raises UsageError where rows are not of unit length.
+    """
+    wanted = np.unique(np.linspace(0, anchors.count - 1, min(anchors.count, BANK_ROWS)).astype(np.int64))
+    found, first = [], 0
+    for block in anchors.blocks(side):
+        here = wanted[(wanted >= first) & (wanted < first + len(block))] - first
+        if len(here):
+            found.append(fitted.represent(side, Embeddings(np.asarray(block[here], np.float32)), engine))
+        first += len(block)
+    rows = joined(found)
+    lengths = np.linalg.norm(rows.values, axis=1)
+    if (np.abs(lengths - 1) > 1e-3)[lengths > 0].any():
+        raise UsageError(
+            f"a hubness correction of {side} rows that are not of unit length",
+            "an aligner that normalises both sides, so that scores of all queries can be compared",
+            "use --aligner asif instead of asif-paper, or --hubness none",
+        )
+    return rows
+
+
+def with_bias(rows: Rows, bias: Float32) -> Rows:
+    """Append to each row one more entry, its bias: inner products with rows that have 1 there are that much larger.
+
+    >>> with_bias(DenseRows(np.array([[0.6, 0.8]], np.float32)), np.array([-0.25], np.float32)).values.tolist()
+    [[0.6000000238418579, 0.800000011920929, -0.25]]
+    """
+    if isinstance(rows, DenseRows):
+        return DenseRows(np.concatenate([rows.values, bias[:, None]], axis=1))
+    last = np.full((len(rows), 1), rows.width)
+    values = np.concatenate([rows.values, bias[:, None]], axis=1, dtype=np.float32)
+    return SparseRows(np.concatenate([rows.indices, last], axis=1), values, rows.width + 1)

@@ -1,0 +1,224 @@
+"""Closed-form linear maps into a common space: Procrustes, ridge regression and canonical correlation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from asif.aligners.moments import Moments
+from asif.aligners.protocol import Anchors, TemplateMode
+from asif.errors import UsageError
+from asif.kernels import Engine
+from asif.kernels.canonical import on_grid
+from asif.vectors import DenseRows, Embeddings, Parts, Side
+
+Float64 = NDArray[np.float64]
+
+ROWS = 4096  # represented at a time
+BLANK = 1e-9  # variance, of unit rows, that is rounding and nothing else
+FAINTEST = 1e-5  # directions whose correlation is a smaller part of the largest are left out: they are noise
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Map both sides linearly into one space, whose axes are the singular directions of the pairs' covariance.
+
+    With covariances S about the means, A = (S_xx + λ·trace(S_xx)/d)^-½ if the image side is whitened, else 1, and B
+    likewise for the text side, U R Vᵀ = svd(A S_xy B). An image x is represented by R^a Uᵀ A (x - mean), a text y by
+    R^b Vᵀ B (y - mean), both of unit length, so scores are cosines in [-1, 1].
+
+    - `procrustes`: nothing whitened, a = b = 0: the rotation that brings pairs closest (Schönemann 1966)
+    - `ridge`: one side whitened, its exponent 1: least squares from that side to the other (Hoerl and Kennard 1970)
+    - `cca`: both whitened, a = b = ½: canonical correlations, by which axes are weighed (Hotelling 1936; Li et al.,
+      ICLR 2025, with λ on both sides)
+
+    `whiten` and `exponents` are (image, text); `size` keeps so many directions. Raises UsageError for a λ that is not
+    above zero where something is whitened, and for a size below 1.
+    """
+
+    name: str
+    whiten: tuple[bool, bool]
+    exponents: tuple[float, float]
+    strength: float | None = None
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if any(self.whiten) and not (self.strength is not None and 0 < self.strength < np.inf):
+            raise UsageError(f"lambda is {self.strength}", "a number above zero", "pass a lambda such as 1")
+        if self.size is not None and self.size < 1:
+            raise UsageError(f"size is {self.size}", "a whole number from 1", "pass a size such as 256")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        every = {"lambda": self.strength, "size": self.size, "exponents": list(self.exponents)}
+        return {key: value for key, value in every.items() if value is not None}
+
+    @property
+    def template_mode(self) -> TemplateMode:
+        """Average the prompts."""
+        return "mean"
+
+    def fit(self, anchors: Anchors) -> FittedLinear:
+        """Bind to an anchor set; sums are taken and the map is solved when first needed."""
+        return FittedLinear(self, anchors)
+
+
+def procrustes(size: int | None = None) -> Linear:
+    """Rotate one side onto the other: the safest map where pairs are few.
+
+    >>> procrustes().parameters
+    {'exponents': [0.0, 0.0]}
+    """
+    return Linear("procrustes", (False, False), (0.0, 0.0), None, size)
+
+
+def ridge(strength: float = 0.1, towards: Side = "text", size: int | None = None) -> Linear:
+    """Predict one side from the other by least squares with a penalty.
+
+    >>> ridge(towards="image").parameters
+    {'lambda': 0.1, 'exponents': [0.0, 1.0]}
+    """
+    if towards not in ("image", "text"):
+        raise UsageError(f"ridge leads towards {towards!r}", "image or text", "pass --towards text")
+    if towards == "text":
+        return Linear("ridge", (True, False), (1.0, 0.0), strength, size)
+    return Linear("ridge", (False, True), (0.0, 1.0), strength, size)
+
+
+def cca(strength: float = 1.0, size: int | None = None, weight: float = 1.0) -> Linear:
+    """Find the directions in which both sides vary together, weighed by how strongly they do (to the power `weight`).
+
+    >>> cca(size=64).parameters
+    {'lambda': 1.0, 'size': 64, 'exponents': [0.5, 0.5]}
+    """
+    return Linear("cca", (True, True), (weight / 2, weight / 2), strength, size)
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Hold what a fit comes to: maps [d, s] on the grid with the powers of two that were taken out, correlations [s].
+
+    Columns are at most half a unit long, so that products with embeddings on the grid are exact in float64: rows are
+    represented alike in whatever batch they come.
+    """
+
+    maps: dict[Side, Float64]
+    scales: dict[Side, Float64]
+    correlations: Float64
+
+    def apply(self, side: Side, centred: Float64) -> Float64:
+        """Map rows about the mean [n, d] into the common space [n, s], not normalised."""
+        mapped: Float64 = (on_grid(centred) @ self.maps[side]) * self.scales[side]
+        return mapped
+
+
+def solve(aligner: Linear, moments: Moments) -> Maps:
+    """Solve for the maps: two symmetric eigenproblems at most, and one singular value decomposition."""
+    xx, yy, xy = moments.covariances()
+    if min(np.trace(xx), np.trace(yy)) < BLANK:  # one pair, or always the same: there is nothing to go by
+        nothing: dict[Side, Float64] = {"image": np.zeros((len(xx), 1)), "text": np.zeros((len(yy), 1))}
+        return Maps(nothing, {"image": np.ones(1), "text": np.ones(1)}, np.ones(1))
+    left = inverse_root(xx, aligner.strength) if aligner.whiten[0] and aligner.strength else None
+    right = inverse_root(yy, aligner.strength) if aligner.whiten[1] and aligner.strength else None
+    middle = xy if left is None else left @ xy
+    middle = middle if right is None else middle @ right
+    u, correlations, vt = linalg.svd(middle, full_matrices=False)
+    clear = int((correlations > FAINTEST * correlations[0]).sum())
+    size = max(1, min(clear, aligner.size or clear))
+    u, v, kept = u[:, :size], vt[:size].T, np.maximum(correlations[:size], np.finfo(np.float64).tiny)
+    image = (u if left is None else left @ u) * kept ** aligner.exponents[0]
+    text = (v if right is None else right @ v) * kept ** aligner.exponents[1]
+    scaled = {"image": column_scales(image), "text": column_scales(text)}
+    return Maps(
+        {"image": on_grid(image / scaled["image"]), "text": on_grid(text / scaled["text"])},
+        {"image": scaled["image"], "text": scaled["text"]},
+        kept,
+    )
+
+
+def inverse_root(covariance: Float64, strength: float) -> Float64:
+    """Return (S + λ·trace(S)/d)^-½.
+
+    >>> inverse_root(np.diag([3.0, 1.0]), 0.5).round(6).tolist()
+    [[0.5, 0.0], [0.0, 0.707107]]
+    """
+    values, vectors = linalg.eigh(covariance)
+    values = np.maximum(values, 0.0) + strength * max(np.trace(covariance) / len(covariance), np.finfo(np.float64).tiny)
+    root: Float64 = (vectors / np.sqrt(values)) @ vectors.T
+    return root
+
+
+def column_scales(columns: Float64) -> Float64:
+    """Return the powers of two that leave columns between a quarter and a half unit long [s].
+
+    >>> column_scales(np.array([[3.0, 0.0], [4.0, 0.0]])).tolist()
+    [16.0, 1.0]
+    """
+    lengths = np.linalg.norm(columns, axis=0)
+    return np.where(lengths > 0, np.ldexp(1.0, np.frexp(lengths)[1] + 1), 1.0)
+
+
+@dataclass(frozen=True)
+class FittedLinear:
+    """A linear map fitted to one anchor set."""
+
+    aligner: Linear
+    anchors: Anchors
+
+    @cached_property
+    def moments(self) -> Moments:
+        return Moments.of(self.anchors)
+
+    @cached_property
+    def solved(self) -> Maps:
+        return solve(self.aligner, self.moments)
+
+    def mean(self, side: Side) -> Float64:
+        """Return the mean anchor of one side [d]."""
+        total = self.moments.image if side == "image" else self.moments.text
+        return total / self.moments.count
+
+    def represent(self, side: Side, embeddings: Embeddings, engine: Engine = "auto") -> DenseRows:
+        """Map embeddings [n, d] into the common space [n, s], to unit length; zero where no direction is left."""
+        dim = len(self.mean(side))
+        if embeddings.dim != dim:
+            raise UsageError(
+                f"{side} embeddings have {embeddings.dim} dimensions, anchors {dim}",
+                "equal dimensions",
+                "encode with the encoder of the anchor set",
+            )
+        out = np.zeros((len(embeddings), len(self.solved.correlations)), np.float32)
+        for start in range(0, len(embeddings), ROWS):
+            some = slice(start, start + ROWS)
+            mapped = self.solved.apply(side, embeddings.values[some].astype(np.float64) - self.mean(side))
+            largest = np.abs(mapped).max(axis=1, keepdims=True)
+            np.divide(mapped, largest, out=mapped, where=largest > 0)  # however small a row is, its length is not
+            lengths = np.linalg.norm(mapped, axis=1, keepdims=True)
+            np.divide(mapped, lengths, out=mapped, where=lengths > 0)
+            out[some] = mapped
+        return DenseRows(out)
+
+    def parts(self, image: DenseRows, text: DenseRows) -> Parts:
+        """Take a score apart: an anchor pair (x, y) adds what both its sides have to say for the two.
+
+        With u, v the representations and R the correlations, z_x and z_y those of the pair before normalisation,
+        pair i adds (z_x·u R^(b-a-1))(z_y·v R^-2b) / N. As Σ z_x z_yᵀ / N = R^(1+a+b), these add up to u·v.
+        """
+        a, b = self.aligner.exponents
+        faced = {
+            "image": image.values[0].astype(np.float64) * self.solved.correlations ** (b - a - 1),
+            "text": text.values[0].astype(np.float64) * self.solved.correlations ** (-2 * b),
+        }
+        heard = {side: self.heard(side, faced[side]) for side in ("image", "text")}
+        return Parts(np.arange(self.anchors.count), heard["image"] * heard["text"] / self.anchors.count)
+
+    def heard(self, side: Side, facing: Float64) -> Float64:
+        """Return the inner products of all anchors' representations, before normalisation, with a vector [s]: [N]."""
+        direction = self.solved.maps[side] @ (self.solved.scales[side] * facing)
+        offset = self.mean(side) @ direction
+        return np.concatenate([block.astype(np.float64) @ direction - offset for block in self.anchors.blocks(side)])

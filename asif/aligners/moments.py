@@ -1,0 +1,72 @@
+"""Second moments of anchor pairs: all that a closed-form linear map needs to know of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg.blas import dsyrk
+
+from asif.aligners.protocol import Anchors
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Hold sums over pairs (x, y) of an image and a text embedding, float64.
+
+    `count` is N, `image` Σx [di], `text` Σy [dt], `image_image` Σxxᵀ, `text_text` Σyyᵀ, `image_text` Σxyᵀ. Sums over
+    disjoint pairs add up to the sum over all of them, and those of removed pairs are taken away again, so that an
+    edited set is fitted anew without its rows being read.
+    """
+
+    count: int
+    image: Float64
+    text: Float64
+    image_image: Float64
+    text_text: Float64
+    image_text: Float64
+
+    @classmethod
+    def of(cls, anchors: Anchors) -> Moments:
+        """Sum over an anchor set, block by block; memory holds one block in float64.
+
+        >>> from types import SimpleNamespace
+        >>> sides = {"image": [np.eye(2, dtype=np.float32)], "text": [np.array([[1.0], [-1.0]], np.float32)]}
+        >>> Moments.of(SimpleNamespace(blocks=sides.get)).image_text.tolist()
+        [[1.0], [-1.0]]
+        """
+        total: Moments | None = None
+        for image, text in zip(anchors.blocks("image"), anchors.blocks("text"), strict=True):
+            x, y = image.astype(np.float64), text.astype(np.float64)
+            some = cls(len(x), x.sum(axis=0), y.sum(axis=0), square(x), square(y), x.T @ y)
+            total = some if total is None else total + some
+        assert total is not None  # an anchor set has at least one block
+        return total
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+    def __sub__(self, other: Moments) -> Moments:
+        return Moments(*(getattr(self, field.name) - getattr(other, field.name) for field in fields(self)))
+
+    def covariances(self) -> tuple[Float64, Float64, Float64]:
+        """Return the covariances S_xx [di, di], S_yy [dt, dt], S_xy [di, dt] about the means."""
+        x, y = self.image / self.count, self.text / self.count
+        return (
+            self.image_image / self.count - np.outer(x, x),
+            self.text_text / self.count - np.outer(y, y),
+            self.image_text / self.count - np.outer(x, y),
+        )
+
+
+def square(rows: Float64) -> Float64:
+    """Return rowsᵀ rows: half the work of a general product.
+
+    >>> square(np.array([[1.0, 2.0], [0.0, 1.0]])).tolist()
+    [[1.0, 2.0], [2.0, 5.0]]
+    """
+    upper: Float64 = dsyrk(1.0, rows.T)  # the transpose lies as BLAS wants it
+    return np.triu(upper) + np.triu(upper, 1).T

@@ -1,0 +1,118 @@
+"""Retrieval on Flickr8k, by aligner, number of pairs and hubness correction: what each closed-form map is worth.
+
+Anchors are images of the train part with their five captions averaged; tests are the dev part, 1,000 images with 5,000
+captions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from common import machine, realdata, show
+from numpy.typing import NDArray
+
+from asif.aligners import Aligner, Hubness, make_aligner
+from asif.aligners.hubness import bank
+from asif.compare import Candidates, scores
+from asif.vectors import Embeddings, Float32, Side
+
+SIDES: tuple[Side, Side] = ("image", "text")
+COUNTS = (50, 100, 300, 1_000, 3_000, 6_000)
+SEEDS = (0, 1, 2)
+CAPTIONS = 5
+ALIGNERS: dict[str, Aligner] = {
+    "asif-paper": make_aligner("asif-paper"),
+    "asif": make_aligner("asif"),
+    "procrustes": make_aligner("procrustes"),
+    "ridge to text": make_aligner("ridge"),
+    "ridge to image": make_aligner("ridge", towards="image"),
+    "cca": make_aligner("cca"),
+}
+CORRECTIONS = {"": Hubness("none"), " + nnn": Hubness("nnn")}
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Hold anchor pairs in memory, stored as an anchor set stores them."""
+
+    sides: dict[Side, NDArray[np.float16]]
+
+    @property
+    def count(self) -> int:
+        return len(self.sides["image"])
+
+    def blocks(self, side: Side) -> Sequence[NDArray[Any]]:
+        return [self.sides[side]]
+
+    def mean(self, side: Side) -> NDArray[np.float64]:
+        return self.sides[side].mean(axis=0, dtype=np.float64)
+
+
+def features(part: str) -> tuple[Float32, Float32]:
+    """Read images [n, d] and captions [n, 5, d], unit rows."""
+    folder = realdata() / "flickr8k" / "features"
+    images, captions = np.load(folder / f"{part}-image-lite0.npy"), np.load(folder / f"{part}-text-minilm.npy")
+    return Embeddings.from_raw(images).values, Embeddings.from_raw(captions.reshape(-1, captions.shape[-1])).values
+
+
+def main() -> None:
+    """Fit every aligner on every sample; print means over the seeds and, for R@1, their spread."""
+    print(machine() + "\n")
+    images, captions = features("train")
+    mean_captions = Embeddings.from_raw(captions.reshape(len(images), CAPTIONS, -1).mean(axis=1)).values
+    asked = [Embeddings(rows) for rows in features("dev")]
+    rows = []
+    for count in COUNTS:
+        found: dict[str, list[list[float]]] = {}
+        for seed in SEEDS:
+            chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[:count])
+            pairs = Pairs(
+                {"image": images[chosen].astype(np.float16), "text": mean_captions[chosen].astype(np.float16)}
+            )
+            for (name, aligner), (suffix, hubness) in itertools.product(ALIGNERS.items(), CORRECTIONS.items()):
+                found.setdefault(name + suffix, []).append(measured(aligner, hubness, pairs, asked[0], asked[1]))
+        for name, runs in found.items():
+            means, spread = np.mean(runs, axis=0), np.ptp(runs, axis=0)
+            cells = [
+                f"{mean:.1f}" + (f" ± {spread[at] / 2:.1f}" if at in (0, 4) else "")
+                for at, mean in enumerate(means[:8])
+            ]
+            rows.append([f"{count:,}", name, *cells, f"{means[8]:.2f}"])
+    ways = [f"{way} {what}" for way in ("image→text", "text→image") for what in ("R@1", "R@5", "R@10", "median rank")]
+    show(["pairs", "aligner", *ways, "fit s"], rows)
+
+
+def measured(aligner: Aligner, hubness: Hubness, pairs: Pairs, image: Embeddings, text: Embeddings) -> list[float]:
+    """Return recalls and the median rank, image to text and text to image, and the seconds that fitting took."""
+    started = time.perf_counter()
+    fitted = aligner.fit(pairs)
+    fitted.represent("image", Embeddings(image.values[:1]))
+    seconds = time.perf_counter() - started
+    rows = {"image": fitted.represent("image", image), "text": fitted.represent("text", text)}
+    owners = np.repeat(np.arange(len(image)), CAPTIONS)
+    results: list[float] = []
+    for query, candidate in (SIDES, SIDES[::-1]):
+        biases = None
+        if hubness.method != "none":
+            biases = hubness.biases(rows[candidate], bank(fitted, pairs, query))
+        every = scores(rows[query], Candidates(rows[candidate], biases=biases))
+        own = owners == np.arange(len(image))[:, None]
+        ranks = best_ranks(every, own if query == "image" else own.T)
+        results += [100 * float((ranks < k).mean()) for k in (1, 5, 10)]
+        results.append(float(np.median(ranks)) + 1)
+    return [*results, seconds]
+
+
+def best_ranks(every: Float32, right: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the rank, from 0, of each query's best right candidate; of equal scores the earlier candidate first."""
+    order = np.argsort(-every, axis=1, kind="stable")
+    return np.take_along_axis(right, order, axis=1).argmax(axis=1)
+
+
+if __name__ == "__main__":
+    main()
