@@ -75,6 +75,8 @@ def main() -> None:
                 {"image": images[chosen].astype(np.float16), "text": mean_captions[chosen].astype(np.float16)}
             )
             for (name, aligner), (suffix, hubness) in itertools.product(ALIGNERS.items(), CORRECTIONS.items()):
+                if suffix and name == "asif-paper":  # its image rows are not of unit length
+                    continue
                 found.setdefault(name + suffix, []).append(measured(aligner, hubness, pairs, asked[0], asked[1]))
         for name, runs in found.items():
             means, spread = np.mean(runs, axis=0), np.ptp(runs, axis=0)
