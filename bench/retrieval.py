@@ -29,8 +29,8 @@ ALIGNERS: dict[str, Aligner] = {
     "asif-paper": make_aligner("asif-paper"),
     "asif": make_aligner("asif"),
     "procrustes": make_aligner("procrustes"),
-    "ridge to text": make_aligner("ridge"),
-    "ridge to image": make_aligner("ridge", towards="image"),
+    "ridge to text": make_aligner("ridge", towards="text"),
+    "ridge to image": make_aligner("ridge"),
     "cca": make_aligner("cca"),
 }
 CORRECTIONS = {"": Hubness("none"), " + nnn": Hubness("nnn")}

@@ -97,7 +97,7 @@ def test_the_explained_row_is_the_one_that_scored(query: SparseRows, rows: Spars
         ("asif-paper", {}),
         ("procrustes", {}),
         ("ridge", {}),
-        ("ridge", {"towards": "image"}),
+        ("ridge", {"towards": "text"}),
         ("cca", {}),
         ("cca", {"size": 100, "weight": 2.0}),
     ],

@@ -22,7 +22,7 @@ SIDES: tuple[Side, Side] = ("image", "text")
 LINEAR: list[Linear] = [
     procrustes(),
     ridge(),
-    ridge(towards="image", strength=1.0),
+    ridge(towards="text", strength=1.0),
     cca(),
     cca(0.01, size=4),
     cca(weight=0),

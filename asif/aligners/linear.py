@@ -77,14 +77,14 @@ def procrustes(size: int | None = None) -> Linear:
     return Linear("procrustes", (False, False), (0.0, 0.0), None, size)
 
 
-def ridge(strength: float = 0.1, towards: Side = "text", size: int | None = None) -> Linear:
+def ridge(strength: float = 0.1, towards: Side = "image", size: int | None = None) -> Linear:
     """Predict one side from the other by least squares with a penalty.
 
-    >>> ridge(towards="image").parameters
-    {'lambda': 0.1, 'exponents': [0.0, 1.0]}
+    >>> ridge(towards="text").parameters
+    {'lambda': 0.1, 'exponents': [1.0, 0.0]}
     """
     if towards not in ("image", "text"):
-        raise UsageError(f"ridge leads towards {towards!r}", "image or text", "pass --towards text")
+        raise UsageError(f"ridge leads towards {towards!r}", "image or text", "pass --towards image")
     if towards == "text":
         return Linear("ridge", (True, False), (1.0, 0.0), strength, size)
     return Linear("ridge", (False, True), (0.0, 1.0), strength, size)

@@ -57,7 +57,7 @@ ALIGNER = (
         "--lambda", "strength", type=float, help="ridge, cca: how far to shrink.  [default: ridge 0.1; cca 1]"
     ),
     click.option("--size", type=int, help="procrustes, ridge, cca: directions kept.  [default: all]"),
-    click.option("--towards", type=click.Choice(["image", "text"]), help="ridge: what is predicted.  [default: text]"),
+    click.option("--towards", type=click.Choice(["image", "text"]), help="ridge: what is predicted.  [default: image]"),
     click.option("--weight", type=float, help="cca: power of the correlations that weigh axes.  [default: 1]"),
     click.option(
         "--hubness",
