@@ -135,7 +135,8 @@ def _all_rejects(rows: _Rows, dropped: Mapping[int, str]) -> list[Reject]:
 
 
 def _nothing_left(folder: SetFolder, rejects: Sequence[Reject]) -> InputRefused:
-    reasons = Counter(reject.reason for reject in rejects).most_common(3)
+    times = Counter(reject.reason for reject in rejects)
+    reasons = sorted(times.items(), key=lambda each: (-each[1], each[0]))[:3]  # whatever the order of the rows
     shown = "; ".join(f"{reason} ({count})" for reason, count in reasons) or "there are none"
     return InputRefused(
         f"none of {len(rejects)} rows can become an anchor of {folder.path.name!r}: {shown}",
