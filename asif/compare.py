@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from asif.aligners.hubness import with_bias
-from asif.kernels import SparseIndex, similarity, sparse_similarity, sparse_topk, topk, topk_similarity
+from asif.kernels import SparseIndex, nearest, similarity, topk
 from asif.vectors import DenseRows, Float32, Rows, SparseRows, TopK
 
 
@@ -27,15 +27,10 @@ class Candidates:
         return len(self.rows) // self.per_candidate
 
     @cached_property
-    def faced(self) -> Rows:
-        """The rows as queries meet them: with one entry more where there are biases."""
-        return self.rows if self.biases is None else with_bias(self.rows, -self.biases)
-
-    @cached_property
-    def index(self) -> SparseIndex:
-        """These rows, where they are sparse, prepared once for all comparisons."""
-        assert isinstance(self.faced, SparseRows)
-        return SparseIndex(self.faced)
+    def prepared(self) -> DenseRows | SparseIndex:
+        """The rows as queries meet them, ready for all comparisons: with one entry more where there are biases."""
+        faced = self.rows if self.biases is None else with_bias(self.rows, -self.biases)
+        return SparseIndex(faced) if isinstance(faced, SparseRows) else faced
 
     def facing(self, queries: Rows) -> Rows:
         """Return queries as they meet the rows."""
@@ -51,19 +46,9 @@ def scores(queries: Rows, candidates: Candidates) -> Float32:
     >>> scores(rows, Candidates(rows, per_candidate=2)).tolist()
     [[1.0], [1.0]]
     """
-    queries = candidates.facing(queries)
-    if isinstance(queries, SparseRows):
-        every = sparse_similarity(queries, candidates.index)
-    else:
-        every = similarity(queries.values, dense(candidates))
+    every = similarity(candidates.facing(queries), candidates.prepared)
     best: Float32 = every.reshape(len(queries), len(candidates), candidates.per_candidate).max(axis=2)
     return best
-
-
-def dense(candidates: Candidates) -> Float32:
-    """Return the candidates' vectors [n, d]; queries are dense exactly where candidates are: one aligner made both."""
-    assert isinstance(candidates.faced, DenseRows)
-    return candidates.faced.values
 
 
 def rank(queries: Rows, candidates: Candidates, k: int) -> TopK:
@@ -72,10 +57,7 @@ def rank(queries: Rows, candidates: Candidates, k: int) -> TopK:
     Where a candidate is one row, memory does not hold the scores of all candidates.
     """
     if candidates.per_candidate == 1:
-        queries = candidates.facing(queries)
-        if isinstance(queries, SparseRows):
-            return sparse_topk(queries, candidates.index, k)
-        return topk_similarity(queries.values, [dense(candidates)], k)
+        return nearest(candidates.facing(queries), candidates.prepared, k)
     return topk(scores(queries, candidates), k)
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the real data, and how a machine is named in a table."""
+"""What the benchmarks share: the real data, pairs in memory, and how a machine is named in a table."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from asif.vectors import Side
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,6 +25,34 @@ def realdata() -> Path:
     if not folder.is_dir():
         sys.exit(f"no real data in {folder}: set ASIF_REALDATA")
     return folder
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Hold anchor pairs in memory, in blocks, as an aligner sees them."""
+
+    image: list[NDArray[np.float16]]
+    text: list[NDArray[np.float16]]
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.image))
+
+    def blocks(self, side: Side) -> list[NDArray[np.float16]]:
+        return self.image if side == "image" else self.text
+
+    def mean(self, side: Side) -> NDArray[np.float64]:
+        mean: NDArray[np.float64] = np.concatenate(self.blocks(side)).mean(axis=0, dtype=np.float64)
+        return mean
+
+
+def high_water() -> float:
+    """Read this process's peak resident memory since it was last reset, in MiB.
+
+    As ru_maxrss says it, which however cannot be reset and starts, in a child, at the parent's.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def labelled(name: str) -> tuple[list[bytes], list[str]]:

@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from common import high_water
 from kernels_data import Data, queries, rows
 from kernels_peers import BARE, OURS, OURS_32, PEERS, Contenders, blocks
 from kernels_timing import Record, Results, interleaved
@@ -162,12 +163,3 @@ def memory_beside_inputs(dims: int, anchors: int, q: int, k: int) -> float:
     before = high_water()
     topk_similarity(asked, stored, k)
     return high_water() - before
-
-
-def high_water() -> float:
-    """Read this process's peak resident memory since it was last reset, in MiB.
-
-    As ru_maxrss says it, which however cannot be reset and starts, in a child, at the parent's.
-    """
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from common import Pairs
 from kernels_peers import CHUNK, SLICE_BYTES, slices
-from kernels_rows import Pairs, embeddings
+from kernels_rows import embeddings, real_pairs
 from kernels_timing import Results, interleaved
 
 from asif.aligners import asif_paper
@@ -44,7 +45,7 @@ def run(results: Results, sizes: Sizes) -> None:
     cell = {"section": "end", "images": sizes.images, "labels": sizes.labels, "N": sizes.anchors}
     if results.select(**cell):
         return
-    pairs = Pairs.real(sizes.anchors)
+    pairs = real_pairs(sizes.anchors)
     images, labels = embeddings("image", sizes.images), embeddings("text", sizes.labels)
     wide_images = np.concatenate(pairs.image).astype(np.float32)
     wide_texts = np.concatenate(pairs.text).astype(np.float32)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import Pairs
 from kernels_data import queries, rows
 from kernels_peers import blocks
 from kernels_timing import once
@@ -26,28 +27,9 @@ PEERS = (SCIPY, TORCH, TORCH_DENSE)
 DIMS: dict[Side, int] = {"image": 1280, "text": 384}
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Hold anchor pairs in memory, as an aligner sees them."""
-
-    image: list[NDArray[np.float16]]
-    text: list[NDArray[np.float16]]
-
-    @classmethod
-    def real(cls, count: int) -> Pairs:
-        """Make pairs: image features, and captions of the same images in the same order."""
-        return cls(*(blocks(rows("real", "train", dims, count)) for dims in DIMS.values()))
-
-    @property
-    def count(self) -> int:
-        return sum(map(len, self.image))
-
-    def blocks(self, side: Side) -> list[NDArray[np.float16]]:
-        return self.image if side == "image" else self.text
-
-    def mean(self, side: Side) -> NDArray[np.float64]:
-        mean: NDArray[np.float64] = np.concatenate(self.blocks(side)).mean(axis=0, dtype=np.float64)
-        return mean
+def real_pairs(count: int) -> Pairs:
+    """Make pairs: image features, and captions of the same images in the same order."""
+    return Pairs(*(blocks(rows("real", "train", dims, count)) for dims in DIMS.values()))
 
 
 def embeddings(side: Side, count: int) -> Embeddings:

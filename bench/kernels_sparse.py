@@ -19,11 +19,11 @@ from kernels_rows import (
     SCIPY,
     TORCH,
     TORCH_DENSE,
-    Pairs,
     Right,
     csr,
     keep,
     pick,
+    real_pairs,
     represent,
     scatter,
     torch_csr,
@@ -74,7 +74,7 @@ def run(results: Results, sizes: Sizes) -> None:
         ]
         if not any(missing for *_, missing in todo):
             continue
-        pairs = Pairs.real(anchors)
+        pairs = real_pairs(anchors)
         a, b = represent("image", max(lefts), pairs, max(sizes.ks)), represent("text", right, pairs, max(sizes.ks))
         for k, pattern, missing in todo:
             for record in measured(case, pattern, keep(a, k), keep(b, k), missing) if missing else ():

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from common import machine, realdata, show
+from common import Pairs, machine, realdata, show
 from numpy.typing import NDArray
 
 from asif.aligners import Aligner, Hubness, make_aligner
@@ -36,23 +33,6 @@ ALIGNERS: dict[str, Aligner] = {
 CORRECTIONS = {"": Hubness("none"), " + nnn": Hubness("nnn")}
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Hold anchor pairs in memory, stored as an anchor set stores them."""
-
-    sides: dict[Side, NDArray[np.float16]]
-
-    @property
-    def count(self) -> int:
-        return len(self.sides["image"])
-
-    def blocks(self, side: Side) -> Sequence[NDArray[Any]]:
-        return [self.sides[side]]
-
-    def mean(self, side: Side) -> NDArray[np.float64]:
-        return self.sides[side].mean(axis=0, dtype=np.float64)
-
-
 def features(part: str) -> tuple[Float32, Float32]:
     """Read images [n, d] and captions [n, 5, d], unit rows."""
     folder = realdata() / "flickr8k" / "features"
@@ -71,9 +51,7 @@ def main() -> None:
         found: dict[str, list[list[float]]] = {}
         for seed in SEEDS:
             chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[:count])
-            pairs = Pairs(
-                {"image": images[chosen].astype(np.float16), "text": mean_captions[chosen].astype(np.float16)}
-            )
+            pairs = Pairs([images[chosen].astype(np.float16)], [mean_captions[chosen].astype(np.float16)])
             for (name, aligner), (suffix, hubness) in itertools.product(ALIGNERS.items(), CORRECTIONS.items()):
                 if suffix and name == "asif-paper":  # its image rows are not of unit length
                     continue

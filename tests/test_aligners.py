@@ -206,6 +206,9 @@ def test_unspecified_parameters_keep_their_defaults() -> None:
         ("ridge", {"strength": float("nan")}, "lambda is nan"),
         ("ridge", {"towards": "sound"}, "ridge leads towards 'sound'"),
         ("procrustes", {"size": 0}, "size is 0"),
+        ("cca", {"weight": -1.0}, "weight is -1.0"),
+        ("cca", {"weight": float("nan")}, "weight is nan"),
+        ("cca", {"weight": 11.0}, "weight is 11.0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(name: str, parameters: dict[str, Any], message: str) -> None:

@@ -217,6 +217,22 @@ def test_parts_add_up_to_the_score(aligner: Linear, count: int) -> None:
             assert abs(parts.values.sum() - every[at, to]) <= 1e-6
 
 
+@every_aligner
+def test_parts_add_up_where_some_directions_are_faint(aligner: Linear) -> None:
+    """P18 with correlations over four orders of magnitude, where the rounding of the maps would show."""
+    rng = np.random.default_rng(4)
+    latent = rng.standard_normal((500, 40)) * np.logspace(0, -2.2, 40)
+    sides = [latent @ np.linalg.qr(rng.standard_normal((40, 40)))[0] for _ in range(2)]
+    pairs = Pairs(*(unit(rows + 1e-3 * rng.standard_normal(rows.shape)) for rows in sides), cut=128)
+    fitted = aligner.fit(pairs)
+    assert aligner.size or fitted.solved.correlations[-1] < 1e-2 * fitted.solved.correlations[0]
+    image, text = (fitted.represent(side, Embeddings(pairs.sides[side][:5])) for side in SIDES)
+    every = image.values.astype(np.float64) @ text.values.T.astype(np.float64)
+    for at, to in ((0, 0), (1, 3), (4, 2)):
+        parts = fitted.parts(image[at : at + 1], text[to : to + 1])
+        assert abs(parts.values.sum() - every[at, to]) <= 1e-9
+
+
 def test_a_part_is_what_the_pair_has_to_say() -> None:
     """By the definition, for full CCA of equal dimensions: [qᵀ S⁻¹ x_i][y_iᵀ S⁻¹ t] / N over the lengths."""
     pairs, held = related(30, dims=(9, 9)), related(2, 9, dims=(9, 9))

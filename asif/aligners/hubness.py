@@ -9,8 +9,8 @@ import numpy as np
 
 from asif.aligners.protocol import Anchors, Fitted
 from asif.errors import UsageError
-from asif.kernels import Engine, SparseIndex, sparse_topk, topk_similarity
-from asif.vectors import DenseRows, Embeddings, Float32, Rows, Side, SparseRows, TopK, joined
+from asif.kernels import Engine, nearest
+from asif.vectors import DenseRows, Embeddings, Float32, Rows, Side, SparseRows, joined
 
 Method = Literal["none", "nnn", "csls"]
 BANK_ROWS = 16_384
@@ -66,17 +66,8 @@ class Hubness:
         """
         if self.method == "none":
             return np.zeros(len(rows), np.float32)
-        best = nearest(rows, bank, min(self.k, len(bank)), engine).scores
+        best = nearest(rows, bank, self.k, engine=engine).scores
         return np.asarray(self.alpha * best.mean(axis=1, dtype=np.float64), np.float32)
-
-
-def nearest(rows: Rows, bank: Rows, k: int, engine: Engine) -> TopK:
-    """Find the k rows of a bank most similar to each row."""
-    if isinstance(rows, SparseRows) and isinstance(bank, SparseRows):
-        return sparse_topk(rows, SparseIndex(bank), k, engine=engine)
-    assert isinstance(rows, DenseRows)
-    assert isinstance(bank, DenseRows)  # one aligner makes both
-    return topk_similarity(rows.values, [bank.values], k, engine=engine)
 
 
 def bank(fitted: Fitted, anchors: Anchors, side: Side, engine: Engine = "auto") -> Rows:

@@ -20,6 +20,7 @@ from asif.vectors import DenseRows, Embeddings, Parts, Side
 Float64 = NDArray[np.float64]
 
 ROWS = 4096  # represented at a time
+MOST = 5.0  # a higher power of correlations leaves one direction and nothing else
 BLANK = 1e-9  # variance, of unit rows, that is rounding and nothing else
 FAINTEST = 1e-5  # directions whose correlation is a smaller part of the largest are left out: they are noise
 
@@ -38,7 +39,7 @@ class Linear:
       ICLR 2025, with λ on both sides)
 
     `whiten` and `exponents` are (image, text); `size` keeps so many directions. Raises UsageError for a λ that is not
-    above zero where something is whitened, and for a size below 1.
+    above zero where something is whitened, for exponents outside 0 to 5, and for a size below 1.
     """
 
     name: str
@@ -50,6 +51,10 @@ class Linear:
     def __post_init__(self) -> None:
         if any(self.whiten) and not (self.strength is not None and 0 < self.strength < np.inf):
             raise UsageError(f"lambda is {self.strength}", "a number above zero", "pass a lambda such as 1")
+        if not all(0 <= exponent <= MOST for exponent in self.exponents):
+            raise UsageError(
+                f"weight is {2 * self.exponents[0]}", f"a number from 0 to {2 * MOST:g}", "pass a weight such as 1"
+            )
         if self.size is not None and self.size < 1:
             raise UsageError(f"size is {self.size}", "a whole number from 1", "pass a size such as 256")
 
@@ -206,16 +211,24 @@ class FittedLinear:
     def parts(self, image: DenseRows, text: DenseRows) -> Parts:
         """Take a score apart: an anchor pair (x, y) adds what both its sides have to say for the two.
 
-        With u, v the representations and R the correlations, z_x and z_y those of the pair before normalisation,
-        pair i adds (z_x·u R^(b-a-1))(z_y·v R^-2b) / N. As Σ z_x z_yᵀ / N = R^(1+a+b), these add up to u·v.
+        With u, v the representations, z_x and z_y those of the pair before normalisation, and C = Σ z_x z_yᵀ / N, which
+        is R^(1+a+b) but for the rounding of the maps, pair i adds (z_x·C^-ᵀ R^2b u)(z_y·R^-2b v) / N. These add up to
+        u·v.
         """
-        a, b = self.aligner.exponents
-        faced = {
-            "image": image.values[0].astype(np.float64) * self.solved.correlations ** (b - a - 1),
-            "text": text.values[0].astype(np.float64) * self.solved.correlations ** (-2 * b),
-        }
-        heard = {side: self.heard(side, faced[side]) for side in ("image", "text")}
-        return Parts(np.arange(self.anchors.count), heard["image"] * heard["text"] / self.anchors.count)
+        if not self.shared.any():  # nothing could be learnt
+            return Parts(np.arange(self.anchors.count), np.zeros(self.anchors.count))
+        weights = self.solved.correlations ** (2 * self.aligner.exponents[1])
+        facing_image = linalg.solve(self.shared.T, image.values[0] * weights)
+        heard = self.heard("image", facing_image) * self.heard("text", text.values[0] / weights)
+        return Parts(np.arange(self.anchors.count), heard / self.anchors.count)
+
+    @cached_property
+    def shared(self) -> Float64:
+        """The anchors' mean product Σ z_x z_yᵀ / N of representations before normalisation [s, s]."""
+        xy = self.moments.covariances()[2]
+        image, text = (self.solved.maps[side] * self.solved.scales[side] for side in ("image", "text"))
+        product: Float64 = image.T @ xy @ text
+        return product
 
     def heard(self, side: Side, facing: Float64) -> Float64:
         """Return the inner products of all anchors' representations, before normalisation, with a vector [s]: [N]."""

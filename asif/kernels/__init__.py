@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from asif.errors import UsageError
 from asif.kernels.canonical import on_grid
 from asif.kernels.sparse import SparseIndex
-from asif.vectors import Float32, SparseRows, TopK
+from asif.vectors import DenseRows, Float32, Rows, SparseRows, TopK
 
 Engine = Literal["auto", "cpu", "cuda", "torch", "faiss", "reference"]
 ENGINES: tuple[Engine, ...] = ("auto", "cpu", "cuda", "torch", "faiss", "reference")
@@ -87,14 +87,35 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, *
     return torch_.topk_similarity(queries, anchors, k, device="cuda" if chosen == "cuda" else "cpu")
 
 
-def similarity(queries: Float32, rows: Float32) -> Float32:
-    """Score all pairs of unit rows [q, d] and [n, d] canonically: [q, n]. Memory: both in float64, and the result.
+def similarity(queries: Rows, rows: Rows | SparseIndex, *, engine: Engine = "auto") -> Float32:
+    """Score all pairs of rows of one aligner, canonically: [q, n]. Sparse ones as `sparse_similarity` does.
 
-    >>> similarity(np.eye(2, dtype=np.float32), np.array([[0.6, 0.8]], np.float32)).ravel().tolist()
+    Memory for dense ones: both in float64, and the result.
+
+    >>> one = DenseRows(np.eye(2, dtype=np.float32))
+    >>> similarity(one, DenseRows(np.array([[0.6, 0.8]], np.float32))).ravel().tolist()
     [0.6000000238418579, 0.800000011920929]
     """
-    exact = on_grid(queries) @ on_grid(rows).T  # whatever the order of summation, see `canonical`
+    if isinstance(queries, SparseRows):
+        assert not isinstance(rows, DenseRows)  # one aligner makes both
+        return sparse_similarity(queries, rows, engine=engine)
+    assert isinstance(rows, DenseRows)
+    exact = on_grid(queries.values) @ on_grid(rows.values).T  # whatever the order of summation, see `canonical`
     return exact.astype(np.float32) + np.float32(0)  # not -0.0
+
+
+def nearest(queries: Rows, rows: Rows | SparseIndex, k: int, *, engine: Engine = "auto") -> TopK:
+    """Find the k rows most similar to each query, as `sparse_topk` and `topk_similarity` do: min(k, n) of them.
+
+    >>> one = DenseRows(np.eye(2, dtype=np.float32))
+    >>> nearest(one, one, 1).indices.tolist()
+    [[0], [1]]
+    """
+    if isinstance(queries, SparseRows):
+        assert not isinstance(rows, DenseRows)  # one aligner makes both
+        return sparse_topk(queries, rows, k, engine=engine)
+    assert isinstance(rows, DenseRows)
+    return topk_similarity(queries.values, [rows.values], k, engine=engine)
 
 
 def choose(engine: Engine) -> Engine:

@@ -74,7 +74,8 @@ class Search {
           product_(product_of(type, queries_, anchors.count(), k, team)),
           in_group_(std::clamp<int64_t>(queries_.panels() / team.size(), 1, GROUP)),
           groups_((queries_.panels() + in_group_ - 1) / in_group_), capacity_(capacity_for(k)), floors_(count, LOWEST) {
-        const int64_t fitting = std::clamp<int64_t>(TILE_BYTES / (int64_t)product_->row_bytes(), 1, few_wanted() ? FEW_ROWS : TILE_ROWS);
+        const int64_t most = few_wanted() ? FEW_ROWS : TILE_ROWS;
+        const int64_t fitting = std::clamp<int64_t>(TILE_BYTES / (int64_t)product_->row_bytes(), 1, most);
         const int64_t fair = (anchors.count() + team.size() - 1) / team.size();
         tile_rows_ = (std::min(fitting, fair) + product_->block_rows - 1) / product_->block_rows * product_->block_rows;
         tiles_ = (anchors.count() + tile_rows_ - 1) / tile_rows_;
