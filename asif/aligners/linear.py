@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from asif.aligners.moments import Moments
+from asif.aligners.moments import Moments, moments_of
 from asif.aligners.protocol import Anchors, TemplateMode
 from asif.errors import UsageError
 from asif.kernels import Engine
@@ -128,8 +128,8 @@ def solve(aligner: Linear, moments: Moments) -> Maps:
     if min(np.trace(xx), np.trace(yy)) < BLANK:  # one pair, or always the same: there is nothing to go by
         nothing: dict[Side, Float64] = {"image": np.zeros((len(xx), 1)), "text": np.zeros((len(yy), 1))}
         return Maps(nothing, {"image": np.ones(1), "text": np.ones(1)}, np.ones(1))
-    left = inverse_root(xx, aligner.strength) if aligner.whiten[0] and aligner.strength else None
-    right = inverse_root(yy, aligner.strength) if aligner.whiten[1] and aligner.strength else None
+    left = inverse_root(*moments.spectra["image"], aligner.strength) if aligner.whiten[0] and aligner.strength else None
+    right = inverse_root(*moments.spectra["text"], aligner.strength) if aligner.whiten[1] and aligner.strength else None
     middle = xy if left is None else left @ xy
     middle = middle if right is None else middle @ right
     u, correlations, vt = linalg.svd(middle, full_matrices=False)
@@ -146,15 +146,15 @@ def solve(aligner: Linear, moments: Moments) -> Maps:
     )
 
 
-def inverse_root(covariance: Float64, strength: float) -> Float64:
-    """Return (S + λ·trace(S)/d)^-½.
+def inverse_root(values: Float64, vectors: Float64, strength: float) -> Float64:
+    """Return (S + λ·trace(S)/d)^-½ from the eigenvalues [d] and eigenvectors [d, d] of S.
 
-    >>> inverse_root(np.diag([3.0, 1.0]), 0.5).round(6).tolist()
-    [[0.5, 0.0], [0.0, 0.707107]]
+    >>> inverse_root(np.array([1.0, 3.0]), np.eye(2), 0.5).round(6).tolist()
+    [[0.707107, 0.0], [0.0, 0.5]]
     """
-    values, vectors = linalg.eigh(covariance)
-    values = np.maximum(values, 0.0) + strength * max(np.trace(covariance) / len(covariance), np.finfo(np.float64).tiny)
-    root: Float64 = (vectors / np.sqrt(values)) @ vectors.T
+    values = np.maximum(values, 0.0)
+    shrunk = values + strength * max(values.mean(), np.finfo(np.float64).tiny)
+    root: Float64 = (vectors / np.sqrt(shrunk)) @ vectors.T
     return root
 
 
@@ -175,9 +175,13 @@ class FittedLinear:
     aligner: Linear
     anchors: Anchors
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return self.aligner.parameters
+
     @cached_property
     def moments(self) -> Moments:
-        return Moments.of(self.anchors)
+        return moments_of(self.anchors)
 
     @cached_property
     def solved(self) -> Maps:

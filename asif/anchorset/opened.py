@@ -97,6 +97,11 @@ class AnchorSet:
         """Return the encoder that made one side, as the user names it."""
         return self.manifest.encoders[side].spec
 
+    @property
+    def profiles(self) -> dict[str, Any]:
+        """Return what suits the set, {task: profile}, as it was tuned on it or on an earlier version."""
+        return dict(self.manifest.profiles)
+
     def close(self) -> None:
         """Let go of the files; arrays that were handed out stay valid until they are dropped."""
         self._blocks = None

@@ -16,6 +16,7 @@ from asif.version import VERSION
 COMMANDS = {
     "build-anchors": ("asif.cli.build_anchors", "Make an anchor set from image-text pairs."),
     "classify": ("asif.cli.classify", "Label images, zero-shot."),
+    "tune": ("asif.cli.tune", "Find what suits an anchor set, and keep it with it."),
     "anchors": ("asif.cli.anchors", "List, inspect and verify anchor sets."),
     "doctor": ("asif.cli.doctor", "Show versions, devices, places and what is missing."),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from asif.aligners import Aligner, Fitted, Hubness, make_aligner
+from asif.aligners import Aligner, Fitted, Hubness
 from asif.aligners.hubness import bank
 from asif.anchorset import AnchorSet, default_home
 from asif.classify import Labels, represent_labels
@@ -27,11 +27,13 @@ from asif.encoders import (
 from asif.encoders.ahead import ahead
 from asif.encoders.cache import TextCache
 from asif.encoders.precomputed import PrecomputedEncoder
+from asif.engine.choosing import Choice, choose
 from asif.engine.opening import DEFAULT_ANCHORS, open_anchors
 from asif.errors import BadImage, EncoderMismatch, UsageError
 from asif.explain import Contributions, contributions
 from asif.kernels import Engine as Kernel
 from asif.pairs import PairRecord
+from asif.tuning import TASKS, Task
 from asif.vectors import Embeddings, Rows, Side
 
 BATCH = 64
@@ -70,21 +72,31 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Role:
+    """An aligner fitted to the served anchors for one task, and the banks of its hubness correction."""
+
+    choice: Choice
+    fitted: Fitted
+    banks: dict[Side, Rows] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Serving:
     """One anchor set as it is served; a call keeps the one it began with to its end."""
 
     anchors: AnchorSet
-    fitted: Fitted
+    roles: Mapping[Task, Role]
     labels: dict[Labels, Candidates] = field(default_factory=dict)
-    banks: dict[Side, Rows] = field(default_factory=dict)
 
 
 class Engine:
     """Answer questions with one anchor set at a time; `swap` changes it between two calls.
 
     `anchors` is a reference (`name`, `name@alias`, `name@3`, or a path); `home` the store, by default ASIF_HOME or
-    the user's data folder. Encoders are loaded when first needed, shared between sets, and checked against the set's
-    fingerprints: EncoderMismatch names what differs.
+    the user's data folder. `aligner` None means what suits the set: its profile for the task, where it was tuned, see
+    `choose`; `hubness` None means the profile's correction, or none beside an aligner that is named. Encoders are
+    loaded when first needed, shared between sets, and checked against the set's fingerprints: EncoderMismatch names
+    what differs.
     """
 
     def __init__(
@@ -98,8 +110,8 @@ class Engine:
         kernel: Kernel = "auto",
     ) -> None:
         self.home = home or default_home()
-        self.aligner = aligner or make_aligner("asif")
-        self.hubness = hubness or Hubness("none")
+        self._aligner = aligner
+        self._hubness = hubness
         self.device: Device = device
         self.kernel: Kernel = kernel
         self._cache = TextCache(self.home / "cache" / "texts.sqlite")
@@ -110,6 +122,10 @@ class Engine:
     def anchors(self) -> AnchorSet:
         """Return the anchor set that new calls use."""
         return self._serving.anchors
+
+    def role(self, task: Task = "classify") -> Role:
+        """Return which aligner and hubness correction new calls use for a task."""
+        return self._serving.roles[task]
 
     def swap(self, ref: str) -> AnchorSet:
         """Serve another anchor set from the next call on; calls in flight finish on the old one.
@@ -125,7 +141,11 @@ class Engine:
         for (side, spec), encoder in self._encoders.items():
             if anchors.encoder_spec(side) == spec:
                 check_fingerprint(anchors, side, encoder)
-        return Serving(anchors, self.aligner.fit(anchors))
+        roles: dict[Task, Role] = {}
+        for task in TASKS:
+            choice = choose(anchors, task, self._aligner, self._hubness)
+            roles[task] = Role(choice, choice.aligner.fit(anchors))
+        return Serving(anchors, roles)
 
     def image_encoder(self, anchors: AnchorSet) -> ImageEncoder:
         """Return the image encoder of a set, loaded and checked."""
@@ -168,19 +188,21 @@ class Engine:
             def encode(texts: Sequence[str]) -> Embeddings:
                 return self.encode_texts(texts, serving.anchors)
 
-            known = self._corrected(represent_labels(labels, encode, serving.fitted, self.kernel), serving)
+            role = serving.roles["classify"]
+            known = self._corrected(represent_labels(labels, encode, role.fitted, self.kernel), serving, role)
             for oldest in list(serving.labels)[: 1 - KEPT_LABELS]:
                 serving.labels.pop(oldest, None)
             serving.labels[labels] = known
         return known
 
-    def _corrected(self, candidates: Candidates, serving: Serving, queries: Side = "image") -> Candidates:
+    def _corrected(self, candidates: Candidates, serving: Serving, role: Role, queries: Side = "image") -> Candidates:
         """Give candidates their biases; the anchors' side of the queries is the bank."""
-        if self.hubness.method == "none":
+        hubness = role.choice.hubness
+        if hubness.method == "none":
             return candidates
-        if queries not in serving.banks:
-            serving.banks[queries] = bank(serving.fitted, serving.anchors, queries, self.kernel)
-        return replace(candidates, biases=self.hubness.biases(candidates.rows, serving.banks[queries], self.kernel))
+        if queries not in role.banks:
+            role.banks[queries] = bank(role.fitted, serving.anchors, queries, self.kernel)
+        return replace(candidates, biases=hubness.biases(candidates.rows, role.banks[queries], self.kernel))
 
     def classify(
         self, images: Iterable[ImageSource], labels: Labels, *, top: int = 5, explain: int = 0
@@ -250,7 +272,8 @@ class Engine:
             def encode(texts: Sequence[str]) -> Embeddings:
                 return Embeddings(np.stack(list(islice(rows, len(texts)))))
 
-            candidates = self._corrected(represent_labels(labels, encode, serving.fitted, self.kernel), serving)
+            role = serving.roles["classify"]
+            candidates = self._corrected(represent_labels(labels, encode, role.fitted, self.kernel), serving, role)
         return self._answer(serving, candidates, labels, images, top, explain)
 
     def _answer(
@@ -265,8 +288,8 @@ class Engine:
         """Represent image embeddings, rank the labels and take the first score apart."""
         if images is None or not len(images):
             return []
-        started = time.perf_counter()
-        rows = serving.fitted.represent("image", images, self.kernel)
+        started, fitted = time.perf_counter(), serving.roles["classify"].fitted
+        rows = fitted.represent("image", images, self.kernel)
         represented = time.perf_counter()
         found = rank(rows, candidates, top)
         compared = time.perf_counter()
@@ -280,7 +303,7 @@ class Engine:
             if explain:
                 query = rows[at : at + 1]
                 row = best_row(query, candidates, int(indices[0]))
-                split = contributions(serving.fitted.parts(query, candidates.rows[row : row + 1]), explain)
+                split = contributions(fitted.parts(query, candidates.rows[row : row + 1]), explain)
                 hubness = 0.0 if candidates.biases is None else float(candidates.biases[row])
                 evidence = Evidence(split, tuple(serving.anchors.records(split.anchors)), hubness)
             predictions = tuple(
