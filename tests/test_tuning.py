@@ -121,7 +121,7 @@ class TestHeldOut:
 
     @pytest.mark.parametrize("pairs", [related(9), labelled(50, classes=1)], ids=["few", "one text"])
     def test_too_little_is_refused(self, pairs: Pairs) -> None:
-        with pytest.raises(InputRefused, match="distinct images and .* distinct texts"):
+        with pytest.raises(InputRefused, match=r"distinct images and .* distinct texts"):
             list(divisions(pairs, seed=0))
 
     def test_large_sets_are_looked_at_in_runs(self) -> None:
