@@ -17,6 +17,7 @@ COMMANDS = {
     "build-anchors": ("asif.cli.build_anchors", "Make an anchor set from image-text pairs."),
     "classify": ("asif.cli.classify", "Label images, zero-shot."),
     "anchors": ("asif.cli.anchors", "List, inspect and verify anchor sets."),
+    "encoders": ("asif.cli.encoders", "List encoders, and rank pairs of them."),
     "doctor": ("asif.cli.doctor", "Show versions, devices, places and what is missing."),
 }
 RUNNING, USAGE, DATA, FULL, INTERRUPTED = 1, 2, 3, 6, 130

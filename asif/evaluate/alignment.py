@@ -1,0 +1,220 @@
+"""How alike two encoders see the same pairs: linear CKA and mutual nearest neighbours, beside shuffled pairings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asif.aligners.linear import BLANK
+from asif.aligners.moments import square
+from asif.errors import InputRefused, UsageError
+from asif.kernels import topk_similarity
+from asif.vectors import Float32, Int64
+
+Float64 = NDArray[np.float64]
+
+FEWEST = 4  # pairs for which the debiased estimator exists
+TIE = 1e-9  # a shuffled pairing this close below counts as equal: sums in another order round otherwise
+
+
+@dataclass(frozen=True)
+class Space:
+    """Hold what is needed of one encoder's embeddings of n pairs; made once, compared with many others.
+
+    `rows` [n, d] about their mean, float64, `lengths` [n] their squared lengths, `own` [n] the parts of Σ(xᵢ·xⱼ)² that
+    belong to each row (see `parts`), `neighbours` [n, k] the rows most similar to each, itself left out.
+    """
+
+    rows: Float64
+    lengths: Float64
+    own: Float64
+    neighbours: Int64
+
+    @classmethod
+    def of(cls, values: Float32, k: int = 10) -> Space:
+        """Look at unit rows [n, d]; memory is 16 bytes for each value and d x d.
+
+        Raises InputRefused for fewer than 4 pairs, UsageError where k leaves nobody who is not a neighbour.
+
+        >>> Space.of(np.eye(4, dtype=np.float32)[[0, 0, 1, 2]], k=1).neighbours.ravel().tolist()
+        [1, 0, 0, 0]
+        """
+        count = len(values)
+        if count < FEWEST:
+            raise InputRefused(f"{count} pair{'s' * (count != 1)} to compare encoders by", "at least 4", "bring more")
+        if not 1 <= k <= count - 2:
+            raise UsageError(
+                f"k is {k} for {count} pairs",
+                f"a whole number from 1 to {count - 2}: with more, every pair is every other's neighbour",
+                "pass a smaller --k, or bring more pairs",
+            )
+        rows = values.astype(np.float64)
+        rows -= rows.mean(axis=0)
+        return cls(rows, by_row(rows, rows), by_row(rows @ square(rows), rows), neighbours_of(values, k))
+
+    @property
+    def flat(self) -> bool:
+        """Tell whether all rows are the same but for rounding, so that nothing can be said of them."""
+        return bool(self.lengths.mean() < BLANK)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Hold a measure of the pairs as they are, and what shuffled pairings of the same rows come to.
+
+    `p` is (1 + how many shuffled ones are at least as high) / (1 + all of them), `z` the distance from their mean in
+    their standard deviations (None where they do not differ), `influence` [n] what each pair moves, on average zero.
+    """
+
+    value: float
+    null_mean: float
+    null_sd: float
+    p: float
+    influence: Float64 = field(repr=False)
+
+    @classmethod
+    def of(cls, value: float, null: Float64, influence: Float64) -> Measured:
+        """Set a value beside its shuffled ones."""
+        p = (1 + int((null >= value - TIE).sum())) / (1 + len(null))
+        return cls(float(value), float(null.mean()), float(null.std(ddof=1)), p, influence)
+
+    @property
+    def z(self) -> float | None:
+        return (self.value - self.null_mean) / self.null_sd if self.null_sd > TIE else None
+
+    @property
+    def standard_error(self) -> float:
+        """Return how far other pairs of the same kind would move the value: the delta method, to first order."""
+        return spread_of_mean(self.influence)
+
+    def clearly_above(self, other: Measured) -> bool:
+        """Tell whether this is higher by over two standard errors of the difference, over the same pairs."""
+        return self.value - other.value > 2 * spread_of_mean(self.influence - other.influence) + TIE
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Hold what two encoders have in common; None where all embeddings of a side are the same.
+
+    `cka` is linear CKA, `cka_debiased` the one to rank by, `mutual_knn` the mean share of common nearest neighbours.
+    """
+
+    cka: Measured | None
+    cka_debiased: Measured | None
+    mutual_knn: Measured | None
+
+
+def align(
+    image: Space,
+    text: Space,
+    permutations: int = 200,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Alignment:
+    """Compare the two sides of n pairs, and of `permutations` >= 2 shuffled pairings, the same for equal n and seed.
+
+    Linear CKA is ‖XᵀY‖² / (‖XᵀX‖ ‖YᵀY‖) of rows about their means (Kornblith et al., ICML 2019). It is above zero also
+    for unrelated sides, the more the more dimensions there are to a pair. The debiased one puts in place of each sum
+    the estimator HSIC₁ (Song et al., JMLR 2012; Nguyen et al., ICLR 2021), whose mean over all shuffled pairings is
+    zero. Mutual k-NN is that of Huh et al. (ICML 2024), with cosine similarity.
+
+    >>> from asif.vectors import Embeddings
+    >>> rows = Embeddings.from_raw(np.random.default_rng(0).standard_normal((50, 3))).values
+    >>> same = align(Space.of(rows, k=5), Space.of(rows[:, ::-1], k=5))
+    >>> round(same.cka.value, 6), round(same.cka_debiased.value, 6), same.mutual_knn.value, round(same.cka.p, 3)
+    (1.0, 1.0, 1.0, 0.005)
+    """
+    if image.flat or text.flat:
+        return Alignment(None, None, None)
+    random, null = np.random.default_rng(seed), np.empty((permutations, 3))
+    for at in range(permutations):
+        null[at] = shuffled(image, text, random.permutation(len(text.rows)))
+        progress(1)
+    plain = parts(image, text)
+    common = shared(image.neighbours, text.neighbours)
+    return Alignment(
+        normalised(plain, image.own, text.own, null[:, 0]),
+        normalised(
+            debiased(plain, image.lengths, text.lengths),
+            debiased(image.own, image.lengths, image.lengths),
+            debiased(text.own, text.lengths, text.lengths),
+            null[:, 1],
+        ),
+        Measured.of(common.mean(), null[:, 2], common - common.mean()),
+    )
+
+
+def shuffled(image: Space, text: Space, order: Int64) -> tuple[float, float, float]:
+    """Return ‖XᵀY‖², its debiased form and mutual k-NN where text `order[i]` is paired with image i."""
+    plain = float(np.square(image.rows.T @ text.rows[order]).sum())
+    place = np.argsort(order)  # where each text is now
+    common = shared(image.neighbours, place[text.neighbours[order]])
+    return plain, plain + correction(image.lengths, text.lengths[order]).sum(), common.mean()
+
+
+def parts(image: Space, text: Space) -> Float64:
+    """Split ‖XᵀY‖² = Σᵢⱼ (xᵢ·xⱼ)(yᵢ·yⱼ) by i: [n]."""
+    return by_row(image.rows @ (image.rows.T @ text.rows), text.rows)
+
+
+def debiased(plain: Float64, left: Float64, right: Float64) -> Float64:
+    """Turn the parts of ‖XᵀY‖² into those of n(n - 3) HSIC₁; `left`, `right` are squared lengths [n]."""
+    return plain + correction(left, right)
+
+
+def correction(left: Float64, right: Float64) -> Float64:
+    """Return what HSIC₁ adds to each part: without i = j, and with means that leave those out.
+
+    For rows about their means, its sums over the kernels without their diagonals come down to the squared lengths.
+    """
+    n = len(left)
+    means: Float64 = (left * right.sum() + right * left.sum()) / (2 * (n - 1) * (n - 2))
+    return means - n / (n - 2) * left * right
+
+
+def normalised(between: Float64, left: Float64, right: Float64, null: Float64) -> Measured | None:
+    """Divide by the sides' own sums, all given by row: CKA; None where one side's sum is zero or rounding."""
+    own = left.sum(), right.sum()
+    if min(own[0] / np.abs(left).sum(), own[1] / np.abs(right).sum()) < TIE:
+        return None
+    n, scale = len(between), np.sqrt(own[0] * own[1])
+    value = between.sum() / scale
+    influence = n * (2 * between / scale - value * (left / own[0] + right / own[1]))
+    return Measured.of(value, null / scale, influence)
+
+
+def neighbours_of(values: Float32, k: int) -> Int64:
+    """Find the k rows most similar to each row, itself left out, of equal ones the first: [n, k]."""
+    found = topk_similarity(values, [values], k + 1).indices
+    itself = found == np.arange(len(values))[:, None]
+    itself[~itself.any(axis=1), -1] = True  # among many equal rows it may come later
+    others: Int64 = found[~itself].reshape(-1, k)
+    return others
+
+
+def shared(left: Int64, right: Int64) -> Float64:
+    """Return the share of neighbours [n, k] that two lists have in common: [n].
+
+    >>> shared(np.array([[1, 2], [0, 2]]), np.array([[2, 3], [3, 4]])).tolist()
+    [0.5, 0.0]
+    """
+    n, k = left.shape
+    width = max(left.max(), right.max()) + 1
+    offsets = width * np.arange(n)[:, None]
+    both = np.intersect1d(left + offsets, right + offsets, assume_unique=True)
+    shares: Float64 = np.bincount(both // width, minlength=n) / k
+    return shares
+
+
+def by_row(left: Float64, right: Float64) -> Float64:
+    """Return the inner products of rows [n, d] with rows [n, d]: [n]."""
+    products: Float64 = np.einsum("nd,nd->n", left, right)
+    return products
+
+
+def spread_of_mean(values: Float64) -> float:
+    """Return the standard error of a mean of independent values [n]."""
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
