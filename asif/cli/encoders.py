@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from asif.evaluate.encoder_pairs import EncoderPair
 
 ENCODING = ("image_encoders", "text_encoders", "captions", "device")
-HEADER = ("encoders", "CKA", "shuffled", "z", "p", "plain CKA", "mutual k-NN", "shuffled", "z", "p", "pairs", "dims")
+FIGURES = ("shuffled", "z", "p")
+HEADER = ("encoders", "mutual k-NN", *FIGURES, "debiased CKA", *FIGURES, "linear CKA", "shuffled", "pairs", "dims")
 
 
 @click.group("encoders")
@@ -66,7 +67,7 @@ def list_(as_json: bool) -> None:
 @options.home
 @options.as_json
 def compare(what: tuple[str, ...], as_json: bool, **given: Any) -> None:
-    """Rank encoder pairs by how alike they see the same pairs: linear CKA and mutual k-NN, beside shuffled pairings.
+    """Rank encoder pairs by how alike they see the same pairs: mutual k-NN and linear CKA, beside shuffled pairings.
 
     PAIRS_OR_REF is one source of image-text pairs, which every encoder named embeds once (default: the embedded ones),
     or anchor sets over the same pairs, whose stored embeddings are taken: no encoder is loaded. An anchor set goes
@@ -156,12 +157,11 @@ def refuse_options(what: str, why: str) -> None:
 
 def row(pair: EncoderPair) -> tuple[str, ...]:
     """Write one line of the table."""
-    plain = pair.alignment.cka
     return (
         pair.name,
-        *cells(pair.alignment.cka_debiased),
-        "-" if plain is None else f"{plain.value:.4f}",
         *cells(pair.alignment.mutual_knn),
+        *cells(pair.alignment.cka_debiased),
+        *cells(pair.alignment.cka)[:2],
         f"{len(pair.image.values):,}",
         f"{pair.image.values.shape[1]} + {pair.text.values.shape[1]}",
     )

@@ -87,7 +87,11 @@ class Measured:
 
     @property
     def standard_error(self) -> float:
-        """Return how far other pairs of the same kind would move the value: the delta method, to first order."""
+        """Return how far other pairs of the same kind would move the value.
+
+        For CKA the delta method, to first order; for mutual k-NN a rule that resampling bears out: each shared
+        neighbour belongs to two pairs, which doubles the variance of one end alone.
+        """
         return spread_of_mean(self.influence)
 
     def clearly_above(self, other: Measured) -> bool:
@@ -97,9 +101,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class Alignment:
-    """Hold what two encoders have in common; None where all embeddings of a side are the same.
+    """Hold what two encoders have in common; None where all embeddings of a side are the same, or equally far apart.
 
-    `cka` is linear CKA, `cka_debiased` the one to rank by, `mutual_knn` the mean share of common nearest neighbours.
+    `cka` is linear CKA, `cka_debiased` the same without its bias, `mutual_knn` the mean share of common neighbours.
     """
 
     cka: Measured | None
@@ -133,17 +137,14 @@ def align(
     for at in range(permutations):
         null[at] = shuffled(image, text, random.permutation(len(text.rows)))
         progress(1)
-    plain = parts(image, text)
-    common = shared(image.neighbours, text.neighbours)
+    plain, common = parts(image, text), shared(image.neighbours, text.neighbours)
+    left, right = (debiased(side.own, side.lengths, side.lengths) for side in (image, text))
+    even = min(left.sum() / image.own.sum(), right.sum() / text.own.sum()) < TIE  # all rows equally far apart
+    unbiased = debiased(plain, image.lengths, text.lengths)
     return Alignment(
         normalised(plain, image.own, text.own, null[:, 0]),
-        normalised(
-            debiased(plain, image.lengths, text.lengths),
-            debiased(image.own, image.lengths, image.lengths),
-            debiased(text.own, text.lengths, text.lengths),
-            null[:, 1],
-        ),
-        Measured.of(common.mean(), null[:, 2], common - common.mean()),
+        None if even else normalised(unbiased, left, right, null[:, 1]),
+        Measured.of(common.mean(), null[:, 2], np.sqrt(2) * (common - common.mean())),  # it takes two to be neighbours
     )
 
 
@@ -175,14 +176,11 @@ def correction(left: Float64, right: Float64) -> Float64:
     return means - n / (n - 2) * left * right
 
 
-def normalised(between: Float64, left: Float64, right: Float64, null: Float64) -> Measured | None:
-    """Divide by the sides' own sums, all given by row: CKA; None where one side's sum is zero or rounding."""
-    own = left.sum(), right.sum()
-    if min(own[0] / np.abs(left).sum(), own[1] / np.abs(right).sum()) < TIE:
-        return None
-    n, scale = len(between), np.sqrt(own[0] * own[1])
+def normalised(between: Float64, left: Float64, right: Float64, null: Float64) -> Measured:
+    """Divide a sum by the sides' own, all given by row: CKA, with how much each row moves it."""
+    n, scale = len(between), np.sqrt(left.sum() * right.sum())
     value = between.sum() / scale
-    influence = n * (2 * between / scale - value * (left / own[0] + right / own[1]))
+    influence = n * (2 * between / scale - value * (left / left.sum() + right / right.sum()))
     return Measured.of(value, null / scale, influence)
 
 
