@@ -19,8 +19,9 @@ from retrieval import CAPTIONS, features, measured
 from scipy.stats import spearmanr
 
 from asif.aligners import Hubness, make_aligner
-from asif.evaluate.alignment import Measured, Space, align
+from asif.evaluate.alignment import Space, align
 from asif.evaluate.encoded import spread
+from asif.evaluate.measured import Measured
 from asif.vectors import Embeddings, Float32
 
 Rows = NDArray[np.float64]

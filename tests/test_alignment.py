@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from asif.errors import InputRefused, UsageError
-from asif.evaluate.alignment import Alignment, Measured, Space, align, debiased, shuffled
+from asif.evaluate.alignment import Alignment, Space, align, debiased, shuffled
+from asif.evaluate.measured import Measured
 from asif.vectors import Embeddings, Float32
 
 Rows = NDArray[np.float64]

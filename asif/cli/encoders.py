@@ -14,9 +14,9 @@ from asif.errors import UsageError
 
 if TYPE_CHECKING:
     from asif.anchorset import AnchorSet
-    from asif.evaluate.alignment import Measured
     from asif.evaluate.encoded import SeenPairs
     from asif.evaluate.encoder_pairs import EncoderPair
+    from asif.evaluate.measured import Measured
 
 ENCODING = ("image_encoders", "text_encoders", "captions", "device")
 FIGURES = ("shuffled", "z", "p")

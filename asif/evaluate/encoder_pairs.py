@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from asif.evaluate.alignment import Alignment, Measured, Space, align
+from asif.evaluate.alignment import Alignment, Space, align
 from asif.evaluate.encoded import Encoded, SeenPairs, labels
+from asif.evaluate.measured import Measured
 
 DOUBTFUL = 0.05
 COPIES = 0.01  # of the rows, above which copies are worth a warning
