@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from asif.aligners.protocol import Aligner, Anchors, Fitted, TemplateMode, sample
+from asif.aligners.protocol import Aligner, Anchors, Fitted, TemplateMode
+from asif.aligners.sampling import strangers
 from asif.errors import UsageError
 from asif.kernels import Engine, similarity
-from asif.vectors import Embeddings, FusedRows, Parts, Rows, Side, scaled
+from asif.vectors import Embeddings, FusedRows, Parts, Side, scaled
 
+SIDES: tuple[Side, Side] = ("image", "text")
 SAMPLED = 512  # anchors of either side that tell how far scores spread
 
 
@@ -125,10 +127,7 @@ def shares(weights: Sequence[float], spreads: Sequence[float]) -> list[float]:
 
 def spread(fitted: Fitted, anchors: Anchors, engine: Engine = "auto") -> float:
     """Return the standard deviation of an aligner's scores between images and texts of different anchors."""
-    rows: dict[Side, Rows] = {}
-    sides: tuple[Side, Side] = ("image", "text")
-    for side in sides:
-        rows[side] = fitted.represent(side, sample(anchors, side, SAMPLED), engine)
-    every = similarity(rows["image"], rows["text"], engine=engine).astype(np.float64)
+    images, texts = (strangers(fitted, anchors, side, SAMPLED, engine) for side in SIDES)
+    every = similarity(images, texts, engine=engine).astype(np.float64)
     different = every[~np.eye(len(every), dtype=bool)]
     return float(different.std()) if len(different) else 0.0

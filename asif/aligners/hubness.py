@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from asif.aligners.protocol import Anchors, Fitted, sample
+from asif.aligners.protocol import Anchors, Fitted
+from asif.aligners.sampling import strangers
 from asif.errors import UsageError
 from asif.kernels import Engine, nearest
 from asif.vectors import DenseRows, Float32, FusedRows, Rows, Side, SparseRows, lengths
@@ -75,7 +76,7 @@ def bank(fitted: Fitted, anchors: Anchors, side: Side, engine: Engine = "auto") 
 
     Raises UsageError where rows are not of one length.
     """
-    rows = fitted.represent(side, sample(anchors, side, BANK_ROWS), engine)
+    rows = strangers(fitted, anchors, side, BANK_ROWS, engine)
     if not all(equal(part) for part in lengths(rows)):
         raise UsageError(
             f"a hubness correction of {side} rows that are not of one length",

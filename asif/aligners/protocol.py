@@ -65,21 +65,3 @@ class Aligner(Protocol):
     def fit(self, anchors: Anchors) -> Fitted:
         """Bind the aligner to an anchor set, in seconds and without training."""
         ...
-
-
-def sample(anchors: Anchors, side: Side, most: int) -> Embeddings:
-    """Return one side of at most so many anchors, evenly spread [m, d].
-
-    >>> from types import SimpleNamespace
-    >>> blocks = {"image": [np.eye(4, dtype=np.float16)[:1], np.eye(4, dtype=np.float16)[1:]]}
-    >>> sample(SimpleNamespace(count=4, blocks=blocks.get), "image", 2).values.tolist()
-    [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
-    """
-    wanted = np.unique(np.linspace(0, anchors.count - 1, min(anchors.count, most)).astype(np.int64))
-    found, first = [], 0
-    for block in anchors.blocks(side):
-        here = wanted[(wanted >= first) & (wanted < first + len(block))] - first
-        if len(here):
-            found.append(np.asarray(block[here], np.float32))
-        first += len(block)
-    return Embeddings(np.concatenate(found))

@@ -118,7 +118,7 @@ class FittedRelative:
 def usual_k(count: int) -> int:
     """Return how many of `count` anchors an input keeps unless told otherwise.
 
-    5 N^0.355, so 20 of 50, 58 of 1,000, 800 of 1.6 million: near the best k for 50 to 6,000 pairs (bench/RESULTS.md) and
+    5 N^0.355: 20 of 50, 58 of 1,000, 800 of 1.6 million. Near the best k for 50 to 6,000 pairs (bench/RESULTS.md), and
     the published k for the published number.
 
     >>> [usual_k(count) for count in (1, 50, 1_000, 6_000, 1_600_000)]

@@ -18,6 +18,7 @@ COMMANDS = {
     "classify": ("asif.cli.classify", "Label images, zero-shot."),
     "tune": ("asif.cli.tune", "Find what suits an anchor set, and keep it with it."),
     "anchors": ("asif.cli.anchors", "List, inspect and verify anchor sets."),
+    "encoders": ("asif.cli.encoders", "List encoders, and rank pairs of them."),
     "doctor": ("asif.cli.doctor", "Show versions, devices, places and what is missing."),
 }
 RUNNING, USAGE, DATA, FULL, INTERRUPTED = 1, 2, 3, 6, 130

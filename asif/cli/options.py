@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from asif.aligners import Aligner, Hubness
@@ -107,6 +108,16 @@ def how(engine: Engine, task: Task) -> dict[str, Any]:
 def as_json(command: F) -> F:
     """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(command)
+
+
+def given(names: Collection[str]) -> list[str]:
+    """Return those of the running command's options that stand on its command line, as they are written there."""
+    ctx = click.get_current_context()
+    return [
+        option.opts[0]
+        for option in ctx.command.params
+        if option.name in names and ctx.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+    ]
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from asif.aligners import Hubness, make_aligner
 from asif.aligners.fused import spread
-from asif.aligners.protocol import sample
+from asif.aligners.sampling import strangers
 from asif.kernels import similarity
 from asif.tuning.criteria import Float64, Task, ahead, chance_of_first, reciprocal
 from asif.tuning.held_out import Questions
@@ -51,7 +51,7 @@ def answers(name: str, questions: Questions, blurred: Sequence[Embeddings], task
     if bank:
 
         def behind(side: Side) -> Rows:
-            return fitted.represent(side, sample(questions.fitted, side, BANK_ROWS))
+            return strangers(fitted, questions.fitted, side, BANK_ROWS)
 
         banks.append(similarity(behind("image"), texts))
         if task == "search":

@@ -1,0 +1,1 @@
+"""Evaluation: datasets, metrics, head-to-head, diagnosis of encoder pairs."""
