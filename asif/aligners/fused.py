@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from asif.aligners.protocol import Aligner, Anchors, Fitted, TemplateMode
+from asif.aligners.protocol import Aligner, Anchors, Arrays, Fitted, TemplateMode
 from asif.aligners.sampling import strangers
 from asif.errors import UsageError
 from asif.kernels import Engine, similarity
@@ -76,6 +76,14 @@ class Fused:
         """Bind every member to the anchor set."""
         return FittedFused(self, anchors, tuple(member.aligner.fit(anchors) for member in self.members))
 
+    def restore(self, anchors: Anchors, arrays: Arrays) -> FittedFused:
+        """Bind every member to the anchor set as it was fitted before."""
+        fitted = []
+        for at, member in enumerate(self.members):
+            own = {name.partition(".")[2]: values for name, values in arrays.items() if name.startswith(f"{at}.")}
+            fitted.append(member.aligner.restore(anchors, own))
+        return FittedFused(self, anchors, tuple(fitted), tuple(arrays["shares"].tolist()))
+
 
 @dataclass(frozen=True)
 class FittedFused:
@@ -84,6 +92,7 @@ class FittedFused:
     aligner: Fused
     anchors: Anchors
     fitted: tuple[Fitted, ...]
+    known: tuple[float, ...] | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -93,8 +102,17 @@ class FittedFused:
     @cached_property
     def shares(self) -> list[float]:
         """What each member's score counts for; together 1. A member whose scores never differ counts for nothing."""
+        if self.known is not None:
+            return list(self.known)
         spreads = [spread(fitted, self.anchors) for fitted in self.fitted]
         return shares([member.weight for member in self.aligner.members], spreads)
+
+    def arrays(self) -> Arrays:
+        """Return the members' arrays, numbered, and the shares."""
+        found = {
+            f"{at}.{name}": each for at, fitted in enumerate(self.fitted) for name, each in fitted.arrays().items()
+        }
+        return {**found, "shares": np.array(self.shares)}
 
     def represent(self, side: Side, embeddings: Embeddings, engine: Engine = "auto") -> FusedRows:
         """Represent embeddings [n, d] by every member, each part as long as the root of its share."""

@@ -11,7 +11,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.aligners.protocol import Anchors, TemplateMode
+from asif.aligners.protocol import Anchors, Arrays, TemplateMode
 from asif.errors import UsageError
 from asif.kernels import Engine, topk_similarity
 from asif.vectors import Embeddings, Float32, Parts, Side, SparseRows, TopK
@@ -67,6 +67,11 @@ class Relative:
         """Bind to an anchor set; nothing is computed until it is needed."""
         return FittedRelative(self, anchors)
 
+    def restore(self, anchors: Anchors, arrays: Arrays) -> FittedRelative:
+        """Bind to an anchor set; there is nothing to restore, the anchors are all there is."""
+        assert not arrays
+        return self.fit(anchors)
+
 
 def asif_paper(k: int = 800, power: float = 8.0) -> Relative:
     """Reproduce the published code: k = 800, p = 8, text side normalised only (use it with `--template-mode max`)."""
@@ -88,6 +93,10 @@ class FittedRelative:
     @property
     def parameters(self) -> dict[str, Any]:
         return {**self.aligner.parameters, "k": self.aligner.k or usual_k(self.anchors.count)}
+
+    def arrays(self) -> Arrays:
+        """Return nothing: the anchors are all there is."""
+        return {}
 
     def represent(self, side: Side, embeddings: Embeddings, engine: Engine = "auto") -> SparseRows:
         """Re-express embeddings [n, d] as sparse rows over the anchors: min(k, N) entries each, more for ties."""

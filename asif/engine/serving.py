@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from asif.encoders.ahead import ahead
 from asif.encoders.cache import TextCache
 from asif.encoders.precomputed import PrecomputedEncoder
 from asif.engine.choosing import Choice, choose
+from asif.engine.fitting import fit
 from asif.engine.opening import DEFAULT_ANCHORS, open_anchors
 from asif.errors import BadImage, EncoderMismatch, UsageError
 from asif.explain import Contributions, contributions
@@ -73,11 +75,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Role:
-    """An aligner fitted to the served anchors for one task, and the banks of its hubness correction."""
+    """An aligner for one task, fitted to the served anchors when first needed; the banks of its hubness correction."""
 
     choice: Choice
-    fitted: Fitted
+    anchors: AnchorSet
     banks: dict[Side, Rows] = field(default_factory=dict)
+
+    @cached_property
+    def fitted(self) -> Fitted:
+        return fit(self.choice.aligner, self.anchors)
 
 
 @dataclass(frozen=True)
@@ -141,10 +147,9 @@ class Engine:
         for (side, spec), encoder in self._encoders.items():
             if anchors.encoder_spec(side) == spec:
                 check_fingerprint(anchors, side, encoder)
-        roles: dict[Task, Role] = {}
-        for task in TASKS:
-            choice = choose(anchors, task, self._aligner, self._hubness)
-            roles[task] = Role(choice, choice.aligner.fit(anchors))
+        roles: dict[Task, Role] = {
+            task: Role(choose(anchors, task, self._aligner, self._hubness), anchors) for task in TASKS
+        }
         return Serving(anchors, roles)
 
     def image_encoder(self, anchors: AnchorSet) -> ImageEncoder:

@@ -140,17 +140,13 @@ class Search:
         """Take the steps."""
         alone = self.alone()
         kept = [self.candidate(setting) for setting in alone]
-        best, hubness = max(
-            ((candidate, hubness) for candidate in kept for hubness in self.correct(candidate)),
-            key=lambda found: self.trials[found[0].name(self.count), found[1]].score,
-        )
+        corrected = [(candidate, self.correct(candidate)) for candidate in kept]
+        best, hubness = max(corrected, key=lambda found: self.trials[found[0].name(self.count), found[1]].score)
         for _ in range(MEMBERS - 1):
             taller = self.taller(best, hubness, kept)
             if taller is None:
                 break
-            best = taller
-        if len(best.members) > 1:
-            self.correct(best)
+            best, hubness = taller, self.correct(taller)
         order = sorted(self.trials.values(), key=lambda trial: -trial.score)
         asked = len(next(iter(self.worth.values())))
         pairs = self.divisions[0].fitted.count + int(self.divisions[0].right.sum())
@@ -182,11 +178,10 @@ class Search:
         """Take a setting up again, with its bank."""
         return Candidate(((setting, 1.0),), self.asked(setting, bank=True))
 
-    def correct(self, candidate: Candidate) -> list[Hubness]:
-        """Try every correction; return them, best first."""
+    def correct(self, candidate: Candidate) -> Hubness:
+        """Try every correction; return the best."""
         correctors = [Corrector(scores) for scores in candidate.scores]
-        tried = [(self.tried(candidate, hubness, correctors).score, hubness) for hubness in CORRECTIONS]
-        return [hubness for _, hubness in sorted(tried, key=lambda each: -each[0])]
+        return max(CORRECTIONS, key=lambda hubness: self.tried(candidate, hubness, correctors).score)
 
     def taller(self, best: Candidate, hubness: Hubness, kept: Sequence[Candidate]) -> Candidate | None:
         """Add the setting that helps most; None where none helps."""
