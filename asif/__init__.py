@@ -13,7 +13,7 @@ from asif.version import VERSION as __version__
 if TYPE_CHECKING:
     from asif.anchorset import AnchorSet, verify
     from asif.building import BuildOptions
-    from asif.engine import Classifier, Engine, build_anchors, open_anchors
+    from asif.engine import Classifier, Engine, build_anchors, open_anchors, tune_anchors
     from asif.errors import AsifError
 
 HOMES = {
@@ -24,6 +24,7 @@ HOMES = {
     "Engine": "asif.engine",
     "build_anchors": "asif.engine",
     "open_anchors": "asif.engine",
+    "tune_anchors": "asif.engine",
     "verify": "asif.anchorset",
 }
 
@@ -36,6 +37,7 @@ __all__ = [
     "__version__",
     "build_anchors",
     "open_anchors",
+    "tune_anchors",
     "verify",
 ]
 

@@ -12,7 +12,7 @@ from kernels_peers import CHUNK, SLICE_BYTES, slices
 from kernels_rows import embeddings, real_pairs
 from kernels_timing import Results, interleaved
 
-from asif.aligners import asif_paper
+from asif.aligners.relative import asif_paper
 from asif.compare import Candidates, rank
 from asif.vectors import Embeddings, Float32, Int64
 

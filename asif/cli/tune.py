@@ -11,6 +11,7 @@ from asif.cli import options
 
 if TYPE_CHECKING:
     from asif.anchorset import AnchorSet
+    from asif.encoders import Device
     from asif.tuning import Tuned
 
 SHOWN = 8
@@ -22,33 +23,37 @@ SHOWN = 8
 @click.option("--seconds", type=click.FloatRange(min=1), default=120.0, show_default=True, help="About how long.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which pairs are held out.")
 @click.option("--dry-run", is_flag=True, help="Say what suits the anchors; keep nothing.")
+@options.device
 @options.home
 @options.as_json
 def command(
-    anchors: str, task: str, seconds: float, seed: int, dry_run: bool, home: Path | None, as_json: bool
+    anchors: str,
+    task: str,
+    seconds: float,
+    seed: int,
+    dry_run: bool,
+    device: Device,
+    home: Path | None,
+    as_json: bool,
 ) -> None:
     """Find the aligner and parameters that suit an anchor set, and keep them with it.
 
     Some pairs are held out, the rest is fitted, and the held-out ones are asked about: no label is needed. The choice
     becomes the set's profile, which `--aligner auto` uses: a new version of the set with the same anchors.
     """
-    from asif.anchorset import Store, default_home
-    from asif.engine import open_anchors
-    from asif.tuning import TASKS, tune
-    from asif.version import VERSION
+    from asif.engine import tune_anchors
+    from asif.tuning import TASKS
 
     chosen = next(known for known in TASKS if known == task)
-    with open_anchors(anchors, home=home) as opened:
-        with options.progress_bar(0, "setting") as bar:
+    with options.progress_bar(0, "setting") as bar:
 
-            def progress(done: int, every: int) -> None:
-                bar.total = every
-                bar.update(done - bar.n)
+        def progress(done: int, every: int) -> None:
+            bar.total = every
+            bar.update(done - bar.n)
 
-            tuned = tune(opened, chosen, seconds=seconds, seed=seed, progress=progress)
-        if not dry_run:
-            ref = f"{opened.name}@{opened.version}" if "/" not in anchors else anchors
-            kept = Store(home or default_home()).keep_profile(ref, task, tuned.profile(), VERSION)
+        tuned, kept = tune_anchors(
+            anchors, chosen, seconds=seconds, seed=seed, keep=not dry_run, home=home, device=device, progress=progress
+        )
     show(tuned, None if dry_run else kept, as_json)
 
 

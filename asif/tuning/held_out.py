@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ MOST_PAIRS = 20_000  # looked at, of a larger set in runs of
 RUN = 50  # rows, evenly spread: pairs that share an image tend to lie together
 MOST_QUESTIONS = 1_000  # held out at a time
 BLOCK_ROWS = 8_192
+
+Captions = Callable[[Int64], tuple[Embeddings, Int64]]
+"""Give captions of anchors, by row: their embeddings, and which of the rows, by position, each belongs to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +80,15 @@ class Questions:
         return Embeddings.from_raw(cosine * values + np.sqrt(1 - cosine**2) * noise)
 
 
-def divisions(anchors: Anchors, seed: int) -> Iterator[Questions]:
+def divisions(anchors: Anchors, seed: int, captions: Captions | None = None) -> Iterator[Questions]:
     """Divide an anchor set: a fifth, at most 1,000 images, is held out at a time, two to five times over.
 
-    Raises InputRefused where fewer than 10 distinct images, or two distinct texts, are there to ask about.
+    Where `captions` are given, held-out texts are single captions of the pairs, as questions are asked, in place of
+    what is stored of all captions together. Raises InputRefused where fewer than 10 distinct images, or two distinct
+    texts, are there to ask about.
     """
-    pairs = Subset.of(anchors, looked_at(anchors.count))
+    rows = looked_at(anchors.count)
+    pairs = Subset.of(anchors, rows)
     image, text = groups(pairs.sides["image"]), groups(pairs.sides["text"])
     count = int(image.max()) + 1
     if count < 10 or text.max() < 1:
@@ -93,11 +99,18 @@ def divisions(anchors: Anchors, seed: int) -> Iterator[Questions]:
         )
     size = min(MOST_QUESTIONS, -(-count // 5))
     order = np.random.default_rng(seed).permutation(count)
-    for fold in range(max(2, min(5, -(-2 * MOST_QUESTIONS // count)))):
+    for fold in range(max(2, min(5, -(-2 * MOST_QUESTIONS // size)))):
         held = np.isin(image, order[fold * size : (fold + 1) * size])
         if held.all() or not held.any():
             continue
-        yield questions(pairs, image, text, held)
+        fitted = pairs.rows(np.flatnonzero(~held))
+        asked = pairs.rows(np.flatnonzero(held))
+        if captions is None:
+            said, whose = asked.sides["text"].astype(np.float32), np.arange(len(asked.sides["text"]))
+        else:
+            embeddings, whose = captions(rows[held])
+            said = embeddings.values
+        yield questions(fitted, image[held], asked.sides["image"], said, whose)
 
 
 def looked_at(count: int) -> Int64:
@@ -112,21 +125,17 @@ def looked_at(count: int) -> Int64:
     return np.unique(starts[:, None] + np.arange(RUN))
 
 
-def questions(pairs: Subset, image: Int64, text: Int64, held: NDArray[np.bool_]) -> Questions:
-    """Turn held-out pairs into questions: every distinct image and text once."""
-    asked = pairs.rows(np.flatnonzero(held))
-    found: dict[Side, tuple[Int64, Int64]] = {}
-    for side, numbers in (("image", image[held]), ("text", text[held])):
-        _, first, where = np.unique(numbers, return_index=True, return_inverse=True)
-        found["image" if side == "image" else "text"] = first, where
-    right = np.zeros((len(found["image"][0]), len(found["text"][0])), bool)
-    right[found["image"][1], found["text"][1]] = True
-    distinct: dict[Side, Float32] = {
-        side: asked.sides[side][first].astype(np.float32) for side, (first, _) in found.items()
-    }
-    return Questions(
-        pairs.rows(np.flatnonzero(~held)), Embeddings(distinct["image"]), Embeddings(distinct["text"]), right
-    )
+def questions(fitted: Subset, numbers: Int64, images: NDArray[Any], said: Float32, whose: Int64) -> Questions:
+    """Turn held-out pairs into questions: every distinct image and text once.
+
+    `numbers` [n] tell images [n, di] apart; texts `said` [m, dt] are each of the pair in `whose` [m].
+    """
+    _, first, which = np.unique(numbers, return_index=True, return_inverse=True)
+    texts = groups(said)
+    _, once = np.unique(texts, return_index=True)
+    right = np.zeros((len(first), len(once)), bool)
+    right[which[whose], texts] = True
+    return Questions(fitted, Embeddings(images[first].astype(np.float32)), Embeddings(said[once]), right)
 
 
 def groups(rows: NDArray[Any]) -> Int64:

@@ -14,7 +14,7 @@ from asif.aligners import Anchors, Hubness
 from asif.errors import UsageError
 from asif.tuning.asked import BLURS, Corrector, Scores, answers, judged
 from asif.tuning.criteria import TASKS, Float64, Task
-from asif.tuning.held_out import Questions, divisions
+from asif.tuning.held_out import Captions, Questions, divisions
 from asif.tuning.settings import Setting, grid
 
 KEPT = 2  # settings of each aligner that go on to be corrected and added up
@@ -96,19 +96,21 @@ def tune(
     *,
     seconds: float = 120,
     seed: int = 0,
+    captions: Captions | None = None,
     progress: Callable[[int, int], None] = lambda done, all_: None,
 ) -> Tuned:
     """Choose aligner, parameters, hubness correction and fusion from held-out anchors alone; no label is used.
 
     Every setting is fitted to the rest and asked about the held-out pairs; the best two of each aligner are tried with
     corrections for hubness, then added up, as long as that helps. `seconds` bounds the first step to two thirds of it:
-    what has not been tried by then is left out, and the result says so. Raises UsageError for an unknown task,
+    what has not been tried by then is left out, and the result says so. `captions` gives single captions of held-out
+    pairs, where what is stored is made of several. Raises UsageError for an unknown task,
     InputRefused for too few pairs.
     """
     if task not in TASKS:
         raise UsageError(f"the task is {task!r}", f"one of {', '.join(TASKS)}", "pass --task classify")
     started = time.perf_counter()
-    return Search(anchors, task, seed, started, seconds, progress).run()
+    return Search(anchors, task, seed, captions, started, seconds, progress).run()
 
 
 class Search:
@@ -119,13 +121,14 @@ class Search:
         anchors: Anchors,
         task: Task,
         seed: int,
+        captions: Captions | None,
         started: float,
         seconds: float,
         progress: Callable[[int, int], None],
     ) -> None:
         self.task, self.seed, self.started, self.seconds, self.progress = task, seed, started, seconds, progress
         self.count = anchors.count
-        self.divisions: Sequence[Questions] = tuple(divisions(anchors, seed))
+        self.divisions: Sequence[Questions] = tuple(divisions(anchors, seed, captions))
         blurs = BLURS if task == "classify" else ()
         self.blurred = [
             [questions.blurred(cosine, seed + at) for at, cosine in enumerate(blurs)] for questions in self.divisions
@@ -187,9 +190,9 @@ class Search:
         """Add the setting that helps most; None where none helps."""
         so_far = self.trials[best.name(self.count), hubness].score
         taller: Candidate | None = None
-        families = {setting.family for setting, _ in best.members}
+        members = {setting for setting, _ in best.members}
         for other, weight in product(kept, WEIGHTS):
-            if other.members[0][0].family in families:
+            if other.members[0][0] in members:
                 continue
             scores = tuple(mine.plus(theirs, weight) for mine, theirs in zip(best.scores, other.scores, strict=True))
             grown = Candidate((*best.members, (other.members[0][0], weight)), scores)
