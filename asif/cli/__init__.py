@@ -16,6 +16,7 @@ from asif.version import VERSION
 COMMANDS = {
     "build-anchors": ("asif.cli.build_anchors", "Make an anchor set from image-text pairs."),
     "classify": ("asif.cli.classify", "Label images, zero-shot."),
+    "eval": ("asif.cli.eval_", "Measure an anchor set on labelled images or captions."),
     "anchors": ("asif.cli.anchors", "List, inspect and verify anchor sets."),
     "doctor": ("asif.cli.doctor", "Show versions, devices, places and what is missing."),
 }
