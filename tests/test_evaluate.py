@@ -176,6 +176,21 @@ def test_labels_become_readable_by_default(tmp_path: Path) -> None:
     assert classes.origin == "readable labels"
 
 
+@pytest.mark.parametrize("names", [False, True])
+def test_wordnet_ids_have_names(tmp_path: Path, names: bool) -> None:
+    ids = ["n01440764", "n02119789"]
+    image = image_column(2)
+    data = open_labelled(table(tmp_path / "a.parquet", image=image, label=ids))
+    if names:
+        data = Labelled(data.source, tuple(ids))
+    classes = classes_of(data, {"n02119789": ("small fox",)} if names else None)
+    assert classes.labels == tuple(ids)
+    assert classes.names == (("tench",), ("small fox" if names else "kit fox",))
+    assert classes.origin == ("file, else WordNet" if names else "WordNet")
+    unknown = open_labelled(table(tmp_path / "b.parquet", image=image, label=["n01440764", "n99999999"]))
+    assert classes_of(unknown, None).names == (("n01440764",), ("n99999999",))
+
+
 @pytest.mark.parametrize(
     "content",
     [

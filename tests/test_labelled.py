@@ -148,6 +148,14 @@ def test_an_empty_class_is_a_class(tmp_path: Path) -> None:
     assert open_labelled(path).classes == ("cat", "dog", "owl")
 
 
+def test_images_outside_of_class_folders_are_named(tmp_path: Path) -> None:
+    path = class_folders(tmp_path / "data")
+    files(path, loose=b"x")
+    assert "not read: loose.jpg" in open_labelled(path).source.describe()
+    files(path, **{f"loose{number}": b"x" for number in range(9)})
+    assert "not read: 10 images outside of class folders" in open_labelled(path).source.describe()
+
+
 def split_folders(path: Path) -> Path:
     for split in ("train", "test"):
         class_folders(path / split)

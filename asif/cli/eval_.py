@@ -169,7 +169,7 @@ def listing(rejects: list[Reject], output: Path | None) -> Iterator[None]:
             if rejects:
                 lines = [json.dumps(asdict(reject), ensure_ascii=False) for reject in rejects]
                 place.write_text("\n".join(lines) + "\n", encoding="utf-8")
-                options.notice(f"{len(rejects)} rejected rows and reasons: {place}")
+                options.notice(f"rejected rows and reasons: {place}")
         else:
             for reject in rejects[:SHOWN_REJECTS]:
                 options.notice(f"row {reject.row}: {reject.reason}")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from asif.encoders import synset_names
 from asif.errors import InputRefused, UsageError
 from asif.pairs import Labelled
 from asif.prompts import readable
 
 Names = tuple[str, ...]
+SYNSET = re.compile(r"n\d{8}")
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,9 @@ def read_classnames(path: Path) -> dict[str, Names]:
 def classes_of(data: Labelled, given: Mapping[str, Names] | None) -> Classes:
     """Decide what the classes of a data set are and how they are called in prompts.
 
-    Names that are given go before names that came with the data, which go before readable labels. Raises UsageError
-    where given names fit no class, InputRefused for labels that are numbers and for which there is no name.
+    Names that are given go before names that came with the data. Of these, names written as prompts stay as they are,
+    WordNet ids are named by their first lemma, and all else is made readable. Raises UsageError where given names fit no
+    class, InputRefused for labels that are numbers and for which there is no name.
     """
     labels = data.classes
     if not labels:
@@ -71,11 +75,9 @@ def classes_of(data: Labelled, given: Mapping[str, Names] | None) -> Classes:
                 "a name for each",
                 "pass --classnames FILE with a line 'label<TAB>name' for each",
             )
-    literal = dict(zip(labels, data.names, strict=True)) if data.names else {}
-    own = {label: (name if data.literal else readable(name),) for label, name in literal.items()}
-    origin = "dataset" if data.literal and data.names else "readable labels"
+    own, origin = _own_names(data)
     if given is None:
-        return Classes(labels, tuple(own.get(label, (readable(label),)) for label in labels), origin)
+        return Classes(labels, own, origin)
     if numbers:  # the file says which classes there are, those without images too
         return Classes(tuple(given), tuple(given.values()), "file")
     unused = tuple(label for label in given if label not in labels)
@@ -85,8 +87,20 @@ def classes_of(data: Labelled, given: Mapping[str, Names] | None) -> Classes:
             f"some of its {len(labels)} labels: {', '.join(labels[:5])} …",
             "write lines of 'label<TAB>name'",
         )
-    names = tuple(given.get(label) or own.get(label, (readable(label),)) for label in labels)
+    names = tuple(given.get(label, name) for label, name in zip(labels, own, strict=True))
     return Classes(labels, names, f"file, else {origin}", unused)
+
+
+def _own_names(data: Labelled) -> tuple[tuple[Names, ...], str]:
+    """Name the classes without help from outside: one name each, and where the names come from."""
+    if data.names and data.literal:
+        return tuple((name,) for name in data.names), "dataset"
+    spelt = data.names or data.classes
+    if all(SYNSET.fullmatch(label) for label in spelt):
+        lemmas = synset_names(spelt)
+        if lemmas:
+            return tuple((several.split(",")[0],) for several in lemmas), "WordNet"
+    return tuple((readable(label),) for label in spelt), "readable labels"
 
 
 def _from_json(path: Path, text: str) -> dict[str, Names]:

@@ -14,6 +14,7 @@ from asif.pairs.rows import judge
 from asif.pairs.source import PairSource
 from asif.pairs.webdataset import IMAGES
 
+LISTED = 5
 _SPLITS = {"train", "val", "valid", "validation", "test"}
 
 
@@ -56,7 +57,9 @@ def open_classes(path: Path, chosen: Mapping[str, str]) -> ClassFolders:
             f"give one of them, such as {path / names[-1]}",
         )
     files = tuple(file for folder in folders for file in _images(folder))
-    return ClassFolders(path, "folder of class folders", Columns(), (), files, None, names)
+    loose = tuple(sorted(file.name for file in path.iterdir() if file.is_file() and _is_image(file.name)))
+    unused = loose if len(loose) < LISTED else (f"{len(loose)} images outside of class folders",)
+    return ClassFolders(path, "folder of class folders", Columns(), unused, files, None, names)
 
 
 def _folders(path: Path) -> list[Path]:
@@ -67,5 +70,9 @@ def _images(folder: Path) -> Iterator[Path]:
     for place, inner, names in os.walk(folder):
         inner.sort()
         for name in sorted(names):
-            if name[0] not in "._" and name.rpartition(".")[2].lower() in IMAGES:
+            if _is_image(name):
                 yield Path(place, name)
+
+
+def _is_image(name: str) -> bool:
+    return name[0] not in "._" and name.rpartition(".")[2].lower() in IMAGES
