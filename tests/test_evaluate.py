@@ -277,6 +277,16 @@ def test_retrieval_is_what_its_scores_say(
     assert shared == {**result.metrics, **result.further}
 
 
+@pytest.mark.parametrize(("most", "sizes"), [(1, [1] * 9), (11, [2, 2, 2, 2, 1]), (1 << 24, [9])])
+def test_scores_come_in_blocks(toy: Engine, most: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asif.engine.serving.BLOCK_SCORES", most)
+    image = vectors(fake_image(), [f"image {row}".encode() for row in range(5)])
+    text = vectors(fake_text(), [f"text {row}" for row in range(9)])
+    blocks = list(toy.score_blocks("text", text, image))
+    assert [len(block) for block in blocks] == sizes
+    np.testing.assert_array_equal(np.concatenate(blocks), represented(toy, image, text, "text"))
+
+
 def test_rows_with_equal_images_are_one_image(toy: Engine, tmp_path: Path) -> None:
     whole = evaluate_retrieval(toy, captioned(tmp_path / "whole", captions_of(30)))
     rows = [(row, caption) for row, some in enumerate(captions_of(30)) for caption in some]

@@ -67,6 +67,8 @@ def command(task: str, output: Path | None, overwrite: bool, as_json: bool, **gi
     if output is not None:
         from asif.anchorset.atomic import put_bytes
 
+        if not rejects:
+            rejects_file(output).unlink(missing_ok=True)  # that of an earlier run
         put_bytes(output, (json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
     if as_json:
         options.print_json(result)
@@ -163,16 +165,13 @@ def listing(rejects: list[Reject], output: Path | None) -> Iterator[None]:
         yield
     finally:
         rejects.sort(key=lambda reject: reject.row)
-        if output is not None:
-            place = rejects_file(output)
-            place.unlink(missing_ok=True)  # that of an earlier run
-            if rejects:
-                lines = [json.dumps(asdict(reject), ensure_ascii=False) for reject in rejects]
-                place.write_text("\n".join(lines) + "\n", encoding="utf-8")
-                options.notice(f"rejected rows and reasons: {place}")
-        else:
+        if output is None:
             for reject in rejects[:SHOWN_REJECTS]:
                 options.notice(f"row {reject.row}: {reject.reason}")
+        elif rejects:
+            lines = [json.dumps(asdict(reject), ensure_ascii=False) for reject in rejects]
+            rejects_file(output).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            options.notice(f"rejected rows and reasons: {rejects_file(output)}")
 
 
 def show(result: dict[str, Any], output: Path | None) -> None:

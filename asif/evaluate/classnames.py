@@ -59,8 +59,8 @@ def classes_of(data: Labelled, given: Mapping[str, Names] | None) -> Classes:
     """Decide what the classes of a data set are and how they are called in prompts.
 
     Names that are given go before names that came with the data. Of these, names written as prompts stay as they are,
-    WordNet ids are named by their first lemma, and all else is made readable. Raises UsageError where given names fit no
-    class, InputRefused for labels that are numbers and for which there is no name.
+    WordNet ids are named by their first lemma, and all else is made readable. Raises UsageError where given names fit
+    no class, InputRefused for labels that are numbers and for which there is no name.
     """
     labels = data.classes
     if not labels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ class Gallery:
         if pair.text_embedding is not None:
             text = np.asarray(pair.text_embedding, np.float32)
             self.vectors.append(text)
-            self.texts.append(text.tobytes().hex())  # equal vectors are equal captions
+            self.texts.append(hashlib.sha256(text.tobytes()).hexdigest())  # equal vectors are equal captions
             self.owners.append(place)
         else:
             self.texts += pair.captions
@@ -68,7 +69,7 @@ def evaluate_retrieval(
     images = Embeddings.from_raw(np.stack(gallery.images))
     texts = Embeddings.from_raw(np.stack(gallery.vectors)) if gallery.vectors else encode(engine, gallery.texts)
     encoded = time.perf_counter()
-    owners, keys = np.array(gallery.owners), np.unique(gallery.texts, return_inverse=True)[1]
+    owners, keys = np.array(gallery.owners), numbered(gallery.texts)
     shared = shared_captions(owners, keys)
     right = [by_position(owners, len(images)), *([by_content(owners, keys, len(images))] if shared else [])]
     of_images, of_texts = ranks(engine, "image", images, texts, right), ranks(engine, "text", texts, images, right)
@@ -140,12 +141,22 @@ def by_position(owners: Int64, images: int) -> Right:
 def by_content(owners: Int64, keys: Int64, images: int) -> Right:
     """Say what is right where captions with equal `keys` belong to all images of any of them."""
     count = int(keys.max()) + 1
-    texts, owning = groups(keys, np.arange(len(keys)), count), groups(keys, owners, count)
-    own = groups(owners, keys, images)
-    return {
-        "image": [np.concatenate([texts[key] for key in np.unique(some)]) for some in own],
-        "text": [np.unique(owning[key]) for key in keys],
+    texts, owning = groups(keys, np.arange(len(keys)), count), [np.unique(some) for some in groups(keys, owners, count)]
+    own = [np.unique(some) for some in groups(owners, keys, images)]
+    return {  # a caption that very many share has one list, not one for each of them
+        "image": [texts[some[0]] if len(some) == 1 else np.concatenate([texts[key] for key in some]) for some in own],
+        "text": [owning[key] for key in keys],
     }
+
+
+def numbered(texts: Sequence[str]) -> Int64:
+    """Give equal texts equal numbers, from 0 in the order of their first places.
+
+    >>> numbered(["b", "a", "b"]).tolist()
+    [0, 1, 0]
+    """
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.int64)
 
 
 def groups(places: Int64, values: Int64, count: int) -> list[Int64]:
