@@ -162,10 +162,17 @@ def split_folders(path: Path) -> Path:
     return path
 
 
+def shards_of_splits(path: Path) -> Path:
+    for split in ("test", "train"):
+        table(path / "data" / f"{split}-00000-of-00001.parquet", image=pa.array(IMAGES, IMAGE), label=["a", "b", "c"])
+    return path
+
+
 REFUSED: dict[str, tuple[Callable[[Path], Path], type[Exception], str]] = {
     "missing": (lambda path: path / "nowhere", UsageError, "does not exist"),
     "empty folder": (lambda path: path.mkdir() or path, InputRefused, "holds no file that is known here"),
     "splits": (split_folders, InputRefused, "which are splits"),
+    "shards of splits": (shards_of_splits, InputRefused, "holds the splits test, train"),
     "no label": (lambda path: table(path / "a.parquet", image=pa.array(IMAGES, IMAGE)), InputRefused, "like label"),
     "many labels": (lambda path: labelled(path, [["a"], ["b"], []]), InputRefused, "no column that looks like label"),
     "no image": (lambda path: table(path / "a.parquet", label=["dog"]), InputRefused, "looks like image"),

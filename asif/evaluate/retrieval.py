@@ -15,13 +15,13 @@ from asif.errors import BadImage, EncoderMismatch
 from asif.evaluate.intake import Intake, Terms
 from asif.evaluate.metrics import best_ranks, median_rank, recall_at
 from asif.evaluate.result import Evaluation, about, also_anchors, made_by
+from asif.evaluate.right import Right, by_content, by_position, numbered, shared_captions
 from asif.pairs import Pair, PairSource, Reject
 from asif.vectors import Embeddings, Float32, Int64, Side
 
 KS = (1, 5, 10)
 PUBLISHED = ("image_retrieval_recall@5", "text_retrieval_recall@5")
 ROWS, TEXTS = 256, 1024
-Right = dict[Side, list[Int64]]
 
 
 @dataclass
@@ -67,9 +67,9 @@ def evaluate_retrieval(
     counts, rows_sha256 = intake.close(source.path)
     read = time.perf_counter()
     images = Embeddings.from_raw(np.stack(gallery.images))
-    texts = Embeddings.from_raw(np.stack(gallery.vectors)) if gallery.vectors else encode(engine, gallery.texts)
-    encoded = time.perf_counter()
     owners, keys = np.array(gallery.owners), numbered(gallery.texts)
+    texts = Embeddings.from_raw(np.stack(gallery.vectors)) if gallery.vectors else encode(engine, gallery.texts, keys)
+    encoded = time.perf_counter()
     shared = shared_captions(owners, keys)
     right = [by_position(owners, len(images)), *([by_content(owners, keys, len(images))] if shared else [])]
     of_images, of_texts = ranks(engine, "image", images, texts, right), ranks(engine, "text", texts, images, right)
@@ -127,48 +127,11 @@ def embedded(engine: Engine, source: PairSource, intake: Intake) -> Iterator[tup
                 yield pair, image, vector
 
 
-def encode(engine: Engine, texts: Sequence[str]) -> Embeddings:
-    """Encode captions, some at a time."""
-    parts = [engine.encode_texts(texts[start : start + TEXTS]).values for start in range(0, len(texts), TEXTS)]
-    return Embeddings(np.concatenate(parts))
-
-
-def by_position(owners: Int64, images: int) -> Right:
-    """Say what is right where captions belong to their own image alone: by the side of the query."""
-    return {"image": groups(owners, np.arange(len(owners)), images), "text": list(owners[:, None])}
-
-
-def by_content(owners: Int64, keys: Int64, images: int) -> Right:
-    """Say what is right where captions with equal `keys` belong to all images of any of them."""
-    count = int(keys.max()) + 1
-    texts, owning = groups(keys, np.arange(len(keys)), count), [np.unique(some) for some in groups(keys, owners, count)]
-    own = [np.unique(some) for some in groups(owners, keys, images)]
-    return {  # a caption that very many share has one list, not one for each of them
-        "image": [texts[some[0]] if len(some) == 1 else np.concatenate([texts[key] for key in some]) for some in own],
-        "text": [owning[key] for key in keys],
-    }
-
-
-def numbered(texts: Sequence[str]) -> Int64:
-    """Give equal texts equal numbers, from 0 in the order of their first places.
-
-    >>> numbered(["b", "a", "b"]).tolist()
-    [0, 1, 0]
-    """
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.int64)
-
-
-def groups(places: Int64, values: Int64, count: int) -> list[Int64]:
-    """Collect the values at each of `count` places, in order."""
-    order = np.argsort(places, kind="stable")
-    return np.split(values[order], np.cumsum(np.bincount(places, minlength=count))[:-1])
-
-
-def shared_captions(owners: Int64, keys: Int64) -> int:
-    """Count the captions whose words another image has too."""
-    pairs = np.unique(np.stack([keys, owners], axis=1), axis=0)
-    return int((np.bincount(pairs[:, 0])[keys] > 1).sum())
+def encode(engine: Engine, texts: Sequence[str], keys: Int64) -> Embeddings:
+    """Encode captions, some at a time; equal ones, by `keys`, once."""
+    distinct = list(dict.fromkeys(texts))
+    parts = [engine.encode_texts(distinct[start : start + TEXTS]).values for start in range(0, len(distinct), TEXTS)]
+    return Embeddings(np.concatenate(parts)[keys])
 
 
 def ranks(engine: Engine, side: Side, queries: Embeddings, candidates: Embeddings, right: list[Right]) -> list[Int64]:

@@ -11,11 +11,10 @@ from asif.errors import InputRefused, UsageError
 from asif.pairs.columns import Columns
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.rows import judge
-from asif.pairs.source import PairSource
+from asif.pairs.source import SPLITS, PairSource
 from asif.pairs.webdataset import IMAGES
 
 LISTED = 5
-_SPLITS = {"train", "val", "valid", "validation", "test"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def open_classes(path: Path, chosen: Mapping[str, str]) -> ClassFolders:
         raise UsageError(f"columns ({', '.join(chosen)}) of {path}", "no columns", "leave them out: folders are labels")
     folders = _folders(path)
     names = tuple(folder.name for folder in folders)
-    if set(map(str.lower, names)) <= _SPLITS:
+    if set(map(str.lower, names)) <= SPLITS:
         raise InputRefused(
             f"{path} holds the folders {', '.join(names)}, which are splits",
             "a folder with a folder of images for each class",

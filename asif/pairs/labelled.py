@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from asif.pairs.opening import open_source
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.parquet import ParquetSource
 from asif.pairs.parquet_file import intact, open_file
-from asif.pairs.source import PairSource
+from asif.pairs.source import SPLITS, PairSource
 from asif.pairs.webdataset import open_webdataset
 
 
@@ -75,7 +76,7 @@ def open_labelled(path: str | Path, *, columns: Mapping[str, str] | None = None)
     if folder is not None:
         source = open_webdataset(place, folder.files, {"label": "cls", **(columns or {})}, "label")
         return Labelled(source, folder.classes, folder.templates, literal=True)
-    found = open_source(place, dict(columns or {}), "label")
+    found = one_split(open_source(place, dict(columns or {}), "label"))
     return Labelled(found, _names(found) if isinstance(found, ParquetSource) else None)
 
 
@@ -86,7 +87,22 @@ def open_captioned(path: str | Path, *, columns: Mapping[str, str] | None = None
     if folder is not None:
         chosen = {"captions": "txt", **(columns or {})}
         return replace(open_webdataset(place, folder.files, chosen), by_line=True)
-    return open_source(place, dict(columns or {}), "captions")
+    return one_split(open_source(place, dict(columns or {}), "captions"))
+
+
+def one_split(source: PairSource) -> PairSource:
+    """Refuse shards of several splits, such as train-0.parquet and test-0.parquet, as one data set."""
+    shards = (
+        {} if isinstance(source, ClassFolders) else {re.split(r"[-_.]", f.name)[0].lower(): f for f in source.files}
+    )
+    splits = sorted(SPLITS & set(shards))
+    if len(splits) > 1:
+        raise InputRefused(
+            f"{source.path} holds the splits {', '.join(splits)}",
+            "one split to evaluate on",
+            f"give its path, such as {shards[splits[0]]}, or a folder with its shards alone",
+        )
+    return source
 
 
 def told_apart(names: Sequence[str]) -> tuple[str, ...]:

@@ -13,6 +13,9 @@ from asif.pairs.columns import Columns
 from asif.pairs.pair import Pair, Reject
 from asif.vectors import canonical_json
 
+SPLITS = {"train", "dev", "val", "valid", "validation", "test"}
+"""What parts of a data set are called; to mix them is hardly ever meant."""
+
 
 @dataclass(frozen=True)
 class PairSource(ABC):
