@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from asif.aligners.hubness import with_bias
-from asif.kernels import SparseIndex, nearest, similarity, topk
-from asif.vectors import DenseRows, Float32, Rows, SparseRows, TopK
+from asif.kernels import Prepared, nearest, prepare, similarity, topk
+from asif.vectors import Float32, Rows, TopK
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,9 @@ class Candidates:
         return len(self.rows) // self.per_candidate
 
     @cached_property
-    def prepared(self) -> DenseRows | SparseIndex:
+    def prepared(self) -> Prepared:
         """The rows as queries meet them, ready for all comparisons: with one entry more where there are biases."""
-        faced = self.rows if self.biases is None else with_bias(self.rows, -self.biases)
-        return SparseIndex(faced) if isinstance(faced, SparseRows) else faced
+        return prepare(self.rows if self.biases is None else with_bias(self.rows, -self.biases))
 
     def facing(self, queries: Rows) -> Rows:
         """Return queries as they meet the rows."""
@@ -40,6 +39,7 @@ class Candidates:
 def scores(queries: Rows, candidates: Candidates) -> Float32:
     """Score every candidate for every query: [q, c]; the maximum over a candidate's rows, biases taken off.
 
+    >>> from asif.vectors import SparseRows
     >>> rows = SparseRows(np.array([[0], [1]]), np.array([[1.0], [1.0]], np.float32), 2)
     >>> scores(rows, Candidates(rows)).tolist()
     [[1.0, 0.0], [0.0, 1.0]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -124,6 +124,22 @@ class SparseRows:
         np.put_along_axis(out, self.indices, self.values, axis=1)
         return out
 
+    def widened(self, entries: int) -> SparseRows:
+        """Return the same rows with so many entries each; the further ones are zero, their indices unused ones.
+
+        >>> SparseRows(np.array([[1, 0]]), np.array([[0.6, 0.8]], np.float32), 4).widened(3).indices.tolist()
+        [[1, 0, 2]]
+        """
+        more = entries - self.indices.shape[1]
+        if not more:
+            return self
+        free = np.ones((len(self), entries), bool)  # of the first indices: at least `more` of them are unused
+        rows, columns = np.nonzero(self.indices < entries)
+        free[rows, self.indices[rows, columns]] = False
+        unused = np.argsort(~free, axis=1, kind="stable")[:, :more]
+        padding = np.zeros((len(self), more), np.float32)
+        return SparseRows(np.hstack([self.indices, unused]), np.hstack([self.values, padding]), self.width)
+
 
 @dataclass(frozen=True)
 class DenseRows:
@@ -138,7 +154,24 @@ class DenseRows:
         return DenseRows(self.values[rows])
 
 
-Rows = SparseRows | DenseRows
+@dataclass(frozen=True)
+class FusedRows:
+    """Hold rows of several aligners side by side, part by part; inner products add up over the parts."""
+
+    parts: tuple[SparseRows | DenseRows, ...]
+
+    def __post_init__(self) -> None:
+        if len(set(map(len, self.parts))) != 1:
+            raise TypeError(f"fused rows need parts of equal length, not {[len(part) for part in self.parts]}")
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+    def __getitem__(self, rows: slice) -> FusedRows:
+        return FusedRows(tuple(part[rows] for part in self.parts))
+
+
+Rows = SparseRows | DenseRows | FusedRows
 """What an aligner makes of embeddings; rows of one aligner are compared by inner product."""
 
 
@@ -148,11 +181,38 @@ def joined(parts: Sequence[Rows]) -> Rows:
     >>> joined([DenseRows(np.ones((2, 3), np.float32)), DenseRows(np.ones((1, 3), np.float32))]).values.shape
     (3, 3)
     """
-    values = np.concatenate([rows.values for rows in parts])
+    first = parts[0]
+    if isinstance(first, FusedRows):
+        fused = [rows for rows in parts if isinstance(rows, FusedRows)]
+        columns = [joined([rows.parts[at] for rows in fused]) for at in range(len(first.parts))]
+        return FusedRows(tuple(column for column in columns if not isinstance(column, FusedRows)))
     sparse = [rows for rows in parts if isinstance(rows, SparseRows)]
     if not sparse:
-        return DenseRows(values)
-    return SparseRows(np.concatenate([rows.indices for rows in sparse]), values, sparse[0].width)
+        return DenseRows(np.concatenate([rows.values for rows in parts if isinstance(rows, DenseRows)]))
+    widest = max(rows.indices.shape[1] for rows in sparse)
+    even = [rows.widened(widest) for rows in sparse]
+    indices, values = (np.concatenate([getattr(rows, name) for rows in even]) for name in ("indices", "values"))
+    return SparseRows(indices, values, sparse[0].width)
+
+
+def scaled(rows: SparseRows | DenseRows, factor: float) -> SparseRows | DenseRows:
+    """Multiply rows by a number.
+
+    >>> scaled(DenseRows(np.array([[0.6, 0.8]], np.float32)), 0.5).values.tolist()
+    [[0.30000001192092896, 0.4000000059604645]]
+    """
+    values = rows.values * np.float32(factor)
+    return replace(rows, values=values)
+
+
+def lengths(rows: Rows) -> list[Float32]:
+    """Return the lengths of rows, for each part of fused ones: [n] each.
+
+    >>> lengths(DenseRows(np.array([[0.6, 0.8]], np.float32)))
+    [array([1.], dtype=float32)]
+    """
+    parts = rows.parts if isinstance(rows, FusedRows) else (rows,)
+    return [np.linalg.norm(part.values, axis=1) for part in parts]
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def realdata() -> Path:
     return folder
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pairs:
     """Hold anchor pairs in memory, in blocks, as an aligner sees them."""
 

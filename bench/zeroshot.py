@@ -39,8 +39,9 @@ def main() -> None:
         def accuracy(
             dataset: str, templates: tuple[str, ...], name: str = "asif", hubness: Method = "none", **settings: Any
         ) -> float:
-            tried = Engine(home=Path(home), aligner=make_aligner(name, **settings), hubness=Hubness(hubness))
-            mode = tried.aligner.template_mode
+            aligner = make_aligner(name, **settings)
+            tried = Engine(home=Path(home), aligner=aligner, hubness=Hubness(hubness))
+            mode = aligner.template_mode
             labels = Labels(tuple(sorted(set(data[dataset][1]))), templates, mode)
             results = tried.classify_vectors(embeddings[dataset], labels, top=1)
             hits = [r.predictions[0].label == truth for r, truth in zip(results, data[dataset][1], strict=True)]

@@ -160,7 +160,7 @@ def test_the_published_way() -> None:
     assert paper.parameters == {"k": 800, "power": 8.0, "centre": False, "normalise": "text"}
     assert (paper.name, paper.template_mode) == ("asif-paper", "max")
     own = make_aligner("asif")
-    assert own.parameters == {"k": 50, "power": 3.0, "centre": False, "normalise": "both"}
+    assert own.parameters == {"k": None, "power": 3.0, "centre": False, "normalise": "both"}
     assert (own.name, own.template_mode) == ("asif", "mean")
     aligner = make_aligner("asif-paper", k=6, power=4)
     assert isinstance(aligner, Relative)
@@ -185,7 +185,7 @@ def test_one_side_or_both_give_the_same_label(power: float) -> None:
 
 
 def test_unspecified_parameters_keep_their_defaults() -> None:
-    assert make_aligner("asif", power=1).parameters == {"k": 50, "power": 1, "centre": False, "normalise": "both"}
+    assert make_aligner("asif", power=1).parameters == {"k": None, "power": 1, "centre": False, "normalise": "both"}
     assert make_aligner("asif-paper", k=3).parameters["power"] == 8.0
 
 

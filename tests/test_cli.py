@@ -108,7 +108,7 @@ def test_the_json_contract(cli: Cli, head_home: Path, preloaded: None) -> None:
     anchors = Engine(home=head_home).anchors
     assert answer["anchors"] == {"name": "imagenet-head", "version": anchors.version, "digest": anchors.digest}
     assert (answer["aligner"], answer["template_mode"], answer["templates"]) == ("asif", "mean", ["{}"])
-    assert answer["parameters"] == {"k": 50, "power": 3.0, "centre": False, "normalise": "both"}
+    assert answer["parameters"] == {"k": 58, "power": 3.0, "centre": False, "normalise": "both"}
     assert set(answer["timings_ms"]) == {"labels", "encode", "represent", "compare"}
     assert all(milliseconds >= 0 for milliseconds in answer["timings_ms"].values())
 

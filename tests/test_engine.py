@@ -136,7 +136,7 @@ def test_scikit_learn_manners(fakes: Path) -> None:
         one.set_params(kk=3)
     assert one.fit(ANIMALS.labels) is one
     assert one.classes_.tolist() == list(ANIMALS.labels)
-    assert one.engine_.aligner.parameters == {"k": 4, "power": 1.5, "centre": True, "normalise": "both"}
+    assert one.engine_.role().choice.aligner.parameters == {"k": 4, "power": 1.5, "centre": True, "normalise": "both"}
     assert (one.labels_.templates, one.labels_.mode) == (("{}", "a {}"), "max")
     assert not hasattr(clone(one), "engine_")
 

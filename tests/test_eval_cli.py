@@ -23,7 +23,8 @@ from asif.cli import main
 
 KEYS = ["dataset", "model", "pretrained", "task", "metrics", "language"]
 PROVENANCE = {
-    *("further_metrics", "counts", "anchors", "encoders", "aligner", "parameters", "hubness", "data", "seed"),
+    *("further_metrics", "counts", "anchors", "encoders", "aligner", "parameters", "hubness", "profile"),
+    *("data", "seed"),
     *("versions", "created", "timings_s", "rejects"),
 }
 ABOUT_PROMPTS = {"templates", "template_mode", "templates_from", "classnames_from"}

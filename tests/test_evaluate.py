@@ -64,12 +64,13 @@ def captions_of(count: int) -> list[list[str]]:
 
 def represented(engine: Engine, image: Embeddings, text: Embeddings, query: Side) -> NDArray[Any]:
     """Score texts for images, or images for texts, all at once."""
-    fitted = engine.aligner.fit(engine.anchors)
+    choice = engine.role("search").choice
+    fitted = choice.aligner.fit(engine.anchors)
     rows = {"image": fitted.represent("image", image), "text": fitted.represent("text", text)}
     other: Side = "text" if query == "image" else "image"
     biases = None
-    if engine.hubness.method != "none":
-        biases = engine.hubness.biases(rows[other], bank(fitted, engine.anchors, query))
+    if choice.hubness.method != "none":
+        biases = choice.hubness.biases(rows[other], bank(fitted, engine.anchors, query))
     return scores(rows[query], Candidates(rows[other], biases=biases))
 
 

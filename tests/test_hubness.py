@@ -90,7 +90,7 @@ def test_rows_that_are_not_of_unit_length_are_refused() -> None:
     pairs = related(20)
     fitted = make_aligner("asif-paper", k=5).fit(pairs)
     assert len(bank(fitted, pairs, "text")) == 20
-    with pytest.raises(UsageError, match="image rows that are not of unit length"):
+    with pytest.raises(UsageError, match="image rows that are not of one length"):
         bank(fitted, pairs, "image")
 
 

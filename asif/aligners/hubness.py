@@ -8,9 +8,10 @@ from typing import Any, Literal
 import numpy as np
 
 from asif.aligners.protocol import Anchors, Fitted
+from asif.aligners.sampling import strangers
 from asif.errors import UsageError
 from asif.kernels import Engine, nearest
-from asif.vectors import DenseRows, Embeddings, Float32, Rows, Side, SparseRows, joined
+from asif.vectors import DenseRows, Float32, FusedRows, Rows, Side, SparseRows, lengths
 
 Method = Literal["none", "nnn", "csls"]
 BANK_ROWS = 16_384
@@ -73,24 +74,26 @@ class Hubness:
 def bank(fitted: Fitted, anchors: Anchors, side: Side, engine: Engine = "auto") -> Rows:
     """Represent one side of the anchors, at most BANK_ROWS of them, evenly spread: what candidates are held against.
 
-    Raises UsageError where rows are not of unit length.
+    Raises UsageError where rows are not of one length.
     """
-    wanted = np.unique(np.linspace(0, anchors.count - 1, min(anchors.count, BANK_ROWS)).astype(np.int64))
-    found, first = [], 0
-    for block in anchors.blocks(side):
-        here = wanted[(wanted >= first) & (wanted < first + len(block))] - first
-        if len(here):
-            found.append(fitted.represent(side, Embeddings(np.asarray(block[here], np.float32)), engine))
-        first += len(block)
-    rows = joined(found)
-    lengths = np.linalg.norm(rows.values, axis=1)
-    if (np.abs(lengths - 1) > 1e-3)[lengths > 0].any():
+    rows = strangers(fitted, anchors, side, BANK_ROWS, engine)
+    if not all(equal(part) for part in lengths(rows)):
         raise UsageError(
-            f"a hubness correction of {side} rows that are not of unit length",
+            f"a hubness correction of {side} rows that are not of one length",
             "an aligner that normalises both sides, so that scores of all queries can be compared",
             "use --aligner asif instead of asif-paper, or --hubness none",
         )
     return rows
+
+
+def equal(found: Float32) -> bool:
+    """Tell whether all lengths above zero are the same, but for rounding.
+
+    >>> equal(np.array([0.5, 0.0, 0.50001], np.float32)), equal(np.array([0.5, 1.0], np.float32))
+    (True, False)
+    """
+    above = found[found > 0]
+    return not len(above) or float(above.max()) <= 1.001 * float(above.min())
 
 
 def with_bias(rows: Rows, bias: Float32) -> Rows:
@@ -99,6 +102,10 @@ def with_bias(rows: Rows, bias: Float32) -> Rows:
     >>> with_bias(DenseRows(np.array([[0.6, 0.8]], np.float32)), np.array([-0.25], np.float32)).values.tolist()
     [[0.6000000238418579, 0.800000011920929, -0.25]]
     """
+    if isinstance(rows, FusedRows):
+        first = with_bias(rows.parts[0], bias)
+        assert not isinstance(first, FusedRows)
+        return FusedRows((first, *rows.parts[1:]))
     if isinstance(rows, DenseRows):
         return DenseRows(np.concatenate([rows.values, bias[:, None]], axis=1))
     last = np.full((len(rows), 1), rows.width)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from asif.aligners.moments import Moments
-from asif.aligners.protocol import Anchors, TemplateMode
+from asif.aligners.moments import Moments, moments_of
+from asif.aligners.protocol import Anchors, Arrays, TemplateMode
 from asif.errors import UsageError
 from asif.kernels import Engine
 from asif.kernels.canonical import on_grid
@@ -19,6 +19,7 @@ from asif.vectors import DenseRows, Embeddings, Parts, Side
 
 Float64 = NDArray[np.float64]
 
+SIDES: tuple[Side, Side] = ("image", "text")
 ROWS = 4096  # represented at a time
 MOST = 5.0  # a higher power of correlations leaves one direction and nothing else
 BLANK = 1e-9  # variance, of unit rows, that is rounding and nothing else
@@ -72,6 +73,10 @@ class Linear:
         """Bind to an anchor set; sums are taken and the map is solved when first needed."""
         return FittedLinear(self, anchors)
 
+    def restore(self, anchors: Anchors, arrays: Arrays) -> FittedLinear:
+        """Bind to an anchor set with the map that was solved for it before."""
+        return FittedLinear(self, anchors, Maps.from_arrays(arrays))
+
 
 def procrustes(size: int | None = None) -> Linear:
     """Rotate one side onto the other: the safest map where pairs are few.
@@ -106,15 +111,30 @@ def cca(strength: float = 1.0, size: int | None = None, weight: float = 1.0) -> 
 
 @dataclass(frozen=True)
 class Maps:
-    """Hold what a fit comes to: maps [d, s] on the grid with the powers of two that were taken out, correlations [s].
+    """Hold what a fit comes to: means [d], maps [d, s] on the grid with the powers of two that were taken out [s].
 
-    Columns are at most half a unit long, so that products with embeddings on the grid are exact in float64: rows are
-    represented alike in whatever batch they come.
+    `correlations` [s] are those of the axes; `shared` [s, s] is Σ z_x z_yᵀ / N, the anchors' mean product of
+    representations before normalisation. Columns of the maps are at most half a unit long, so that products with
+    embeddings on the grid are exact in float64: rows are represented alike in whatever batch they come.
     """
 
+    means: dict[Side, Float64]
     maps: dict[Side, Float64]
     scales: dict[Side, Float64]
     correlations: Float64
+    shared: Float64
+
+    def as_arrays(self) -> Arrays:
+        """Return it as named arrays, to be kept in a file."""
+        sides = {"mean": self.means, "map": self.maps, "scale": self.scales}
+        found = {f"{what}_{side}": values[side] for what, values in sides.items() for side in SIDES}
+        return {**found, "correlations": self.correlations, "shared": self.shared}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Maps:
+        """Read what `as_arrays` wrote; raises KeyError where something is missing."""
+        means, maps, scales = ({side: arrays[f"{what}_{side}"] for side in SIDES} for what in ("mean", "map", "scale"))
+        return cls(means, maps, scales, arrays["correlations"], arrays["shared"])
 
     def apply(self, side: Side, centred: Float64) -> Float64:
         """Map rows about the mean [n, d] into the common space [n, s], not normalised."""
@@ -125,11 +145,12 @@ class Maps:
 def solve(aligner: Linear, moments: Moments) -> Maps:
     """Solve for the maps: two symmetric eigenproblems at most, and one singular value decomposition."""
     xx, yy, xy = moments.covariances()
+    means: dict[Side, Float64] = {"image": moments.image / moments.count, "text": moments.text / moments.count}
     if min(np.trace(xx), np.trace(yy)) < BLANK:  # one pair, or always the same: there is nothing to go by
         nothing: dict[Side, Float64] = {"image": np.zeros((len(xx), 1)), "text": np.zeros((len(yy), 1))}
-        return Maps(nothing, {"image": np.ones(1), "text": np.ones(1)}, np.ones(1))
-    left = inverse_root(xx, aligner.strength) if aligner.whiten[0] and aligner.strength else None
-    right = inverse_root(yy, aligner.strength) if aligner.whiten[1] and aligner.strength else None
+        return Maps(means, nothing, {"image": np.ones(1), "text": np.ones(1)}, np.ones(1), np.zeros((1, 1)))
+    left = inverse_root(*moments.spectra["image"], aligner.strength) if aligner.whiten[0] and aligner.strength else None
+    right = inverse_root(*moments.spectra["text"], aligner.strength) if aligner.whiten[1] and aligner.strength else None
     middle = xy if left is None else left @ xy
     middle = middle if right is None else middle @ right
     u, correlations, vt = linalg.svd(middle, full_matrices=False)
@@ -138,23 +159,21 @@ def solve(aligner: Linear, moments: Moments) -> Maps:
     u, v, kept = u[:, :size], vt[:size].T, np.maximum(correlations[:size], np.finfo(np.float64).tiny)
     image = (u if left is None else left @ u) * kept ** aligner.exponents[0]
     text = (v if right is None else right @ v) * kept ** aligner.exponents[1]
-    scaled = {"image": column_scales(image), "text": column_scales(text)}
-    return Maps(
-        {"image": on_grid(image / scaled["image"]), "text": on_grid(text / scaled["text"])},
-        {"image": scaled["image"], "text": scaled["text"]},
-        kept,
-    )
+    scales: dict[Side, Float64] = {"image": column_scales(image), "text": column_scales(text)}
+    maps = {"image": on_grid(image / scales["image"]), "text": on_grid(text / scales["text"])}
+    shared = (maps["image"] * scales["image"]).T @ xy @ (maps["text"] * scales["text"])
+    return Maps(means, {"image": maps["image"], "text": maps["text"]}, scales, kept, shared)
 
 
-def inverse_root(covariance: Float64, strength: float) -> Float64:
-    """Return (S + λ·trace(S)/d)^-½.
+def inverse_root(values: Float64, vectors: Float64, strength: float) -> Float64:
+    """Return (S + λ·trace(S)/d)^-½ from the eigenvalues [d] and eigenvectors [d, d] of S.
 
-    >>> inverse_root(np.diag([3.0, 1.0]), 0.5).round(6).tolist()
-    [[0.5, 0.0], [0.0, 0.707107]]
+    >>> inverse_root(np.array([1.0, 3.0]), np.eye(2), 0.5).round(6).tolist()
+    [[0.707107, 0.0], [0.0, 0.5]]
     """
-    values, vectors = linalg.eigh(covariance)
-    values = np.maximum(values, 0.0) + strength * max(np.trace(covariance) / len(covariance), np.finfo(np.float64).tiny)
-    root: Float64 = (vectors / np.sqrt(values)) @ vectors.T
+    values = np.maximum(values, 0.0)
+    shrunk = values + strength * max(values.mean(), np.finfo(np.float64).tiny)
+    root: Float64 = (vectors / np.sqrt(shrunk)) @ vectors.T
     return root
 
 
@@ -174,23 +193,24 @@ class FittedLinear:
 
     aligner: Linear
     anchors: Anchors
+    known: Maps | None = None
 
-    @cached_property
-    def moments(self) -> Moments:
-        return Moments.of(self.anchors)
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return self.aligner.parameters
 
     @cached_property
     def solved(self) -> Maps:
-        return solve(self.aligner, self.moments)
+        return self.known or solve(self.aligner, moments_of(self.anchors))
 
-    def mean(self, side: Side) -> Float64:
-        """Return the mean anchor of one side [d]."""
-        total = self.moments.image if side == "image" else self.moments.text
-        return total / self.moments.count
+    def arrays(self) -> Arrays:
+        """Return the solved map as named arrays."""
+        return self.solved.as_arrays()
 
     def represent(self, side: Side, embeddings: Embeddings, engine: Engine = "auto") -> DenseRows:
         """Map embeddings [n, d] into the common space [n, s], to unit length; zero where no direction is left."""
-        dim = len(self.mean(side))
+        mean = self.solved.means[side]
+        dim = len(mean)
         if embeddings.dim != dim:
             raise UsageError(
                 f"{side} embeddings have {embeddings.dim} dimensions, anchors {dim}",
@@ -200,7 +220,7 @@ class FittedLinear:
         out = np.zeros((len(embeddings), len(self.solved.correlations)), np.float32)
         for start in range(0, len(embeddings), ROWS):
             some = slice(start, start + ROWS)
-            mapped = self.solved.apply(side, embeddings.values[some].astype(np.float64) - self.mean(side))
+            mapped = self.solved.apply(side, embeddings.values[some].astype(np.float64) - mean)
             largest = np.abs(mapped).max(axis=1, keepdims=True)
             np.divide(mapped, largest, out=mapped, where=largest > 0)  # however small a row is, its length is not
             lengths = np.linalg.norm(mapped, axis=1, keepdims=True)
@@ -215,23 +235,16 @@ class FittedLinear:
         is R^(1+a+b) but for the rounding of the maps, pair i adds (z_x·C^-ᵀ R^2b u)(z_y·R^-2b v) / N. These add up to
         u·v.
         """
-        if not self.shared.any():  # nothing could be learnt
+        shared = self.solved.shared
+        if not shared.any():  # nothing could be learnt
             return Parts(np.arange(self.anchors.count), np.zeros(self.anchors.count))
         weights = self.solved.correlations ** (2 * self.aligner.exponents[1])
-        facing_image = linalg.solve(self.shared.T, image.values[0] * weights)
+        facing_image = linalg.solve(shared.T, image.values[0] * weights)
         heard = self.heard("image", facing_image) * self.heard("text", text.values[0] / weights)
         return Parts(np.arange(self.anchors.count), heard / self.anchors.count)
-
-    @cached_property
-    def shared(self) -> Float64:
-        """The anchors' mean product Σ z_x z_yᵀ / N of representations before normalisation [s, s]."""
-        xy = self.moments.covariances()[2]
-        image, text = (self.solved.maps[side] * self.solved.scales[side] for side in ("image", "text"))
-        product: Float64 = image.T @ xy @ text
-        return product
 
     def heard(self, side: Side, facing: Float64) -> Float64:
         """Return the inner products of all anchors' representations, before normalisation, with a vector [s]: [N]."""
         direction = self.solved.maps[side] @ (self.solved.scales[side] * facing)
-        offset = self.mean(side) @ direction
+        offset = self.solved.means[side] @ direction
         return np.concatenate([block.astype(np.float64) @ direction - offset for block in self.anchors.blocks(side)])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 from scipy.linalg.blas import dsyrk
 
 from asif.aligners.protocol import Anchors
+from asif.vectors import Side
 
 Float64 = NDArray[np.float64]
 
@@ -52,6 +56,12 @@ class Moments:
     def __sub__(self, other: Moments) -> Moments:
         return Moments(*(getattr(self, field.name) - getattr(other, field.name) for field in fields(self)))
 
+    @cached_property
+    def spectra(self) -> dict[Side, tuple[Float64, Float64]]:
+        """The eigenvalues [d], ascending, and eigenvectors [d, d] of both sides' covariances."""
+        xx, yy, _ = self.covariances()
+        return {"image": linalg.eigh(xx), "text": linalg.eigh(yy)}
+
     def covariances(self) -> tuple[Float64, Float64, Float64]:
         """Return the covariances S_xx [di, di], S_yy [dt, dt], S_xy [di, dt] about the means."""
         x, y = self.image / self.count, self.text / self.count
@@ -60,6 +70,16 @@ class Moments:
             self.text_text / self.count - np.outer(y, y),
             self.image_text / self.count - np.outer(x, y),
         )
+
+
+_KNOWN: WeakKeyDictionary[Anchors, Moments] = WeakKeyDictionary()
+
+
+def moments_of(anchors: Anchors) -> Moments:
+    """Return the sums over an anchor set, taken once while it is open: all linear maps of it share them."""
+    if anchors not in _KNOWN:
+        _KNOWN[anchors] = Moments.of(anchors)
+    return _KNOWN[anchors]
 
 
 def square(rows: Float64) -> Float64:

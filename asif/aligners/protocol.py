@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -12,6 +12,8 @@ from asif.kernels import Engine
 from asif.vectors import Embeddings, Parts, Rows, Side
 
 TemplateMode = Literal["mean", "max"]
+Arrays = Mapping[str, NDArray[np.float64]]
+"""What a fit came to, by name."""
 
 
 class Anchors(Protocol):
@@ -31,6 +33,15 @@ class Anchors(Protocol):
 
 class Fitted(Protocol):
     """An aligner fitted to one anchor set."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Return what makes results reproducible, JSON-able: the aligner's parameters, none left open."""
+        ...
+
+    def arrays(self) -> Arrays:
+        """Return what the fit came to, to be kept in a file: empty where the anchors themselves are all it is."""
+        ...
 
     def represent(self, side: Side, embeddings: Embeddings, engine: Engine = "auto") -> Rows:
         """Re-express embeddings so that images and texts can be compared by inner product."""
@@ -59,4 +70,8 @@ class Aligner(Protocol):
 
     def fit(self, anchors: Anchors) -> Fitted:
         """Bind the aligner to an anchor set, in seconds and without training."""
+        ...
+
+    def restore(self, anchors: Anchors, arrays: Arrays) -> Fitted:
+        """Bind the aligner to an anchor set that it was fitted to before: `arrays` are those of that fit."""
         ...

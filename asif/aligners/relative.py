@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -10,10 +11,10 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.aligners.protocol import Anchors, TemplateMode
+from asif.aligners.protocol import Anchors, Arrays, TemplateMode
 from asif.errors import UsageError
 from asif.kernels import Engine, topk_similarity
-from asif.vectors import Embeddings, Float32, Parts, Side, SparseRows
+from asif.vectors import Embeddings, Float32, Parts, Side, SparseRows, TopK
 
 Normalise = Literal["both", "text"]
 
@@ -24,11 +25,13 @@ WEIGHED_ROWS = 1024  # at a time: their float64 weights stay in the cache
 class Relative:
     """Represent an embedding by its similarities to the anchors: keep the k largest, clamp at 0, raise to p, normalise.
 
-    r(x)_i = max(<f(x), f(x_i)>, 0)^p over the k most similar anchors i, 0 elsewhere. With `normalise="both"` rows have
+    r(x)_i = max(<f(x), f(x_i)>, 0)^p over the k most similar anchors i, 0 elsewhere. Where further anchors are exactly
+    as similar as the k-th, as texts are that several pairs share, they all count: a cut through them would be
+    arbitrary. `k` None means `usual_k` of the number of anchors. With `normalise="both"` rows have
     unit length (all zero where no similarity is positive), so scores are cosines in [0, 1] and images can be ranked
     for a text as well as labels for an image. The published code normalises the text side only: same top label, but
     scores that cannot be compared between images. `centre` first subtracts the anchors' mean on each side and
-    renormalises, for the anchors and for what is compared with them.
+    renormalises, for the anchors and for what is compared with them. `asif-paper` cuts through ties as published.
     Raises UsageError for k < 1 or a power that is not above zero.
 
     >>> Relative(k=3, power=0)
@@ -39,14 +42,14 @@ class Relative:
       to do:    pass a power such as 3
     """
 
-    k: int = 50
+    k: int | None = None
     power: float = 3.0
     centre: bool = False
     normalise: Normalise = "both"
     name: str = "asif"
 
     def __post_init__(self) -> None:
-        if self.k < 1:
+        if self.k is not None and self.k < 1:
             raise UsageError(f"k is {self.k}", "a whole number from 1", "pass a k such as 50")
         if not (self.power > 0 and np.isfinite(self.power)):
             raise UsageError(f"power is {self.power}", "a number above zero", "pass a power such as 3")
@@ -64,6 +67,11 @@ class Relative:
         """Bind to an anchor set; nothing is computed until it is needed."""
         return FittedRelative(self, anchors)
 
+    def restore(self, anchors: Anchors, arrays: Arrays) -> FittedRelative:
+        """Bind to an anchor set; there is nothing to restore, the anchors are all there is."""
+        assert not arrays
+        return self.fit(anchors)
+
 
 def asif_paper(k: int = 800, power: float = 8.0) -> Relative:
     """Reproduce the published code: k = 800, p = 8, text side normalised only (use it with `--template-mode max`)."""
@@ -77,12 +85,28 @@ class FittedRelative:
     aligner: Relative
     anchors: Anchors
 
+    @property
+    def k(self) -> int:
+        """Return how many anchors an input keeps, ties aside."""
+        return min(self.aligner.k or usual_k(self.anchors.count), self.anchors.count)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {**self.aligner.parameters, "k": self.aligner.k or usual_k(self.anchors.count)}
+
+    def arrays(self) -> Arrays:
+        """Return nothing: the anchors are all there is."""
+        return {}
+
     def represent(self, side: Side, embeddings: Embeddings, engine: Engine = "auto") -> SparseRows:
-        """Re-express embeddings [n, d] as sparse rows over the anchors, min(k, N) entries each."""
+        """Re-express embeddings [n, d] as sparse rows over the anchors: min(k, N) entries each, more for ties."""
         values, blocks = embeddings.values, self.anchors.blocks(side)
         if self.aligner.centre:
             values, blocks = centred(values, self.anchors.mean(side)), self._centred_blocks[side]
-        found = topk_similarity(values, blocks, self.aligner.k, engine=engine)
+        if self.aligner.normalise == "text":
+            found = topk_similarity(values, blocks, self.k, engine=engine)
+        else:
+            found = topk_with_ties(values, blocks, self.k, engine)
         unit = self.aligner.normalise == "both" or side == "text"
         weights = np.empty_like(found.scores)
         for start in range(0, len(weights), WEIGHED_ROWS):
@@ -98,6 +122,39 @@ class FittedRelative:
     def _centred_blocks(self) -> dict[Side, CentredBlocks]:
         sides: tuple[Side, Side] = ("image", "text")
         return {side: CentredBlocks(self.anchors.blocks(side), self.anchors.mean(side)) for side in sides}
+
+
+def usual_k(count: int) -> int:
+    """Return how many of `count` anchors an input keeps unless told otherwise.
+
+    5 N^0.355: 20 of 50, 58 of 1,000, 800 of 1.6 million. Near the best k for 50 to 6,000 pairs (bench/RESULTS.md), and
+    the published k for the published number.
+
+    >>> [usual_k(count) for count in (1, 50, 1_000, 6_000, 1_600_000)]
+    [1, 20, 58, 110, 797]
+    """
+    return min(count, round(5 * math.pow(count, 0.355)))
+
+
+def topk_with_ties(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, engine: Engine) -> TopK:
+    """Find the k most similar anchors of each query and all others exactly as similar as the k-th: [q, k or more].
+
+    Scores of what is less similar than the k-th, and stands there because other queries have ties, are 0.
+
+    >>> anchors = np.eye(3, dtype=np.float32)[[0, 0, 1, 2]]
+    >>> topk_with_ties(np.eye(3, dtype=np.float32)[:2], [anchors], 1, "auto").scores.tolist()
+    [[1.0, 1.0], [1.0, 0.0]]
+    """
+    count, taken = sum(map(len, anchors)), k
+    while True:
+        taken = min(count, taken + 1 if taken == k else 2 * taken)
+        found = topk_similarity(queries, anchors, taken, engine=engine)
+        last = found.scores[:, k - 1 : k]
+        if taken == count or not ((found.scores[:, -1:] == last) & (last > 0)).any():
+            break
+    entries = max(k, int((found.scores >= last).sum(axis=1).max(initial=0, where=last[:, 0] > 0)))
+    scores = np.where(found.scores >= last, found.scores, np.float32(0))
+    return TopK(found.indices[:, :entries], scores[:, :entries])
 
 
 def shared(image: SparseRows, text: SparseRows) -> Parts:

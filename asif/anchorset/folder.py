@@ -33,13 +33,17 @@ class SetFolder:
         """Return where the content of that kind and sha256 lies."""
         return self.path / kind / f"{sha256}{CONTENT[kind]}"
 
+    def fit(self, name: str) -> Path:
+        """Return where a fit of that file name lies."""
+        return self.path / "fits" / name
+
     def version_file(self, version: str) -> Path:
         """Return where the manifest of a version lies."""
         return self.path / "versions" / f"{version}.json"
 
     def check_links(self) -> None:
         """Raise IntegrityError where the set, or a folder in it, is a symlink and could lead out of the store."""
-        inner = [self.path / kind for kind in (*CONTENT, "versions", "journal")]
+        inner = [self.path / kind for kind in (*CONTENT, "versions", "journal", "fits")]
         for folder in (self.path, *inner) if self.name is not None else inner:
             refuse_link(folder)
 
@@ -117,7 +121,12 @@ class SetFolder:
         with writing(lock, 4096):
             held = FileLock(lock, thread_local=False).acquire()
         with held:
-            for folder in (self.path, self.journal, *(self.path / kind for kind in (*CONTENT, "versions"))):
+            for folder in (
+                self.path,
+                self.journal,
+                self.path / "fits",
+                *(self.path / kind for kind in (*CONTENT, "versions")),
+            ):
                 remove_leftovers(folder)
             yield
 

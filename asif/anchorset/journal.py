@@ -187,6 +187,7 @@ class Journal:
         operation: Mapping[str, Any],
         asif_version: str,
         dedup: Dedup,
+        profiles: Mapping[str, Any] | None = None,
     ) -> AnchorSet:
         """Make the next version of the set from all segments, point `current` at it, and remove the journal.
 
@@ -198,7 +199,8 @@ class Journal:
         if dtype != self.dtype:
             raise ValueError(f"published as {dtype}, but planned as {self.dtype}")
         check_choice("dedup", dedup, ("exact", "keep"))
-        publication = Publication({"image": image, "text": text}, dtype, captions, operation, asif_version, dedup)
+        encoders: dict[Side, EncoderInfo] = {"image": image, "text": text}
+        publication = Publication(encoders, dtype, captions, operation, asif_version, dedup, profiles or {})
         opened = publish_segments(self._set, self._segments, publication, self._remove)
         self.close()
         return opened

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any
@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.anchorset.atomic import RESTORE, check_content, check_size
+from asif.anchorset.atomic import RESTORE, check_content, check_size, make_folder
 from asif.anchorset.blocks import Block, Float64, read_block
+from asif.anchorset.fits import check_fit, fit_name, write_fit
 from asif.anchorset.folder import SetFolder
 from asif.anchorset.manifest import BlockEntry, Manifest
-from asif.errors import IntegrityError
+from asif.errors import IntegrityError, OutOfSpace, UsageError
 from asif.pairs.pair import PairRecord
 from asif.pairs.records import read_records
 from asif.vectors import Fingerprint, Int64, Side
@@ -31,6 +32,7 @@ class AnchorSet:
 
     def __init__(self, folder: SetFolder, version: str) -> None:
         folder.check_links()
+        self._folder = folder
         self.manifest: Manifest = folder.manifest(version)
         self.version: str = version
         entries = self.manifest.blocks
@@ -96,6 +98,29 @@ class AnchorSet:
     def encoder_spec(self, side: Side) -> str:
         """Return the encoder that made one side, as the user names it."""
         return self.manifest.encoders[side].spec
+
+    @property
+    def profiles(self) -> dict[str, Any]:
+        """Return what suits the set, {task: profile}, as it was tuned on it or on an earlier version."""
+        return dict(self.manifest.profiles)
+
+    def kept_fit(self, aligner: Mapping[str, Any]) -> dict[str, Float64] | None:
+        """Return what this aligner, by name and parameters, came to on these anchors; None where none was kept.
+
+        Raises IntegrityError for a file that was changed, or fitted to other anchors.
+        """
+        path = self._folder.fit(fit_name(self.manifest, aligner))
+        return check_fit(path, self.manifest, aligner) if path.exists() else None
+
+    def keep_fit(self, aligner: Mapping[str, Any], arrays: Mapping[str, Float64]) -> bool:
+        """Keep what an aligner came to beside the set; False where the store cannot be written, or is full."""
+        path = self._folder.fit(fit_name(self.manifest, aligner))
+        try:
+            make_folder(path.parent)
+            write_fit(path, self.manifest, aligner, arrays)
+        except (OSError, OutOfSpace, UsageError):
+            return False
+        return True
 
     def close(self) -> None:
         """Let go of the files; arrays that were handed out stay valid until they are dropped."""

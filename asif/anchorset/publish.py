@@ -36,6 +36,7 @@ class Publication:
     operation: Mapping[str, Any]
     asif: str
     dedup: Dedup
+    profiles: Mapping[str, Any]
 
     def __post_init__(self) -> None:
         if self.captions not in CAPTIONS:
@@ -169,7 +170,7 @@ def _write(folder: SetFolder, rows: _Rows, kept: Int64, rejects: Sequence[Reject
         parent=folder.aliases().get(CURRENT),
         operation=dict(what.operation),
         created=utc_now(),
-        profiles={},
+        profiles=dict(what.profiles),
         asif=what.asif,
     )
 
@@ -208,7 +209,10 @@ def _settle(folder: SetFolder, manifest: Manifest) -> str:
 
 
 def _says_the_same(folder: SetFolder, version: str, manifest: Manifest) -> bool:
-    """Tell whether `version` is what `manifest` would become: written before a kill, or current already."""
+    """Tell whether `version` is what `manifest` would become: written before a kill, or current already.
+
+    A profile that it was given since does not count: building a set again does not take it away.
+    """
     if version != version_of(seq_of(version), manifest.digest):
         return False
     try:
@@ -218,6 +222,8 @@ def _says_the_same(folder: SetFolder, version: str, manifest: Manifest) -> bool:
     if manifest.parent not in (version, found.parent):
         return False
     when = replace(found, seq=manifest.seq, parent=manifest.parent, created=manifest.created, asif=manifest.asif)
+    if found.operation.get("kind") == "tune":
+        when = replace(when, operation=manifest.operation, profiles=manifest.profiles)
     return when.to_bytes() == manifest.to_bytes()
 
 

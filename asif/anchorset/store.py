@@ -13,6 +13,7 @@ from asif.anchorset.journal import Journal
 from asif.anchorset.manifest import Manifest
 from asif.anchorset.names import check_name, parse_reference
 from asif.anchorset.opened import AnchorSet
+from asif.anchorset.profiles import publish_profile
 from asif.anchorset.verify import Report, verify_folder
 from asif.errors import AsifError, IntegrityError, NotFound
 from asif.vectors import Side
@@ -70,6 +71,11 @@ class Store:
         Raises UsageError for a bad name, Busy while the same build is running, IntegrityError for a damaged set.
         """
         return Journal(SetFolder(self._sets / check_name(name), name), plan)
+
+    def keep_profile(self, ref: str, task: str, profile: Mapping[str, Any], asif_version: str) -> AnchorSet:
+        """Keep a profile for a task with the version that `ref` means, as the next version; see `publish_profile`."""
+        folder, selector = self._find(ref)
+        return publish_profile(folder, folder.resolve(selector), task, profile, asif_version)
 
     def sets(self) -> list[SetEntry]:
         """List the anchor sets; a broken one is listed with its error and never hides the others."""

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from asif.anchorset.atomic import RESTORE, check_content, read_small
+from asif.anchorset.atomic import RESTORE, TEMPORARY, check_content, read_small
 from asif.anchorset.blocks import Block, UInt8, sum_rows
+from asif.anchorset.fits import read_fit
 from asif.anchorset.folder import CONTENT, SetFolder
 from asif.anchorset.manifest import SIDES, BlockEntry, FileEntry, Manifest
 from asif.anchorset.opened import load_pairs, open_block
@@ -21,7 +22,7 @@ from asif.errors import IntegrityError, NotFound
 from asif.pairs.pair import PairRecord
 from asif.vectors import vector_problems
 
-_KNOWN = {*CONTENT, "versions", "journal", "aliases.json", ".lock"}
+_KNOWN = {*CONTENT, "versions", "journal", "fits", "aliases.json", ".lock"}
 _CHUNK = 1024  # rows widened to float32 at a time
 
 
@@ -75,6 +76,7 @@ def verify_folder(folder: SetFolder, version: str | None) -> Report:
         if version is None:
             check.aliases(chosen)
             check.strays(chosen, manifests)
+            check.fits(chosen)
         return check.report(chosen)
     return check.report([])
 
@@ -186,6 +188,18 @@ class _Check:
             for alias, target in self.folder.aliases().items():
                 if target not in versions:
                     self.note(path, f"the alias {alias!r} points at {target!r}, which is missing")
+
+    def fits(self, versions: list[str]) -> None:
+        """Check what aligners came to; a fit to a version that is gone has no place here any more."""
+        digests = {version.partition("-")[2] for version in versions}
+        for path in sorted((self.folder.path / "fits").glob("*")):
+            if path.name.startswith(TEMPORARY):
+                continue
+            with self.noting(path):
+                read_fit(path)
+                self.read[path] = path.stat().st_size
+            if path.name[:12] not in digests:
+                self.note(path, "a stray fit: it belongs to no version")
 
     def strays(self, versions: list[str], manifests: list[Manifest]) -> None:
         """Note what lies in the set and belongs to no version; not where a manifest cannot be read."""

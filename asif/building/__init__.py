@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -106,12 +106,14 @@ def build(
     options: BuildOptions,
     operation: dict[str, Any],
     progress: Callable[[int], None] = lambda rows: None,
+    profiles: Mapping[str, Any] | None = None,
 ) -> Built:
     """Build a version of the anchor set `name` and make it current.
 
-    `progress` is called with the number of rows done. Memory: one segment of 512 rows, and about 100 bytes per pair.
-    Raises InputRefused for damaged or empty input and when more rows are bad than `options.max_bad_rows` allows,
-    Interrupted on Ctrl-C; both keep the journal, and the same call goes on where it stopped.
+    `progress` is called with the number of rows done; `profiles` {task: profile} are kept with the set. Memory: one
+    segment of 512 rows, and about 100 bytes per pair. Raises InputRefused for damaged or empty input and when more
+    rows are bad than `options.max_bad_rows` allows, Interrupted on Ctrl-C; both keep the journal, and the same call
+    goes on where it stopped.
     """
     started = time.perf_counter()
     rows = source.rows if options.limit is None else min(source.rows, options.limit)
@@ -142,6 +144,7 @@ def build(
                 operation=operation,
                 asif_version=VERSION,
                 dedup="exact" if options.dedup == "exact" else "keep",
+                profiles=profiles,
             )
         except KeyboardInterrupt:
             raise Interrupted(

@@ -12,12 +12,16 @@ from asif.errors import UsageError
 from asif.pairs import Pair, Reject
 from asif.vectors import canonical_json
 
-CAPTIONS = ("{name}: {definition}",)
+CAPTIONS = ("{name}: {definition}", "a photo of a {short}.")
+PLACES = ("{name}", "{short}", "{definition}")
 
 
 @dataclass(frozen=True)
 class HeadSource:
-    """Read a classifier's head as pairs; every caption template is filled with {name} and {definition}."""
+    """Read a classifier's head as pairs; every caption template is filled with {name}, {short} and {definition}.
+
+    {name} holds all names of a class, "tench, Tinca tinca", {short} the first of them.
+    """
 
     path: Path
     head: Head
@@ -25,10 +29,10 @@ class HeadSource:
 
     def __post_init__(self) -> None:
         for template in self.captions:
-            if "{name}" not in template and "{definition}" not in template:
+            if not any(place in template for place in PLACES):
                 raise UsageError(
                     f"the caption template {template[:80]!r} names no class",
-                    "a text with {name} or {definition} in it",
+                    f"a text with one of {', '.join(PLACES)} in it",
                     f"use for example {CAPTIONS[0]!r}",
                 )
 
@@ -51,7 +55,17 @@ class HeadSource:
                 row,
                 self.head.ids[row],
                 None,
-                tuple(t.replace("{name}", name).replace("{definition}", definition) for t in self.captions),
+                tuple(filled(template, name, definition) for template in self.captions),
                 source=str(self.path),
                 image_embedding=self.head.prototypes[row],
             )
+
+
+def filled(template: str, name: str, definition: str) -> str:
+    """Fill a caption template for one class.
+
+    >>> filled("a photo of a {short}.", "tench, Tinca tinca", "freshwater game fish")
+    'a photo of a tench.'
+    """
+    short = name.split(",", maxsplit=1)[0].strip()
+    return template.replace("{name}", name).replace("{short}", short).replace("{definition}", definition)

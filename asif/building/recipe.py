@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Recipe:
-    """Say how an anchor set is made from a classifier's head; `sha256` is that of the file it came from."""
+    """Say how an anchor set is made from a classifier's head, and its profiles; `sha256` is that of the file."""
 
     name: str
     about: str
     head: str
     text_encoder: str
     captions: tuple[str, ...]
+    profiles: Mapping[str, Any] = field(default_factory=dict)
     sha256: str | None = None
 
     @classmethod
@@ -35,11 +37,12 @@ class Recipe:
         content = path.read_bytes()
         fields: dict[str, Any] = tomllib.loads(content.decode())
         head: dict[str, Any] = fields.get("head", {})
+        profiles: dict[str, Any] = fields.pop("profiles", {})
         keys = {"name", "about", "licence", "head"}, {"encoder", "text-encoder", "captions"}
         if (set(fields), set(head)) != keys:
             raise UsageError(
                 f"{path} has the keys {sorted(fields)} and in [head] {sorted(head)}",
-                f"{sorted(keys[0])} and in [head] {sorted(keys[1])}",
+                f"{sorted(keys[0])}, [profiles] if it has any, and in [head] {sorted(keys[1])}",
                 "correct the recipe",
             )
         return cls(
@@ -48,6 +51,7 @@ class Recipe:
             str(head["encoder"]),
             str(head["text-encoder"]),
             tuple(str(caption) for caption in head["captions"]),
+            profiles,
             hashlib.sha256(content).hexdigest(),
         )
 

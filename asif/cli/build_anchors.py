@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from asif.cli import options
 from asif.errors import UsageError
@@ -63,12 +62,7 @@ def command(pairs: str | None, from_head: str | None, as_json: bool, dry_run: bo
 
 def refuse_pairs_options() -> None:
     """Refuse options that --from-head has no use for; raises UsageError."""
-    ctx = click.get_current_context()
-    idle = [
-        option.opts[0]
-        for option in ctx.command.params
-        if option.name in PAIRS_ONLY and ctx.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
-    ]
+    idle = options.given(PAIRS_ONLY)
     if idle:
         raise UsageError(
             f"--from-head with {', '.join(idle)}",

@@ -42,13 +42,11 @@ def command(images: tuple[str, ...], as_json: bool, top: int, explain: bool, **g
     IMAGE is a file, a folder, a quoted glob, `-` for a list of files on stdin, or, with anchors of precomputed vectors,
     a .npy file [n, d]. Scores are raw: cosines between representations, for asif and asif-paper from 0 to 1.
     """
-    from asif.aligners import PARAMETERS, Hubness, make_aligner
     from asif.classify import TEMPLATES, Labels
     from asif.engine import Engine
 
-    aligner = make_aligner(given["aligner"], **{name: given[name] for name in PARAMETERS})
-    hubness = Hubness(given["hubness"])
-    mode = given["template_mode"] or aligner.template_mode
+    aligner, hubness = options.chosen_aligner(given)
+    mode = given["template_mode"] or (aligner.template_mode if aligner else "mean")
     templates = options.chosen_templates(given["template"], given["templates"]) or TEMPLATES
     labels = Labels(read_labels(given["labels"], given["labels_file"]), templates, mode)
     paths = list(expand(images))
@@ -66,10 +64,7 @@ def command(images: tuple[str, ...], as_json: bool, top: int, explain: bool, **g
         answers: Any = ((engine.anchors, result) for result in vectors(engine, paths, labels, given, top, evidence))
     else:
         answers = engine.classify(paths, labels, top=top, explain=evidence)
-    failed, how = 0, {"aligner": aligner.name, "parameters": aligner.parameters, "template_mode": mode}
-    how["templates"] = list(labels.templates)
-    if hubness.method != "none":
-        how["hubness"] = hubness.parameters
+    failed, how = 0, {**options.how(engine, "classify"), "template_mode": mode, "templates": list(labels.templates)}
     for anchors, result in answers:
         failed += result.error is not None
         if as_json:

@@ -92,7 +92,7 @@ def classification(terms: Terms, bar: Any, given: dict[str, Any]) -> Evaluation:
     templates = written or data.templates or TEMPLATES
     origin = given["templates"] or ("--template" if written else "dataset" if data.templates else "default")
     engine = engine_of(given)
-    mode = given["template_mode"] or engine.aligner.template_mode
+    mode = given["template_mode"] or engine.role("classify").choice.aligner.template_mode
     labels = Labels(classes.labels, templates, mode, classes.names)
     origins = {"templates_from": origin, "classnames_from": classes.origin}
     return evaluate_classification(engine, data, labels, terms=terms, dataset=called(given), origins=origins)
@@ -113,14 +113,14 @@ def retrieval(terms: Terms, bar: Any, given: dict[str, Any]) -> Evaluation:
 
 def engine_of(given: dict[str, Any]) -> Engine:
     """Open the engine that the options describe."""
-    from asif.aligners import PARAMETERS, Hubness, make_aligner
     from asif.engine import Engine
 
+    aligner, hubness = options.chosen_aligner(given)
     return Engine(
         given["anchors"],
         home=given["home"],
-        aligner=make_aligner(given["aligner"], **{name: given[name] for name in PARAMETERS}),
-        hubness=Hubness(given["hubness"]),
+        aligner=aligner,
+        hubness=hubness,
         device=given["device"],
         kernel=given["engine"],
     )

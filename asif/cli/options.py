@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from asif.errors import UsageError
+
+if TYPE_CHECKING:
+    from asif.aligners import Aligner, Hubness
+    from asif.engine import Engine
+    from asif.tuning import Task
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,11 +54,16 @@ def engine(command: F) -> F:
 ALIGNER = (
     click.option(
         "--aligner",
-        default="asif",
+        default="auto",
         show_default=True,
-        help="asif, asif-paper, or a closed-form map: procrustes, ridge, cca.",
+        help="auto (what the anchors were tuned to, see asif tune; else what does well on most), asif, asif-paper, "
+        "procrustes, ridge, cca, or a sum: 'cca(lambda=3)+0.5*asif(k=200)'.",
     ),
-    click.option("--k", type=int, help="asif: anchors kept per input.  [default: 50; asif-paper: 800]"),
+    click.option(
+        "--k",
+        type=int,
+        help="asif: anchors kept per input.  [default: grows with the anchors, 58 of 1,000; asif-paper: 800]",
+    ),
     click.option("--power", type=float, help="asif: exponent of similarities.  [default: 3; asif-paper: 8]"),
     click.option("--centre", is_flag=True, help="asif: subtract the anchors' mean on each side."),
     click.option(
@@ -64,9 +75,7 @@ ALIGNER = (
     click.option(
         "--hubness",
         type=click.Choice(["none", "nnn", "csls"]),
-        default="none",
-        show_default=True,
-        help="Take off how easily a label is everyone's neighbour, judged by the anchors.",
+        help="Take off how easily a label is everyone's neighbour, judged by the anchors.  [default: as tuned]",
     ),
 )
 
@@ -121,9 +130,39 @@ def columns(given: tuple[str, ...]) -> dict[str, str]:
     return dict(column.partition("=")[::2] for column in given)
 
 
+def chosen_aligner(given: Mapping[str, Any]) -> tuple[Aligner | None, Hubness | None]:
+    """Make what the options name: an aligner, or None for what suits the anchors; a hubness correction, or None."""
+    from asif.aligners import PARAMETERS, Hubness
+    from asif.engine import named_aligner
+
+    named = named_aligner(given["aligner"], {name: given[name] for name in PARAMETERS})
+    return named, Hubness(given["hubness"]) if given["hubness"] else None
+
+
+def how(engine: Engine, task: Task) -> dict[str, Any]:
+    """Return how an engine answers a task, for JSON: aligner, parameters, correction, and the profile they are from."""
+    role = engine.role(task)
+    found: dict[str, Any] = {"aligner": role.choice.aligner.name, "parameters": role.fitted.parameters}
+    if role.choice.hubness.method != "none":
+        found["hubness"] = role.choice.hubness.parameters
+    if role.choice.profile is not None:
+        found["profile"] = role.choice.profile
+    return found
+
+
 def as_json(command: F) -> F:
     """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(command)
+
+
+def given(names: Collection[str]) -> list[str]:
+    """Return those of the running command's options that stand on its command line, as they are written there."""
+    ctx = click.get_current_context()
+    return [
+        option.opts[0]
+        for option in ctx.command.params
+        if option.name in names and ctx.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+    ]
 
 
 def print_json(value: dict[str, Any]) -> None:

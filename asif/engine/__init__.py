@@ -1,5 +1,6 @@
 """The wiring: anchor set + encoders + aligner -> the verbs; hot swap."""
 
+from asif.engine.choosing import Choice, named_aligner
 from asif.engine.classifier import Classifier
 from asif.engine.opening import DEFAULT_ANCHORS, build_anchors, build_from_head, open_anchors
 from asif.engine.serving import Engine, Evidence, Prediction, Result
@@ -7,6 +8,7 @@ from asif.engine.vectors_file import read_vectors
 
 __all__ = [
     "DEFAULT_ANCHORS",
+    "Choice",
     "Classifier",
     "Engine",
     "Evidence",
@@ -14,6 +16,7 @@ __all__ = [
     "Result",
     "build_anchors",
     "build_from_head",
+    "named_aligner",
     "open_anchors",
     "read_vectors",
 ]

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.aligners import PARAMETERS, Hubness, TemplateMode, make_aligner
+from asif.aligners import PARAMETERS, Hubness, TemplateMode
 from asif.aligners.hubness import Method as HubnessMethod
 from asif.classify import TEMPLATES, Labels
 from asif.encoders import Device, ImageSource
+from asif.engine.choosing import named_aligner
 from asif.engine.opening import DEFAULT_ANCHORS
 from asif.engine.serving import Engine
 from asif.errors import BadImage, UsageError
@@ -23,8 +24,9 @@ class Classifier:
     """Classify images into labels it has never been trained on.
 
     `fit` takes the labels, `predict` image files or encoded bytes. Parameters are those of the command line, where
-    `strength` is called lambda; nothing is loaded before `fit`. `template_mode` None means the aligner's own: `max` for
-    asif-paper, else `mean`.
+    `strength` is called lambda; nothing is loaded before `fit`. `aligner` "auto" means what the anchor set was tuned
+    to, or what does well on most; `hubness` None the same, none beside an aligner that is named. `template_mode` None
+    means the aligner's own: `max` for asif-paper, else `mean`.
 
     >>> Classifier(aligner="asif", k=100).get_params()["k"]
     100
@@ -34,7 +36,7 @@ class Classifier:
         self,
         anchors: str = DEFAULT_ANCHORS,
         *,
-        aligner: str = "asif",
+        aligner: str = "auto",
         k: int | None = None,
         power: float | None = None,
         centre: bool = False,
@@ -42,7 +44,7 @@ class Classifier:
         size: int | None = None,
         towards: Side | None = None,
         weight: float | None = None,
-        hubness: HubnessMethod = "none",
+        hubness: HubnessMethod | None = None,
         templates: Sequence[str] = TEMPLATES,
         template_mode: TemplateMode | None = None,
         home: Path | None = None,
@@ -57,7 +59,7 @@ class Classifier:
         self.size = size
         self.towards = towards
         self.weight = weight
-        self.hubness: HubnessMethod = hubness
+        self.hubness: HubnessMethod | None = hubness
         self.templates = templates
         self.template_mode = template_mode
         self.home = home
@@ -83,13 +85,12 @@ class Classifier:
             raise UsageError("fit was given y", "labels alone", "call fit(labels): nothing is trained")
         if isinstance(labels, str):
             raise UsageError(f"the labels are one text: {labels[:40]!r}", "a list of labels", "call fit([...])")
-        aligner = make_aligner(self.aligner, **{name: getattr(self, name) for name in PARAMETERS})
-        mode = self.template_mode or aligner.template_mode
+        aligner = named_aligner(self.aligner, {name: getattr(self, name) for name in PARAMETERS})
+        mode = self.template_mode or (aligner.template_mode if aligner else "mean")
         self.labels_ = Labels(tuple(labels), tuple(self.templates), mode)
         self.classes_ = np.array(self.labels_.labels)
-        self.engine_ = Engine(
-            self.anchors, home=self.home, aligner=aligner, hubness=Hubness(self.hubness), device=self.device
-        )
+        hubness = Hubness(self.hubness) if self.hubness else None
+        self.engine_ = Engine(self.anchors, home=self.home, aligner=aligner, hubness=hubness, device=self.device)
         return self
 
     def decision_function(self, images: Sequence[ImageSource]) -> Float32:

@@ -61,7 +61,8 @@ def build_from_head(recipe: Recipe, store: Store, device: Device = "auto", dtype
     text = load_text_encoder(recipe.text_encoder, device)
     source = HeadSource(Path(recipe.head), head, recipe.captions)
     operation = {"kind": "build", "source": recipe.about, "recipe": recipe.sha256}
-    return build(source, store, recipe.name, image, text, BuildOptions(dtype=dtype), operation)
+    options = BuildOptions(dtype=dtype)
+    return build(source, store, recipe.name, image, text, options, operation, profiles=recipe.profiles)
 
 
 def build_anchors(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from asif.aligners import Aligner, Fitted, Hubness, make_aligner
+from asif.aligners import Aligner, Fitted, Hubness
 from asif.aligners.hubness import bank
 from asif.anchorset import AnchorSet, default_home
 from asif.classify import Labels, represent_labels
@@ -27,11 +28,14 @@ from asif.encoders import (
 from asif.encoders.ahead import ahead
 from asif.encoders.cache import TextCache
 from asif.encoders.precomputed import PrecomputedEncoder
+from asif.engine.choosing import Choice, choose
+from asif.engine.fitting import fit
 from asif.engine.opening import DEFAULT_ANCHORS, open_anchors
 from asif.errors import BadImage, EncoderMismatch, UsageError
 from asif.explain import Contributions, contributions
 from asif.kernels import Engine as Kernel
 from asif.pairs import PairRecord
+from asif.tuning import TASKS, Task
 from asif.vectors import Embeddings, Float32, Rows, Side
 
 BATCH = 64
@@ -72,21 +76,35 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Role:
+    """An aligner for one task, fitted to the served anchors when first needed; the banks of its hubness correction."""
+
+    choice: Choice
+    anchors: AnchorSet
+    banks: dict[Side, Rows] = field(default_factory=dict)
+
+    @cached_property
+    def fitted(self) -> Fitted:
+        return fit(self.choice.aligner, self.anchors)
+
+
+@dataclass(frozen=True)
 class Serving:
     """One anchor set as it is served; a call keeps the one it began with to its end."""
 
     anchors: AnchorSet
-    fitted: Fitted
+    roles: Mapping[Task, Role]
     labels: dict[Labels, Candidates] = field(default_factory=dict)
-    banks: dict[Side, Rows] = field(default_factory=dict)
 
 
 class Engine:
     """Answer questions with one anchor set at a time; `swap` changes it between two calls.
 
     `anchors` is a reference (`name`, `name@alias`, `name@3`, or a path); `home` the store, by default ASIF_HOME or
-    the user's data folder. Encoders are loaded when first needed, shared between sets, and checked against the set's
-    fingerprints: EncoderMismatch names what differs.
+    the user's data folder. `aligner` None means what suits the set: its profile for the task, where it was tuned, see
+    `choose`; `hubness` None means the profile's correction, or none beside an aligner that is named. Encoders are
+    loaded when first needed, shared between sets, and checked against the set's fingerprints: EncoderMismatch names
+    what differs.
     """
 
     def __init__(
@@ -100,8 +118,8 @@ class Engine:
         kernel: Kernel = "auto",
     ) -> None:
         self.home = home or default_home()
-        self.aligner = aligner or make_aligner("asif")
-        self.hubness = hubness or Hubness("none")
+        self._aligner = aligner
+        self._hubness = hubness
         self.device: Device = device
         self.kernel: Kernel = kernel
         self._cache = TextCache(self.home / "cache" / "texts.sqlite")
@@ -112,6 +130,10 @@ class Engine:
     def anchors(self) -> AnchorSet:
         """Return the anchor set that new calls use."""
         return self._serving.anchors
+
+    def role(self, task: Task = "classify") -> Role:
+        """Return which aligner and hubness correction new calls use for a task."""
+        return self._serving.roles[task]
 
     def swap(self, ref: str) -> AnchorSet:
         """Serve another anchor set from the next call on; calls in flight finish on the old one.
@@ -127,7 +149,10 @@ class Engine:
         for (side, spec), encoder in self._encoders.items():
             if anchors.encoder_spec(side) == spec:
                 check_fingerprint(anchors, side, encoder)
-        return Serving(anchors, self.aligner.fit(anchors))
+        roles: dict[Task, Role] = {
+            task: Role(choose(anchors, task, self._aligner, self._hubness), anchors) for task in TASKS
+        }
+        return Serving(anchors, roles)
 
     def image_encoder(self, anchors: AnchorSet) -> ImageEncoder:
         """Return the image encoder of a set, loaded and checked."""
@@ -170,19 +195,21 @@ class Engine:
             def encode(texts: Sequence[str]) -> Embeddings:
                 return self.encode_texts(texts, serving.anchors)
 
-            known = self._corrected(represent_labels(labels, encode, serving.fitted, self.kernel), serving)
+            role = serving.roles["classify"]
+            known = self._corrected(represent_labels(labels, encode, role.fitted, self.kernel), serving, role)
             for oldest in list(serving.labels)[: 1 - KEPT_LABELS]:
                 serving.labels.pop(oldest, None)
             serving.labels[labels] = known
         return known
 
-    def _corrected(self, candidates: Candidates, serving: Serving, queries: Side = "image") -> Candidates:
+    def _corrected(self, candidates: Candidates, serving: Serving, role: Role, queries: Side = "image") -> Candidates:
         """Give candidates their biases; the anchors' side of the queries is the bank."""
-        if self.hubness.method == "none":
+        hubness = role.choice.hubness
+        if hubness.method == "none":
             return candidates
-        if queries not in serving.banks:
-            serving.banks[queries] = bank(serving.fitted, serving.anchors, queries, self.kernel)
-        return replace(candidates, biases=self.hubness.biases(candidates.rows, serving.banks[queries], self.kernel))
+        if queries not in role.banks:
+            role.banks[queries] = bank(role.fitted, serving.anchors, queries, self.kernel)
+        return replace(candidates, biases=hubness.biases(candidates.rows, role.banks[queries], self.kernel))
 
     def classify(
         self, images: Iterable[ImageSource], labels: Labels, *, top: int = 5, explain: int = 0
@@ -226,12 +253,13 @@ class Engine:
         most 16 million scores, and the candidates' rows.
         """
         serving, other = self._serving, OTHER[side]
-        rows = serving.fitted.represent(other, candidates, self.kernel)
-        facing = self._corrected(Candidates(rows), serving, side)
+        role = serving.roles["search"]
+        rows = role.fitted.represent(other, candidates, self.kernel)
+        facing = self._corrected(Candidates(rows), serving, role, side)
         step = max(1, BLOCK_SCORES // max(1, len(candidates)))
         for start in range(0, len(queries), step):
             some = Embeddings(queries.values[start : start + step])
-            yield scores(serving.fitted.represent(side, some, self.kernel), facing)
+            yield scores(role.fitted.represent(side, some, self.kernel), facing)
 
     def classify_vectors(
         self,
@@ -261,7 +289,8 @@ class Engine:
             def encode(texts: Sequence[str]) -> Embeddings:
                 return Embeddings(np.stack(list(islice(rows, len(texts)))))
 
-            candidates = self._corrected(represent_labels(labels, encode, serving.fitted, self.kernel), serving)
+            role = serving.roles["classify"]
+            candidates = self._corrected(represent_labels(labels, encode, role.fitted, self.kernel), serving, role)
         return self._answer(serving, candidates, labels, images, top, explain)
 
     def _answer(
@@ -276,8 +305,8 @@ class Engine:
         """Represent image embeddings, rank the labels and take the first score apart."""
         if images is None or not len(images):
             return []
-        started = time.perf_counter()
-        rows = serving.fitted.represent("image", images, self.kernel)
+        started, fitted = time.perf_counter(), serving.roles["classify"].fitted
+        rows = fitted.represent("image", images, self.kernel)
         represented = time.perf_counter()
         found = rank(rows, candidates, top)
         compared = time.perf_counter()
@@ -291,7 +320,7 @@ class Engine:
             if explain:
                 query = rows[at : at + 1]
                 row = best_row(query, candidates, int(indices[0]))
-                split = contributions(serving.fitted.parts(query, candidates.rows[row : row + 1]), explain)
+                split = contributions(fitted.parts(query, candidates.rows[row : row + 1]), explain)
                 hubness = 0.0 if candidates.biases is None else float(candidates.biases[row])
                 evidence = Evidence(split, tuple(serving.anchors.records(split.anchors)), hubness)
             predictions = tuple(

@@ -1,4 +1,4 @@
-"""Measure an anchor set on labelled data: accuracy of labels, recall of search, with all that made the figures."""
+"""Evaluation: data sets, metrics and where figures come from; diagnosis of encoder pairs."""
 
 from asif.evaluate.classification import evaluate_classification
 from asif.evaluate.classnames import Classes, classes_of, read_classnames

@@ -77,7 +77,7 @@ def evaluate_classification(
             "images_among_anchors": also_anchors(anchors, intake.images),
         },
         prompts={"templates": list(labels.templates), "template_mode": labels.mode, **(origins or {})},
-        made_by=made_by(engine, anchors),
+        made_by=made_by(engine, anchors, "classify"),
         data=about(data.source, rows_sha256),
         seconds=seconds,
     )

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from asif.anchorset import AnchorSet
 from asif.engine import Engine
 from asif.pairs import PairSource
+from asif.tuning import Task as Role
 from asif.version import VERSION
 
 Task = Literal["zeroshot_classification", "zeroshot_retrieval"]
@@ -60,8 +61,9 @@ class Evaluation:
         }
 
 
-def made_by(engine: Engine, anchors: AnchorSet) -> dict[str, Any]:
-    """Say what answers: anchor set, encoders, aligner, correction for hubness."""
+def made_by(engine: Engine, anchors: AnchorSet, task: Role) -> dict[str, Any]:
+    """Say what answers: anchor set, encoders, aligner, correction for hubness, and the profile they are from."""
+    role = engine.role(task)
     return {
         "anchors": {
             "name": anchors.name,
@@ -73,9 +75,10 @@ def made_by(engine: Engine, anchors: AnchorSet) -> dict[str, Any]:
             side: {"spec": each.spec, "fingerprint": each.fingerprint.digest}
             for side, each in anchors.manifest.encoders.items()
         },
-        "aligner": engine.aligner.name,
-        "parameters": engine.aligner.parameters,
-        "hubness": engine.hubness.parameters,
+        "aligner": role.choice.aligner.name,
+        "parameters": role.fitted.parameters,
+        "hubness": role.choice.hubness.parameters,
+        "profile": role.choice.profile,
     }
 
 

@@ -87,7 +87,7 @@ def evaluate_retrieval(
             "images_among_anchors": also_anchors(anchors, intake.images),
         },
         prompts={},
-        made_by=made_by(engine, anchors),
+        made_by=made_by(engine, anchors, "search"),
         data=about(source, rows_sha256),
         seconds={
             "images": read - started,

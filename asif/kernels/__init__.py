@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -22,15 +23,19 @@ from numpy.typing import NDArray
 from asif.errors import UsageError
 from asif.kernels.canonical import on_grid
 from asif.kernels.sparse import SparseIndex
-from asif.vectors import DenseRows, Float32, Rows, SparseRows, TopK
+from asif.vectors import DenseRows, Float32, FusedRows, Rows, SparseRows, TopK
 
 Engine = Literal["auto", "cpu", "cuda", "torch", "faiss", "reference"]
+FUSED_SCORES = 2**24  # scored at a time
 ENGINES: tuple[Engine, ...] = ("auto", "cpu", "cuda", "torch", "faiss", "reference")
 
 __all__ = [
     "ENGINES",
     "Engine",
+    "Prepared",
     "SparseIndex",
+    "nearest",
+    "prepare",
     "similarity",
     "sparse_similarity",
     "sparse_topk",
@@ -87,32 +92,70 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, *
     return torch_.topk_similarity(queries, anchors, k, device="cuda" if chosen == "cuda" else "cpu")
 
 
-def similarity(queries: Rows, rows: Rows | SparseIndex, *, engine: Engine = "auto") -> Float32:
+@dataclass(frozen=True)
+class FusedIndex:
+    """Hold fused rows, prepared for comparison part by part."""
+
+    parts: tuple[DenseRows | SparseIndex, ...]
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+
+Prepared = DenseRows | SparseIndex | FusedIndex
+
+
+def prepare(rows: Rows) -> Prepared:
+    """Make rows ready for many comparisons."""
+    if isinstance(rows, FusedRows):
+        return FusedIndex(tuple(SparseIndex(part) if isinstance(part, SparseRows) else part for part in rows.parts))
+    return SparseIndex(rows) if isinstance(rows, SparseRows) else rows
+
+
+def similarity(queries: Rows, rows: Rows | Prepared, *, engine: Engine = "auto") -> Float32:
     """Score all pairs of rows of one aligner, canonically: [q, n]. Sparse ones as `sparse_similarity` does.
 
-    Memory for dense ones: both in float64, and the result.
+    Those of fused rows are the sums, in float32, of the scores of their parts, in their order. Memory for dense ones:
+    both in float64, and the result.
 
     >>> one = DenseRows(np.eye(2, dtype=np.float32))
     >>> similarity(one, DenseRows(np.array([[0.6, 0.8]], np.float32))).ravel().tolist()
     [0.6000000238418579, 0.800000011920929]
     """
+    if isinstance(queries, FusedRows):
+        assert isinstance(rows, FusedRows | FusedIndex)  # one aligner makes both
+        total = np.zeros((len(queries), len(rows)), np.float32)
+        for query, part in zip(queries.parts, rows.parts, strict=True):
+            total += similarity(query, part, engine=engine)
+        return total
     if isinstance(queries, SparseRows):
-        assert not isinstance(rows, DenseRows)  # one aligner makes both
+        assert isinstance(rows, SparseRows | SparseIndex)
         return sparse_similarity(queries, rows, engine=engine)
     assert isinstance(rows, DenseRows)
     exact = on_grid(queries.values) @ on_grid(rows.values).T  # whatever the order of summation, see `canonical`
     return exact.astype(np.float32) + np.float32(0)  # not -0.0
 
 
-def nearest(queries: Rows, rows: Rows | SparseIndex, k: int, *, engine: Engine = "auto") -> TopK:
+def nearest(queries: Rows, rows: Rows | Prepared, k: int, *, engine: Engine = "auto") -> TopK:
     """Find the k rows most similar to each query, as `sparse_topk` and `topk_similarity` do: min(k, n) of them.
+
+    Fused rows are scored whole, for so many queries at a time that their scores fit into 64 MiB.
 
     >>> one = DenseRows(np.eye(2, dtype=np.float32))
     >>> nearest(one, one, 1).indices.tolist()
     [[0], [1]]
     """
+    if isinstance(queries, FusedRows):
+        prepared = prepare(rows) if isinstance(rows, FusedRows) else rows
+        step = max(1, FUSED_SCORES // max(1, len(prepared)))
+        empty = TopK(np.empty((0, min(k, len(prepared))), np.int64), np.empty((0, min(k, len(prepared))), np.float32))
+        found = [empty] + [
+            topk(similarity(queries[start : start + step], prepared, engine=engine), k)
+            for start in range(0, len(queries), step)
+        ]
+        return TopK(np.concatenate([f.indices for f in found]), np.concatenate([f.scores for f in found]))
     if isinstance(queries, SparseRows):
-        assert not isinstance(rows, DenseRows)  # one aligner makes both
+        assert isinstance(rows, SparseRows | SparseIndex)  # one aligner makes both
         return sparse_topk(queries, rows, k, engine=engine)
     assert isinstance(rows, DenseRows)
     return topk_similarity(queries.values, [rows.values], k, engine=engine)

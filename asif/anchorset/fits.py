@@ -1,0 +1,106 @@
+"""Fits: what an aligner made of an anchor set, kept beside it as a safetensors file; made anew where there is none."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asif.anchorset.atomic import read_small, replace_file
+from asif.anchorset.manifest import Manifest
+from asif.anchorset.sealed import parse_object
+from asif.errors import IntegrityError
+from asif.vectors import canonical_json
+
+Float64 = NDArray[np.float64]
+FORMAT = "1"
+LARGEST = 1 << 30  # bytes
+REMOVE = "remove the file: it is made anew"
+
+
+def anchors_hash(manifest: Manifest) -> str:
+    """Hash what a fit depends on: the set digest, and the bytes of the embeddings."""
+    return hashlib.sha256(canonical_json([manifest.digest, [entry.sha256 for entry in manifest.blocks]])).hexdigest()
+
+
+def fit_name(manifest: Manifest, aligner: Mapping[str, Any]) -> str:
+    """Return the file name of a fit: the set digest it belongs to, and a hash of the aligner's name and parameters."""
+    asked = hashlib.sha256(canonical_json([anchors_hash(manifest), dict(aligner)])).hexdigest()
+    return f"{manifest.digest[:12]}-{asked[:12]}.safetensors"
+
+
+def write_fit(path: Path, manifest: Manifest, aligner: Mapping[str, Any], arrays: Mapping[str, Float64]) -> None:
+    """Write named arrays with the digest they were fitted on, and a checksum over all of it; durable, whole or not."""
+    data = b"".join(np.ascontiguousarray(values, "<f8").tobytes() for values in arrays.values())
+    about = {"aligner": canonical_json(dict(aligner)).decode(), "anchors": anchors_hash(manifest)}
+    about |= {"digest": manifest.digest, "format": FORMAT}
+    shapes = {name: values.shape for name, values in arrays.items()}
+    head = header({**about, "sha256": checksum(about, shapes, data)}, shapes)
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "xb") as file:
+            file.write(head)
+            file.write(data)
+
+    replace_file(path, write, len(head) + len(data))
+
+
+def checksum(about: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], data: bytes) -> str:
+    """Hash all that a fit says."""
+    said = canonical_json([dict(about), {name: list(shape) for name, shape in shapes.items()}])
+    return hashlib.sha256(said + data).hexdigest()
+
+
+def header(about: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> bytes:
+    """Return the safetensors header of float64 arrays that lie one after another, `about` as its metadata."""
+    described: dict[str, Any] = {"__metadata__": dict(about)}
+    offset = 0
+    for name, shape in shapes.items():
+        end = offset + 8 * math.prod(shape)
+        described[name] = {"dtype": "F64", "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(described, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % 64)
+    return len(text).to_bytes(8, "little") + text
+
+
+def read_fit(path: Path) -> tuple[dict[str, str], dict[str, Float64]]:
+    """Read a fit: what it says of itself, and its arrays; raises IntegrityError for any byte that was changed."""
+    data = read_small(path, LARGEST)
+    length = int.from_bytes(data[:8], "little")
+    described = parse_object(data[8 : 8 + length], str(path)) if 8 + length <= len(data) else {}
+    about = described.pop("__metadata__", {})
+    try:
+        shapes = {name: tuple(int(size) for size in tensor["shape"]) for name, tensor in described.items()}
+        body = data[8 + length :]
+        intact = header(about, shapes) == data[: 8 + length]
+        said = {name: value for name, value in about.items() if name != "sha256"}
+        intact = intact and checksum(said, shapes, body) == about["sha256"] and about["format"] == FORMAT
+        intact = intact and len(body) == 8 * sum(map(math.prod, shapes.values()))
+    except (TypeError, KeyError, ValueError, AttributeError):
+        intact = False
+    if not intact:
+        raise IntegrityError(f"{path} is no fit, or was changed", "the bytes as written", REMOVE)
+    arrays, offset = {}, 0
+    for name, shape in shapes.items():
+        arrays[name] = np.frombuffer(body, "<f8", math.prod(shape), offset).reshape(shape)
+        offset += 8 * math.prod(shape)
+    return dict(about), arrays
+
+
+def check_fit(path: Path, manifest: Manifest, aligner: Mapping[str, Any]) -> dict[str, Float64]:
+    """Read the fit of an aligner to a version; raises IntegrityError where it belongs to other anchors."""
+    about, arrays = read_fit(path)
+    if about["anchors"] != anchors_hash(manifest) or about["aligner"] != canonical_json(dict(aligner)).decode():
+        raise IntegrityError(
+            f"{path} was fitted to the digest {about['digest'][:12]}, or with other parameters",
+            f"a fit to {manifest.digest[:12]}",
+            REMOVE,
+        )
+    return arrays

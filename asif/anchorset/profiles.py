@@ -1,0 +1,45 @@
+"""Profiles: what was found to suit an anchor set, kept with it as a version of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from asif.anchorset.atomic import put_bytes
+from asif.anchorset.folder import CURRENT, SetFolder
+from asif.anchorset.names import seq_of
+from asif.anchorset.opened import AnchorSet
+from asif.anchorset.publish import utc_now
+from asif.errors import Busy
+
+
+def publish_profile(
+    folder: SetFolder, version: str, task: str, profile: Mapping[str, Any], asif_version: str
+) -> AnchorSet:
+    """Publish the next version of a set: the same anchors, and a profile for a task in place of an older one.
+
+    Raises Busy where `version` is not the current one (any more): the profile was found for other anchors.
+    """
+    with folder.locked():
+        current = folder.aliases().get(CURRENT)
+        if current != version:
+            raise Busy(
+                f"the profile was found for {version}, but the current version is {current}",
+                "the version that is current",
+                "tune the current version",
+            )
+        found = folder.manifest(version)
+        recipe = found.operation.get("recipe")  # a ready-made set stays one
+        manifest = replace(
+            found,
+            seq=max(map(seq_of, folder.versions())) + 1,
+            parent=version,
+            operation={"kind": "tune", "task": task, **({"recipe": recipe} if recipe else {})},
+            created=utc_now(),
+            profiles={**found.profiles, task: dict(profile)},
+            asif=asif_version,
+        )
+        put_bytes(folder.version_file(manifest.version), manifest.to_bytes())
+        folder.point(CURRENT, manifest.version)
+    return AnchorSet(folder, manifest.version)

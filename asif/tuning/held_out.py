@@ -1,0 +1,140 @@
+"""Some anchors are held out: the rest is fitted, and they are the questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asif.aligners import Anchors
+from asif.errors import InputRefused
+from asif.vectors import Embeddings, Float32, Int64, Side
+
+MOST_PAIRS = 20_000  # looked at, of a larger set in runs of
+RUN = 50  # rows, evenly spread: pairs that share an image tend to lie together
+MOST_QUESTIONS = 1_000  # held out at a time
+BLOCK_ROWS = 8_192
+
+
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """Hold some rows of an anchor set in memory, as an aligner sees anchors."""
+
+    sides: dict[Side, NDArray[Any]]
+
+    @classmethod
+    def of(cls, anchors: Anchors, rows: Int64) -> Subset:
+        """Gather rows, in ascending order, of both sides."""
+        sides: tuple[Side, Side] = ("image", "text")
+        return cls({side: gathered(anchors, side, rows) for side in sides})
+
+    @property
+    def count(self) -> int:
+        return len(self.sides["image"])
+
+    def blocks(self, side: Side) -> list[NDArray[Any]]:
+        return [self.sides[side][start : start + BLOCK_ROWS] for start in range(0, self.count, BLOCK_ROWS)]
+
+    def mean(self, side: Side) -> NDArray[np.float64]:
+        mean: NDArray[np.float64] = self.sides[side].astype(np.float64).mean(axis=0)
+        return mean
+
+    def rows(self, chosen: Int64) -> Subset:
+        """Return some of its rows."""
+        return Subset({side: values[chosen] for side, values in self.sides.items()})
+
+
+def gathered(anchors: Anchors, side: Side, rows: Int64) -> NDArray[Any]:
+    """Copy rows, in ascending order, out of the blocks of one side."""
+    parts, first = [], 0
+    for block in anchors.blocks(side):
+        here = rows[(rows >= first) & (rows < first + len(block))] - first
+        parts.append(np.asarray(block[here]))
+        first += len(block)
+    return np.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Hold one division: the anchors to fit, and held-out pairs as distinct images, distinct texts, and what is right.
+
+    `right` [images, texts] tells which were paired. Pairs that share an image are held out together.
+    """
+
+    fitted: Subset
+    images: Embeddings
+    texts: Embeddings
+    right: NDArray[np.bool_]
+
+    def blurred(self, cosine: float, seed: int) -> Embeddings:
+        """Return the images with noise in all directions, each about as similar to itself as said."""
+        values = self.images.values
+        noise = np.random.default_rng(seed).standard_normal(values.shape).astype(np.float32)
+        noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+        return Embeddings.from_raw(cosine * values + np.sqrt(1 - cosine**2) * noise)
+
+
+def divisions(anchors: Anchors, seed: int) -> Iterator[Questions]:
+    """Divide an anchor set: a fifth, at most 1,000 images, is held out at a time, two to five times over.
+
+    Raises InputRefused where fewer than 10 distinct images, or two distinct texts, are there to ask about.
+    """
+    pairs = Subset.of(anchors, looked_at(anchors.count))
+    image, text = groups(pairs.sides["image"]), groups(pairs.sides["text"])
+    count = int(image.max()) + 1
+    if count < 10 or text.max() < 1:
+        raise InputRefused(
+            f"{count} distinct images and {int(text.max()) + 1} distinct texts among the anchors",
+            "at least 10 images and two texts: some are held out to ask about",
+            "add pairs, or name an aligner yourself: --aligner asif",
+        )
+    size = min(MOST_QUESTIONS, -(-count // 5))
+    order = np.random.default_rng(seed).permutation(count)
+    for fold in range(max(2, min(5, -(-2 * MOST_QUESTIONS // count)))):
+        held = np.isin(image, order[fold * size : (fold + 1) * size])
+        if held.all() or not held.any():
+            continue
+        yield questions(pairs, image, text, held)
+
+
+def looked_at(count: int) -> Int64:
+    """Return the rows that are looked at: all, or at most MOST_PAIRS in evenly spread runs.
+
+    >>> len(looked_at(100)), len(looked_at(1_000_000)), looked_at(1_000_000)[[0, 49, 50]].tolist()
+    (100, 20000, [0, 49, 2506])
+    """
+    if count <= MOST_PAIRS:
+        return np.arange(count)
+    starts = np.linspace(0, count - RUN, MOST_PAIRS // RUN).astype(np.int64)
+    return np.unique(starts[:, None] + np.arange(RUN))
+
+
+def questions(pairs: Subset, image: Int64, text: Int64, held: NDArray[np.bool_]) -> Questions:
+    """Turn held-out pairs into questions: every distinct image and text once."""
+    asked = pairs.rows(np.flatnonzero(held))
+    found: dict[Side, tuple[Int64, Int64]] = {}
+    for side, numbers in (("image", image[held]), ("text", text[held])):
+        _, first, where = np.unique(numbers, return_index=True, return_inverse=True)
+        found["image" if side == "image" else "text"] = first, where
+    right = np.zeros((len(found["image"][0]), len(found["text"][0])), bool)
+    right[found["image"][1], found["text"][1]] = True
+    distinct: dict[Side, Float32] = {
+        side: asked.sides[side][first].astype(np.float32) for side, (first, _) in found.items()
+    }
+    return Questions(
+        pairs.rows(np.flatnonzero(~held)), Embeddings(distinct["image"]), Embeddings(distinct["text"]), right
+    )
+
+
+def groups(rows: NDArray[Any]) -> Int64:
+    """Number rows [n], equal ones alike, in order of first appearance.
+
+    >>> groups(np.array([[1.0, 2.0], [0.0, 1.0], [1.0, 2.0]])).tolist()
+    [0, 1, 0]
+    """
+    whole = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
+    _, first, where = np.unique(whole, return_index=True, return_inverse=True)
+    return np.asarray(np.argsort(np.argsort(first))[where], np.int64)

@@ -1,0 +1,213 @@
+"""The search for a profile: every setting alone, then corrected for hubness, then added up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from asif.aligners import Anchors, Hubness
+from asif.errors import UsageError
+from asif.tuning.asked import BLURS, Corrector, Scores, answers, judged
+from asif.tuning.criteria import TASKS, Float64, Task
+from asif.tuning.held_out import Questions, divisions
+from asif.tuning.settings import Setting, grid
+
+KEPT = 2  # settings of each aligner that go on to be corrected and added up
+WEIGHTS = (0.3, 0.6, 1.0)
+MEMBERS = 3
+NONE = Hubness("none")
+CORRECTIONS = (NONE, *(Hubness("nnn", k, alpha) for k, alpha in product((8, 32, 128), (0.25, 0.5, 0.75))))
+CRITERIA = {
+    "classify": "chance that the right text comes first among 100, for held-out images as they are and blurred",
+    "search": "mean reciprocal rank of what belongs to a held-out image or text, both ways",
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting that was tried: the aligner, the correction, its worth and the standard error of that."""
+
+    aligner: str
+    hubness: Hubness
+    score: float
+    error: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON keeps it."""
+        found = {"aligner": self.aligner, "hubness": self.hubness.parameters}
+        return {**found, "score": round(self.score, 5), "error": round(self.error, 5)}
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Hold the choice and its evidence: all trials, best first; `complete` unless time ran out before all were made."""
+
+    task: Task
+    trials: tuple[Trial, ...]
+    pairs: int
+    questions: int
+    seed: int
+    seconds: float
+    complete: bool
+
+    @property
+    def best(self) -> Trial:
+        return self.trials[0]
+
+    def profile(self) -> dict[str, Any]:
+        """Return what is kept with the anchor set."""
+        return {
+            "aligner": self.best.aligner,
+            "hubness": self.best.hubness.parameters,
+            "criterion": CRITERIA[self.task],
+            "score": round(self.best.score, 5),
+            "error": round(self.best.error, 5),
+            "pairs": self.pairs,
+            "questions": self.questions,
+            "seed": self.seed,
+            "complete": self.complete,
+            "trials": [trial.as_json() for trial in self.trials],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A sum of settings on its way: each with its weight, and its scores on every division."""
+
+    members: tuple[tuple[Setting, float], ...]
+    scores: tuple[Scores, ...]
+
+    def name(self, count: int) -> str:
+        """Return what the aligner is called, as `make_aligner` reads it."""
+        return "+".join(
+            f"{weight:g}*{setting.name(count)}" if weight != 1 or at else setting.name(count)
+            for at, (setting, weight) in enumerate(self.members)
+        )
+
+
+def tune(
+    anchors: Anchors,
+    task: Task,
+    *,
+    seconds: float = 120,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, all_: None,
+) -> Tuned:
+    """Choose aligner, parameters, hubness correction and fusion from held-out anchors alone; no label is used.
+
+    Every setting is fitted to the rest and asked about the held-out pairs; the best two of each aligner are tried with
+    corrections for hubness, then added up, as long as that helps. `seconds` bounds the first step to two thirds of it:
+    what has not been tried by then is left out, and the result says so. Raises UsageError for an unknown task,
+    InputRefused for too few pairs.
+    """
+    if task not in TASKS:
+        raise UsageError(f"the task is {task!r}", f"one of {', '.join(TASKS)}", "pass --task classify")
+    started = time.perf_counter()
+    return Search(anchors, task, seed, started, seconds, progress).run()
+
+
+class Search:
+    """Hold what the steps of a search share."""
+
+    def __init__(
+        self,
+        anchors: Anchors,
+        task: Task,
+        seed: int,
+        started: float,
+        seconds: float,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self.task, self.seed, self.started, self.seconds, self.progress = task, seed, started, seconds, progress
+        self.count = anchors.count
+        self.divisions: Sequence[Questions] = tuple(divisions(anchors, seed))
+        blurs = BLURS if task == "classify" else ()
+        self.blurred = [
+            [questions.blurred(cosine, seed + at) for at, cosine in enumerate(blurs)] for questions in self.divisions
+        ]
+        dims = [anchors.blocks("image")[0].shape[1], anchors.blocks("text")[0].shape[1]]
+        self.settings = grid(min(dims))
+        self.trials: dict[tuple[str, Hubness], Trial] = {}
+        self.worth: dict[tuple[str, Hubness], Float64] = {}
+        self.complete = True
+
+    def run(self) -> Tuned:
+        """Take the steps."""
+        alone = self.alone()
+        kept = [self.candidate(setting) for setting in alone]
+        corrected = [(candidate, self.correct(candidate)) for candidate in kept]
+        best, hubness = max(corrected, key=lambda found: self.trials[found[0].name(self.count), found[1]].score)
+        for _ in range(MEMBERS - 1):
+            taller = self.taller(best, hubness, kept)
+            if taller is None:
+                break
+            best, hubness = taller, self.correct(taller)
+        order = sorted(self.trials.values(), key=lambda trial: -trial.score)
+        asked = len(next(iter(self.worth.values())))
+        pairs = self.divisions[0].fitted.count + int(self.divisions[0].right.sum())
+        spent = time.perf_counter() - self.started
+        return Tuned(self.task, tuple(order), pairs, asked, self.seed, round(spent, 2), self.complete)
+
+    def alone(self) -> list[Setting]:
+        """Try every setting by itself; return the best of each aligner."""
+        found: dict[str, list[tuple[float, Setting]]] = {}
+        for at, setting in enumerate(self.settings):
+            if time.perf_counter() - self.started > 2 / 3 * self.seconds and at >= 4:
+                self.complete = False
+                break
+            scores = self.asked(setting, bank=False)
+            trial = self.tried(Candidate(((setting, 1.0),), scores), NONE, [Corrector(each) for each in scores])
+            found.setdefault(setting.family, []).append((trial.score, setting))
+            self.progress(at + 1, len(self.settings))
+        best = [sorted(tried, key=lambda each: -each[0])[:KEPT] for tried in found.values()]
+        return [setting for tried in best for _, setting in tried]
+
+    def asked(self, setting: Setting, *, bank: bool) -> tuple[Scores, ...]:
+        """Ask a setting on every division; k follows the number of anchors that are left."""
+        return tuple(
+            answers(setting.name(questions.fitted.count), questions, blurred, self.task, bank)
+            for questions, blurred in zip(self.divisions, self.blurred, strict=True)
+        )
+
+    def candidate(self, setting: Setting) -> Candidate:
+        """Take a setting up again, with its bank."""
+        return Candidate(((setting, 1.0),), self.asked(setting, bank=True))
+
+    def correct(self, candidate: Candidate) -> Hubness:
+        """Try every correction; return the best."""
+        correctors = [Corrector(scores) for scores in candidate.scores]
+        return max(CORRECTIONS, key=lambda hubness: self.tried(candidate, hubness, correctors).score)
+
+    def taller(self, best: Candidate, hubness: Hubness, kept: Sequence[Candidate]) -> Candidate | None:
+        """Add the setting that helps most; None where none helps."""
+        so_far = self.trials[best.name(self.count), hubness].score
+        taller: Candidate | None = None
+        families = {setting.family for setting, _ in best.members}
+        for other, weight in product(kept, WEIGHTS):
+            if other.members[0][0].family in families:
+                continue
+            scores = tuple(mine.plus(theirs, weight) for mine, theirs in zip(best.scores, other.scores, strict=True))
+            grown = Candidate((*best.members, (other.members[0][0], weight)), scores)
+            trial = self.tried(grown, hubness, [Corrector(each) for each in scores])
+            if trial.score > so_far:
+                so_far, taller = trial.score, grown
+        return taller
+
+    def tried(self, candidate: Candidate, hubness: Hubness, correctors: Sequence[Corrector]) -> Trial:
+        """Judge a candidate with a correction on all divisions, and remember it."""
+        worth = np.concatenate(
+            [
+                judged(corrector, hubness, questions.right, self.task)
+                for corrector, questions in zip(correctors, self.divisions, strict=True)
+            ]
+        )
+        name = candidate.name(self.count)
+        trial = Trial(name, hubness, float(worth.mean()), float(worth.std() / np.sqrt(len(worth))))
+        self.trials[name, hubness] = trial
+        self.worth[name, hubness] = worth
+        return trial
