@@ -12,7 +12,7 @@ from asif.aligners import Fitted, TemplateMode
 from asif.compare import Candidates
 from asif.errors import UsageError
 from asif.kernels import Engine
-from asif.vectors import Embeddings, joined
+from asif.vectors import Embeddings, Int64, joined
 
 TEMPLATES = ("{}",)
 MAX_LABEL = 10_000
@@ -25,10 +25,14 @@ class Labels:
 
     `mean` averages the unit embeddings of a label's prompts and renormalises; `max` lets the best prompt count.
     Raises UsageError for no, empty, blank or repeated labels, and templates without a place for the label (`{}` or
-    `{c}`); for both, if they hold NUL characters or bytes that are no text, or more than 10,000 characters.
+    `{c}`); for both, if they hold NUL characters or bytes that are no text, or more than 10,000 characters. `names`
+    are what stands in the prompts instead of each label, one or more, combined as templates are; () for the labels
+    themselves.
 
     >>> Labels(("cat", "dog"), ("a photo of a {}.", "{c}")).prompts()
     ['a photo of a cat.', 'cat', 'a photo of a dog.', 'dog']
+    >>> Labels(("n02123045", "n02084071"), ("a {}.",), names=(("cat", "house cat"), ("dog",))).prompts()
+    ['a cat.', 'a house cat.', 'a dog.']
     >>> Labels(("cat", "cat"))
     Traceback (most recent call last):
         ...
@@ -40,16 +44,24 @@ class Labels:
     labels: tuple[str, ...]
     templates: tuple[str, ...] = TEMPLATES
     mode: TemplateMode = "mean"
+    names: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         check_labels(self.labels)
+        if self.names:
+            check_names(self.labels, self.names)
         check_templates(self.templates)
         if self.mode not in ("mean", "max"):
             raise UsageError(f"the template mode is {self.mode!r}", "mean or max", "pass --template-mode mean")
 
     def prompts(self) -> list[str]:
-        """Return every label in every template, label by label."""
-        return [fill(template, label) for label in self.labels for template in self.templates]
+        """Return every label in every template, label by label and name by name."""
+        return [prompt for label in self.by_label() for prompt in label]
+
+    def by_label(self) -> list[list[str]]:
+        """Return the prompts of each label."""
+        names = self.names or [(label,) for label in self.labels]
+        return [[fill(template, name) for name in some for template in self.templates] for some in names]
 
 
 def fill(template: str, label: str) -> str:
@@ -68,6 +80,19 @@ def check_labels(labels: Sequence[str]) -> None:
     label, times = Counter(label.strip() for label in labels).most_common(1)[0]
     if times > 1:
         raise UsageError(f"the label {label!r} comes {times} times", "every label once", "remove the repetition")
+
+
+def check_names(labels: Sequence[str], names: Sequence[Sequence[str]]) -> None:
+    """Refuse names that do not go with the labels or cannot be read."""
+    if len(names) != len(labels):
+        raise UsageError(
+            f"{len(names)} lists of names for {len(labels)} labels", "one for each", "give every label one"
+        )
+    for label, some in zip(labels, names, strict=True):
+        if not some or not all(name.strip() for name in some):
+            raise UsageError(f"the label {label!r} has a blank name, or none", "a word or more", "give it a name")
+        for name in some:
+            check_text(name, f"a name of {label!r}", "shorten it")
 
 
 def check_text(text: str, what: str, shorter: str) -> None:
@@ -98,13 +123,27 @@ def represent_labels(
     labels: Labels, encode: Callable[[Sequence[str]], Embeddings], fitted: Fitted, engine: Engine = "auto"
 ) -> Candidates:
     """Encode the prompts and represent them over the anchors, some thousand at a time."""
-    prompts, per_label = labels.prompts(), len(labels.templates)
-    step = max(1, PROMPT_ROWS // per_label) * per_label
+    prompts = labels.by_label()
+    widest = max(map(len, prompts))
+    step = max(1, PROMPT_ROWS // widest)
     parts = []
     for start in range(0, len(prompts), step):
-        embeddings = encode(prompts[start : start + step])
-        if labels.mode == "mean" and per_label > 1:
-            grouped = embeddings.values.reshape(-1, per_label, embeddings.dim)
-            embeddings = Embeddings.from_raw(grouped.astype(np.float64).mean(axis=1))
+        some = prompts[start : start + step]
+        embeddings = encode([prompt for label in some for prompt in label])
+        if widest > 1:
+            embeddings = combined(embeddings, np.array([len(label) for label in some]), widest, labels.mode)
         parts.append(fitted.represent("text", embeddings, engine))
-    return Candidates(joined(parts), per_label if labels.mode == "max" else 1)
+    return Candidates(joined(parts), widest if labels.mode == "max" else 1)
+
+
+def combined(embeddings: Embeddings, sizes: Int64, widest: int, mode: TemplateMode) -> Embeddings:
+    """Combine the prompts of each label, `sizes` of them: their mean, or as many rows for each label as the widest has.
+
+    For `max`, a label's prompts come again in turn until they are as many, which leaves the best of them the same.
+    """
+    starts = np.cumsum(sizes) - sizes
+    if mode == "mean":
+        sums = np.add.reduceat(embeddings.values, starts, axis=0, dtype=np.float64)
+        return Embeddings.from_raw(sums / sizes[:, None])
+    turns = starts[:, None] + np.arange(widest) % sizes[:, None]
+    return Embeddings(embeddings.values[turns.ravel()])

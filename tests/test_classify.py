@@ -151,6 +151,50 @@ def represent_means(means: NDArray[Any], name: str) -> NDArray[Any]:
     return scores(images, Candidates(fitted(name).represent("text", Embeddings.from_raw(means))))
 
 
+NAMES = (("cat",), ("dog", "hound", "puppy"), ("red fox", "vixen"), ("owl",), ("newt",))
+
+
+@pytest.mark.parametrize("mode", ["mean", "max"])
+@pytest.mark.parametrize("templates", [("{}",), TEMPLATES])
+def test_names_stand_in_the_prompts_instead_of_labels(mode: Any, templates: tuple[str, ...]) -> None:
+    """Each label is as if it were asked alone, its names filled into the templates by hand."""
+    labels = tuple(f"n{number}" for number in range(len(NAMES)))
+    found = label_scores(Labels(labels, templates, mode, NAMES))
+    for at, some in enumerate(NAMES):
+        prompts = [fill(template, name) for name in some for template in templates]
+        if mode == "max":
+            each = np.concatenate([label_scores(Labels((prompt,))) for prompt in prompts], axis=1)
+            np.testing.assert_array_equal(found[:, at], each.max(axis=1))
+        else:
+            units = hashed(prompts).values.astype(np.float64)
+            expected = represent_means((units.mean(axis=0))[None], "asif")[:, 0]
+            np.testing.assert_allclose(found[:, at], expected, rtol=0, atol=3e-7)
+
+
+def test_one_name_each_is_like_labels_of_these_names() -> None:
+    names = tuple((animal,) for animal in ANIMALS)
+    labels = tuple(map(str, range(len(ANIMALS))))
+    for mode in ("mean", "max"):
+        named = label_scores(Labels(labels, TEMPLATES, mode, names))  # type: ignore[arg-type]
+        np.testing.assert_array_equal(named, label_scores(Labels(ANIMALS, TEMPLATES, mode)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ((("a",),), "1 lists of names for 2 labels"),
+        ((("a",), ()), "the label 'dog' has a blank name, or none"),
+        ((("a",), ("b", " ")), "the label 'dog' has a blank name, or none"),
+        ((("a",), ("b\0",)), "a name of 'dog' contains a NUL character: 'b\\x00'"),
+        ((("a",), (MEGABYTE,)), f"a name of 'dog' has 1,048,576 characters: '{'a' * 40}'…"),
+    ],
+)
+def test_names_that_cannot_be_used(names: tuple[tuple[str, ...], ...], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Labels(("cat", "dog"), names=names)
+    assert caught.value.came == message
+
+
 def test_one_template_is_the_same_in_both_modes() -> None:
     one = [label_scores(Labels(ANIMALS, ("a {}",), mode)) for mode in ("mean", "max")]
     np.testing.assert_array_equal(*one)

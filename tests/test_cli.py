@@ -19,6 +19,7 @@ from engine_sets import IMAGE_DIM, TEXT_DIM, fake_image, fake_text, make_precomp
 
 from asif.cli import COMMANDS, asif, main
 from asif.engine import Engine
+from asif.prompts import NAMED
 
 DATA = Path(skimage.__path__[0]) / "data"
 CHELSEA = str(DATA / "chelsea.png")
@@ -147,6 +148,14 @@ def test_aligner_and_templates_are_recorded(cli: Cli, fakes: Path, images: Path)
     assert answer["templates"] == ["a {}", "{c}!"]
     (other,) = classify(cli, images / "b.png", *options, "--template-mode", "mean").lines
     assert other["template_mode"] == "mean" and other["predictions"] != answer["predictions"]
+
+
+def test_templates_by_name(cli: Cli, fakes: Path, images: Path) -> None:
+    (named,) = classify(cli, images / "b.png", "--templates", "aerial", "--json").lines
+    written = [option for template in NAMED["aerial"] for option in ("--template", template)]
+    (same,) = classify(cli, images / "b.png", *written, "--json").lines
+    assert named["templates"] == same["templates"] == list(NAMED["aerial"])
+    assert named["predictions"] == same["predictions"]
 
 
 def test_more_labels_asked_for_than_there_are(cli: Cli, fakes: Path, images: Path) -> None:
@@ -285,6 +294,8 @@ REFUSED = [
     (["classify", CHELSEA, *GOOD, "--power", "0"], 2, "power is 0"),
     (["classify", CHELSEA, *GOOD, "--power", "nan"], 2, "power is nan"),
     (["classify", CHELSEA, *GOOD, "--template", "a photo"], 2, "has no place for the label"),
+    (["classify", CHELSEA, *GOOD, "--templates", "clip"], 2, "the templates are 'clip'"),
+    (["classify", CHELSEA, *GOOD, "--templates", "photo", "--template", "{}"], 2, "--template and --templates"),
     (["classify", CHELSEA, *GOOD, "--template-mode", "median"], 2, "Invalid value for '--template-mode'"),
     (["classify", CHELSEA, *GOOD, "--device", "tpu"], 2, "Invalid value for '--device'"),
     (["classify", CHELSEA, "--labels", "a", "--anchors", "coco"], 2, "one of: toy, vectors"),
@@ -553,6 +564,7 @@ HEAVY = "{'torch', 'timm', 'pyarrow', 'numpy', 'PIL', 'transformers', 'sentence_
         "import asif",
         "import asif.cli; sys.argv = ['asif', '--help']; asif.cli.main()",
         "import asif.cli; sys.argv = ['asif', 'classify', '--help']; asif.cli.main()",
+        "import asif.cli; sys.argv = ['asif', 'eval', '--help']; asif.cli.main()",
     ],
 )
 def test_light_at_first(code: str) -> None:

@@ -21,7 +21,7 @@ from asif.version import VERSION
 SEGMENT_ROWS = 512
 """Rows that a killed build computes anew, at most."""
 
-__all__ = ["CAPTIONS", "BuildOptions", "Built", "Captions", "Source", "Tolerance", "build"]
+__all__ = ["CAPTIONS", "BadRows", "BuildOptions", "Built", "Captions", "Source", "Tolerance", "build"]
 
 
 class Source(Protocol):
@@ -165,7 +165,7 @@ def _fill(
 ) -> None:
     """Encode the rows that the journal does not have yet, segment by segment."""
     done = journal.next_row
-    bad = BadRows(options.max_bad_rows.allowed(rows), rows)
+    bad = BadRows(options.max_bad_rows.allowed(rows), rows, "; what is done is kept")
     for reject in journal.rejects():
         bad.count(reject)
     items = _numbered(islice(source.read(done), rows - done), options)
@@ -199,11 +199,12 @@ def _numbered(items: Iterable[Pair | Reject], options: BuildOptions) -> Iterator
 
 
 class BadRows:
-    """Count bad rows and stop when there are too many."""
+    """Count bad rows and stop when there are too many; `consoled` ends the advice that is given then."""
 
-    def __init__(self, allowed: int, rows: int) -> None:
+    def __init__(self, allowed: int, rows: int, consoled: str = "") -> None:
         self.allowed = allowed
         self.rows = rows
+        self.consoled = consoled
         self.reasons: list[Reject] = []
 
     def count(self, reject: Reject) -> None:
@@ -216,5 +217,5 @@ class BadRows:
             raise InputRefused(
                 f"{len(self.reasons)} bad rows ({first})",
                 f"at most {self.allowed} bad rows of {self.rows:,}",
-                "mend the input, or allow more with --max-bad-rows; what is done is kept",
+                f"mend the input, or allow more with --max-bad-rows{self.consoled}",
             )

@@ -82,8 +82,7 @@ def build_pairs(path: str, as_json: bool, dry_run: bool, given: dict[str, Any]) 
     image, text = given["image_encoder"] or DEFAULT["image"], given["text_encoder"] or DEFAULT["text"]
     check_spec(image, "image")
     check_spec(text, "text")
-    columns = dict(column.partition("=")[::2] for column in given["columns"])
-    source = open_pairs(path, columns=columns or None)
+    source = open_pairs(path, columns=options.columns(given["columns"]))
     options.notice(source.describe())
     guess = estimate(source, image, text, given["dtype"], given["limit"], home_of(given))
     if dry_run:

@@ -22,22 +22,13 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 EXPLAINED = 5
 
 
-class Line(click.types.StringParamType):
-    """A text that may be repeated; by environment one per line, so that it may hold blanks."""
-
-    envvar_list_splitter = "\n"
-
-
 @click.command("classify")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--labels", help='Labels separated by commas: "cat,dog".')
 @click.option("--labels-file", type=click.Path(path_type=Path), help="A file with one label per line.")
 @click.option("--anchors", default="imagenet-head", show_default=True, metavar="REF", help="name, name@alias, name@3.")
 @options.aligner
-@click.option(
-    "--template", "templates", multiple=True, metavar="T", type=Line(), help="A text with {} in it; may be repeated."
-)
-@click.option("--template-mode", type=click.Choice(["mean", "max"]), help="[default: mean; asif-paper: max]")
+@options.prompts
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Labels per image.")
 @click.option("--explain", is_flag=True, help="Name the anchors behind the first label.")
 @click.option("--label-vectors", type=click.Path(path_type=Path), help="For precomputed anchors: .npy, row by prompt.")
@@ -56,7 +47,8 @@ def command(images: tuple[str, ...], as_json: bool, top: int, explain: bool, **g
 
     aligner, hubness = options.chosen_aligner(given)
     mode = given["template_mode"] or (aligner.template_mode if aligner else "mean")
-    labels = Labels(read_labels(given["labels"], given["labels_file"]), given["templates"] or TEMPLATES, mode)
+    templates = options.chosen_templates(given["template"], given["templates"]) or TEMPLATES
+    labels = Labels(read_labels(given["labels"], given["labels_file"]), templates, mode)
     paths = list(expand(images))
     engine = Engine(
         given["anchors"],

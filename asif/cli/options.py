@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from asif.errors import UsageError
+
 if TYPE_CHECKING:
     from asif.aligners import Aligner, Hubness
     from asif.engine import Engine
@@ -83,6 +85,49 @@ def aligner(command: F) -> F:
     for option in reversed(ALIGNER):
         command = option(command)
     return command
+
+
+class Line(click.types.StringParamType):
+    """A text that may be repeated; by environment one per line, so that it may hold blanks."""
+
+    envvar_list_splitter = "\n"
+
+
+PROMPTS = (
+    click.option("--template", multiple=True, metavar="T", type=Line(), help="A text with {} in it; may be repeated."),
+    click.option(
+        "--templates",
+        metavar="NAME",
+        help="Templates by name: plain, photo, photos, aerial, medical, product, open-clip:imagenet, "
+        "open-clip:openai-simple.",
+    ),
+    click.option("--template-mode", type=click.Choice(["mean", "max"]), help="[default: mean; asif-paper: max]"),
+)
+
+
+def prompts(command: F) -> F:
+    """Add --template, --templates and --template-mode."""
+    for option in reversed(PROMPTS):
+        command = option(command)
+    return command
+
+
+def chosen_templates(written: tuple[str, ...], name: str | None) -> tuple[str, ...]:
+    """Return the templates that were written out, or those of a name; none where neither was given."""
+    from asif.prompts import templates
+
+    if written and name is not None:
+        raise UsageError("--template and --templates", "one of the two", "leave one out")
+    return written if name is None else templates(name)
+
+
+def columns(given: tuple[str, ...]) -> dict[str, str]:
+    """Split ROLE=NAME.
+
+    >>> columns(("label=fine_label",))
+    {'label': 'fine_label'}
+    """
+    return dict(column.partition("=")[::2] for column in given)
 
 
 def chosen_aligner(given: Mapping[str, Any]) -> tuple[Aligner | None, Hubness | None]:

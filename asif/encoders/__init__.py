@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from asif.encoders.embedded import EMBEDDED
 from asif.encoders.protocol import Head, ImageEncoder, ImageSource, TextEncoder, encode_images, encode_texts
 from asif.encoders.torch_ import Device
@@ -23,6 +25,7 @@ __all__ = [
     "load_head",
     "load_image_encoder",
     "load_text_encoder",
+    "synset_names",
 ]
 
 
@@ -48,6 +51,13 @@ def load_text_encoder(spec: str, device: Device = "auto") -> TextEncoder:
     from asif.encoders import sentence_transformers_
 
     return sentence_transformers_.load(name, device, EMBEDDED[name].find().parent if library == "embedded" else None)
+
+
+def synset_names(ids: Sequence[str]) -> list[str] | None:
+    """Return the lemmas of WordNet ids such as n01440764, commas between them; None unless all are in ImageNet-21k."""
+    from asif.encoders import timm_
+
+    return timm_.synset_names(ids)
 
 
 SPECS: dict[Side, tuple[str, ...]] = {

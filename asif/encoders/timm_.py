@@ -155,6 +155,12 @@ def read_head(name: str, model_head: torch.nn.Module, dim: int) -> Head:
     return Head(weight.detach().float().cpu().numpy(), tuple(ids), tuple(names), tuple(definitions))
 
 
+def synset_names(ids: Sequence[str]) -> list[str] | None:
+    """Return the lemmas of WordNet ids, commas between them, as ImageNet-21k has them; None unless it has all."""
+    info = import_timm().data.ImageNetInfo("imagenet-22k")
+    return [info.label_name_to_description(id_) for id_ in ids] if set(ids) <= set(info.label_names()) else None
+
+
 def import_timm() -> Any:
     """Import timm, or say how to get it."""
     try:

@@ -16,7 +16,7 @@ from asif.aligners import Aligner, Fitted, Hubness
 from asif.aligners.hubness import bank
 from asif.anchorset import AnchorSet, default_home
 from asif.classify import Labels, represent_labels
-from asif.compare import Candidates, best_row, rank
+from asif.compare import Candidates, best_row, rank, scores
 from asif.encoders import (
     Device,
     ImageEncoder,
@@ -36,9 +36,11 @@ from asif.explain import Contributions, contributions
 from asif.kernels import Engine as Kernel
 from asif.pairs import PairRecord
 from asif.tuning import TASKS, Task
-from asif.vectors import Embeddings, Rows, Side
+from asif.vectors import Embeddings, Float32, Rows, Side
 
 BATCH = 64
+BLOCK_SCORES = 1 << 24
+OTHER: dict[Side, Side] = {"image": "text", "text": "image"}
 KEPT_LABELS = 8
 
 
@@ -226,28 +228,38 @@ class Engine:
         started = time.perf_counter()
         candidates = self._labels(labels, serving)
         label_ms = 1000 * (time.perf_counter() - started)
-
-        def prepare(source: ImageSource) -> tuple[ImageSource, Any]:
-            try:
-                return source, encoder.prepare(source)
-            except BadImage as error:
-                return source, error
-
-        prepared = ahead(prepare, images)
-        while some := list(islice(prepared, BATCH)):
-            started = time.perf_counter()
-            good = [tensor for _, tensor in some if not isinstance(tensor, BadImage)]
-            embeddings = Embeddings.from_raw(encoder.forward(good)) if good else None
-            encode_ms = 1000 * (time.perf_counter() - started) / max(1, len(good))
+        for some, embeddings, encode_ms in encoded(encoder, images):
             answers = iter(self._answer(serving, candidates, labels, embeddings, top, explain))
-            for source, tensor in some:
+            for source, error in some:
                 name = "bytes" if isinstance(source, bytes) else str(source)
-                if isinstance(tensor, BadImage):
-                    yield serving.anchors, Result(name, error=tensor)
+                if error is not None:
+                    yield serving.anchors, Result(name, error=error)
                     continue
                 answer = next(answers)
                 timings = {"labels": label_ms, "encode": encode_ms, **answer.timings_ms}
                 yield serving.anchors, replace(answer, image=name, timings_ms=timings)
+
+    def encode_images(self, images: Iterable[ImageSource]) -> Iterator[Float32 | BadImage]:
+        """Encode images with the set's image encoder: yields for each, in order, a unit vector [di], or the error."""
+        for some, embeddings, _ in encoded(self.image_encoder(self.anchors), images):
+            vectors = iter(() if embeddings is None else embeddings.values)
+            for _, error in some:
+                yield next(vectors) if error is None else error
+
+    def score_blocks(self, side: Side, queries: Embeddings, candidates: Embeddings) -> Iterator[Float32]:
+        """Score candidates of the other side for queries of `side`: yields [some, c] for some queries after others.
+
+        A correction for hubness holds candidates against the anchors' side of the queries. Memory: one block of at
+        most 16 million scores, and the candidates' rows.
+        """
+        serving, other = self._serving, OTHER[side]
+        role = serving.roles["search"]
+        rows = role.fitted.represent(other, candidates, self.kernel)
+        facing = self._corrected(Candidates(rows), serving, role, side)
+        step = max(1, BLOCK_SCORES // max(1, len(candidates)))
+        for start in range(0, len(queries), step):
+            some = Embeddings(queries.values[start : start + step])
+            yield scores(role.fitted.represent(side, some, self.kernel), facing)
 
     def classify_vectors(
         self,
@@ -303,7 +315,7 @@ class Engine:
             "compare": 1000 * (compared - represented) / len(images),
         }
         results = []
-        for at, (indices, scores) in enumerate(zip(found.indices, found.scores, strict=True)):
+        for at, (indices, values) in enumerate(zip(found.indices, found.scores, strict=True)):
             evidence = None
             if explain:
                 query = rows[at : at + 1]
@@ -312,10 +324,31 @@ class Engine:
                 hubness = 0.0 if candidates.biases is None else float(candidates.biases[row])
                 evidence = Evidence(split, tuple(serving.anchors.records(split.anchors)), hubness)
             predictions = tuple(
-                Prediction(labels.labels[label], float(score)) for label, score in zip(indices, scores, strict=True)
+                Prediction(labels.labels[label], float(score)) for label, score in zip(indices, values, strict=True)
             )
             results.append(Result(f"vector {at}", predictions, evidence, timings))
         return results
+
+
+def encoded(
+    encoder: ImageEncoder, images: Iterable[ImageSource]
+) -> Iterator[tuple[list[tuple[ImageSource, BadImage | None]], Embeddings | None, float]]:
+    """Encode a batch at a time: the sources with their errors, embeddings of those without, milliseconds for each."""
+
+    def prepare(source: ImageSource) -> tuple[ImageSource, Any]:
+        try:
+            return source, encoder.prepare(source)
+        except BadImage as error:
+            return source, error
+
+    prepared = ahead(prepare, images)
+    while some := list(islice(prepared, BATCH)):
+        started = time.perf_counter()
+        good = [tensor for _, tensor in some if not isinstance(tensor, BadImage)]
+        embeddings = Embeddings.from_raw(encoder.forward(good)) if good else None
+        encode_ms = 1000 * (time.perf_counter() - started) / max(1, len(good))
+        judged = [(source, tensor if isinstance(tensor, BadImage) else None) for source, tensor in some]
+        yield judged, embeddings, encode_ms
 
 
 def check_fingerprint(anchors: AnchorSet, side: Side, encoder: ImageEncoder | TextEncoder) -> None:

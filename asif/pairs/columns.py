@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from asif.errors import InputRefused, UsageError
 
+Words = Literal["captions", "label"]
+"""What goes with an image: captions make pairs, a label makes a labelled image."""
 Shape = Literal["bytes", "image", "text", "texts", "number", "vector", "null", "other"]
 
 
@@ -24,6 +26,7 @@ class Columns:
     image_embedding: str | None = None
     text_embedding: str | None = None
     status: str | None = None
+    label: str | None = None
 
     def named(self) -> dict[str, str]:
         """Return the roles that have a column: {role: column}.
@@ -42,6 +45,7 @@ class Columns:
 ROLES = tuple(field.name for field in fields(Columns))
 SHARD_IMAGES = ("jpg", "png", "webp")
 
+_OTHERS: dict[Words, Words] = {"captions": "label", "label": "captions"}
 _PIXELS = ("image", "img", "picture", "photo", *SHARD_IMAGES, "jpeg", "image_bytes", "img_bytes")
 _PATHS = (
     *("image", "img", "picture", "photo"),
@@ -59,12 +63,13 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "url": ("url", "image_url", "img_url"),
     "image_embedding": ("image_embedding", "image_emb", "img_emb", "image_vector"),
     "text_embedding": ("text_embedding", "text_emb", "text_vector", "caption_embedding"),
+    "label": ("label", "labels", "class", "cls", "class_name", "classname", "category", "target", "fine_label"),
 }
 _WORDS: tuple[Shape, ...] = ("text", "number", "bytes", "null")
 _ACCEPTS: dict[str, tuple[Shape, ...]] = {
     "image": ("image", "bytes", "text", "null"),
     "captions": ("text", "texts", "bytes", "null"),
-    **dict.fromkeys(("id", "source", "licence", "url", "status"), _WORDS),
+    **dict.fromkeys(("id", "source", "licence", "url", "status", "label"), _WORDS),
     **dict.fromkeys(("image_embedding", "text_embedding"), ("vector",)),
 }
 
@@ -81,18 +86,22 @@ def shape_of_value(value: Any) -> Shape:
     return shapes.get(type(value), "other")
 
 
-def find_columns(shapes: Mapping[str, Shape], chosen: Mapping[str, str], where: str) -> Columns:
+def find_columns(
+    shapes: Mapping[str, Shape], chosen: Mapping[str, str], where: str, words: Words = "captions"
+) -> Columns:
     """Find the column of each role among {column: shape}; `chosen` {role: column} goes before what is found.
 
     Images are looked for as named pixels, then any `struct<bytes, path>`, then named paths, then the only binary
     column. Where both embeddings are there they are used instead of the image, unless `chosen` names the image.
+    `words` says which column must go with the image; where it is the label, captions and vectors are left alone.
     Raises UsageError for a choice that cannot be followed, InputRefused when a needed role has no column.
 
     >>> find_columns({"TEXT": "text", "jpg": "bytes", "key": "text"}, {}, "a.parquet").named()
     {'image': 'jpg', 'captions': 'TEXT', 'id': 'key'}
     """
-    _check_choice(shapes, chosen, where)
-    found = {role: _by_name(shapes, names, _ACCEPTS[role]) for role, names in _NAMES.items()}
+    roles = _roles(words)
+    _check_choice(shapes, chosen, where, roles)
+    found = {role: _by_name(shapes, names, _ACCEPTS[role]) for role, names in _NAMES.items() if role in roles}
     columns = Columns(**{**found, **chosen})
     if columns.precomputed and "image" not in chosen:
         return columns
@@ -109,8 +118,13 @@ def find_columns(shapes: Mapping[str, Shape], chosen: Mapping[str, str], where: 
         columns = replace(columns, image=_image(free))
     if columns.status is None and columns.image in SHARD_IMAGES and {"key", "url"} & set(shapes):
         columns = replace(columns, status=_by_name(shapes, ("status",), _WORDS))
-    _require(columns, shapes, where)
+    _require(columns, shapes, where, words)
     return columns
+
+
+def _roles(words: Words) -> tuple[str, ...]:
+    vectors = ("image_embedding", "text_embedding") if words == "label" else ()
+    return tuple(role for role in ROLES if role not in (_OTHERS[words], *vectors))
 
 
 def check_shard(columns: Columns, shapes: Mapping[str, Shape], where: str) -> None:
@@ -140,10 +154,10 @@ def _image(shapes: Mapping[str, Shape]) -> str | None:
     )
 
 
-def _check_choice(shapes: Mapping[str, Shape], chosen: Mapping[str, str], where: str) -> None:
+def _check_choice(shapes: Mapping[str, Shape], chosen: Mapping[str, str], where: str, roles: tuple[str, ...]) -> None:
     for role, column in chosen.items():
-        if role not in ROLES:
-            raise UsageError(f"unknown role {role!r}", f"one of {', '.join(ROLES)}", "name a role that exists")
+        if role not in roles:
+            raise UsageError(f"unknown role {role!r}", f"one of {', '.join(roles)}", "name a role that exists")
         if column not in shapes:
             raise UsageError(
                 f"{where} has no column {column!r}", f"one of {_listed(shapes)}", f"choose one of them for {role}"
@@ -163,18 +177,19 @@ def _check_choice(shapes: Mapping[str, Shape], chosen: Mapping[str, str], where:
         )
 
 
-def _require(columns: Columns, shapes: Mapping[str, Shape], where: str) -> None:
+def _require(columns: Columns, shapes: Mapping[str, Shape], where: str, words: Words) -> None:
     if columns.image is None and columns.url is not None:
         raise InputRefused(
             f"{where} has only URLs (column {columns.url!r}), no images",
             "image bytes, image paths or vectors",
             "download the images with img2dataset first, then give its parquet or tar files",
         )
-    for role in ("image", "captions"):
+    wanted = "image bytes, image paths or vectors, with captions" if words == "captions" else "images with labels"
+    for role in ("image", words):
         if getattr(columns, role) is None:
             raise InputRefused(
                 f"{where} has no column that looks like {role}; it has {_listed(shapes)}",
-                "image bytes, image paths or vectors, with captions",
+                wanted,
                 f"say which column it is: {role}=COLUMN",
             )
 

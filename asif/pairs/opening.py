@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from asif.errors import InputRefused, UsageError
+from asif.pairs.class_folders import has_classes, open_classes
+from asif.pairs.columns import Words
 from asif.pairs.npy import has_npy, open_npy
 from asif.pairs.parquet import open_parquet
 from asif.pairs.source import PairSource, natural
@@ -20,43 +22,50 @@ def open_pairs(path: str | Path, *, columns: Mapping[str, str] | None = None) ->
     or of clip-retrieval's .npy parts. `columns` {role: column} goes before what is found.
     Raises UsageError for a path or column that is not there, InputRefused for what cannot be read.
     """
-    place, chosen = Path(path), dict(columns or {})
+    return open_source(Path(path), dict(columns or {}), "captions")
+
+
+def open_source(place: Path, chosen: Mapping[str, str], words: Words) -> PairSource:
+    """Open whatever form of `place` is known, for its captions or for its labels."""
     try:
         if place.is_dir():
-            return _open_folder(place, chosen)
+            return _open_folder(place, chosen, words)
         if place.is_file():
-            return _open_file(place, chosen)
+            return _open_file(place, chosen, words)
     except OSError as error:
         raise InputRefused(f"{place} cannot be read: {error}", "a readable path", "check its permissions") from error
-    raise UsageError(f"{place} does not exist", "a file or folder of image-text pairs", "check the path")
+    what = "image-text pairs" if words == "captions" else "labelled images"
+    raise UsageError(f"{place} does not exist", f"a file or folder of {what}", "check the path")
 
 
-def _open_file(path: Path, chosen: Mapping[str, str]) -> PairSource:
+def _open_file(path: Path, chosen: Mapping[str, str], words: Words) -> PairSource:
     if path.suffix in (".csv", ".jsonl"):
-        return open_table(path, path, chosen)
+        return open_table(path, path, chosen, words)
     if path.suffix == ".tar":
-        return open_webdataset(path, [path], chosen)
+        return open_webdataset(path, [path], chosen, words)
     if path.suffix in (".parquet", ".pq"):
-        return open_parquet(path, [path], chosen)
-    raise _unknown(f"{path} is a {path.suffix or 'nameless'} file")
+        return open_parquet(path, [path], chosen, words)
+    raise _unknown(f"{path} is a {path.suffix or 'nameless'} file", words)
 
 
-def _open_folder(path: Path, chosen: Mapping[str, str]) -> PairSource:
+def _open_folder(path: Path, chosen: Mapping[str, str], words: Words) -> PairSource:
     tables = [path / name for name in ("metadata.csv", "metadata.jsonl") if (path / name).is_file()]
     tars, shards = _files(path, ".tar"), _files(path, ".parquet") or _files(path / "data", ".parquet")
     if len(tables) > 1:
         raise _either(path, *tables)
     if tables:
-        return open_table(path, tables[0], chosen)
-    if has_npy(path):
+        return open_table(path, tables[0], chosen, words)
+    if words == "captions" and has_npy(path):
         return open_npy(path, chosen)
     if tars and {file.stem for file in shards} <= {file.stem for file in tars}:
-        return open_webdataset(path, tars, chosen)  # img2dataset leaves a parquet of metadata beside each tar
+        return open_webdataset(path, tars, chosen, words)  # img2dataset leaves a parquet of metadata beside each tar
     if tars:
         raise _either(path, tars[0], shards[0])
     if shards:
-        return open_parquet(path, shards, chosen)
-    raise _unknown(f"{path} holds no file that is known here")
+        return open_parquet(path, shards, chosen, words)
+    if words == "label" and has_classes(path):
+        return open_classes(path, chosen)
+    raise _unknown(f"{path} holds no file that is known here", words)
 
 
 def _files(folder: Path, suffix: str) -> list[Path]:
@@ -69,7 +78,13 @@ def _either(path: Path, *files: Path) -> UsageError:
     return UsageError(f"{path} holds both {names}", "one kind of input", "give the path of the file to be read")
 
 
-def _unknown(came: str) -> InputRefused:
+def _unknown(came: str, words: Words) -> InputRefused:
+    if words == "label":
+        return InputRefused(
+            came,
+            "parquet, tar, metadata.csv or metadata.jsonl with labels, or a folder with a folder of images per class",
+            "bring the labelled images into one of these forms",
+        )
     return InputRefused(
         came,
         "parquet, tar, metadata.csv or metadata.jsonl, or img_emb_*.npy with text_emb_*.npy",

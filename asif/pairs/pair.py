@@ -14,7 +14,8 @@ class Pair:
     """Hold one image and its captions as read from a source; the image is not opened.
 
     `row` is the position in the source, from 0. `image` is encoded bytes, a file, or None when
-    `image_embedding` [di] and `text_embedding` [dt] were precomputed. Captions are never empty or blank.
+    `image_embedding` [di] and `text_embedding` [dt] were precomputed. Captions are never empty or blank. `label` is
+    there where the source was opened for its labels.
     """
 
     row: int
@@ -26,6 +27,7 @@ class Pair:
     url: str | None = None
     image_embedding: NDArray[Any] | None = None
     text_embedding: NDArray[Any] | None = None
+    label: str | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from asif.errors import InputRefused
 from asif.pairs.arrow import cell, shape_of_type, vectors
-from asif.pairs.columns import SHARD_IMAGES, Columns, Shape, check_shard, find_columns
+from asif.pairs.columns import SHARD_IMAGES, Columns, Shape, Words, check_shard, find_columns
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.parquet_file import intact, open_file, read_batches
 from asif.pairs.rows import judge
@@ -37,11 +37,13 @@ class ParquetSource(PairSource):
             first += count
 
 
-def open_parquet(path: Path, files: Sequence[Path], chosen: Mapping[str, str]) -> ParquetSource:
+def open_parquet(
+    path: Path, files: Sequence[Path], chosen: Mapping[str, str], words: Words = "captions"
+) -> ParquetSource:
     """Open parquet files as one source, reading only their footers (and the first rows, for the width of vectors)."""
     heads = [read_head(file) for file in files]
     shapes = heads[0][1]
-    columns = find_columns(shapes, chosen, str(files[0]))
+    columns = find_columns(shapes, chosen, str(files[0]), words)
     for file, (_, others) in zip(files, heads, strict=True):
         check_shard(columns, others, str(file))
     used = set(columns.named().values())

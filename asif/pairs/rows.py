@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ def judge(row: int, cells: Mapping[str, Any], folder: Path) -> Pair | Reject:
 
     >>> judge(0, {"image": b"...", "captions": ["a dog", " "], "id": 7}, Path())
     Pair(row=0, id='7', image=b'...', captions=('a dog',), source=None, licence=None, url=None, \
-image_embedding=None, text_embedding=None)
+image_embedding=None, text_embedding=None, label=None)
     >>> judge(1, {"image": b"...", "captions": "  ", "id": 8}, Path())
     Reject(row=1, id='8', reason='caption is empty')
     """
@@ -53,6 +54,7 @@ image_embedding=None, text_embedding=None)
             url=_word("url", cells.get("url")),
             image_embedding=_vector("image_embedding", cells.get("image_embedding")),
             text_embedding=_vector("text_embedding", cells.get("text_embedding")),
+            label=_label(cells["label"]) if "label" in cells else None,
         )
     except _BadRow as bad:
         return Reject(row, name, str(bad))
@@ -109,6 +111,19 @@ def _word(role: str, cell: Any) -> str | None:
     if isinstance(cell, (int, float)):
         return str(cell)
     return None if cell is None else _text(role, cell).strip() or None
+
+
+def _label(cell: Any) -> str:
+    if isinstance(cell, float) and not math.isnan(cell):  # a column of numbers with gaps is one of floats
+        if not cell.is_integer():
+            raise _BadRow(f"label is {cell}, no whole number")
+        cell = int(cell)
+    if cell is None or isinstance(cell, float):
+        raise _BadRow("label is null")
+    label = _word("label", cell)
+    if label is None:
+        raise _BadRow("label is empty")
+    return label
 
 
 def _text(role: str, cell: Any) -> str:

@@ -13,6 +13,9 @@ from asif.pairs.columns import Columns
 from asif.pairs.pair import Pair, Reject
 from asif.vectors import canonical_json
 
+SPLITS = {"train", "dev", "val", "valid", "validation", "test"}
+"""What parts of a data set are called; to mix them is hardly ever meant."""
+
 
 @dataclass(frozen=True)
 class PairSource(ABC):
@@ -52,6 +55,16 @@ class PairSource(ABC):
         known = [[str(file.absolute()), stat.st_size, stat.st_mtime_ns] for file, stat in stats]
         return hashlib.sha256(canonical_json([known, self.columns.named()])).hexdigest()
 
+    @property
+    def sha256(self) -> str:
+        """Hash the content: that of the file, or of the list of files, by name, with the hash of each."""
+        hashes = [_sha256(file) for file in self.files]
+        if len(hashes) == 1:
+            return hashes[0]
+        root = self.path if self.path.is_dir() else self.path.parent
+        names = [file.relative_to(root).as_posix() for file in self.files]
+        return hashlib.sha256(canonical_json(list(zip(names, hashes, strict=True)))).hexdigest()
+
     def describe(self) -> str:
         """Say in a few lines what will be read, before work starts."""
         files = f"{len(self.files):,} file{'s' * (len(self.files) != 1)}"
@@ -62,6 +75,14 @@ class PairSource(ABC):
         if self.unused:
             lines.append(f"  not read: {', '.join(self.unused)}")
         return "\n".join(lines)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def natural(path: Path) -> list[tuple[int, str]]:

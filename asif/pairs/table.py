@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from asif.errors import InputRefused
-from asif.pairs.columns import Shape, find_columns, shape_of_value
+from asif.pairs.columns import Shape, Words, find_columns, shape_of_value
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.rows import Flaw, judge
 from asif.pairs.source import PairSource
@@ -46,12 +46,12 @@ class TableSource(PairSource):
                 yield judge(row, cells, self.files[0].parent)
 
 
-def open_table(path: Path, file: Path, chosen: Mapping[str, str]) -> TableSource:
+def open_table(path: Path, file: Path, chosen: Mapping[str, str], words: Words = "captions") -> TableSource:
     """Open a .csv or .jsonl file, reading only its head."""
     if file.stat().st_size == 0:
         raise InputRefused(f"{file} is empty (0 bytes)", "rows with file_name and a caption", "write the file again")
     shapes = _csv_shapes(file) if file.suffix == ".csv" else shapes_of(islice(_records(file), HEAD_ROWS))
-    columns = find_columns(shapes, chosen, str(file))
+    columns = find_columns(shapes, chosen, str(file), words)
     used = set(columns.named().values())
     unused = tuple(name for name in shapes if name not in used)
     return TableSource(path, f"folder with {file.name}", columns, unused, (file,), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, islice
@@ -12,20 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from asif.errors import InputRefused
-from asif.pairs.columns import find_columns
+from asif.pairs.columns import Words, find_columns
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.rows import Flaw, judge
 from asif.pairs.source import PairSource
 from asif.pairs.table import HEAD_ROWS, Record, json_record, shapes_of
 
 MEMBER_BYTES = 256 << 20
-_IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 Member = tuple[str, str, tarfile.TarInfo]
 
 
 @dataclass(frozen=True)
 class WebdatasetSource(PairSource):
-    """Read pairs from tars in which `000001.jpg` goes with `000001.txt` or `000001.json`."""
+    """Read pairs from tars in which `000001.jpg` goes with `000001.txt` or `000001.json`.
+
+    `by_line` tells whether every line of the captions is one of its own.
+    """
+
+    by_line: bool = False
 
     @cached_property
     def _count(self) -> int:
@@ -44,16 +49,22 @@ class WebdatasetSource(PairSource):
                 if isinstance(record, Flaw):
                     yield Reject(row, None, record.reason)
                 elif record is not None:
-                    yield judge(row, {role: record.get(name) for role, name in names.items()}, file.parent)
+                    cells = {role: record.get(name) for role, name in names.items()}
+                    captions = cells.get("captions")
+                    if self.by_line and isinstance(captions, bytes):
+                        cells["captions"] = captions.splitlines()
+                    yield judge(row, cells, file.parent)
                 row += 1
 
 
-def open_webdataset(path: Path, files: list[Path], chosen: Mapping[str, str]) -> WebdatasetSource:
+def open_webdataset(
+    path: Path, files: Sequence[Path], chosen: Mapping[str, str], words: Words = "captions"
+) -> WebdatasetSource:
     """Open tars as one source, reading the first rows of the first."""
     shapes = shapes_of(islice(_samples(files[0], skip=0), HEAD_ROWS))
-    columns = find_columns(shapes, chosen, str(files[0]))
+    columns = find_columns(shapes, chosen, str(files[0]), words)
     used = set(columns.named().values())
-    unused = tuple(name for name in shapes if name not in used and name not in _IMAGES)
+    unused = tuple(name for name in shapes if name not in used and name not in IMAGES)
     return WebdatasetSource(path, "webdataset (tar)", columns, unused, tuple(files), None)
 
 
@@ -101,7 +112,7 @@ def _record(tar: tarfile.TarFile, key: str, members: Iterator[Member]) -> Record
                 record = {**fields, **record}
         else:
             record[suffix] = data
-            if suffix in _IMAGES:
+            if suffix in IMAGES:
                 record["image"] = data
     return flaw or record
 

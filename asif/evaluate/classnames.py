@@ -1,0 +1,137 @@
+"""What classes are called in prompts: a file of names, or the labels made readable."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from asif.encoders import synset_names
+from asif.errors import InputRefused, UsageError
+from asif.pairs import Labelled
+from asif.prompts import readable
+
+Names = tuple[str, ...]
+SYNSET = re.compile(r"n\d{8}")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Hold the classes as they are reported, and what each is called in prompts, once or in several ways.
+
+    `origin` says where the names come from; `unused` are those of a file that name no class.
+    """
+
+    labels: tuple[str, ...]
+    names: tuple[Names, ...]
+    origin: str
+    unused: tuple[str, ...] = ()
+
+
+def read_classnames(path: Path) -> dict[str, Names]:
+    """Read names by label: lines of `label<TAB>name[ | name ...]`, or a JSON object {label: name or list of names}.
+
+    Lines without any tab are the names of the labels 0, 1, 2 …, in this order. Raises UsageError for anything else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _refused(f"{path} cannot be read ({error})") from error
+    if text.lstrip()[:1] == "{":
+        return _from_json(path, text)
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise _refused(f"{path} is empty")
+    if not any("\t" in line for line in lines):
+        return {str(number): _several(line) for number, line in enumerate(lines)}
+    names: dict[str, Names] = {}
+    for number, line in enumerate(lines, start=1):
+        label, tab, rest = line.partition("\t")
+        if not tab or not label.strip() or not all(_several(rest)):
+            raise _refused(f"line {number} of {path} is {line[:80]!r}")
+        _add(names, label.strip(), _several(rest), path)
+    return names
+
+
+def classes_of(data: Labelled, given: Mapping[str, Names] | None) -> Classes:
+    """Decide what the classes of a data set are and how they are called in prompts.
+
+    Names that are given go before names that came with the data. Of these, names written as prompts stay as they are,
+    WordNet ids are named by their first lemma, and all else is made readable. Raises UsageError where given names fit
+    no class, InputRefused for labels that are numbers and for which there is no name.
+    """
+    labels = data.classes
+    if not labels:
+        raise InputRefused(f"{data.source.path} has no labels", "at least one labelled image", "check the path")
+    numbers = data.names is None and all(label.isdecimal() for label in labels)
+    if numbers:
+        missing = [label for label in labels if label not in (given or {})]
+        if missing:
+            what = "for which there is no name" if given is None else "for some of which there is no name"
+            raise InputRefused(
+                f"the labels of {data.source.path} are numbers, {what}: {', '.join(missing[:5])}",
+                "a name for each",
+                "pass --classnames FILE with a line 'label<TAB>name' for each",
+            )
+    own, origin = _own_names(data)
+    if given is None:
+        return Classes(labels, own, origin)
+    if numbers:  # the file says which classes there are, those without images too
+        return Classes(tuple(given), tuple(given.values()), "file")
+    unused = tuple(label for label in given if label not in labels)
+    if len(unused) == len(given):
+        raise UsageError(
+            f"none of the {len(given)} labels of the class names ({', '.join(unused[:3])} …) is one of the data's",
+            f"some of its {len(labels)} labels: {', '.join(labels[:5])} …",
+            "write lines of 'label<TAB>name'",
+        )
+    names = tuple(given.get(label, name) for label, name in zip(labels, own, strict=True))
+    return Classes(labels, names, f"file, else {origin}", unused)
+
+
+def _own_names(data: Labelled) -> tuple[tuple[Names, ...], str]:
+    """Name the classes without help from outside: one name each, and where the names come from."""
+    if data.names and data.literal:
+        return tuple((name,) for name in data.names), "dataset"
+    spelt = data.names or data.classes
+    if all(SYNSET.fullmatch(label) for label in spelt):
+        lemmas = synset_names(spelt)
+        if lemmas:
+            return tuple((several.split(",")[0],) for several in lemmas), "WordNet"
+    return tuple((readable(label),) for label in spelt), "readable labels"
+
+
+def _from_json(path: Path, text: str) -> dict[str, Names]:
+    names: dict[str, Names] = {}
+    try:
+        pairs = json.loads(text, object_pairs_hook=list)  # a dict would hide labels that come twice
+    except (ValueError, RecursionError) as error:
+        raise _refused(f"{path} is not JSON ({error})") from error
+    for label, value in pairs:
+        several = [value] if isinstance(value, str) else value
+        if not isinstance(several, list) or not several or not all(isinstance(n, str) and n.strip() for n in several):
+            raise _refused(f"{path} has {value!r} for {label!r}")
+        _add(names, label, tuple(name.strip() for name in several), path)
+    if not names:
+        raise _refused(f"{path} is empty")
+    return names
+
+
+def _several(names: str) -> Names:
+    return tuple(name.strip() for name in names.split(" | "))
+
+
+def _add(names: dict[str, Names], label: str, several: Names, path: Path) -> None:
+    if label in names:
+        raise _refused(f"{path} names {label!r} twice")
+    names[label] = several
+
+
+def _refused(came: str) -> UsageError:
+    return UsageError(
+        came,
+        "lines of 'label<TAB>name[ | other name]', or a JSON object of labels and names, in UTF-8",
+        "write a line for each label, once",
+    )

@@ -1,0 +1,105 @@
+"""What an evaluation came to, as CLIP_benchmark writes it and with all that made it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Set
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from typing import Any, Literal
+
+from asif.anchorset import AnchorSet
+from asif.engine import Engine
+from asif.pairs import PairSource
+from asif.tuning import Task as Role
+from asif.version import VERSION
+
+Task = Literal["zeroshot_classification", "zeroshot_retrieval"]
+LIBRARIES = ("torch", "timm", "sentence-transformers", "numpy")
+RECORDS = 8192
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Hold one evaluation: the figures, what was counted, how prompts were made, seconds by step.
+
+    `metrics` are CLIP_benchmark's own, a share of 1 or None where one is not defined; `further` are ours.
+    """
+
+    task: Task
+    dataset: str
+    metrics: dict[str, float | None]
+    further: dict[str, Any]
+    counts: dict[str, int]
+    prompts: dict[str, Any]
+    made_by: dict[str, Any]
+    data: dict[str, Any]
+    seconds: dict[str, float]
+
+    def as_dict(self, language: str = "en") -> dict[str, Any]:
+        """Return the JSON object: CLIP_benchmark's six keys first, in its order, then where they come from."""
+        encoders, anchors = self.made_by["encoders"], self.made_by["anchors"]
+        hubness = self.made_by["hubness"]["method"]
+        how = self.made_by["aligner"] + ("" if hubness == "none" else f"+{hubness}")
+        return {
+            "dataset": self.dataset,
+            "model": f"{encoders['image']['spec']}+{encoders['text']['spec']}",
+            "pretrained": f"{how} {anchors['name']}@{anchors['version']}",
+            "task": self.task,
+            "metrics": self.metrics,
+            "language": language,
+            "further_metrics": self.further,
+            "counts": self.counts,
+            **self.made_by,
+            **self.prompts,
+            "data": self.data,
+            "seed": None,
+            "versions": {"asif": VERSION, **{name: metadata.version(name) for name in LIBRARIES}},
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "timings_s": {step: round(seconds, 3) for step, seconds in self.seconds.items()},
+        }
+
+
+def made_by(engine: Engine, anchors: AnchorSet, task: Role) -> dict[str, Any]:
+    """Say what answers: anchor set, encoders, aligner, correction for hubness, and the profile they are from."""
+    role = engine.role(task)
+    return {
+        "anchors": {
+            "name": anchors.name,
+            "version": anchors.version,
+            "digest": anchors.digest,
+            "count": anchors.count,
+        },
+        "encoders": {
+            side: {"spec": each.spec, "fingerprint": each.fingerprint.digest}
+            for side, each in anchors.manifest.encoders.items()
+        },
+        "aligner": role.choice.aligner.name,
+        "parameters": role.fitted.parameters,
+        "hubness": role.choice.hubness.parameters,
+        "profile": role.choice.profile,
+    }
+
+
+def about(source: PairSource, rows_sha256: str) -> dict[str, Any]:
+    """Say what was evaluated on, so that it can be told from anything else."""
+    return {
+        "path": os.fsencode(source.path.absolute()).decode(errors="replace"),
+        "kind": source.kind,
+        "files": len(source.files),
+        "bytes": source.bytes,
+        "rows": source.rows,
+        "columns": source.columns.named(),
+        "sha256": source.sha256,
+        "rows_sha256": rows_sha256,
+    }
+
+
+def also_anchors(anchors: AnchorSet, images: Set[str]) -> int:
+    """Count the images, by the sha256 of their files, that are anchors too."""
+    found: set[str] = set()
+    for start in range(0, anchors.count, RECORDS):
+        records = anchors.records(range(start, min(start + RECORDS, anchors.count)))
+        found |= images & {record.image_sha256 for record in records}
+    return len(found)

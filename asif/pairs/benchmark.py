@@ -1,0 +1,61 @@
+"""Folders as CLIP_benchmark lays them out: `test/0.tar`, `test/1.tar` … with lists of names beside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from asif.errors import InputRefused, UsageError
+from asif.pairs.columns import Words
+
+SPLIT = "test"
+_KINDS: dict[Words, str] = {"label": "classification", "captions": "retrieval"}
+
+
+@dataclass(frozen=True)
+class BenchmarkFolder:
+    """Hold the tars of the test split, and the class names and templates where the folder has them."""
+
+    files: tuple[Path, ...]
+    classes: tuple[str, ...] | None
+    templates: tuple[str, ...]
+
+    @classmethod
+    def find(cls, path: Path, words: Words) -> BenchmarkFolder | None:
+        """Look at a folder; None where it is laid out otherwise.
+
+        Raises InputRefused for tars that are missing, UsageError where the folder says it is of another kind.
+        """
+        count = path / SPLIT / "nshards.txt"
+        if not count.is_file():
+            return None
+        kind = " ".join(_lines(path / "dataset_type.txt") or [_KINDS["label"]]).lower()
+        if kind != _KINDS[words]:
+            raise UsageError(
+                f"{path} is for {kind}, as its dataset_type.txt says",
+                f"a folder for {_KINDS[words]}",
+                "choose the task that goes with the data",
+            )
+        shards = "".join(_lines(count) or [])
+        if not shards.isdecimal() or int(shards) < 1:
+            raise InputRefused(f"{count} says {shards!r}", "the number of tars", "write it again")
+        files = tuple(path / SPLIT / f"{number}.tar" for number in range(int(shards)))
+        missing = [file.name for file in files if not file.is_file()]
+        if missing:
+            raise InputRefused(
+                f"{path / SPLIT} lacks {', '.join(missing[:5])}, {len(missing)} of {shards} tars",
+                f"0.tar to {int(shards) - 1}.tar, as nshards.txt says",
+                "download the rest",
+            )
+        names = _lines(path / "classnames.txt")
+        templates = _lines(path / "zeroshot_classification_templates.txt")
+        return cls(files, tuple(names) if names else None, tuple(templates or ()))
+
+
+def _lines(path: Path) -> list[str] | None:
+    if not path.is_file():
+        return None
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InputRefused(f"{path} is not valid UTF-8", "a UTF-8 text", "convert it to UTF-8") from error

@@ -1,0 +1,77 @@
+"""Labelled images in a folder of class folders: the folder's name is the label."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from asif.errors import InputRefused, UsageError
+from asif.pairs.columns import Columns
+from asif.pairs.pair import Pair, Reject
+from asif.pairs.rows import judge
+from asif.pairs.source import SPLITS, PairSource
+from asif.pairs.webdataset import IMAGES
+
+LISTED = 5
+
+
+@dataclass(frozen=True)
+class ClassFolders(PairSource):
+    """Read `cat/1.jpg`, `cat/more/2.png`, `dog/3.jpg` as labelled images, in the order of their names."""
+
+    classes: tuple[str, ...]
+
+    @property
+    def rows(self) -> int:
+        """Count the images."""
+        return len(self.files)
+
+    def read(self, start: int = 0) -> Iterator[Pair | Reject]:
+        """Yield one item for each image from `start` on."""
+        for row, file in enumerate(self.files[start:], start):
+            name = file.relative_to(self.path)
+            yield judge(row, {"id": str(name), "image": str(name), "label": name.parts[0]}, self.path)
+
+
+def has_classes(path: Path) -> bool:
+    """Tell whether a folder has folders with images."""
+    return any(True for folder in _folders(path) for _ in _images(folder))
+
+
+def open_classes(path: Path, chosen: Mapping[str, str]) -> ClassFolders:
+    """Open a folder of class folders; an empty one is a class too, hidden ones are none.
+
+    Raises UsageError for columns that were chosen, InputRefused where the folders are splits rather than classes.
+    """
+    if chosen:
+        raise UsageError(f"columns ({', '.join(chosen)}) of {path}", "no columns", "leave them out: folders are labels")
+    folders = _folders(path)
+    names = tuple(folder.name for folder in folders)
+    if set(map(str.lower, names)) <= SPLITS:
+        raise InputRefused(
+            f"{path} holds the folders {', '.join(names)}, which are splits",
+            "a folder with a folder of images for each class",
+            f"give one of them, such as {path / names[-1]}",
+        )
+    files = tuple(file for folder in folders for file in _images(folder))
+    loose = tuple(sorted(file.name for file in path.iterdir() if file.is_file() and _is_image(file.name)))
+    unused = loose if len(loose) < LISTED else (f"{len(loose)} images outside of class folders",)
+    return ClassFolders(path, "folder of class folders", Columns(), unused, files, None, names)
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(folder for folder in path.iterdir() if folder.is_dir() and folder.name[0] not in "._")
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    for place, inner, names in os.walk(folder):
+        inner.sort()
+        for name in sorted(names):
+            if _is_image(name):
+                yield Path(place, name)
+
+
+def _is_image(name: str) -> bool:
+    return name[0] not in "._" and name.rpartition(".")[2].lower() in IMAGES
