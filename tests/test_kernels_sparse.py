@@ -14,16 +14,18 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernels_cases import CPU_ENGINES, THREADS, assert_equal_bits, assert_same, best, exact_sparse
+from kernels_cases import CPU_ENGINES, THREADS, assert_equal_bits, assert_same, best, exact_sparse, needs
 
 from asif.errors import BadEmbedding, UsageError
 from asif.kernels import SparseIndex, canonical, reference, sparse_similarity, sparse_topk
 from asif.kernels import sparse as kernels
 from asif.vectors import Float32, SparseRows, TopK, joined
 
-EVERY_ENGINE = [*CPU_ENGINES, "scipy"]
+EVERY_ENGINE = [*CPU_ENGINES, *map(needs, ("cuda", "interpreted")), "scipy"]
 on_every_engine = pytest.mark.parametrize("engine", EVERY_ENGINE, indirect=True)
 on_every_cpu = pytest.mark.parametrize("engine", CPU_ENGINES, indirect=True)
+LAYOUTS = ((64, 1), (64, 5), (128, 2), (192, 3), (2**16, 2))  # rows to a tile, threads
+CUTS = ((64, 1, 1), (2048, 1, 30), (128, 5, 700), (2**16, 3, 6_000))  # the same, and k
 POSTINGS, COLUMNS = (300, 7), (40, 20)  # width and entries a row of an index of either layout
 
 
@@ -115,7 +117,7 @@ def test_every_layout_gives_the_same_bits(
     engine: Any, layout: tuple[int, int], kind: str, tiles: Any, threads: Any
 ) -> None:
     queries, gallery, scores, top = compared(kind, layout)
-    for size, count in ((64, 1), (64, 5), (128, 2), (192, 3), (2**16, 2)):
+    for size, count in LAYOUTS if engine == "cpu" else LAYOUTS[:1]:
         tiles(size)
         threads(count)
         index = SparseIndex(gallery)
@@ -133,7 +135,11 @@ def test_every_layout_gives_the_same_bits(
 def test_independent_of_every_cut(engine: Any, tiles: Any, threads: Callable[[int], None], data: st.DataObject) -> None:
     width = data.draw(st.sampled_from([1, 2, 17, 90, 700]))
     kinds = st.sampled_from(KINDS[:-2])
-    asked, count, seed = data.draw(st.integers(1, 70)), data.draw(st.integers(1, 300)), data.draw(st.integers(0, 2**20))
+    asked, count, seed = (
+        data.draw(st.integers(1, 9 if engine == "cuda" else 70)),
+        data.draw(st.integers(1, 300)),
+        data.draw(st.integers(0, 2**20)),
+    )
     queries = hard(data.draw(kinds), asked, width, min(width, data.draw(st.integers(1, 12))), seed)
     gallery = hard(data.draw(kinds), count, width, min(width, data.draw(st.integers(1, 30))), seed + 1)
     tiles(64 * data.draw(st.integers(1, 6)))
@@ -185,7 +191,7 @@ def overflowing() -> list[tuple[SparseRows, SparseRows, Float32]]:
 @pytest.mark.parametrize("asked", [1, 40])
 def test_lists_of_the_best_overflow(engine: Any, asked: int, tiles: Any, threads: Any) -> None:
     for queries, gallery, scores in overflowing():
-        for size, count, k in ((64, 1, 1), (2048, 1, 30), (128, 5, 700), (2**16, 3, 6_000)):
+        for size, count, k in CUTS if engine == "cpu" else CUTS[1:2]:
             tiles(size)
             threads(count)
             assert_same(sparse_topk(queries[:asked], gallery, k, engine=engine), best(scores[:asked], k))
