@@ -24,13 +24,16 @@ Rows = NDArray[Any]
 FLOAT16, BFLOAT16, FLOAT32 = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16), np.dtype(np.float32)
 DTYPES = [FLOAT16, BFLOAT16, FLOAT32]
 THREADS = (1, 2, 3, 5)
+INTERPRETED = not torch.cuda.is_available()
+if INTERPRETED:
+    os.environ["TRITON_INTERPRET"] = "1"  # before anyone imports Triton: then kernels run on the CPU
 
 
 def needs(engine: str) -> Any:
     """Mark an engine that this machine lacks, so that it is skipped aloud."""
     name, _, instructions = engine.partition("-")
     absent = name == "cuda" and not torch.cuda.is_available()
-    if name == "interpreted" and torch.cuda.is_available():
+    if name == "interpreted" and not INTERPRETED:
         return pytest.param(engine, marks=pytest.mark.skip(reason="the engine cuda runs on the device itself"))
     if absent or (instructions and instructions not in library.available()):
         return pytest.param(
@@ -41,9 +44,6 @@ def needs(engine: str) -> Any:
 
 CPU_ENGINES = [needs(f"cpu-{name}") for name in library.ORDER]
 EVERY_ENGINE = [*CPU_ENGINES, *map(needs, ("cuda", "interpreted", "torch", "faiss"))]
-
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # before anyone imports Triton: then kernels run on the CPU
 
 
 def interpret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,14 +236,16 @@ def near_ties(count: int, dim: int, queries: int, k: int, dtype: Any, apart: flo
     return Case(Embeddings.from_raw(middle + 0.3 * unit(queries, dim, 8)).values, anchors, k)
 
 
-def aligned(queries: int, dim: int, count: int = 6000, k: int = 5, moved: str = "anchors") -> Case:
-    """Let rounding to bfloat16 take from products as much as the bound allows, and scores differ by less.
+def aligned(
+    queries: int, dim: int, count: int = 6000, k: int = 5, moved: str = "anchors", half: Any = BFLOAT16
+) -> Case:
+    """Let rounding to `half` take from products as much as the bound allows, and scores differ by less.
 
     Most anchors score the same and fill the lists. The best 2k come last, and score hardly more; `moved` says which
     side loses by rounding: of the anchors, only the best do; with the queries, all products come out low.
     """
     random = np.random.default_rng(dim)
-    low = np.array([dim**-0.5]).astype(BFLOAT16)
+    low = np.array([dim**-0.5]).astype(half)
     low, high = float(low[0]), float(nudged(low, 1)[0])  # numbers between them are cut, up to the middle
     level = random.permutation(np.where(np.arange(dim) < dim // 2, high, low))  # exact, and in the middle on average
     anchors = np.tile(level, (count, 1))

@@ -82,7 +82,7 @@ def laid(pieces: list[Piece], device: torch.device) -> Iterable[Segment]:
 
 
 def unchanging(block: Block) -> bool:
-    """Tell whether nobody can write to an array.
+    """Tell whether nobody can write to an array: it views memory that is read-only, as a mapped file is.
 
     >>> rows = np.zeros((2, 3), np.float16)
     >>> frozen = np.frombuffer(bytes(12), np.float16).reshape(2, 3)
@@ -94,7 +94,10 @@ def unchanging(block: Block) -> bool:
         if owner.flags.writeable:
             return False
         owner = owner.base
-    return owner is None or memoryview(owner).readonly
+    try:
+        return memoryview(owner).readonly
+    except TypeError:  # an array that owns its memory, views of which may be writeable; or no memory that Python knows
+        return False
 
 
 def storage(block: Block) -> tuple[np.dtype[Any], torch.dtype]:
