@@ -18,7 +18,7 @@ DENSE_BYTES = 2**35  # a gallery spread out that a peer may take
 def rows(count: int, width: int, k: int, device: torch.device, seed: int) -> DeviceRows:
     """Make unit rows of k entries, one at a random place of each of k equal parts of the anchors."""
     chance = torch.Generator(device).manual_seed(seed)
-    offsets = torch.rand((count, k), generator=chance, device=device)
+    offsets = torch.rand((count, k), generator=chance, device=device, dtype=torch.float64)
     places = ((torch.arange(k, device=device) + offsets) * (width // k)).long().clamp(max=width - 1)
     values = torch.rand((count, k), generator=chance, device=device) ** 4
     return DeviceRows(places, torch.nn.functional.normalize(values, dim=1), width)
@@ -76,7 +76,7 @@ def contenders(queries: DeviceRows, gallery: DeviceRows, best: bool) -> dict[str
 def error(scores: torch.Tensor, queries: DeviceRows, gallery: DeviceRows, best: bool) -> float:
     """Return the largest difference to float64 products, over the first queries."""
     some = queries[:4]
-    parts = [some.spread() @ gallery[at : at + 1000].spread().T for at in range(0, len(gallery), 1000)]
+    parts = [some.spread() @ gallery[at : at + 250].spread().T for at in range(0, len(gallery), 250)]
     exact = torch.cat(parts, dim=1) * some.scales * gallery.scales.T
     wanted = exact.topk(min(BEST, exact.shape[1]), dim=1).values if best else exact
     return float((scores[:4].double() - wanted).abs().max())

@@ -212,6 +212,22 @@ def test_lists_that_are_full_drop_nothing(asked: int, steered: Steered) -> None:
         assert steered.again == (list(range(asked)) if everyone else [])
 
 
+@pytest.mark.parametrize("asked", [2, 4])
+def test_words_of_one_anchor_fill_lists(asked: int, steered: Steered, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More words than there is room for, the best of them last; the second list is short enough."""
+    monkeypatch.setattr(cuda.Search, "guess", lambda *_: torch.full((asked,), 0.5, device=HERE))
+    steered.room = 5 / 640
+    first = np.full(640, 0.1)
+    first[31::32] = np.linspace(0.6, 0.9, 20)
+    anchors = np.stack([first, np.sqrt(1 - first**2)], axis=1).astype(np.float32)
+    queries = np.tile(np.float32([[1, 0]]), (asked, 1))
+    assert_same(ask(queries, [anchors], 3), oracle(queries, anchors, 3))
+    assert steered.again == list(range(asked))
+    steered.room, steered.again = 20 / 640, []
+    assert_same(ask(queries, [anchors], 3), oracle(queries, anchors, 3))
+    assert not steered.again
+
+
 def test_words_of_many_anchors_fill_lists_too(steered: Steered) -> None:
     """Few words, but more anchors in them than there is room for: the second list overflows, not the first."""
     steered.share, steered.rank, steered.room = 0.5, 200, 0.05

@@ -380,9 +380,16 @@ def test_unknown_engines_are_refused(call: Any) -> None:
         call(sparse(1, 30, 3), sparse(1, 30, 3), engine="gpu")
 
 
+def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for call in (sparse_similarity, lambda a, b, engine: sparse_topk(a, b, 1, engine=engine)):
+        with pytest.raises(UsageError, match="torch sees no CUDA device"):
+            call(sparse(1, 30, 3), sparse(1, 30, 3), engine="cuda")
+
+
 @pytest.mark.parametrize(
     "engine",
-    [*CPU_ENGINES, "scipy", "reference"],
+    [*CPU_ENGINES, *map(needs, ("cuda", "interpreted")), "scipy", "reference"],
     indirect=True,
 )
 def test_what_vanishes_is_zero_without_a_sign(engine: Any) -> None:
