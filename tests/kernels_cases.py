@@ -76,7 +76,8 @@ def patch_once() -> None:
         module = fn.__globals__["__name__"]
         if module not in scopes:
             scopes[module] = patch_lang(fn)
-            scopes[module].restore = lambda: None
+            if scopes[module] is not None:  # older versions never take their patches back
+                scopes[module].restore = lambda: None
         return scopes[module]
 
     interpreter._patch_lang = once

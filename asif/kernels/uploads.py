@@ -91,12 +91,10 @@ def unchanging(block: Block) -> bool:
     """
     owner: Any = block
     while isinstance(owner, np.ndarray):
-        if owner.flags.writeable:
-            return False
         owner = owner.base
     try:
         return memoryview(owner).readonly
-    except TypeError:  # an array that owns its memory, views of which may be writeable; or no memory that Python knows
+    except TypeError:  # an array that owns its memory, of which there may be writeable views
         return False
 
 
