@@ -29,6 +29,11 @@ CUTS = ((64, 1, 1), (2048, 1, 30), (128, 5, 700), (2**16, 3, 6_000))  # the same
 POSTINGS, COLUMNS = (300, 7), (40, 20)  # width and entries a row of an index of either layout
 
 
+def slow(engine: str) -> bool:
+    """Tell whether an engine runs in Triton's interpreter, which takes one kernel at a time, and its time."""
+    return engine == "cuda" and INTERPRETED
+
+
 def sparse(count: int, width: int, k: int, seed: int = 0, scale: float = 1.0) -> SparseRows:
     """Return random rows of about length `scale`, some entries zero."""
     return rows(np.maximum(np.random.default_rng(seed).standard_normal((count, k)), 0), width, seed, scale)
@@ -136,7 +141,7 @@ def test_independent_of_every_cut(engine: Any, tiles: Any, threads: Callable[[in
     width = data.draw(st.sampled_from([1, 2, 17, 90, 700]))
     kinds = st.sampled_from(KINDS[:-2])
     asked, count, seed = (
-        data.draw(st.integers(1, 9 if engine == "cuda" else 70)),
+        data.draw(st.integers(1, 4 if slow(engine) else 70)),
         data.draw(st.integers(1, 300)),
         data.draw(st.integers(0, 2**20)),
     )
@@ -190,6 +195,7 @@ def overflowing() -> list[tuple[SparseRows, SparseRows, Float32]]:
 @on_every_engine
 @pytest.mark.parametrize("asked", [1, 40])
 def test_lists_of_the_best_overflow(engine: Any, asked: int, tiles: Any, threads: Any) -> None:
+    asked = min(asked, 5) if slow(engine) else asked
     for queries, gallery, scores in overflowing():
         for size, count, k in CUTS if engine == "cpu" else CUTS[1:2]:
             tiles(size)
@@ -302,14 +308,12 @@ def test_however_arrays_lie_in_memory(engine: Any) -> None:
 @on_every_engine
 def test_one_index_serves_many_calls(engine: Any) -> None:
     gallery = sparse(300, 90, 9, 1)
-    index, batches = SparseIndex(gallery), [sparse(20, 90, 12, seed) for seed in range(8)]
+    index, batches = SparseIndex(gallery), [sparse(3 if slow(engine) else 20, 90, 12, seed) for seed in range(8)]
 
     def ask(batch: SparseRows) -> tuple[Float32, TopK]:
         return sparse_similarity(batch, index, engine=engine), sparse_topk(batch, index, 9, engine=engine)
 
-    with ThreadPoolExecutor(
-        1 if engine == "cuda" and INTERPRETED else 4
-    ) as pool:  # the index is made by whoever comes first
+    with ThreadPoolExecutor(1 if slow(engine) else 4) as pool:  # the index is made by whoever comes first
         found = list(pool.map(ask, batches))
     for (scores, top), batch in zip([*found, *map(ask, batches)], batches * 2, strict=True):
         assert_equal_bits(scores, exact_sparse(batch, gallery))
