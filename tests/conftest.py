@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from build_fakes import FakeImages, FakeTexts, Ran
 from hypothesis import settings
+from kernels_cases import interpret
 
 import asif
 from asif.encoders import DEFAULT, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
@@ -49,13 +50,18 @@ def head_home(tmp_path_factory: pytest.TempPathFactory, text_encoder: TextEncode
 
 @pytest.fixture
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Choose an engine by its name: `cpu-avx2` is the compiled one with those instructions, `scipy` where none is."""
+    """Choose an engine by its name.
+
+    `cpu-avx2` is the compiled one with those instructions, `scipy` where none is, `interpreted` is `cuda` on the CPU.
+    """
     name, _, instructions = request.param.partition("-")
     monkeypatch.setenv("ASIF_INSTRUCTIONS", instructions)
     if name == "scipy":
         monkeypatch.setattr(library, "FOLDER", Path("nowhere"))
+    if name == "interpreted":
+        interpret(monkeypatch)
     library.load.cache_clear()
-    yield "auto" if name == "scipy" else name
+    yield {"scipy": "torch", "interpreted": "cuda"}.get(name, name)
     library.load.cache_clear()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -14,7 +15,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from asif.kernels import library
+import asif.kernels
+from asif.kernels import cuda, cuda_sparse, library, uploads
 from asif.kernels.canonical import on_grid, scales
 from asif.vectors import Embeddings, Float32, Int64, SparseRows, TopK
 
@@ -22,12 +24,17 @@ Rows = NDArray[Any]
 FLOAT16, BFLOAT16, FLOAT32 = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16), np.dtype(np.float32)
 DTYPES = [FLOAT16, BFLOAT16, FLOAT32]
 THREADS = (1, 2, 3, 5)
+INTERPRETED = not torch.cuda.is_available()
+if INTERPRETED:
+    os.environ["TRITON_INTERPRET"] = "1"  # before anyone imports Triton: then kernels run on the CPU
 
 
 def needs(engine: str) -> Any:
     """Mark an engine that this machine lacks, so that it is skipped aloud."""
     name, _, instructions = engine.partition("-")
     absent = name == "cuda" and not torch.cuda.is_available()
+    if name == "interpreted" and not INTERPRETED:
+        return pytest.param(engine, marks=pytest.mark.skip(reason="the engine cuda runs on the device itself"))
     if absent or (instructions and instructions not in library.available()):
         return pytest.param(
             engine, marks=pytest.mark.skip(reason=f"this machine lacks {instructions or 'a CUDA device'}")
@@ -36,7 +43,49 @@ def needs(engine: str) -> Any:
 
 
 CPU_ENGINES = [needs(f"cpu-{name}") for name in library.ORDER]
-EVERY_ENGINE = [*CPU_ENGINES, *map(needs, ("cuda", "torch", "faiss"))]
+EVERY_ENGINE = [*CPU_ENGINES, *map(needs, ("cuda", "interpreted", "torch", "faiss"))]
+
+
+def interpret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the engine cuda run on the CPU, in Triton's interpreter.
+
+    Its bfloat16 products are wrong, so those are taken in float32: they are exact, too.
+    """
+    patch_once()
+    halved = cuda.halved
+    monkeypatch.setattr(cuda, "halved", lambda kind: torch.float32 if kind == torch.bfloat16 else halved(kind))
+    monkeypatch.setattr(asif.kernels, "choose", lambda engine: engine)
+    monkeypatch.setattr(uploads, "devices", lambda: [torch.device("cpu")])
+    monkeypatch.setattr(uploads, "room", lambda device: 2**40)
+    shape = cuda.many_shape
+    monkeypatch.setattr(cuda, "many_shape", lambda asked: {**shape(asked), "ANCHORS": 1024})  # programs are slow
+    monkeypatch.setattr(cuda, "SCORED", 512)
+    monkeypatch.setattr(cuda_sparse, "ENTRIES", 64)
+    monkeypatch.setattr(cuda_sparse, "POSTINGS", 1024)
+
+
+@lru_cache
+def patch_once() -> None:
+    """Let the interpreter patch Triton's language once for each module: in each call it takes most of the time."""
+    from triton.runtime import interpreter
+
+    patch_lang = interpreter._patch_lang
+    scopes: dict[str, Any] = {}
+
+    def once(fn: Any) -> Any:
+        module = fn.__globals__["__name__"]
+        if module not in scopes:
+            scopes[module] = patch_lang(fn)
+            if scopes[module] is not None:  # older versions never take their patches back
+                scopes[module].restore = lambda: None
+        return scopes[module]
+
+    interpreter._patch_lang = once
+
+
+def poisoned(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Fill lists with words that name the first 32 anchors: who reads what was not written finds these twice."""
+    return torch.full(shape, 0xFFFFFFFF, dtype=dtype, device=device)
 
 
 def unit(count: int, dim: int, seed: int = 0) -> Float32:
@@ -188,14 +237,16 @@ def near_ties(count: int, dim: int, queries: int, k: int, dtype: Any, apart: flo
     return Case(Embeddings.from_raw(middle + 0.3 * unit(queries, dim, 8)).values, anchors, k)
 
 
-def aligned(queries: int, dim: int, count: int = 6000, k: int = 5, moved: str = "anchors") -> Case:
-    """Let rounding to bfloat16 take from products as much as the bound allows, and scores differ by less.
+def aligned(
+    queries: int, dim: int, count: int = 6000, k: int = 5, moved: str = "anchors", half: Any = BFLOAT16
+) -> Case:
+    """Let rounding to `half` take from products as much as the bound allows, and scores differ by less.
 
     Most anchors score the same and fill the lists. The best 2k come last, and score hardly more; `moved` says which
     side loses by rounding: of the anchors, only the best do; with the queries, all products come out low.
     """
     random = np.random.default_rng(dim)
-    low = np.array([dim**-0.5]).astype(BFLOAT16)
+    low = np.array([dim**-0.5]).astype(half)
     low, high = float(low[0]), float(nudged(low, 1)[0])  # numbers between them are cut, up to the middle
     level = random.permutation(np.where(np.arange(dim) < dim // 2, high, low))  # exact, and in the middle on average
     anchors = np.tile(level, (count, 1))

@@ -124,7 +124,7 @@ def test_ties_are_really_tied() -> None:
     assert (found.scores == found.scores[:, :1]).all()
 
 
-@on_every_engine
+@pytest.mark.parametrize("engine", [name for name in EVERY_ENGINE if name != "interpreted"], indirect=True)
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_leads_astray(engine: Any, name: str, threads: Callable[[int], None]) -> None:
     """Large searches against the oracle; see `CASES` for what each of them is after."""

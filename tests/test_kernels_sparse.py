@@ -14,17 +14,24 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernels_cases import CPU_ENGINES, THREADS, assert_equal_bits, assert_same, best, exact_sparse
+from kernels_cases import CPU_ENGINES, INTERPRETED, THREADS, assert_equal_bits, assert_same, best, exact_sparse, needs
 
 from asif.errors import BadEmbedding, UsageError
 from asif.kernels import SparseIndex, canonical, reference, sparse_similarity, sparse_topk
 from asif.kernels import sparse as kernels
 from asif.vectors import Float32, SparseRows, TopK, joined
 
-EVERY_ENGINE = [*CPU_ENGINES, "scipy"]
+EVERY_ENGINE = [*CPU_ENGINES, *map(needs, ("cuda", "interpreted")), "scipy"]
 on_every_engine = pytest.mark.parametrize("engine", EVERY_ENGINE, indirect=True)
 on_every_cpu = pytest.mark.parametrize("engine", CPU_ENGINES, indirect=True)
+LAYOUTS = ((64, 1), (64, 5), (128, 2), (192, 3), (2**16, 2))  # rows to a tile, threads
+CUTS = ((64, 1, 1), (2048, 1, 30), (128, 5, 700), (2**16, 3, 6_000))  # the same, and k
 POSTINGS, COLUMNS = (300, 7), (40, 20)  # width and entries a row of an index of either layout
+
+
+def slow(engine: str) -> bool:
+    """Tell whether an engine runs in Triton's interpreter, which takes one kernel at a time, and its time."""
+    return engine == "cuda" and INTERPRETED
 
 
 def sparse(count: int, width: int, k: int, seed: int = 0, scale: float = 1.0) -> SparseRows:
@@ -115,7 +122,7 @@ def test_every_layout_gives_the_same_bits(
     engine: Any, layout: tuple[int, int], kind: str, tiles: Any, threads: Any
 ) -> None:
     queries, gallery, scores, top = compared(kind, layout)
-    for size, count in ((64, 1), (64, 5), (128, 2), (192, 3), (2**16, 2)):
+    for size, count in LAYOUTS if engine == "cpu" else LAYOUTS[:1]:
         tiles(size)
         threads(count)
         index = SparseIndex(gallery)
@@ -133,7 +140,11 @@ def test_every_layout_gives_the_same_bits(
 def test_independent_of_every_cut(engine: Any, tiles: Any, threads: Callable[[int], None], data: st.DataObject) -> None:
     width = data.draw(st.sampled_from([1, 2, 17, 90, 700]))
     kinds = st.sampled_from(KINDS[:-2])
-    asked, count, seed = data.draw(st.integers(1, 70)), data.draw(st.integers(1, 300)), data.draw(st.integers(0, 2**20))
+    asked, count, seed = (
+        data.draw(st.integers(1, 4 if slow(engine) else 70)),
+        data.draw(st.integers(1, 300)),
+        data.draw(st.integers(0, 2**20)),
+    )
     queries = hard(data.draw(kinds), asked, width, min(width, data.draw(st.integers(1, 12))), seed)
     gallery = hard(data.draw(kinds), count, width, min(width, data.draw(st.integers(1, 30))), seed + 1)
     tiles(64 * data.draw(st.integers(1, 6)))
@@ -184,8 +195,9 @@ def overflowing() -> list[tuple[SparseRows, SparseRows, Float32]]:
 @on_every_engine
 @pytest.mark.parametrize("asked", [1, 40])
 def test_lists_of_the_best_overflow(engine: Any, asked: int, tiles: Any, threads: Any) -> None:
+    asked = min(asked, 5) if slow(engine) else asked
     for queries, gallery, scores in overflowing():
-        for size, count, k in ((64, 1, 1), (2048, 1, 30), (128, 5, 700), (2**16, 3, 6_000)):
+        for size, count, k in CUTS if engine == "cpu" else CUTS[1:2]:
             tiles(size)
             threads(count)
             assert_same(sparse_topk(queries[:asked], gallery, k, engine=engine), best(scores[:asked], k))
@@ -296,12 +308,12 @@ def test_however_arrays_lie_in_memory(engine: Any) -> None:
 @on_every_engine
 def test_one_index_serves_many_calls(engine: Any) -> None:
     gallery = sparse(300, 90, 9, 1)
-    index, batches = SparseIndex(gallery), [sparse(20, 90, 12, seed) for seed in range(8)]
+    index, batches = SparseIndex(gallery), [sparse(3 if slow(engine) else 20, 90, 12, seed) for seed in range(8)]
 
     def ask(batch: SparseRows) -> tuple[Float32, TopK]:
         return sparse_similarity(batch, index, engine=engine), sparse_topk(batch, index, 9, engine=engine)
 
-    with ThreadPoolExecutor(4) as pool:  # the index is made by whoever comes first
+    with ThreadPoolExecutor(1 if slow(engine) else 4) as pool:  # the index is made by whoever comes first
         found = list(pool.map(ask, batches))
     for (scores, top), batch in zip([*found, *map(ask, batches)], batches * 2, strict=True):
         assert_equal_bits(scores, exact_sparse(batch, gallery))
@@ -372,9 +384,16 @@ def test_unknown_engines_are_refused(call: Any) -> None:
         call(sparse(1, 30, 3), sparse(1, 30, 3), engine="gpu")
 
 
+def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for call in (sparse_similarity, lambda a, b, engine: sparse_topk(a, b, 1, engine=engine)):
+        with pytest.raises(UsageError, match="torch sees no CUDA device"):
+            call(sparse(1, 30, 3), sparse(1, 30, 3), engine="cuda")
+
+
 @pytest.mark.parametrize(
     "engine",
-    [*CPU_ENGINES, "scipy", "reference"],
+    [*CPU_ENGINES, *map(needs, ("cuda", "interpreted")), "scipy", "reference"],
     indirect=True,
 )
 def test_what_vanishes_is_zero_without_a_sign(engine: Any) -> None:

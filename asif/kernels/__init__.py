@@ -3,7 +3,7 @@
 | engine | what it is |
 |---|---|
 | `cpu` | compiled kernels: cheap proposals above a proved bound, canonical scores decide |
-| `cuda` | torch on a CUDA device |
+| `cuda` | the same in Triton, on CUDA devices; without Triton, torch there |
 | `torch` | torch on the CPU, where nothing is compiled |
 | `faiss` | faiss's flat index proposes, canonical scores decide |
 | `reference` | the definition |
@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
@@ -56,21 +57,7 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, *
     >>> found.indices.tolist(), found.scores.tolist()
     ([[1], [0]], [[1.0], [1.0]])
     """
-    count = sum(map(len, anchors))
-    if k < 1:
-        raise UsageError(f"k is {k}", "a whole number from 1", "keep at least one anchor per query")
-    if count == 0:
-        raise UsageError("there are no anchors", "at least one anchor", "build an anchor set with at least one pair")
-    widths = {block.shape[1] for block in anchors}
-    if widths != {queries.shape[1]}:
-        raise UsageError(
-            f"queries have {queries.shape[1]} dimensions, anchors {', '.join(map(str, sorted(widths)))}",
-            "equal dimensions",
-            "encode the queries with the encoder of the anchor set",
-        )
-    if queries.shape[1] == 0:
-        raise UsageError("queries and anchors have no dimensions", "at least one", "encode them")
-    k = min(k, count)
+    k = checked(queries, anchors, k)
     if not len(queries):
         return TopK(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
     chosen = choose(engine)
@@ -86,10 +73,38 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, *
         from asif.kernels import faiss_
 
         return faiss_.topk_similarity(queries, anchors, k)
+    if chosen == "cuda" and on_devices():
+        from asif.kernels import cuda
+
+        return cuda.topk_similarity(queries, anchors, k)
 
     from asif.kernels import torch_
 
     return torch_.topk_similarity(queries, anchors, k, device="cuda" if chosen == "cuda" else "cpu")
+
+
+def checked(queries: Any, anchors: Sequence[Any], k: int) -> int:
+    """Check arrays, or tensors, as `topk_similarity` says; returns min(k, N)."""
+    count = sum(map(len, anchors))
+    if k < 1:
+        raise UsageError(f"k is {k}", "a whole number from 1", "keep at least one anchor per query")
+    if count == 0:
+        raise UsageError("there are no anchors", "at least one anchor", "build an anchor set with at least one pair")
+    widths = {block.shape[1] for block in anchors}
+    if widths != {queries.shape[1]}:
+        raise UsageError(
+            f"queries have {queries.shape[1]} dimensions, anchors {', '.join(map(str, sorted(widths)))}",
+            "equal dimensions",
+            "encode the queries with the encoder of the anchor set",
+        )
+    if queries.shape[1] == 0:
+        raise UsageError("queries and anchors have no dimensions", "at least one", "encode them")
+    return min(k, count)
+
+
+def on_devices() -> bool:
+    """Tell whether Triton is there; kernels for CUDA devices are written in it."""
+    return find_spec("triton") is not None
 
 
 @dataclass(frozen=True)
@@ -220,9 +235,13 @@ def sparse_similarity(a: SparseRows, b: SparseRows | SparseIndex, *, engine: Eng
     from asif.kernels import reference, sparse
 
     index = comparable(a, b)
-    check_engine(engine)
-    if engine == "reference":
+    chosen = choose(engine)
+    if chosen == "reference":
         return reference.sparse_similarity(sparse.checked(a), sparse.checked(index.rows))
+    if chosen == "cuda" and on_devices():
+        from asif.kernels import cuda_sparse
+
+        return cuda_sparse.similarity(a, index.on_device)
     return sparse.similarity(a, index)
 
 
@@ -239,15 +258,19 @@ def sparse_topk(queries: SparseRows, gallery: SparseRows | SparseIndex, k: int, 
     """
     from asif.kernels import reference, sparse
 
-    check_engine(engine)
+    chosen = choose(engine)
     if k < 1:
         raise UsageError(f"k is {k}", "a whole number from 1", "ask for at least one row")
     index = comparable(queries, gallery)
     k = min(k, len(index))
     if k == 0 or not len(queries):
         return TopK(np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32))
-    if engine == "reference":
+    if chosen == "reference":
         return reference.sparse_topk(sparse.checked(queries), sparse.checked(index.rows), k)
+    if chosen == "cuda" and on_devices():
+        from asif.kernels import cuda_sparse
+
+        return cuda_sparse.topk(queries, index.on_device, k)
     return sparse.topk(queries, index, k)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from asif.kernels import library, reference
 from asif.kernels.canonical import on_grid, scales
 from asif.kernels.library import address, contiguous, load, threads
 from asif.vectors import Float32, SparseRows, TopK
+
+if TYPE_CHECKING:
+    from asif.kernels.cuda_sparse import DeviceIndex
 
 SMALLEST_TILE, LARGEST_TILE = 2**15, 2**16  # rows: their sums stay in the second-level cache
 FULL_TILE = 64  # rows of an index of columns
@@ -47,6 +50,13 @@ class SparseIndex:
     def compiled(self) -> Compiled:
         """The inverted index; raises UsageError for an anchor outside the width."""
         return Compiled(self.rows)
+
+    @cached_property
+    def on_device(self) -> DeviceIndex:
+        """The inverted index on the current CUDA device; raises as `compiled` does."""
+        from asif.kernels import cuda_sparse, uploads
+
+        return cuda_sparse.DeviceIndex(cuda_sparse.uploaded(self.rows, uploads.devices()[0]))
 
 
 class Compiled:
@@ -88,8 +98,13 @@ def addresses(arrays: tuple[NDArray[np.int64], Float32]) -> tuple[int | None, in
 def checked(rows: SparseRows) -> SparseRows:
     """Return rows; raises BadEmbedding for values that are not finite."""
     if not np.isfinite(rows.values).all():
-        raise BadEmbedding("sparse rows hold values that are not finite", "finite values", "look at what made the rows")
+        raise not_finite()
     return rows
+
+
+def not_finite() -> BadEmbedding:
+    """Say that values cannot be compared."""
+    return BadEmbedding("sparse rows hold values that are not finite", "finite values", "look at what made the rows")
 
 
 def as_arrays(rows: SparseRows) -> tuple[NDArray[np.int64], Float32]:

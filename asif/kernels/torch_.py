@@ -1,4 +1,4 @@
-"""Top-k similarity in torch: anchors stream through block by block, on the CPU or a CUDA device.
+"""Top-k similarity in torch: anchors stream through block by block, on the CPU, or on a CUDA device without Triton.
 
 Memory beside the inputs: one tile of `TILE_ROWS` anchors in float64, its scores [q, TILE_ROWS] and the running
 top k, for at most `QUERY_ROWS` queries at a time; never [q, N].
@@ -30,13 +30,27 @@ def as_tensor(array: NDArray[Any]) -> torch.Tensor:
     return tensor.view(torch.bfloat16) if brain else tensor
 
 
-def on_grid(rows: NDArray[Any], device: torch.device) -> torch.Tensor:
+def on_grid(rows: torch.Tensor) -> torch.Tensor:
+    """Return rows in float64, on the canonical grid.
+
+    >>> (on_grid(torch.tensor([0.1])) * 2**26).tolist()
+    [6710886.0]
+    """
+    wide = rows.to(torch.float64)
+    if rows.dtype == torch.float16:
+        return wide  # already multiples of 2^-24
+    return (wide * GRID).round_().div_(GRID)
+
+
+def moved(rows: NDArray[Any], device: torch.device) -> torch.Tensor:
     """Move rows to the device as float64 on the canonical grid."""
     known = rows if rows.dtype.name in ("float16", "bfloat16", "float32") else np.asarray(rows, np.float32)
-    wide = as_tensor(known).to(device=device, dtype=torch.float64)
-    if rows.dtype == np.float16:
-        return wide  # already multiples of 2^-24
-    return wide.mul_(GRID).round_().div_(GRID)
+    return on_grid(as_tensor(known).to(device))
+
+
+def canonical(queries: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
+    """Return the canonical scores of all pairs of rows on the grid: [q, n] float32."""
+    return (queries @ anchors.T).to(torch.float32)
 
 
 def sort_keys(scores: torch.Tensor, first_index: int) -> torch.Tensor:
@@ -51,11 +65,26 @@ def sort_keys(scores: torch.Tensor, first_index: int) -> torch.Tensor:
     return (ordered << 32) + (0xFFFFFFFF - index)
 
 
+def scores_of(keys: torch.Tensor) -> torch.Tensor:
+    """Take the scores back out of sort keys: float32."""
+    ordered = keys >> 32
+    return torch.where(ordered < 0, (-ordered) | -0x80000000, ordered).to(torch.int32).view(torch.float32)
+
+
+def indices_of(keys: torch.Tensor) -> torch.Tensor:
+    """Take the indices back out of sort keys: int64."""
+    return 0xFFFFFFFF - (keys & 0xFFFFFFFF)
+
+
 def unpack(keys: torch.Tensor) -> TopK:
     """Take scores and indices back out of sort keys."""
-    ordered = keys >> 32
-    bits = torch.where(ordered < 0, (-ordered) | -0x80000000, ordered).to(torch.int32)
-    return TopK((0xFFFFFFFF - (keys & 0xFFFFFFFF)).cpu().numpy(), bits.view(torch.float32).cpu().numpy())
+    return TopK(indices_of(keys).cpu().numpy(), scores_of(keys).cpu().numpy())
+
+
+def best_of(keys: torch.Tensor, others: torch.Tensor, k: int) -> torch.Tensor:
+    """Keep the k best of two sets of sort keys [q, m] and [q, n], best first."""
+    every = torch.cat([keys, others], dim=1)
+    return every.topk(min(k, every.shape[1]), dim=1, sorted=True).values
 
 
 def tiles(anchors: Sequence[NDArray[Any]]) -> Iterator[tuple[int, NDArray[Any]]]:
@@ -73,11 +102,9 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, d
     where = torch.device(device)
     found: list[TopK] = []
     for start in range(0, len(queries), QUERY_ROWS):
-        some = on_grid(queries[start : start + QUERY_ROWS], where)
+        some = moved(queries[start : start + QUERY_ROWS], where)
         best = torch.empty((len(some), 0), dtype=torch.int64, device=where)
         for first, tile in tiles(anchors):
-            scores = (some @ on_grid(tile, where).T).to(torch.float32)
-            keys = torch.cat([best, sort_keys(scores, first)], dim=1)
-            best = keys.topk(min(k, keys.shape[1]), dim=1, sorted=True).values
+            best = best_of(best, sort_keys(canonical(some, moved(tile, where)), first), k)
         found.append(unpack(best))
     return TopK(np.concatenate([f.indices for f in found]), np.concatenate([f.scores for f in found]))

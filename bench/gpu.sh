@@ -1,0 +1,44 @@
+#!/bin/sh
+# On a machine with a CUDA device: the tests of its engine, a memory checker, the benchmark and its plot, in under nine
+# minutes. PYTHON names the interpreter. A step that fails does not stop the others; rows for bench/RESULTS.md are only
+# written where the tests are green.
+cd "$(dirname "$0")/.." || exit 1
+PYTHON=${PYTHON:-.venv/bin/python}
+OUT=bench/results
+mkdir -p "$OUT"
+export PYTHONPATH=.
+
+echo "== tests"
+timeout 180 "$PYTHON" -m pytest -q -x -p no:cacheprovider tests/test_kernels_cuda.py >"$OUT/gpu-tests.txt" 2>&1
+cuda=$?
+timeout 110 "$PYTHON" -m pytest -q -x -p no:cacheprovider tests/test_kernels.py tests/test_kernels_sparse.py -k cuda \
+    >>"$OUT/gpu-tests.txt" 2>&1
+engines=$?
+tail -n 40 "$OUT/gpu-tests.txt"
+echo "tests: $cuda $engines (0: passed, 124: out of time)"
+
+echo "== memory checker"
+checked="not there"
+if command -v compute-sanitizer >/dev/null 2>&1; then
+    # without torch's cache every tensor is an allocation of its own, whose ends are watched
+    PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout 50 compute-sanitizer --tool memcheck --error-exitcode 9 \
+        "$PYTHON" -m pytest -q -p no:cacheprovider tests/test_kernels_cuda.py -k "astray or overflow or full" \
+        >"$OUT/gpu-memcheck.txt" 2>&1
+    checked=$?
+    tail -n 5 "$OUT/gpu-memcheck.txt"
+fi
+echo "memory checker: $checked (0: nothing found, 9: errors, 124: out of time)"
+
+echo "== benchmark"
+timeout 170 "$PYTHON" -W ignore bench/gpu.py --seconds 125 >"$OUT/gpu.md"
+measured=$?
+cat "$OUT/gpu.md"
+timeout 20 "$PYTHON" bench/gpu_plot.py
+
+if [ "$cuda" = 0 ] && [ "$engines" = 0 ] && [ "$measured" = 0 ]; then
+    { printf '\n## On a GPU (`bench/gpu.sh`)\n\nMemory checker: %s.\n\n' "$checked"; cat "$OUT/gpu.md"; } >>bench/RESULTS.md
+    echo "rows were added to bench/RESULTS.md"
+else
+    echo "no rows were added to bench/RESULTS.md: something above has failed"
+    exit 1
+fi

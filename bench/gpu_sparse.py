@@ -1,0 +1,82 @@
+"""Sparse comparison on a GPU: rows as chance makes them, who compares them, and whether the scores are right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from asif.kernels.cuda_sparse import DeviceIndex, DeviceRows
+from asif.kernels.torch_ import scores_of
+
+OURS, TORCH, TORCH_DENSE, CUPYX = "ours", "torch csr @ csr", "torch csr @ dense", "cupyx csr @ csr"
+BEST = 10  # rows of a gallery that are wanted
+DENSE_BYTES = 2**35  # a gallery spread out that a peer may take
+
+
+def rows(count: int, width: int, k: int, device: torch.device, seed: int) -> DeviceRows:
+    """Make unit rows of k entries, one at a random place of each of k equal parts of the anchors."""
+    chance = torch.Generator(device).manual_seed(seed)
+    offsets = torch.rand((count, k), generator=chance, device=device, dtype=torch.float64)
+    places = ((torch.arange(k, device=device) + offsets) * (width // k)).long().clamp(max=width - 1)
+    values = torch.rand((count, k), generator=chance, device=device) ** 4
+    return DeviceRows(places, torch.nn.functional.normalize(values, dim=1), width)
+
+
+def csr(some: DeviceRows) -> torch.Tensor:
+    """Write rows as torch takes them."""
+    count, k = some.indices.shape
+    starts = torch.arange(count + 1, device=some.indices.device) * k
+    indices = some.indices.sort(dim=1)
+    values = some.values.gather(1, indices.indices)
+    return torch.sparse_csr_tensor(starts, indices.values.ravel(), values.ravel(), (count, some.width))
+
+
+def contenders(queries: DeviceRows, gallery: DeviceRows, best: bool) -> dict[str, Callable[[], Any]]:
+    """Return the ways to score all pairs, or to find the best rows: each makes ready outside, and returns scores."""
+    index = DeviceIndex(gallery)
+    left = csr(queries)
+
+    def finished(scores: torch.Tensor) -> torch.Tensor:
+        return scores.topk(min(BEST, scores.shape[1]), dim=1).values if best else scores
+
+    def ours() -> torch.Tensor:
+        return scores_of(index.topk(queries, min(BEST, len(gallery)))) if best else index.similarity(queries)
+
+    def torch_pairs() -> torch.Tensor:
+        return finished((left @ turned).to_dense())
+
+    def torch_dense() -> torch.Tensor:
+        return finished(left @ spread)
+
+    def cupyx_pairs() -> torch.Tensor:
+        return finished(torch.from_dlpack((cupy_left @ cupy_turned).toarray()))
+
+    turned = csr(gallery).to_sparse_coo().t().coalesce().to_sparse_csr()
+    made: dict[str, Callable[[], Any]] = {OURS: ours, TORCH: torch_pairs}
+    if 4 * len(gallery) * gallery.width <= DENSE_BYTES:
+        spread = gallery.spread().float().T.contiguous()
+        made[TORCH_DENSE] = torch_dense
+    try:
+        import cupy
+        from cupyx.scipy.sparse import csr_matrix
+    except ImportError:
+        return made
+
+    def moved(tensor: torch.Tensor) -> Any:
+        parts = (tensor.values(), tensor.col_indices().int(), tensor.crow_indices().int())
+        return csr_matrix(tuple(map(cupy.from_dlpack, parts)), shape=tuple(tensor.shape))
+
+    cupy_left, cupy_turned = moved(left), moved(turned)
+    made[CUPYX] = cupyx_pairs
+    return made
+
+
+def error(scores: torch.Tensor, queries: DeviceRows, gallery: DeviceRows, best: bool) -> float:
+    """Return the largest difference to float64 products, over the first queries."""
+    some = queries[:4]
+    parts = [some.spread() @ gallery[at : at + 250].spread().T for at in range(0, len(gallery), 250)]
+    exact = torch.cat(parts, dim=1) * some.scales * gallery.scales.T
+    wanted = exact.topk(min(BEST, exact.shape[1]), dim=1).values if best else exact
+    return float((scores[:4].double() - wanted).abs().max())
