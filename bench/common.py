@@ -55,6 +55,12 @@ def high_water() -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
 
 
+def reset_high_water() -> float:
+    """Begin anew to look for the peak of this process's memory; returns what it is now, in MiB."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return high_water()
+
+
 def labelled(name: str) -> tuple[list[bytes], list[str]]:
     """Read a labelled parquet: images and labels."""
     table = pq.read_table(realdata() / name / "eval.parquet", columns=["image", "label"]).to_pylist()

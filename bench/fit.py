@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Pairs, high_water, machine, show
+from common import Pairs, high_water, machine, reset_high_water, show
 from numpy.typing import NDArray
 
 from asif.aligners import Linear, Moments, make_aligner
@@ -41,8 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     print(machine() + f"\n\n{options.pairs:,} synthetic pairs, d = {options.dim} on both sides, float16.\n")
     pairs, changed = synthetic(options.pairs, options.dim), synthetic(CHANGED, options.dim, seed=1)
-    Path("/proc/self/clear_refs").write_text("5")
-    before, rows = high_water(), []
+    before, rows = reset_high_water(), []
 
     def timed(what: str, action: Any) -> Any:
         started = time.perf_counter()

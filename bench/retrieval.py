@@ -1,7 +1,8 @@
 """Retrieval on Flickr8k, by aligner, number of pairs and hubness correction: what each closed-form map is worth.
 
 Anchors are images of the train part with their five captions averaged; tests are the dev part, 1,000 images with 5,000
-captions.
+captions. `auto` is what `asif tune --task search` finds inside those anchors, with two single captions of each held-out
+pair as questions; its seconds are those of the tuning and of the fit.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import itertools
 import time
 
 import numpy as np
-from common import Pairs, machine, realdata, show
+from common import Pairs, high_water, machine, realdata, reset_high_water, show
 from numpy.typing import NDArray
 
 from asif.aligners import Aligner, Hubness, make_aligner
 from asif.aligners.hubness import bank
 from asif.compare import Candidates, scores
-from asif.vectors import Embeddings, Float32, Side
+from asif.tuning import Tuned, tune
+from asif.vectors import Embeddings, Float32, Int64, Side
 
 SIDES: tuple[Side, Side] = ("image", "text")
 COUNTS = (50, 100, 300, 1_000, 3_000, 6_000)
@@ -46,7 +48,7 @@ def main() -> None:
     images, captions = features("train")
     mean_captions = Embeddings.from_raw(captions.reshape(len(images), CAPTIONS, -1).mean(axis=1)).values
     asked = [Embeddings(rows) for rows in features("dev")]
-    rows = []
+    rows, choices = [], []
     for count in COUNTS:
         found: dict[str, list[list[float]]] = {}
         for seed in SEEDS:
@@ -56,19 +58,41 @@ def main() -> None:
                 if suffix and name == "asif-paper":  # its image rows are not of unit length
                     continue
                 found.setdefault(name + suffix, []).append(measured(aligner, hubness, pairs, asked[0], asked[1]))
+            single = captions.reshape(len(images), CAPTIONS, -1)[chosen]
+            tuned, peak = tuned_to(pairs, single, seed)
+            result = measured(make_aligner(tuned.best.aligner), tuned.best.hubness, pairs, asked[0], asked[1])
+            found.setdefault("auto", []).append([*result[:8], result[8] + tuned.seconds, max(result[9], peak)])
+            correction = " ".join(str(value) for value in tuned.best.hubness.parameters.values())
+            choices.append([f"{count:,}", str(seed), tuned.best.aligner, correction, f"{tuned.best.score:.3f}"])
         for name, runs in found.items():
             means, spread = np.mean(runs, axis=0), np.ptp(runs, axis=0)
             cells = [
                 f"{mean:.1f}" + (f" ± {spread[at] / 2:.1f}" if at in (0, 4) else "")
                 for at, mean in enumerate(means[:8])
             ]
-            rows.append([f"{count:,}", name, *cells, f"{means[8]:.2f}"])
+            rows.append([f"{count:,}", name, *cells, f"{means[8]:.2f}", f"{max(run[9] for run in runs):.0f}"])
     ways = [f"{way} {what}" for way in ("image→text", "text→image") for what in ("R@1", "R@5", "R@10", "median rank")]
-    show(["pairs", "aligner", *ways, "fit s"], rows)
+    show(["pairs", "aligner", *ways, "fit s", "peak MiB"], rows)
+    print("\nWhat `auto` was:\n")
+    show(["pairs", "seed", "aligner", "hubness", "held-out mean reciprocal rank"], choices)
+
+
+def tuned_to(pairs: Pairs, captions: Float32, seed: int) -> tuple[Tuned, float]:
+    """Tune inside the anchors; the questions are two of the five captions [n, 5, d]. Returns the peak memory, too."""
+
+    def single(rows: Int64) -> tuple[Embeddings, Int64]:
+        drawn = np.random.default_rng(seed).random((len(rows), CAPTIONS)).argsort(axis=1)[:, :2]
+        said = captions[rows[:, None], drawn].reshape(-1, captions.shape[-1])
+        return Embeddings(said), np.repeat(np.arange(len(rows)), 2)
+
+    before = reset_high_water()
+    tuned = tune(pairs, "search", seconds=600, seed=seed, captions=single)
+    return tuned, high_water() - before
 
 
 def measured(aligner: Aligner, hubness: Hubness, pairs: Pairs, image: Embeddings, text: Embeddings) -> list[float]:
-    """Return recalls and the median rank, image to text and text to image, and the seconds that fitting took."""
+    """Return recalls and the median rank both ways, the seconds that fitting took, the peak MiB beside the pairs."""
+    before = reset_high_water()
     started = time.perf_counter()
     fitted = aligner.fit(pairs)
     fitted.represent("image", Embeddings(image.values[:1]))
@@ -85,7 +109,7 @@ def measured(aligner: Aligner, hubness: Hubness, pairs: Pairs, image: Embeddings
         ranks = best_ranks(every, own if query == "image" else own.T)
         results += [100 * float((ranks < k).mean()) for k in (1, 5, 10)]
         results.append(float(np.median(ranks)) + 1)
-    return [*results, seconds]
+    return [*results, seconds, high_water() - before]
 
 
 def best_ranks(every: Float32, right: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -33,6 +33,7 @@ from build_images import random_png
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from asif.aligners import Hubness, make_aligner
 from asif.anchorset import Store
 from asif.building import BuildOptions, Tolerance
 from asif.building.head import HeadSource
@@ -336,8 +337,10 @@ def test_recipes(tmp_path: Path) -> None:
     assert (recipe.name, recipe.head, recipe.captions) == (
         "imagenet-head",
         "embedded:efficientnet-lite0",
-        ("{name}: {definition}",),
+        ("{name}: {definition}", "a photo of a {short}."),
     )
+    tuned = recipe.profiles["classify"]
+    assert make_aligner(tuned["aligner"]).name == "fused" and Hubness(**tuned["hubness"]).method == "none"
     (tmp_path / "recipe.toml").write_text(path.read_text() + '\ncolour = "blue"\n')
     with pytest.raises(UsageError, match="'colour'"):
         Recipe.from_file(tmp_path / "recipe.toml")

@@ -97,7 +97,7 @@ def classify(cli: Cli, *arguments: object, **given: Any) -> Ran:
 
 
 def test_the_json_contract(cli: Cli, head_home: Path, preloaded: None) -> None:
-    ran = cli("classify", CHELSEA, "--labels", "dog, cat", "--home", head_home, "--json")
+    ran = cli("classify", CHELSEA, "--labels", "dog, cat", "--home", head_home, "--json", "--aligner", "asif")
     assert (ran.code, ran.err) == (0, "")
     (answer,) = ran.lines
     assert set(answer) == KEYS
@@ -116,7 +116,8 @@ def test_the_json_contract(cli: Cli, head_home: Path, preloaded: None) -> None:
 def test_the_explanation_contract(cli: Cli, head_home: Path, preloaded: None) -> None:
     ran = cli("classify", CHELSEA, "--labels", "dog,cat", "--home", head_home, "--json", "--explain")
     (answer,) = ran.lines
-    assert set(answer) == KEYS | {"explanation"}
+    assert set(answer) == KEYS | {"explanation", "profile"}
+    assert (answer["aligner"], answer["profile"]) == ("fused", "classify")
     explanation = answer["explanation"]
     assert set(explanation) == {"label", "score", "contributions", "remainder", "others"}
     assert [set(each) for each in explanation["contributions"]] == [{"id", "captions", "contribution"}] * 5

@@ -101,7 +101,14 @@ def test_the_bank_is_the_anchors(aligner: Any) -> None:
     found = bank(fitted, pairs, "image")
     assert len(found) == 20
     whole = fitted.represent("image", Embeddings(pairs.sides["image"]))
-    np.testing.assert_array_equal(matrix(found, whole), matrix(whole, whole))
+    if isinstance(whole, SparseRows):  # an anchor does not know itself
+        own = whole.dense().astype(np.float64)
+        np.fill_diagonal(own, 0)
+        own /= np.linalg.norm(own, axis=1, keepdims=True)
+        assert isinstance(found, SparseRows)
+        np.testing.assert_allclose(found.dense(), own, atol=1e-7)
+    else:
+        np.testing.assert_array_equal(matrix(found, whole), matrix(whole, whole))
 
 
 def test_a_large_bank_is_spread_evenly() -> None:

@@ -69,10 +69,12 @@ def show(tuned: Tuned, kept: AnchorSet | None, as_json: bool) -> None:
     click.echo(f"{len(tuned.trials)} trials on {tuned.questions:,} questions in {tuned.seconds:.0f} s")
     if not tuned.complete:
         click.echo("time ran out before all settings were tried: --seconds gives more")
+    shown = [tuned.best, *(trial for trial in tuned.trials[:SHOWN] if trial is not tuned.best)]
     rows: list[tuple[str, ...]] = [
         (f"{trial.score:.4f} ± {trial.error:.4f}", corrected(trial.hubness.parameters), trial.aligner)
-        for trial in tuned.trials[:SHOWN]
+        for trial in shown
     ]
+    rows[0] = (*rows[0][:2], f"{rows[0][2]}  (chosen)")
     options.table(rows, ("score", "hubness", "aligner"))
     if kept is not None:
         click.echo(f"kept as the profile of {kept.ref}: --aligner auto uses it")

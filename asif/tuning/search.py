@@ -45,19 +45,19 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuned:
-    """Hold the choice and its evidence: all trials, best first; `complete` unless time ran out before all were made."""
+    """Hold the choice and its evidence: all trials, highest score first; `complete` unless time ran out before the end.
+
+    The choice is the highest but for sums of unlike aligners that are as good within a standard error.
+    """
 
     task: Task
+    best: Trial
     trials: tuple[Trial, ...]
     pairs: int
     questions: int
     seed: int
     seconds: float
     complete: bool
-
-    @property
-    def best(self) -> Trial:
-        return self.trials[0]
 
     def profile(self) -> dict[str, Any]:
         """Return what is kept with the anchor set."""
@@ -150,11 +150,12 @@ class Search:
             if taller is None:
                 break
             best, hubness = taller, self.correct(taller)
-        order = sorted(self.trials.values(), key=lambda trial: -trial.score)
+        chosen = self.trials[best.name(self.count), hubness]
+        others = sorted(self.trials.values(), key=lambda trial: -trial.score)
         asked = len(next(iter(self.worth.values())))
         pairs = self.divisions[0].fitted.count + int(self.divisions[0].right.sum())
         spent = time.perf_counter() - self.started
-        return Tuned(self.task, tuple(order), pairs, asked, self.seed, round(spent, 2), self.complete)
+        return Tuned(self.task, chosen, tuple(others), pairs, asked, self.seed, round(spent, 2), self.complete)
 
     def alone(self) -> list[Setting]:
         """Try every setting by itself; return the best of each aligner."""
@@ -187,19 +188,30 @@ class Search:
         return max(CORRECTIONS, key=lambda hubness: self.tried(candidate, hubness, correctors).score)
 
     def taller(self, best: Candidate, hubness: Hubness, kept: Sequence[Candidate]) -> Candidate | None:
-        """Add the setting that helps most; None where none helps."""
-        so_far = self.trials[best.name(self.count), hubness].score
-        taller: Candidate | None = None
-        members = {setting for setting, _ in best.members}
-        for other, weight in product(kept, WEIGHTS):
-            if other.members[0][0] in members:
-                continue
-            scores = tuple(mine.plus(theirs, weight) for mine, theirs in zip(best.scores, other.scores, strict=True))
-            grown = Candidate((*best.members, (other.members[0][0], weight)), scores)
-            trial = self.tried(grown, hubness, [Corrector(each) for each in scores])
-            if trial.score > so_far:
-                so_far, taller = trial.score, grown
-        return taller
+        """Add the setting of another aligner that does best with it; None where that is worse beyond doubt.
+
+        Held-out anchors cannot tell what other images are like. Where a sum of unlike aligners is within a standard
+        error of the best, it is the safer choice: they do not fail on the same images.
+        """
+        families = {setting.family for setting, _ in best.members}
+        grown = [
+            self.grown(best, other, weight, hubness)
+            for other, weight in product(kept, WEIGHTS)
+            if other.members[0][0].family not in families
+        ]
+        if not grown:
+            return None
+        taller = max(grown, key=lambda candidate: self.trials[candidate.name(self.count), hubness].score)
+        before, after = (self.worth[candidate.name(self.count), hubness] for candidate in (best, taller))
+        lost = before - after
+        return taller if lost.mean() <= lost.std() / np.sqrt(len(lost)) else None
+
+    def grown(self, best: Candidate, other: Candidate, weight: float, hubness: Hubness) -> Candidate:
+        """Add a setting with a weight, and judge the sum."""
+        scores = tuple(mine.plus(theirs, weight) for mine, theirs in zip(best.scores, other.scores, strict=True))
+        grown = Candidate((*best.members, (other.members[0][0], weight)), scores)
+        self.tried(grown, hubness, [Corrector(each) for each in scores])
+        return grown
 
     def tried(self, candidate: Candidate, hubness: Hubness, correctors: Sequence[Corrector]) -> Trial:
         """Judge a candidate with a correction on all divisions, and remember it."""
