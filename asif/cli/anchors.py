@@ -69,6 +69,10 @@ def info(ref: str, home: Path | None, as_json: bool) -> None:
             "operation": dict(manifest.operation),
             "created": manifest.created,
             "asif": manifest.asif,
+            "profiles": {
+                task: {name: found for name, found in profile.items() if name != "trials"}
+                for task, profile in anchors.profiles.items()
+            },
             "encoders": {
                 side: {"spec": each.spec, "fingerprint": each.fingerprint.digest, **each.fingerprint.fields}
                 for side, each in manifest.encoders.items()
@@ -81,7 +85,11 @@ def info(ref: str, home: Path | None, as_json: bool) -> None:
         if isinstance(value, dict):
             click.echo(f"{key}:")
             for name, inner in value.items():
-                shown = inner["spec"] + "  " + inner["fingerprint"][:12] if key == "encoders" else inner
+                shown = inner
+                if key == "encoders":
+                    shown = inner["spec"] + "  " + inner["fingerprint"][:12]
+                if key == "profiles":
+                    shown = inner["aligner"]
                 click.echo(f"  {name}: {shown}")
         else:
             click.echo(f"{key}: {value}")
