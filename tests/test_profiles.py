@@ -249,7 +249,7 @@ def test_tune_keeps_what_auto_uses(cli: Cli, toy: Path, tmp_path: Path) -> None:
     assert said["anchors"]["version"] == Store(toy).open("toy").version
     kept = Store(toy).open("toy").profiles["classify"]
     assert {name: said[name] for name in kept} == kept
-    assert kept["trials"][0] == {name: kept[name] for name in ("aligner", "hubness", "score", "error")}
+    assert {name: kept[name] for name in ("aligner", "hubness", "score", "error")} in kept["trials"]
     assert json.loads(dry.out)["trials"] == kept["trials"]
     after = classify(cli, image)
     assert after["profile"] == "classify"

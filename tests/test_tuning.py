@@ -183,7 +183,10 @@ class TestSearch:
         seen: list[tuple[int, int]] = []
         tuned = tune(related(120, noise=1.0), task, progress=lambda done, every: seen.append((done, every)))
         assert tuned.complete and seen[-1][0] == seen[-1][1] == len(grid(9))
-        assert tuned.best.score == max(trial.score for trial in tuned.trials)
+        assert tuned.best in tuned.trials
+        assert tuned.best.score >= tuned.trials[0].score - 2 * tuned.trials[0].error
+        alone = [trial for trial in tuned.trials if "+" not in trial.aligner]
+        assert "+" in tuned.best.aligner or tuned.best.score == max(trial.score for trial in alone)
         assert [trial.score for trial in tuned.trials] == sorted((t.score for t in tuned.trials), reverse=True)
         assert tuned.questions == (120 if task == "classify" else 240)
         assert make_aligner(tuned.best.aligner).fit(related(120)).parameters

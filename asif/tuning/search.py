@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from asif.aligners import Anchors, Hubness
 from asif.errors import UsageError
 from asif.tuning.asked import BLURS, Corrector, Scores, answers, judged
 from asif.tuning.criteria import TASKS, Float64, Task
-from asif.tuning.held_out import Captions, Questions, divisions
+from asif.tuning.held_out import Captions, Questions, divisions, looked_at
 from asif.tuning.settings import Setting, grid
 
 KEPT = 2  # settings of each aligner that go on to be corrected and added up
@@ -102,9 +102,9 @@ def tune(
     """Choose aligner, parameters, hubness correction and fusion from held-out anchors alone; no label is used.
 
     Every setting is fitted to the rest and asked about the held-out pairs; the best two of each aligner are tried with
-    corrections for hubness, then added up, as long as that helps. `seconds` bounds the first step to two thirds of it:
-    what has not been tried by then is left out, and the result says so. `captions` gives single captions of held-out
-    pairs, where what is stored is made of several. Raises UsageError for an unknown task,
+    corrections for hubness, then added up, as long as that is not worse. Half of `seconds` is for the first step, a
+    third for the second; what has not been tried by then is left out, and the result says so. `captions` gives single
+    captions of held-out pairs, where what is stored is made of several. Raises UsageError for an unknown task,
     InputRefused for too few pairs.
     """
     if task not in TASKS:
@@ -141,11 +141,15 @@ class Search:
 
     def run(self) -> Tuned:
         """Take the steps."""
-        alone = self.alone()
-        kept = [self.candidate(setting) for setting in alone]
-        corrected = [(candidate, self.correct(candidate)) for candidate in kept]
+        corrected: list[tuple[Candidate, Hubness]] = []
+        for setting in self.alone():
+            if corrected and self.late(0.85):
+                break
+            candidate = self.candidate(setting)
+            corrected.append((candidate, self.correct(candidate)))
         best, hubness = max(corrected, key=lambda found: self.trials[found[0].name(self.count), found[1]].score)
-        for _ in range(MEMBERS - 1):
+        kept = [candidate for candidate, _ in corrected]
+        while len(best.members) < MEMBERS and not self.late(1):
             taller = self.taller(best, hubness, kept)
             if taller is None:
                 break
@@ -153,23 +157,28 @@ class Search:
         chosen = self.trials[best.name(self.count), hubness]
         others = sorted(self.trials.values(), key=lambda trial: -trial.score)
         asked = len(next(iter(self.worth.values())))
-        pairs = self.divisions[0].fitted.count + int(self.divisions[0].right.sum())
+        pairs = len(looked_at(self.count))
         spent = time.perf_counter() - self.started
         return Tuned(self.task, chosen, tuple(others), pairs, asked, self.seed, round(spent, 2), self.complete)
 
     def alone(self) -> list[Setting]:
-        """Try every setting by itself; return the best of each aligner."""
+        """Try every setting by itself; return the best of each aligner, best first."""
         found: dict[str, list[tuple[float, Setting]]] = {}
         for at, setting in enumerate(self.settings):
-            if time.perf_counter() - self.started > 2 / 3 * self.seconds and at >= 4:
-                self.complete = False
+            if at >= 4 and self.late(0.5):
                 break
             scores = self.asked(setting, bank=False)
             trial = self.tried(Candidate(((setting, 1.0),), scores), NONE, [Corrector(each) for each in scores])
             found.setdefault(setting.family, []).append((trial.score, setting))
             self.progress(at + 1, len(self.settings))
-        best = [sorted(tried, key=lambda each: -each[0])[:KEPT] for tried in found.values()]
-        return [setting for tried in best for _, setting in tried]
+        best = chain.from_iterable(sorted(tried, key=lambda each: -each[0])[:KEPT] for tried in found.values())
+        return [setting for _, setting in sorted(best, key=lambda each: -each[0])]
+
+    def late(self, share: float) -> bool:
+        """Tell whether this share of the time is over; what is left out for it makes the search incomplete."""
+        late = time.perf_counter() - self.started > share * self.seconds
+        self.complete = self.complete and not late
+        return late
 
     def asked(self, setting: Setting, *, bank: bool) -> tuple[Scores, ...]:
         """Ask a setting on every division; k follows the number of anchors that are left."""
