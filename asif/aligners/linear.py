@@ -149,20 +149,30 @@ def solve(aligner: Linear, moments: Moments) -> Maps:
     if min(np.trace(xx), np.trace(yy)) < BLANK:  # one pair, or always the same: there is nothing to go by
         nothing: dict[Side, Float64] = {"image": np.zeros((len(xx), 1)), "text": np.zeros((len(yy), 1))}
         return Maps(means, nothing, {"image": np.ones(1), "text": np.ones(1)}, np.ones(1), np.zeros((1, 1)))
+    strength, found = moments.axes.get(aligner.whiten, (None, None))
+    if found is None or strength != aligner.strength:
+        found = axes(aligner, moments, xy)
+        moments.axes[aligner.whiten] = (aligner.strength, found)
+    image, correlations, text = found
+    clear = int((correlations > FAINTEST * correlations[0]).sum())
+    size = max(1, min(clear, aligner.size or clear))
+    kept = np.maximum(correlations[:size], np.finfo(np.float64).tiny)
+    image = image[:, :size] * kept ** aligner.exponents[0]
+    text = text[:, :size] * kept ** aligner.exponents[1]
+    scales: dict[Side, Float64] = {"image": column_scales(image), "text": column_scales(text)}
+    maps = {"image": on_grid(image / scales["image"]), "text": on_grid(text / scales["text"])}
+    shared = (maps["image"] * scales["image"]).T @ xy @ (maps["text"] * scales["text"])
+    return Maps(means, {"image": maps["image"], "text": maps["text"]}, scales, kept, shared)
+
+
+def axes(aligner: Linear, moments: Moments, xy: Float64) -> tuple[Float64, Float64, Float64]:
+    """Return all axes before they are weighed: A U [di, s], the correlations [s], descending, and B V [dt, s]."""
     left = inverse_root(*moments.spectra["image"], aligner.strength) if aligner.whiten[0] and aligner.strength else None
     right = inverse_root(*moments.spectra["text"], aligner.strength) if aligner.whiten[1] and aligner.strength else None
     middle = xy if left is None else left @ xy
     middle = middle if right is None else middle @ right
     u, correlations, vt = linalg.svd(middle, full_matrices=False)
-    clear = int((correlations > FAINTEST * correlations[0]).sum())
-    size = max(1, min(clear, aligner.size or clear))
-    u, v, kept = u[:, :size], vt[:size].T, np.maximum(correlations[:size], np.finfo(np.float64).tiny)
-    image = (u if left is None else left @ u) * kept ** aligner.exponents[0]
-    text = (v if right is None else right @ v) * kept ** aligner.exponents[1]
-    scales: dict[Side, Float64] = {"image": column_scales(image), "text": column_scales(text)}
-    maps = {"image": on_grid(image / scales["image"]), "text": on_grid(text / scales["text"])}
-    shared = (maps["image"] * scales["image"]).T @ xy @ (maps["text"] * scales["text"])
-    return Maps(means, {"image": maps["image"], "text": maps["text"]}, scales, kept, shared)
+    return (u if left is None else left @ u), correlations, (vt.T if right is None else right @ vt.T)
 
 
 def inverse_root(values: Float64, vectors: Float64, strength: float) -> Float64:

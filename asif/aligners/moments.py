@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -61,6 +62,11 @@ class Moments:
         """The eigenvalues [d], ascending, and eigenvectors [d, d] of both sides' covariances."""
         xx, yy, _ = self.covariances()
         return {"image": linalg.eigh(xx), "text": linalg.eigh(yy)}
+
+    @cached_property
+    def axes(self) -> dict[Any, Any]:
+        """What the last linear map of each kind found: maps that differ in size or weights alone share it."""
+        return {}
 
     def covariances(self) -> tuple[Float64, Float64, Float64]:
         """Return the covariances S_xx [di, di], S_yy [dt, dt], S_xy [di, dt] about the means."""

@@ -42,7 +42,7 @@ def grid(smallest_dim: int) -> list[Setting]:
         Setting("ridge", (f"lambda={strength}", f"towards={side}"))
         for strength, side in product((1, 0.1), ("image", "text"))
     ]
-    cca = [Setting("cca", (f"lambda={strength}", *sized(size))) for size, strength in product(sizes, (1, 3, 0.3, 10))]
+    cca = [Setting("cca", (f"lambda={strength}", *sized(size))) for strength, size in product((1, 3, 0.3, 10), sizes)]
     turns = zip_longest(relative, procrustes, ridge, cca)
     return [setting for setting in chain.from_iterable(turns) if setting is not None]
 
