@@ -21,7 +21,7 @@ from asif.tuning import search as searching
 from asif.tuning.asked import Corrector, Scores, answers, judged
 from asif.tuning.criteria import ahead, chance_of_first, reciprocal
 from asif.tuning.held_out import MOST_PAIRS, Questions, divisions, groups, looked_at
-from asif.tuning.settings import Setting, grid
+from asif.tuning.settings import USUAL, Setting, grid
 from asif.vectors import Embeddings
 
 
@@ -184,9 +184,7 @@ class TestSearch:
         tuned = tune(related(120, noise=1.0), task, progress=lambda done, every: seen.append((done, every)))
         assert tuned.complete and seen[-1][0] == seen[-1][1] == len(grid(9))
         assert tuned.best in tuned.trials
-        assert tuned.best.score >= tuned.trials[0].score - 2 * tuned.trials[0].error
-        alone = [trial for trial in tuned.trials if "+" not in trial.aligner]
-        assert "+" in tuned.best.aligner or tuned.best.score == max(trial.score for trial in alone)
+        assert tuned.best.score >= tuned.trials[0].score - 3 * tuned.trials[0].error
         assert [trial.score for trial in tuned.trials] == sorted((t.score for t in tuned.trials), reverse=True)
         assert tuned.questions == (120 if task == "classify" else 240)
         assert make_aligner(tuned.best.aligner).fit(related(120)).parameters
@@ -207,6 +205,15 @@ class TestSearch:
         text = np.stack([np.cos(3 * angle), np.sin(3 * angle), np.cos(5 * angle), np.sin(5 * angle)], 1)
         tuned = tune(Pairs(unit(image), unit(text)), "search")
         assert tuned.best.aligner.startswith("asif")
+
+    @pytest.mark.parametrize("task", ["classify", "search"])
+    def test_what_is_not_proven_to_be_better_is_not_chosen(self, task: searching.Task) -> None:
+        rng = np.random.default_rng(0)
+        nothing = Pairs(unit(rng.standard_normal((40, 12))), unit(rng.standard_normal((40, 9))))
+        tuned = tune(nothing, task)
+        setting, hubness = USUAL[task]
+        assert (tuned.best.aligner, tuned.best.hubness) == (setting.name(40), hubness)
+        assert tuned.trials[0].score > tuned.best.score  # luck
 
     def test_time_that_runs_out_leaves_a_choice(self) -> None:
         tuned = tune(related(60), "classify", seconds=1e-9)

@@ -9,9 +9,7 @@ from typing import Any
 from asif.aligners import Aligner, Hubness, make_aligner
 from asif.anchorset import AnchorSet
 from asif.errors import IntegrityError, UsageError
-from asif.tuning import Task
-
-UNTUNED = {"classify": ("asif", Hubness("none")), "search": ("procrustes", Hubness("nnn"))}
+from asif.tuning import USUAL, Task
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,8 @@ def choose(anchors: AnchorSet, task: Task, aligner: Aligner | None, hubness: Hub
         return Choice(aligner, hubness or Hubness("none"))
     profile = anchors.profiles.get(task)
     if profile is None:
-        name, usual = UNTUNED[task]
-        return Choice(make_aligner(name), hubness or usual)
+        setting, usual = USUAL[task]
+        return Choice(make_aligner(setting.family), hubness or usual)
     found, tuned = read(profile, anchors.ref, task)
     return Choice(found, hubness or tuned, task)
 

@@ -3,5 +3,6 @@
 from asif.tuning.criteria import TASKS, Task
 from asif.tuning.held_out import Captions
 from asif.tuning.search import CRITERIA, Trial, Tuned, tune
+from asif.tuning.settings import USUAL
 
-__all__ = ["CRITERIA", "TASKS", "Captions", "Task", "Trial", "Tuned", "tune"]
+__all__ = ["CRITERIA", "TASKS", "USUAL", "Captions", "Task", "Trial", "Tuned", "tune"]

@@ -15,11 +15,12 @@ from asif.errors import UsageError
 from asif.tuning.asked import BLURS, Corrector, Scores, answers, judged
 from asif.tuning.criteria import TASKS, Float64, Task
 from asif.tuning.held_out import Captions, Questions, divisions, looked_at
-from asif.tuning.settings import Setting, grid
+from asif.tuning.settings import USUAL, Setting, grid
 
 KEPT = 2  # settings of each aligner that go on to be corrected and added up
 WEIGHTS = (0.3, 0.6, 1.0)
 MEMBERS = 3
+PROOF = 3  # standard errors
 NONE = Hubness("none")
 CORRECTIONS = (NONE, *(Hubness("nnn", k, alpha) for k, alpha in product((8, 32, 128), (0.25, 0.5, 0.75))))
 CRITERIA = {
@@ -47,7 +48,8 @@ class Trial:
 class Tuned:
     """Hold the choice and its evidence: all trials, highest score first; `complete` unless time ran out before the end.
 
-    The choice is the highest but for sums of unlike aligners that are as good within a standard error.
+    The choice is the highest, but for sums of unlike aligners that are as good within a standard error, and for the
+    usual choice where nothing is better by three.
     """
 
     task: Task
@@ -154,7 +156,7 @@ class Search:
             if taller is None:
                 break
             best, hubness = taller, self.correct(taller)
-        chosen = self.trials[best.name(self.count), hubness]
+        chosen = self.proven(best.name(self.count), hubness)
         others = sorted(self.trials.values(), key=lambda trial: -trial.score)
         asked = len(next(iter(self.worth.values())))
         pairs = len(looked_at(self.count))
@@ -173,6 +175,19 @@ class Search:
             self.progress(at + 1, len(self.settings))
         best = chain.from_iterable(sorted(tried, key=lambda each: -each[0])[:KEPT] for tried in found.values())
         return [setting for _, setting in sorted(best, key=lambda each: -each[0])]
+
+    def proven(self, best: str, hubness: Hubness) -> Trial:
+        """Return the best, or the usual choice where the best is not better by three standard errors of the difference.
+
+        With a few dozen pairs the best of some hundred trials is a matter of luck, which brings two of them.
+        """
+        setting, correction = USUAL[self.task]
+        usual = self.candidate(setting)
+        trial = self.tried(usual, correction, [Corrector(scores) for scores in usual.scores])
+        gained = self.worth[best, hubness] - self.worth[trial.aligner, correction]
+        if gained.mean() <= PROOF * gained.std() / np.sqrt(len(gained)):
+            return trial
+        return self.trials[best, hubness]
 
     def late(self, share: float) -> bool:
         """Tell whether this share of the time is over; what is left out for it makes the search incomplete."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import chain, product, zip_longest
 
+from asif.aligners import Hubness
 from asif.aligners.relative import usual_k
+from asif.tuning.criteria import Task
 
 SIZES = (None, 64, 128, 256)
 
@@ -28,6 +30,13 @@ class Setting:
         if self.k_share is not None:
             every = (f"k={max(1, round(self.k_share * usual_k(count)))}", *every)
         return f"{self.family}({','.join(every)})" if every else self.family
+
+
+USUAL: dict[Task, tuple[Setting, Hubness]] = {
+    "classify": (Setting("asif", ("power=3",), 1.0), Hubness("none")),
+    "search": (Setting("procrustes"), Hubness("nnn")),
+}
+"""What does well on most sets, where nothing better is known."""
 
 
 def grid(smallest_dim: int) -> list[Setting]:
