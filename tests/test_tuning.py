@@ -22,7 +22,6 @@ from asif.tuning.asked import Corrector, Scores, answers, judged
 from asif.tuning.criteria import ahead, chance_of_first, reciprocal
 from asif.tuning.held_out import MOST_PAIRS, Questions, divisions, groups, looked_at
 from asif.tuning.settings import USUAL, Setting, grid
-from asif.vectors import Embeddings
 
 
 def labelled(count: int, classes: int, seed: int = 0) -> Pairs:
@@ -114,10 +113,10 @@ class TestHeldOut:
         rng = np.random.default_rng(0)
         pairs = Pairs(unit(rng.standard_normal((50, 1000))), unit(rng.standard_normal((50, 9))))
         questions = next(divisions(pairs, seed=0))
-        blurred = questions.blurred(0.3, seed=1).values
+        blurred = questions.blurred(1).images.values
         cosines = (blurred * questions.images.values).sum(axis=1)
         assert cosines.mean() == pytest.approx(0.3, abs=0.03)
-        np.testing.assert_array_equal(blurred, questions.blurred(0.3, seed=1).values)
+        np.testing.assert_array_equal(blurred, questions.blurred(1).images.values)
 
     @pytest.mark.parametrize("pairs", [related(9), labelled(50, classes=1)], ids=["few", "one text"])
     def test_too_little_is_refused(self, pairs: Pairs) -> None:
@@ -149,14 +148,14 @@ class TestSettings:
         assert make_aligner(setting.name(6000)).parameters["k"] == 2 * usual_k(6000)
 
 
-def table_of(name: str, hubness: Hubness, questions: Questions, blurred: Embeddings | None = None) -> np.ndarray:
+def table_of(name: str, hubness: Hubness, questions: Questions) -> np.ndarray:
     """Return images x texts as the verbs would score them."""
     fitted = make_aligner(name).fit(questions.fitted)
     rows = fitted.represent("text", questions.texts)
     biases = None
     if hubness.method != "none":
         biases = hubness.biases(rows, bank(fitted, questions.fitted, "image"))
-    return scores(fitted.represent("image", blurred or questions.images), Candidates(rows, biases=biases))
+    return scores(fitted.represent("image", questions.images), Candidates(rows, biases=biases))
 
 
 class TestSearch:
@@ -164,7 +163,7 @@ class TestSearch:
     def test_fusions_are_judged_as_the_fused_aligner_scores(self, hubness: Hubness) -> None:
         pairs = related(80)
         questions = next(divisions(pairs, seed=0))
-        one, two = (answers(name, questions, (), "classify", True) for name in ("cca(lambda=3)", "asif(k=9)"))
+        one, two = (answers(name, questions, "classify", True) for name in ("cca(lambda=3)", "asif(k=9)"))
         worth = judged(Corrector(one.plus(two, 0.6)), hubness, questions.right, "classify")
         table = table_of("cca(lambda=3)+0.6*asif(k=9)", hubness, questions)
         wrong = (~questions.right).sum(axis=1)
@@ -172,7 +171,7 @@ class TestSearch:
 
     def test_search_is_judged_both_ways(self) -> None:
         questions = next(divisions(related(80), seed=0))
-        found = answers("procrustes", questions, (), "search", True)
+        found = answers("procrustes", questions, "search", True)
         worth = judged(Corrector(found), Hubness("none"), questions.right, "search")
         table = table_of("procrustes", Hubness("none"), questions)
         ranks = [ahead(table, questions.right), ahead(table.T, questions.right.T)]
@@ -222,7 +221,7 @@ class TestSearch:
 
     def test_labels_of_few_classes_are_learnt(self) -> None:
         tuned = tune(labelled(200, classes=5), "classify")
-        assert tuned.best.score > 0.5  # a guess is right once in five
+        assert tuned.best.score > 0.35  # a guess is right once in five, and the images have noise
         assert isinstance(tuned, Tuned)
 
     def test_an_unknown_task_is_refused(self) -> None:
@@ -230,6 +229,6 @@ class TestSearch:
             tune(related(60), "guess")  # type: ignore[arg-type]
 
     def test_sums_of_scores_keep_their_parts(self) -> None:
-        one = Scores((np.ones((2, 2), np.float32),), (np.zeros((3, 2), np.float32),))
-        both = one.plus(Scores((np.full((2, 2), 2, np.float32),), (np.ones((3, 2), np.float32),)), 0.5)
-        assert both.tables[0].tolist() == [[2, 2], [2, 2]] and both.banks[0].tolist() == [[0.5, 0.5]] * 3
+        one = Scores(np.ones((2, 2), np.float32), (np.zeros((3, 2), np.float32),))
+        both = one.plus(Scores(np.full((2, 2), 2, np.float32), (np.ones((3, 2), np.float32),)), 0.5)
+        assert both.table.tolist() == [[2, 2], [2, 2]] and both.banks[0].tolist() == [[0.5, 0.5]] * 3

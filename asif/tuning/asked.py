@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +13,8 @@ from asif.aligners.sampling import strangers
 from asif.kernels import similarity
 from asif.tuning.criteria import Float64, Task, ahead, chance_of_first, reciprocal
 from asif.tuning.held_out import Questions
-from asif.vectors import Embeddings, Float32, Rows, Side
+from asif.vectors import Float32
 
-BLURS = (0.6, 0.3)  # cosines of a blurred image to itself: labels are asked of images unlike the anchors'
 BANK_ROWS = 2_048
 MOST_NEIGHBOURS = 128
 
@@ -25,39 +23,30 @@ MOST_NEIGHBOURS = 128
 class Scores:
     """Hold what an aligner says of one division, divided by its spread.
 
-    `tables` [images, texts] for the images as they are and, where labels are the task, blurred; `banks` the bank's
-    images with the texts [b, texts] and, where search is the task, the images with the bank's texts [images, b].
+    `table` [images, texts]; `banks` the bank's images with the texts [b, texts] and, where search is the task, the
+    images with the bank's texts [images, b].
     """
 
-    tables: tuple[Float32, ...]
+    table: Float32
     banks: tuple[Float32, ...]
 
     def plus(self, other: Scores, weight: float) -> Scores:
         """Add up with another aligner's, weighed."""
-        tables = tuple(
-            mine + np.float32(weight) * theirs for mine, theirs in zip(self.tables, other.tables, strict=True)
-        )
         banks = tuple(mine + np.float32(weight) * theirs for mine, theirs in zip(self.banks, other.banks, strict=True))
-        return Scores(tables, banks)
+        return Scores(self.table + np.float32(weight) * other.table, banks)
 
 
-def answers(name: str, questions: Questions, blurred: Sequence[Embeddings], task: Task, bank: bool) -> Scores:
-    """Fit an aligner to the rest and ask it."""
+def answers(name: str, questions: Questions, task: Task, bank: bool) -> Scores:
+    """Fit an aligner to the rest and ask it; with its bank where scores are to be corrected."""
     fitted = make_aligner(name).fit(questions.fitted)
-    texts = fitted.represent("text", questions.texts)
-    images = [fitted.represent("image", asked) for asked in (questions.images, *blurred)]
-    tables = [similarity(rows, texts) for rows in images]
+    images, texts = fitted.represent("image", questions.images), fitted.represent("text", questions.texts)
     banks: list[Float32] = []
     if bank:
-
-        def behind(side: Side) -> Rows:
-            return strangers(fitted, questions.fitted, side, BANK_ROWS)
-
-        banks.append(similarity(behind("image"), texts))
+        banks.append(similarity(strangers(fitted, questions.fitted, "image", BANK_ROWS), texts))
         if task == "search":
-            banks.append(similarity(images[0], behind("text")))
+            banks.append(similarity(images, strangers(fitted, questions.fitted, "text", BANK_ROWS)))
     unit = np.float32(spread(fitted, questions.fitted) or 1)
-    return Scores(tuple(table / unit for table in tables), tuple(each / unit for each in banks))
+    return Scores(similarity(images, texts) / unit, tuple(each / unit for each in banks))
 
 
 class Corrector:
@@ -67,13 +56,13 @@ class Corrector:
         self.scores = scores
         self.best = [highest(bank if at == 0 else bank.T) for at, bank in enumerate(scores.banks)]
 
-    def corrected(self, hubness: Hubness, direction: int) -> list[Float32]:
-        """Return the tables [queries, candidates]: images ask of texts in direction 0, texts of images in 1."""
-        tables = [table if direction == 0 else table.T for table in self.scores.tables]
+    def corrected(self, hubness: Hubness, direction: int) -> Float32:
+        """Return the table [queries, candidates]: images ask of texts in direction 0, texts of images in 1."""
+        table = self.scores.table if direction == 0 else self.scores.table.T
         if hubness.method == "none":
-            return tables
+            return table
         bias = hubness.alpha * self.best[direction][: hubness.k].mean(axis=0)
-        return [table - bias for table in tables]
+        return np.asarray(table - bias, np.float32)
 
 
 def highest(bank: Float32) -> Float32:
@@ -83,12 +72,10 @@ def highest(bank: Float32) -> Float32:
     return np.asarray(-np.sort(-found, axis=0), np.float32)
 
 
-def worth(tables: Sequence[Float32], right: NDArray[np.bool_], task: Task) -> Float64:
+def worth(table: Float32, right: NDArray[np.bool_], task: Task) -> Float64:
     """Return what every question of one direction is worth [q], from 0 to 1."""
-    if task == "search":
-        return reciprocal(ahead(tables[0], right))
-    wrong = (~right).sum(axis=1)
-    return np.asarray(np.mean([chance_of_first(ahead(table, right), wrong) for table in tables], axis=0), np.float64)
+    above = ahead(table, right)
+    return reciprocal(above) if task == "search" else chance_of_first(above, (~right).sum(axis=1))
 
 
 def judged(corrector: Corrector, hubness: Hubness, right: NDArray[np.bool_], task: Task) -> Float64:

@@ -12,7 +12,7 @@ import numpy as np
 
 from asif.aligners import Anchors, Hubness
 from asif.errors import UsageError
-from asif.tuning.asked import BLURS, Corrector, Scores, answers, judged
+from asif.tuning.asked import Corrector, Scores, answers, judged
 from asif.tuning.criteria import TASKS, Float64, Task
 from asif.tuning.held_out import Captions, Questions, divisions, looked_at
 from asif.tuning.settings import USUAL, Setting, grid
@@ -24,7 +24,7 @@ PROOF = 3  # standard errors
 NONE = Hubness("none")
 CORRECTIONS = (NONE, *(Hubness("nnn", k, alpha) for k, alpha in product((8, 32, 128), (0.25, 0.5, 0.75))))
 CRITERIA = {
-    "classify": "chance that the right text comes first among 100, for held-out images as they are and blurred",
+    "classify": "chance that the right text comes first among 100, for held-out images with noise",
     "search": "mean reciprocal rank of what belongs to a held-out image or text, both ways",
 }
 
@@ -130,11 +130,10 @@ class Search:
     ) -> None:
         self.task, self.seed, self.started, self.seconds, self.progress = task, seed, started, seconds, progress
         self.count = anchors.count
-        self.divisions: Sequence[Questions] = tuple(divisions(anchors, seed, captions))
-        blurs = BLURS if task == "classify" else ()
-        self.blurred = [
-            [questions.blurred(cosine, seed + at) for at, cosine in enumerate(blurs)] for questions in self.divisions
-        ]
+        asked = enumerate(divisions(anchors, seed, captions))
+        self.divisions: Sequence[Questions] = tuple(
+            questions.blurred(seed + at) if task == "classify" else questions for at, questions in asked
+        )
         dims = [anchors.blocks("image")[0].shape[1], anchors.blocks("text")[0].shape[1]]
         self.settings = grid(min(dims))
         self.trials: dict[tuple[str, Hubness], Trial] = {}
@@ -198,8 +197,7 @@ class Search:
     def asked(self, setting: Setting, *, bank: bool) -> tuple[Scores, ...]:
         """Ask a setting on every division; k follows the number of anchors that are left."""
         return tuple(
-            answers(setting.name(questions.fitted.count), questions, blurred, self.task, bank)
-            for questions, blurred in zip(self.divisions, self.blurred, strict=True)
+            answers(setting.name(questions.fitted.count), questions, self.task, bank) for questions in self.divisions
         )
 
     def candidate(self, setting: Setting) -> Candidate:
