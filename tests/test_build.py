@@ -341,7 +341,7 @@ def test_recipes(tmp_path: Path) -> None:
     )
     tuned = recipe.profiles["classify"]
     assert make_aligner(tuned["aligner"]).name == "fused" and Hubness(**tuned["hubness"]).method == "none"
-    (tmp_path / "recipe.toml").write_text(path.read_text() + '\ncolour = "blue"\n')
+    (tmp_path / "recipe.toml").write_text('colour = "blue"\n' + path.read_text())
     with pytest.raises(UsageError, match="'colour'"):
         Recipe.from_file(tmp_path / "recipe.toml")
 

@@ -114,7 +114,7 @@ def test_explanations_of_real_photographs(
         split, records = result.evidence.contributions, result.evidence.records
         assert_adds_up(split, result.predictions[0].score, 5)
         assert list(records) == anchors.records(split.anchors)
-        assert all(len(record.captions) == 1 and ": " in record.captions[0] for record in records)
+        assert all(len(record.captions) == 2 and ": " in record.captions[0] for record in records)
     plain = [result for _, result in engine.classify(PHOTOS, labels)]
     assert [result.predictions for result in plain] == [result.predictions for _, result in explained]
     assert all(result.evidence is None for result in plain)
