@@ -104,6 +104,13 @@ class TestHeldOut:
             np.testing.assert_array_equal(questions.right.sum(axis=1), 1)
             assert questions.right.sum() == len(questions.images)
 
+    def test_images_are_blurred_unless_texts_repeat(self) -> None:
+        for pairs, blurred in ((labelled(100, classes=4), False), (related(100), True)):
+            plain = next(divisions(pairs, seed=0))
+            assert plain.open_ended is blurred
+            asked = searching.Search(pairs, "classify", 0, None, 0.0, 1.0, lambda *_: None).divisions[0]
+            assert np.array_equal(asked.images.values, plain.images.values) is not blurred
+
     def test_the_same_seed_divides_alike(self) -> None:
         one, two, other = (list(divisions(related(60), seed=seed)) for seed in (1, 1, 2))
         np.testing.assert_array_equal(one[0].images.values, two[0].images.values)

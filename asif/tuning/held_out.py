@@ -73,6 +73,11 @@ class Questions:
     texts: Embeddings
     right: NDArray[np.bool_]
 
+    @property
+    def open_ended(self) -> bool:
+        """Tell whether most images have a text of their own; where not, the texts are the labels to be asked about."""
+        return 2 * len(self.texts) > len(self.images)
+
     def blurred(self, seed: int, cosine: float = BLUR) -> Questions:
         """Return the same with noise in all directions on the images, each about as similar to itself as said."""
         values = self.images.values

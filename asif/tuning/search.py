@@ -24,7 +24,7 @@ PROOF = 3  # standard errors
 NONE = Hubness("none")
 CORRECTIONS = (NONE, *(Hubness("nnn", k, alpha) for k, alpha in product((8, 32, 128), (0.25, 0.5, 0.75))))
 CRITERIA = {
-    "classify": "chance that the right text comes first among 100, for held-out images with noise",
+    "classify": "chance that the right text comes first among 100, for held-out images, with noise unless texts repeat",
     "search": "mean reciprocal rank of what belongs to a held-out image or text, both ways",
 }
 
@@ -132,7 +132,8 @@ class Search:
         self.count = anchors.count
         asked = enumerate(divisions(anchors, seed, captions))
         self.divisions: Sequence[Questions] = tuple(
-            questions.blurred(seed + at) if task == "classify" else questions for at, questions in asked
+            questions.blurred(seed + at) if task == "classify" and questions.open_ended else questions
+            for at, questions in asked
         )
         dims = [anchors.blocks("image")[0].shape[1], anchors.blocks("text")[0].shape[1]]
         self.settings = grid(min(dims))
