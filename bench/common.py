@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from asif.evaluate.classnames import read_classnames
 from asif.vectors import Side
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,6 +66,12 @@ def labelled(name: str) -> tuple[list[bytes], list[str]]:
     """Read a labelled parquet: images and labels."""
     table = pq.read_table(realdata() / name / "eval.parquet", columns=["image", "label"]).to_pylist()
     return [row["image"]["bytes"] for row in table], [row["label"] for row in table]
+
+
+def classnames(name: str) -> dict[str, tuple[str, ...]]:
+    """Return what odd labels of a data set are called in prompts; empty where none is odd."""
+    file = ROOT / "bench" / "classnames" / f"{name}.tsv"
+    return read_classnames(file) if file.exists() else {}
 
 
 def machine() -> str:

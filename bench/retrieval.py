@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from asif.aligners import Aligner, Hubness, make_aligner
 from asif.aligners.hubness import bank
 from asif.compare import Candidates, scores
-from asif.tuning import Tuned, tune
+from asif.tuning import Captions, Tuned, tune
 from asif.vectors import Embeddings, Float32, Int64, Side
 
 SIDES: tuple[Side, Side] = ("image", "text")
@@ -79,15 +79,20 @@ def main() -> None:
 
 def tuned_to(pairs: Pairs, captions: Float32, seed: int) -> tuple[Tuned, float]:
     """Tune inside the anchors; the questions are two of the five captions [n, 5, d]. Returns the peak memory, too."""
+    before = reset_high_water()
+    tuned = tune(pairs, "search", seconds=600, seed=seed, captions=two_of(captions, seed))
+    return tuned, high_water() - before
+
+
+def two_of(captions: Float32, seed: int) -> Captions:
+    """Return what gives two of the five captions [n, 5, d] of each anchor."""
 
     def single(rows: Int64) -> tuple[Embeddings, Int64]:
         drawn = np.random.default_rng(seed).random((len(rows), CAPTIONS)).argsort(axis=1)[:, :2]
         said = captions[rows[:, None], drawn].reshape(-1, captions.shape[-1])
         return Embeddings(said), np.repeat(np.arange(len(rows)), 2)
 
-    before = reset_high_water()
-    tuned = tune(pairs, "search", seconds=600, seed=seed, captions=single)
-    return tuned, high_water() - before
+    return single
 
 
 def measured(aligner: Aligner, hubness: Hubness, pairs: Pairs, image: Embeddings, text: Embeddings) -> list[float]:

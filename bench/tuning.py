@@ -14,22 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import ROOT, Pairs, labelled, machine, show
-from retrieval import CAPTIONS, best_ranks, features
+from common import Pairs, classnames, labelled, machine, show
+from retrieval import CAPTIONS, best_ranks, features, two_of
 from scipy.stats import spearmanr
 
 from asif.aligners import Anchors, make_aligner
 from asif.encoders import encode_images
 from asif.engine import Engine
 from asif.engine.tuner import captions_of
-from asif.evaluate.classnames import read_classnames
 from asif.kernels import similarity
 from asif.tuning import Captions, Task
 from asif.tuning.asked import answers
 from asif.tuning.criteria import ahead, chance_of_first, reciprocal
 from asif.tuning.held_out import BLUR, divisions
 from asif.tuning.settings import grid
-from asif.vectors import Embeddings, Float32, Int64
+from asif.vectors import Embeddings, Float32
 
 PAIRS = 3_000
 BLURS = (0.6, BLUR)
@@ -66,21 +65,15 @@ def main() -> None:
     means = Embeddings.from_raw(single.mean(axis=1)).values
     pairs = Pairs([images[chosen].astype(np.float16)], [means[chosen].astype(np.float16)])
 
-    def two(rows: Int64) -> tuple[Embeddings, Int64]:
-        drawn = np.random.default_rng(0).random((len(rows), CAPTIONS)).argsort(axis=1)[:, :2]
-        said = single[chosen[rows][:, None], drawn].reshape(-1, single.shape[-1])
-        return Embeddings(said), np.repeat(np.arange(len(rows)), 2)
-
+    two = two_of(single[chosen], 0)
     rows = []
     with tempfile.TemporaryDirectory() as home:
         engine = Engine(home=Path(home), aligner=make_aligner("asif"))
         encoder, truth = engine.image_encoder(engine.anchors), {}
         for name in SETS:
             files, labels = labelled(name)
-            file = ROOT / "bench" / "classnames" / f"{name}.tsv"
-            names = read_classnames(file) if file.exists() else {}
-            known = sorted(set(labels))
-            prompts = [f"{t}".replace("{}", names.get(x, (x,))[0]) for x in known for t in ("{}", "a photo of a {}.")]
+            known, names = sorted(set(labels)), classnames(name)
+            prompts = [t.replace("{}", names.get(x, (x,))[0]) for x in known for t in ("{}", "a photo of a {}.")]
             texts = engine.encode_texts(prompts).values.reshape(len(known), 2, -1).mean(axis=1)
             truth[name] = (encode_images(encoder, files), Embeddings.from_raw(texts), np.searchsorted(known, labels))
 

@@ -1,7 +1,7 @@
 """Zero-shot top-1 with imagenet-head anchors on the development sets, by aligner, hubness, templates and class names.
 
-`auto` is the profile that comes with the anchors: what `asif tune --task classify` found. Class names that are odd in
-the data set, "car side", "water lilly", are corrected in bench/classnames.
+`auto` is the profile that comes with the anchors; beside it stands what `asif tune --task classify` finds. Class names
+that are odd in the data set, "car side", "water lilly", are corrected in bench/classnames.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from common import ROOT, labelled, machine, show
+from common import classnames, labelled, machine, show
 
 from asif.aligners import Hubness, make_aligner
 from asif.classify import Labels
 from asif.encoders import encode_images
 from asif.engine import Engine
-from asif.evaluate.classnames import read_classnames
+from asif.engine.tuner import captions_of
+from asif.tuning import tune
 
 SETS = ("caltech101", "cifar10")
 TEMPLATES = {"{}": ("{}",), "photo": ("a photo of a {}.",), "both": ("{}", "a photo of a {}.")}
@@ -37,8 +38,7 @@ def main() -> None:
 
         def labels(name: str, templates: tuple[str, ...], corrected: bool, mode: str) -> Labels:
             known = tuple(sorted(set(data[name][1])))
-            file = ROOT / "bench" / "classnames" / f"{name}.tsv"
-            names = read_classnames(file) if corrected and file.exists() else {}
+            names = classnames(name) if corrected else {}
             return Labels(
                 known, templates, "max" if mode == "max" else "mean", tuple(names.get(x, (x,)) for x in known)
             )
@@ -54,6 +54,9 @@ def main() -> None:
             return found
 
         rows = [["auto", *cells(engine)]]
+        tuned = tune(engine.anchors, "classify", seconds=600, captions=captions_of(engine, 0)).best
+        found = Engine(home=Path(home), aligner=make_aligner(tuned.aligner), hubness=tuned.hubness)
+        rows.append([f"asif tune: {tuned.aligner}, {tuned.hubness.method}", *cells(found)])
         paper = Engine(home=Path(home), aligner=make_aligner("asif-paper"))
         rows.append(["asif-paper", *cells(paper, "max")])
         for name, (suffix, hubness) in itertools.product(OTHERS, CORRECTIONS.items()):

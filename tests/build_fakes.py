@@ -161,16 +161,3 @@ def reject_lines(home: Path, anchors: AnchorSet) -> list[tuple[int, str]]:
         return []
     lines = (home / "anchors" / anchors.name / "rejects" / f"{entry.sha256}.jsonl").read_text().splitlines()
     return [(line["row"], line["reason"]) for line in map(json.loads, lines)]
-
-
-@dataclass
-class Ran:
-    """What a command did: its exit code and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)

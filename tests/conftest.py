@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from build_fakes import FakeImages, FakeTexts, Ran
+from build_fakes import FakeImages, FakeTexts
+from engine_sets import fake_image, fake_text
 from hypothesis import settings
 from kernels_cases import interpret
+from running import Cli, Ran
 
 import asif
 from asif.encoders import DEFAULT, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
@@ -109,17 +113,31 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeImages, FakeTexts]:
 
 
 @pytest.fixture
-def asif_build(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path) -> Callable[..., Ran]:
-    """Run `asif build-anchors` in this process."""
+def hashing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let engines load encoders that hash what they are given."""
+    monkeypatch.setattr("asif.engine.serving.load_image_encoder", lambda spec, device: fake_image())
+    monkeypatch.setattr("asif.engine.serving.load_text_encoder", lambda spec, device: fake_text())
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run `asif` in this process."""
     from asif.cli import main
 
-    def run(*arguments: Any) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["asif", "build-anchors", *map(str, arguments)])
-        code = 0
+    def run(*arguments: object, stdin: bytes = b"") -> Ran:
+        monkeypatch.setattr(sys, "argv", ["asif", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code: Any = 0
         try:
             main()
         except SystemExit as stop:
-            code = int(stop.code or 0)
+            code = stop.code or 0
         return Ran(code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def asif_build(cli: Cli, home: Path) -> Cli:
+    """Run `asif build-anchors` in this process."""
+    return partial(cli, "build-anchors")

@@ -18,7 +18,6 @@ from build_fakes import (
     FakeImages,
     FakeTexts,
     ListSource,
-    Ran,
     ids,
     listed,
     make,
@@ -32,6 +31,7 @@ from build_fakes import (
 from build_images import random_png
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from running import Ran
 
 from asif.aligners import Hubness, make_aligner
 from asif.anchorset import Store

@@ -22,7 +22,6 @@ from build_fakes import (
     FakeImages,
     FakeTexts,
     ListSource,
-    Ran,
     identity,
     listed,
     make,
@@ -32,6 +31,7 @@ from build_fakes import (
 )
 from build_images import encoded, gif_declaring, png, random_png
 from PIL import Image
+from running import Ran
 
 from asif.anchorset import Store
 from asif.building import BuildOptions, Tolerance, build

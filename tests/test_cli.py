@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +13,9 @@ import numpy as np
 import pytest
 import skimage
 from engine_sets import IMAGE_DIM, TEXT_DIM, fake_image, fake_text, make_precomputed, make_set
+from running import Cli, Ran
 
-from asif.cli import COMMANDS, asif, main
+from asif.cli import COMMANDS, asif
 from asif.engine import Engine
 from asif.prompts import NAMED
 
@@ -35,45 +33,9 @@ KEYS = {
 }
 
 
-@dataclass(frozen=True)
-class Ran:
-    """What a command came to."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        """Parse stdout as one JSON object per line."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Cli = Callable[..., Ran]
-
-
 @pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Run `asif` in this process."""
-
-    def run(*arguments: object, stdin: bytes = b"") -> Ran:
-        monkeypatch.setattr(sys, "argv", ["asif", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        return Ran(code, *capsys.readouterr())
-
-    return run
-
-
-@pytest.fixture
-def fakes(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def fakes(home: Path, hashing: None) -> Path:
     """Return ASIF_HOME with the sets `toy` and `vectors`, and let engines load fake encoders."""
-    monkeypatch.setattr("asif.engine.serving.load_image_encoder", lambda spec, device: fake_image())
-    monkeypatch.setattr("asif.engine.serving.load_text_encoder", lambda spec, device: fake_text())
     make_set(home).close()
     make_precomputed(home.parent / "pairs", home).close()
     return home

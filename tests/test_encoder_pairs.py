@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,15 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_sets import IMAGE_DIM, TEXT_DIM, Fake, fake_image, fake_text, make_precomputed, make_set
+from running import Cli
 
 import asif
-from asif.cli import main
+from asif.aligners.sampling import evenly
 from asif.encoders import DEFAULT
 from asif.encoders.catalogue import catalogue
 from asif.encoders.embedded import EMBEDDED
 from asif.errors import InputRefused
 from asif.evaluate.alignment import Space, align
-from asif.evaluate.encoded import Encoded, SeenPairs, from_anchors, spread
+from asif.evaluate.encoded import Encoded, SeenPairs, from_anchors
 from asif.evaluate.encoder_pairs import rank, verdict, warnings
 from asif.evaluate.encoding import from_pairs
 from asif.pairs import open_pairs
@@ -31,37 +30,10 @@ from asif.vectors import Embeddings, Fingerprint, Float32
 MEASURES = ("cka", "cka_debiased", "mutual_knn")
 
 
-@dataclass
-class Ran:
-    """What a command came to."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Compare = Callable[..., Ran]
-
-
 @pytest.fixture
-def encoders(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Compare:
+def encoders(cli: Cli) -> Cli:
     """Run `asif encoders` in this process."""
-
-    def run(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["asif", "encoders", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        return Ran(code, *capsys.readouterr())
-
-    return run
+    return partial(cli, "encoders")
 
 
 @dataclass
@@ -130,7 +102,7 @@ FOUR = ("--image-encoder", "timm:0.3", "--image-encoder", "timm:3", "--text-enco
 FOUR += ("--text-encoder", "sentence-transformers:1", "--k", 5)
 
 
-def test_four_encoders_make_four_ranked_pairs(encoders: Compare, loaded: dict[str, Meaning], pairs: Path) -> None:
+def test_four_encoders_make_four_ranked_pairs(encoders: Cli, loaded: dict[str, Meaning], pairs: Path) -> None:
     ran = encoders("compare", pairs, *FOUR, "--json")
     assert ran.code == 0
     names = [(line["image"]["encoder"], line["text"]["encoder"]) for line in ran.lines]
@@ -152,25 +124,23 @@ def test_four_encoders_make_four_ranked_pairs(encoders: Compare, loaded: dict[st
     assert "freeze-align's rule" in ran.err and "60 rows" in ran.err
 
 
-def test_each_row_is_embedded_once_with_each_encoder(
-    encoders: Compare, loaded: dict[str, Meaning], pairs: Path
-) -> None:
+def test_each_row_is_embedded_once_with_each_encoder(encoders: Cli, loaded: dict[str, Meaning], pairs: Path) -> None:
     assert encoders("compare", pairs, *FOUR, "--limit", 20).code == 0
-    rows = spread(60, 20).tolist()
+    rows = evenly(60, 20).tolist()
     for spec, encoder in loaded.items():
         images = [f"{row} a picture" for row in rows]
         texts = [f"{row} {which}" for row in rows for which in ("one", "two")]
         assert sorted(encoder.seen) == sorted(images if spec.startswith("timm") else texts)
 
 
-def test_the_order_of_encoders_changes_nothing(encoders: Compare, loaded: dict[str, Meaning], pairs: Path) -> None:
+def test_the_order_of_encoders_changes_nothing(encoders: Cli, loaded: dict[str, Meaning], pairs: Path) -> None:
     turned = (*FOUR[2:4], *FOUR[:2], *FOUR[6:8], *FOUR[4:6], *FOUR[8:])
     assert encoders("compare", pairs, *FOUR, "--json").lines == encoders("compare", pairs, *turned, "--json").lines
     twice = encoders("compare", pairs, *FOUR, *FOUR[:2], "--json")
     assert len(twice.lines) == 4
 
 
-def test_the_table_and_the_verdict(encoders: Compare, loaded: dict[str, Meaning], pairs: Path) -> None:
+def test_the_table_and_the_verdict(encoders: Cli, loaded: dict[str, Meaning], pairs: Path) -> None:
     ran = encoders("compare", pairs, *FOUR)
     lines = ran.out.splitlines()
     json_lines = encoders("compare", pairs, *FOUR, "--json").lines
@@ -197,7 +167,7 @@ def test_captions_first_or_their_mean(loaded: dict[str, Meaning], pairs: Path) -
 
 
 def test_unusable_rows_are_left_out_for_all_and_counted(
-    encoders: Compare, loaded: dict[str, Meaning], tmp_path: Path
+    encoders: Cli, loaded: dict[str, Meaning], tmp_path: Path
 ) -> None:
     contents = [f"{at} a picture" for at in range(30)]
     contents[3], contents[7] = "bad", "7 odd"
@@ -218,7 +188,7 @@ def test_unusable_rows_are_left_out_for_all_and_counted(
 # ---- precomputed vectors
 
 
-def test_vectors_need_no_encoder_and_take_no_encoder_options(encoders: Compare, tmp_path: Path) -> None:
+def test_vectors_need_no_encoder_and_take_no_encoder_options(encoders: Cli, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     shared = random.standard_normal((40, 4))
     folder = vectors(tmp_path / "v", 100 * shared @ random.standard_normal((4, 9)), shared)
@@ -231,7 +201,7 @@ def test_vectors_need_no_encoder_and_take_no_encoder_options(encoders: Compare, 
     assert "--image-encoder, --captions with precomputed vectors" in ran.err
 
 
-def test_equal_vectors_are_null_not_nan(encoders: Compare, tmp_path: Path) -> None:
+def test_equal_vectors_are_null_not_nan(encoders: Cli, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     folder = vectors(tmp_path / "v", np.ones((20, 3)), random.standard_normal((20, 4)))
     ran = encoders("compare", folder, "--json")
@@ -242,7 +212,7 @@ def test_equal_vectors_are_null_not_nan(encoders: Compare, tmp_path: Path) -> No
     assert len(table) == 2 and table[1].split()[3:6] == ["-", "-", "-"]
 
 
-def test_unrelated_vectors_and_copies_are_warned_of(encoders: Compare, tmp_path: Path) -> None:
+def test_unrelated_vectors_and_copies_are_warned_of(encoders: Cli, tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     unrelated = vectors(tmp_path / "u", random.standard_normal((50, 6)), random.standard_normal((50, 6)))
     ran = encoders("compare", unrelated)
@@ -263,7 +233,7 @@ def test_unrelated_vectors_and_copies_are_warned_of(encoders: Compare, tmp_path:
         (8, 6, 0, ""),
     ],
 )
-def test_few_pairs(encoders: Compare, tmp_path: Path, count: int, k: int, code: int, text: str) -> None:
+def test_few_pairs(encoders: Cli, tmp_path: Path, count: int, k: int, code: int, text: str) -> None:
     random = np.random.default_rng(0)
     folder = vectors(tmp_path / "v", random.standard_normal((count, 3)), random.standard_normal((count, 2)))
     ran = encoders("compare", folder, "--k", k)
@@ -274,7 +244,7 @@ def test_few_pairs(encoders: Compare, tmp_path: Path, count: int, k: int, code: 
 # ---- from anchor sets
 
 
-def test_an_anchor_set_is_its_stored_embeddings(encoders: Compare, home: Path) -> None:
+def test_an_anchor_set_is_its_stored_embeddings(encoders: Cli, home: Path) -> None:
     anchors = make_set(home)
     ran = encoders("compare", "toy", "--json", "--k", 3)
     (line,) = ran.lines
@@ -293,7 +263,7 @@ def test_an_anchor_set_is_its_stored_embeddings(encoders: Compare, home: Path) -
     assert encoders("compare", home / "anchors" / "toy", "--json", "--k", 3).out == ran.out
 
 
-def test_sets_over_the_same_pairs_give_all_combinations(encoders: Compare, home: Path) -> None:
+def test_sets_over_the_same_pairs_give_all_combinations(encoders: Cli, home: Path) -> None:
     make_set(home, "a", seed=0)
     make_set(home, "b", image=fake_image(model="other"), text=fake_text(model="other"), seed=0)
     ran = encoders("compare", "a", "b", "--json", "--k", 3)
@@ -324,7 +294,7 @@ def test_captions_that_are_anchors_are_one_pair_again(
     assert len(both.images[0].values) == 60
 
 
-def test_sets_of_other_pairs_are_refused(encoders: Compare, home: Path) -> None:
+def test_sets_of_other_pairs_are_refused(encoders: Cli, home: Path) -> None:
     make_set(home, "a", seed=0)
     make_set(home, "b", seed=1)
     make_set(home, "c", seed=0, count=19)
@@ -337,7 +307,7 @@ def test_sets_of_other_pairs_are_refused(encoders: Compare, home: Path) -> None:
 
 
 def test_a_set_goes_before_a_folder_of_its_name(
-    encoders: Compare, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoders: Cli, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_precomputed(tmp_path / "toy", home, "other").close()
     make_set(home, "toy")
@@ -369,7 +339,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("arguments", "code", "text"), REFUSED, ids=lambda value: str(value)[:60])
 def test_what_is_refused(
-    encoders: Compare,
+    encoders: Cli,
     home: Path,
     pairs: Path,
     loaded: dict[str, Meaning],
@@ -412,7 +382,7 @@ def test_a_disagreement_is_said(home: Path) -> None:
 # ---- the list
 
 
-def test_the_list(encoders: Compare) -> None:
+def test_the_list(encoders: Cli) -> None:
     lines = encoders("list", "--json").lines
     assert [(line["side"], line["spec"].partition(":")[0]) for line in lines] == [
         ("image", "embedded"),
@@ -429,7 +399,7 @@ def test_the_list(encoders: Compare) -> None:
     assert [row.split()[1] for row in table[1:]] == [line["spec"] for line in lines]
 
 
-def test_what_is_not_installed_is_shown_with_the_command(encoders: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_installed_is_shown_with_the_command(encoders: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def version(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 

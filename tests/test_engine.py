@@ -48,10 +48,8 @@ IMAGES = [b"image %d" % number for number in range(11)]
 
 
 @pytest.fixture
-def fakes(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def fakes(home: Path, hashing: None) -> Path:
     """Return a store with one set, and let engines load fake encoders."""
-    monkeypatch.setattr("asif.engine.serving.load_image_encoder", lambda spec, device: fake_image())
-    monkeypatch.setattr("asif.engine.serving.load_text_encoder", lambda spec, device: fake_text())
     make_set(home).close()
     return home
 

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from build_fakes import Ran
-from engine_sets import fake_image, fake_text, make_precomputed, make_set
+from engine_sets import make_precomputed, make_set
+from running import Cli, Ran
 from test_labelled import benchmark, class_folders, labelled
 from test_pairs import IMAGE, table
 
 from asif.anchorset import Store
-from asif.cli import main
 
 KEYS = ["dataset", "model", "pretrained", "task", "metrics", "language"]
 PROVENANCE = {
@@ -29,25 +27,15 @@ PROVENANCE = {
     *("versions", "created", "timings_s", "rejects"),
 }
 ABOUT_PROMPTS = {"templates", "template_mode", "templates_from", "classnames_from"}
-Eval = Callable[..., Ran]
 
 
 @pytest.fixture
-def asif_eval(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Eval:
+def asif_eval(home: Path, cli: Cli, hashing: None) -> Cli:
     """Run `asif eval` on the set `toy`, whose encoders hash, unless told otherwise."""
-    monkeypatch.setattr("asif.engine.serving.load_image_encoder", lambda spec, device: fake_image())
-    monkeypatch.setattr("asif.engine.serving.load_text_encoder", lambda spec, device: fake_text())
     make_set(home).close()
 
     def run(*arguments: Any, task: str = "classification", anchors: str = "toy") -> Ran:
-        given = ["--anchors", anchors, "--task", f"zeroshot_{task}", *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", ["asif", "eval", *given])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return Ran(code, *capsys.readouterr())
+        return cli("eval", "--anchors", anchors, "--task", f"zeroshot_{task}", *arguments)
 
     return run
 
@@ -76,7 +64,7 @@ def merged(results: list[dict[str, Any]]) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(stream.getvalue())))
 
 
-def test_the_json_that_is_written(asif_eval: Eval, dogs: Path, search: Path, tmp_path: Path) -> None:
+def test_the_json_that_is_written(asif_eval: Cli, dogs: Path, search: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first.json", tmp_path / "second.json"
     assert asif_eval("--dataset", dogs, "--output", first).code == 0
     assert asif_eval("--dataset", search, "--output", second, "--language", "de", task="retrieval").code == 0
@@ -97,7 +85,7 @@ def test_the_json_that_is_written(asif_eval: Eval, dogs: Path, search: Path, tmp
     assert rows[0]["model_fullname"].startswith("timm:fake+sentence-transformers:fake asif toy@")
 
 
-def test_stdout_stderr_and_the_file_agree(asif_eval: Eval, dogs: Path, search: Path, tmp_path: Path) -> None:
+def test_stdout_stderr_and_the_file_agree(asif_eval: Cli, dogs: Path, search: Path, tmp_path: Path) -> None:
     output = tmp_path / "r.json"
     ran = asif_eval("--dataset", dogs, "--json", "--output", output)
     assert json.loads(ran.out) == json.loads(output.read_text())
@@ -111,7 +99,7 @@ def test_stdout_stderr_and_the_file_agree(asif_eval: Eval, dogs: Path, search: P
     assert not list(tmp_path.glob("*.rejects.jsonl")) and not list(tmp_path.glob(".tmp*"))
 
 
-def test_shared_captions_have_a_column_of_their_own(asif_eval: Eval, tmp_path: Path) -> None:
+def test_shared_captions_have_a_column_of_their_own(asif_eval: Cli, tmp_path: Path) -> None:
     images = pa.array([{"bytes": f"image {row}".encode(), "path": None} for row in range(6)], IMAGE)
     path = table(tmp_path / "s.parquet", image=images, caption=["the same"] * 6)
     lines = asif_eval("--dataset", path, task="retrieval").out.splitlines()
@@ -121,7 +109,7 @@ def test_shared_captions_have_a_column_of_their_own(asif_eval: Eval, tmp_path: P
     assert table_["text_retrieval_recall@10"] == ["-", "-"]
 
 
-def test_rejects_are_listed(asif_eval: Eval, tmp_path: Path) -> None:
+def test_rejects_are_listed(asif_eval: Cli, tmp_path: Path) -> None:
     contents = [b"bad one" if row in (1, 3) else f"image {row}".encode() for row in range(6)]
     images = pa.array([{"bytes": content, "path": None} for content in contents], IMAGE)
     labels = ["dog", "cat", None, "dog", "cat", "dog"]
@@ -156,7 +144,7 @@ def test_rejects_are_listed(asif_eval: Eval, tmp_path: Path) -> None:
     ],
 )
 def test_where_templates_come_from(
-    asif_eval: Eval, tmp_path: Path, options: list[str], templates: list[str], origin: str
+    asif_eval: Cli, tmp_path: Path, options: list[str], templates: list[str], origin: str
 ) -> None:
     lists = {"classnames": "cat\ndog\n", "zeroshot_classification_templates": "a {c}.\nthe {c}\n"}
     result = json.loads(asif_eval("--dataset", benchmark(tmp_path / "wds", **lists), "--json", *options).out)
@@ -167,7 +155,7 @@ def test_where_templates_come_from(
     assert plain["classnames_from"] == "readable labels"
 
 
-def test_names_that_are_not_needed_are_told(asif_eval: Eval, dogs: Path, tmp_path: Path) -> None:
+def test_names_that_are_not_needed_are_told(asif_eval: Cli, dogs: Path, tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("dog\ta good dog | hound\nwolf\twolf\n")
     ran = asif_eval("--dataset", dogs, "--classnames", tmp_path / "names.txt", "--json", "--template-mode", "max")
     result = json.loads(ran.out)
@@ -175,7 +163,7 @@ def test_names_that_are_not_needed_are_told(asif_eval: Eval, dogs: Path, tmp_pat
     assert (result["classnames_from"], result["template_mode"]) == ("file, else readable labels", "max")
 
 
-def test_a_limit_and_a_column(asif_eval: Eval, tmp_path: Path) -> None:
+def test_a_limit_and_a_column(asif_eval: Cli, tmp_path: Path) -> None:
     images = pa.array([{"bytes": f"image {row}".encode(), "path": None} for row in range(3)], IMAGE)
     path = table(tmp_path / "c.parquet", image=images, label=["x", "y", "x"], colour=["red", "red", "blue"])
     ran = asif_eval("--dataset", path, "--column", "label=colour", "--limit", 1, "--json")
@@ -183,7 +171,7 @@ def test_a_limit_and_a_column(asif_eval: Eval, tmp_path: Path) -> None:
     assert (counts["in"], counts["classes"], counts["classes_with_images"]) == (1, 2, 1)
 
 
-def test_aligner_and_hubness_are_recorded(asif_eval: Eval, search: Path) -> None:
+def test_aligner_and_hubness_are_recorded(asif_eval: Cli, search: Path) -> None:
     options = ["--aligner", "cca", "--lambda", 2, "--hubness", "nnn", "--json"]
     result = json.loads(asif_eval("--dataset", search, *options, task="retrieval").out)
     assert (result["aligner"], result["parameters"]["lambda"]) == ("cca", 2.0)
@@ -271,7 +259,7 @@ REFUSED: dict[str, tuple[Callable[[Path], list[Any]], str, int, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_refused(asif_eval: Eval, tmp_path: Path, case: str) -> None:
+def test_what_is_refused(asif_eval: Cli, tmp_path: Path, case: str) -> None:
     make, task, code, message = REFUSED[case]
     folder = tmp_path / "data"
     folder.mkdir()
@@ -284,7 +272,7 @@ def test_what_is_refused(asif_eval: Eval, tmp_path: Path, case: str) -> None:
 
 
 def test_anchors_that_do_not_go_with_the_data(
-    asif_eval: Eval, dogs: Path, search: Path, home: Path, tmp_path: Path
+    asif_eval: Cli, dogs: Path, search: Path, home: Path, tmp_path: Path
 ) -> None:
     make_precomputed(tmp_path / "pairs", home).close()
     assert asif_eval("--dataset", dogs, anchors="nothing").code == 2
@@ -294,13 +282,13 @@ def test_anchors_that_do_not_go_with_the_data(
     assert asif_eval("--dataset", tmp_path / "pairs", task="retrieval", anchors="vectors").code == 0
 
 
-def test_one_class_with_one_image(asif_eval: Eval, tmp_path: Path) -> None:
+def test_one_class_with_one_image(asif_eval: Cli, tmp_path: Path) -> None:
     ran = asif_eval("--dataset", labelled(tmp_path, ["dog"]), "--json")
     assert json.loads(ran.out)["metrics"] == {"acc1": 1.0, "acc5": None, "mean_per_class_recall": 1.0}
 
 
 def test_the_output_appears_whole_or_not_at_all(
-    asif_eval: Eval, dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asif_eval: Cli, dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = named(tmp_path / "r.json", "old")
     monkeypatch.setattr("asif.anchorset.atomic.os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
@@ -311,7 +299,7 @@ def test_the_output_appears_whole_or_not_at_all(
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written(asif_eval: Eval, dogs: Path, tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_written(asif_eval: Cli, dogs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o500)
     ran = asif_eval("--dataset", dogs, "--output", folder / "r.json")
@@ -322,13 +310,13 @@ def test_a_folder_that_may_not_be_written(asif_eval: Eval, dogs: Path, tmp_path:
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+def measured(cli: Cli) -> Callable[..., dict[str, Any]]:
     """Run `asif eval` on real data and return the result."""
 
     def run(*arguments: Any) -> dict[str, Any]:
-        monkeypatch.setattr(sys, "argv", ["asif", "eval", "--json", *map(str, arguments)])
-        main()
-        result: dict[str, Any] = json.loads(capsys.readouterr().out)
+        ran = cli("eval", "--json", *arguments)
+        assert ran.code == 0, ran.err
+        result: dict[str, Any] = ran.json
         return result
 
     return run

@@ -30,10 +30,8 @@ ROWS = 67
 
 
 @pytest.fixture
-def store(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def store(home: Path, hashing: None) -> Path:
     """Return a store with the set `toy`, whose encoders hash."""
-    monkeypatch.setattr("asif.engine.serving.load_image_encoder", lambda spec, device: fake_image())
-    monkeypatch.setattr("asif.engine.serving.load_text_encoder", lambda spec, device: fake_text())
     make_set(home).close()
     return home
 

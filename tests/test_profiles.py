@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from engine_sets import IMAGE_DIM, fake_image, fake_text, make_set
+from engine_sets import IMAGE_DIM, make_set
+from running import Cli
 from safetensors.numpy import load_file
-from test_cli import Cli, cli  # noqa: F401
 
 from asif.aligners import Hubness, make_aligner
 from asif.anchorset import Store
@@ -26,10 +25,8 @@ PROFILE: dict[str, Any] = {"aligner": NAME, "hubness": {"method": "nnn", "k": 8,
 
 
 @pytest.fixture
-def toy(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def toy(home: Path, hashing: None) -> Path:
     """Return a store with the set `toy`, and let engines load fake encoders."""
-    monkeypatch.setattr("asif.engine.serving.load_image_encoder", lambda spec, device: fake_image())
-    monkeypatch.setattr("asif.engine.serving.load_text_encoder", lambda spec, device: fake_text())
     make_set(home).close()
     return home
 
@@ -229,14 +226,14 @@ def test_a_store_that_cannot_be_written_still_answers(toy: Path, monkeypatch: py
 # ---- the command line
 
 
-def classify(cli: Cli, image: Path, *more: str) -> dict[str, Any]:  # noqa: F811
+def classify(cli: Cli, image: Path, *more: str) -> dict[str, Any]:
     ran = cli("classify", image, "--anchors", "toy", "--labels", "cat,dog,owl", "--json", *more)
     assert ran.code == 0
-    found: dict[str, Any] = json.loads(ran.out)
+    found: dict[str, Any] = ran.json
     return found
 
 
-def test_tune_keeps_what_auto_uses(cli: Cli, toy: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_tune_keeps_what_auto_uses(cli: Cli, toy: Path, tmp_path: Path) -> None:
     image = tmp_path / "image.png"
     image.write_bytes(b"image")
     before = classify(cli, image)
@@ -245,12 +242,12 @@ def test_tune_keeps_what_auto_uses(cli: Cli, toy: Path, tmp_path: Path) -> None:
     assert dry.code == 0 and Store(toy).open("toy").manifest.seq == 1
     ran = cli("tune", "--anchors", "toy", "--task", "classify", "--json")
     assert ran.code == 0
-    said = json.loads(ran.out)
+    said = ran.json
     assert said["anchors"]["version"] == Store(toy).open("toy").version
     kept = Store(toy).open("toy").profiles["classify"]
     assert {name: said[name] for name in kept} == kept
     assert {name: kept[name] for name in ("aligner", "hubness", "score", "error")} in kept["trials"]
-    assert json.loads(dry.out)["trials"] == kept["trials"]
+    assert dry.json["trials"] == kept["trials"]
     after = classify(cli, image)
     assert after["profile"] == "classify"
     assert after["aligner"] == make_aligner(kept["aligner"]).name
@@ -258,7 +255,7 @@ def test_tune_keeps_what_auto_uses(cli: Cli, toy: Path, tmp_path: Path) -> None:
     assert named["parameters"] == after["parameters"] and "profile" not in named
 
 
-def test_tune_for_people(cli: Cli, toy: Path) -> None:  # noqa: F811
+def test_tune_for_people(cli: Cli, toy: Path) -> None:
     ran = cli("tune", "--anchors", "toy", "--task", "search", "--seconds", "1")
     assert ran.code == 0
     assert "mean reciprocal rank" in ran.out and "kept as the profile of toy@2" in ran.out
@@ -276,7 +273,7 @@ def test_tune_for_people(cli: Cli, toy: Path) -> None:  # noqa: F811
         (("--anchors", "toy", "--task", "search", "--seconds", "0"), 2, "--seconds"),
     ],
 )
-def test_tune_refuses(cli: Cli, toy: Path, arguments: tuple[str, ...], code: int, message: str) -> None:  # noqa: F811
+def test_tune_refuses(cli: Cli, toy: Path, arguments: tuple[str, ...], code: int, message: str) -> None:
     make_set(toy, "tiny", count=5).close()
     Store(toy).keep_profile("toy", "classify", PROFILE, "1")
     ran = cli("tune", *arguments)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asif.aligners.protocol import Anchors, Fitted
 from asif.kernels import Engine
 from asif.vectors import Embeddings, FusedRows, Int64, Rows, Side, SparseRows
 
 
-def chosen(count: int, most: int) -> Int64:
-    """Choose at most so many of `count` anchors, evenly spread.
+def evenly(count: int, most: int) -> Int64:
+    """Choose at most so many of `count` rows, evenly spread from the first to the last: rows are often sorted.
 
-    >>> chosen(4, 2).tolist(), chosen(2, 4).tolist()
+    >>> evenly(4, 2).tolist(), evenly(2, 4).tolist()
     ([0, 3], [0, 1])
     """
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
@@ -28,13 +30,17 @@ def sample(anchors: Anchors, side: Side, most: int) -> Embeddings:
     >>> sample(SimpleNamespace(count=4, blocks=blocks.get), "image", 2).values.tolist()
     [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
     """
-    wanted, found, first = chosen(anchors.count, most), [], 0
+    return Embeddings(gathered(anchors, side, evenly(anchors.count, most)).astype(np.float32))
+
+
+def gathered(anchors: Anchors, side: Side, rows: Int64) -> NDArray[Any]:
+    """Copy rows, in ascending order, out of the blocks of one side, in stored precision [m, d]."""
+    found, first = [], 0
     for block in anchors.blocks(side):
-        here = wanted[(wanted >= first) & (wanted < first + len(block))] - first
-        if len(here):
-            found.append(np.asarray(block[here], np.float32))
+        here = rows[(rows >= first) & (rows < first + len(block))] - first
+        found.append(np.asarray(block[here]))
         first += len(block)
-    return Embeddings(np.concatenate(found))
+    return np.concatenate(found)
 
 
 def strangers(fitted: Fitted, anchors: Anchors, side: Side, most: int, engine: Engine = "auto") -> Rows:
@@ -44,7 +50,7 @@ def strangers(fitted: Fitted, anchors: Anchors, side: Side, most: int, engine: E
     own entry is taken out of its row, and the rest brought to the length that it had.
     """
     rows = fitted.represent(side, sample(anchors, side, most), engine)
-    own = chosen(anchors.count, most)
+    own = evenly(anchors.count, most)
     if isinstance(rows, FusedRows):
         return FusedRows(tuple(without(part, own) if isinstance(part, SparseRows) else part for part in rows.parts))
     return without(rows, own) if isinstance(rows, SparseRows) else rows

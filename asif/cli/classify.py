@@ -43,21 +43,13 @@ def command(images: tuple[str, ...], as_json: bool, top: int, explain: bool, **g
     a .npy file [n, d]. Scores are raw: cosines between representations, for asif and asif-paper from 0 to 1.
     """
     from asif.classify import TEMPLATES, Labels
-    from asif.engine import Engine
 
     aligner, hubness = options.chosen_aligner(given)
     mode = given["template_mode"] or (aligner.template_mode if aligner else "mean")
     templates = options.chosen_templates(given["template"], given["templates"]) or TEMPLATES
     labels = Labels(read_labels(given["labels"], given["labels_file"]), templates, mode)
     paths = list(expand(images))
-    engine = Engine(
-        given["anchors"],
-        home=given["home"],
-        aligner=aligner,
-        hubness=hubness,
-        device=given["device"],
-        kernel=given["engine"],
-    )
+    engine = options.open_engine(given, aligner, hubness)
     evidence = EXPLAINED if explain else 0
     from_vectors = any(Path(path).suffix == ".npy" for path in paths)
     if from_vectors:

@@ -16,7 +16,6 @@ from asif.cli import options
 from asif.errors import UsageError
 
 if TYPE_CHECKING:
-    from asif.engine import Engine
     from asif.evaluate import Evaluation, Terms
     from asif.pairs import PairSource, Reject
 
@@ -91,7 +90,7 @@ def classification(terms: Terms, bar: Any, given: dict[str, Any]) -> Evaluation:
         options.notice(f"class names for labels that the data do not have: {', '.join(classes.unused[:5])}")
     templates = written or data.templates or TEMPLATES
     origin = given["templates"] or ("--template" if written else "dataset" if data.templates else "default")
-    engine = engine_of(given)
+    engine = options.open_engine(given, *options.chosen_aligner(given))
     mode = given["template_mode"] or engine.role("classify").choice.aligner.template_mode
     labels = Labels(classes.labels, templates, mode, classes.names)
     origins = {"templates_from": origin, "classnames_from": classes.origin}
@@ -108,22 +107,8 @@ def retrieval(terms: Terms, bar: Any, given: dict[str, Any]) -> Evaluation:
         raise UsageError(f"{', '.join(idle)} for {RETRIEVAL}", "captions, which are taken as they are", "leave it out")
     source = open_captioned(given["dataset"], columns=options.columns(given["columns"]))
     announce(source, terms, bar)
-    return evaluate_retrieval(engine_of(given), source, terms=terms, dataset=called(given))
-
-
-def engine_of(given: dict[str, Any]) -> Engine:
-    """Open the engine that the options describe."""
-    from asif.engine import Engine
-
-    aligner, hubness = options.chosen_aligner(given)
-    return Engine(
-        given["anchors"],
-        home=given["home"],
-        aligner=aligner,
-        hubness=hubness,
-        device=given["device"],
-        kernel=given["engine"],
-    )
+    engine = options.open_engine(given, *options.chosen_aligner(given))
+    return evaluate_retrieval(engine, source, terms=terms, dataset=called(given))
 
 
 def called(given: dict[str, Any]) -> str:

@@ -139,6 +139,20 @@ def chosen_aligner(given: Mapping[str, Any]) -> tuple[Aligner | None, Hubness | 
     return named, Hubness(given["hubness"]) if given["hubness"] else None
 
 
+def open_engine(given: Mapping[str, Any], aligner: Aligner | None, hubness: Hubness | None) -> Engine:
+    """Open the engine that the options describe."""
+    from asif.engine import Engine
+
+    return Engine(
+        given["anchors"],
+        home=given["home"],
+        aligner=aligner,
+        hubness=hubness,
+        device=given["device"],
+        kernel=given["engine"],
+    )
+
+
 def how(engine: Engine, task: Task) -> dict[str, Any]:
     """Return how an engine answers a task, for JSON: aligner, parameters, correction, and the profile they are from."""
     role = engine.role(task)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from asif.aligners.sampling import evenly
 from asif.anchorset import AnchorSet
 from asif.anchorset.names import seq_of
 from asif.building.segment import mean_of, unit
 from asif.errors import InputRefused
 from asif.pairs import Reject
-from asif.vectors import Fingerprint, Float32, Int64, Side
+from asif.vectors import Fingerprint, Float32, Side
 
 
 @dataclass(frozen=True)
@@ -70,16 +71,6 @@ def labels(encoded: Sequence[Encoded]) -> list[str]:
     ]
 
 
-def spread(count: int, limit: int) -> Int64:
-    """Choose at most `limit` of so many rows, evenly over all of them: sources are often sorted.
-
-    >>> spread(10, 4).tolist(), spread(2, 4).tolist()
-    ([0, 2, 5, 7], [0, 1])
-    """
-    chosen = min(count, limit)
-    return np.arange(chosen, dtype=np.int64) * count // max(chosen, 1)
-
-
 def from_anchors(sets: Sequence[AnchorSet], limit: int) -> SeenPairs:
     """Take the stored embeddings of anchor sets over the same pairs; no encoder is loaded.
 
@@ -88,7 +79,7 @@ def from_anchors(sets: Sequence[AnchorSet], limit: int) -> SeenPairs:
     """
     found: dict[Side, dict[str, Encoded]] = {"image": {}, "text": {}}
     first = grouped(sets[0])
-    names = [list(first)[at] for at in spread(len(first), limit)]
+    names = [list(first)[at] for at in evenly(len(first), limit)]
     for anchors in sets:
         rows_of = grouped(anchors)
         differing = rows_of.keys() ^ first.keys()

@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from asif.aligners.sampling import evenly
 from asif.building.segment import mean_of, unit
 from asif.encoders import Device, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
 from asif.encoders.ahead import ahead
 from asif.encoders.precomputed import PrecomputedEncoder
 from asif.errors import BadImage, InputRefused
-from asif.evaluate.encoded import Encoded, SeenPairs, spread
+from asif.evaluate.encoded import Encoded, SeenPairs
 from asif.pairs import Pair, PairSource, Reject
 from asif.vectors import Float32, Side, vector_problems
 
@@ -76,7 +77,7 @@ def from_pairs(
 
 def chosen(source: PairSource, limit: int, rejects: dict[int, Reject]) -> Iterator[Pair]:
     """Yield the pairs of the rows that are looked at; the others among them join the rejects."""
-    wanted = set(spread(source.rows, limit).tolist())
+    wanted = set(evenly(source.rows, limit).tolist())
     for item in source.read():
         if item.row in wanted and isinstance(item, Reject):
             rejects.setdefault(item.row, item)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.aligners import Anchors
+from asif.aligners.sampling import gathered
 from asif.errors import InputRefused
 from asif.vectors import Embeddings, Float32, Int64, Side
 
@@ -49,16 +50,6 @@ class Subset:
     def rows(self, chosen: Int64) -> Subset:
         """Return some of its rows."""
         return Subset({side: values[chosen] for side, values in self.sides.items()})
-
-
-def gathered(anchors: Anchors, side: Side, rows: Int64) -> NDArray[Any]:
-    """Copy rows, in ascending order, out of the blocks of one side."""
-    parts, first = [], 0
-    for block in anchors.blocks(side):
-        here = rows[(rows >= first) & (rows < first + len(block))] - first
-        parts.append(np.asarray(block[here]))
-        first += len(block)
-    return np.concatenate(parts)
 
 
 @dataclass(frozen=True)
