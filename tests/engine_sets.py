@@ -54,12 +54,20 @@ def fake_text(**fields: Any) -> Fake:
 
 
 def make_set(
-    home: Path, name: str = "toy", image: Any = None, text: Any = None, count: int = 20, seed: int = 0
+    home: Path,
+    name: str = "toy",
+    image: Any = None,
+    text: Any = None,
+    count: int = 20,
+    seed: int = 0,
+    texts: Any = None,
 ) -> AnchorSet:
-    """Publish random anchors as if these encoders had made them."""
+    """Publish random anchors as if these encoders had made them; `texts` are the vectors of one side."""
     image, text = image or fake_image(), text or fake_text()
     random = np.random.default_rng(seed)
     vectors = [Embeddings.from_raw(random.standard_normal((count, side.dim))).values for side in (image, text)]
+    if texts is not None:
+        vectors[1] = Embeddings.from_raw(texts).values
     with Store(home).journal(name, {"dtype": "float16", "seed": seed}) as journal:
         journal.append(pairs(count, start=1000 * seed), *vectors, [], count)
         return journal.publish(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine_sets import IMAGE_DIM, make_set
+from engine_sets import IMAGE_DIM, TEXT_DIM, make_set
 from running import Cli
 from safetensors.numpy import load_file
 
@@ -85,6 +85,15 @@ def test_auto_is_the_profile(toy: Path) -> None:
     assert told(Engine("toy", home=toy, hubness=Hubness("none"))) == told(
         Engine("toy", home=toy, aligner=make_aligner(NAME))
     )
+
+
+@pytest.mark.parametrize(("distinct", "expected"), [(4, "cca"), (20, "asif")])
+def test_without_a_profile_repeated_texts_decide(home: Path, hashing: None, distinct: int, expected: str) -> None:
+    texts = np.random.default_rng(1).standard_normal((distinct, TEXT_DIM))
+    make_set(home, texts=np.resize(texts, (20, TEXT_DIM))).close()
+    engine = Engine("toy", home=home)
+    assert (engine.role().choice.aligner.name, engine.role("search").choice.aligner.name) == (expected, "procrustes")
+    assert told(engine) == told(Engine("toy", home=home, aligner=make_aligner(expected)))
 
 
 def test_a_swap_takes_the_other_sets_profile(toy: Path) -> None:

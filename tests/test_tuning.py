@@ -20,8 +20,8 @@ from asif.tuning import Tuned, tune
 from asif.tuning import search as searching
 from asif.tuning.asked import Corrector, Scores, answers, judged
 from asif.tuning.criteria import ahead, chance_of_first, reciprocal
-from asif.tuning.held_out import MOST_PAIRS, Questions, divisions, groups, looked_at
-from asif.tuning.settings import USUAL, Setting, grid
+from asif.tuning.held_out import MOST_PAIRS, Questions, divisions, groups, looked_at, texts_repeat
+from asif.tuning.settings import Setting, grid, usual
 
 
 def labelled(count: int, classes: int, seed: int = 0) -> Pairs:
@@ -103,6 +103,15 @@ class TestHeldOut:
             assert len(questions.texts) <= 4
             np.testing.assert_array_equal(questions.right.sum(axis=1), 1)
             assert questions.right.sum() == len(questions.images)
+
+    @pytest.mark.parametrize(("classes", "repeat"), [(4, True), (100, True), (900, False)])
+    def test_a_glance_tells_whether_texts_repeat(self, classes: int, repeat: bool) -> None:
+        assert texts_repeat(labelled(2000, classes)) is repeat
+
+    def test_an_image_with_several_captions_does_not_make_texts_repeat(self) -> None:
+        single = related(100)
+        five = Pairs(np.repeat(single.sides["image"], 5, axis=0), related(500, seed=1).sides["text"])
+        assert not texts_repeat(five) and not texts_repeat(single) and not texts_repeat(related(1))
 
     def test_images_are_blurred_unless_texts_repeat(self) -> None:
         for pairs, blurred in ((labelled(100, classes=4), False), (related(100), True)):
@@ -217,9 +226,16 @@ class TestSearch:
         rng = np.random.default_rng(0)
         nothing = Pairs(unit(rng.standard_normal((40, 12))), unit(rng.standard_normal((40, 9))))
         tuned = tune(nothing, task)
-        setting, hubness = USUAL[task]
+        setting, hubness = usual(task, texts_repeat=False)
         assert (tuned.best.aligner, tuned.best.hubness) == (setting.name(40), hubness)
         assert tuned.trials[0].score > tuned.best.score  # luck
+
+    @pytest.mark.parametrize(("task", "safe"), [("classify", "cca(lambda=1)"), ("search", "procrustes")])
+    def test_where_texts_repeat_a_map_is_the_usual_choice_for_labels(self, task: searching.Task, safe: str) -> None:
+        rng = np.random.default_rng(1)
+        words = unit(rng.standard_normal((4, 9)))
+        nothing = Pairs(unit(rng.standard_normal((40, 12))), words[rng.integers(0, 4, 40)])
+        assert tune(nothing, task).best.aligner == safe
 
     def test_time_that_runs_out_leaves_a_choice(self) -> None:
         tuned = tune(related(60), "classify", seconds=1e-9)

@@ -9,7 +9,7 @@ from typing import Any
 from asif.aligners import Aligner, Hubness, make_aligner
 from asif.anchorset import AnchorSet
 from asif.errors import IntegrityError, UsageError
-from asif.tuning import USUAL, Task
+from asif.tuning import Task, texts_repeat, usual
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ def named_aligner(name: str, parameters: Mapping[str, Any]) -> Aligner | None:
 def choose(anchors: AnchorSet, task: Task, aligner: Aligner | None, hubness: Hubness | None) -> Choice:
     """Take what is named; else what the set's profile says; else what does well on most sets.
 
-    Without a profile that is `asif` for labels, and `procrustes` corrected for hubness for search. Raises
-    IntegrityError for a profile that this version cannot read.
+    Without a profile that is `asif` for labels, or `cca` where several images share each text, and `procrustes`
+    corrected for hubness for search. Raises IntegrityError for a profile that this version cannot read.
     """
     if aligner is not None:
         return Choice(aligner, hubness or Hubness("none"))
     profile = anchors.profiles.get(task)
     if profile is None:
-        setting, usual = USUAL[task]
-        return Choice(make_aligner(setting.family), hubness or usual)
+        setting, correction = usual(task, texts_repeat=task == "classify" and texts_repeat(anchors))
+        return Choice(make_aligner(setting.family), hubness or correction)
     found, tuned = read(profile, anchors.ref, task)
     return Choice(found, hubness or tuned, task)
 

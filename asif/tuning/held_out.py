@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.aligners import Anchors
-from asif.aligners.sampling import gathered
+from asif.aligners.sampling import evenly, gathered
 from asif.errors import InputRefused
 from asif.vectors import Embeddings, Float32, Int64, Side
 
@@ -18,6 +18,7 @@ MOST_PAIRS = 20_000  # looked at, of a larger set in runs of
 RUN = 50  # rows, evenly spread: pairs that share an image tend to lie together
 MOST_QUESTIONS = 1_000  # held out at a time
 BLOCK_ROWS = 8_192
+GLANCE = 256  # rows that tell whether texts repeat
 BLUR = 0.3  # labels are asked of images unlike the anchors': see bench/tuning.py
 
 Captions = Callable[[Int64], tuple[Embeddings, Int64]]
@@ -108,6 +109,17 @@ def divisions(anchors: Anchors, seed: int, captions: Captions | None = None) -> 
             embeddings, whose = captions(rows[held])
             said = embeddings.values
         yield questions(fitted, image[held], asked.sides["image"], said, whose)
+
+
+def texts_repeat(anchors: Anchors) -> bool:
+    """Tell, by at most 256 anchors, whether texts stand beside two images or more, as class-level captions do.
+
+    >>> from types import SimpleNamespace
+    >>> texts_repeat(SimpleNamespace(count=4, blocks={"text": [np.eye(2)[[0, 1, 1, 0]]]}.get))
+    True
+    """
+    rows = evenly(anchors.count, GLANCE)
+    return 2 * (int(groups(gathered(anchors, "text", rows)).max()) + 1) <= len(rows)
 
 
 def looked_at(count: int) -> Int64:

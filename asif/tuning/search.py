@@ -15,7 +15,7 @@ from asif.errors import UsageError
 from asif.tuning.asked import Corrector, Scores, answers, judged
 from asif.tuning.criteria import TASKS, Float64, Task
 from asif.tuning.held_out import Captions, Questions, divisions, looked_at
-from asif.tuning.settings import USUAL, Setting, grid
+from asif.tuning.settings import Setting, grid, usual
 
 KEPT = 2  # settings of each aligner that go on to be corrected and added up
 WEIGHTS = (0.3, 0.6, 1.0)
@@ -181,9 +181,9 @@ class Search:
 
         With a few dozen pairs the best of some hundred trials is a matter of luck, which brings two of them.
         """
-        setting, correction = USUAL[self.task]
-        usual = self.candidate(setting)
-        trial = self.tried(usual, correction, [Corrector(scores) for scores in usual.scores])
+        setting, correction = usual(self.task, texts_repeat=not any(each.open_ended for each in self.divisions))
+        safe = self.candidate(setting)
+        trial = self.tried(safe, correction, [Corrector(scores) for scores in safe.scores])
         gained = self.worth[best, hubness] - self.worth[trial.aligner, correction]
         if gained.mean() <= PROOF * gained.std() / np.sqrt(len(gained)):
             return trial

@@ -38,6 +38,18 @@ USUAL: dict[Task, tuple[Setting, Hubness]] = {
 }
 """What does well on most sets, where nothing better is known."""
 
+LABELS_REPEAT = (Setting("cca", ("lambda=1",)), Hubness("none"))
+"""What does well for labels where several images share each text: a few dozen pairs are enough for it."""
+
+
+def usual(task: Task, *, texts_repeat: bool) -> tuple[Setting, Hubness]:
+    """Return what is chosen where nothing is proven to be better.
+
+    >>> usual("classify", texts_repeat=True)[0].family, usual("search", texts_repeat=True)[0].family
+    ('cca', 'procrustes')
+    """
+    return LABELS_REPEAT if task == "classify" and texts_repeat else USUAL[task]
+
 
 def grid(smallest_dim: int) -> list[Setting]:
     """List all settings, the aligners taking turns, so that each has been heard when time runs out early."""
