@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 from scipy.linalg.blas import dsyrk
 
-from asif.aligners.protocol import Anchors
+from asif.aligners.protocol import Anchors, Arrays
 from asif.vectors import Side
 
 Float64 = NDArray[np.float64]
@@ -43,13 +44,28 @@ class Moments:
         >>> Moments.of(SimpleNamespace(blocks=sides.get)).image_text.tolist()
         [[1.0], [-1.0]]
         """
+        return cls.over(zip(anchors.blocks("image"), anchors.blocks("text"), strict=True))
+
+    @classmethod
+    def over(cls, blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> Moments:
+        """Sum over blocks of image and text rows, of which there is at least one."""
         total: Moments | None = None
-        for image, text in zip(anchors.blocks("image"), anchors.blocks("text"), strict=True):
+        for image, text in blocks:
             x, y = image.astype(np.float64), text.astype(np.float64)
             some = cls(len(x), x.sum(axis=0), y.sum(axis=0), square(x), square(y), x.T @ y)
             total = some if total is None else total + some
-        assert total is not None  # an anchor set has at least one block
+        assert total is not None
         return total
+
+    def as_arrays(self) -> Arrays:
+        """Return it as named arrays, to be kept in a file."""
+        return {field.name: np.asarray(getattr(self, field.name), np.float64) for field in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Moments:
+        """Read what `as_arrays` wrote; raises KeyError where something is missing."""
+        count, *sums = (arrays[field.name] for field in fields(cls))
+        return cls(int(count), *sums)
 
     def __add__(self, other: Moments) -> Moments:
         return Moments(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
@@ -78,13 +94,17 @@ class Moments:
         )
 
 
+Some = TypeVar("Some", bound=Anchors)
 _KNOWN: WeakKeyDictionary[Anchors, Moments] = WeakKeyDictionary()
 
 
-def moments_of(anchors: Anchors) -> Moments:
-    """Return the sums over an anchor set, taken once while it is open: all linear maps of it share them."""
+def moments_of(anchors: Some, summed: Callable[[Some], Moments] = Moments.of) -> Moments:
+    """Return the sums over an anchor set, taken once while it is open: all linear maps of it share them.
+
+    `summed` is how they are taken, the first time.
+    """
     if anchors not in _KNOWN:
-        _KNOWN[anchors] = Moments.of(anchors)
+        _KNOWN[anchors] = summed(anchors)
     return _KNOWN[anchors]
 
 

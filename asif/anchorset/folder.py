@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from asif.anchorset.atomic import RESTORE, make_folder, put_bytes, read_small, remove_leftovers, writing
-from asif.anchorset.manifest import Manifest
+from asif.anchorset.atomic import RESTORE, check_size, make_folder, put_bytes, read_small, remove_leftovers, writing
+from asif.anchorset.blocks import Block, read_block
+from asif.anchorset.manifest import BlockEntry, Manifest
 from asif.anchorset.names import is_seq, is_version, seq_of
 from asif.anchorset.sealed import Fields, seal, unseal
 from asif.errors import IntegrityError, NotFound
@@ -32,6 +33,12 @@ class SetFolder:
     def content(self, kind: str, sha256: str) -> Path:
         """Return where the content of that kind and sha256 lies."""
         return self.path / kind / f"{sha256}{CONTENT[kind]}"
+
+    def block(self, manifest: Manifest, entry: BlockEntry) -> Block:
+        """Map a block of a version; raises IntegrityError."""
+        path = self.content("blocks", entry.sha256)
+        check_size(path, entry.size)
+        return read_block(path, entry.rows, manifest.dims, manifest.dtype)
 
     def fit(self, name: str) -> Path:
         """Return where a fit of that file name lies."""

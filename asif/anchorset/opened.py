@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.anchorset.atomic import RESTORE, check_content, check_size, make_folder
-from asif.anchorset.blocks import Block, Float64, read_block
+from asif.anchorset.blocks import Block, Float64
 from asif.anchorset.fits import check_fit, fit_name, write_fit
 from asif.anchorset.folder import SetFolder
 from asif.anchorset.manifest import BlockEntry, Manifest
+from asif.anchorset.sums import FEWEST, SUMS, KeptSums, find_sums
 from asif.errors import IntegrityError, OutOfSpace, UsageError
 from asif.pairs.pair import PairRecord
 from asif.pairs.records import read_records
@@ -40,7 +41,7 @@ class AnchorSet:
             check_size(folder.content("pairs", entry.pairs.sha256), entry.pairs.size)
         if self.manifest.rejects is not None:
             check_size(folder.content("rejects", self.manifest.rejects.sha256), self.manifest.rejects.size)
-        self._blocks: list[Block] | None = [open_block(folder, self.manifest, entry) for entry in entries]
+        self._blocks: list[Block] | None = [folder.block(self.manifest, entry) for entry in entries]
         self._starts = np.cumsum([0, *(entry.rows for entry in entries)])
         self._pairs = lru_cache(_CACHED_TABLES)(partial(_load_pairs, folder, entries))
 
@@ -122,6 +123,17 @@ class AnchorSet:
             return False
         return True
 
+    def kept_sums(self) -> KeptSums | None:
+        """Return sums that were kept for these anchors, or those of another version that shares most of them.
+
+        None where there are none. Raises IntegrityError for a file that was changed.
+        """
+        return find_sums(self._folder, self.manifest)
+
+    def keep_sums(self, arrays: Mapping[str, Float64]) -> bool:
+        """Keep named sums over these anchors; False for few of them, or where the store cannot be written."""
+        return self.count >= FEWEST and self.keep_fit(SUMS, arrays)
+
     def close(self) -> None:
         """Let go of the files; arrays that were handed out stay valid until they are dropped."""
         self._blocks = None
@@ -142,13 +154,6 @@ class AnchorSet:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def open_block(folder: SetFolder, manifest: Manifest, entry: BlockEntry) -> Block:
-    """Map a block of a version; raises IntegrityError."""
-    path = folder.content("blocks", entry.sha256)
-    check_size(path, entry.size)
-    return read_block(path, entry.rows, manifest.dims, manifest.dtype)
 
 
 def _load_pairs(folder: SetFolder, entries: Sequence[BlockEntry], block: int) -> list[PairRecord]:

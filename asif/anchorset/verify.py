@@ -15,7 +15,7 @@ from asif.anchorset.blocks import Block, UInt8, sum_rows
 from asif.anchorset.fits import read_fit
 from asif.anchorset.folder import CONTENT, SetFolder
 from asif.anchorset.manifest import SIDES, BlockEntry, FileEntry, Manifest
-from asif.anchorset.opened import load_pairs, open_block
+from asif.anchorset.opened import load_pairs
 from asif.anchorset.rows import hash_rows, set_digest
 from asif.anchorset.sealed import Fields, parse_object
 from asif.errors import IntegrityError, NotFound
@@ -150,7 +150,7 @@ class _Check:
         with self.noting(path):
             check_content(path, entry.sha256, entry.size)
             self.read[path] = entry.size
-            block = open_block(self.folder, manifest, entry)
+            block = self.folder.block(manifest, entry)
             for side in SIDES:
                 values = block.side(side)
                 for start in range(0, len(values), _CHUNK):
@@ -190,7 +190,7 @@ class _Check:
                     self.note(path, f"the alias {alias!r} points at {target!r}, which is missing")
 
     def fits(self, versions: list[str]) -> None:
-        """Check what aligners came to; a fit to a version that is gone has no place here any more."""
+        """Check what aligners came to, and sums; a fit to a version that is gone has no place here any more."""
         digests = {version.partition("-")[2] for version in versions}
         for path in sorted((self.folder.path / "fits").glob("*")):
             if path.name.startswith(TEMPORARY):

@@ -1,10 +1,11 @@
-"""Fits of aligners to anchor sets, taken from where they were kept, or made and kept."""
+"""Fits of aligners to anchor sets, and sums over anchors, taken from where they were kept, or made and kept."""
 
 from __future__ import annotations
 
 import logging
 
-from asif.aligners import Aligner, Fitted
+from asif.aligners import Aligner, Fitted, Fused, Linear, Moments
+from asif.aligners.moments import moments_of
 from asif.anchorset import AnchorSet
 from asif.errors import IntegrityError
 
@@ -24,8 +25,39 @@ def fit(aligner: Aligner, anchors: AnchorSet) -> Fitted:
             return aligner.restore(anchors, kept)
     except (IntegrityError, KeyError) as error:
         _log.warning("a kept fit is not used: %s", str(error).splitlines()[0])
+    if is_linear(aligner):
+        moments_of(anchors, sums)
     fitted = aligner.fit(anchors)
     arrays = fitted.arrays()
     if arrays:
         anchors.keep_fit(described, arrays)
     return fitted
+
+
+def is_linear(aligner: Aligner) -> bool:
+    """Tell whether an aligner, or a member of a fusion, is a closed-form map: it is solved from sums over anchors."""
+    if isinstance(aligner, Fused):
+        return any(is_linear(member.aligner) for member in aligner.members)
+    return isinstance(aligner, Linear)
+
+
+def sums(anchors: AnchorSet) -> Moments:
+    """Sum over an anchor set, or take up sums that were kept, of it or of a version that shares most of its blocks.
+
+    The latter are added to and taken from block by block. Sums that were changed are not used, as for fits.
+    """
+    try:
+        kept = anchors.kept_sums()
+        found = None if kept is None else Moments.from_arrays(kept.arrays)
+    except (IntegrityError, KeyError) as error:
+        _log.warning("kept sums are not used: %s", str(error).splitlines()[0])
+        kept = found = None
+    if kept is None or found is None:
+        found = Moments.of(anchors)
+    elif kept.own:
+        return found
+    else:
+        found = found + Moments.over(kept.added) if kept.added else found
+        found = found - Moments.over(kept.removed) if kept.removed else found
+    anchors.keep_sums(found.as_arrays())
+    return found
