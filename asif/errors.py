@@ -9,6 +9,7 @@ AsifError                1    a failure while running
 │   ├── BadImage         3    one image that cannot be decoded safely
 │   └── BadEmbedding     3    NaN, infinite or zero vectors
 ├── EncoderMismatch      4    the anchor set was made with another encoder
+├── Stale                4    a projector was trained on other anchors than these
 ├── IntegrityError       5    bytes on disk are not what was written
 │   └── UnknownFormat    5    written by a newer asif
 ├── OutOfSpace           6    disk or memory is full
@@ -77,6 +78,12 @@ class BadEmbedding(InputRefused):
 
 class EncoderMismatch(AsifError):
     """The anchor set was made with another encoder than the one at hand."""
+
+    exit_code = 4
+
+
+class Stale(AsifError):
+    """A projector was trained on other anchors than those at hand."""
 
     exit_code = 4
 

@@ -4,22 +4,27 @@ from asif.aligners.fused import Fused, Member
 from asif.aligners.hubness import Hubness
 from asif.aligners.linear import Linear
 from asif.aligners.moments import Moments
-from asif.aligners.naming import ALIGNERS, PARAMETERS, make_aligner
+from asif.aligners.naming import ALIGNERS, PARAMETERS, TRAINED, make_aligner
+from asif.aligners.projectors import FittedProjector, Projector, TrainingPairs
 from asif.aligners.protocol import Aligner, Anchors, Fitted, TemplateMode
 from asif.aligners.relative import Relative
 
 __all__ = [
     "ALIGNERS",
     "PARAMETERS",
+    "TRAINED",
     "Aligner",
     "Anchors",
     "Fitted",
+    "FittedProjector",
     "Fused",
     "Hubness",
     "Linear",
     "Member",
     "Moments",
+    "Projector",
     "Relative",
     "TemplateMode",
+    "TrainingPairs",
     "make_aligner",
 ]

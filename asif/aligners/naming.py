@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 from asif.aligners.fused import Fused, Member
 from asif.aligners.linear import cca, procrustes, ridge
+from asif.aligners.projectors import Ape, FreezeAlign, FuseMix
 from asif.aligners.protocol import Aligner
 from asif.aligners.relative import Relative, asif_paper
 from asif.errors import UsageError
@@ -18,9 +20,12 @@ MAKERS: dict[str, tuple[Callable[..., Aligner], tuple[str, ...]]] = {
     "procrustes": (procrustes, ("size",)),
     "ridge": (ridge, ("strength", "towards", "size")),
     "cca": (cca, ("strength", "size", "weight")),
+    **{kind.name: (kind, tuple(field.name for field in fields(kind))) for kind in (Ape, FuseMix, FreezeAlign)},
 }
+TRAINED = {kind.name: kind for kind in (Ape, FuseMix, FreezeAlign)}
 ALIGNERS = tuple(MAKERS)
-PARAMETERS = tuple(dict.fromkeys(name for _, names in MAKERS.values() for name in names))
+PARAMETERS = tuple(dict.fromkeys(name for kind, (_, names) in MAKERS.items() if kind not in TRAINED for name in names))
+WHOLE = ("k", "size", "layers", "hidden", "blocks", "width", "batch", "steps", "epochs", "seed")
 MEMBER = re.compile(r"\s*(?:([0-9.e-]+)\s*\*)?\s*([a-z-]+)\s*(?:\(([^()]*)\))?\s*")
 
 
@@ -47,6 +52,9 @@ def make_aligner(name: str, **given: Any) -> Aligner:
     members = [member(part, name) for part in name.split("+")]
     if len(members) == 1 and members[0].weight == 1:
         return members[0].aligner
+    trained = [each.aligner.name for each in members if each.aligner.name in TRAINED]
+    if trained:
+        raise UsageError(f"{trained[0]} in the sum {name!r}", "aligners that need no training", "name it alone")
     return Fused(tuple(members))
 
 
@@ -75,7 +83,7 @@ def parameter(text: str, whole: str) -> tuple[str, Any]:
             return key, True
         if key == "towards":
             return key, value
-        return ("strength" if key == "lambda" else key), int(value) if key in ("k", "size") else float(value)
+        return ("strength" if key == "lambda" else key), int(value) if key in WHOLE else float(value)
     except ValueError as error:
         raise UsageError(f"{text!r} in {whole!r}", "a name and a number", "write for example asif(k=200)") from error
 

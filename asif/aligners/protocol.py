@@ -12,8 +12,8 @@ from asif.kernels import Engine
 from asif.vectors import Embeddings, Parts, Rows, Side
 
 TemplateMode = Literal["mean", "max"]
-Arrays = Mapping[str, NDArray[np.float64]]
-"""What a fit came to, by name."""
+Arrays = Mapping[str, NDArray[Any]]
+"""What a fit came to, by name: float64, or float32 for trained weights."""
 
 
 class Anchors(Protocol):

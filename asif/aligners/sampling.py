@@ -67,3 +67,14 @@ def without(rows: SparseRows, own: Int64) -> SparseRows:
     before, after = (np.linalg.norm(values, axis=1, keepdims=True) for values in (rows.values.astype(np.float64), left))
     scaled = np.divide(left * before, after, out=np.zeros_like(left), where=after > 0)
     return replace(rows, values=scaled.astype(np.float32))
+
+
+def groups(rows: NDArray[Any]) -> Int64:
+    """Number rows [n], equal ones alike, in order of first appearance.
+
+    >>> groups(np.array([[1.0, 2.0], [0.0, 1.0], [1.0, 2.0]])).tolist()
+    [0, 1, 0]
+    """
+    whole = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
+    _, first, where = np.unique(whole, return_index=True, return_inverse=True)
+    return np.asarray(np.argsort(np.argsort(first))[where], np.int64)

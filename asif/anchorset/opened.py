@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from asif.anchorset.atomic import RESTORE, check_content, check_size, make_folder
 from asif.anchorset.blocks import Block, Float64
-from asif.anchorset.fits import check_fit, fit_name, write_fit
+from asif.anchorset.fits import Arrays, check_fit, fit_name, kept_aligners, write_fit
 from asif.anchorset.folder import SetFolder
 from asif.anchorset.manifest import BlockEntry, Manifest
 from asif.anchorset.sums import FEWEST, SUMS, KeptSums, find_sums
@@ -105,7 +105,7 @@ class AnchorSet:
         """Return what suits the set, {task: profile}, as it was tuned on it or on an earlier version."""
         return dict(self.manifest.profiles)
 
-    def kept_fit(self, aligner: Mapping[str, Any]) -> dict[str, Float64] | None:
+    def kept_fit(self, aligner: Mapping[str, Any]) -> dict[str, NDArray[Any]] | None:
         """Return what this aligner, by name and parameters, came to on these anchors; None where none was kept.
 
         Raises IntegrityError for a file that was changed, or fitted to other anchors.
@@ -113,7 +113,14 @@ class AnchorSet:
         path = self._folder.fit(fit_name(self.manifest, aligner))
         return check_fit(path, self.manifest, aligner) if path.exists() else None
 
-    def keep_fit(self, aligner: Mapping[str, Any], arrays: Mapping[str, Float64]) -> bool:
+    def kept_aligners(self, name: str) -> list[tuple[dict[str, Any], str]]:
+        """List the fits that were kept of aligners of a name, the latest first: their parameters, and "" or a digest.
+
+        The digest is that of the anchors it was fitted to, where these are others.
+        """
+        return kept_aligners(self._folder.fit("x").parent, self.manifest, name)
+
+    def keep_fit(self, aligner: Mapping[str, Any], arrays: Arrays) -> bool:
         """Keep what an aligner came to beside the set; False where the store cannot be written, or is full."""
         path = self._folder.fit(fit_name(self.manifest, aligner))
         try:

@@ -17,6 +17,9 @@ COMMANDS = {
     "build-anchors": ("asif.cli.build_anchors", "Make an anchor set from image-text pairs."),
     "classify": ("asif.cli.classify", "Label images, zero-shot."),
     "tune": ("asif.cli.tune", "Find what suits an anchor set, and keep it with it."),
+    "train-ape": ("asif.cli.train:ape", "Train APE on an anchor set: a rival, for comparison."),
+    "train-fusemix": ("asif.cli.train:fusemix", "Train FuseMix on an anchor set."),
+    "train-freeze-align": ("asif.cli.train:freeze_align", "Train freeze-align on an anchor set."),
     "eval": ("asif.cli.eval_", "Measure an anchor set on labelled images or captions."),
     "anchors": ("asif.cli.anchors", "List, inspect and verify anchor sets."),
     "encoders": ("asif.cli.encoders", "List encoders, and rank pairs of them."),
@@ -36,7 +39,8 @@ class Commands(click.Group):
         """Import a command."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(COMMANDS[cmd_name][0]).command
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), name or "command")
         name_variables(command, f"ASIF_{cmd_name}")
         return command
 

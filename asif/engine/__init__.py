@@ -4,6 +4,7 @@ from asif.engine.choosing import Choice, named_aligner
 from asif.engine.classifier import Classifier
 from asif.engine.opening import DEFAULT_ANCHORS, build_anchors, build_from_head, open_anchors
 from asif.engine.serving import Engine, Evidence, Prediction, Result
+from asif.engine.training import Training, train_projector
 from asif.engine.tuner import tune_anchors
 from asif.engine.vectors_file import read_vectors
 
@@ -15,10 +16,12 @@ __all__ = [
     "Evidence",
     "Prediction",
     "Result",
+    "Training",
     "build_anchors",
     "build_from_head",
     "named_aligner",
     "open_anchors",
     "read_vectors",
+    "train_projector",
     "tune_anchors",
 ]

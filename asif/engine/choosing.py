@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from asif.aligners import Aligner, Hubness, make_aligner
+from asif.aligners import Aligner, Hubness, Projector, make_aligner
 from asif.anchorset import AnchorSet
+from asif.engine.trained import kept_projector
 from asif.errors import IntegrityError, UsageError
 from asif.tuning import Task, texts_repeat, usual
 
@@ -39,6 +40,8 @@ def choose(anchors: AnchorSet, task: Task, aligner: Aligner | None, hubness: Hub
     Without a profile that is `asif` for labels, or `cca` where several images share each text, and `procrustes`
     corrected for hubness for search. Raises IntegrityError for a profile that this version cannot read.
     """
+    if isinstance(aligner, Projector):
+        return Choice(kept_projector(aligner, anchors), hubness or Hubness("none"))
     if aligner is not None:
         return Choice(aligner, hubness or Hubness("none"))
     profile = anchors.profiles.get(task)

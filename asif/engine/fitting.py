@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from asif.aligners import Aligner, Fitted, Fused, Linear, Moments
+from asif.aligners import Aligner, Fitted, Fused, Linear, Moments, Projector
 from asif.aligners.moments import moments_of
 from asif.anchorset import AnchorSet
+from asif.engine.trained import trained_before
 from asif.errors import IntegrityError
 
 _log = logging.getLogger(__name__)
@@ -16,8 +17,10 @@ def fit(aligner: Aligner, anchors: AnchorSet) -> Fitted:
     """Fit an aligner to an anchor set, or take up what an earlier fit of it came to; a new one is kept.
 
     A kept fit that was changed, or belongs to other anchors, is not used: it is named in the log, and made anew. Where
-    the store cannot be written, the fit is made each time.
+    the store cannot be written, the fit is made each time. A projector is never trained here: see `trained_before`.
     """
+    if isinstance(aligner, Projector):
+        return trained_before(aligner, anchors)
     described = {"name": aligner.name, "parameters": aligner.parameters}
     try:
         kept = anchors.kept_fit(described)

@@ -35,6 +35,7 @@ __all__ = [
     "Engine",
     "Prepared",
     "SparseIndex",
+    "multiplies_bfloat16",
     "nearest",
     "prepare",
     "similarity",
@@ -283,3 +284,10 @@ def comparable(a: SparseRows, b: SparseRows | SparseIndex) -> SparseIndex:
             "represent both sides with one anchor set",
         )
     return b if isinstance(b, SparseIndex) else SparseIndex(b)
+
+
+def multiplies_bfloat16() -> bool:
+    """Tell whether this processor has instructions that multiply bfloat16."""
+    from asif.kernels.library import available
+
+    return available()[:1] in (("amx",), ("avx512bf16",))

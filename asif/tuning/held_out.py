@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.aligners import Anchors
-from asif.aligners.sampling import evenly, gathered
+from asif.aligners.sampling import evenly, gathered, groups
 from asif.errors import InputRefused
 from asif.vectors import Embeddings, Float32, Int64, Side
 
@@ -145,14 +145,3 @@ def questions(fitted: Subset, numbers: Int64, images: NDArray[Any], said: Float3
     right = np.zeros((len(first), len(once)), bool)
     right[which[whose], texts] = True
     return Questions(fitted, Embeddings(images[first].astype(np.float32)), Embeddings(said[once]), right)
-
-
-def groups(rows: NDArray[Any]) -> Int64:
-    """Number rows [n], equal ones alike, in order of first appearance.
-
-    >>> groups(np.array([[1.0, 2.0], [0.0, 1.0], [1.0, 2.0]])).tolist()
-    [0, 1, 0]
-    """
-    whole = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
-    _, first, where = np.unique(whole, return_index=True, return_inverse=True)
-    return np.asarray(np.argsort(np.argsort(first))[where], np.int64)

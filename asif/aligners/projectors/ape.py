@@ -1,0 +1,49 @@
+"""APE: a perceptron on the text side leads into the image encoder's own space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from asif.aligners.projectors.projector import Projector, filled, grown
+from asif.vectors import Side
+
+if TYPE_CHECKING:
+    from asif.aligners.projectors.trainer import Networks, Schedule
+
+
+@dataclass(frozen=True)
+class Ape(Projector):
+    """Train a text-side MLP of 4 to 6 layers towards untouched image embeddings (Rosenfeld et al., NeurIPS 2022 W).
+
+    No hyper-parameters were published; those here follow later work of the same design, scaled to the pairs: hidden
+    layers of 512 to 4,096 units, batches of at most 1,024 to 16,384, 200 to 5,000 steps.
+    """
+
+    name: ClassVar[str] = "ape"
+    dropout: float = 0.3
+    layers: int = 4
+    hidden: int | None = None
+    steps: int | None = None
+
+    def resolved(self, pairs: int) -> Ape:
+        return filled(
+            self,
+            hidden=grown(pairs, 512, 4096),
+            batch=grown(pairs, 1024, 16_384),
+            steps=grown(pairs, 300, 5000),
+        )
+
+    def schedule(self, pairs: int) -> Schedule:
+        from asif.aligners.projectors.trainer import Schedule
+
+        assert self.batch is not None  # resolved
+        assert self.steps is not None
+        return Schedule(min(self.batch, pairs), self.steps, self.rate, self.decay)
+
+    def networks(self, dims: Mapping[Side, int]) -> Networks:
+        from asif.aligners.projectors.networks import perceptron
+
+        assert self.hidden is not None  # resolved
+        return {"text": perceptron(dims["text"], self.hidden, self.layers, dims["image"], self.dropout)}

@@ -1,0 +1,117 @@
+"""asif train-ape|train-fusemix|train-freeze-align."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from asif.cli import options
+
+if TYPE_CHECKING:
+    from asif.engine import Training
+
+OPTIONS = {
+    "layers": "Linear layers of the MLP.",
+    "hidden": "Units of its hidden layers.",
+    "blocks": "Residual blocks of an adapter.",
+    "expansion": "Units of a block's MLP, for each input.",
+    "width": "Dimensions of the common space.",
+    "batch": "Pairs of a step.",
+    "steps": "Steps.",
+    "epochs": "Times that every pair is seen.",
+    "rate": "Learning rate, at its highest.",
+    "decay": "Weight decay.",
+    "dropout": "Share of units left out while training.",
+    "seed": "Of weights, batches, dropout and held-out pairs.",
+}
+
+HELP = """Train {what}.
+
+A tenth of the images is held out; training stops when they are found no better, and the best weights are kept beside
+the set, for --aligner {name}. Killed, the same command goes on where it was. It is a rival to compare with: what needs
+no training is often as good, and can be edited; see asif compare.
+"""
+
+
+def command_of(name: str, what: str) -> click.Command:
+    """Make the command that trains a projector of this name, with an option for every parameter it has."""
+    from dataclasses import fields
+
+    from asif.aligners.naming import TRAINED, WHOLE
+
+    @click.command(f"train-{name}", help=HELP.format(name=name, what=what))
+    @click.option("--anchors", required=True, metavar="REF", help="name, name@alias, name@3.")
+    @options.device
+    @options.home
+    @options.as_json
+    def command(anchors: str, device: Any, home: Path | None, as_json: bool, **given: Any) -> None:
+        run(name, anchors, device, home, as_json, {key: value for key, value in given.items() if value is not None})
+
+    for field in reversed(fields(TRAINED[name])):
+        kind = int if field.name in WHOLE else float
+        default = "by the number of pairs" if field.default is None else f"{field.default}"
+        option = click.Option([f"--{field.name}"], type=kind, help=f"{OPTIONS[field.name]}  [default: {default}]")
+        command.params.insert(1, option)
+    return command
+
+
+def run(name: str, ref: str, device: Any, home: Path | None, as_json: bool, given: dict[str, Any]) -> None:
+    """Train, with a bar over the steps."""
+    from asif.aligners import TRAINED
+    from asif.engine import train_projector
+
+    projector = TRAINED[name](**given)
+    with options.progress_bar(0, "step") as bar:
+
+        def encoding(done: int, every: int) -> None:
+            bar.set_description("captions")
+            bar.total = every
+            bar.update(done - bar.n)
+
+        def progress(look: Any) -> None:
+            bar.set_description(name)
+            bar.total = look.steps
+            bar.update(look.step - bar.n)
+            bar.set_postfix(loss=f"{look.loss:.3f}", held_out_recall=f"{look.recall:.3f}")
+
+        found = train_projector(ref, projector, home=home, device=device, encoding=encoding, progress=progress)
+    show(found, as_json)
+
+
+def show(found: Training, as_json: bool) -> None:
+    """Print what training came to."""
+    best, anchors, trained = found.trained.best, found.anchors, found.trained
+    about = {
+        "aligner": found.fitted.aligner.name,
+        "parameters": found.fitted.parameters,
+        "anchors": {"name": anchors.name, "version": anchors.version, "digest": anchors.digest},
+        "images": found.images,
+        "texts": found.texts,
+        "weights": found.fitted.size,
+        "seconds": round(trained.seconds, 2),
+        "resumed_at": found.resumed_at,
+        "best_step": best.step,
+        "last_step": trained.looks[-1].step,
+        "held_out": {"recall@1": best.recall, "mean_reciprocal_rank": best.rank},
+    }
+    if as_json:
+        looks = [
+            {"step": look.step, "loss": look.loss, "recall@1": look.recall, "mean_reciprocal_rank": look.rank}
+            for look in trained.looks
+        ]
+        options.print_json({**about, "looks": looks})
+        return
+    click.echo(f"{about['aligner']} on {anchors.ref}: {found.images:,} images, {found.texts:,} texts")
+    click.echo(f"{found.fitted.size:,} weights, {trained.seconds:.0f} s to step {trained.looks[-1].step:,}")
+    click.echo(
+        f"kept as they were at step {best.step:,}: held-out recall@1 {best.recall:.3f}, "
+        f"mean reciprocal rank {best.rank:.3f}"
+    )
+    click.echo(f"use them: --anchors {anchors.ref} --aligner {about['aligner']}")
+
+
+ape = command_of("ape", "APE on an anchor set: an MLP that leads texts into the image encoder's space")
+fusemix = command_of("fusemix", "FuseMix on an anchor set: adapters on both sides, on mixtures of pairs")
+freeze_align = command_of("freeze-align", "freeze-align on an anchor set: projectors of one vector per image and text")
