@@ -91,6 +91,14 @@ def test_where_training_pays_it_says_from_where_on_and_by_how_much() -> None:
     )
 
 
+def test_a_lead_at_the_last_number_is_not_carried_beyond_it() -> None:
+    figures: Figures = {("free", 50): [0.2, 0.2], ("train", 50): [0.1, 0.1], ("free", 90): [0.3, 0.3]}
+    found = verdict(compared({**figures, ("train", 90): [0.4, 0.4]}))
+    assert "training pays at 90 pairs, the most tried; at 90: free 30.0, best trained train 40.0, +10.0" in sentence(
+        found
+    )
+
+
 def test_a_lead_in_the_middle_is_named_as_such() -> None:
     figures: Figures = {("free", 50): [0.1, 0.1], ("train", 50): [0.2, 0.2], ("free", 90): [0.3, 0.3]}
     found = verdict(compared({**figures, ("train", 90): [0.2, 0.2]}))

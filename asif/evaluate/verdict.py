@@ -66,7 +66,7 @@ def on_dataset(results: Results, dataset: Results) -> DatasetVerdict:
         *uncorrected(results, dataset, last.pairs),
     ]
     if any(each.differences for each in found):
-        lines.append(f"  training pays: {where(pays_at, pays_from)}")
+        lines.append(f"  training pays: {where(pays_at, pays_from, last.pairs)}")
     costs = [cost(results, each.method, last.pairs) if each else None for each in (last.trained, last.free)]
     lines += [f"  {line}" for line in cost_lines(last, *costs)]
     if shared := dataset["counts"].get("images_among_anchors"):
@@ -97,18 +97,21 @@ def uncorrected(results: Results, dataset: Results, pairs: int) -> list[str]:
     ]
 
 
-def where(pays_at: tuple[int, ...], pays_from: int | None) -> str:
-    """Say at which numbers of pairs training pays.
+def where(pays_at: tuple[int, ...], pays_from: int | None, most: int) -> str:
+    """Say at which numbers of pairs training pays, `most` being the largest that was tried.
 
-    >>> where((), None), where((300, 1000), 300), where((50, 1000), None), where((50, 1000), 1000)
-    ('at none of these numbers', 'from 300 pairs on', 'at 50, 1,000 pairs only', 'at 50 pairs, and from 1,000 pairs on')
+    >>> where((), None, 3000), where((300, 3000), 300, 3000), where((3000,), 3000, 3000)
+    ('at none of these numbers', 'from 300 pairs on', 'at 3,000 pairs, the most tried')
+    >>> where((50, 1000), None, 3000), where((50, 1000, 3000), 1000, 3000)
+    ('at 50, 1,000 pairs only', 'at 50 pairs, and from 1,000 pairs on')
     """
     if not pays_at:
         return "at none of these numbers"
     before = ", ".join(f"{pairs:,}" for pairs in pays_at if pays_from is None or pairs < pays_from)
     if pays_from is None:
         return f"at {before} pairs only"
-    return f"at {before} pairs, and from {pays_from:,} pairs on" if before else f"from {pays_from:,} pairs on"
+    after = f"at {most:,} pairs, the most tried" if pays_from == most else f"from {pays_from:,} pairs on"
+    return f"at {before} pairs, and {after}" if before else after
 
 
 def judgement(found: list[Rivals], pays_at: tuple[int, ...], pays_from: int | None) -> str:
@@ -123,7 +126,7 @@ def judgement(found: list[Rivals], pays_at: tuple[int, ...], pays_from: int | No
         return f"no seed has both sides at {last.pairs:,} pairs: {both}"
     if pays_at:
         gain = f"{signed(last.difference)} points" if last.error is None else f"{difference(last)} points"
-        return f"training pays {where(pays_at, pays_from)}; at {last.pairs:,}: {both}, {gain}"
+        return f"training pays {where(pays_at, pays_from, last.pairs)}; at {last.pairs:,}: {both}, {gain}"
     if last.difference <= 0 or last.error is not None:
         within = f", {difference(last)} points, within the error" if last.difference > 0 else ""
         return f"training buys nothing here up to {last.pairs:,} pairs: {both}{within}"

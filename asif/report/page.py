@@ -13,10 +13,11 @@ from asif.report.markup import facts, figure, folded, paragraph, points, table
 from asif.report.table import Table, at_largest, by_count, every_run, ranked
 from asif.report.wins import won
 
-BY_PAIRS = (
-    "Against the number of pairs. Solid and blue: training-free. Dashed and warm: trained. Dotted and grey: as "
-    "published. Every method is corrected for hubness where it has such a result."
+KEY = (
+    "Every method is corrected for hubness where it has such a result. In the plots solid and blue is training-free, "
+    "dashed and warm is trained, dotted and grey is as published."
 )
+BY_PAIRS = "Against the number of pairs."
 BY_SECONDS = "Against the seconds of one fit: large at the largest number of pairs, small at the others."
 SIDE_BY_SIDE = ("pairs", "best training-free", "best trained", "trained less training-free", "ahead")
 TWO_ERRORS = (
@@ -32,7 +33,7 @@ def html_page(results: Results) -> str:
     """
     judged = verdict(results)
     light, dark = plots.variables()
-    colours = f":root{{{light}}}@media (prefers-color-scheme: dark){{:root{{{dark}}}}}"
+    colours = f":root{{{light}}}@media screen and (prefers-color-scheme: dark){{:root{{{dark}}}}}"
     style = files("asif.report").joinpath("page.css").read_text(encoding="utf-8") + colours
     title = f"Is training a projector worth it? {results['anchors']['name']}"
     body = "".join(
@@ -59,7 +60,7 @@ def top(results: Results, sentences: list[tuple[str, bool]]) -> str:
     anchors = results["anchors"]
     about = f"{len(results['methods'])} methods on up to {max(results['counts']):,} pairs of {anchors['name']}"
     said = "".join(f'<div class="verdict{" trained" * pays}">{paragraph(text + ".")}</div>' for text, pays in sentences)
-    when = f"{about}, {len(results['seeds'])} seeds, {results['created'][:10]}"
+    when = f"{about}, seeds {', '.join(map(str, results['seeds']))}, {results['created'][:10]}"
     return f"<h1>Is training a projector worth it on these pairs?</h1>{paragraph(when, 'soft')}{said}"
 
 
@@ -70,8 +71,8 @@ def on_dataset(results: Results, dataset: Results, found: DatasetVerdict) -> str
     bands = f" Bands: the lowest and highest of {seeds} seeds." if seeds > 1 else ""
     parts = [
         f"<h2>{escape(dataset['name'])}: {TASKS[dataset['task']]}</h2>",
-        paragraph(f"{counted}. Figures are {dataset['primary']} in %.", "soft"),
-        figure(plots.by_pairs(results, dataset), BY_PAIRS + bands),
+        paragraph(f"{counted}. Figures are {dataset['primary']} in %. {KEY}", "soft"),
+        figure(plots.by_pairs(results, dataset), BY_PAIRS + bands) if len(results["counts"]) > 1 else "",
         figure(plots.by_seconds(results, dataset), BY_SECONDS),
         f"<h3>All methods at {max(results['counts']):,} pairs</h3>",
         table(at_largest(results, dataset)),
@@ -135,7 +136,7 @@ def protocol(results: Results) -> str:
     for dataset in results["datasets"]:
         templates = " | ".join(dataset["templates"])
         data = ", ".join(f"{key} {value}" for key, value in dataset["data"].items())
-        named[dataset["name"]] = f"{dataset['task']}; {data}" + (f"; templates: {templates}" if templates else "")
+        named[f"test {dataset['name']}"] = f"{dataset['task']}; {data}" + (f"; templates: {templates}" if templates else "")
     methods = {method["name"]: f"{method['kind']}: {method['about']}" for method in results["methods"]}
     return f"<h2>How it was done</h2>{facts(named)}<h3>Methods</h3>{facts(methods)}"
 
