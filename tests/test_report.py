@@ -159,6 +159,7 @@ def test_a_plot_draws_every_method_once_and_names_it_with_its_figure(nine: Resul
     for draw in (plots.by_pairs, plots.by_seconds):
         picture = draw(nine, dataset)
         Read(picture)
+        assert picture.startswith('<svg role="img" aria-label="mean_recall@1 on flickr8k-test against the ')
         assert picture == draw(nine, dataset)
         texts = re.findall(r"<text[^>]*>(.*?)</text>", picture)
         for name in METHODS:

@@ -134,9 +134,9 @@ def protocol(results: Results) -> str:
         "made": results["created"],
     }
     for dataset in results["datasets"]:
-        templates = " | ".join(dataset["templates"])
+        templates = [f"templates: {' | '.join(dataset['templates'])}"] if dataset["templates"] else []
         data = ", ".join(f"{key} {value}" for key, value in dataset["data"].items())
-        named[f"test {dataset['name']}"] = f"{dataset['task']}; {data}" + (f"; templates: {templates}" if templates else "")
+        named[f"test {dataset['name']}"] = "; ".join((dataset["task"], data, *templates))
     methods = {method["name"]: f"{method['kind']}: {method['about']}" for method in results["methods"]}
     return f"<h2>How it was done</h2>{facts(named)}<h3>Methods</h3>{facts(methods)}"
 
