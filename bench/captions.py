@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 from common import Pairs, machine, show
+from numpy.typing import NDArray
 from retrieval import CAPTIONS, features, measured
 
 from asif.aligners import Hubness, make_aligner
 from asif.vectors import Embeddings, Float32
+
+Float64 = NDArray[np.float64]
 
 COUNTS, SEEDS, BLOCK = (300, 1_000, 6_000), (0, 1, 2), 8_192
 TRIED = {"asif": Hubness("none"), "procrustes": Hubness("nnn"), "cca": Hubness("nnn")}
@@ -29,6 +32,11 @@ def anchors(mode: str, images: Float32, captions: Float32) -> Pairs:
     return Pairs(*([side[at : at + BLOCK].astype(np.float16) for at in cuts] for side in (images, texts)))
 
 
+def spread(runs: Float64, form: str = ".1f") -> str:
+    """Write a mean ± half the spread; of one sample, the figure."""
+    return f"{runs.mean():{form}}" + (f" ± {np.ptp(runs) / 2:.1f}" if len(runs) > 1 else "")
+
+
 def main() -> None:
     """Print recalls by aligner, number of images and mode; how far a mode is from the mean, sample by sample."""
     print(machine() + "\n")
@@ -37,7 +45,8 @@ def main() -> None:
     asked = [Embeddings(rows) for rows in features("dev")]
     rows = []
     for count in COUNTS:
-        chosen = [np.sort(np.random.default_rng(seed).permutation(len(images))[:count]) for seed in SEEDS]
+        seeds = SEEDS if count < len(images) else SEEDS[:1]  # all of them are one sample
+        chosen = [np.sort(np.random.default_rng(seed).permutation(len(images))[:count]) for seed in seeds]
         for name, hubness in TRIED.items():
             found = {}
             for mode in MODES:
@@ -45,9 +54,9 @@ def main() -> None:
                 runs = [measured(make_aligner(name), hubness, one, asked[0], asked[1]) for one in pairs]
                 found[mode] = np.array(runs)[:, list(RECALLS.values())]
             for mode, runs in found.items():
-                cells = [f"{run.mean():.1f} ± {np.ptp(run) / 2:.1f}" for run in runs.T]
+                cells = [spread(run) for run in runs.T]
                 gained = (runs - found["mean"])[:, :2].mean(axis=1)
-                apart = "" if mode == "mean" else f"{gained.mean():+.1f} ({gained.min():+.1f} to {gained.max():+.1f})"
+                apart = "" if mode == "mean" else spread(gained, "+.1f")
                 called = name if hubness.method == "none" else f"{name} + {hubness.method}"
                 rows.append([f"{count:,}", called, mode, *cells, apart])
     show(["images", "aligner", "captions", *RECALLS, "R@1 beside mean, by sample"], rows)
