@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -13,9 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from engine_sets import make_precomputed, make_set
+from engine_sets import IMAGE_DIM, TEXT_DIM, make_precomputed, make_set
 from running import Cli, Ran
-from test_labelled import benchmark, class_folders, labelled
+from test_labelled import benchmark, class_folders, labelled, with_vectors
 from test_pairs import IMAGE, table
 
 from asif.anchorset import Store
@@ -280,6 +281,25 @@ def test_anchors_that_do_not_go_with_the_data(
     ran = asif_eval("--dataset", search, task="retrieval", anchors="vectors")
     assert (ran.code, "an image to encode, with an anchor set of precomputed vectors" in ran.err) == (2, True)
     assert asif_eval("--dataset", tmp_path / "pairs", task="retrieval", anchors="vectors").code == 0
+
+
+def test_image_vectors_are_labelled_by_label_vectors(asif_eval: Cli, home: Path, tmp_path: Path) -> None:
+    make_precomputed(tmp_path / "pairs", home).close()
+    dataset, said = with_vectors(tmp_path / "v.parquet", width=IMAGE_DIM), tmp_path / "said.npy"
+    np.save(said, np.random.default_rng(0).standard_normal((2, TEXT_DIM)).astype(np.float32))
+    more = ("--max-bad-rows", "1", "--json")
+    ran = asif_eval("--dataset", dataset, "--label-vectors", said, *more, anchors="vectors")
+    assert ran.code == 0, ran.err
+    result = ran.json
+    assert set(result) == {*KEYS, *PROVENANCE, *ABOUT_PROMPTS, "label_vectors_sha256"}
+    assert result["label_vectors_sha256"] == hashlib.sha256(said.read_bytes()).hexdigest()
+    assert (result["counts"]["kept"], result["counts"]["rejected"], result["metrics"]["acc5"]) == (2, 1, None)
+    assert result["metrics"]["acc1"] in (0.0, 0.5, 1.0)
+    refused = asif_eval("--dataset", dataset, *more, anchors="vectors")
+    assert (refused.code, "pass --label-vectors" in refused.err) == (2, True)
+    assert asif_eval("--dataset", dataset, "--label-vectors", said, *more).code == 4
+    ran = asif_eval("--dataset", tmp_path / "pairs", "--label-vectors", said, task="retrieval", anchors="vectors")
+    assert (ran.code, "--label-vectors for zeroshot_retrieval" in ran.err) == (2, True)
 
 
 def test_one_class_with_one_image(asif_eval: Cli, tmp_path: Path) -> None:

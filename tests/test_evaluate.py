@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from engine_sets import IMAGE_DIM, TEXT_DIM, fake_image, fake_text, make_precomputed, make_set
 from numpy.typing import NDArray
@@ -355,6 +356,52 @@ def test_vectors_in_place_of_images_and_captions(home: Path, tmp_path: Path) -> 
     assert result.further["text_retrieval_recall@1"] == pytest.approx(figures[0], abs=1e-12)
     assert result.metrics["text_retrieval_recall@5"] == pytest.approx(figures[1], abs=1e-12)
     assert evaluate_retrieval(engine, open_captioned(tmp_path / "pairs")).counts["images_among_anchors"] == 20
+
+
+def labelled_vectors(path: Path, count: int = 30, width: int = IMAGE_DIM) -> Labelled:
+    """Write image vectors with one of six labels each."""
+    images = np.random.default_rng(4).standard_normal((count, width)).astype(np.float32)
+    column = pa.array(list(images), pa.list_(pa.float32(), width))
+    pq.write_table(pa.table({"image_embedding": column, "label": [f"class {row % 6}" for row in range(count)]}), path)
+    return open_labelled(path)
+
+
+@pytest.mark.parametrize("rows", [7, 8192])
+def test_vectors_in_place_of_labelled_images(
+    home: Path, tmp_path: Path, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asif.evaluate.classification.ROWS", rows)
+    make_precomputed(tmp_path / "pairs", home).close()
+    engine, data = Engine("vectors", home=home), labelled_vectors(tmp_path / "v.parquet")
+    labels = Labels(data.classes, ("{}", "a {}."))
+    said = Embeddings.from_raw(np.random.default_rng(5).standard_normal((12, TEXT_DIM)))
+    result = evaluate_classification(engine, data, labels, label_vectors=said)
+    fitted = engine.role().fitted
+    images = Embeddings.from_raw(np.stack([pair.image_embedding for pair in data.source.read()]))
+    means = Embeddings.from_raw(said.values.reshape(6, 2, -1).mean(axis=1))
+    every = fitted.represent("image", images).dense() @ fitted.represent("text", means).dense().T
+    order, right = np.argsort(-every, axis=1, kind="stable"), np.arange(30) % 6
+    assert result.metrics["acc1"] == pytest.approx((order[:, 0] == right).mean())
+    assert result.metrics["acc5"] == pytest.approx((order[:, :5] == right[:, None]).any(axis=1).mean())
+    assert (result.counts["kept"], result.counts["images"], result.counts["images_among_anchors"]) == (30, 30, 0)
+
+
+def test_vectors_of_one_side_are_refused(toy: Engine, home: Path, tmp_path: Path) -> None:
+    make_precomputed(tmp_path / "pairs", home).close()
+    engine, data = Engine("vectors", home=home), labelled_vectors(tmp_path / "v.parquet")
+    said = Embeddings.from_raw(np.random.default_rng(5).standard_normal((6, TEXT_DIM)))
+    labels = Labels(data.classes)
+    with pytest.raises(UsageError, match="vectors of images, and none of labels"):
+        evaluate_classification(engine, data, labels)
+    with pytest.raises(UsageError, match="6 label vectors"):
+        evaluate_classification(engine, data, Labels(data.classes, ("{}", "a {}.")), label_vectors=said)
+    with pytest.raises(EncoderMismatch, match="images for toy@1, made with timm:fake"):
+        evaluate_classification(toy, data, labels, label_vectors=said)
+    with pytest.raises(EncoderMismatch, match="image vectors of 3 dimensions"):
+        evaluate_classification(engine, labelled_vectors(tmp_path / "w.parquet", width=3), labels, label_vectors=said)
+    images = labelled(tmp_path / "images")
+    with pytest.raises(UsageError, match="images to be encoded, and vectors of labels"):
+        evaluate_classification(toy, images, Labels(images.classes), label_vectors=said)
 
 
 def test_vectors_for_other_anchors_are_refused(toy: Engine, tmp_path: Path, home: Path) -> None:

@@ -198,7 +198,7 @@ def test_captions_of_a_folder_of_labels_are_refused(tmp_path: Path) -> None:
         open_captioned(labelled(tmp_path, ["dog", "cat", "dog"]))
 
 
-@pytest.mark.parametrize("role", ["captions", "image_embedding", "text_embedding", "colour"])
+@pytest.mark.parametrize("role", ["captions", "text_embedding", "colour"])
 def test_roles_that_labels_have_no_use_for(role: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"unknown role '{role}'"):
         open_labelled(labelled(tmp_path, ["dog", "cat", "dog"]), columns={role: "label"})
@@ -212,3 +212,37 @@ def test_damaged_metadata_is_refused(tmp_path: Path) -> None:
         pq.write_table(written.replace_schema_metadata({"huggingface": broken}), tmp_path / "a.parquet")
         with pytest.raises(InputRefused, match="Hugging Face metadata cannot be read"):
             open_labelled(tmp_path / "a.parquet")
+
+
+def with_vectors(path: Path, width: int = 2, **more: Any) -> Path:
+    """Write image vectors with labels."""
+    rows = [[1.0, 2.0], [3.0, 4.0], [0.0, 0.0]]
+    vectors = pa.array([row + [0.0] * (width - 2) for row in rows], pa.list_(pa.float32(), width))
+    pq.write_table(pa.table({"image_embedding": vectors, "label": ["dog", "cat", "dog"], **more}), path)
+    return path
+
+
+def test_vectors_with_labels(tmp_path: Path) -> None:
+    data = open_labelled(with_vectors(tmp_path / "v.parquet"))
+    assert (data.source.kind, data.source.dims, data.classes) == (
+        "precomputed vectors (parquet)",
+        (2, 0),
+        ("cat", "dog"),
+    )
+    assert "vectors: 2 (image)" in data.source.describe() and "(text)" not in data.source.describe()
+    *pairs, bad = data.read()
+    assert [(pair.image_embedding.tolist(), pair.image, pair.label) for pair in pairs] == [
+        ([1, 2], None, "dog"),
+        ([3, 4], None, "cat"),
+    ]
+    assert bad.reason == "image embedding zero"
+
+
+def test_images_go_before_vectors_unless_these_are_named(tmp_path: Path) -> None:
+    path = with_vectors(tmp_path / "v.parquet", image=pa.array(IMAGES, IMAGE), url=["a", "b", "c"])
+    assert open_labelled(path).source.dims is None
+    named = open_labelled(path, columns={"image_embedding": "image_embedding"}).source
+    assert (named.dims, named.columns.image) == ((2, 0), None)
+    with pytest.raises(UsageError, match="both an image column and an embedding column"):
+        open_labelled(path, columns={"image_embedding": "image_embedding", "image": "image"})
+    assert open_labelled(with_vectors(path, url=["a", "b", "c"])).source.dims == (2, 0)

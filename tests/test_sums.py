@@ -68,8 +68,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counted: list[int] = []
     real = Moments.over.__func__  # type: ignore[attr-defined]
 
-    def over(cls: type[Moments], blocks: object) -> Moments:
-        found: Moments = real(cls, blocks)
+    def over(cls: type[Moments], blocks: object, engine: str = "auto") -> Moments:
+        found: Moments = real(cls, blocks, engine)
         counted.append(found.count)
         return found
 

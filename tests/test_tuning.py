@@ -20,7 +20,7 @@ from asif.tuning import Tuned, tune
 from asif.tuning import search as searching
 from asif.tuning.asked import Corrector, Scores, answers, judged
 from asif.tuning.criteria import ahead, chance_of_first, reciprocal
-from asif.tuning.held_out import MOST_PAIRS, Questions, divisions, groups, looked_at, texts_repeat
+from asif.tuning.held_out import GLANCE, MOST_PAIRS, Questions, divisions, groups, looked_at, texts_repeat
 from asif.tuning.settings import Setting, grid, usual
 
 
@@ -106,7 +106,9 @@ class TestHeldOut:
 
     @pytest.mark.parametrize(("classes", "repeat"), [(4, True), (100, True), (900, False)])
     def test_a_glance_tells_whether_texts_repeat(self, classes: int, repeat: bool) -> None:
-        assert texts_repeat(labelled(2000, classes)) is repeat
+        pairs = labelled(2000, classes)
+        assert texts_repeat(pairs, GLANCE) is repeat
+        assert texts_repeat(pairs)  # two images or more for each of 900, too
 
     def test_an_image_with_several_captions_does_not_make_texts_repeat(self) -> None:
         single = related(100)
@@ -114,9 +116,13 @@ class TestHeldOut:
         assert not texts_repeat(five) and not texts_repeat(single) and not texts_repeat(related(1))
 
     def test_images_are_blurred_unless_texts_repeat(self) -> None:
-        for pairs, blurred in ((labelled(100, classes=4), False), (related(100), True)):
+        for pairs, blurred in (
+            (labelled(100, classes=4), False),
+            (labelled(50, classes=10), False),
+            (related(100), True),
+        ):
             plain = next(divisions(pairs, seed=0))
-            assert plain.open_ended is blurred
+            assert texts_repeat(pairs) is not blurred
             asked = searching.Search(pairs, "classify", 0, None, 0.0, 1.0, lambda *_: None).divisions[0]
             assert np.array_equal(asked.images.values, plain.images.values) is not blurred
 
@@ -233,8 +239,8 @@ class TestSearch:
     @pytest.mark.parametrize(("task", "safe"), [("classify", "cca(lambda=1)"), ("search", "procrustes")])
     def test_where_texts_repeat_a_map_is_the_usual_choice_for_labels(self, task: searching.Task, safe: str) -> None:
         rng = np.random.default_rng(1)
-        words = unit(rng.standard_normal((4, 9)))
-        nothing = Pairs(unit(rng.standard_normal((40, 12))), words[rng.integers(0, 4, 40)])
+        words = unit(rng.standard_normal((10, 9)))  # of which ten held-out pairs have more than five
+        nothing = Pairs(unit(rng.standard_normal((50, 12))), words[np.arange(50) % 10])
         assert tune(nothing, task).best.aligner == safe
 
     def test_time_that_runs_out_leaves_a_choice(self) -> None:

@@ -15,6 +15,7 @@ from asif.aligners.protocol import Anchors, Arrays, TemplateMode
 from asif.errors import UsageError
 from asif.kernels import Engine
 from asif.kernels.canonical import on_grid
+from asif.kernels.products import product
 from asif.vectors import DenseRows, Embeddings, Parts, Side
 
 Float64 = NDArray[np.float64]
@@ -136,10 +137,9 @@ class Maps:
         means, maps, scales = ({side: arrays[f"{what}_{side}"] for side in SIDES} for what in ("mean", "map", "scale"))
         return cls(means, maps, scales, arrays["correlations"], arrays["shared"])
 
-    def apply(self, side: Side, centred: Float64) -> Float64:
+    def apply(self, side: Side, centred: Float64, engine: Engine = "auto") -> Float64:
         """Map rows about the mean [n, d] into the common space [n, s], not normalised."""
-        mapped: Float64 = (on_grid(centred) @ self.maps[side]) * self.scales[side]
-        return mapped
+        return product(on_grid(centred), self.maps[side], engine=engine) * self.scales[side]
 
 
 def solve(aligner: Linear, moments: Moments) -> Maps:
@@ -230,7 +230,7 @@ class FittedLinear:
         out = np.zeros((len(embeddings), len(self.solved.correlations)), np.float32)
         for start in range(0, len(embeddings), ROWS):
             some = slice(start, start + ROWS)
-            mapped = self.solved.apply(side, embeddings.values[some].astype(np.float64) - mean)
+            mapped = self.solved.apply(side, embeddings.values[some].astype(np.float64) - mean, engine)
             largest = np.abs(mapped).max(axis=1, keepdims=True)
             np.divide(mapped, largest, out=mapped, where=largest > 0)  # however small a row is, its length is not
             lengths = np.linalg.norm(mapped, axis=1, keepdims=True)

@@ -11,9 +11,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
-from scipy.linalg.blas import dsyrk
 
 from asif.aligners.protocol import Anchors, Arrays
+from asif.kernels import Engine
+from asif.kernels.products import second_moments
 from asif.vectors import Side
 
 Float64 = NDArray[np.float64]
@@ -36,23 +37,22 @@ class Moments:
     image_text: Float64
 
     @classmethod
-    def of(cls, anchors: Anchors) -> Moments:
-        """Sum over an anchor set, block by block; memory holds one block in float64.
+    def of(cls, anchors: Anchors, engine: Engine = "auto") -> Moments:
+        """Sum over an anchor set, block by block; memory, here or on the device, holds one block in float64.
 
         >>> from types import SimpleNamespace
         >>> sides = {"image": [np.eye(2, dtype=np.float32)], "text": [np.array([[1.0], [-1.0]], np.float32)]}
         >>> Moments.of(SimpleNamespace(blocks=sides.get)).image_text.tolist()
         [[1.0], [-1.0]]
         """
-        return cls.over(zip(anchors.blocks("image"), anchors.blocks("text"), strict=True))
+        return cls.over(zip(anchors.blocks("image"), anchors.blocks("text"), strict=True), engine)
 
     @classmethod
-    def over(cls, blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> Moments:
+    def over(cls, blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]], engine: Engine = "auto") -> Moments:
         """Sum over blocks of image and text rows, of which there is at least one."""
         total: Moments | None = None
         for image, text in blocks:
-            x, y = image.astype(np.float64), text.astype(np.float64)
-            some = cls(len(x), x.sum(axis=0), y.sum(axis=0), square(x), square(y), x.T @ y)
+            some = cls(len(image), *second_moments(image, text, engine=engine))
             total = some if total is None else total + some
         assert total is not None
         return total
@@ -106,13 +106,3 @@ def moments_of(anchors: Some, summed: Callable[[Some], Moments] = Moments.of) ->
     if anchors not in _KNOWN:
         _KNOWN[anchors] = summed(anchors)
     return _KNOWN[anchors]
-
-
-def square(rows: Float64) -> Float64:
-    """Return rowsᵀ rows: half the work of a general product.
-
-    >>> square(np.array([[1.0, 2.0], [0.0, 1.0]])).tolist()
-    [[1.0, 2.0], [2.0, 5.0]]
-    """
-    upper: Float64 = dsyrk(1.0, rows.T)  # the transpose lies as BLAS wants it
-    return np.triu(upper) + np.triu(upper, 1).T

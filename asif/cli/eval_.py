@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 CLASSIFICATION, RETRIEVAL = "zeroshot_classification", "zeroshot_retrieval"
 ABOUT_LABELS = {
-    name: f"--{name.replace('_', '-')}" for name in ("template", "templates", "template_mode", "classnames")
+    name: f"--{name.replace('_', '-')}"
+    for name in ("template", "templates", "template_mode", "classnames", "label_vectors")
 }
 SHOWN_REJECTS = 10
 
@@ -36,6 +37,7 @@ SHOWN_REJECTS = 10
 @click.option(
     "--classnames", type=click.Path(path_type=Path), help="Names for prompts: lines of label<TAB>name | name."
 )
+@click.option("--label-vectors", type=click.Path(path_type=Path), help="For image vectors: .npy, row by prompt.")
 @click.option("--column", "columns", multiple=True, metavar="ROLE=NAME", help="Name a column, as label=fine_label.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use the first N rows only; classes are those of all.")
 @click.option("--max-bad-rows", default="1%", show_default=True, help="Stop above this share or number of bad rows.")
@@ -77,7 +79,9 @@ def command(task: str, output: Path | None, overwrite: bool, as_json: bool, **gi
 
 def classification(terms: Terms, bar: Any, given: dict[str, Any]) -> Evaluation:
     """Evaluate on labelled images."""
+    from asif.anchorset.atomic import hash_file
     from asif.classify import TEMPLATES, Labels
+    from asif.engine import read_vectors
     from asif.evaluate import classes_of, evaluate_classification, read_classnames
     from asif.pairs import open_labelled
 
@@ -94,7 +98,13 @@ def classification(terms: Terms, bar: Any, given: dict[str, Any]) -> Evaluation:
     mode = given["template_mode"] or engine.role("classify").choice.aligner.template_mode
     labels = Labels(classes.labels, templates, mode, classes.names)
     origins = {"templates_from": origin, "classnames_from": classes.origin}
-    return evaluate_classification(engine, data, labels, terms=terms, dataset=called(given), origins=origins)
+    file, vectors = given["label_vectors"], None
+    if file is not None:
+        vectors = read_vectors(file, engine.anchors.dims["text"], "prompt vectors")
+        origins["label_vectors_sha256"] = hash_file(file)[0]
+    return evaluate_classification(
+        engine, data, labels, terms=terms, dataset=called(given), origins=origins, label_vectors=vectors
+    )
 
 
 def retrieval(terms: Terms, bar: Any, given: dict[str, Any]) -> Evaluation:

@@ -10,7 +10,7 @@ from asif.aligners import Aligner, Hubness, Projector, make_aligner
 from asif.anchorset import AnchorSet
 from asif.engine.trained import kept_projector
 from asif.errors import IntegrityError, UsageError
-from asif.tuning import Task, texts_repeat, usual
+from asif.tuning import GLANCE, Task, texts_repeat, usual
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def choose(anchors: AnchorSet, task: Task, aligner: Aligner | None, hubness: Hub
         return Choice(aligner, hubness or Hubness("none"))
     profile = anchors.profiles.get(task)
     if profile is None:
-        setting, correction = usual(task, texts_repeat=task == "classify" and texts_repeat(anchors))
+        setting, correction = usual(task, texts_repeat=task == "classify" and texts_repeat(anchors, GLANCE))
         return Choice(make_aligner(setting.family), hubness or correction)
     found, tuned = read(profile, anchors.ref, task)
     return Choice(found, hubness or tuned, task)

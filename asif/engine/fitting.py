@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from asif.aligners import Aligner, Fitted, Fused, Linear, Moments, Projector
 from asif.aligners.moments import moments_of
 from asif.anchorset import AnchorSet
 from asif.engine.trained import trained_before
 from asif.errors import IntegrityError
+from asif.kernels import Engine
 
 _log = logging.getLogger(__name__)
 
 
-def fit(aligner: Aligner, anchors: AnchorSet) -> Fitted:
+def fit(aligner: Aligner, anchors: AnchorSet, kernel: Engine = "auto") -> Fitted:
     """Fit an aligner to an anchor set, or take up what an earlier fit of it came to; a new one is kept.
 
     A kept fit that was changed, or belongs to other anchors, is not used: it is named in the log, and made anew. Where
@@ -29,7 +31,7 @@ def fit(aligner: Aligner, anchors: AnchorSet) -> Fitted:
     except (IntegrityError, KeyError) as error:
         _log.warning("a kept fit is not used: %s", str(error).splitlines()[0])
     if is_linear(aligner):
-        moments_of(anchors, sums)
+        moments_of(anchors, partial(sums, kernel=kernel))
     fitted = aligner.fit(anchors)
     arrays = fitted.arrays()
     if arrays:
@@ -44,7 +46,7 @@ def is_linear(aligner: Aligner) -> bool:
     return isinstance(aligner, Linear)
 
 
-def sums(anchors: AnchorSet) -> Moments:
+def sums(anchors: AnchorSet, kernel: Engine = "auto") -> Moments:
     """Sum over an anchor set, or take up sums that were kept, of it or of a version that shares most of its blocks.
 
     The latter are added to and taken from block by block. Sums that were changed are not used, as for fits.
@@ -56,11 +58,11 @@ def sums(anchors: AnchorSet) -> Moments:
         _log.warning("kept sums are not used: %s", str(error).splitlines()[0])
         kept = found = None
     if kept is None or found is None:
-        found = Moments.of(anchors)
+        found = Moments.of(anchors, kernel)
     elif kept.own:
         return found
     else:
-        found = found + Moments.over(kept.added) if kept.added else found
-        found = found - Moments.over(kept.removed) if kept.removed else found
+        found = found + Moments.over(kept.added, kernel) if kept.added else found
+        found = found - Moments.over(kept.removed, kernel) if kept.removed else found
     anchors.keep_sums(found.as_arrays())
     return found

@@ -81,11 +81,12 @@ class Role:
 
     choice: Choice
     anchors: AnchorSet
+    kernel: Kernel = "auto"
     banks: dict[Side, Rows] = field(default_factory=dict)
 
     @cached_property
     def fitted(self) -> Fitted:
-        return fit(self.choice.aligner, self.anchors)
+        return fit(self.choice.aligner, self.anchors, self.kernel)
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class Engine:
             if anchors.encoder_spec(side) == spec:
                 check_fingerprint(anchors, side, encoder)
         roles: dict[Task, Role] = {
-            task: Role(choose(anchors, task, self._aligner, self._hubness), anchors) for task in TASKS
+            task: Role(choose(anchors, task, self._aligner, self._hubness), anchors, self.kernel) for task in TASKS
         }
         return Serving(anchors, roles)
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.aligners.linear import BLANK
-from asif.aligners.moments import square
 from asif.errors import InputRefused, UsageError
 from asif.evaluate.measured import TIE, Measured
 from asif.kernels import topk_similarity
+from asif.kernels.products import square
 from asif.vectors import Float32, Int64
 
 Float64 = NDArray[np.float64]

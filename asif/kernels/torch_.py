@@ -53,6 +53,20 @@ def canonical(queries: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
     return (queries @ anchors.T).to(torch.float32)
 
 
+def product(rows: NDArray[np.float64], columns: NDArray[np.float64], device: str) -> NDArray[np.float64]:
+    """Multiply [n, d] by [d, s] in float64."""
+    left, right = (as_tensor(each).to(device) for each in (rows, columns))
+    found: NDArray[np.float64] = (left @ right).cpu().numpy()
+    return found
+
+
+def second_moments(x: NDArray[Any], y: NDArray[Any], device: str) -> tuple[NDArray[np.float64], ...]:
+    """Sum over pairs of rows, which cross to the device as they are stored: Σx, Σy, Σxxᵀ, Σyyᵀ, Σxyᵀ in float64."""
+    wide, other = (as_tensor(each).to(device).to(torch.float64) for each in (x, y))
+    sums = (wide.sum(dim=0), other.sum(dim=0), wide.T @ wide, other.T @ other, wide.T @ other)
+    return tuple(each.cpu().numpy() for each in sums)
+
+
 def sort_keys(scores: torch.Tensor, first_index: int) -> torch.Tensor:
     """Pack float32 scores [q, n] and their indices into int64 keys whose descending order is the tie rule's.
 

@@ -93,7 +93,8 @@ def find_columns(
 
     Images are looked for as named pixels, then any `struct<bytes, path>`, then named paths, then the only binary
     column. Where both embeddings are there they are used instead of the image, unless `chosen` names the image.
-    `words` says which column must go with the image; where it is the label, captions and vectors are left alone.
+    `words` says which column must go with the image; where it is the label, captions and text vectors are left alone,
+    and image vectors are used where they are named, or where there is no image.
     Raises UsageError for a choice that cannot be followed, InputRefused when a needed role has no column.
 
     >>> find_columns({"TEXT": "text", "jpg": "bytes", "key": "text"}, {}, "a.parquet").named()
@@ -105,17 +106,22 @@ def find_columns(
     columns = Columns(**{**found, **chosen})
     if columns.precomputed and "image" not in chosen:
         return columns
-    if {"image_embedding", "text_embedding"} & set(chosen):
+    if words == "captions" and {"image_embedding", "text_embedding"} & set(chosen):
         raise UsageError(
             f"{where} has vectors for one side only; it has {_listed(shapes)}",
             "a column for image_embedding and one for text_embedding",
             "name both, or neither",
         )
+    vectors = columns.image_embedding
     columns = replace(columns, image_embedding=None, text_embedding=None)
-    if columns.image is None:
+    if words == "label" and "image_embedding" in chosen:
+        columns = replace(columns, image=None, image_embedding=vectors)
+    elif columns.image is None:
         taken = set(columns.named().values())
         free: dict[str, Shape] = {name: shape for name, shape in shapes.items() if name not in taken}
         columns = replace(columns, image=_image(free))
+        if words == "label" and columns.image is None:
+            columns = replace(columns, image_embedding=vectors)
     if columns.status is None and columns.image in SHARD_IMAGES and {"key", "url"} & set(shapes):
         columns = replace(columns, status=_by_name(shapes, ("status",), _WORDS))
     _require(columns, shapes, where, words)
@@ -123,8 +129,8 @@ def find_columns(
 
 
 def _roles(words: Words) -> tuple[str, ...]:
-    vectors = ("image_embedding", "text_embedding") if words == "label" else ()
-    return tuple(role for role in ROLES if role not in (_OTHERS[words], *vectors))
+    unused = ("text_embedding",) if words == "label" else ()
+    return tuple(role for role in ROLES if role not in (_OTHERS[words], *unused))
 
 
 def check_shard(columns: Columns, shapes: Mapping[str, Shape], where: str) -> None:
@@ -178,14 +184,19 @@ def _check_choice(shapes: Mapping[str, Shape], chosen: Mapping[str, str], where:
 
 
 def _require(columns: Columns, shapes: Mapping[str, Shape], where: str, words: Words) -> None:
-    if columns.image is None and columns.url is not None:
+    pictures = "image" if columns.image_embedding is None else "image_embedding"
+    if getattr(columns, pictures) is None and columns.url is not None:
         raise InputRefused(
             f"{where} has only URLs (column {columns.url!r}), no images",
             "image bytes, image paths or vectors",
             "download the images with img2dataset first, then give its parquet or tar files",
         )
-    wanted = "image bytes, image paths or vectors, with captions" if words == "captions" else "images with labels"
-    for role in ("image", words):
+    wanted = (
+        "image bytes, image paths or vectors, with captions"
+        if words == "captions"
+        else "images, or image vectors, with labels"
+    )
+    for role in (pictures, words):
         if getattr(columns, role) is None:
             raise InputRefused(
                 f"{where} has no column that looks like {role}; it has {_listed(shapes)}",

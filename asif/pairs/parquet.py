@@ -91,9 +91,10 @@ def read_cells(
 
 
 def _dims(files: Sequence[Path], columns: Columns) -> tuple[int, int] | None:
-    if columns.image_embedding is None or columns.text_embedding is None:
+    if columns.image_embedding is None:
         return None
-    return _width(files, columns.image_embedding), _width(files, columns.text_embedding)
+    text = columns.text_embedding
+    return _width(files, columns.image_embedding), 0 if text is None else _width(files, text)
 
 
 def _width(files: Sequence[Path], name: str) -> int:

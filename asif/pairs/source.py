@@ -21,7 +21,7 @@ SPLITS = {"train", "dev", "val", "valid", "validation", "test"}
 class PairSource(ABC):
     """Read pairs in a fixed order from `files`; `unused` names the columns that are not read.
 
-    `dims` is (image, text) where vectors were precomputed; 0 where no row has one.
+    `dims` is (image, text) where vectors were precomputed; 0 where no row has one, or labels stand in for texts.
     """
 
     path: Path
@@ -71,7 +71,8 @@ class PairSource(ABC):
         lines = [f"{self.path}: {self.kind}", f"  {self.rows:,} rows, {self.bytes:,} bytes in {files}"]
         lines += [f"  {role}: {column}" for role, column in self.columns.named().items()]
         if self.dims:
-            lines.append("  vectors: {} (image), {} (text)".format(*self.dims))
+            text = f", {self.dims[1]} (text)" if self.columns.text_embedding else ""
+            lines.append(f"  vectors: {self.dims[0]} (image){text}")
         if self.unused:
             lines.append(f"  not read: {', '.join(self.unused)}")
         return "\n".join(lines)

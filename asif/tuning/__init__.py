@@ -1,8 +1,8 @@
 """The choice of a profile for an anchor set: aligner, parameters, correction, fusion; from held-out anchors alone."""
 
 from asif.tuning.criteria import TASKS, Task
-from asif.tuning.held_out import Captions, texts_repeat
+from asif.tuning.held_out import GLANCE, Captions, texts_repeat
 from asif.tuning.search import CRITERIA, Trial, Tuned, tune
 from asif.tuning.settings import usual
 
-__all__ = ["CRITERIA", "TASKS", "Captions", "Task", "Trial", "Tuned", "texts_repeat", "tune", "usual"]
+__all__ = ["CRITERIA", "GLANCE", "TASKS", "Captions", "Task", "Trial", "Tuned", "texts_repeat", "tune", "usual"]

@@ -18,7 +18,7 @@ MOST_PAIRS = 20_000  # looked at, of a larger set in runs of
 RUN = 50  # rows, evenly spread: pairs that share an image tend to lie together
 MOST_QUESTIONS = 1_000  # held out at a time
 BLOCK_ROWS = 8_192
-GLANCE = 256  # rows that tell whether texts repeat
+GLANCE = 256  # rows that tell whether texts repeat, where there is no time for more
 BLUR = 0.3  # labels are asked of images unlike the anchors': see bench/tuning.py
 
 Captions = Callable[[Int64], tuple[Embeddings, Int64]]
@@ -65,11 +65,6 @@ class Questions:
     texts: Embeddings
     right: NDArray[np.bool_]
 
-    @property
-    def open_ended(self) -> bool:
-        """Tell whether most images have a text of their own; where not, the texts are the labels to be asked about."""
-        return 2 * len(self.texts) > len(self.images)
-
     def blurred(self, seed: int, cosine: float = BLUR) -> Questions:
         """Return the same with noise in all directions on the images, each about as similar to itself as said."""
         values = self.images.values
@@ -111,14 +106,16 @@ def divisions(anchors: Anchors, seed: int, captions: Captions | None = None) -> 
         yield questions(fitted, image[held], asked.sides["image"], said, whose)
 
 
-def texts_repeat(anchors: Anchors) -> bool:
-    """Tell, by at most 256 anchors, whether texts stand beside two images or more, as class-level captions do.
+def texts_repeat(anchors: Anchors, most: int = MOST_PAIRS) -> bool:
+    """Tell, by at most so many anchors, whether texts stand beside two images or more, as class-level captions do.
+
+    Where they do, the texts are the labels to be asked about; where not, most images have a text of their own.
 
     >>> from types import SimpleNamespace
     >>> texts_repeat(SimpleNamespace(count=4, blocks={"text": [np.eye(2)[[0, 1, 1, 0]]]}.get))
     True
     """
-    rows = evenly(anchors.count, GLANCE)
+    rows = evenly(anchors.count, most)
     return 2 * (int(groups(gathered(anchors, "text", rows)).max()) + 1) <= len(rows)
 
 

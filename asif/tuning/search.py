@@ -14,7 +14,7 @@ from asif.aligners import Anchors, Hubness
 from asif.errors import UsageError
 from asif.tuning.asked import Corrector, Scores, answers, judged
 from asif.tuning.criteria import TASKS, Float64, Task
-from asif.tuning.held_out import Captions, Questions, divisions, looked_at
+from asif.tuning.held_out import Captions, Questions, divisions, looked_at, texts_repeat
 from asif.tuning.settings import Setting, grid, usual
 
 KEPT = 2  # settings of each aligner that go on to be corrected and added up
@@ -130,9 +130,10 @@ class Search:
     ) -> None:
         self.task, self.seed, self.started, self.seconds, self.progress = task, seed, started, seconds, progress
         self.count = anchors.count
+        self.texts_repeat = texts_repeat(anchors)  # one division may be too small to show it
         asked = enumerate(divisions(anchors, seed, captions))
         self.divisions: Sequence[Questions] = tuple(
-            questions.blurred(seed + at) if task == "classify" and questions.open_ended else questions
+            questions.blurred(seed + at) if task == "classify" and not self.texts_repeat else questions
             for at, questions in asked
         )
         dims = [anchors.blocks("image")[0].shape[1], anchors.blocks("text")[0].shape[1]]
@@ -181,7 +182,7 @@ class Search:
 
         With a few dozen pairs the best of some hundred trials is a matter of luck, which brings two of them.
         """
-        setting, correction = usual(self.task, texts_repeat=not any(each.open_ended for each in self.divisions))
+        setting, correction = usual(self.task, texts_repeat=self.texts_repeat)
         safe = self.candidate(setting)
         trial = self.tried(safe, correction, [Corrector(scores) for scores in safe.scores])
         gained = self.worth[best, hubness] - self.worth[trial.aligner, correction]
