@@ -18,7 +18,7 @@ COMMANDS = {
     "classify": ("asif.cli.classify", "Label images, zero-shot."),
     "tune": ("asif.cli.tune", "Find what suits an anchor set, and keep it with it."),
     "eval": ("asif.cli.eval_", "Measure an anchor set on labelled images or captions."),
-    "anchors": ("asif.cli.anchors", "List, inspect and verify anchor sets."),
+    "anchors": ("asif.cli.anchors", "List, inspect and verify anchor sets, and choose from them."),
     "encoders": ("asif.cli.encoders", "List encoders, and rank pairs of them."),
     "doctor": ("asif.cli.doctor", "Show versions, devices, places and what is missing."),
 }

@@ -3,6 +3,7 @@
 from asif.engine.choosing import Choice, named_aligner
 from asif.engine.classifier import Classifier
 from asif.engine.opening import DEFAULT_ANCHORS, build_anchors, build_from_head, open_anchors
+from asif.engine.selecting import select_anchors
 from asif.engine.serving import Engine, Evidence, Prediction, Result
 from asif.engine.tuner import tune_anchors
 from asif.engine.vectors_file import read_vectors
@@ -20,5 +21,6 @@ __all__ = [
     "named_aligner",
     "open_anchors",
     "read_vectors",
+    "select_anchors",
     "tune_anchors",
 ]
