@@ -21,7 +21,7 @@ COMMANDS = {
     "train-fusemix": ("asif.cli.train:fusemix", "Train FuseMix on an anchor set."),
     "train-freeze-align": ("asif.cli.train:freeze_align", "Train freeze-align on an anchor set."),
     "eval": ("asif.cli.eval_", "Measure an anchor set on labelled images or captions."),
-    "anchors": ("asif.cli.anchors", "List, inspect and verify anchor sets."),
+    "anchors": ("asif.cli.anchors", "List, inspect and verify anchor sets, and choose from them."),
     "encoders": ("asif.cli.encoders", "List encoders, and rank pairs of them."),
     "doctor": ("asif.cli.doctor", "Show versions, devices, places and what is missing."),
 }

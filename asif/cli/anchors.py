@@ -1,4 +1,4 @@
-"""asif anchors list|info|verify."""
+"""asif anchors list|info|verify|select."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any
 
 import click
 
-from asif.cli import options
+from asif.cli import anchors_select, options
 
 
 @click.group("anchors")
 def command() -> None:
-    """List, inspect and verify anchor sets."""
+    """List, inspect and verify anchor sets, and choose from them."""
+
+
+command.add_command(anchors_select.command)
 
 
 def store(home: Path | None) -> Any:

@@ -81,7 +81,7 @@ def vectors(engine: Any, paths: Sequence[str], labels: Any, given: dict[str, Any
 
 
 def read_labels(listed: str | None, file: Path | None) -> tuple[str, ...]:
-    """Take labels from the option or from the file; blank lines at the end of a file do not count."""
+    """Take labels from the option or from the file."""
     if (listed is None) == (file is None):
         raise UsageError(
             "neither --labels nor --labels-file" if file is None else "both --labels and --labels-file",
@@ -90,10 +90,7 @@ def read_labels(listed: str | None, file: Path | None) -> tuple[str, ...]:
         )
     if file is None:
         return tuple(label.strip() for label in str(listed).split(","))
-    try:
-        return tuple(line.strip() for line in file.read_text(encoding="utf-8-sig").rstrip().split("\n"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read ({error})", "a UTF-8 text, one label per line", "check it") from error
+    return options.lines(file)
 
 
 def expand(images: Sequence[str]) -> Iterator[str]:

@@ -121,6 +121,14 @@ def chosen_templates(written: tuple[str, ...], name: str | None) -> tuple[str, .
     return written if name is None else templates(name)
 
 
+def lines(file: Path) -> tuple[str, ...]:
+    """Read the labels of a file, one per line; blank lines at its end do not count."""
+    try:
+        return tuple(line.strip() for line in file.read_text(encoding="utf-8-sig").rstrip().split("\n"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read ({error})", "a UTF-8 text, one label per line", "check it") from error
+
+
 def columns(given: tuple[str, ...]) -> dict[str, str]:
     """Split ROLE=NAME.
 

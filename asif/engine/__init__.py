@@ -3,6 +3,7 @@
 from asif.engine.choosing import Choice, named_aligner
 from asif.engine.classifier import Classifier
 from asif.engine.opening import DEFAULT_ANCHORS, build_anchors, build_from_head, open_anchors
+from asif.engine.selecting import select_anchors
 from asif.engine.serving import Engine, Evidence, Prediction, Result
 from asif.engine.training import Training, train_projector
 from asif.engine.tuner import tune_anchors
@@ -23,5 +24,6 @@ __all__ = [
     "open_anchors",
     "read_vectors",
     "train_projector",
+    "select_anchors",
     "tune_anchors",
 ]

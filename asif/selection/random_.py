@@ -1,0 +1,16 @@
+"""Anchors drawn at random: what every other method has to beat."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from asif.vectors import Int64
+
+
+def random(count: int, size: int, seed: int = 0) -> Int64:
+    """Draw `size` of `count` rows, every set of them equally likely; with one seed, fewer are some of more.
+
+    >>> random(10, 3).tolist(), random(10, 4).tolist()
+    ([2, 4, 6], [2, 4, 6, 7])
+    """
+    return np.sort(np.random.default_rng(seed).permutation(count)[:size])
