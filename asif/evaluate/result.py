@@ -55,10 +55,15 @@ class Evaluation:
             **self.prompts,
             "data": self.data,
             "seed": None,
-            "versions": {"asif": VERSION, **{name: metadata.version(name) for name in LIBRARIES}},
+            "versions": versions(),
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "timings_s": {step: round(seconds, 3) for step, seconds in self.seconds.items()},
         }
+
+
+def versions() -> dict[str, str]:
+    """Name the versions of asif and of what it computes with."""
+    return {"asif": VERSION, **{name: metadata.version(name) for name in LIBRARIES}}
 
 
 def made_by(engine: Engine, anchors: AnchorSet, task: Role) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def evaluate_retrieval(
     started, anchors = time.perf_counter(), engine.anchors
     check_vectors(engine, source)
     intake, gallery = Intake(source.rows, terms or Terms()), Gallery()
-    for pair, image, vector in embedded(engine, source, intake):
+    for pair, image, vector in embedded(engine, source.read(), intake):
         gallery.add(pair, image, vector)
     counts, rows_sha256 = intake.close(source.path)
     read = time.perf_counter()
@@ -112,9 +112,9 @@ def check_vectors(engine: Engine, source: PairSource) -> None:
         )
 
 
-def embedded(engine: Engine, source: PairSource, intake: Intake) -> Iterator[tuple[Pair, str, Float32]]:
+def embedded(engine: Engine, items: Iterator[Pair | Reject], intake: Intake) -> Iterator[tuple[Pair, str, Float32]]:
     """Yield the usable rows with the sha256 and the embedding of their image; equal images are encoded once."""
-    rows, known = intake.read(source.read()), dict[str, Float32 | BadImage]()
+    rows, known = intake.read(items), dict[str, Float32 | BadImage]()
     while some := list(islice(rows, ROWS)):
         new = {image: content for _, content, image in some if content is not None and image not in known}
         known.update(zip(new, engine.encode_images(new.values()), strict=True))

@@ -1,8 +1,22 @@
 """The choice of a profile for an anchor set: aligner, parameters, correction, fusion; from held-out anchors alone."""
 
 from asif.tuning.criteria import TASKS, Task
-from asif.tuning.held_out import GLANCE, Captions, texts_repeat
-from asif.tuning.search import CRITERIA, Trial, Tuned, tune
+from asif.tuning.held_out import GLANCE, Captions, Questions, Subset, texts_repeat
+from asif.tuning.search import CRITERIA, Trial, Tuned, best_correction, tune
 from asif.tuning.settings import usual
 
-__all__ = ["CRITERIA", "GLANCE", "TASKS", "Captions", "Task", "Trial", "Tuned", "texts_repeat", "tune", "usual"]
+__all__ = [
+    "CRITERIA",
+    "GLANCE",
+    "TASKS",
+    "Captions",
+    "Questions",
+    "Subset",
+    "Task",
+    "Trial",
+    "Tuned",
+    "best_correction",
+    "texts_repeat",
+    "tune",
+    "usual",
+]

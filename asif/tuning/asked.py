@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.aligners import Hubness, make_aligner
+from asif.aligners import Fitted, Hubness, make_aligner
 from asif.aligners.fused import spread
 from asif.aligners.sampling import strangers
 from asif.kernels import similarity
@@ -38,7 +38,11 @@ class Scores:
 
 def answers(name: str, questions: Questions, task: Task, bank: bool) -> Scores:
     """Fit an aligner to the rest and ask it; with its bank where scores are to be corrected."""
-    fitted = make_aligner(name).fit(questions.fitted)
+    return asked(make_aligner(name).fit(questions.fitted), questions, task, bank)
+
+
+def asked(fitted: Fitted, questions: Questions, task: Task, bank: bool) -> Scores:
+    """Ask an aligner that was fitted to the rest."""
     images, texts = fitted.represent("image", questions.images), fitted.represent("text", questions.texts)
     banks: list[Float32] = []
     if bank:

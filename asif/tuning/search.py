@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from asif.aligners import Anchors, Hubness
+from asif.aligners import Anchors, Fitted, Hubness
 from asif.errors import UsageError
-from asif.tuning.asked import Corrector, Scores, answers, judged
+from asif.tuning.asked import Corrector, Scores, answers, asked, judged
 from asif.tuning.criteria import TASKS, Float64, Task
 from asif.tuning.held_out import Captions, Questions, divisions, looked_at, texts_repeat
 from asif.tuning.settings import Setting, grid, usual
@@ -99,6 +99,7 @@ def tune(
     seconds: float = 120,
     seed: int = 0,
     captions: Captions | None = None,
+    family: str | None = None,
     progress: Callable[[int, int], None] = lambda done, all_: None,
 ) -> Tuned:
     """Choose aligner, parameters, hubness correction and fusion from held-out anchors alone; no label is used.
@@ -106,13 +107,19 @@ def tune(
     Every setting is fitted to the rest and asked about the held-out pairs; the best two of each aligner are tried with
     corrections for hubness, then added up, as long as that is not worse. Half of `seconds` is for the first step, a
     third for the second; what has not been tried by then is left out, and the result says so. `captions` gives single
-    captions of held-out pairs, where what is stored is made of several. Raises UsageError for an unknown task,
-    InputRefused for too few pairs.
+    captions of held-out pairs, where what is stored is made of several. With a `family`, it is the one aligner that is
+    tried, and what scores highest is chosen. Raises UsageError for an unknown task, InputRefused for too few pairs.
     """
     if task not in TASKS:
         raise UsageError(f"the task is {task!r}", f"one of {', '.join(TASKS)}", "pass --task classify")
     started = time.perf_counter()
-    return Search(anchors, task, seed, captions, started, seconds, progress).run()
+    return Search(anchors, task, seed, captions, family, started, seconds, progress).run()
+
+
+def best_correction(fitted: Fitted, questions: Questions, task: Task) -> Hubness:
+    """Choose the hubness correction of an aligner that is fitted already, as `tune` does, from held-out pairs."""
+    corrector = Corrector(asked(fitted, questions, task, bank=True))
+    return max(CORRECTIONS, key=lambda each: float(judged(corrector, each, questions.right, task).mean()))
 
 
 class Search:
@@ -124,6 +131,7 @@ class Search:
         task: Task,
         seed: int,
         captions: Captions | None,
+        family: str | None,
         started: float,
         seconds: float,
         progress: Callable[[int, int], None],
@@ -131,13 +139,14 @@ class Search:
         self.task, self.seed, self.started, self.seconds, self.progress = task, seed, started, seconds, progress
         self.count = anchors.count
         self.texts_repeat = texts_repeat(anchors)  # one division may be too small to show it
-        asked = enumerate(divisions(anchors, seed, captions))
+        divided = enumerate(divisions(anchors, seed, captions))
         self.divisions: Sequence[Questions] = tuple(
             questions.blurred(seed + at) if task == "classify" and not self.texts_repeat else questions
-            for at, questions in asked
+            for at, questions in divided
         )
         dims = [anchors.blocks("image")[0].shape[1], anchors.blocks("text")[0].shape[1]]
-        self.settings = grid(min(dims))
+        self.family = family
+        self.settings = [setting for setting in grid(min(dims)) if family in (None, setting.family)]
         self.trials: dict[tuple[str, Hubness], Trial] = {}
         self.worth: dict[tuple[str, Hubness], Float64] = {}
         self.complete = True
@@ -152,17 +161,18 @@ class Search:
             corrected.append((candidate, self.correct(candidate)))
         best, hubness = max(corrected, key=lambda found: self.trials[found[0].name(self.count), found[1]].score)
         kept = [candidate for candidate, _ in corrected]
-        while len(best.members) < MEMBERS and not self.late(1):
+        while self.family is None and len(best.members) < MEMBERS and not self.late(1):
             taller = self.taller(best, hubness, kept)
             if taller is None:
                 break
             best, hubness = taller, self.correct(taller)
-        chosen = self.proven(best.name(self.count), hubness)
+        name = best.name(self.count)
+        chosen = self.proven(name, hubness) if self.family is None else self.trials[name, hubness]
         others = sorted(self.trials.values(), key=lambda trial: -trial.score)
-        asked = len(next(iter(self.worth.values())))
+        count = len(next(iter(self.worth.values())))
         pairs = len(looked_at(self.count))
         spent = time.perf_counter() - self.started
-        return Tuned(self.task, chosen, tuple(others), pairs, asked, self.seed, round(spent, 2), self.complete)
+        return Tuned(self.task, chosen, tuple(others), pairs, count, self.seed, round(spent, 2), self.complete)
 
     def alone(self) -> list[Setting]:
         """Try every setting by itself; return the best of each aligner, best first."""

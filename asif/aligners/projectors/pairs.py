@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asif.aligners.protocol import Anchors
 from asif.aligners.sampling import groups
@@ -52,6 +53,13 @@ class TrainingPairs:
     def starts(self) -> Int64:
         """Where each image's texts begin, and where the last one's end [n + 1]."""
         return np.searchsorted(self.owners, np.arange(len(self) + 1))
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Which texts are right for which image [n, m]: its own, and those that are equal to one of its own."""
+        said = np.zeros((len(self), int(self.same.max()) + 1), bool)
+        said[self.owners, self.same] = True
+        return said[:, self.same]
 
     def drawn(self, images: Int64, random: np.random.Generator) -> Int64:
         """Draw one text for each image [b]."""

@@ -280,9 +280,7 @@ def ranked(scores: Float32, held: TrainingPairs) -> tuple[float, float]:
 
     `scores` [images, texts]. Any text of an image is right for it, and any text that is equal to one of them.
     """
-    said = np.zeros((len(held), int(held.same.max()) + 1), bool)
-    said[held.owners, held.same] = True
-    right = said[:, held.same]
+    right = held.right
     found = []
     for table, good in ((scores, right), (scores.T, right.T)):
         best = np.where(good, table, -np.inf).max(axis=1, keepdims=True)
