@@ -79,6 +79,41 @@ def vector_problems(raw: NDArray[np.floating[Any]]) -> dict[int, str]:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """Hold what a model says of n inputs: `values` [n, t, d] of their tokens, and `pooled` [n, e].
+
+    `mask` [n, t] tells which tokens an input has; the values of the others are zero. Nothing is normalised.
+    """
+
+    values: Float32
+    mask: NDArray[np.bool_]
+    pooled: Float32
+
+    def __post_init__(self) -> None:
+        shapes = self.values.shape, self.mask.shape, self.pooled.shape
+        if self.values.ndim != 3 or self.mask.shape != self.values.shape[:2] or len(self.pooled) != len(self.mask):
+            raise TypeError(f"tokens are [n, t, d], [n, t] and [n, e], not {shapes}")
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+    @classmethod
+    def padded(cls, rows: Sequence[NDArray[np.floating[Any]]], pooled: Float32) -> Tokens:
+        """Put the tokens [t, d] of each input side by side, as many columns as the longest has.
+
+        >>> two = Tokens.padded([np.ones((1, 2)), np.ones((3, 2))], np.zeros((2, 2), np.float32))
+        >>> two.values[..., 0].tolist(), two.mask.sum(axis=1).tolist()
+        ([[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]], [1, 3])
+        """
+        counts = np.array([len(row) for row in rows], np.int64)
+        longest = int(counts.max(initial=0))
+        values = np.zeros((len(rows), longest, rows[0].shape[1] if len(rows) else 0), np.float32)
+        for place, row in zip(values, rows, strict=True):
+            place[: len(row)] = row
+        return cls(values, np.arange(longest) < counts[:, None], pooled)
+
+
+@dataclass(frozen=True)
 class TopK:
     """Hold the k best per query, score descending, then smaller index.
 

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from asif.encoders.protocol import ImageSource
 from asif.errors import UsageError
-from asif.vectors import Fingerprint, Float32, Side
+from asif.vectors import Fingerprint, Float32, Side, Tokens
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,10 @@ class PrecomputedEncoder:
         self._refuse()
 
     def forward(self, inputs: Sequence[Any]) -> Float32:
+        """Refuse: there is no model."""
+        self._refuse()
+
+    def tokens(self, inputs: Sequence[Any]) -> Tokens:
         """Refuse: there is no model."""
         self._refuse()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from asif.vectors import Embeddings, Fingerprint, Float32
+from asif.vectors import Embeddings, Fingerprint, Float32, Tokens
 
 ImageSource = bytes | Path | str
 """An encoded image: its bytes, or the file that holds them."""
@@ -35,6 +35,13 @@ class ImageEncoder(Protocol):
         """Run the model: raw vectors [n, dim], not normalised, not checked."""
         ...
 
+    def tokens(self, prepared: Sequence[Any]) -> Tokens:
+        """Run the model: its last features of every patch, and what `forward` returns, to the bit, in one pass.
+
+        Raises UsageError where the model has none.
+        """
+        ...
+
 
 class TextEncoder(Protocol):
     """Turn texts into vectors."""
@@ -48,6 +55,13 @@ class TextEncoder(Protocol):
 
     def forward(self, texts: Sequence[str]) -> Float32:
         """Run the model: raw vectors [n, dim], not normalised, not checked."""
+        ...
+
+    def tokens(self, texts: Sequence[str]) -> Tokens:
+        """Run the model: its last features of every token, and what `forward` returns, to the bit, in one pass.
+
+        Raises UsageError where the model has none.
+        """
         ...
 
 

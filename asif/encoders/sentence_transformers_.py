@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asif.encoders.torch_ import ONE_AT_A_TIME, Device, pick_device, weights_sha256
-from asif.errors import AsifError, MissingDependency
-from asif.vectors import Fingerprint, Float32
+from asif.errors import AsifError, MissingDependency, UsageError
+from asif.vectors import Fingerprint, Float32, Tokens
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -68,14 +68,48 @@ class SentenceTransformersEncoder:
         """Run the model over texts: raw vectors [n, dim]."""
         out = np.empty((len(texts), self.dim), np.float32)
         with ONE_AT_A_TIME:  # tokenizers are no safer in threads than models are
-            for length, rows in self._by_length(texts).items():
-                size = max(2, self._tokens // length)
-                for start in range(0, len(rows), size):
-                    some = rows[start : start + size]
-                    batch = [texts[some[at % len(some)]] for at in range(size)]
-                    vectors = self._model.encode(batch, batch_size=size, show_progress_bar=False, convert_to_numpy=True)
-                    out[some] = vectors[: len(some)]
+            for rows, batch in self._batches(texts):
+                vectors = self._model.encode(
+                    batch, batch_size=len(batch), show_progress_bar=False, convert_to_numpy=True
+                )
+                out[rows] = vectors[: len(rows)]
         return out
+
+    def tokens(self, texts: Sequence[str]) -> Tokens:
+        """Run the model over texts: what comes out of the transformer [n, t, d], and `forward`'s vectors.
+
+        All tokens that the model attends to count, its marks of start and end among them. Raises UsageError for a
+        model without token features.
+        """
+        pooled = np.empty((len(texts), self.dim), np.float32)
+        found: list[Float32] = [np.empty((0, 0), np.float32)] * len(texts)
+        with ONE_AT_A_TIME:
+            for rows, batch in self._batches(texts):
+                every: Any = self._model.encode(
+                    batch, batch_size=len(batch), show_progress_bar=False, output_value=None
+                )
+                for row, said in zip(rows, every, strict=False):  # what fills the batch up is left over
+                    found[row] = self._token_features(said)
+                    pooled[row] = said["sentence_embedding"].float().cpu().numpy()
+        return Tokens.padded(found, pooled)
+
+    def _token_features(self, said: Mapping[str, Any]) -> Float32:
+        if "token_embeddings" not in said or "attention_mask" not in said:
+            raise UsageError(
+                f"{self.spec} gives no token features, only {', '.join(sorted(said))}",
+                "a text model with a transformer in it",
+                "choose another text encoder, or do without tokens",
+            )
+        values: Float32 = said["token_embeddings"][said["attention_mask"].bool()].float().cpu().numpy()
+        return values
+
+    def _batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[str]]]:
+        """Yield texts of one length, filled up with repetitions to one size, and the rows each batch begins with."""
+        for length, rows in self._by_length(texts).items():
+            size = max(2, self._tokens // length)
+            for start in range(0, len(rows), size):
+                some = rows[start : start + size]
+                yield some, [texts[some[at % len(some)]] for at in range(size)]
 
     def _by_length(self, texts: Sequence[str]) -> dict[int, list[int]]:
         """Group rows by their number of tokens."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,8 @@ import numpy as np
 from asif.encoders.images import DECODER, decode
 from asif.encoders.protocol import Head, ImageSource
 from asif.encoders.torch_ import ONE_AT_A_TIME, Device, pick_device, weights_sha256
-from asif.errors import AsifError, InputRefused, MissingDependency
-from asif.vectors import Fingerprint, Float32
+from asif.errors import AsifError, InputRefused, MissingDependency, UsageError
+from asif.vectors import Fingerprint, Float32, Tokens
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +38,7 @@ class TimmEncoder:
         self._transform = data.create_transform(**self._config, is_training=False)
         self._device = device
         self._weights = weights_sha256(model)
-        self._model = model.eval().to(device).to(memory_format=torch.channels_last)
+        self._model: Any = model.eval().to(device).to(memory_format=torch.channels_last)
         self.dim = int(getattr(model, "head_hidden_size", None) or model.num_features)  # type: ignore[arg-type]
         self.batch = BATCH[device]
 
@@ -69,12 +69,60 @@ class TimmEncoder:
 
         out = np.empty((len(prepared), self.dim), np.float32)
         with ONE_AT_A_TIME, torch.inference_mode():
-            for start in range(0, len(prepared), self.batch):
-                some = prepared[start : start + self.batch]
-                full = torch.stack([some[at % len(some)] for at in range(self.batch)])
-                vectors = self._model(full.to(device=self._device, memory_format=torch.channels_last))
-                out[start : start + len(some)] = vectors[: len(some)].float().cpu().numpy()
+            for rows, batch in self._batches(prepared):
+                out[rows] = self._model(batch)[: rows.stop - rows.start].float().cpu().numpy()
         return out
+
+    def tokens(self, prepared: Sequence[torch.Tensor]) -> Tokens:
+        """Run the model over prepared images in batches: patches [n, t, d] in reading order, and `forward`'s vectors.
+
+        Class and register tokens are no patches. Raises UsageError for a model that has no patches.
+        """
+        import torch
+
+        pooled = np.empty((len(prepared), self.dim), np.float32)
+        values = np.empty((len(prepared), 0, 0), np.float32)
+        with ONE_AT_A_TIME, torch.inference_mode():
+            for rows, batch in self._batches(prepared):
+                features = self._model.forward_features(batch)
+                patches = patches_of(self._model, features, self.spec)[: rows.stop - rows.start]
+                if not values.size:
+                    values = np.empty((len(prepared), *patches.shape[1:]), np.float32)
+                values[rows] = patches.float().cpu().numpy()  # copied now: a head may work in place
+                pooled[rows] = self._model.forward_head(features)[: rows.stop - rows.start].float().cpu().numpy()
+        return Tokens(values, np.ones(values.shape[:2], bool), pooled)
+
+    def _batches(self, prepared: Sequence[torch.Tensor]) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield batches of one shape, the last one filled up with repetitions, and the rows that each begins with."""
+        import torch
+
+        for start in range(0, len(prepared), self.batch):
+            some = prepared[start : start + self.batch]
+            full = torch.stack([some[at % len(some)] for at in range(self.batch)])
+            rows = slice(start, start + len(some))
+            yield rows, full.to(device=self._device, memory_format=torch.channels_last)
+
+
+def patches_of(model: Any, features: Any, spec: str) -> torch.Tensor:
+    """Take the patches [b, t, d] out of what `forward_features` of a timm model returns: a sequence or a map.
+
+    Raises UsageError where it is neither, or holds a class token alone.
+    """
+    shape = tuple(getattr(features, "shape", ()))
+    if len(shape) == 4:
+        by_row = features if getattr(model, "output_fmt", "NCHW") == "NHWC" else features.permute(0, 2, 3, 1)
+        patches: torch.Tensor = by_row.flatten(1, 2)
+        return patches
+    # volo and others have a class token, and do not count it
+    prefix = getattr(model, "num_prefix_tokens", int(getattr(model, "cls_token", None) is not None))
+    if len(shape) == 3 and shape[1] > prefix:
+        sequence: torch.Tensor = features[:, prefix:]
+        return sequence
+    raise UsageError(
+        f"the last features of {spec} are {shape or 'several tensors'}, which hold no one patch each",
+        "one map [b, c, h, w] or one sequence [b, t, d] of patches",
+        "choose another image encoder, or do without tokens",
+    )
 
 
 def load(name: str, device: Device, weights: Path | None = None) -> TimmEncoder:

@@ -1,0 +1,88 @@
+"""Tokens of many inputs without padding: what is kept of them, in memory and on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asif.vectors import Float32, Int64, Tokens, vector_problems
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Hold the tokens of n inputs without padding: `values` [s, d] float16, `pooled` [n, e] float32.
+
+    Row i has the tokens from `offsets[i]` up to `offsets[i + 1]`. Arrays that were opened are views of files.
+    """
+
+    values: NDArray[np.float16]
+    offsets: Int64
+    pooled: Float32
+
+    def __len__(self) -> int:
+        return len(self.pooled)
+
+    def __getitem__(self, row: int) -> NDArray[np.float16]:
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+    @property
+    def bytes(self) -> int:
+        """Return the size on disk."""
+        return self.values.nbytes + self.pooled.nbytes + 4 * len(self)
+
+    @property
+    def lengths(self) -> Int64:
+        """Return how many tokens each row has [n]."""
+        return np.diff(self.offsets)
+
+    def read(self, rows: Sequence[int] | Int64) -> Tokens:
+        """Return some rows, in the order asked for, padded to the longest of them."""
+        wanted = self._checked(rows)
+        return Tokens.padded([self[row] for row in wanted], np.array(self.pooled[wanted]))
+
+    def take(self, rows: Sequence[int] | Int64) -> TokenRows:
+        """Return a copy of some rows, in the order asked for."""
+        wanted = self._checked(rows)
+        return self.of([self[row] for row in wanted], self.pooled[wanted])
+
+    def _checked(self, rows: Sequence[int] | Int64) -> Int64:
+        wanted = np.asarray(rows, np.int64)
+        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
+            raise IndexError(f"rows {wanted.min()} to {wanted.max()} of {len(self)}")
+        return wanted
+
+    @classmethod
+    def of(cls, rows: Sequence[NDArray[np.floating[Any]]], pooled: Float32) -> TokenRows:
+        """Round the tokens [t, d] of each input to float16 and put them one after another.
+
+        >>> TokenRows.of([np.ones((1, 2)), np.ones((3, 2))], np.zeros((2, 2), np.float32)).offsets.tolist()
+        [0, 1, 4]
+        """
+        with np.errstate(over="ignore"):  # told by `problems`
+            values = np.concatenate(rows).astype("<f2") if len(rows) else np.empty((0, 0), "<f2")
+        return cls(values, np.cumsum([0, *map(len, rows)], dtype=np.int64), pooled)
+
+    @classmethod
+    def pack(cls, tokens: Tokens) -> TokenRows:
+        """Leave the padding out."""
+        return cls.of([values[mask] for values, mask in zip(tokens.values, tokens.mask, strict=True)], tokens.pooled)
+
+    @classmethod
+    def joined(cls, parts: Iterable[TokenRows]) -> TokenRows:
+        """Put rows together, one part after another."""
+        every = list(parts)
+        rows = [part[row] for part in every for row in range(len(part))]
+        pooled = [part.pooled for part in every]
+        return cls.of(rows, np.concatenate(pooled) if pooled else np.empty((0, 0), np.float32))
+
+    def problems(self) -> dict[int, str]:
+        """Name the rows that cannot be used, and why."""
+        found = {row: f"embedding is {problem}" for row, problem in vector_problems(self.pooled).items()}
+        for row in range(len(self)):
+            if not np.isfinite(self[row]).all():
+                found.setdefault(row, "tokens are not finite in float16")
+        return found
