@@ -14,6 +14,7 @@ from asif.cli import options
 from asif.errors import UsageError
 
 if TYPE_CHECKING:
+    from asif.aligners import TemplateMode
     from asif.engine import Engine
     from asif.evaluate.examined import DataSet
     from asif.evaluate.head_to_head import Plan
@@ -136,7 +137,7 @@ def opened(engine: Engine, given: dict[str, Any]) -> list[DataSet]:
         data = open_labelled(path)
         options.notice(data.source.describe())
         classes = classes_of(data, names)
-        mode = given["template_mode"] or "mean"
+        mode: TemplateMode = "max" if given["template_mode"] == "max" else "mean"
         labels = Labels(classes.labels, written or data.templates or TEMPLATES, mode, classes.names)
         sets.append(label_set(engine, data, labels, name, terms))
     doubled = [each.name for at, each in enumerate(sets) if each.name in [other.name for other in sets[:at]]]
