@@ -110,7 +110,11 @@ def test_classification_is_what_its_scores_say(engine: Engine, tmp_path: Path) -
     assert list(result.metrics) == list(expected)
     assert 0 < result.metrics["acc1"] < result.metrics["acc5"] < 1  # type: ignore[operator]
     counted = {"in": ROWS, "kept": ROWS, "rejected": 0, "images": ROWS, "classes": 7, "classes_with_images": 7}
-    assert result.counts == {**counted, "images_among_anchors": 20}  # pairs of test sets are made of such images
+    assert result.counts == {
+        **counted,
+        "images_among_anchors": 20,
+        "images_near_anchors": 0,
+    }  # pairs of test sets are made of such images
 
 
 @pytest.fixture
@@ -355,7 +359,29 @@ def test_vectors_in_place_of_images_and_captions(home: Path, tmp_path: Path) -> 
     figures = expected_figures(represented(engine, *rows, "image"), np.arange(9).repeat(2), "image", (1, 5))
     assert result.further["text_retrieval_recall@1"] == pytest.approx(figures[0], abs=1e-12)
     assert result.metrics["text_retrieval_recall@5"] == pytest.approx(figures[1], abs=1e-12)
-    assert evaluate_retrieval(engine, open_captioned(tmp_path / "pairs")).counts["images_among_anchors"] == 20
+    counts = evaluate_retrieval(engine, open_captioned(tmp_path / "pairs")).counts
+    assert (result.counts["images_near_anchors"], counts["images_among_anchors"], counts["images_near_anchors"]) == (
+        0,
+        20,
+        20,
+    )
+
+
+def test_images_near_anchors_are_counted_once(home: Path, tmp_path: Path) -> None:
+    anchors = make_precomputed(tmp_path / "pairs", home)
+    known = np.concatenate(anchors.blocks("image")).astype(np.float64)
+    known /= np.linalg.norm(known, axis=1, keepdims=True)
+    across = np.roll(known, 1, axis=1)
+    across -= (across * known).sum(axis=1, keepdims=True) * known
+    across /= np.linalg.norm(across, axis=1, keepdims=True)
+    cosines = np.array([1.0, 0.9905, 0.9895, 0.5])
+    rows = (cosines[:, None] * known[:4] + np.sqrt(1 - cosines**2)[:, None] * across[:4])[[0, 1, 1, 2, 3]]
+    assert ((rows @ known.T).max(axis=1) > 0.99).tolist() == [True, True, True, False, False]
+    column = pa.array(list(rows.astype(np.float32)), pa.list_(pa.float32(), IMAGE_DIM))
+    pq.write_table(pa.table({"image_embedding": column, "label": list("ababa")}), tmp_path / "v.parquet")
+    data, said = open_labelled(tmp_path / "v.parquet"), Embeddings.from_raw(np.eye(2, TEXT_DIM))
+    found = evaluate_classification(Engine("vectors", home=home), data, Labels(data.classes), label_vectors=said)
+    assert (found.counts["images"], found.counts["images_near_anchors"]) == (4, 2)
 
 
 def labelled_vectors(path: Path, count: int = 30, width: int = IMAGE_DIM) -> Labelled:

@@ -24,8 +24,8 @@ FEWEST = 2048
 """Anchors below which sums are not kept.
 
 Time to sum grows with the anchors times the square of the dimensions, time to read or write sums with the square alone,
-so that one number does for all dimensions: with this many, summing takes as long as writing sums, and four times as
-long as reading them.
+so that one number does for all dimensions. With this many, the first time that sums are read has paid for writing them:
+on one core, 1,280 and 384 dimensions, 124 ms to sum, 60 ms to write, 27 ms to read. With 1,024 it has not.
 """
 
 

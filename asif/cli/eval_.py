@@ -182,6 +182,10 @@ def show(result: dict[str, Any], output: Path | None) -> None:
     options.table(rows, ("metric", "value", "shared captions right")[: len(rows[0])])
     if counts["images_among_anchors"]:
         options.notice(f"{counts['images_among_anchors']} of {counts['images']} images are anchors too")
+    if counts["images_near_anchors"]:
+        options.notice(
+            f"{counts['images_near_anchors']} of {counts['images']} images are all but the same as an anchor's"
+        )
     if output is not None:
         options.notice(f"written to {output}")
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from dataclasses import dataclass
+from itertools import chain, islice
 
 import numpy as np
 
 from asif.classify import Labels
 from asif.engine import Engine, Result
-from asif.errors import EncoderMismatch, UsageError
+from asif.errors import BadImage, EncoderMismatch, UsageError
 from asif.evaluate.intake import Intake, Terms
 from asif.evaluate.metrics import accuracy, mean_per_class_recall
-from asif.evaluate.result import Evaluation, about, also_anchors, made_by
+from asif.evaluate.result import Evaluation, about, also_anchors, made_by, near_anchors
 from asif.pairs import Labelled, Pair, Reject
-from asif.vectors import Embeddings
+from asif.vectors import Embeddings, Float32
 
 TOP = 5
-ROWS = 8192
+ROWS, VECTORS = 256, 8192  # answered for at a time
 
 
 def evaluate_classification(
@@ -48,13 +49,17 @@ def evaluate_classification(
     started, anchors = time.perf_counter(), engine.anchors
     intake = Intake(data.source.rows, terms or Terms())
     truth, predicted = [], []
-    for pair, image, result in answers(engine, data, labels, label_vectors, intake):
-        if result.error is not None:
-            intake.reject(Reject(pair.row, pair.id, result.error.came))
+    near: set[str] = set()
+    for answer in answers(engine, data, labels, label_vectors, intake):
+        pair = answer.pair
+        if isinstance(answer.result, BadImage):
+            intake.reject(Reject(pair.row, pair.id, answer.result.came))
             continue
-        intake.keep(pair, image)
+        intake.keep(pair, answer.image)
+        if answer.near:
+            near.add(answer.image)
         truth.append(place[str(pair.label)])
-        predicted.append([place[each.label] for each in result.predictions])
+        predicted.append([place[each.label] for each in answer.result.predictions])
     counts, rows_sha256 = intake.close(data.source.path)
     right, best = np.array(truth), np.array(predicted)
     seconds = {"total": time.perf_counter() - started}
@@ -73,6 +78,7 @@ def evaluate_classification(
             "classes": len(place),
             "classes_with_images": len(set(truth)),
             "images_among_anchors": also_anchors(anchors, intake.images),
+            "images_near_anchors": len(near),
         },
         prompts={"templates": list(labels.templates), "template_mode": labels.mode, **(origins or {})},
         made_by=made_by(engine, anchors, "classify"),
@@ -81,28 +87,55 @@ def evaluate_classification(
     )
 
 
-Answers = Iterator[tuple[Pair, str, Result]]
+@dataclass(frozen=True)
+class Answer:
+    """Hold a row, the sha256 of its image, what it is taken for or why it is unreadable, if it is near an anchor."""
+
+    pair: Pair
+    image: str
+    result: Result | BadImage
+    near: bool = False
 
 
-def answers(engine: Engine, data: Labelled, labels: Labels, vectors: Embeddings | None, intake: Intake) -> Answers:
-    """Yield the rows with the sha256 of their image and what it is taken for."""
-    rows = intake.read(data.read())
-    if vectors is not None:
-        while some := list(islice(rows, ROWS)):
-            images = Embeddings.from_raw(np.stack([np.asarray(pair.image_embedding, np.float32) for pair, *_ in some]))
-            results = engine.classify_vectors(images, labels, vectors, top=TOP)
-            yield from ((pair, image, result) for (pair, _, image), result in zip(some, results, strict=True))
-        return
+def answers(
+    engine: Engine, data: Labelled, labels: Labels, label_vectors: Embeddings | None, intake: Intake
+) -> Iterator[Answer]:
+    """Answer for every row, some at a time."""
+    every, step = embedded(engine, intake.read(data.read())), ROWS if label_vectors is None else VECTORS
+    while some := list(islice(every, step)):
+        usable = [vector for *_, vector in some if not isinstance(vector, BadImage)]
+        images = Embeddings(np.stack(usable) if usable else np.empty((0, engine.anchors.dims["image"]), np.float32))
+        results = iter(engine.classify_vectors(images, labels, label_vectors, top=TOP))
+        near = iter(near_anchors(engine, images))
+        for pair, image, vector in some:
+            if isinstance(vector, BadImage):
+                yield Answer(pair, image, vector)
+            else:
+                yield Answer(pair, image, next(results), bool(next(near)))
+
+
+def embedded(
+    engine: Engine, rows: Iterator[tuple[Pair, bytes | None, str]]
+) -> Iterator[tuple[Pair, str, Float32 | BadImage]]:
+    """Yield rows with the sha256 of their image and its unit vector, or why it cannot be read."""
     waiting: deque[tuple[Pair, str]] = deque()
 
-    def images_of() -> Iterator[bytes]:
+    def contents() -> Iterator[bytes]:
         for pair, content, image in rows:
-            assert content is not None  # no vectors were precomputed
+            assert content is not None  # rows are of one kind
             waiting.append((pair, image))
             yield content
 
-    for _, result in engine.classify(images_of(), labels, top=TOP):
-        yield (*waiting.popleft(), result)
+    first = next(rows, None)
+    if first is None:
+        return
+    rows = chain([first], rows)
+    if first[1] is None:
+        for pair, _, image in rows:
+            yield pair, image, Embeddings.from_raw(np.asarray(pair.image_embedding, np.float32)[None]).values[0]
+        return
+    for vector in engine.encode_images(contents()):
+        yield (*waiting.popleft(), vector)
 
 
 def check_vectors(engine: Engine, data: Labelled, label_vectors: Embeddings | None) -> None:

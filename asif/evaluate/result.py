@@ -9,15 +9,21 @@ from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from asif.anchorset import AnchorSet
 from asif.engine import Engine
+from asif.kernels import topk_similarity
 from asif.pairs import PairSource
 from asif.tuning import Task as Role
+from asif.vectors import Embeddings
 from asif.version import VERSION
 
 Task = Literal["zeroshot_classification", "zeroshot_retrieval"]
 LIBRARIES = ("torch", "timm", "sentence-transformers", "numpy")
 RECORDS = 8192
+NEAR = 0.99  # cosine: hardly ever two images, and not every copy of one, see docs/evaluation.md
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,14 @@ def about(source: PairSource, rows_sha256: str) -> dict[str, Any]:
         "sha256": source.sha256,
         "rows_sha256": rows_sha256,
     }
+
+
+def near_anchors(engine: Engine, images: Embeddings) -> NDArray[np.bool_]:
+    """Tell which image embeddings [n, di] have a cosine above 0.99 to some anchor's: all but the same, or the same."""
+    if not len(images):
+        return np.zeros(0, bool)
+    best = topk_similarity(images.values, engine.anchors.blocks("image"), 1, engine=engine.kernel)
+    return best.scores[:, 0] > NEAR
 
 
 def also_anchors(anchors: AnchorSet, images: Set[str]) -> int:

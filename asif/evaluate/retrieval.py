@@ -14,7 +14,7 @@ from asif.engine import Engine
 from asif.errors import BadImage, EncoderMismatch
 from asif.evaluate.intake import Intake, Terms
 from asif.evaluate.metrics import best_ranks, median_rank, recall_at
-from asif.evaluate.result import Evaluation, about, also_anchors, made_by
+from asif.evaluate.result import Evaluation, about, also_anchors, made_by, near_anchors
 from asif.evaluate.right import Right, by_content, by_position, numbered, shared_captions
 from asif.pairs import Pair, PairSource, Reject
 from asif.vectors import Embeddings, Float32, Int64, Side
@@ -85,6 +85,7 @@ def evaluate_retrieval(
             "captions": len(texts),
             "captions_shared": shared,
             "images_among_anchors": also_anchors(anchors, intake.images),
+            "images_near_anchors": int(near_anchors(engine, images).sum()),
         },
         prompts={},
         made_by=made_by(engine, anchors, "search"),
