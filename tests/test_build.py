@@ -37,7 +37,8 @@ from asif.aligners import Hubness, make_aligner
 from asif.anchorset import Store
 from asif.building import BuildOptions, Tolerance
 from asif.building.head import HeadSource
-from asif.building.recipe import Recipe, recipes
+from asif.building.recipe import HeadRecipe
+from asif.building.recipe_file import read_recipe, recipes
 from asif.encoders import Head, ImageEncoder, TextEncoder
 from asif.engine import build_anchors
 from asif.errors import InputRefused, UsageError
@@ -333,8 +334,9 @@ def test_anchors_from_a_head(tmp_path: Path) -> None:
 
 def test_recipes(tmp_path: Path) -> None:
     path = recipes()["imagenet-head"]
-    recipe = Recipe.from_file(path)
-    assert (recipe.name, recipe.head, recipe.captions) == (
+    recipe = read_recipe(path)
+    assert isinstance(recipe, HeadRecipe)
+    assert (recipe.name, recipe.encoders["image"], recipe.captions) == (
         "imagenet-head",
         "embedded:efficientnet-lite0",
         ("{name}: {definition}", "a photo of a {short}."),
@@ -343,7 +345,7 @@ def test_recipes(tmp_path: Path) -> None:
     assert make_aligner(tuned["aligner"]).name == "fused" and Hubness(**tuned["hubness"]).method == "none"
     (tmp_path / "recipe.toml").write_text('colour = "blue"\n' + path.read_text())
     with pytest.raises(UsageError, match="'colour'"):
-        Recipe.from_file(tmp_path / "recipe.toml")
+        read_recipe(tmp_path / "recipe.toml")
 
 
 # the command

@@ -345,12 +345,12 @@ def measured(cli: Cli) -> Callable[..., dict[str, Any]]:
 @pytest.fixture(scope="module")
 def definitions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a store with the classes of a head and one caption each, by which the bench's figures came about."""
-    from asif.building.recipe import Recipe
+    from asif.building.recipe import HeadRecipe
     from asif.encoders import DEFAULT
     from asif.engine import build_from_head
 
     home = tmp_path_factory.mktemp("definitions")
-    recipe = Recipe("definitions", "a test", DEFAULT["image"], DEFAULT["text"], ("{name}: {definition}",))
+    recipe = HeadRecipe(name="definitions", about="a test", encoders=DEFAULT, captions=("{name}: {definition}",))
     build_from_head(recipe, Store(home)).anchors.close()
     return home
 

@@ -291,9 +291,11 @@ def test_tune_refuses(cli: Cli, toy: Path, arguments: tuple[str, ...], code: int
 
 
 def test_a_recipe_brings_its_profiles(tmp_path: Path) -> None:
-    from asif.building.recipe import Recipe, recipes
+    from asif.building.recipe import HeadRecipe
+    from asif.building.recipe_file import read_recipe, recipes
 
     text = recipes()["imagenet-head"].read_text()
     own = tmp_path / "recipe.toml"
     own.write_text(text.split("[profiles")[0] + '[profiles.classify]\naligner = "cca"\n')
-    assert Recipe.from_file(own).profiles == {"classify": {"aligner": "cca"}}
+    recipe = read_recipe(own)
+    assert isinstance(recipe, HeadRecipe) and recipe.profiles == {"classify": {"aligner": "cca"}}

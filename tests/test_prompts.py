@@ -72,7 +72,7 @@ def test_templates_of_open_clip(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_open_clip_the_fix_is_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "open_clip", None)
+    monkeypatch.setitem(sys.modules, "open_clip.zero_shot_metadata", None)
     with pytest.raises(MissingDependency) as caught:
         templates("open-clip:imagenet")
     assert caught.value.fix == "pip install open-clip-torch"

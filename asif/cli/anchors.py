@@ -1,4 +1,4 @@
-"""asif anchors list|info|verify|select."""
+"""asif anchors list|recipes|info|verify|select."""
 
 from __future__ import annotations
 
@@ -47,6 +47,24 @@ def list_(home: Path | None, as_json: bool) -> None:
         encoders = " + ".join(entry.encoders[side] for side in ("image", "text"))
         rows.append((entry.name, entry.version, f"{entry.count:,}", options.bytes_text(entry.size), encoders))
     options.table(rows, ("name", "version", "anchors", "size", "encoders"))
+
+
+@command.command("recipes")
+@options.as_json
+def recipes_(as_json: bool) -> None:
+    """List the recipes that come with asif: what is built on first use, and what from pairs that you bring."""
+    from asif.building.recipe_file import read_recipe, recipes
+
+    found = [read_recipe(path) for path in recipes().values()]
+    if as_json:
+        for recipe in found:
+            options.print_json({"kind": recipe.kind, **asdict(recipe)})
+        return
+    rows: list[tuple[str, ...]] = []
+    for recipe in found:
+        headline = str(recipe.expected[0]) if recipe.expected else "-"
+        rows.append((recipe.name, recipe.kind, recipe.status, headline))
+    options.table(rows, ("name", "kind", "status", "published"))
 
 
 @command.command("info")

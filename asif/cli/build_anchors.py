@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from asif.cli import options
 from asif.errors import UsageError
 
-PAIRS_ONLY = ("image_encoder", "captions", "columns", "dedup", "resume", "max_bad_rows", "limit", "dry_run")
+if TYPE_CHECKING:
+    from asif.building.recipe import PairsRecipe
+
+PAIRS_ONLY = ("image_encoder", "captions", "columns", "dedup", "resume", "max_bad_rows", "limit", "dry_run", "recipe")
+IN_RECIPE = ("image_encoder", "text_encoder", "captions", "columns", "limit")
 
 
 @click.command("build-anchors")
 @click.argument("pairs", required=False, metavar="PAIRS")
 @click.option("--name", required=True, help="Name of the anchor set; a name that exists gets a new version.")
+@click.option(
+    "--recipe", metavar="R", help="Encoders, columns, captions and limit of a recipe: its name, or the path of a file."
+)
 @click.option("--image-encoder", metavar="E", help="timm:<model>[@rev] or embedded:efficientnet-lite0 (the default).")
 @click.option(
     "--text-encoder", metavar="E", help="sentence-transformers:<id>[@rev] or embedded:all-minilm-l6-v2 (the default)."
@@ -79,45 +86,79 @@ def build_pairs(path: str, as_json: bool, dry_run: bool, given: dict[str, Any]) 
     from asif.pairs import open_pairs
 
     tolerance = Tolerance.parse(given["max_bad_rows"])
+    recipe = None if given["recipe"] is None else pairs_recipe(given["recipe"])
     image, text = given["image_encoder"] or DEFAULT["image"], given["text_encoder"] or DEFAULT["text"]
+    columns, limit = options.columns(given["columns"]), given["limit"]
+    if recipe is not None:
+        image, text = recipe.encoders["image"], recipe.encoders["text"]
+        columns, limit = dict(recipe.columns), recipe.limit
+        options.notice(recipe.describe())
     check_spec(image, "image")
     check_spec(text, "text")
-    source = open_pairs(path, columns=options.columns(given["columns"]))
+    source = open_pairs(path, columns=columns)
     options.notice(source.describe())
-    guess = estimate(source, image, text, given["dtype"], given["limit"], home_of(given))
+    guess = estimate(source, image, text, given["dtype"], limit, home_of(given))
     if dry_run:
         if as_json:
             options.print_json(guess.as_dict())
         else:
             click.echo(guess.as_text())
         return
-    from asif.engine import build_anchors
+    from asif.engine import build_anchors, build_from_recipe
 
-    chosen = BuildOptions(given["captions"], given["dtype"], given["dedup"], given["limit"], tolerance, given["resume"])
     with options.progress_bar(guess.rows, "pair") as bar:
-        built = build_anchors(
-            source,
-            given["name"],
-            image_encoder=image,
-            text_encoder=text,
-            options=chosen,
-            home=given["home"],
-            device=given["device"],
-            progress=lambda rows: bar.update(rows - bar.n),
-        )
+        how: dict[str, Any] = {
+            "options": BuildOptions(
+                given["captions"], given["dtype"], given["dedup"], limit, tolerance, given["resume"]
+            ),
+            "home": given["home"],
+            "device": given["device"],
+            "progress": lambda rows: bar.update(rows - bar.n),
+        }
+        if recipe is None:
+            built = build_anchors(source, given["name"], image_encoder=image, text_encoder=text, **how)
+        else:
+            built = build_from_recipe(recipe, source, given["name"], **how)
     show(built, as_json, home_of(given))
+
+
+def pairs_recipe(name_or_path: str) -> PairsRecipe:
+    """Read a recipe of pairs; raises UsageError beside options that would make it another recipe."""
+    from asif.building.recipe import PairsRecipe
+    from asif.building.recipe_file import find_recipe
+
+    contradicting = options.given(IN_RECIPE)
+    if contradicting:
+        raise UsageError(
+            f"--recipe with {', '.join(contradicting)}",
+            "encoders, columns, captions and limit from the recipe alone: a changed recipe is not that recipe",
+            "leave the others out, or copy the recipe's file, change it and give its path",
+        )
+    recipe = find_recipe(name_or_path)
+    if not isinstance(recipe, PairsRecipe):
+        raise UsageError(
+            f"the recipe {recipe.name} is of a classifier's head",
+            "a recipe of pairs: see asif anchors recipes",
+            f"leave PAIRS and --recipe out, and give --from-head {recipe.encoders['image']}",
+        )
+    return recipe
 
 
 def build_head(encoder: str, as_json: bool, given: dict[str, Any]) -> None:
     """Build anchors from a classifier's head."""
     from asif.anchorset import Store
     from asif.building.head import CAPTIONS
-    from asif.building.recipe import Recipe
+    from asif.building.recipe import HeadRecipe
     from asif.encoders import DEFAULT
     from asif.engine import build_from_head
 
     text = given["text_encoder"] or DEFAULT["text"]
-    recipe = Recipe(given["name"], f"the head of {encoder}", encoder, text, CAPTIONS)
+    recipe = HeadRecipe(
+        name=given["name"],
+        about=f"the head of {encoder}",
+        encoders={"image": encoder, "text": text},
+        captions=CAPTIONS,
+    )
     built = build_from_head(recipe, Store(home_of(given)), given["device"], given["dtype"])
     show(built, as_json, home_of(given))
 

@@ -1,4 +1,4 @@
-"""Frozen encoders by name: `timm:…`, `sentence-transformers:…`, `embedded:…`, `precomputed`."""
+"""Frozen encoders by name: `timm:…`, `sentence-transformers:…`, `embedded:…`, `open-clip:…`, `precomputed`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,12 @@ __all__ = [
 
 
 def load_image_encoder(spec: str, device: Device = "auto") -> ImageEncoder:
-    """Load an image encoder: `timm:<model>[@revision]` or `embedded:efficientnet-lite0`."""
+    """Load an image encoder: `timm:<model>[@revision]`, `embedded:…` or `open-clip:<model>/<pretrained>`."""
     library, name = parse_spec(spec, "image")
+    if library == "open-clip":
+        from asif.encoders import open_clip_
+
+        return open_clip_.load_images(name, device)
     from asif.encoders import timm_
 
     return timm_.load(name, device, EMBEDDED[name].find() if library == "embedded" else None)
@@ -40,14 +44,24 @@ def load_image_encoder(spec: str, device: Device = "auto") -> ImageEncoder:
 def load_head(spec: str, device: Device = "auto") -> tuple[ImageEncoder, Head]:
     """Load an image encoder whose model is a classifier, with the class prototypes in its head."""
     library, name = parse_spec(spec, "image")
+    if library == "open-clip":
+        raise UsageError(
+            f"the classifier is {spec!r}, a tower without classes",
+            " or ".join(SPECS["image"][:2]),
+            "choose a classifier, such as timm:resnet50",
+        )
     from asif.encoders import timm_
 
     return timm_.load_head(name, device, EMBEDDED[name].find() if library == "embedded" else None)
 
 
 def load_text_encoder(spec: str, device: Device = "auto") -> TextEncoder:
-    """Load a text encoder: `sentence-transformers:<id>[@revision]` or `embedded:all-minilm-l6-v2`."""
+    """Load a text encoder: `sentence-transformers:<id>[@revision]`, `embedded:…`, `open-clip:<model>/<pretrained>`."""
     library, name = parse_spec(spec, "text")
+    if library == "open-clip":
+        from asif.encoders import open_clip_
+
+        return open_clip_.load_texts(name, device)
     from asif.encoders import sentence_transformers_
 
     return sentence_transformers_.load(name, device, EMBEDDED[name].find().parent if library == "embedded" else None)
@@ -61,8 +75,8 @@ def synset_names(ids: Sequence[str]) -> list[str] | None:
 
 
 SPECS: dict[Side, tuple[str, ...]] = {
-    "image": ("timm:<model>[@revision]", "embedded:efficientnet-lite0"),
-    "text": ("sentence-transformers:<id>[@revision]", "embedded:all-minilm-l6-v2"),
+    "image": ("timm:<model>[@revision]", "embedded:efficientnet-lite0", "open-clip:<model>/<pretrained>"),
+    "text": ("sentence-transformers:<id>[@revision]", "embedded:all-minilm-l6-v2", "open-clip:<model>/<pretrained>"),
 }
 
 
@@ -80,6 +94,7 @@ def parse_spec(spec: str, side: Side) -> tuple[str, str]:
     library, _, name = spec.partition(":")
     known = {pattern.partition(":")[0] for pattern in SPECS[side]}
     embedded = {pattern.partition(":")[2] for pattern in SPECS[side] if pattern.startswith("embedded")}
-    if library not in known or not name or (library == "embedded" and name not in embedded):
+    whole = all(name.partition("/")) if library == "open-clip" else name
+    if library not in known or not whole or (library == "embedded" and name not in embedded):
         raise UsageError(f"the {side} encoder is {spec!r}", " or ".join(SPECS[side]), f"for example {DEFAULT[side]}")
     return library, name

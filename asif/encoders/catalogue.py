@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 
 from asif.encoders.embedded import EMBEDDED
@@ -27,17 +27,19 @@ class Entry:
 def catalogue() -> list[Entry]:
     """List the forms of encoder names by side, those that need no network first.
 
-    >>> [entry.spec for entry in catalogue() if entry.side == "text"]
-    ['embedded:all-minilm-l6-v2', 'sentence-transformers:<id>[@revision]', 'precomputed']
+    >>> [entry.spec.partition(":")[0] for entry in catalogue() if entry.side == "text"]
+    ['embedded', 'sentence-transformers', 'open-clip', 'precomputed']
     """
     return [
         embedded("image", "efficientnet-lite0"),
         from_library("image", "timm:<model>[@revision]", "timm", "any model of timm.list_models(pretrained=True)"),
+        open_clip("image"),
         precomputed("image"),
         embedded("text", "all-minilm-l6-v2"),
         from_library(
             "text", "sentence-transformers:<id>[@revision]", "sentence-transformers", "a model of the hub, or a folder"
         ),
+        open_clip("text"),
         precomputed("text"),
     ]
 
@@ -57,6 +59,13 @@ def from_library(side: Side, spec: str, library: str, about: str) -> Entry:
     except metadata.PackageNotFoundError:
         found = None
     return Entry(side, spec, about, installed=found, install=f"pip install {library}")
+
+
+def open_clip(side: Side) -> Entry:
+    """Describe the towers of open_clip's models."""
+    about = "a tower of open_clip.list_pretrained(), for reference; published weights not run"
+    found = from_library(side, "open-clip:<model>/<pretrained>", "open_clip_torch", about)
+    return replace(found, install="pip install 'asif-engine[open-clip]'")
 
 
 def precomputed(side: Side) -> Entry:

@@ -2,7 +2,7 @@
 
 from asif.engine.choosing import Choice, named_aligner
 from asif.engine.classifier import Classifier
-from asif.engine.opening import DEFAULT_ANCHORS, build_anchors, build_from_head, open_anchors
+from asif.engine.opening import DEFAULT_ANCHORS, build_anchors, build_from_head, build_from_recipe, open_anchors
 from asif.engine.selecting import select_anchors
 from asif.engine.serving import Engine, Evidence, Prediction, Result
 from asif.engine.training import Training, train_projector
@@ -20,6 +20,7 @@ __all__ = [
     "Training",
     "build_anchors",
     "build_from_head",
+    "build_from_recipe",
     "named_aligner",
     "open_anchors",
     "read_vectors",

@@ -1,0 +1,73 @@
+"""Tables of a declarative file, checked at the door: no key unknown, none missing, every value of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from asif.errors import UsageError
+
+Kind = Literal["text", "texts", "count", "number", "table", "tables"]
+KINDS: dict[Kind, tuple[str, Callable[[Any], bool]]] = {
+    "text": ("a text", lambda value: isinstance(value, str) and bool(value.strip())),
+    "texts": (
+        "a list of texts",
+        lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
+    ),
+    "count": ("a whole number from 1", lambda value: type(value) is int and value >= 1),
+    "number": ("a number", lambda value: type(value) in (int, float) and abs(value) < float("inf")),
+    "table": ("a table", lambda value: isinstance(value, dict)),
+    "tables": ("a list of tables", lambda value: isinstance(value, list) and all(isinstance(e, dict) for e in value)),
+}
+"""What a value may be: how it is called, and how it is told."""
+
+
+def checked(
+    table: Mapping[str, Any], where: str, required: Mapping[str, Kind], optional: Mapping[str, Kind]
+) -> dict[str, Any]:
+    """Return a table with None for the optional keys it does not have.
+
+    Raises UsageError, naming `where` and what is allowed, for an unknown or missing key or a value of another kind.
+
+    >>> checked({"size": 3}, "[selection] of a.toml", {"size": "count"}, {"concepts": "text"})
+    {'size': 3, 'concepts': None}
+    """
+    kinds = {**required, **optional}
+    for key, value in table.items():
+        one_of(key, kinds, f"{where} has the key {key!r}")
+        called, told = KINDS[kinds[key]]
+        if not told(value):
+            raise UsageError(f"{where} has {key} = {value!r}", f"{called} for {key}", f"correct {key}")
+    missing = [key for key in required if key not in table]
+    if missing:
+        raise UsageError(
+            f"{where} has no {' and no '.join(missing)}",
+            f"the keys {', '.join(required)}" + (f"; it may have {', '.join(optional)}" if optional else ""),
+            f"add {', '.join(missing)}",
+        )
+    return {key: table.get(key) for key in kinds}
+
+
+def one_of(value: str, allowed: Collection[str], came: str) -> str:
+    """Return a value that is allowed; raises UsageError, with the nearest that is, for another.
+
+    >>> one_of("captoins", ["captions", "columns"], "a.toml has the key 'captoins'")
+    Traceback (most recent call last):
+    asif.errors.UsageError: a.toml has the key 'captoins'
+      expected: one of captions, columns
+      to do:    write captions, if that was meant
+    """
+    if value in allowed:
+        return value
+    raise UsageError(came, f"one of {', '.join(allowed)}", advice(value, allowed))
+
+
+def advice(value: str, allowed: Collection[str]) -> str:
+    """Say what was probably meant.
+
+    >>> advice("cliptions", ["captions", "columns"])
+    'write captions, if that was meant'
+    """
+    near = get_close_matches(value, allowed, 1)
+    return f"write {near[0]}, if that was meant" if near else "choose one of them, or leave it out"

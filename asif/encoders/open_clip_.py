@@ -1,0 +1,143 @@
+"""Image and text towers from open_clip, whose spaces are one already: for reference. A door to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asif.encoders.images import DECODER, decode
+from asif.encoders.protocol import ImageSource
+from asif.encoders.torch_ import ONE_AT_A_TIME, Device, pick_device, weights_sha256
+from asif.errors import AsifError, MissingDependency
+from asif.vectors import Fingerprint, Float32
+
+if TYPE_CHECKING:
+    import torch
+
+BATCH = {"cpu": 4, "cuda": 32}
+"""Images, or texts, in every forward pass."""
+
+
+class Tower:
+    """Run one side of a frozen open_clip model, in float32.
+
+    A vector does not depend on what else is encoded: every forward pass has the same shape, the last one filled up with
+    repetitions, because matrix products of other sizes are summed in another order.
+    """
+
+    def __init__(self, name: str, model: Any, dim: int, device: str) -> None:
+        self.spec = f"open-clip:{name}"
+        self.dim = dim
+        self.batch = BATCH[device]
+        self._device = device
+        self._weights = weights_sha256(model)
+        self._model = model.eval().to(device)
+
+    def described(self, **fields: Any) -> Fingerprint:
+        """Return the fingerprint, with what only one side has."""
+        return Fingerprint(
+            {
+                "library": "open_clip",
+                "model": self.spec.partition(":")[2],
+                "weights_sha256": self._weights,
+                **fields,
+                "dtype": "float32",
+                "backend": "torch",
+            }
+        )
+
+    def run(self, encode: Any, inputs: Sequence[torch.Tensor]) -> Float32:
+        """Run the model over inputs of one shape, in batches: raw vectors [n, dim]."""
+        import torch
+
+        out = np.empty((len(inputs), self.dim), np.float32)
+        with ONE_AT_A_TIME, torch.inference_mode():
+            for start in range(0, len(inputs), self.batch):
+                some = inputs[start : start + self.batch]
+                full = torch.stack([some[at % len(some)] for at in range(self.batch)])
+                out[start : start + len(some)] = encode(full.to(self._device))[: len(some)].float().cpu().numpy()
+        return out
+
+
+class OpenClipImages(Tower):
+    """Encode images with the image tower; preprocessing is the model's own."""
+
+    def __init__(self, name: str, model: Any, transform: Any, dim: int, device: str) -> None:
+        self._transform = transform
+        self._config = {key: plain(value) for key, value in model.visual.preprocess_cfg.items()}
+        super().__init__(name, model.visual, dim, device)
+        self.fingerprint = self.described(side="image", preprocessing=self._config, decoder=DECODER)
+
+    def prepare(self, source: ImageSource) -> torch.Tensor:
+        """Decode one image and apply the model's own evaluation transform: [3, h, w]."""
+        tensor: torch.Tensor = self._transform(decode(source))
+        return tensor
+
+    def forward(self, prepared: Sequence[torch.Tensor]) -> Float32:
+        """Run the tower over prepared images: raw vectors [n, dim]."""
+        return self.run(self._model, prepared)
+
+
+class OpenClipTexts(Tower):
+    """Encode texts with the text tower; what is longer than its context is cut off."""
+
+    def __init__(self, name: str, model: Any, tokenizer: Any, dim: int, device: str) -> None:
+        model.visual = None  # the other tower: neither run nor hashed
+        self._tokenizer = tokenizer
+        super().__init__(name, model, dim, device)
+        named = {"class": type(tokenizer).__name__, "context": int(tokenizer.context_length)}
+        self.fingerprint = self.described(side="text", tokenizer=named)
+
+    def forward(self, texts: Sequence[str]) -> Float32:
+        """Run the tower over texts: raw vectors [n, dim]."""
+        with ONE_AT_A_TIME:  # tokenizers are no safer in threads than models are
+            tokens = list(self._tokenizer(list(texts))) if texts else []
+        return self.run(self._model.encode_text, tokens)
+
+
+def load_images(name: str, device: Device) -> OpenClipImages:
+    """Load the image tower of `<model>/<pretrained>`."""
+    library, where = import_open_clip(), pick_device(device)
+    model, transform, dim = create(library, name)
+    return OpenClipImages(name, model, transform, dim, where)
+
+
+def load_texts(name: str, device: Device) -> OpenClipTexts:
+    """Load the text tower of `<model>/<pretrained>`."""
+    library, where = import_open_clip(), pick_device(device)
+    model, _, dim = create(library, name)
+    return OpenClipTexts(name, model, library.get_tokenizer(name.partition("/")[0]), dim, where)
+
+
+def create(library: Any, name: str) -> tuple[Any, Any, int]:
+    """Create a pretrained model, its weights from the cache, the hub or a file; returns its transform and dimension."""
+    model, _, pretrained = name.partition("/")
+    try:
+        made, transform = library.create_model_from_pretrained(model, pretrained=pretrained, weights_only=True)
+        return made, transform, int(library.get_model_config(model)["embed_dim"])
+    except Exception as error:  # the library and the hub client have no common error; all of them mean "not loaded"
+        raise AsifError(
+            f"open_clip could not load {name!r}: {(str(error) or type(error).__name__).splitlines()[0]}",
+            "a model and weights of open_clip.list_pretrained(), in the local cache or on a hub that can be reached",
+            "check both names and the network",
+        ) from error
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def import_open_clip() -> Any:
+    """Import open_clip, or say how to get it."""
+    try:
+        import open_clip
+    except ImportError as error:
+        raise MissingDependency(
+            f"open_clip cannot be imported ({error})",
+            "the package open_clip_torch",
+            "pip install 'asif-engine[open-clip]'",
+        ) from error
+    return open_clip
