@@ -119,7 +119,10 @@ def show(found: Training, as_json: bool) -> None:
         f"kept as they were at step {best.step:,}: held-out recall@1 {best.recall:.3f}, "
         f"mean reciprocal rank {best.rank:.3f}"
     )
-    click.echo(f"use them: --anchors {anchors.ref} --aligner {about['aligner']}")
+    if found.missing is None:
+        click.echo(f"use them: --anchors {anchors.ref} --aligner {about['aligner']}")
+    else:
+        click.echo(f'use them, in Python: trained_before(FreezeAlignTokens(), open_anchors("{anchors.ref}"))')
 
 
 ape = command_of("ape", "APE on an anchor set: an MLP that leads texts into the image encoder's space")

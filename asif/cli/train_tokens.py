@@ -16,7 +16,8 @@ TOKENS = (
     click.Option(
         ["--tokens"],
         metavar="PAIRS",
-        help="Train on all tokens of images and captions, the pairs that the anchors were built from, not on vectors.",
+        help="Train on all tokens, not on vectors; PAIRS are those that the anchors were built from. What comes of it "
+        "is for Python, not for --aligner.",
     ),
     click.Option(
         ["--token-dir"],

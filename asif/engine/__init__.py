@@ -5,6 +5,7 @@ from asif.engine.classifier import Classifier
 from asif.engine.opening import DEFAULT_ANCHORS, build_anchors, build_from_head, build_from_recipe, open_anchors
 from asif.engine.selecting import select_anchors
 from asif.engine.serving import Engine, Evidence, Prediction, Result
+from asif.engine.trained import trained_before
 from asif.engine.training import Training, train_projector
 from asif.engine.training_tokens import train_on_tokens
 from asif.engine.tuner import tune_anchors
@@ -25,6 +26,7 @@ __all__ = [
     "named_aligner",
     "open_anchors",
     "read_vectors",
+    "trained_before",
     "train_on_tokens",
     "train_projector",
     "select_anchors",
