@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from asif.cli import options
+from asif.errors import UsageError
 
 if TYPE_CHECKING:
+    from asif.aligners import Projector
     from asif.engine import Training
 
 OPTIONS = {
@@ -43,11 +45,13 @@ def command_of(name: str, what: str) -> click.Command:
 
     @click.command(f"train-{name}", help=HELP.format(name=name, what=what))
     @click.option("--anchors", required=True, metavar="REF", help="name, name@alias, name@3.")
+    @click.option("--recipe", metavar="NAME_OR_PATH", help="Take the parameters of a recipe: asif anchors recipes.")
     @options.device
     @options.home
     @options.as_json
-    def command(anchors: str, device: Any, home: Path | None, as_json: bool, **given: Any) -> None:
-        run(name, anchors, device, home, as_json, {key: value for key, value in given.items() if value is not None})
+    def command(anchors: str, recipe: str | None, device: Any, home: Path | None, as_json: bool, **given: Any) -> None:
+        parameters = {key: value for key, value in given.items() if value is not None}
+        run(made(name, recipe, parameters), anchors, device, home, as_json)
 
     for field in reversed(fields(TRAINED[name])):
         kind = int if field.name in WHOLE else float
@@ -57,12 +61,35 @@ def command_of(name: str, what: str) -> click.Command:
     return command
 
 
-def run(name: str, ref: str, device: Any, home: Path | None, as_json: bool, given: dict[str, Any]) -> None:
+def made(name: str, recipe: str | None, parameters: dict[str, Any]) -> Projector:
+    """Make the projector that options describe, or a recipe; raises UsageError for both, and for another's recipe."""
+    from asif.aligners import TRAINED, make_aligner
+    from asif.building.recipe_file import find_recipe
+
+    if recipe is None:
+        return TRAINED[name](**parameters)
+    found = find_recipe(recipe)
+    if parameters:
+        raise UsageError(
+            f"--{next(iter(parameters))} beside --recipe {recipe}",
+            "the recipe's own parameters: with others it is another recipe",
+            "leave one out, or copy the recipe's file, change it and pass its path",
+        )
+    aligner = make_aligner(found.aligner) if found.aligner else None
+    if not isinstance(aligner, TRAINED[name]):
+        raise UsageError(
+            f"the recipe {found.name} has the aligner {found.aligner}",
+            name,
+            "choose another recipe: asif anchors recipes",
+        )
+    options.notice(f"{found.name}: {found.status}")
+    return aligner
+
+
+def run(projector: Projector, ref: str, device: Any, home: Path | None, as_json: bool) -> None:
     """Train, with a bar over the steps."""
-    from asif.aligners import TRAINED
     from asif.engine import train_projector
 
-    projector = TRAINED[name](**given)
     with options.progress_bar(0, "step") as bar:
 
         def encoding(done: int, every: int) -> None:
@@ -71,7 +98,7 @@ def run(name: str, ref: str, device: Any, home: Path | None, as_json: bool, give
             bar.update(done - bar.n)
 
         def progress(look: Any) -> None:
-            bar.set_description(name)
+            bar.set_description(projector.name)
             bar.total = look.steps
             bar.update(look.step - bar.n)
             bar.set_postfix(loss=f"{look.loss:.3f}", held_out_recall=f"{look.recall:.3f}")
