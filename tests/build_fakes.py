@@ -19,7 +19,7 @@ from asif.building import BuildOptions, Built, build
 from asif.encoders.images import decode
 from asif.errors import BadImage
 from asif.pairs import Pair, Reject
-from asif.vectors import Fingerprint, Float32, Side
+from asif.vectors import Fingerprint, Float32, Side, Tokens
 
 DIMS = {"image": 6, "text": 4}
 
@@ -89,6 +89,33 @@ class FakeTexts:
         self.seen += texts
         rows = [self.odd.get(text, vector(text.encode(), "text")) for text in texts]
         return np.array(rows, np.float32).reshape(-1, self.dim)
+
+
+def drawn(content: bytes, count: int, dim: int) -> Float32:
+    seed = int.from_bytes(content, "little") % 2**32
+    return np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32)
+
+
+@dataclass
+class TokenImages(FakeImages):
+    """Give every image four tokens; `huge` are contents whose tokens float16 cannot hold."""
+
+    huge: Sequence[bytes] = ()
+
+    def tokens(self, prepared: Sequence[bytes]) -> Tokens:
+        rows = [drawn(content, 4, 5) * (1e6 if content in self.huge else 1) for content in prepared]
+        return Tokens.padded(rows, self.forward(prepared))
+
+
+@dataclass
+class TokenTexts(FakeTexts):
+    """Give every text a token for each of its words."""
+
+    calls: list[int] = field(default_factory=list)
+
+    def tokens(self, texts: Sequence[str]) -> Tokens:
+        self.calls.append(len(texts))
+        return Tokens.padded([drawn(text.encode(), len(text.split()), 3) for text in texts], self.forward(texts))
 
 
 @dataclass

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from build_fakes import FakeImages, FakeTexts, ListSource, listed, make, some_rows, vector
+from build_fakes import ListSource, TokenImages, TokenTexts, drawn, listed, make, some_rows, vector
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,34 +35,7 @@ from asif.errors import (
     UsageError,
 )
 from asif.pairs import Pair, PairRecord, open_pairs
-from asif.vectors import Fingerprint, Float32, Side, Tokens
-
-
-def drawn(content: bytes, count: int, dim: int) -> Float32:
-    seed = int.from_bytes(content, "little") % 2**32
-    return np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32)
-
-
-@dataclass
-class TokenImages(FakeImages):
-    """Give every image four tokens; `huge` are contents whose tokens float16 cannot hold."""
-
-    huge: Sequence[bytes] = ()
-
-    def tokens(self, prepared: Sequence[bytes]) -> Tokens:
-        rows = [drawn(content, 4, 5) * (1e6 if content in self.huge else 1) for content in prepared]
-        return Tokens.padded(rows, self.forward(prepared))
-
-
-@dataclass
-class TokenTexts(FakeTexts):
-    """Give every text a token for each of its words."""
-
-    calls: list[int] = field(default_factory=list)
-
-    def tokens(self, texts: Sequence[str]) -> Tokens:
-        self.calls.append(len(texts))
-        return Tokens.padded([drawn(text.encode(), len(text.split()), 3) for text in texts], self.forward(texts))
+from asif.vectors import Fingerprint, Float32, Side
 
 
 def half(values: Float32) -> Float32:

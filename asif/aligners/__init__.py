@@ -5,7 +5,15 @@ from asif.aligners.hubness import Hubness
 from asif.aligners.linear import Linear
 from asif.aligners.moments import Moments
 from asif.aligners.naming import ALIGNERS, PARAMETERS, TRAINED, make_aligner
-from asif.aligners.projectors import FittedProjector, Projector, TrainingPairs
+from asif.aligners.projectors import (
+    FittedProjector,
+    FittedTokens,
+    FreezeAlignTokens,
+    Pairs,
+    Projector,
+    TokenPairs,
+    TrainingPairs,
+)
 from asif.aligners.protocol import Aligner, Anchors, Fitted, TemplateMode
 from asif.aligners.relative import Relative
 
@@ -17,14 +25,18 @@ __all__ = [
     "Anchors",
     "Fitted",
     "FittedProjector",
+    "FittedTokens",
+    "FreezeAlignTokens",
     "Fused",
     "Hubness",
     "Linear",
     "Member",
     "Moments",
+    "Pairs",
     "Projector",
     "Relative",
     "TemplateMode",
+    "TokenPairs",
     "TrainingPairs",
     "make_aligner",
 ]

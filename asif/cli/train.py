@@ -1,7 +1,9 @@
-"""asif train-ape|train-fusemix|train-freeze-align."""
+"""asif train-ape|train-fusemix, and what train-freeze-align shares with them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +52,10 @@ def command_of(name: str, what: str) -> click.Command:
     @options.home
     @options.as_json
     def command(anchors: str, recipe: str | None, device: Any, home: Path | None, as_json: bool, **given: Any) -> None:
-        parameters = {key: value for key, value in given.items() if value is not None}
-        run(made(name, recipe, parameters), anchors, device, home, as_json)
+        from asif.engine import train_projector
+
+        projector = made(name, recipe, given)
+        run(partial(train_projector, anchors, projector, home=home, device=device), name, as_json)
 
     for field in reversed(fields(TRAINED[name])):
         kind = int if field.name in WHOLE else float
@@ -61,11 +65,12 @@ def command_of(name: str, what: str) -> click.Command:
     return command
 
 
-def made(name: str, recipe: str | None, parameters: dict[str, Any]) -> Projector:
+def made(name: str, recipe: str | None, given: dict[str, Any]) -> Projector:
     """Make the projector that options describe, or a recipe; raises UsageError for both, and for another's recipe."""
     from asif.aligners import TRAINED, make_aligner
     from asif.building.recipe_file import find_recipe
 
+    parameters = {key: value for key, value in given.items() if value is not None}
     if recipe is None:
         return TRAINED[name](**parameters)
     found = find_recipe(recipe)
@@ -86,24 +91,22 @@ def made(name: str, recipe: str | None, parameters: dict[str, Any]) -> Projector
     return aligner
 
 
-def run(projector: Projector, ref: str, device: Any, home: Path | None, as_json: bool) -> None:
+def run(train: Callable[..., Training], name: str, as_json: bool) -> None:
     """Train, with a bar over the steps."""
-    from asif.engine import train_projector
-
     with options.progress_bar(0, "step") as bar:
 
         def encoding(done: int, every: int) -> None:
-            bar.set_description("captions")
+            bar.set_description("encoding")
             bar.total = every
             bar.update(done - bar.n)
 
         def progress(look: Any) -> None:
-            bar.set_description(projector.name)
+            bar.set_description(name)
             bar.total = look.steps
             bar.update(look.step - bar.n)
             bar.set_postfix(loss=f"{look.loss:.3f}", held_out_recall=f"{look.recall:.3f}")
 
-        found = train_projector(ref, projector, home=home, device=device, encoding=encoding, progress=progress)
+        found = train(encoding=encoding, progress=progress)
     show(found, as_json)
 
 
@@ -123,6 +126,8 @@ def show(found: Training, as_json: bool) -> None:
         "last_step": trained.looks[-1].step,
         "held_out": {"recall@1": best.recall, "mean_reciprocal_rank": best.rank},
     }
+    if found.missing is not None:
+        about["anchors_without_tokens"] = found.missing
     if as_json:
         looks = [
             {"step": look.step, "loss": look.loss, "recall@1": look.recall, "mean_reciprocal_rank": look.rank}
@@ -131,6 +136,8 @@ def show(found: Training, as_json: bool) -> None:
         options.print_json({**about, "looks": looks})
         return
     click.echo(f"{about['aligner']} on {anchors.ref}: {found.images:,} images, {found.texts:,} texts")
+    if found.missing:
+        click.echo(f"left out: {found.missing:,} of {anchors.count:,} anchors, whose tokens were not among the pairs'")
     click.echo(f"{found.fitted.size:,} weights, {trained.seconds:.0f} s to step {trained.looks[-1].step:,}")
     click.echo(
         f"kept as they were at step {best.step:,}: held-out recall@1 {best.recall:.3f}, "
@@ -141,4 +148,3 @@ def show(found: Training, as_json: bool) -> None:
 
 ape = command_of("ape", "APE on an anchor set: an MLP that leads texts into the image encoder's space")
 fusemix = command_of("fusemix", "FuseMix on an anchor set: adapters on both sides, on mixtures of pairs")
-freeze_align = command_of("freeze-align", "freeze-align on an anchor set: projectors of one vector per image and text")

@@ -6,6 +6,7 @@ from asif.engine.opening import DEFAULT_ANCHORS, build_anchors, build_from_head,
 from asif.engine.selecting import select_anchors
 from asif.engine.serving import Engine, Evidence, Prediction, Result
 from asif.engine.training import Training, train_projector
+from asif.engine.training_tokens import train_on_tokens
 from asif.engine.tuner import tune_anchors
 from asif.engine.vectors_file import read_vectors
 
@@ -24,6 +25,7 @@ __all__ = [
     "named_aligner",
     "open_anchors",
     "read_vectors",
+    "train_on_tokens",
     "train_projector",
     "select_anchors",
     "tune_anchors",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asif.aligners import TRAINED, Fitted, Projector
+from asif.aligners import Fitted, Projector
 from asif.anchorset import AnchorSet
 from asif.errors import NotFound, Stale
 
@@ -12,15 +12,15 @@ def kept_projector(projector: Projector, anchors: AnchorSet) -> Projector:
 
     Raises Stale where it was trained on other anchors, NotFound where none was trained; both name the command.
     """
-    usual = TRAINED[projector.name]().parameters
+    usual = type(projector)().parameters
     asked = {name: value for name, value in projector.parameters.items() if usual.get(name) != value}
     every = anchors.kept_aligners(projector.name)
     fitting = [(found, other) for found, other in every if asked.items() <= found.items()]
     for found, other in fitting:
         if not other:
-            return TRAINED[projector.name](**found)
+            return type(projector)(**found)
     options = "".join(f" --{name} {value:g}" for name, value in asked.items())
-    command = f"train it: asif train-{projector.name} --anchors {anchors.name}{options}"
+    command = f"train it: {projector.command} --anchors {anchors.name}{options}"
     if fitting:
         raise Stale(
             f"{projector.name} was trained on other anchors: their digest is {fitting[0][1][:12]}, "

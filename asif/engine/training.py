@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.aligners import FittedProjector, Projector, TrainingPairs
-from asif.anchorset import AnchorSet, default_home
+from asif.aligners import FittedProjector, Pairs, Projector, TrainingPairs
+from asif.anchorset import AnchorSet
 from asif.anchorset.fits import check_fit, fit_name, write_fit
 from asif.encoders import Device
 from asif.engine.serving import Engine
@@ -31,7 +31,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Training:
-    """What a training came to: the projector, how it went, and the set it is kept with."""
+    """What a training came to: the projector, how it went, and the set it is kept with.
+
+    `missing` counts the anchors whose tokens were not found, None where none were needed.
+    """
 
     fitted: FittedProjector
     trained: Trained
@@ -39,6 +42,7 @@ class Training:
     images: int
     texts: int
     resumed_at: int
+    missing: int | None = None
 
 
 def train_projector(
@@ -57,23 +61,38 @@ def train_projector(
     Interrupted on Ctrl-C.
     """
     engine = Engine(ref, home=home, device=device)
+    pairs = TrainingPairs.of(engine.anchors, single_captions(engine, encoding))
+    return train_on(pairs, projector, engine, progress)
+
+
+def train_on(
+    pairs: Pairs,
+    projector: Projector,
+    engine: Engine,
+    progress: Callable[[Look], None],
+    origin: Mapping[str, Any] | None = None,
+) -> Training:
+    """Train on pairs of the engine's anchors, going on where an earlier run was; keep the projector with them.
+
+    `origin` is what decides the outcome besides the anchors and the projector.
+    """
     anchors = engine.anchors
-    pairs = TrainingPairs.of(anchors, single_captions(engine, encoding))
     whole = projector.resolved(len(pairs))
     described = {"name": whole.name, "parameters": whole.parameters}
-    path = (home or default_home()) / "cache" / "training" / fit_name(anchors.manifest, described)
-    state = taken_up(path, anchors, described)
+    run = {**described, **(origin or {})}
+    path = engine.home / "cache" / "training" / fit_name(anchors.manifest, run)
+    state = taken_up(path, anchors, run)
     resumed_at, last, seen = (int(state["step"][0]) if state else 0), time.monotonic(), 0
 
     def keep(found: Mapping[str, NDArray[Any]]) -> None:
         nonlocal last, seen
         if time.monotonic() - last >= SECONDS_BETWEEN:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_fit(path, anchors.manifest, described, found)
+            write_fit(path, anchors.manifest, run, found)
             last, seen = time.monotonic(), int(found["step"][0])
 
     try:
-        fitted, trained = whole.train(pairs, device=on(device), progress=progress, keep=keep, resume=state)
+        fitted, trained = whole.train(pairs, device=on(engine.device), progress=progress, keep=keep, resume=state)
     except KeyboardInterrupt:
         raise Interrupted(
             f"{whole.name} was stopped; {max(seen, resumed_at):,} steps are kept",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from asif.aligners.projectors.pairs import Dims
 from asif.aligners.projectors.projector import Projector, filled, grown
-from asif.vectors import Side
 
 if TYPE_CHECKING:
     from asif.aligners.projectors.trainer import Networks, Schedule
@@ -42,7 +41,7 @@ class Ape(Projector):
         assert self.steps is not None
         return Schedule(min(self.batch, pairs), self.steps, self.rate, self.decay)
 
-    def networks(self, dims: Mapping[Side, int]) -> Networks:
+    def networks(self, dims: Dims) -> Networks:
         from asif.aligners.projectors.networks import perceptron
 
         assert self.hidden is not None  # resolved

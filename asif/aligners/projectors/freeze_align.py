@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from asif.aligners.projectors.pairs import Dims
 from asif.aligners.projectors.projector import Projector, filled, grown
-from asif.vectors import Side
 
 if TYPE_CHECKING:
     from asif.aligners.projectors.trainer import Networks, Schedule
@@ -50,7 +49,7 @@ class FreezeAlign(Projector):
         batch = min(self.batch, pairs)
         return Schedule(batch, max(1, self.epochs * pairs // batch), self.rate, self.decay)
 
-    def networks(self, dims: Mapping[Side, int]) -> Networks:
+    def networks(self, dims: Dims) -> Networks:
         from asif.aligners.projectors.networks import Headed, Projection
 
         return {

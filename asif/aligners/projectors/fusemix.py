@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from asif.aligners.projectors.pairs import SIDES, Dims
 from asif.aligners.projectors.projector import Projector, filled, grown
-from asif.vectors import Side
 
 if TYPE_CHECKING:
     from asif.aligners.projectors.trainer import Networks, Schedule
@@ -51,8 +50,8 @@ class FuseMix(Projector):
         steps = max(1, self.epochs * pairs // (2 * batch))
         return Schedule(batch, steps, self.rate, self.decay, warmup=min(100, steps // 10), last=1e-3, mixed=True)
 
-    def networks(self, dims: Mapping[Side, int]) -> Networks:
+    def networks(self, dims: Dims) -> Networks:
         from asif.aligners.projectors.networks import adapter
 
         assert self.expansion is not None  # resolved
-        return {side: adapter(dim, self.blocks, self.expansion, self.dropout, self.width) for side, dim in dims.items()}
+        return {side: adapter(dims[side], self.blocks, self.expansion, self.dropout, self.width) for side in SIDES}

@@ -66,6 +66,17 @@ class Projection(nn.Module):
         found: Tensor = self.straight(prepared) + self.bent(prepared)
         return found
 
+    def mean(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Project tokens [n, t, d] and average those that the mask [n, t] has [n, width].
+
+        What is linear comes after the mean: the same, for a third of the work.
+        """
+        shares = (mask / mask.sum(dim=1, keepdim=True).clamp(min=1))[:, None]
+        prepared = self.before(tokens)
+        bent = self.bent[:2](prepared)
+        found: Tensor = self.straight(shares @ prepared) + self.bent[2](shares @ bent)
+        return found[:, 0]
+
 
 class Headed(nn.Module):
     """Project texts, then pass them through freeze-align's head: an MLP with a residual, and a LayerNorm."""
@@ -86,3 +97,29 @@ class Headed(nn.Module):
         """Pass projected texts [n, width] through the head."""
         found: Tensor = self.after(projected + self.head(projected))
         return found
+
+
+class Patches(nn.Module):
+    """Add the mean of freeze-align's projected patches to its projected CLS token, or whatever the one vector is."""
+
+    def __init__(self, dim: int, pooled: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.local = Projection(dim, width, dropout)
+        self.whole = Projection(pooled, width, dropout)
+
+    def forward(self, tokens: Tensor, mask: Tensor, pooled: Tensor) -> Tensor:
+        """Project tokens [n, t, d] with their mask [n, t], and vectors [n, e], to [n, width]."""
+        found: Tensor = self.local.mean(tokens, mask) + self.whole(pooled)
+        return found
+
+
+class Words(nn.Module):
+    """Project the tokens of texts, and pass their mean through freeze-align's head."""
+
+    def __init__(self, dim: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.headed = Headed(dim, width, dropout)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Project tokens [n, t, d] with their mask [n, t] to [n, width]."""
+        return self.headed.finish(self.headed.projection.mean(tokens, mask))

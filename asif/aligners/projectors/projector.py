@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.aligners.projectors.pairs import SIDES, TrainingPairs
+from asif.aligners.projectors.pairs import SIDES, Dims, Pairs, TrainingPairs
 from asif.aligners.protocol import Anchors, Arrays, TemplateMode
 from asif.errors import InputRefused, UsageError
 from asif.kernels import Engine
@@ -72,6 +72,11 @@ class Projector:
         return {name: value for name, value in every.items() if value is not None}
 
     @property
+    def command(self) -> str:
+        """Return the command that trains it, but for the anchors."""
+        return f"asif train-{self.name}"
+
+    @property
     def template_mode(self) -> TemplateMode:
         """Average the prompts."""
         return "mean"
@@ -85,7 +90,7 @@ class Projector:
         """Return how it is trained on so many images."""
 
     @abstractmethod
-    def networks(self, dims: Mapping[Side, int]) -> Networks:
+    def networks(self, dims: Dims) -> Networks:
         """Make the networks of the sides that have one, untrained."""
 
     def fit(self, anchors: Anchors) -> FittedProjector:
@@ -94,7 +99,7 @@ class Projector:
 
     def train(
         self,
-        pairs: TrainingPairs,
+        pairs: Pairs,
         *,
         device: Device = "cpu",
         progress: Callable[[Look], None] = lambda look: None,
@@ -117,10 +122,9 @@ class Projector:
                 "add pairs, or use an aligner that needs no training: --aligner asif",
             )
         whole = self.resolved(len(pairs))
-        dims: dict[Side, int] = {"image": pairs.images.shape[1], "text": pairs.texts.shape[1]}
         with seeds(device):
             torch.manual_seed(whole.seed)
-            networks = whole.networks(dims)
+            networks = whole.networks(pairs.dims)
         learnt, held = pairs.divided(whole.seed)
         trained = train(
             networks,
@@ -133,12 +137,16 @@ class Projector:
             keep=keep,
             resume=resume,
         )
-        return FittedProjector(whole, dims, trained.weights), trained
+        return whole.trained(pairs.dims, trained.weights), trained
+
+    def trained(self, dims: Dims, weights: Mapping[str, Float32]) -> FittedProjector:
+        """Return the projector that these weights are."""
+        return FittedProjector(self, dims, weights)
 
     def restore(self, anchors: Anchors, arrays: Arrays) -> FittedProjector:
         """Take up weights that were trained before, by `self.resolved(...)`, on this anchor set."""
-        dims: dict[Side, int] = {side: anchors.blocks(side)[0].shape[1] for side in SIDES}
-        return FittedProjector(self, dims, {name: np.asarray(value, np.float32) for name, value in arrays.items()})
+        dims: dict[str, int] = {side: anchors.blocks(side)[0].shape[1] for side in SIDES}
+        return self.trained(dims, {name: np.asarray(value, np.float32) for name, value in arrays.items()})
 
 
 @dataclass(frozen=True)
@@ -146,7 +154,7 @@ class FittedProjector:
     """Trained networks: weights by name, float32, and what they were trained as."""
 
     aligner: Projector
-    dims: Mapping[Side, int]
+    dims: Dims
     weights: Mapping[str, Float32]
 
     @property

@@ -1,4 +1,4 @@
-"""The trainer that all projectors share: symmetric InfoNCE on cached embeddings, stopped by held-out pairs."""
+"""The trainer that all projectors share: symmetric InfoNCE on frozen features, stopped by held-out pairs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asif.aligners.projectors.pairs import TrainingPairs
+from asif.aligners.projectors.pairs import SIDES, Pairs
 from asif.kernels import multiplies_bfloat16
 from asif.vectors import Float32, Int64, Side
 
 Device = Literal["cpu", "cuda"]
 Networks = dict[Side, nn.Module]
+Inputs = tuple[Tensor, ...]
+"""What a network takes: its rows, or tokens with their mask."""
 State = dict[str, NDArray[Any]]
 """Everything that training goes on from, by name."""
 
@@ -85,8 +87,8 @@ class Trained:
 def train(
     networks: Networks,
     schedule: Schedule,
-    pairs: TrainingPairs,
-    held: TrainingPairs,
+    pairs: Pairs,
+    held: Pairs,
     *,
     seed: int,
     device: Device = "cpu",
@@ -110,8 +112,8 @@ class Run:
         self,
         networks: Networks,
         schedule: Schedule,
-        pairs: TrainingPairs,
-        held: TrainingPairs,
+        pairs: Pairs,
+        held: Pairs,
         seed: int,
         device: Device,
     ) -> None:
@@ -123,7 +125,7 @@ class Run:
         shrunk = [{"params": deep, "weight_decay": schedule.decay or 0.0}]
         free = [{"params": [*flat, self.heat], "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW([*shrunk, *free], lr=schedule.rate)
-        self.images, self.texts = (torch.from_numpy(rows).to(device) for rows in (pairs.images, pairs.texts))
+        self.images, self.texts = (pairs.reader(side, device) for side in SIDES)
         self.looks: list[Look] = []
         self.best: dict[str, Float32] = {}
 
@@ -160,7 +162,7 @@ class Run:
             group["lr"] = self.schedule.rate_at(step)
         image, text, same = self.batch(np.random.default_rng([self.seed, step]))
         with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda" or multiplies_bfloat16()):
-            x, y = self.project("image", image), self.project("text", text)
+            x, y = self.project("image", *image), self.project("text", *text)
             cosines = x @ y.T
         loss = contrast(cosines.float() / self.heat.exp(), same)
         self.optimiser.zero_grad(set_to_none=True)
@@ -170,36 +172,41 @@ class Run:
             self.heat.clamp_(math.log(COLDEST), math.log(HOTTEST))
         return float(loss.detach())
 
-    def batch(self, random: np.random.Generator) -> tuple[Tensor, Tensor, Int64]:
-        """Draw images [b, di], one text of each [b, dt], and which texts are equal [b]."""
+    def batch(self, random: np.random.Generator) -> tuple[Inputs, Inputs, Int64]:
+        """Draw b images, one text of each, and which texts are equal [b]."""
         if not self.schedule.mixed:
             rows = random.permutation(len(self.pairs))[: self.schedule.batch]
             texts = self.pairs.drawn(rows, random)
-            return self.images[rows], self.texts[texts], self.pairs.same[texts]
+            return self.images(rows), self.texts(texts), self.pairs.same[texts]
         half = min(self.schedule.batch, len(self.pairs) // 2)
         rows = random.permutation(len(self.pairs))[: 2 * half]
         texts = self.pairs.drawn(rows, random)
         share = float(random.beta(1, 1))
-        image, text = mixed(self.images[rows], share), mixed(self.texts[texts], share)
+        image, text = (tuple(mixed(each, share) for each in every) for every in (self.images(rows), self.texts(texts)))
         one, other = self.pairs.same[texts][:half], self.pairs.same[texts][half:]
         return image, text, one * len(self.pairs.texts) + other
 
-    def project(self, side: Side, rows: Tensor) -> Tensor:
-        """Bring rows [b, d] into the common space, to unit length."""
-        made = self.model[side](rows) if side in self.model else rows
+    def project(self, side: Side, *inputs: Tensor) -> Tensor:
+        """Bring b inputs into the common space [b, s], to unit length."""
+        made = self.model[side](*inputs) if side in self.model else inputs[0]
         return functional.normalize(made.float(), dim=-1)
 
     def look(self, step: int, loss: float) -> None:
         """Rank the held-out pairs, and remember the weights if they do it better than any before."""
         self.model.eval()
         with torch.inference_mode():
-            sides: tuple[tuple[Side, Float32], ...] = (("image", self.held.images), ("text", self.held.texts))
-            x, y = (self.project(side, torch.from_numpy(rows).to(self.device)).cpu().numpy() for side, rows in sides)
+            x, y = self.projected("image", len(self.held.images)), self.projected("text", len(self.held.texts))
         self.model.train()
         rank, recall = ranked(x @ y.T, self.held)
         if not self.looks or rank > max(look.rank for look in self.looks):
             self.best = self.weights()
         self.looks.append(Look(step, self.schedule.steps, loss, rank, recall))
+
+    def projected(self, side: Side, count: int) -> Float32:
+        """Project all held-out rows of a side [count, s]."""
+        read, step = self.held.reader(side, self.device), self.held.portion
+        portions = (np.arange(start, min(start + step, count)) for start in range(0, count, step))
+        return np.concatenate([self.project(side, *read(rows)).cpu().numpy() for rows in portions])
 
     def weights(self) -> dict[str, Float32]:
         """Copy the weights."""
@@ -275,7 +282,7 @@ def contrast(logits: Tensor, same: Int64) -> Tensor:
     return (functional.cross_entropy(logits, shares) + functional.cross_entropy(logits.T, shares)) / 2
 
 
-def ranked(scores: Float32, held: TrainingPairs) -> tuple[float, float]:
+def ranked(scores: Float32, held: Pairs) -> tuple[float, float]:
     """Return mean reciprocal rank and recall at 1 of held-out pairs, the mean of both ways; ties count against.
 
     `scores` [images, texts]. Any text of an image is right for it, and any text that is equal to one of them.
