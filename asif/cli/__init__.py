@@ -22,7 +22,7 @@ COMMANDS = {
     "train-freeze-align": ("asif.cli.train_tokens:command", "Train freeze-align on an anchor set."),
     "compare": ("asif.cli.compare", "Find out whether training a projector is worth it."),
     "eval": ("asif.cli.eval_", "Measure an anchor set on labelled images or captions."),
-    "anchors": ("asif.cli.anchors", "List, inspect, verify and select anchor sets."),
+    "anchors": ("asif.cli.anchors", "List, inspect, verify, select and edit anchor sets."),
     "encoders": ("asif.cli.encoders", "List encoders, and rank pairs of them."),
     "doctor": ("asif.cli.doctor", "Show versions, devices, places and what is missing."),
 }

@@ -102,7 +102,7 @@ class Headed(nn.Module):
 class Patches(nn.Module):
     """Add the mean of freeze-align's projected patches to its projected CLS token, or whatever the one vector is."""
 
-    def __init__(self, dim: int, pooled: int, width: int, dropout: float) -> None:
+    def __init__(self, dim: int, pooled: int, width: int, dropout: float | None) -> None:
         super().__init__()
         self.local = Projection(dim, width, dropout)
         self.whole = Projection(pooled, width, dropout)
@@ -116,7 +116,7 @@ class Patches(nn.Module):
 class Words(nn.Module):
     """Project the tokens of texts, and pass their mean through freeze-align's head."""
 
-    def __init__(self, dim: int, width: int, dropout: float) -> None:
+    def __init__(self, dim: int, width: int, dropout: float | None) -> None:
         super().__init__()
         self.headed = Headed(dim, width, dropout)
 
