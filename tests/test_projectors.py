@@ -114,7 +114,7 @@ def test_fusemix_mixes_both_sides_with_one_share_and_the_same_partners() -> None
     run = Run({}, Schedule(batch=8, steps=1, mixed=True), pairs, pairs, 0, "cpu")
     shares = []
     for step in range(20):
-        image, text, _ = run.batch(np.random.default_rng([0, step]))
+        (image,), (text,), _ = run.batch(np.random.default_rng([0, step]))
         assert image.shape == (8, 20)
         assert torch.equal(image, text)  # same partners, same share, as both sides hold the same rows
         values = np.sort(image.numpy(), axis=1)[:, -2:]
