@@ -3,6 +3,7 @@
 AsifError                1    a failure while running
 ├── MissingDependency    1    an optional library is not installed
 ├── Busy                 1    another process is doing the same thing now
+│   └── Conflict         1    another process has changed the set meanwhile
 ├── UsageError           2    the call makes no sense: options, labels, templates, names
 │   └── NotFound         2    no such anchor set, version or alias
 ├── InputRefused         3    the data that came in cannot be used
@@ -50,6 +51,10 @@ class MissingDependency(AsifError):
 
 class Busy(AsifError):
     """Another process is doing the same thing now."""
+
+
+class Conflict(Busy):
+    """Another process has changed the anchor set meanwhile; the current version is named."""
 
 
 class UsageError(AsifError):

@@ -374,9 +374,9 @@ def test_images_near_anchors_are_counted_once(home: Path, tmp_path: Path) -> Non
     across = np.roll(known, 1, axis=1)
     across -= (across * known).sum(axis=1, keepdims=True) * known
     across /= np.linalg.norm(across, axis=1, keepdims=True)
-    cosines = np.array([1.0, 0.9905, 0.9895, 0.5])
+    cosines = np.array([1.0, 0.9505, 0.9495, 0.5])
     rows = (cosines[:, None] * known[:4] + np.sqrt(1 - cosines**2)[:, None] * across[:4])[[0, 1, 1, 2, 3]]
-    assert ((rows @ known.T).max(axis=1) > 0.99).tolist() == [True, True, True, False, False]
+    assert ((rows @ known.T).max(axis=1) > 0.95).tolist() == [True, True, True, False, False]
     column = pa.array(list(rows.astype(np.float32)), pa.list_(pa.float32(), IMAGE_DIM))
     pq.write_table(pa.table({"image_embedding": column, "label": list("ababa")}), tmp_path / "v.parquet")
     data, said = open_labelled(tmp_path / "v.parquet"), Embeddings.from_raw(np.eye(2, TEXT_DIM))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.anchorset.atomic import RESTORE, check_content, check_size, make_folder
-from asif.anchorset.blocks import Block, Float64
+from asif.anchorset.blocks import Block, Float64, UInt8
 from asif.anchorset.fits import Arrays, check_fit, fit_name, kept_aligners, write_fit
 from asif.anchorset.folder import SetFolder
 from asif.anchorset.manifest import BlockEntry, Manifest
@@ -91,6 +91,15 @@ class AnchorSet:
         owner = np.searchsorted(self._starts, rows, side="right") - 1
         places = zip(owner.tolist(), (rows - self._starts[owner]).tolist(), strict=True)
         return [self._pairs(block)[row] for block, row in places]
+
+    def row_hashes(self, block: int) -> UInt8:
+        """Return the row hashes [n, 32] of a block, by its place in the manifest."""
+        return self._open_blocks()[block].row_hash
+
+    def pairs(self, block: int) -> list[PairRecord]:
+        """Return what is remembered of the pairs of a block; raises IntegrityError for a changed table."""
+        self._open_blocks()
+        return self._pairs(block)
 
     def fingerprint(self, side: Side) -> Fingerprint:
         """Return the fingerprint of the encoder that made one side."""

@@ -11,7 +11,7 @@ from asif.anchorset.folder import CURRENT, SetFolder
 from asif.anchorset.names import seq_of
 from asif.anchorset.opened import AnchorSet
 from asif.anchorset.publish import utc_now
-from asif.errors import Busy
+from asif.anchorset.versions import check_current
 
 
 def publish_profile(
@@ -19,16 +19,10 @@ def publish_profile(
 ) -> AnchorSet:
     """Publish the next version of a set: the same anchors, and a profile for a task in place of an older one.
 
-    Raises Busy where `version` is not the current one (any more): the profile was found for other anchors.
+    Raises Conflict where `version` is not the current one (any more): the profile was found for other anchors.
     """
     with folder.locked():
-        current = folder.aliases().get(CURRENT)
-        if current != version:
-            raise Busy(
-                f"the profile was found for {version}, but the current version is {current}",
-                "the version that is current",
-                "tune the current version",
-            )
+        check_current(folder, version, "the profile was found for")
         found = folder.manifest(version)
         recipe = found.operation.get("recipe")  # a ready-made set stays one
         manifest = replace(

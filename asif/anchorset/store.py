@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asif.anchorset.differences import Difference, difference
 from asif.anchorset.folder import CURRENT, SetFolder
 from asif.anchorset.journal import Journal
 from asif.anchorset.manifest import Manifest
@@ -15,7 +16,8 @@ from asif.anchorset.names import check_name, parse_reference
 from asif.anchorset.opened import AnchorSet
 from asif.anchorset.profiles import publish_profile
 from asif.anchorset.verify import Report, verify_folder
-from asif.errors import AsifError, IntegrityError, NotFound
+from asif.anchorset.versions import LogEntry, log, move_alias, roll_back
+from asif.errors import AsifError, IntegrityError, NotFound, UsageError
 from asif.vectors import Side
 
 
@@ -77,6 +79,23 @@ class Store:
         folder, selector = self._find(ref)
         return publish_profile(folder, folder.resolve(selector), task, profile, asif_version)
 
+    def log(self, name: str) -> list[LogEntry]:
+        """List the versions of a set, newest first; one that cannot be read is listed with its error."""
+        return log(self._whole(name))
+
+    def alias(self, name: str, alias: str, version: str, expect: str | None = None) -> str:
+        """Point an alias at a version, if it points at `expect` now; see `versions.move_alias`."""
+        return move_alias(self._whole(name), alias, version, expect)
+
+    def rollback(self, name: str, to: str | None = None) -> str:
+        """Make the parent of the current version current, or the version `to`; nothing is deleted."""
+        return roll_back(self._whole(name), to)
+
+    def diff(self, a: str, b: str) -> Difference:
+        """Tell by which pairs and encoders the version `b` differs from `a`, of one set or of two."""
+        with self.open(a) as one, self.open(b) as other:
+            return difference(one, other)
+
     def sets(self) -> list[SetEntry]:
         """List the anchor sets; a broken one is listed with its error and never hides the others."""
         if not self._sets.is_dir():
@@ -87,6 +106,13 @@ class Store:
     def size(self, name: str) -> int:
         """Return the bytes on disk of a set, all versions and builds in progress; raises NotFound."""
         return folder_size(self._find(check_name(name))[0].path)
+
+    def _whole(self, name: str) -> SetFolder:
+        """Find a set, named without a version: by name, or by path."""
+        folder, selector = self._find(name)
+        if selector is not None:
+            raise UsageError(f"the anchor set {name!r}", "its name alone, without @", f"leave @{selector} out")
+        return folder
 
     def _find(self, ref: str) -> tuple[SetFolder, str | None]:
         reference = parse_reference(ref)

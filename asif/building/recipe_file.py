@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from asif.aligners import make_aligner
 from asif.building.recipe import MARKS, METHODS, Expected, HeadRecipe, PairsRecipe, Selection
 from asif.building.segment import CAPTIONS
 from asif.building.tables import Kind, advice, checked, one_of
@@ -93,6 +94,8 @@ def read_pairs(fields: dict[str, Any], where: str, sha256: str) -> PairsRecipe:
     roles: dict[str, Kind] = {role: "text" for role in ROLES if role != "label"}
     columns = checked(pairs["columns"], f"columns in {within}", {"image": "text", "captions": "text"}, roles)
     one_of(pairs["captions"], CAPTIONS, f"{within} has captions = {pairs['captions']!r}")
+    if top["aligner"] is not None:
+        sound(top["aligner"], where)
     return PairsRecipe(
         **{key: top[key] for key in (*COMMON, "status", "assumed", "aligner")},
         encoders=encoders(specs["image"], specs["text"], where),
@@ -104,6 +107,14 @@ def read_pairs(fields: dict[str, Any], where: str, sha256: str) -> PairsRecipe:
         expected=tuple(read_expected(each, f"[[expected]] of {where}") for each in top["expected"] or ()),
         sha256=sha256,
     )
+
+
+def sound(aligner: str, where: str) -> None:
+    """Refuse an aligner that there is none of, or with parameters that it does not have; raises UsageError."""
+    try:
+        make_aligner(aligner)
+    except UsageError as error:
+        raise UsageError(f"in {where}, {error.came}", error.expected, error.fix) from None
 
 
 def encoders(image: str, text: str, where: str) -> dict[Side, str]:

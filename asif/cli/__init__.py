@@ -20,9 +20,9 @@ COMMANDS = {
     "train-ape": ("asif.cli.train:ape", "Train APE on an anchor set: a rival, for comparison."),
     "train-fusemix": ("asif.cli.train:fusemix", "Train FuseMix on an anchor set."),
     "train-freeze-align": ("asif.cli.train_tokens:command", "Train freeze-align on an anchor set."),
-    "compare": ("asif.cli.compare", "Find out whether training a projector is worth it on your pairs."),
+    "compare": ("asif.cli.compare", "Find out whether training a projector is worth it."),
     "eval": ("asif.cli.eval_", "Measure an anchor set on labelled images or captions."),
-    "anchors": ("asif.cli.anchors", "List, inspect and verify anchor sets, and choose from them."),
+    "anchors": ("asif.cli.anchors", "List, inspect, verify, select and edit anchor sets."),
     "encoders": ("asif.cli.encoders", "List encoders, and rank pairs of them."),
     "doctor": ("asif.cli.doctor", "Show versions, devices, places and what is missing."),
 }

@@ -1,29 +1,28 @@
-"""asif anchors list|recipes|info|verify|select."""
+"""asif anchors list|recipes|info|verify, and the group of all that is done with anchor sets."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
-from asif.cli import anchors_select, options
+from asif.cli import anchors_select, anchors_versions, options
 
 
 @click.group("anchors")
 def command() -> None:
-    """List, inspect and verify anchor sets, and choose from them."""
+    """List, inspect and verify anchor sets, choose from them, and move between their versions."""
 
 
-command.add_command(anchors_select.command)
-
-
-def store(home: Path | None) -> Any:
-    """Return the store."""
-    from asif.anchorset import Store, default_home
-
-    return Store(home or default_home())
+for each in (
+    anchors_select.command,
+    anchors_versions.log,
+    anchors_versions.alias,
+    anchors_versions.rollback,
+    anchors_versions.diff,
+):
+    command.add_command(each)
 
 
 @command.command("list")
@@ -31,7 +30,7 @@ def store(home: Path | None) -> Any:
 @options.as_json
 def list_(home: Path | None, as_json: bool) -> None:
     """List the anchor sets; a broken one is shown with its error."""
-    entries = store(home).sets()
+    entries = options.store(home).sets()
     if as_json:
         for entry in entries:
             options.print_json(asdict(entry))
@@ -73,7 +72,7 @@ def recipes_(as_json: bool) -> None:
 @options.as_json
 def info(ref: str, home: Path | None, as_json: bool) -> None:
     """Show what a version of an anchor set was made of, and how."""
-    with store(home).open(ref) as anchors:
+    with options.store(home).open(ref) as anchors:
         manifest = anchors.manifest
         about = {
             "name": anchors.name,
@@ -122,7 +121,7 @@ def info(ref: str, home: Path | None, as_json: bool) -> None:
 @options.as_json
 def verify(ref: str, home: Path | None, as_json: bool) -> None:
     """Check every byte of an anchor set: hashes, headers, counts, digest. Exit code 5 if anything is wrong."""
-    report = store(home).verify(ref)
+    report = options.store(home).verify(ref)
     if as_json:
         problems = [str(problem) for problem in report.problems]
         options.print_json({"ref": ref, "files": report.files, "bytes": report.bytes, "problems": problems})

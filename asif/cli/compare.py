@@ -40,6 +40,7 @@ KINDS = ("labels", "captions")
 @click.option(
     "--seconds", type=click.FloatRange(min=1), default=60.0, show_default=True, help="That each method may be tuned."
 )
+@click.option("--recipe", metavar="NAME_OR_PATH", help="Train its method as it says, and show what was published.")
 @options.prompts
 @click.option(
     "--classnames", type=click.Path(path_type=Path), help="Names for prompts: lines of label<TAB>name | name."
@@ -90,6 +91,7 @@ def command(out: Path, as_json: bool, **given: Any) -> None:
 
 def planned(given: dict[str, Any], count: int) -> Plan:
     """Read which methods, numbers of pairs and seeds are meant."""
+    from asif.building.recipe_file import find_recipe
     from asif.evaluate.contenders import METHODS
     from asif.evaluate.head_to_head import Plan
 
@@ -109,7 +111,10 @@ def planned(given: dict[str, Any], count: int) -> Plan:
         raise UsageError(
             f"--pairs has {few[0]:,}", f"{FEWEST} to {count:,}, which {given['anchors']} has", "correct it"
         )
-    return Plan(methods, tuple(sorted(counts)), tuple(range(given["seeds"])), given["seconds"])
+    recipe = find_recipe(given["recipe"]) if given["recipe"] else None
+    if recipe is not None:
+        options.notice(f"{recipe.name}: {recipe.status}")
+    return Plan(methods, tuple(sorted(counts)), tuple(range(given["seeds"])), given["seconds"], recipe)
 
 
 FEWEST = 20  # of which a few are held out

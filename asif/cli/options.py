@@ -31,6 +31,13 @@ def home(command: F) -> F:
     )(command)
 
 
+def store(home: Path | None) -> Any:
+    """Return the store."""
+    from asif.anchorset import Store, default_home
+
+    return Store(home or default_home())
+
+
 def device(command: F) -> F:
     """Add --device."""
     choice = click.Choice(["auto", "cpu", "cuda"])

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from asif.cli import options
+from asif.errors import UsageError
 
 if TYPE_CHECKING:
+    from asif.aligners import Projector
     from asif.engine import Training
 
 OPTIONS = {
@@ -45,13 +47,14 @@ def command_of(name: str, what: str) -> click.Command:
 
     @click.command(f"train-{name}", help=HELP.format(name=name, what=what))
     @click.option("--anchors", required=True, metavar="REF", help="name, name@alias, name@3.")
+    @click.option("--recipe", metavar="NAME_OR_PATH", help="Take the parameters of a recipe: asif anchors recipes.")
     @options.device
     @options.home
     @options.as_json
-    def command(anchors: str, device: Any, home: Path | None, as_json: bool, **given: Any) -> None:
+    def command(anchors: str, recipe: str | None, device: Any, home: Path | None, as_json: bool, **given: Any) -> None:
         from asif.engine import train_projector
 
-        projector = TRAINED[name](**chosen(given))
+        projector = made(name, recipe, given)
         run(partial(train_projector, anchors, projector, home=home, device=device), name, as_json)
 
     for field in reversed(fields(TRAINED[name])):
@@ -62,9 +65,30 @@ def command_of(name: str, what: str) -> click.Command:
     return command
 
 
-def chosen(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters that were given."""
-    return {key: value for key, value in given.items() if value is not None}
+def made(name: str, recipe: str | None, given: dict[str, Any]) -> Projector:
+    """Make the projector that options describe, or a recipe; raises UsageError for both, and for another's recipe."""
+    from asif.aligners import TRAINED, make_aligner
+    from asif.building.recipe_file import find_recipe
+
+    parameters = {key: value for key, value in given.items() if value is not None}
+    if recipe is None:
+        return TRAINED[name](**parameters)
+    found = find_recipe(recipe)
+    if parameters:
+        raise UsageError(
+            f"--{next(iter(parameters))} beside --recipe {recipe}",
+            "the recipe's own parameters: with others it is another recipe",
+            "leave one out, or copy the recipe's file, change it and pass its path",
+        )
+    aligner = make_aligner(found.aligner) if found.aligner else None
+    if not isinstance(aligner, TRAINED[name]):
+        raise UsageError(
+            f"the recipe {found.name} has the aligner {found.aligner}",
+            name,
+            "choose another recipe: asif anchors recipes",
+        )
+    options.notice(f"{found.name}: {found.status}")
+    return aligner
 
 
 def run(train: Callable[..., Training], name: str, as_json: bool) -> None:

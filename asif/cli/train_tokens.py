@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from asif.cli import options
-from asif.cli.train import chosen, command_of, run
+from asif.cli.train import command_of, made, run
 from asif.errors import UsageError
 
 TOKENS = (
@@ -55,6 +55,7 @@ def on_tokens(
     device: Any,
     home: Path | None,
     as_json: bool,
+    recipe: str | None,
     **given: Any,
 ) -> None:
     """Say what will be read and written, then train."""
@@ -62,7 +63,7 @@ def on_tokens(
     from asif.engine import train_on_tokens
     from asif.pairs import open_pairs
 
-    projector = FreezeAlignTokens(**chosen(given))
+    projector = FreezeAlignTokens(**made("freeze-align", recipe, given).parameters)
     source = open_pairs(pairs, columns=options.columns(columns))
     options.notice(source.describe())
 

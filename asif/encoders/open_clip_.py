@@ -10,8 +10,8 @@ import numpy as np
 from asif.encoders.images import DECODER, decode
 from asif.encoders.protocol import ImageSource
 from asif.encoders.torch_ import ONE_AT_A_TIME, Device, pick_device, weights_sha256
-from asif.errors import AsifError, MissingDependency
-from asif.vectors import Fingerprint, Float32
+from asif.errors import AsifError, MissingDependency, UsageError
+from asif.vectors import Fingerprint, Float32, Tokens
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +59,12 @@ class Tower:
                 full = torch.stack([some[at % len(some)] for at in range(self.batch)])
                 out[start : start + len(some)] = encode(full.to(self._device))[: len(some)].float().cpu().numpy()
         return out
+
+    def tokens(self, inputs: Sequence[Any]) -> Tokens:
+        """Refuse: a reference tower is compared by its vectors."""
+        raise UsageError(
+            f"the tokens of {self.spec}", "an encoder of timm or sentence-transformers", "use one of these encoders"
+        )
 
 
 class OpenClipImages(Tower):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from asif.aligners import (
 from asif.aligners.moments import moments_of
 from asif.engine.training import on
 from asif.evaluate.memory import peak_memory
-from asif.tuning import Captions, Questions, Subset, Task, best_correction, tune
+from asif.tuning import Captions, Questions, Subset, Task, best_correction, texts_repeat, tune
 from asif.vectors import Embeddings, Int64
 
 NONE = Hubness("none")
@@ -41,12 +41,12 @@ METHODS = {
     "freeze-align": ("trained", "freeze-align's projectors of one vector a side"),
 }
 LADDERS: dict[str, tuple[str, ...]] = {
-    "ape": ("ape", "ape(dropout=0.5)", "ape(rate=0.0003)", "ape(dropout=0.1)"),
-    "fusemix": ("fusemix", "fusemix(dropout=0.3)", "fusemix(rate=0.0003)", "fusemix(blocks=2)"),
+    "ape": ("ape", "ape(dropout=0.3)", "ape(hidden=512)", "ape(rate=0.0003)"),
+    "fusemix": ("fusemix", "fusemix(dropout=0.4)", "fusemix(blocks=2)", "fusemix(rate=0.0003)"),
     "freeze-align": (
         "freeze-align",
-        "freeze-align(dropout=0.3)",
-        "freeze-align(dropout=0.5,decay=0.1)",
+        "freeze-align(dropout=0.5)",
+        "freeze-align(dropout=0.1,decay=0.02)",
         "freeze-align(rate=0.0003)",
     ),
 }
@@ -101,15 +101,22 @@ class Contender:
 
 
 def contend(
-    method: str, sample: Sample, task: Task, seed: int, seconds: float, tell: Callable[[str], None]
+    method: str,
+    sample: Sample,
+    task: Task,
+    seed: int,
+    seconds: float,
+    fixed: str | None = None,
+    tell: Callable[[str], None] = lambda setting: None,
 ) -> Contender:
     """Tune a method inside a sample, within so many seconds, and fit it to all of it.
 
     A trained method holds a tenth out to say when to stop: the same pairs choose among its settings, and its
-    correction. At least one setting is tried of every method, whatever it takes.
+    correction. At least one setting is tried of every method, whatever it takes. `fixed` is the one setting of a
+    trained method that counts, such as a recipe's.
     """
     if method in TRAINED:
-        return trained(method, sample, task, seed, seconds, tell)
+        return trained((fixed,) if fixed else LADDERS[method], sample, task, seed, seconds, tell)
     if METHODS[method][0] == "published":
         return fitted(make_aligner(method), method, NONE, None, sample.anchors)
     family = None if method == "auto" else method
@@ -152,11 +159,11 @@ def linear(aligner: Aligner) -> bool:
 
 
 def trained(
-    method: str, sample: Sample, task: Task, seed: int, seconds: float, tell: Callable[[str], None]
+    settings: Sequence[str], sample: Sample, task: Task, seed: int, seconds: float, tell: Callable[[str], None]
 ) -> Contender:
     """Train a method with one setting after another while time is left, and keep what held-out pairs say is best."""
     started, best, tried = time.perf_counter(), None, 0
-    for setting in LADDERS[method]:
+    for setting in settings:
         spent = time.perf_counter() - started
         if tried and spent * (tried + 1) / tried > seconds:  # another one would not end in time
             break
@@ -170,11 +177,14 @@ def trained(
             best = (setting, made, run, peak.mib)
     assert best is not None
     setting, made, run, mib = best
-    hubness = best_correction(made, questions(sample.pairs, seed), task)
+    asked = questions(sample.pairs, seed)
+    if task == "classify" and not texts_repeat(sample.anchors):
+        asked = asked.blurred(seed)  # as tuning asks the others
+    hubness = best_correction(made, asked, task)
     tuning = {
         "trials": tried,
         "seconds": round(time.perf_counter() - started, 2),
-        "complete": tried == len(LADDERS[method]),
+        "complete": tried == len(settings),
     }
     deletion = {"seconds": run.seconds, "how": "trained again"}
     return Contender(setting, made, hubness, tuning, run.seconds, mib, deletion)

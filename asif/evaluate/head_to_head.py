@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from asif.building.recipe import Expected, Recipe
 from asif.engine import Engine
 from asif.evaluate.contenders import LADDERS, METHODS, Contender, Sample, contend
 from asif.evaluate.examined import Answers, DataSet
@@ -39,12 +40,21 @@ BUDGET = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared: methods, numbers of pairs, seeds, and the seconds that each may be tuned."""
+    """What is compared: methods, numbers of pairs, seeds, and the seconds that each may be tuned.
+
+    A `recipe` fixes the setting of its method, and brings published figures.
+    """
 
     methods: tuple[str, ...]
     counts: tuple[int, ...]
     seeds: tuple[int, ...]
     seconds: float
+    recipe: Recipe | None = None
+
+    def fixed(self, method: str) -> str | None:
+        """Return the setting that the recipe gives a method."""
+        aligner = self.recipe.aligner if self.recipe else None
+        return aligner if aligner and aligner.partition("(")[0] == method else None
 
     def runs(self) -> list[tuple[int, int, str]]:
         """List the runs: pairs, seed, method; few pairs first, so that something is there early."""
@@ -66,7 +76,8 @@ def compare(
     """
     anchors = engine.anchors
     tasks = list(dict.fromkeys(each.role for each in sets))
-    known, runs = Kept(kept, [anchors.digest, [each.described["data"] for each in sets], plan.seconds]), []
+    fixed = None if plan.recipe is None else plan.recipe.aligner
+    known, runs = Kept(kept, [anchors.digest, [each.described["data"] for each in sets], plan.seconds, fixed]), []
     steps = list(product(plan.runs(), tasks))
     for at, ((count, seed, method), task) in enumerate(steps):
         key = {"method": method, "pairs": count, "seed": seed, "task": TASKS[task]}
@@ -79,7 +90,7 @@ def compare(
             def tell(setting: str, at: int = at, count: int = count, seed: int = seed) -> None:
                 progress(f"{setting}, {count:,} pairs, seed {seed}", at, len(steps))
 
-            found = contend(method, sample, task, seed, plan.seconds, tell)
+            found = contend(method, sample, task, seed, plan.seconds, plan.fixed(method), tell)
             run = {**key, **described(found, [each for each in sets if each.role == task], sample)}
             known.put(key, run)
         runs.append(run)
@@ -191,7 +202,7 @@ def results(engine: Engine, sets: Sequence[DataSet], plan: Plan, runs: list[dict
         "methods": [{"name": name, "kind": METHODS[name][0], "about": METHODS[name][1]} for name in plan.methods],
         "runs": runs,
         "wins": [],
-        "expected": None,
+        "expected": None if plan.recipe is None else [published(each) for each in plan.recipe.expected],
     }
     found["wins"] = [
         win for each, seed in product(sets, plan.seeds) if (win := won(found, each, plan.counts[-1], seed)) is not None
@@ -260,6 +271,12 @@ def benchmark(found: dict[str, Any], run: dict[str, Any], result: dict[str, Any]
         "metrics": {name: result["metrics"][name] for name in PUBLISHED[task]},
         "language": "en",
     }
+
+
+def published(expected: Expected) -> dict[str, Any]:
+    """Write a published figure as the report shows it."""
+    what = f"{expected.dataset}, {expected.metric}"
+    return {"what": what, "figure": expected.value, "source": f"{expected.source} ({expected.mark})"}
 
 
 def machine() -> dict[str, Any]:

@@ -17,11 +17,11 @@ class Ape(Projector):
     """Train a text-side MLP of 4 to 6 layers towards untouched image embeddings (Rosenfeld et al., NeurIPS 2022 W).
 
     No hyper-parameters were published; those here follow later work of the same design, scaled to the pairs: hidden
-    layers of 512 to 4,096 units, batches of at most 1,024 to 16,384, 200 to 5,000 steps.
+    layers of 1,024 to 4,096 units and batches of at most 1,024 to 16,384, for 10,000 to a million pairs; 10 steps for
+    each in the root of the pairs, 200 to 5,000.
     """
 
     name: ClassVar[str] = "ape"
-    dropout: float = 0.3
     layers: int = 4
     hidden: int | None = None
     steps: int | None = None
@@ -29,9 +29,9 @@ class Ape(Projector):
     def resolved(self, pairs: int) -> Ape:
         return filled(
             self,
-            hidden=grown(pairs, 512, 4096),
+            hidden=grown(pairs, 1024, 4096),
             batch=grown(pairs, 1024, 16_384),
-            steps=grown(pairs, 300, 5000),
+            steps=max(200, min(5000, round(10 * pairs**0.5))),
         )
 
     def schedule(self, pairs: int) -> Schedule:

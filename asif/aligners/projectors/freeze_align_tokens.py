@@ -40,7 +40,8 @@ class FreezeAlignTokens(FreezeAlign):
 
     def resolved(self, pairs: int) -> FreezeAlignTokens:
         sized = filled(self, batch=grown(pairs, 256, 1800))
-        return filled(sized, epochs=super().resolved(pairs).epochs)
+        whole = super().resolved(pairs)
+        return filled(sized, epochs=whole.epochs, dropout=whole.dropout, decay=whole.decay)
 
     def networks(self, dims: Dims) -> Networks:
         from asif.aligners.projectors.networks import Patches, Words

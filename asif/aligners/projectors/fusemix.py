@@ -21,7 +21,8 @@ class FuseMix(Projector):
     Two pairs are mixed into one, x̃ = λx₁ + (1 - λ)x₂ and ỹ likewise, with one λ ~ Beta(1, 1) for a batch and the same
     partners on both sides. An adapter is `blocks` of x + MLP(LayerNorm(x)), a LayerNorm and a linear map to `width`.
     The published one has 4 blocks of expansion 4, dropout 0.6, batches of 20,480 and 500 epochs: these are the defaults
-    from a million pairs on. With fewer, the blocks are as wide as the input, batches and epochs scaled.
+    from a million pairs on. With fewer, an MLP has as many units as inputs, and it is 100 epochs in batches of 1,024 or
+    more.
     """
 
     name: ClassVar[str] = "fusemix"
@@ -37,7 +38,7 @@ class FuseMix(Projector):
             self,
             expansion=1.0 if few else 4.0,
             batch=grown(pairs, 1024, 20_480),
-            epochs=200 if few else 500,
+            epochs=100 if few else 500,
         )
 
     def schedule(self, pairs: int) -> Schedule:

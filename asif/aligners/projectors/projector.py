@@ -51,8 +51,8 @@ class Projector:
     name: ClassVar[str]
     batch: int | None = None
     rate: float = 1e-3
-    decay: float = 0.1
-    dropout: float = 0.1
+    decay: float | None = 0.1
+    dropout: float | None = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:

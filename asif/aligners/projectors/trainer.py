@@ -41,7 +41,7 @@ class Schedule:
     batch: int
     steps: int
     rate: float = 1e-3
-    decay: float = 0.0
+    decay: float | None = None
     warmup: int = 20
     last: float = 0.0
     mixed: bool = False
@@ -122,7 +122,7 @@ class Run:
         self.heat = nn.Parameter(torch.tensor(math.log(TEMPERATURE), device=device))
         flat = [weight for weight in self.model.parameters() if weight.ndim < 2]
         deep = [weight for weight in self.model.parameters() if weight.ndim >= 2]
-        shrunk = [{"params": deep, "weight_decay": schedule.decay}]
+        shrunk = [{"params": deep, "weight_decay": schedule.decay or 0.0}]
         free = [{"params": [*flat, self.heat], "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW([*shrunk, *free], lr=schedule.rate)
         self.images, self.texts = (pairs.reader(side, device) for side in SIDES)
@@ -214,12 +214,12 @@ class Run:
 
     def state(self, step: int) -> State:
         """Return everything that training goes on from."""
-        found: State = {"step": np.array([step]), "heat": self.heat.detach().cpu().numpy().reshape(1)}
+        found: State = {"step": np.array([step]), "heat": self.heat.detach().cpu().numpy().reshape(1).copy()}
         found["looks"] = np.array([[each.step, each.loss, each.rank, each.recall] for each in self.looks])
         found |= {f"weights.{name}": value for name, value in self.weights().items()}
         found |= {f"best.{name}": value for name, value in self.best.items()}
         for at, moments in self.optimiser.state_dict()["state"].items():
-            found |= {f"moments.{at}.{name}": value.cpu().numpy() for name, value in moments.items()}
+            found |= {f"moments.{at}.{name}": value.cpu().numpy().copy() for name, value in moments.items()}
         return found
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> int:

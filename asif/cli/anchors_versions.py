@@ -1,0 +1,87 @@
+"""asif anchors log|alias|rollback|diff."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from asif.cli import options
+
+SHOWN = 5  # ids of each kind, without --json
+
+
+@click.command("log")
+@click.argument("name")
+@options.home
+@options.as_json
+def log(name: str, home: Path | None, as_json: bool) -> None:
+    """List the versions of an anchor set, newest first: what each was made by, and which aliases point at it."""
+    entries = options.store(home).log(name)
+    if as_json:
+        for entry in entries:
+            options.print_json(asdict(entry))
+        return
+    rows: list[tuple[str, ...]] = []
+    for entry in entries:
+        names = ", ".join(entry.aliases) or "-"
+        if entry.error is not None:
+            rows.append((entry.version, names, "-", "-", f"broken: {entry.error}"))
+        else:
+            rows.append((entry.version, names, entry.created, f"{entry.count:,}", described(entry.operation)))
+    options.table(rows, ("version", "aliases", "time", "anchors", "made by"))
+
+
+@click.command("alias")
+@click.argument("name")
+@click.argument("alias")
+@click.argument("version")
+@click.option("--expect", metavar="VERSION", help="Move the alias only if it points at this version now.")
+@options.home
+def alias(name: str, alias: str, version: str, expect: str | None, home: Path | None) -> None:
+    """Point an alias at a version: NAME@ALIAS then means it, NAME alone what `current` points at.
+
+    VERSION is a number, a whole version or another alias. With --expect, whoever comes second is told so (exit code 1).
+    """
+    click.echo(f"{name}@{alias} is {options.store(home).alias(name, alias, version, expect)}")
+
+
+@click.command("rollback")
+@click.argument("name")
+@click.option(
+    "--to", metavar="VERSION", help="Which version becomes current.  [default: the parent of the current one]"
+)
+@options.home
+def rollback(name: str, to: str | None, home: Path | None) -> None:
+    """Make an earlier version current; nothing is deleted, and `asif anchors alias NAME current VERSION` goes back."""
+    click.echo(f"{name}@current is {options.store(home).rollback(name, to)}")
+
+
+@click.command("diff")
+@click.argument("a")
+@click.argument("b")
+@options.home
+@options.as_json
+def diff(a: str, b: str, home: Path | None, as_json: bool) -> None:
+    """Tell by which pairs and encoders the set B differs from A: two versions of one set, or two sets."""
+    found = options.store(home).diff(a, b)
+    if as_json:
+        options.print_json(asdict(found))
+        return
+    for kind in ("added", "removed", "changed"):
+        ids = getattr(found, kind)
+        first = ", ".join(ids[:SHOWN]) + (", …" if len(ids) > SHOWN else "")
+        click.echo(f"{kind}: {len(ids):,}" + (f" ({first})" if ids else ""))
+    fields = {f"{side} encoder {name}": both for side, each in found.encoders.items() for name, both in each.items()}
+    for name, (was, now) in {**found.stored, **fields}.items():
+        click.echo(f"{name}: {was} in {found.a}, {now} in {found.b}")
+
+
+def described(operation: Mapping[str, Any]) -> str:
+    """Say in a few words what made a version."""
+    numbers = " ".join(f"{value} {name}" for name, value in operation.items() if type(value) is int)
+    origin = operation.get("from") or operation.get("task") or operation.get("source") or ""
+    return " ".join(part for part in (str(operation.get("kind", "")), str(origin), numbers) if part)

@@ -1,0 +1,93 @@
+"""The head-to-head on Flickr8k: every method, training-free and trained, on the same cached features.
+
+Anchors are images of the train part with their five captions averaged, projectors are trained on single captions; tests
+are the dev part, 1,000 images with 5,000 captions. Writes results.json and report.html, and can be stopped and run
+again. It is `asif compare` with features that were taken before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from common import machine, realdata, show
+from retrieval import CAPTIONS, features
+
+from asif.engine import Engine, build_anchors
+from asif.evaluate.contenders import METHODS
+from asif.evaluate.examined import RetrievalSet
+from asif.evaluate.head_to_head import Plan, compare
+from asif.evaluate.verdict import verdict
+from asif.report import html_page, tables
+from asif.vectors import Embeddings, Float32, Int64
+
+
+def main() -> None:
+    """Compare, print the tables and the verdict."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results") / "compare")
+    parser.add_argument("--pairs", default="50,100,300,1000,3000,6000")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=30)
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    counts = tuple(map(int, given.pairs.split(",")))
+    plan = Plan(tuple(given.methods.split(",")), counts, tuple(range(given.seeds)), given.seconds)
+    with tempfile.TemporaryDirectory() as home:
+        engine, texts = anchors(Path(home))
+        found = compare(engine, texts, [development()], plan, given.out / "runs.jsonl", tell)
+    found["command"] = "bench/compare.py"
+    (given.out / "results.json").write_text(json.dumps(found, indent=1))
+    (given.out / "report.html").write_text(html_page(found), encoding="utf-8")
+    print(machine() + "\n")
+    for table in tables(found):
+        print(f"\n{table.title}\n")
+        show(list(table.header), [list(row) for row in table.rows])
+    print()
+    print("\n".join(verdict(found).lines))
+
+
+def anchors(home: Path) -> tuple[Engine, tuple[Embeddings, Int64]]:
+    """Build an anchor set of the train part, and return its single captions beside it."""
+    images, captions = features("train")
+    means = captions.reshape(len(images), CAPTIONS, -1).mean(axis=1)
+    columns = {"id": pa.array([f"{row:06d}" for row in range(len(images))])}  # anchors lie in the order of their ids
+    columns |= {"image_embedding": vectors(images), "text_embedding": vectors(means)}
+    pq.write_table(pa.table(columns), home / "train.parquet")
+    build_anchors(home / "train.parquet", "flickr8k", home=home)
+    return Engine("flickr8k", home=home), (Embeddings(captions), np.repeat(np.arange(len(images)), CAPTIONS))
+
+
+def vectors(rows: Float32) -> pa.Array:
+    """Make a column of vectors."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
+
+
+def development() -> RetrievalSet:
+    """Take the dev part as a data set."""
+    images, captions = features("dev")
+    table = pq.read_table(realdata() / "flickr8k" / "dev.parquet", columns=["id", "captions"]).to_pylist()
+    said = tuple(caption for row in table for caption in row["captions"])
+    described = {
+        "counts": {"images": len(images), "captions": len(captions), "images_among_anchors": 0},
+        "templates": [],
+        "data": {"path": "flickr8k/features/dev-*.npy"},
+    }
+    owners = np.repeat(np.arange(len(images)), CAPTIONS)
+    ids = tuple(str(row["id"]) for row in table)
+    return RetrievalSet("flickr8k dev", Embeddings(images), Embeddings(captions), owners, said, ids, described)
+
+
+def tell(what: str, done: int, every: int) -> None:
+    """Say where it is."""
+    print(f"{done} of {every}: {what}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
