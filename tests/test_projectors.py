@@ -17,7 +17,9 @@ from running import Cli
 from asif.aligners import TRAINED, Fused, Member, Projector, TrainingPairs, make_aligner
 from asif.aligners.projectors import Ape, FreezeAlign, FuseMix
 from asif.aligners.projectors.networks import Headed, Projection, adapter, perceptron
-from asif.aligners.projectors.trainer import Run, Schedule, contrast, mixed, ranked, train
+from asif.aligners.projectors.objective import contrast, mixed, ranked
+from asif.aligners.projectors.schedule import Schedule
+from asif.aligners.projectors.trainer import Run, train
 from asif.engine import Engine, train_projector
 from asif.engine.trained import kept_projector
 from asif.engine.training import single_captions

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from asif.aligners.projectors.pairs import Dims
 from asif.aligners.projectors.projector import Projector, filled, grown
+from asif.aligners.projectors.schedule import Schedule
 
 if TYPE_CHECKING:
-    from asif.aligners.projectors.trainer import Networks, Schedule
+    from asif.aligners.projectors.trainer import Networks
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,6 @@ class Ape(Projector):
         )
 
     def schedule(self, pairs: int) -> Schedule:
-        from asif.aligners.projectors.trainer import Schedule
-
         assert self.batch is not None  # resolved
         assert self.steps is not None
         return Schedule(min(self.batch, pairs), self.steps, self.rate, self.decay)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from asif.aligners.projectors.pairs import SIDES, Dims
 from asif.aligners.projectors.projector import Projector, filled, grown
+from asif.aligners.projectors.schedule import Schedule
 
 if TYPE_CHECKING:
-    from asif.aligners.projectors.trainer import Networks, Schedule
+    from asif.aligners.projectors.trainer import Networks
 
 MANY = 1_000_000  # pairs
 
@@ -42,8 +43,6 @@ class FuseMix(Projector):
         )
 
     def schedule(self, pairs: int) -> Schedule:
-        from asif.aligners.projectors.trainer import Schedule
-
         assert self.batch is not None  # resolved
         assert self.epochs is not None
         batch = min(self.batch, pairs // 2)

@@ -19,7 +19,8 @@ from asif.kernels import Engine
 from asif.vectors import DenseRows, Embeddings, Float32, Parts, Side
 
 if TYPE_CHECKING:
-    from asif.aligners.projectors.trainer import Device, Look, Networks, Schedule, Trained
+    from asif.aligners.projectors.schedule import Schedule
+    from asif.aligners.projectors.trainer import Device, Look, Networks, Trained
 
 ROWS = 64  # of one pass, always: what a row becomes does not depend on the others
 FEWEST = 10  # images

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from asif.aligners.projectors.objective import contrast, mixed, ranked
 from asif.aligners.projectors.pairs import SIDES, Pairs
+from asif.aligners.projectors.schedule import Schedule
 from asif.kernels import multiplies_bfloat16
 from asif.vectors import Float32, Int64, Side
 
@@ -29,34 +31,6 @@ State = dict[str, NDArray[Any]]
 LOOKS = 25  # at the held-out pairs, over the whole schedule
 PATIENCE = 8  # looks without a better one, after which it stops
 TEMPERATURE, COLDEST, HOTTEST = 0.07, 0.001, 0.5
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How a network is trained: batches of pairs, steps, learning rate and weight decay.
-
-    The rate rises over `warmup` steps and falls to `last` of it along a cosine. `mixed` batches are FuseMix's.
-    """
-
-    batch: int
-    steps: int
-    rate: float = 1e-3
-    decay: float | None = None
-    warmup: int = 20
-    last: float = 0.0
-    mixed: bool = False
-
-    def rate_at(self, step: int) -> float:
-        """Return the learning rate of a step, counted from 0.
-
-        >>> plan = Schedule(batch=8, steps=100, rate=1.0, warmup=10)
-        >>> plan.rate_at(0), plan.rate_at(9), round(plan.rate_at(55), 6), round(plan.rate_at(100), 6)
-        (0.1, 1.0, 0.5, 0.0)
-        """
-        if step < self.warmup:
-            return self.rate * (step + 1) / self.warmup
-        done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
-        return self.rate * (self.last + (1 - self.last) * (1 + math.cos(math.pi * done)) / 2)
 
 
 @dataclass(frozen=True)
@@ -254,43 +228,3 @@ def seeds(device: Device) -> Iterator[None]:
     devices = [torch.cuda.current_device()] if device == "cuda" else []
     with torch.random.fork_rng(devices):
         yield
-
-
-def mixed(rows: Tensor, share: float) -> Tensor:
-    """Mix the first half of rows [2b, d] with the second, one share for all: FuseMix's mixup.
-
-    >>> mixed(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]), 0.25).tolist()
-    [[0.25, 0.75], [0.0, 1.0]]
-    """
-    half = len(rows) // 2
-    return share * rows[:half] + (1 - share) * rows[half:]
-
-
-def contrast(logits: Tensor, same: Int64) -> Tensor:
-    """Return the symmetric InfoNCE loss of logits [b, b]; texts with equal numbers [b] share what is right.
-
-    >>> round(float(contrast(torch.zeros(2, 2), np.array([0, 1]))), 6)
-    0.693147
-    >>> round(float(contrast(torch.tensor([[5.0, 5.0], [5.0, 5.0]]), np.array([3, 3]))), 6)
-    0.693147
-    """
-    if len(np.unique(same)) == len(same):
-        right = torch.arange(len(same), device=logits.device)
-        return (functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)) / 2
-    equal = torch.from_numpy((same[:, None] == same[None, :]).astype(np.float32)).to(logits.device)
-    shares = equal / equal.sum(dim=1, keepdim=True)
-    return (functional.cross_entropy(logits, shares) + functional.cross_entropy(logits.T, shares)) / 2
-
-
-def ranked(scores: Float32, held: Pairs) -> tuple[float, float]:
-    """Return mean reciprocal rank and recall at 1 of held-out pairs, the mean of both ways; ties count against.
-
-    `scores` [images, texts]. Any text of an image is right for it, and any text that is equal to one of them.
-    """
-    right = held.right
-    found = []
-    for table, good in ((scores, right), (scores.T, right.T)):
-        best = np.where(good, table, -np.inf).max(axis=1, keepdims=True)
-        found.append(1 + ((table >= best) & ~good).sum(axis=1))
-    ranks = [(float((1 / each).mean()), float((each == 1).mean())) for each in found]
-    return (ranks[0][0] + ranks[1][0]) / 2, (ranks[0][1] + ranks[1][1]) / 2

@@ -1,0 +1,34 @@
+"""How a projector is trained: batches, steps, and the learning rate of each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a network is trained: batches of pairs, steps, learning rate and weight decay.
+
+    The rate rises over `warmup` steps and falls to `last` of it along a cosine. `mixed` batches are FuseMix's.
+    """
+
+    batch: int
+    steps: int
+    rate: float = 1e-3
+    decay: float | None = None
+    warmup: int = 20
+    last: float = 0.0
+    mixed: bool = False
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0.
+
+        >>> plan = Schedule(batch=8, steps=100, rate=1.0, warmup=10)
+        >>> plan.rate_at(0), plan.rate_at(9), round(plan.rate_at(55), 6), round(plan.rate_at(100), 6)
+        (0.1, 1.0, 0.5, 0.0)
+        """
+        if step < self.warmup:
+            return self.rate * (step + 1) / self.warmup
+        done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
+        return self.rate * (self.last + (1 - self.last) * (1 + math.cos(math.pi * done)) / 2)
