@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow.parquet  # noqa: F401  loaded once, before forking
 from anchorset_sets import build, fill, finish, pairs
 
-from asif.anchorset import Store
+from asif.anchorset import Store, publish
 from asif.errors import AsifError
 from asif.pairs.pair import Reject
 
@@ -150,5 +150,38 @@ def times(folder: Path) -> None:
         resume(root, -9, said)
 
 
+def edits(folder: Path) -> None:
+    """Kill removals: a short deletion list, one so long that the block is written anew, a whole block."""
+    publish.MAX_ROWS = 40
+    ids = sorted(pair.id for pair in pairs(80))
+    model = folder / "model"
+    in_child(lambda say: build(model, pairs(80)).close())
+    for name, gone in {"list": ids[3:5], "anew": ids[0:40:2], "block": ids[:40]}.items():
+        for point in itertools.count(1):
+            root = folder / f"{name}-{point}"
+            shutil.copytree(model, root)
+
+            def work(say: int, root: Path = root, point: int = point, gone: list[str] = gone) -> None:
+                die_at(point)
+                Store(root).remove("toy", gone)
+
+            def look_and_redo(say: int, root: Path = root, gone: list[str] = gone) -> None:
+                seen = state(root)
+                if seen[0] == Store(root).open("toy@1").digest:
+                    Store(root).remove("toy", gone)
+                versions = len(Store(root).log("toy"))
+                os.write(say, json.dumps({"seen": seen, "after": state(root), "versions": versions}).encode())
+
+            killed, _ = in_child(work)
+            again, answers = in_child(look_and_redo)
+            left = [str(path.relative_to(root)) for path in root.rglob(".tmp-*")]
+            known = json.loads(answers.pop()) if again == 0 else {}
+            result = {"edit": name, "killed": killed, "again": again, "left": left, **known}
+            sys.stdout.write(json.dumps(result) + "\n")
+            sys.stdout.flush()
+            if killed == 0:
+                break
+
+
 if __name__ == "__main__":
-    {"points": points, "times": times}[sys.argv[2]](Path(sys.argv[1]))
+    {"points": points, "times": times, "edits": edits}[sys.argv[2]](Path(sys.argv[1]))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from asif.anchorset.differences import Difference, difference
+from asif.anchorset.edits import remove_rows
+from asif.anchorset.finding import find_rows
 from asif.anchorset.folder import CURRENT, SetFolder
 from asif.anchorset.journal import Journal
 from asif.anchorset.manifest import Manifest
@@ -95,6 +97,19 @@ class Store:
         """Tell by which pairs and encoders the version `b` differs from `a`, of one set or of two."""
         with self.open(a) as one, self.open(b) as other:
             return difference(one, other)
+
+    def remove(
+        self, ref: str, ids: Collection[str] | None = None, *, where: str | None = None, missing_ok: bool = False
+    ) -> AnchorSet:
+        """Publish the next version of a set, without the pairs of these ids, or those that `where` is true of.
+
+        Where there is none of them, no version is made. Raises what `find_rows` does, UsageError where no pair would
+        be left, Conflict where `ref` does not mean the current version or another edit came first.
+        """
+        folder, _ = self._find(ref)
+        opened = self.open(ref)
+        rows = find_rows(opened, ids, where, missing_ok)
+        return remove_rows(folder, opened.version, rows) if len(rows) else opened
 
     def sets(self) -> list[SetEntry]:
         """List the anchor sets; a broken one is listed with its error and never hides the others."""

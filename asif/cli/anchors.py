@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from asif.cli import anchors_select, anchors_versions, options
+from asif.cli import anchors_edit, anchors_select, anchors_versions, options
 
 
 @click.group("anchors")
@@ -17,6 +17,7 @@ def command() -> None:
 
 for each in (
     anchors_select.command,
+    anchors_edit.remove,
     anchors_versions.log,
     anchors_versions.alias,
     anchors_versions.rollback,

@@ -82,6 +82,6 @@ def diff(a: str, b: str, home: Path | None, as_json: bool) -> None:
 
 def described(operation: Mapping[str, Any]) -> str:
     """Say in a few words what made a version."""
-    numbers = " ".join(f"{value} {name}" for name, value in operation.items() if type(value) is int)
+    numbers = " ".join(f"{value:,} {name}" for name, value in operation.items() if type(value) is int)
     origin = operation.get("from") or operation.get("task") or operation.get("source") or ""
     return " ".join(part for part in (str(operation.get("kind", "")), str(origin), numbers) if part)

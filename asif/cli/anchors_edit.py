@@ -1,0 +1,102 @@
+"""asif anchors remove."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from asif.cli import options
+from asif.errors import UsageError
+
+SHOWN = 10  # pairs of a dry run, without --json
+
+CHOICE = (
+    click.option("--id", "ids", multiple=True, metavar="ID", type=options.Line(), help="A pair; may be repeated."),
+    click.option("--ids-file", type=click.Path(path_type=Path), metavar="FILE", help="Ids, one per line."),
+    click.option("--where", metavar="EXPR", help="Pairs that it is true of: licence = 'X' and caption like '%dog%'."),
+    click.option("--missing-ok", is_flag=True, help="Leave out ids that the set does not have."),
+)
+
+
+def choice(command: Any) -> Any:
+    """Add --id, --ids-file, --where and --missing-ok."""
+    for option in reversed(CHOICE):
+        command = option(command)
+    return command
+
+
+def chosen(ids: tuple[str, ...], ids_file: Path | None, where: str | None, missing_ok: bool) -> dict[str, Any]:
+    """Return what the options choose pairs by; raises UsageError unless by ids or by an expression."""
+    by_id = bool(ids) or ids_file is not None
+    if by_id == (where is not None) or (where is not None and missing_ok):
+        raise UsageError(
+            "--where beside ids or --missing-ok" if where is not None else "no pairs were named",
+            "ids, or an expression",
+            "pass --id, --ids-file, or --where EXPR alone",
+        )
+    if where is not None:
+        return {"where": where}
+    return {"ids": [*ids, *(options.lines(ids_file) if ids_file else ())], "missing_ok": missing_ok}
+
+
+@click.command("remove")
+@click.argument("ref")
+@choice
+@click.option("--dry-run", is_flag=True, help="Print the pairs that would go, and change nothing.")
+@options.home
+@options.as_json
+def remove(
+    ref: str,
+    ids: tuple[str, ...],
+    ids_file: Path | None,
+    where: str | None,
+    missing_ok: bool,
+    dry_run: bool,
+    home: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a version without some pairs, and make it current; older versions keep them.
+
+    EXPR compares id, source, licence, url and caption with =, !=, in ('a', 'b') and like (% any text, _ a character),
+    joined by and, or, not and brackets. Of several captions one must fit; what a pair lacks is equal to nothing.
+    """
+    which = chosen(ids, ids_file, where, missing_ok)
+    if dry_run:
+        show(ref, which, home, as_json)
+        return
+    with options.store(home).open(ref) as before:
+        after = options.store(home).remove(ref, **which)
+    told = {"name": after.name, "version": after.version, "digest": after.digest, "anchors": after.count}
+    removed = after.manifest.operation["pairs"] if after.version != before.version else 0
+    if as_json:
+        options.print_json({**told, "removed": removed})
+    elif removed:
+        click.echo(f"{after.ref}: {removed:,} pairs removed, {after.count:,} left, digest {after.digest[:12]}")
+    else:
+        options.notice(f"{after.ref} has no such pairs; nothing was changed")
+
+
+def show(ref: str, which: dict[str, Any], home: Path | None, as_json: bool) -> None:
+    """Print the pairs that are chosen."""
+    from asif.anchorset import find_rows
+
+    with options.store(home).open(ref) as anchors:
+        rows = find_rows(anchors, **which)
+        records = anchors.records(rows if as_json else rows[:SHOWN])
+    for record in records:
+        if as_json:
+            options.print_json(
+                {
+                    "id": record.id,
+                    "captions": record.captions,
+                    "source": record.source,
+                    "licence": record.licence,
+                    "url": record.url,
+                }
+            )
+        else:
+            click.echo(f"{record.id}  {record.captions[0]}")
+    if not as_json:
+        click.echo(f"{len(rows):,} pairs of {anchors.count:,} would be removed")
