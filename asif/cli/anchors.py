@@ -18,6 +18,8 @@ def command() -> None:
 for each in (
     anchors_select.command,
     anchors_edit.remove,
+    anchors_edit.subset,
+    anchors_edit.merge,
     anchors_versions.log,
     anchors_versions.alias,
     anchors_versions.rollback,

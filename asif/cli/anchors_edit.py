@@ -1,14 +1,18 @@
-"""asif anchors remove."""
+"""asif anchors remove|subset|merge."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from asif.cli import options
 from asif.errors import UsageError
+
+if TYPE_CHECKING:
+    from asif.anchorset import AnchorSet
+    from asif.building.merged import OnConflict
 
 SHOWN = 10  # pairs of a dry run, without --json
 
@@ -100,3 +104,56 @@ def show(ref: str, which: dict[str, Any], home: Path | None, as_json: bool) -> N
             click.echo(f"{record.id}  {record.captions[0]}")
     if not as_json:
         click.echo(f"{len(rows):,} pairs of {anchors.count:,} would be removed")
+
+
+@click.command("subset")
+@click.argument("ref")
+@choice
+@click.option("--name", required=True, metavar="NEW", help="What the new set is called.")
+@options.home
+@options.as_json
+def subset(
+    ref: str,
+    ids: tuple[str, ...],
+    ids_file: Path | None,
+    where: str | None,
+    missing_ok: bool,
+    name: str,
+    home: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a set of some pairs of another; nothing is encoded again. EXPR is that of `asif anchors remove`."""
+    from asif.engine import subset_anchors
+
+    which = chosen(ids, ids_file, where, missing_ok)
+    tell(subset_anchors(ref, name, home=home, **which), as_json)
+
+
+@click.command("merge")
+@click.argument("a")
+@click.argument("b")
+@click.option("--name", required=True, metavar="NEW", help="What the set of both is called.")
+@click.option(
+    "--on-conflict",
+    type=click.Choice(["refuse", "first"]),
+    default="refuse",
+    show_default=True,
+    help="What becomes of ids that stand for other pairs in B than in A.",
+)
+@options.home
+@options.as_json
+def merge(a: str, b: str, name: str, on_conflict: OnConflict, home: Path | None, as_json: bool) -> None:
+    """Make a set of the pairs of two that the same encoders made; a pair that both have is taken once."""
+    from asif.engine import merge_anchors
+
+    tell(merge_anchors(a, b, name, on_conflict=on_conflict, home=home), as_json)
+
+
+def tell(made: AnchorSet, as_json: bool) -> None:
+    """Print what was made of other sets."""
+    if as_json:
+        about = {"name": made.name, "version": made.version, "digest": made.digest, "anchors": made.count}
+        options.print_json({**about, "operation": dict(made.manifest.operation)})
+    else:
+        origin = made.manifest.operation["from"]
+        click.echo(f"{made.ref}: {made.count:,} anchors of {origin}, digest {made.digest[:12]}")
