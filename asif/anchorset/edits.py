@@ -7,20 +7,22 @@ manifest before the alias: killed anywhere, it leaves the old version whole, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from asif.anchorset.blocks import make_block
+from asif.anchorset.blocks import MAX_ROWS, make_block
 from asif.anchorset.deletions import LONGEST, Mask, runs_of
 from asif.anchorset.folder import SetFolder
-from asif.anchorset.manifest import BlockEntry, Manifest
+from asif.anchorset.manifest import SIDES, BlockEntry, Manifest
 from asif.anchorset.names import seq_of
 from asif.anchorset.opened import AnchorSet, live_rows, load_pairs
 from asif.anchorset.publish import put_block, settle, utc_now
-from asif.anchorset.rows import set_digest
+from asif.anchorset.rows import hash_rows, set_digest
 from asif.anchorset.versions import check_current
 from asif.errors import UsageError
 from asif.vectors import Int64
@@ -33,9 +35,7 @@ def remove_rows(folder: SetFolder, version: str, rows: Int64) -> AnchorSet:
     Blocks are shared but for those whose rows would lie in more than a few pieces, which are written anew. Raises
     Conflict where `version` is not current (any more), UsageError where nothing would be left, OutOfSpace.
     """
-    with folder.locked():
-        check_current(folder, version, "the edit was begun on")
-        parent = folder.manifest(version)
+    with _begun(folder, version) as parent:
         if len(rows) == parent.count:
             raise UsageError(
                 f"all {parent.count:,} pairs of {parent.name}@{parent.seq} would be removed",
@@ -43,44 +43,101 @@ def remove_rows(folder: SetFolder, version: str, rows: Int64) -> AnchorSet:
                 "choose fewer, or delete the set itself",
             )
         blocks: list[BlockEntry] = []
-        first = 0
-        for entry in parent.blocks:
-            here = rows[(rows >= first) & (rows < first + entry.count)] - first
+        for entry, here in _by_block(parent, rows):
             blocks += _without(folder, parent, entry, here)
-            first += entry.count
-        return AnchorSet(
-            folder, settle(folder, _edited(folder, parent, blocks, {"kind": "remove", "pairs": len(rows)}))
-        )
+        return _published(folder, parent, blocks, {"kind": "remove", "pairs": len(rows)})
+
+
+def put_rows(
+    folder: SetFolder,
+    version: str,
+    ids: Sequence[str],
+    gone: Int64,
+    fresh: AnchorSet,
+    rows: Int64,
+    operation: Mapping[str, Any],
+) -> AnchorSet:
+    """Publish a version of the current one, of these ids, without the rows `gone` and with rows of another set.
+
+    Ids keep their order: a block into whose range of ids a row falls is written anew, as blocks of at most 8,192 rows.
+    With ids in no particular order those are all blocks, with ids that follow all others the last one. Memory: a block
+    and the rows that go into it. `gone` and `rows` are ascending and distinct. Raises Conflict, OutOfSpace.
+    """
+    with _begun(folder, version) as parent:
+        begins = np.cumsum([entry.count for entry in parent.blocks])[:-1]
+        starts = [ids[row].encode() for row in begins]
+        owner = np.array([bisect_right(starts, pair.id.encode()) for pair in fresh.records(rows)], np.int64)
+        blocks: list[BlockEntry] = []
+        for at, (entry, here) in enumerate(_by_block(parent, gone)):
+            new = rows[owner == at]
+            if len(new):
+                blocks += _mixed(folder, parent, entry, here, fresh, new)
+            else:
+                blocks += _without(folder, parent, entry, here)
+        return _published(folder, parent, blocks, operation)
+
+
+@contextmanager
+def _begun(folder: SetFolder, version: str) -> Iterator[Manifest]:
+    """Hold the lock over an edit of a version; raises Conflict where it is not current (any more)."""
+    with folder.locked():
+        check_current(folder, version, "the edit was begun on")
+        yield folder.manifest(version)
+
+
+def _by_block(manifest: Manifest, rows: Int64) -> Iterator[tuple[BlockEntry, Int64]]:
+    """Yield each block with those of the rows that it has, counted over its rows that are there."""
+    first = 0
+    for entry in manifest.blocks:
+        yield entry, rows[(rows >= first) & (rows < first + entry.count)] - first
+        first += entry.count
 
 
 def _without(folder: SetFolder, manifest: Manifest, entry: BlockEntry, rows: Int64) -> list[BlockEntry]:
     """Return what stands for a block without some of its rows: a longer deletion list, another block, or nothing."""
     if not len(rows):
         return [entry]
-    live = entry.live
-    live[np.flatnonzero(live)[rows]] = False
+    live = _left(entry, rows)
     runs = runs_of(live)
     if len(runs) <= 2 * LONGEST:
         return [replace(entry, deleted=runs)] if live.any() else []
-    return [_rewritten(folder, manifest, entry, live)]
+    block, records, left = folder.block(manifest, entry), load_pairs(folder, entry), np.flatnonzero(live)
+    lesser = make_block(block.image[left], block.text[left], block.row_hash[left])
+    return [put_block(folder, lesser, [records[row] for row in left], manifest.dtype)]
 
 
-def _rewritten(folder: SetFolder, manifest: Manifest, entry: BlockEntry, live: Mask) -> BlockEntry:
-    """Write a block anew, of some of its rows."""
-    block, records = folder.block(manifest, entry), load_pairs(folder, entry)
-    rows = np.flatnonzero(live)
-    lesser = make_block(block.image[rows], block.text[rows], block.row_hash[rows])
-    return put_block(folder, lesser, [records[row] for row in rows], manifest.dtype)
+def _mixed(
+    folder: SetFolder, manifest: Manifest, entry: BlockEntry, gone: Int64, fresh: AnchorSet, new: Int64
+) -> list[BlockEntry]:
+    """Write a block anew without some of its rows and with rows of another set, in order of ids."""
+    block, every, left = folder.block(manifest, entry), load_pairs(folder, entry), np.flatnonzero(_left(entry, gone))
+    records = [*(every[row] for row in left), *fresh.records(new)]
+    image, text = (np.concatenate([block.side(side)[left], fresh.rows(side, new)]) for side in SIDES)
+    hashes = hash_rows(records)
+    order = np.array(sorted(range(len(records)), key=lambda at: records[at].id.encode()), np.int64)
+    found = []
+    for start in range(0, len(order), MAX_ROWS):
+        some = order[start : start + MAX_ROWS]
+        part = make_block(image[some], text[some], hashes[some])
+        found.append(put_block(folder, part, [records[at] for at in some], manifest.dtype))
+    return found
 
 
-def _edited(
+def _left(entry: BlockEntry, rows: Int64) -> Mask:
+    """Tell which rows of a block are there without some of those that are."""
+    live = entry.live
+    live[np.flatnonzero(live)[rows]] = False
+    return live
+
+
+def _published(
     folder: SetFolder, parent: Manifest, blocks: Sequence[BlockEntry], operation: Mapping[str, Any]
-) -> Manifest:
-    """Return the manifest of the next version: of these blocks, all else as its parent has it."""
+) -> AnchorSet:
+    """Publish the next version: of these blocks, all else as its parent has it."""
     fingerprints = {side: info.fingerprint for side, info in parent.encoders.items()}
     hashes = (live_rows(folder.block(parent, entry).row_hash, entry) for entry in blocks)
     count = sum(entry.count for entry in blocks)
-    return replace(
+    manifest = replace(
         parent,
         seq=max(map(seq_of, folder.versions())) + 1,
         digest=set_digest(parent.dtype, parent.captions, fingerprints, hashes),
@@ -92,3 +149,4 @@ def _edited(
         created=utc_now(),
         asif=VERSION,
     )
+    return AnchorSet(folder, settle(folder, manifest))

@@ -1,8 +1,8 @@
-"""Find pairs of a set: by id, or by what is remembered of them."""
+"""Find pairs of a set: by id, by what is remembered of them, or all with their row hashes."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 
@@ -42,3 +42,11 @@ def find_rows(
             f"{anchors.ref} has no {some}", "ids that it has", "correct them, or pass --missing-ok to leave them out"
         )
     return np.array(rows, np.int64)
+
+
+def hashed_ids(anchors: AnchorSet, blocks: Iterable[int] | None = None) -> Iterator[tuple[str, bytes]]:
+    """Yield the id and the row hash of each pair, in order, or of those in some blocks."""
+    for at in range(len(anchors.manifest.blocks)) if blocks is None else blocks:
+        hashes = anchors.row_hashes(at)
+        for row, pair in enumerate(anchors.pairs(at)):
+            yield pair.id, hashes[row].tobytes()

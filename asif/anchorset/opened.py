@@ -81,6 +81,14 @@ class AnchorSet:
         self._open_blocks()
         return list(self._live[side])
 
+    def rows(self, side: Side, indices: Int64) -> NDArray[Any]:
+        """Copy the embeddings of one side at `indices`, ascending, as stored [n, d]."""
+        found, first = [], 0
+        for block in self.blocks(side):
+            found.append(block[indices[(indices >= first) & (indices < first + len(block))] - first])
+            first += len(block)
+        return np.concatenate(found)
+
     def _slices(self, side: Side) -> list[NDArray[Any]]:
         blocks = zip(self._open_blocks(), self.manifest.blocks, strict=True)
         return [block.side(side)[some] for block, entry in blocks for some in live_slices(entry.deleted, entry.rows)]

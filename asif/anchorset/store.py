@@ -17,6 +17,7 @@ from asif.anchorset.manifest import Manifest
 from asif.anchorset.names import check_name, parse_reference
 from asif.anchorset.opened import AnchorSet
 from asif.anchorset.profiles import publish_profile
+from asif.anchorset.putting import Put, put
 from asif.anchorset.verify import Report, verify_folder
 from asif.anchorset.versions import LogEntry, log, move_alias, roll_back
 from asif.errors import AsifError, IntegrityError, NotFound, UsageError
@@ -110,6 +111,14 @@ class Store:
         opened = self.open(ref)
         rows = find_rows(opened, ids, where, missing_ok)
         return remove_rows(folder, opened.version, rows) if len(rows) else opened
+
+    def put(self, ref: str, fresh: AnchorSet, kind: Put, rejected: int = 0) -> AnchorSet:
+        """Publish the next version of a set with the pairs of another in it, which the same encoders made.
+
+        `kind` says whether they are new ("add") or take the place of pairs it has ("update"); see `putting.put`.
+        """
+        folder, _ = self._find(ref)
+        return put(folder, self.open(ref), fresh, kind, rejected)
 
     def sets(self) -> list[SetEntry]:
         """List the anchor sets; a broken one is listed with its error and never hides the others."""

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from asif.aligners.sampling import gathered
 from asif.anchorset import AnchorSet, Store
+from asif.anchorset.alike import check_alike
+from asif.anchorset.finding import hashed_ids
 from asif.anchorset.fits import anchors_hash
 from asif.building.chosen import SEGMENT_ROWS, SIDES
-from asif.errors import EncoderMismatch, InputRefused
+from asif.errors import InputRefused
 from asif.vectors import Float32, Int64
 from asif.version import VERSION
 
@@ -66,39 +68,16 @@ def stored(anchors: AnchorSet, side: Any, rows: Int64) -> Float32:
     return values.astype(np.float32)
 
 
-def check_alike(first: AnchorSet, second: AnchorSet) -> None:
-    """Refuse sets whose rows cannot stand beside each other, naming what differs."""
-    for side in SIDES:
-        one, other = first.fingerprint(side), second.fingerprint(side)
-        if one != other:
-            fields = ", ".join(one.differences(other))
-            prints = one.digest[:12], other.digest[:12]
-            raise EncoderMismatch(
-                f"the {side} encoders differ in {fields}: {first.encoder_spec(side)} with fingerprint {prints[0]} "
-                f"made {first.ref}, {second.encoder_spec(side)} with {prints[1]} {second.ref}",
-                "sets of the same encoders",
-                f"build {second.name} anew with the encoders of {first.name}",
-            )
-    for what in ("dtype", "captions"):
-        mine, theirs = getattr(first.manifest, what), getattr(second.manifest, what)
-        if mine != theirs:
-            raise InputRefused(
-                f"{first.ref} has {what} {mine}, {second.ref} has {theirs}",
-                f"sets of one {what}",
-                f"build {second.name} anew with --{what} {mine}",
-            )
-
-
 def new_rows(first: AnchorSet, second: AnchorSet, on_conflict: OnConflict) -> Int64:
     """Return the rows of the second set whose ids the first does not have; raises InputRefused for conflicts."""
-    known = {pair.id: line for pair, line in hashed(first)}
+    known = dict(hashed_ids(first))
     rows: list[int] = []
     conflicts: list[str] = []
-    for row, (pair, line) in enumerate(hashed(second)):
-        if pair.id not in known:
+    for row, (name, line) in enumerate(hashed_ids(second)):
+        if name not in known:
             rows.append(row)
-        elif known[pair.id] != line:
-            conflicts.append(pair.id)
+        elif known[name] != line:
+            conflicts.append(name)
     if conflicts and on_conflict == "refuse":
         some = ", ".join(map(repr, conflicts[:SHOWN])) + (", …" if len(conflicts) > SHOWN else "")
         raise InputRefused(
@@ -107,11 +86,3 @@ def new_rows(first: AnchorSet, second: AnchorSet, on_conflict: OnConflict) -> In
             "pass --on-conflict first to keep those of the first set",
         )
     return np.array(rows, np.int64)
-
-
-def hashed(anchors: AnchorSet) -> Iterator[tuple[Any, bytes]]:
-    """Yield what is remembered of each pair, and its row hash."""
-    for at in range(len(anchors.manifest.blocks)):
-        hashes = anchors.row_hashes(at)
-        for row, pair in enumerate(anchors.pairs(at)):
-            yield pair, hashes[row].tobytes()

@@ -17,6 +17,8 @@ def command() -> None:
 
 for each in (
     anchors_select.command,
+    anchors_edit.add,
+    anchors_edit.update,
     anchors_edit.remove,
     anchors_edit.subset,
     anchors_edit.merge,

@@ -1,4 +1,4 @@
-"""asif anchors remove|subset|merge."""
+"""asif anchors remove|subset|merge, and add|update."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from asif.errors import UsageError
 
 if TYPE_CHECKING:
     from asif.anchorset import AnchorSet
+    from asif.anchorset.putting import Put
     from asif.building.merged import OnConflict
+    from asif.encoders import Device
 
 SHOWN = 10  # pairs of a dry run, without --json
 
@@ -147,6 +149,62 @@ def merge(a: str, b: str, name: str, on_conflict: OnConflict, home: Path | None,
     from asif.engine import merge_anchors
 
     tell(merge_anchors(a, b, name, on_conflict=on_conflict, home=home), as_json)
+
+
+def putting(kind: Put, about: str) -> click.Command:
+    """Make the command that puts pairs into a set in one of two ways."""
+
+    @click.command(kind, help=about)
+    @click.argument("ref")
+    @click.argument("pairs", type=click.Path(exists=True))
+    @click.option("--column", "columns", multiple=True, metavar="ROLE=NAME", help="As for asif build-anchors.")
+    @click.option("--max-bad-rows", default="1%", show_default=True, help="How many rows may be bad: 1%, or 25.")
+    @options.device
+    @options.home
+    @options.as_json
+    def command(
+        ref: str,
+        pairs: str,
+        columns: tuple[str, ...],
+        max_bad_rows: str,
+        device: Device,
+        home: Path | None,
+        as_json: bool,
+    ) -> None:
+        from asif.building import Tolerance
+        from asif.engine import add_pairs
+        from asif.pairs import open_pairs
+
+        tolerance, source = Tolerance.parse(max_bad_rows), open_pairs(pairs, columns=options.columns(columns))
+        options.notice(source.describe())
+        with options.store(home).open(ref) as anchors:
+            before = anchors.version
+        with options.progress_bar(source.rows, "pair") as bar:
+            after = add_pairs(
+                ref,
+                source,
+                kind=kind,
+                max_bad_rows=tolerance,
+                home=home,
+                device=device,
+                progress=lambda rows: bar.update(rows - bar.n),
+            )
+        done = dict(after.manifest.operation) if after.version != before else {"pairs": 0}
+        if as_json:
+            about = {"name": after.name, "version": after.version, "digest": after.digest, "anchors": after.count}
+            options.print_json({**about, "operation": done})
+        else:
+            click.echo(f"{after.ref}: {done['pairs']:,} pairs put in, {after.count:,} now, digest {after.digest[:12]}")
+
+    return command
+
+
+add = putting(
+    "add", "Put new pairs into a set: only they are encoded, by its own encoders. Ids that it has are refused."
+)
+update = putting(
+    "update", "Put pairs in place of those with the same ids: other captions, images, sources or licences."
+)
 
 
 def tell(made: AnchorSet, as_json: bool) -> None:

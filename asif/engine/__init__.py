@@ -2,7 +2,7 @@
 
 from asif.engine.choosing import Choice, named_aligner
 from asif.engine.classifier import Classifier
-from asif.engine.editing import merge_anchors, subset_anchors
+from asif.engine.editing import add_pairs, merge_anchors, subset_anchors
 from asif.engine.opening import DEFAULT_ANCHORS, build_anchors, build_from_head, build_from_recipe, open_anchors
 from asif.engine.selecting import select_anchors
 from asif.engine.serving import Engine, Evidence, Prediction, Result
@@ -19,6 +19,7 @@ __all__ = [
     "Prediction",
     "Result",
     "Training",
+    "add_pairs",
     "build_anchors",
     "build_from_head",
     "build_from_recipe",
