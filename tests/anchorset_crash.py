@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import pyarrow.parquet  # noqa: F401  loaded once, before forking
 from anchorset_sets import build, fill, finish, pairs
 
 from asif.anchorset import Store, publish
-from asif.errors import AsifError
+from asif.errors import AsifError, NotFound
 from asif.pairs.pair import Reject
 
 ITEMS: list[Any] = [*pairs(23), Reject(23, None, "image is null"), *pairs(2)]
@@ -151,24 +152,32 @@ def times(folder: Path) -> None:
 
 
 def edits(folder: Path) -> None:
-    """Kill removals: a short deletion list, one so long that the block is written anew, a whole block."""
+    """Kill edits: a short deletion list, one so long that the block is written anew, a whole block, and the others."""
     publish.MAX_ROWS = 40
     ids = sorted(pair.id for pair in pairs(80))
     model = folder / "model"
     in_child(lambda say: build(model, pairs(80)).close())
-    for name, gone in {"list": ids[3:5], "anew": ids[0:40:2], "block": ids[:40]}.items():
+    in_child(lambda say: build(folder / "fresh", pairs(7, start=200)).close())
+    some: dict[str, Callable[[Store], Any]] = {
+        "list": lambda store: store.remove("toy", ids[3:5]),
+        "anew": lambda store: store.remove("toy", ids[0:40:2]),
+        "block": lambda store: store.remove("toy", ids[:40]),
+        "add": lambda store: store.put("toy", Store(folder / "fresh").open("toy"), "add"),
+        "purge": lambda store: store.purge("toy", [ids[3], ids[60]]),
+    }
+    for name, edit in some.items():
         for point in itertools.count(1):
             root = folder / f"{name}-{point}"
             shutil.copytree(model, root)
 
-            def work(say: int, root: Path = root, point: int = point, gone: list[str] = gone) -> None:
+            def work(say: int, root: Path = root, point: int = point, edit: Callable[[Store], Any] = edit) -> None:
                 die_at(point)
-                Store(root).remove("toy", gone)
+                edit(Store(root))
 
-            def look_and_redo(say: int, root: Path = root, gone: list[str] = gone) -> None:
+            def look_and_redo(say: int, root: Path = root, edit: Callable[[Store], Any] = edit) -> None:
                 seen = state(root)
-                if seen[0] == Store(root).open("toy@1").digest:
-                    Store(root).remove("toy", gone)
+                with suppress(NotFound):  # done already
+                    edit(Store(root))
                 versions = len(Store(root).log("toy"))
                 os.write(say, json.dumps({"seen": seen, "after": state(root), "versions": versions}).encode())
 

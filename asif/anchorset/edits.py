@@ -11,12 +11,14 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
 
 from asif.anchorset.blocks import MAX_ROWS, make_block
 from asif.anchorset.deletions import LONGEST, Mask, runs_of
+from asif.anchorset.fits import carry_fits
 from asif.anchorset.folder import SetFolder
 from asif.anchorset.manifest import SIDES, BlockEntry, Manifest
 from asif.anchorset.names import seq_of
@@ -35,7 +37,7 @@ def remove_rows(folder: SetFolder, version: str, rows: Int64) -> AnchorSet:
     Blocks are shared but for those whose rows would lie in more than a few pieces, which are written anew. Raises
     Conflict where `version` is not current (any more), UsageError where nothing would be left, OutOfSpace.
     """
-    with _begun(folder, version) as parent:
+    with begun(folder, version) as parent:
         if len(rows) == parent.count:
             raise UsageError(
                 f"all {parent.count:,} pairs of {parent.name}@{parent.seq} would be removed",
@@ -45,7 +47,7 @@ def remove_rows(folder: SetFolder, version: str, rows: Int64) -> AnchorSet:
         blocks: list[BlockEntry] = []
         for entry, here in _by_block(parent, rows):
             blocks += _without(folder, parent, entry, here)
-        return _published(folder, parent, blocks, {"kind": "remove", "pairs": len(rows)})
+        return published(folder, parent, blocks, {"kind": "remove", "pairs": len(rows)})
 
 
 def put_rows(
@@ -63,7 +65,7 @@ def put_rows(
     With ids in no particular order those are all blocks, with ids that follow all others the last one. Memory: a block
     and the rows that go into it. `gone` and `rows` are ascending and distinct. Raises Conflict, OutOfSpace.
     """
-    with _begun(folder, version) as parent:
+    with begun(folder, version) as parent:
         begins = np.cumsum([entry.count for entry in parent.blocks])[:-1]
         starts = [ids[row].encode() for row in begins]
         owner = np.array([bisect_right(starts, pair.id.encode()) for pair in fresh.records(rows)], np.int64)
@@ -74,11 +76,11 @@ def put_rows(
                 blocks += _mixed(folder, parent, entry, here, fresh, new)
             else:
                 blocks += _without(folder, parent, entry, here)
-        return _published(folder, parent, blocks, operation)
+        return published(folder, parent, blocks, operation)
 
 
 @contextmanager
-def _begun(folder: SetFolder, version: str) -> Iterator[Manifest]:
+def begun(folder: SetFolder, version: str) -> Iterator[Manifest]:
     """Hold the lock over an edit of a version; raises Conflict where it is not current (any more)."""
     with folder.locked():
         check_current(folder, version, "the edit was begun on")
@@ -101,9 +103,16 @@ def _without(folder: SetFolder, manifest: Manifest, entry: BlockEntry, rows: Int
     runs = runs_of(live)
     if len(runs) <= 2 * LONGEST:
         return [replace(entry, deleted=runs)] if live.any() else []
-    block, records, left = folder.block(manifest, entry), load_pairs(folder, entry), np.flatnonzero(live)
-    lesser = make_block(block.image[left], block.text[left], block.row_hash[left])
-    return [put_block(folder, lesser, [records[row] for row in left], manifest.dtype)]
+    return [joined(folder, manifest, [(entry, live)])]
+
+
+def joined(folder: SetFolder, manifest: Manifest, parts: Sequence[tuple[BlockEntry, Mask]]) -> BlockEntry:
+    """Write one block of some rows of others, [rows] of each; the caller holds the lock."""
+    blocks = [(folder.block(manifest, entry), some) for entry, some in parts]
+    image, text = (np.concatenate([block.side(side)[some] for block, some in blocks]) for side in SIDES)
+    records = [record for entry, some in parts for record in compress(load_pairs(folder, entry), some)]
+    hashes = np.concatenate([block.row_hash[some] for block, some in blocks])
+    return put_block(folder, make_block(image, text, hashes), records, manifest.dtype)
 
 
 def _mixed(
@@ -130,10 +139,10 @@ def _left(entry: BlockEntry, rows: Int64) -> Mask:
     return live
 
 
-def _published(
+def published(
     folder: SetFolder, parent: Manifest, blocks: Sequence[BlockEntry], operation: Mapping[str, Any]
 ) -> AnchorSet:
-    """Publish the next version: of these blocks, all else as its parent has it."""
+    """Publish the next version: of these blocks, all else, and fits to the same rows, as its parent has it."""
     fingerprints = {side: info.fingerprint for side, info in parent.encoders.items()}
     hashes = (live_rows(folder.block(parent, entry).row_hash, entry) for entry in blocks)
     count = sum(entry.count for entry in blocks)
@@ -149,4 +158,6 @@ def _published(
         created=utc_now(),
         asif=VERSION,
     )
+    if manifest.digest == parent.digest:
+        carry_fits(folder.fit("x").parent, parent, manifest)
     return AnchorSet(folder, settle(folder, manifest))

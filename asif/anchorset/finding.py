@@ -2,46 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from asif.anchorset.opened import AnchorSet
 from asif.errors import NotFound, UsageError
+from asif.pairs.pair import PairRecord
 from asif.pairs.where import parse_where
 from asif.vectors import Int64
 
 SHOWN = 5  # ids in an error
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Hold which pairs are meant: `holds` tells, `ids` are those that were named, if any were."""
+
+    holds: Callable[[PairRecord], bool]
+    ids: frozenset[str]
+
+    @classmethod
+    def of(cls, ids: Collection[str] | None, where: str | None) -> Choice:
+        """Choose by ids, or by an expression (see `pairs.where.parse_where`); raises UsageError for both or neither."""
+        if (ids is None) == (where is None):
+            came = "neither ids nor an expression" if ids is None else "ids and an expression"
+            raise UsageError(came, "one of them", "name the pairs in one way")
+        named = frozenset(ids or ())
+        return cls((lambda pair: pair.id in named) if where is None else parse_where(where), named)
+
+    def check(self, ref: str, found: Collection[str], missing_ok: bool) -> None:
+        """Raise NotFound where ids that were named are not among the found ones, unless they may be missing."""
+        missing = sorted(self.ids.difference(found))
+        if missing and not missing_ok:
+            some = ", ".join(map(repr, missing[:SHOWN])) + (", …" if len(missing) > SHOWN else "")
+            raise NotFound(
+                f"{ref} has no {some}", "ids that it has", "correct them, or pass --missing-ok to leave them out"
+            )
+
+
 def find_rows(
     anchors: AnchorSet, ids: Collection[str] | None = None, where: str | None = None, missing_ok: bool = False
 ) -> Int64:
-    """Return the rows, ascending, of the pairs with one of the `ids`, or of those `where` is true of.
+    """Return the rows, ascending, of the pairs with one of the `ids`, or of those that `where` is true of.
 
-    Exactly one of the two is given; see `pairs.where.parse_where`. Reads the tables of all blocks. Raises NotFound for
-    ids that the set does not have, unless they may be missing, UsageError for an expression that is none.
+    Reads the tables of all blocks. Raises NotFound for ids that the set does not have, unless they may be missing, and
+    UsageError for an expression that is none.
     """
-    if (ids is None) == (where is None):
-        raise UsageError("ids and an expression" if ids else "neither ids nor an expression", "one of them", "pass one")
-    wanted = set(ids or ())
-    holds = (lambda pair: pair.id in wanted) if where is None else parse_where(where)
-    rows: list[int] = []
-    first = 0
-    found: set[str] = set()
-    for at, entry in enumerate(anchors.manifest.blocks):
-        for row, pair in enumerate(anchors.pairs(at), start=first):
-            if holds(pair):
-                rows.append(row)
-                found.add(pair.id)
-        first += entry.count
-    missing = sorted(wanted - found)
-    if missing and not missing_ok:
-        some = ", ".join(map(repr, missing[:SHOWN])) + (", …" if len(missing) > SHOWN else "")
-        raise NotFound(
-            f"{anchors.ref} has no {some}", "ids that it has", "correct them, or pass --missing-ok to leave them out"
-        )
-    return np.array(rows, np.int64)
+    choice = Choice.of(ids, where)
+    pairs = (pair for at in range(len(anchors.manifest.blocks)) for pair in anchors.pairs(at))
+    found = {row: pair.id for row, pair in enumerate(pairs) if choice.holds(pair)}
+    choice.check(anchors.ref, found.values(), missing_ok)
+    return np.array(list(found), np.int64)
 
 
 def hashed_ids(anchors: AnchorSet, blocks: Iterable[int] | None = None) -> Iterator[tuple[str, bytes]]:

@@ -26,6 +26,8 @@ for each in (
     anchors_versions.alias,
     anchors_versions.rollback,
     anchors_versions.diff,
+    anchors_versions.compact,
+    anchors_versions.gc,
 ):
     command.add_command(each)
 

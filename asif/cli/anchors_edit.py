@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,7 @@ def chosen(ids: tuple[str, ...], ids_file: Path | None, where: str | None, missi
 @click.argument("ref")
 @choice
 @click.option("--dry-run", is_flag=True, help="Print the pairs that would go, and change nothing.")
+@click.option("--purge", is_flag=True, help="Delete them from disk too, with every older version that holds them.")
 @options.home
 @options.as_json
 def remove(
@@ -60,20 +62,27 @@ def remove(
     where: str | None,
     missing_ok: bool,
     dry_run: bool,
+    purge: bool,
     home: Path | None,
     as_json: bool,
 ) -> None:
-    """Make a version without some pairs, and make it current; older versions keep them.
+    """Make a version without some pairs, and make it current; older versions keep them, but for --purge.
 
     EXPR compares id, source, licence, url and caption with =, !=, in ('a', 'b') and like (% any text, _ a character),
     joined by and, or, not and brackets. Of several captions one must fit; what a pair lacks is equal to nothing.
     """
     which = chosen(ids, ids_file, where, missing_ok)
+    if dry_run and purge:
+        raise UsageError("--dry-run with --purge", "one of them", "look with --dry-run alone, then purge")
     if dry_run:
         show(ref, which, home, as_json)
         return
     with options.store(home).open(ref) as before:
-        after = options.store(home).remove(ref, **which)
+        if purge:
+            after, swept = options.store(home).purge(ref, **which, saying=warn)
+            options.notice(f"deleted {swept.files:,} files, {options.bytes_text(swept.bytes)}")
+        else:
+            after = options.store(home).remove(ref, **which)
     told = {"name": after.name, "version": after.version, "digest": after.digest, "anchors": after.count}
     removed = after.manifest.operation["pairs"] if after.version != before.version else 0
     if as_json:
@@ -81,7 +90,12 @@ def remove(
     elif removed:
         click.echo(f"{after.ref}: {removed:,} pairs removed, {after.count:,} left, digest {after.digest[:12]}")
     else:
-        options.notice(f"{after.ref} has no such pairs; nothing was changed")
+        options.notice(f"{after.ref} has no such pairs" + ("" if purge else "; nothing was changed"))
+
+
+def warn(versions: Sequence[str]) -> None:
+    """Say which versions are about to be deleted."""
+    options.notice(f"versions that hold the pairs are deleted: {', '.join(versions) or 'none'}")
 
 
 def show(ref: str, which: dict[str, Any], home: Path | None, as_json: bool) -> None:
