@@ -15,14 +15,15 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet  # noqa: F401  loaded once, before forking
 from anchorset_sets import build, fill, finish, pairs
 
-from asif.anchorset import Store
-from asif.errors import AsifError
+from asif.anchorset import Store, publish
+from asif.errors import AsifError, NotFound
 from asif.pairs.pair import Reject
 
 ITEMS: list[Any] = [*pairs(23), Reject(23, None, "image is null"), *pairs(2)]
@@ -150,5 +151,46 @@ def times(folder: Path) -> None:
         resume(root, -9, said)
 
 
+def edits(folder: Path) -> None:
+    """Kill edits: a short deletion list, one so long that the block is written anew, a whole block, and the others."""
+    publish.MAX_ROWS = 40
+    ids = sorted(pair.id for pair in pairs(80))
+    model = folder / "model"
+    in_child(lambda say: build(model, pairs(80)).close())
+    in_child(lambda say: build(folder / "fresh", pairs(7, start=200)).close())
+    some: dict[str, Callable[[Store], Any]] = {
+        "list": lambda store: store.remove("toy", ids[3:5]),
+        "anew": lambda store: store.remove("toy", ids[0:40:2]),
+        "block": lambda store: store.remove("toy", ids[:40]),
+        "add": lambda store: store.put("toy", Store(folder / "fresh").open("toy"), "add"),
+        "purge": lambda store: store.purge("toy", [ids[3], ids[60]]),
+    }
+    for name, edit in some.items():
+        for point in itertools.count(1):
+            root = folder / f"{name}-{point}"
+            shutil.copytree(model, root)
+
+            def work(say: int, root: Path = root, point: int = point, edit: Callable[[Store], Any] = edit) -> None:
+                die_at(point)
+                edit(Store(root))
+
+            def look_and_redo(say: int, root: Path = root, edit: Callable[[Store], Any] = edit) -> None:
+                seen = state(root)
+                with suppress(NotFound):  # done already
+                    edit(Store(root))
+                versions = len(Store(root).log("toy"))
+                os.write(say, json.dumps({"seen": seen, "after": state(root), "versions": versions}).encode())
+
+            killed, _ = in_child(work)
+            again, answers = in_child(look_and_redo)
+            left = [str(path.relative_to(root)) for path in root.rglob(".tmp-*")]
+            known = json.loads(answers.pop()) if again == 0 else {}
+            result = {"edit": name, "killed": killed, "again": again, "left": left, **known}
+            sys.stdout.write(json.dumps(result) + "\n")
+            sys.stdout.flush()
+            if killed == 0:
+                break
+
+
 if __name__ == "__main__":
-    {"points": points, "times": times}[sys.argv[2]](Path(sys.argv[1]))
+    {"points": points, "times": times, "edits": edits}[sys.argv[2]](Path(sys.argv[1]))

@@ -249,7 +249,7 @@ def test_what_is_no_manifest_is_refused(root: Path, data: bytes) -> None:
 
 FUTURE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "format": lambda m: (m.clear(), m.update(format=2, whatever=[1])),
-    "feature": lambda m: (m.update(features=["deletions"]), m.pop("blocks")),
+    "feature": lambda m: (m.update(features=["holograms"]), m.pop("blocks")),
 }
 
 

@@ -1,5 +1,6 @@
 """The anchor set on disk (format 1): manifest, blocks, versions, aliases, builds in progress, verify."""
 
+from asif.anchorset.finding import find_rows
 from asif.anchorset.journal import Journal
 from asif.anchorset.manifest import EncoderInfo, Manifest
 from asif.anchorset.names import parse_reference
@@ -17,6 +18,7 @@ __all__ = [
     "SetEntry",
     "Store",
     "default_home",
+    "find_rows",
     "parse_reference",
     "verify",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
+from asif.anchorset.finding import hashed_ids
 from asif.anchorset.manifest import SIDES, BlockEntry
 from asif.anchorset.opened import AnchorSet
 from asif.vectors import Side
@@ -47,12 +48,8 @@ def difference(a: AnchorSet, b: AnchorSet) -> Difference:
 
 def _rows(anchors: AnchorSet, shared: Set[BlockEntry]) -> dict[str, bytes]:
     """Return the row hash of each id in the blocks that are not shared."""
-    found: dict[str, bytes] = {}
-    for at, entry in enumerate(anchors.manifest.blocks):
-        if entry not in shared:
-            hashes = anchors.row_hashes(at)
-            found |= {pair.id: hashes[row].tobytes() for row, pair in enumerate(anchors.pairs(at))}
-    return found
+    unshared = [at for at, entry in enumerate(anchors.manifest.blocks) if entry not in shared]
+    return dict(hashed_ids(anchors, unshared))
 
 
 def _ordered(ids: Set[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,16 @@ def check_fit(path: Path, manifest: Manifest, aligner: Mapping[str, Any]) -> dic
             REMOVE,
         )
     return arrays
+
+
+def carry_fits(folder: Path, old: Manifest, new: Manifest) -> None:
+    """Keep the fits to a version for another that has the same rows in other blocks; damaged ones are left alone."""
+    for path in sorted(folder.glob(f"{old.digest[:12]}-*.safetensors")):
+        with suppress(IntegrityError):
+            about, arrays = read_fit(path)
+            if about["anchors"] == anchors_hash(old):
+                aligner = json.loads(about["aligner"])
+                write_fit(folder / fit_name(new, aligner), new, aligner, arrays)
 
 
 def kept_aligners(folder: Path, manifest: Manifest, name: str) -> list[tuple[dict[str, Any], str]]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from asif.anchorset.atomic import RESTORE
 from asif.anchorset.blocks import DTYPES, MAX_ROWS
+from asif.anchorset.deletions import Mask, Runs, is_list, live_mask
 from asif.anchorset.names import check_name, is_version
 from asif.anchorset.sealed import Fields, check_seal, parse_object, seal
 from asif.errors import IntegrityError, UnknownFormat, UsageError
 from asif.vectors import Fingerprint, Side
 
 FORMAT = 1
+FEATURES = ("deletions",)
 CAPTIONS = ("mean", "first", "all")
 SIDES: tuple[Side, Side] = ("image", "text")
 
@@ -28,12 +30,23 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class BlockEntry:
-    """Name a block of `rows` anchors, and the parquet with their pairs."""
+    """Name a block of `rows` anchors, the parquet with their pairs, and which rows the version leaves out of both."""
 
     sha256: str
     size: int
     rows: int
     pairs: FileEntry
+    deleted: Runs = ()
+
+    @property
+    def count(self) -> int:
+        """Count the rows that are there."""
+        return self.rows - sum(self.deleted[1::2])
+
+    @property
+    def live(self) -> Mask:
+        """Tell which rows are there [rows]."""
+        return live_mask(self.deleted, self.rows)
 
 
 @dataclass(frozen=True)
@@ -82,7 +95,9 @@ class Manifest:
             side: {"spec": info.spec, "fingerprint": dict(info.fingerprint.fields)}
             for side, info in self.encoders.items()
         }
-        return seal({"format": FORMAT, "features": [], **asdict(self), "encoders": encoders})
+        blocks = [_described(block) for block in self.blocks]
+        features = _features(self.blocks)
+        return seal({"format": FORMAT, "features": features, **asdict(self), "blocks": blocks, "encoders": encoders})
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> Manifest:
@@ -95,6 +110,8 @@ class Manifest:
         _check_format(Fields(fields, where))
         check_seal(fields, data, where)
         manifest = _read(Fields(fields, where))
+        if fields["features"] != _features(manifest.blocks):
+            raise IntegrityError(f"{where} names other features than it uses", "those it uses", RESTORE)
         _check_sums(manifest, where)
         return manifest
 
@@ -110,12 +127,24 @@ def _check_format(fields: Fields) -> None:
     came = f"format {found}"
     if found == FORMAT:
         features = fields.items("features")
-        if not features:
+        unknown = [feature for feature in features if feature not in FEATURES]
+        if not unknown:
             return
-        came = f"the features {ascii(features)[:80]}"
+        came = f"the features {ascii(unknown)[:80]}"
     raise UnknownFormat(
-        f"an anchor set with {came}", f"format {FORMAT} and no features", "upgrade asif: pip install -U asif"
+        f"an anchor set with {came}",
+        f"format {FORMAT} and no features but {', '.join(FEATURES)}",
+        "upgrade asif: pip install -U asif",
     )
+
+
+def _features(blocks: Iterable[BlockEntry]) -> list[str]:
+    """Name what a reader must understand, so that an older one refuses the version instead of misreading it."""
+    return ["deletions"] if any(block.deleted for block in blocks) else []
+
+
+def _described(block: BlockEntry) -> dict[str, Any]:
+    return {name: value for name, value in asdict(block).items() if name != "deleted" or value}
 
 
 def _read(fields: Fields) -> Manifest:
@@ -175,11 +204,14 @@ def _block(fields: Fields) -> BlockEntry:
     rows = fields.whole("rows", 1)
     if rows > MAX_ROWS:
         raise fields.wrong({"rows": rows}, f"rows: at most {MAX_ROWS}")
-    return BlockEntry(fields.sha256("sha256"), fields.whole("size"), rows, _file(fields.within("pairs")))
+    deleted = () if fields.missing("deleted") else tuple(fields.items("deleted"))
+    if not is_list(deleted, rows):
+        raise fields.wrong({"deleted": deleted}, f"deleted: run lengths that leave some of {rows} rows")
+    return BlockEntry(fields.sha256("sha256"), fields.whole("size"), rows, _file(fields.within("pairs")), deleted)
 
 
 def _check_sums(manifest: Manifest, where: str) -> None:
-    rows = sum(block.rows for block in manifest.blocks)
+    rows = sum(block.count for block in manifest.blocks)
     counted = manifest.count + manifest.rejected
     if rows != manifest.count or counted != manifest.rows_in or (manifest.rejects is None) != (not manifest.rejected):
         raise IntegrityError(

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.anchorset.atomic import RESTORE, check_content, check_size, make_folder
-from asif.anchorset.blocks import Block, Float64, UInt8
+from asif.anchorset.blocks import Block, Float64, UInt8, sum_rows
+from asif.anchorset.deletions import live_slices
 from asif.anchorset.fits import Arrays, check_fit, fit_name, kept_aligners, write_fit
 from asif.anchorset.folder import SetFolder
-from asif.anchorset.manifest import BlockEntry, Manifest
+from asif.anchorset.manifest import SIDES, BlockEntry, Manifest
 from asif.anchorset.sums import FEWEST, SUMS, KeptSums, find_sums
 from asif.errors import IntegrityError, OutOfSpace, UsageError
 from asif.pairs.pair import PairRecord
@@ -27,8 +28,9 @@ _CACHED_TABLES = 32
 class AnchorSet:
     """Read one version of an anchor set; it does not change while open, whatever is published meanwhile.
 
-    Rows are numbered over all blocks, in the order of ids. Opening reads the manifest and checks that every file is
-    there with its size; `verify` checks every byte. Raises IntegrityError, UnknownFormat.
+    Rows are numbered over all blocks, in the order of ids; deleted ones are hidden and do not count. Opening reads the
+    manifest and checks that every file is there with its size; `verify` checks every byte. Raises IntegrityError,
+    UnknownFormat.
     """
 
     def __init__(self, folder: SetFolder, version: str) -> None:
@@ -42,7 +44,8 @@ class AnchorSet:
         if self.manifest.rejects is not None:
             check_size(folder.content("rejects", self.manifest.rejects.sha256), self.manifest.rejects.size)
         self._blocks: list[Block] | None = [folder.block(self.manifest, entry) for entry in entries]
-        self._starts = np.cumsum([0, *(entry.rows for entry in entries)])
+        self._live = {side: self._slices(side) for side in SIDES}  # kept: engines know arrays again by identity
+        self._starts = np.cumsum([0, *(entry.count for entry in entries)])
         self._pairs = lru_cache(_CACHED_TABLES)(partial(_load_pairs, folder, entries))
 
     @property
@@ -71,12 +74,29 @@ class AnchorSet:
         return dict(self.manifest.dims)
 
     def blocks(self, side: Side) -> list[NDArray[Any]]:
-        """Return the embeddings of one side, [n, d] for each block, as stored, mapped and read-only."""
-        return [block.side(side) for block in self._open_blocks()]
+        """Return the embeddings of one side, as stored, mapped and read-only: blocks [n, d], never empty.
+
+        A block with deleted rows comes as several, views of what is between them: nothing is copied.
+        """
+        self._open_blocks()
+        return list(self._live[side])
+
+    def rows(self, side: Side, indices: Int64) -> NDArray[Any]:
+        """Copy the embeddings of one side at `indices`, ascending, as stored [n, d]."""
+        found, first = [], 0
+        for block in self.blocks(side):
+            found.append(block[indices[(indices >= first) & (indices < first + len(block))] - first])
+            first += len(block)
+        return np.concatenate(found)
+
+    def _slices(self, side: Side) -> list[NDArray[Any]]:
+        blocks = zip(self._open_blocks(), self.manifest.blocks, strict=True)
+        return [block.side(side)[some] for block, entry in blocks for some in live_slices(entry.deleted, entry.rows)]
 
     def mean(self, side: Side) -> Float64:
         """Return the mean of the stored embeddings of one side [d], float64."""
-        total: Float64 = np.add.reduce([block.sum(side) for block in self._open_blocks()], axis=0)
+        blocks = zip(self._open_blocks(), self.manifest.blocks, strict=True)
+        total: Float64 = np.add.reduce([_live_sum(block, side, entry) for block, entry in blocks], axis=0)
         return total / self.count
 
     def records(self, indices: Sequence[int] | Int64) -> list[PairRecord]:
@@ -93,11 +113,11 @@ class AnchorSet:
         return [self._pairs(block)[row] for block, row in places]
 
     def row_hashes(self, block: int) -> UInt8:
-        """Return the row hashes [n, 32] of a block, by its place in the manifest."""
-        return self._open_blocks()[block].row_hash
+        """Return the row hashes [n, 32] of a block, by its place in the manifest; of the rows that are there."""
+        return live_rows(self._open_blocks()[block].row_hash, self.manifest.blocks[block])
 
     def pairs(self, block: int) -> list[PairRecord]:
-        """Return what is remembered of the pairs of a block; raises IntegrityError for a changed table."""
+        """Return what is remembered of the pairs of a block that are there; raises IntegrityError."""
         self._open_blocks()
         return self._pairs(block)
 
@@ -153,6 +173,7 @@ class AnchorSet:
     def close(self) -> None:
         """Let go of the files; arrays that were handed out stay valid until they are dropped."""
         self._blocks = None
+        self._live.clear()
         self._pairs.cache_clear()
 
     def _open_blocks(self) -> list[Block]:
@@ -173,11 +194,22 @@ class AnchorSet:
 
 
 def _load_pairs(folder: SetFolder, entries: Sequence[BlockEntry], block: int) -> list[PairRecord]:
-    return load_pairs(folder, entries[block])
+    records, entry = load_pairs(folder, entries[block]), entries[block]
+    return [records[row] for row in np.flatnonzero(entry.live)] if entry.deleted else records
+
+
+def live_rows(values: NDArray[Any], entry: BlockEntry) -> NDArray[Any]:
+    """Return the rows of a block that are there; a view where none is deleted."""
+    return values[entry.live] if entry.deleted else values
+
+
+def _live_sum(block: Block, side: Side, entry: BlockEntry) -> Float64:
+    """Take what is deleted off the stored sum: exact for float16, whose sums fit into float64."""
+    return block.sum(side) - sum_rows(block.side(side)[~entry.live]) if entry.deleted else block.sum(side)
 
 
 def load_pairs(folder: SetFolder, entry: BlockEntry) -> list[PairRecord]:
-    """Read the pairs of a block, after checking every byte of the table; raises IntegrityError."""
+    """Read the pairs of a block, deleted ones too, after checking every byte of the table; raises IntegrityError."""
     path = folder.content("pairs", entry.pairs.sha256)
     check_content(path, entry.pairs.sha256, entry.pairs.size)
     try:

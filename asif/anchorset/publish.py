@@ -97,7 +97,7 @@ def publish_segments(
         finish()
         raise _nothing_left(folder, rejects)
     with folder.locked():
-        version = _settle(folder, _write(folder, rows, resolution.kept, rejects, what))
+        version = settle(folder, _write(folder, rows, resolution.kept, rejects, what))
         finish()
     return AnchorSet(folder, version)
 
@@ -151,7 +151,8 @@ def _write(folder: SetFolder, rows: _Rows, kept: Int64, rejects: Sequence[Reject
     dims = next(segment.dims for segment in rows.segments if segment.dims is not None)
     blocks = []
     for start in range(0, len(kept), MAX_ROWS):
-        blocks.append(_write_block(folder, rows, kept[start : start + MAX_ROWS], dims, what.dtype))
+        some = kept[start : start + MAX_ROWS]
+        blocks.append(put_block(folder, rows.block(some, dims, what.dtype), rows.records(some), what.dtype))
     fingerprints = {side: info.fingerprint for side, info in what.encoders.items()}
     newest = max(map(seq_of, folder.versions()), default=0)
     return Manifest(
@@ -175,13 +176,14 @@ def _write(folder: SetFolder, rows: _Rows, kept: Int64, rejects: Sequence[Reject
     )
 
 
-def _write_block(folder: SetFolder, rows: _Rows, chosen: Int64, dims: Mapping[Side, int], dtype: str) -> BlockEntry:
-    block, records = rows.block(chosen, dims, dtype), rows.records(chosen)
-    size = block_size(len(chosen), dims, dtype)
+def put_block(folder: SetFolder, block: Block, records: Sequence[PairRecord], dtype: str) -> BlockEntry:
+    """Write a block and its pairs; the caller holds the lock."""
+    dims: dict[Side, int] = {"image": block.image.shape[1], "text": block.text.shape[1]}
+    size = block_size(len(block), dims, dtype)
     stored = put_content(folder.path / "blocks", CONTENT["blocks"], lambda path: write_block(path, block, dtype), size)
     text = sum(len(record.id) + sum(map(len, record.captions)) + 64 for record in records)
     pairs = put_content(folder.path / "pairs", CONTENT["pairs"], lambda path: write_records(path, records), text)
-    return BlockEntry(*stored, len(chosen), FileEntry(*pairs))
+    return BlockEntry(*stored, len(block), FileEntry(*pairs))
 
 
 def _write_rejects(folder: SetFolder, rejects: Sequence[Reject]) -> FileEntry:
@@ -196,8 +198,8 @@ def _write_rejects(folder: SetFolder, rejects: Sequence[Reject]) -> FileEntry:
     return FileEntry(*put_content(folder.path / "rejects", CONTENT["rejects"], write, sum(map(len, lines))))
 
 
-def _settle(folder: SetFolder, manifest: Manifest) -> str:
-    """Write the manifest and move `current`; a version that already says the same is taken instead."""
+def settle(folder: SetFolder, manifest: Manifest) -> str:
+    """Write the manifest and move `current`, under the lock; a version that already says the same is taken instead."""
     current = folder.aliases().get(CURRENT)
     version = next((known for known in folder.versions()[-1:] if _says_the_same(folder, known, manifest)), None)
     if version is None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asif.anchorset.compacting import compact
 from asif.anchorset.differences import Difference, difference
+from asif.anchorset.edits import remove_rows
+from asif.anchorset.finding import Choice, find_rows
 from asif.anchorset.folder import CURRENT, SetFolder
 from asif.anchorset.journal import Journal
 from asif.anchorset.manifest import Manifest
 from asif.anchorset.names import check_name, parse_reference
 from asif.anchorset.opened import AnchorSet
 from asif.anchorset.profiles import publish_profile
+from asif.anchorset.purging import purge
+from asif.anchorset.putting import Put, put
+from asif.anchorset.sweeping import Swept, collect
 from asif.anchorset.verify import Report, verify_folder
 from asif.anchorset.versions import LogEntry, log, move_alias, roll_back
 from asif.errors import AsifError, IntegrityError, NotFound, UsageError
@@ -95,6 +101,52 @@ class Store:
         """Tell by which pairs and encoders the version `b` differs from `a`, of one set or of two."""
         with self.open(a) as one, self.open(b) as other:
             return difference(one, other)
+
+    def remove(
+        self, ref: str, ids: Collection[str] | None = None, *, where: str | None = None, missing_ok: bool = False
+    ) -> AnchorSet:
+        """Publish the next version of a set, without the pairs of these ids, or those that `where` is true of.
+
+        Where there is none of them, no version is made. Raises what `find_rows` does, UsageError where no pair would
+        be left, Conflict where `ref` does not mean the current version or another edit came first.
+        """
+        folder, _ = self._find(ref)
+        opened = self.open(ref)
+        rows = find_rows(opened, ids, where, missing_ok)
+        return remove_rows(folder, opened.version, rows) if len(rows) else opened
+
+    def put(self, ref: str, fresh: AnchorSet, kind: Put, rejected: int = 0) -> AnchorSet:
+        """Publish the next version of a set with the pairs of another in it, which the same encoders made.
+
+        `kind` says whether they are new ("add") or take the place of pairs it has ("update"); see `putting.put`.
+        """
+        folder, _ = self._find(ref)
+        return put(folder, self.open(ref), fresh, kind, rejected)
+
+    def compact(self, name: str) -> AnchorSet:
+        """Write the blocks of the current version anew that have deleted rows, or fit into one with others."""
+        folder = self._whole(name)
+        return compact(folder, folder.resolve(CURRENT))
+
+    def gc(self, name: str, keep: int) -> Swept:
+        """Delete all versions but the newest `keep` and those that aliases point at, and every file they alone need."""
+        return collect(self._whole(name), keep)
+
+    def purge(
+        self,
+        ref: str,
+        ids: Collection[str] | None = None,
+        *,
+        where: str | None = None,
+        missing_ok: bool = False,
+        saying: Callable[[Sequence[str]], None] = lambda versions: None,
+    ) -> tuple[AnchorSet, Swept]:
+        """Remove pairs so that no file of the set has them any more, hidden rows and older versions included.
+
+        `saying` is told which versions hold them, before these are deleted. See `purging.purge`.
+        """
+        folder, selector = self._find(ref)
+        return purge(folder, folder.resolve(selector), Choice.of(ids, where), missing_ok, saying)
 
     def sets(self) -> list[SetEntry]:
         """List the anchor sets; a broken one is listed with its error and never hides the others."""

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from asif.anchorset.blocks import Block, Float64
+from asif.anchorset.deletions import Mask
 from asif.anchorset.fits import check_fit, fit_name
 from asif.anchorset.folder import SetFolder
 from asif.anchorset.manifest import BlockEntry, Manifest
@@ -43,29 +45,47 @@ class KeptSums:
         return not self.added and not self.removed
 
 
-def live(manifest: Manifest) -> dict[str, BlockEntry]:
-    """Name the rows of each block that count in a version: whatever leaves some of them out must join the name."""
-    return {entry.sha256: entry for entry in manifest.blocks}
-
-
 def find_sums(folder: SetFolder, manifest: Manifest) -> KeptSums | None:
     """Find the sums over a version, else those from which fewest rows lead to it; None where it has no more itself.
 
     Raises IntegrityError for sums, or a block they were taken over, that were changed.
     """
-    nearest, fewest, wanted = None, manifest.count, live(manifest)
+    nearest, fewest = None, manifest.count
     for other in kept_beside(folder, manifest):
-        known = live(other)
-        apart = sum({**wanted, **known}[name].rows for name in wanted.keys() ^ known.keys())
+        apart = sum(int((step.added | step.removed).sum()) for step in steps(other, manifest))
         if apart < fewest:
             nearest, fewest = other, apart
     if nearest is None:
         return None
-    known = live(nearest)
     arrays = check_fit(folder.fit(fit_name(nearest, SUMS)), nearest, SUMS)
-    added = [pair(folder.block(manifest, entry)) for name, entry in wanted.items() if name not in known]
-    removed = [pair(folder.block(nearest, entry)) for name, entry in known.items() if name not in wanted]
+    added: Blocks = []
+    removed: Blocks = []
+    for step in steps(nearest, manifest):
+        block = folder.block(manifest, step.entry)
+        added += [pair(block, step.added)] if step.added.any() else []
+        removed += [pair(block, step.removed)] if step.removed.any() else []
     return KeptSums(arrays, added, removed)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Hold which rows of a block one version has and another has not, either way: [rows] each."""
+
+    entry: BlockEntry
+    added: Mask
+    removed: Mask
+
+
+def steps(known: Manifest, wanted: Manifest) -> Iterator[Step]:
+    """Lead from one version to another, block by block, past those that have the same rows in both."""
+    ours, theirs = ({entry.sha256: entry for entry in version.blocks} for version in (wanted, known))
+    for name in {**ours, **theirs}:
+        entry, other = ours.get(name), theirs.get(name)
+        if entry != other:
+            some = entry or other
+            assert some is not None
+            now, was = (np.zeros(some.rows, bool) if one is None else one.live for one in (entry, other))
+            yield Step(some, now & ~was, was & ~now)
 
 
 def kept_beside(folder: SetFolder, manifest: Manifest) -> Iterator[Manifest]:
@@ -82,6 +102,6 @@ def kept_beside(folder: SetFolder, manifest: Manifest) -> Iterator[Manifest]:
             yield other
 
 
-def pair(block: Block) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the rows of both sides."""
-    return block.image, block.text
+def pair(block: Block, rows: Mask) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return some rows of both sides; views where they are all."""
+    return (block.image, block.text) if rows.all() else (block.image[rows], block.text[rows])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
+from itertools import compress, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -124,16 +124,19 @@ class _Check:
         if len(tables) < len(found):
             return  # what follows needs them all
         path = self.folder.version_file(manifest.version)
-        ids = [one for table in tables for one in table[0]]
+        live = [entry.live for entry in manifest.blocks]
+        ids = [one for (known, _), there in zip(tables, live, strict=True) for one in compress(known, there)]
         if any(first >= second for first, second in pairwise(ids)):
             self.note(path, "ids are not in order, or not unique")
         fingerprints = {side: info.fingerprint for side, info in manifest.encoders.items()}
-        digest = set_digest(manifest.dtype, manifest.captions, fingerprints, (hashes for _, hashes in tables))
+        hashes = (rows[there] for (_, rows), there in zip(tables, live, strict=True))
+        digest = set_digest(manifest.dtype, manifest.captions, fingerprints, hashes)
         if digest != manifest.digest:
             self.note(path, f"set digest {manifest.digest}, but its pairs and encoders give {digest}")
 
     def block(self, manifest: Manifest, entry: BlockEntry) -> tuple[list[bytes], UInt8] | None:
-        """Check a block and its pairs; return their ids and row hashes."""
+        """Check a block and its pairs, deleted ones too; return their ids and row hashes."""
+        entry = replace(entry, deleted=())  # versions that leave out different rows share it
         if entry not in self.tables:
             block = self.embeddings(manifest, entry)
             records = self.pairs(entry)

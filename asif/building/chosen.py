@@ -10,6 +10,7 @@ import numpy as np
 
 from asif.aligners.sampling import gathered
 from asif.anchorset import AnchorSet, Store
+from asif.anchorset.fits import anchors_hash
 from asif.vectors import Int64, Side
 from asif.version import VERSION
 
@@ -27,7 +28,7 @@ def publish_rows(source: AnchorSet, rows: Int64, store: Store, name: str, operat
     manifest = source.manifest
     plan = {
         "dtype": manifest.dtype,
-        "blocks": [entry.sha256 for entry in manifest.blocks],
+        "anchors": anchors_hash(manifest),
         "rows": hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest(),
         "operation": dict(operation),
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from asif.cli import anchors_select, anchors_versions, options
+from asif.cli import anchors_edit, anchors_select, anchors_versions, options
 
 
 @click.group("anchors")
@@ -17,10 +17,17 @@ def command() -> None:
 
 for each in (
     anchors_select.command,
+    anchors_edit.add,
+    anchors_edit.update,
+    anchors_edit.remove,
+    anchors_edit.subset,
+    anchors_edit.merge,
     anchors_versions.log,
     anchors_versions.alias,
     anchors_versions.rollback,
     anchors_versions.diff,
+    anchors_versions.compact,
+    anchors_versions.gc,
 ):
     command.add_command(each)
 

@@ -1,4 +1,4 @@
-"""asif anchors log|alias|rollback|diff."""
+"""asif anchors log|alias|rollback|diff|compact|gc."""
 
 from __future__ import annotations
 
@@ -80,8 +80,32 @@ def diff(a: str, b: str, home: Path | None, as_json: bool) -> None:
         click.echo(f"{name}: {was} in {found.a}, {now} in {found.b}")
 
 
+@click.command("compact")
+@click.argument("name")
+@options.home
+def compact(name: str, home: Path | None) -> None:
+    """Write blocks with deleted rows anew, and join small ones; the pairs, the digest and what was fitted stay."""
+    made = options.store(home).compact(name)
+    click.echo(f"{made.ref}: {made.count:,} anchors in {len(made.manifest.blocks):,} blocks, digest {made.digest[:12]}")
+
+
+@click.command("gc")
+@click.argument("name")
+@click.option("--keep", type=click.IntRange(min=1), required=True, metavar="N", help="How many versions stay.")
+@options.home
+@options.as_json
+def gc(name: str, keep: int, home: Path | None, as_json: bool) -> None:
+    """Delete all versions but the newest N and those that aliases point at, and the files that they alone need."""
+    swept = options.store(home).gc(name, keep)
+    if as_json:
+        options.print_json(asdict(swept))
+    else:
+        size = options.bytes_text(swept.bytes)
+        click.echo(f"{name}: deleted {len(swept.versions):,} versions, {swept.files:,} files, {size}")
+
+
 def described(operation: Mapping[str, Any]) -> str:
     """Say in a few words what made a version."""
-    numbers = " ".join(f"{value} {name}" for name, value in operation.items() if type(value) is int)
+    numbers = " ".join(f"{value:,} {name}" for name, value in operation.items() if type(value) is int)
     origin = operation.get("from") or operation.get("task") or operation.get("source") or ""
     return " ".join(part for part in (str(operation.get("kind", "")), str(origin), numbers) if part)

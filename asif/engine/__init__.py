@@ -2,6 +2,7 @@
 
 from asif.engine.choosing import Choice, named_aligner
 from asif.engine.classifier import Classifier
+from asif.engine.editing import add_pairs, merge_anchors, subset_anchors
 from asif.engine.opening import DEFAULT_ANCHORS, build_anchors, build_from_head, build_from_recipe, open_anchors
 from asif.engine.selecting import select_anchors
 from asif.engine.serving import Engine, Evidence, Prediction, Result
@@ -20,9 +21,11 @@ __all__ = [
     "Prediction",
     "Result",
     "Training",
+    "add_pairs",
     "build_anchors",
     "build_from_head",
     "build_from_recipe",
+    "merge_anchors",
     "named_aligner",
     "open_anchors",
     "read_vectors",
@@ -30,5 +33,6 @@ __all__ = [
     "train_on_tokens",
     "train_projector",
     "select_anchors",
+    "subset_anchors",
     "tune_anchors",
 ]

@@ -1,0 +1,65 @@
+"""Find pairs of a set: by id, by what is remembered of them, or all with their row hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from asif.anchorset.opened import AnchorSet
+from asif.errors import NotFound, UsageError
+from asif.pairs.pair import PairRecord
+from asif.pairs.where import parse_where
+from asif.vectors import Int64
+
+SHOWN = 5  # ids in an error
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Hold which pairs are meant: `holds` tells, `ids` are those that were named, if any were."""
+
+    holds: Callable[[PairRecord], bool]
+    ids: frozenset[str]
+
+    @classmethod
+    def of(cls, ids: Collection[str] | None, where: str | None) -> Choice:
+        """Choose by ids, or by an expression (see `pairs.where.parse_where`); raises UsageError for both or neither."""
+        if (ids is None) == (where is None):
+            came = "neither ids nor an expression" if ids is None else "ids and an expression"
+            raise UsageError(came, "one of them", "name the pairs in one way")
+        named = frozenset(ids or ())
+        return cls((lambda pair: pair.id in named) if where is None else parse_where(where), named)
+
+    def check(self, ref: str, found: Collection[str], missing_ok: bool) -> None:
+        """Raise NotFound where ids that were named are not among the found ones, unless they may be missing."""
+        missing = sorted(self.ids.difference(found))
+        if missing and not missing_ok:
+            some = ", ".join(map(repr, missing[:SHOWN])) + (", …" if len(missing) > SHOWN else "")
+            raise NotFound(
+                f"{ref} has no {some}", "ids that it has", "correct them, or pass --missing-ok to leave them out"
+            )
+
+
+def find_rows(
+    anchors: AnchorSet, ids: Collection[str] | None = None, where: str | None = None, missing_ok: bool = False
+) -> Int64:
+    """Return the rows, ascending, of the pairs with one of the `ids`, or of those that `where` is true of.
+
+    Reads the tables of all blocks. Raises NotFound for ids that the set does not have, unless they may be missing, and
+    UsageError for an expression that is none.
+    """
+    choice = Choice.of(ids, where)
+    pairs = (pair for at in range(len(anchors.manifest.blocks)) for pair in anchors.pairs(at))
+    found = {row: pair.id for row, pair in enumerate(pairs) if choice.holds(pair)}
+    choice.check(anchors.ref, found.values(), missing_ok)
+    return np.array(list(found), np.int64)
+
+
+def hashed_ids(anchors: AnchorSet, blocks: Iterable[int] | None = None) -> Iterator[tuple[str, bytes]]:
+    """Yield the id and the row hash of each pair, in order, or of those in some blocks."""
+    for at in range(len(anchors.manifest.blocks)) if blocks is None else blocks:
+        hashes = anchors.row_hashes(at)
+        for row, pair in enumerate(anchors.pairs(at)):
+            yield pair.id, hashes[row].tobytes()
