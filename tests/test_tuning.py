@@ -123,7 +123,7 @@ class TestHeldOut:
         ):
             plain = next(divisions(pairs, seed=0))
             assert texts_repeat(pairs) is not blurred
-            asked = searching.Search(pairs, "classify", 0, None, 0.0, 1.0, lambda *_: None).divisions[0]
+            asked = searching.Search(pairs, "classify", 0, None, None, 0.0, 1.0, lambda *_: None).divisions[0]
             assert np.array_equal(asked.images.values, plain.images.values) is not blurred
 
     def test_the_same_seed_divides_alike(self) -> None:
