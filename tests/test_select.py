@@ -44,9 +44,16 @@ def cut(rows: Any, places: Sequence[int]) -> Blocks:
 # ---- k-DPP
 
 
+def kernel_of(rows: Float32) -> Any:
+    """Compare rows, as the unit vectors that they stand for."""
+    wide = rows.astype(np.float64)
+    wide /= np.linalg.norm(wide, axis=1, keepdims=True)
+    return (wide @ wide.T + 1) ** 2
+
+
 def greedy_determinant(rows: Float32, size: int) -> list[int]:
     """Take, step by step, the row with which the determinant is largest; the smaller of equal ones."""
-    kernel = (rows.astype(np.float64) @ rows.T.astype(np.float64) + 1) ** 2
+    kernel = kernel_of(rows)
     found: list[int] = []
     while len(found) < size:
         gains = [-1.0 if row in found else det(kernel, [*found, row]) for row in range(len(rows))]
@@ -65,8 +72,14 @@ def test_kdpp_is_the_greedy_determinant(count: int, dim: int, seed: int, data: s
     found = selection.kdpp([rows], size).tolist()
     expected = greedy_determinant(rows, size)
     if found != expected:  # near-ties: equally good to rounding
-        kernel = (rows.astype(np.float64) @ rows.T.astype(np.float64) + 1) ** 2
+        kernel = kernel_of(rows)
         assert det(kernel, found) == pytest.approx(det(kernel, expected), rel=1e-5)
+
+
+def test_rounding_does_not_choose_the_first_row() -> None:
+    rows = unit(6, 4, seed=2)
+    for dtype in (np.float16, np.float32, np.float64):
+        assert selection.kdpp([rows.astype(dtype)], 1).tolist() == [0]
 
 
 def test_kdpp_takes_rows_that_repeat_last() -> None:
@@ -235,7 +248,7 @@ def test_a_chosen_set_is_a_build_of_only_those_pairs(
     monkeypatch.setattr(chosen_module, "SEGMENT_ROWS", 4)
     whole = build(tmp_path / "whole", pairs(40), dtype=dtype, captions=captions)
     rows = selection.random(40, 13, seed=1)
-    made = publish_rows(whole, rows, Store(tmp_path / "whole"), "some", {"kind": "select"})
+    made = publish_rows([(whole, rows)], Store(tmp_path / "whole"), "some", {"kind": "select"})
     alone = build(tmp_path / "alone", whole.records(rows), name="some", dtype=dtype, captions=captions)
     assert (made.digest, made.count) == (alone.digest, 13)
     assert made.manifest.blocks == alone.manifest.blocks  # every byte of them, and of the pairs
@@ -261,10 +274,10 @@ def test_what_was_killed_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytes
 
         patch.setattr(whole, "records", failing)
         with pytest.raises(OSError, match="killed"):
-            publish_rows(whole, rows, store, "some", {"kind": "select"})
+            publish_rows([(whole, rows)], store, "some", {"kind": "select"})
     again: list[int] = []
     monkeypatch.setattr(whole, "records", lambda some: again.extend(some.tolist()) or AnchorSet.records(whole, some))
-    made = publish_rows(whole, rows, store, "some", {"kind": "select"})
+    made = publish_rows([(whole, rows)], store, "some", {"kind": "select"})
     assert again == rows[8:].tolist()
     assert made.records(range(made.count)) == AnchorSet.records(whole, rows)
     assert not (tmp_path / "anchors" / "some" / "journal").exists()
@@ -278,7 +291,7 @@ def test_a_changed_source_is_not_copied(tmp_path: Path) -> None:
     table.chmod(0o644)
     table.write_bytes(content)
     with pytest.raises(IntegrityError):
-        publish_rows(whole, np.arange(3), Store(tmp_path), "some", {"kind": "select"})
+        publish_rows([(whole, np.arange(3))], Store(tmp_path), "some", {"kind": "select"})
 
 
 # ---- the engine and the command line

@@ -36,7 +36,8 @@ def kdpp(blocks: Sequence[NDArray[Any]], size: int) -> Int64:
     rows = np.empty((count, dim))
     for block, place in zip(blocks, np.split(rows, np.cumsum([len(block) for block in blocks[:-1]])), strict=True):
         place[:] = on_grid(block)
-    gains = np.square(np.einsum("nd,nd->n", rows, rows) + 1)  # of each row: what is not explained yet
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # or their rounding would choose the first
+    gains = np.full(count, 4.0)  # of each row: what is not explained yet
     columns = np.zeros((size, count))  # of the Cholesky factor, one for each chosen row
     chosen: list[int] = []
     while len(chosen) < size:
