@@ -16,6 +16,7 @@ from asif.errors import BadEmbedding
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 Side = Literal["image", "text"]
+SIDES: tuple[Side, Side] = ("image", "text")
 
 
 @dataclass(frozen=True)
@@ -228,6 +229,20 @@ def joined(parts: Sequence[Rows]) -> Rows:
     even = [rows.widened(widest) for rows in sparse]
     indices, values = (np.concatenate([getattr(rows, name) for rows in even]) for name in ("indices", "values"))
     return SparseRows(indices, values, sparse[0].width)
+
+
+def gathered(blocks: Sequence[NDArray[Any]], rows: Int64) -> NDArray[Any]:
+    """Copy rows, in ascending order, out of blocks [n, d] whose rows count on from one to the next [m, d].
+
+    >>> gathered([np.eye(2), 5 * np.eye(2)], np.array([1, 2])).tolist()
+    [[0.0, 1.0], [5.0, 0.0]]
+    """
+    found, first = [], 0
+    for block in blocks:
+        here = rows[(rows >= first) & (rows < first + len(block))] - first
+        found.append(np.asarray(block[here]))
+        first += len(block)
+    return np.concatenate(found)
 
 
 def scaled(rows: SparseRows | DenseRows, factor: float) -> SparseRows | DenseRows:

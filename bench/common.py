@@ -47,21 +47,6 @@ class Pairs:
         return mean
 
 
-def high_water() -> float:
-    """Read this process's peak resident memory since it was last reset, in MiB.
-
-    As ru_maxrss says it, which however cannot be reset and starts, in a child, at the parent's.
-    """
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
-
-
-def reset_high_water() -> float:
-    """Begin anew to look for the peak of this process's memory; returns what it is now, in MiB."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return high_water()
-
-
 def labelled(name: str) -> tuple[list[bytes], list[str]]:
     """Read a labelled parquet: images and labels."""
     table = pq.read_table(realdata() / name / "eval.parquet", columns=["image", "label"]).to_pylist()

@@ -7,11 +7,12 @@ import time
 from typing import Any
 
 import numpy as np
-from common import Pairs, high_water, machine, reset_high_water, show
+from common import Pairs, machine, show
 from numpy.typing import NDArray
 
 from asif.aligners import Linear, Moments, make_aligner
 from asif.aligners.linear import solve
+from asif.evaluate.memory import high_water, reset
 
 ROWS = 8192
 LATENT = 64  # directions that both sides of a synthetic pair share
@@ -40,7 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     print(machine() + f"\n\n{options.pairs:,} synthetic pairs, d = {options.dim} on both sides, float16.\n")
     pairs, changed = synthetic(options.pairs, options.dim), synthetic(CHANGED, options.dim, seed=1)
-    before, rows = reset_high_water(), []
+    before, rows = reset(), []
 
     def timed(what: str, action: Any) -> Any:
         started = time.perf_counter()

@@ -11,12 +11,12 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from common import high_water
 from kernels_data import Data, queries, rows
 from kernels_peers import BARE, OURS, OURS_32, PEERS, Contenders, blocks
 from kernels_timing import Record, Results, interleaved
 from numpy.typing import NDArray
 
+from asif.evaluate.memory import high_water
 from asif.kernels import topk_similarity
 from asif.vectors import Float32, Int64
 

@@ -11,12 +11,13 @@ import itertools
 import time
 
 import numpy as np
-from common import Pairs, high_water, machine, realdata, reset_high_water, show
+from common import Pairs, machine, realdata, show
 from numpy.typing import NDArray
 
 from asif.aligners import Aligner, Hubness, make_aligner
 from asif.aligners.hubness import bank
 from asif.compare import Candidates, scores
+from asif.evaluate.memory import high_water, reset
 from asif.tuning import Captions, Tuned, tune
 from asif.vectors import Embeddings, Float32, Int64, Side
 
@@ -79,7 +80,7 @@ def main() -> None:
 
 def tuned_to(pairs: Pairs, captions: Float32, seed: int) -> tuple[Tuned, float]:
     """Tune inside the anchors; the questions are two of the five captions [n, 5, d]. Returns the peak memory, too."""
-    before = reset_high_water()
+    before = reset()
     tuned = tune(pairs, "search", seconds=600, seed=seed, captions=two_of(captions, seed))
     return tuned, high_water() - before
 
@@ -97,7 +98,7 @@ def two_of(captions: Float32, seed: int) -> Captions:
 
 def measured(aligner: Aligner, hubness: Hubness, pairs: Pairs, image: Embeddings, text: Embeddings) -> list[float]:
     """Return recalls and the median rank both ways, the seconds that fitting took, the peak MiB beside the pairs."""
-    before = reset_high_water()
+    before = reset()
     started = time.perf_counter()
     fitted = aligner.fit(pairs)
     fitted.represent("image", Embeddings(image.values[:1]))

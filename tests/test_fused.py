@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from test_linear import Pairs, related, unit
 
 from asif.aligners import Fused, Hubness, Member, make_aligner
-from asif.aligners.fused import SIDES, spread
+from asif.aligners.fused import spread
 from asif.aligners.hubness import bank
 from asif.aligners.sampling import strangers
 from asif.compare import Candidates, best_row, rank, scores
 from asif.errors import UsageError
 from asif.kernels import similarity
-from asif.vectors import DenseRows, Embeddings, FusedRows, Rows, SparseRows, joined
+from asif.vectors import SIDES, DenseRows, Embeddings, FusedRows, Rows, SparseRows, joined
 
 NAME = "cca(lambda=3)+0.5*asif(k=4,power=2)+2*procrustes(size=3)"
 

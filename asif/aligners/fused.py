@@ -13,9 +13,8 @@ from asif.aligners.protocol import Aligner, Anchors, Arrays, Fitted, TemplateMod
 from asif.aligners.sampling import strangers
 from asif.errors import UsageError
 from asif.kernels import Engine, similarity
-from asif.vectors import Embeddings, FusedRows, Parts, Side, scaled
+from asif.vectors import SIDES, Embeddings, FusedRows, Parts, Side, scaled
 
-SIDES: tuple[Side, Side] = ("image", "text")
 SAMPLED = 512  # anchors of either side that tell how far scores spread
 
 

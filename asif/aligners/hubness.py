@@ -58,6 +58,11 @@ class Hubness:
             return {"method": "none"}
         return {"method": self.method, "k": self.k, "alpha": self.alpha}
 
+    def __str__(self) -> str:
+        """Name it: 'nnn k=32 alpha=0.5'."""
+        found = self.parameters
+        return " ".join([found.pop("method"), *(f"{name}={value}" for name, value in found.items())])
+
     def biases(self, rows: Rows, bank: Rows, engine: Engine = "auto") -> Float32:
         """Return what is taken off each row's scores [n]: alpha x the mean of its k best scores with the bank.
 

@@ -16,11 +16,10 @@ from asif.errors import UsageError
 from asif.kernels import Engine
 from asif.kernels.canonical import on_grid
 from asif.kernels.products import product
-from asif.vectors import DenseRows, Embeddings, Parts, Side
+from asif.vectors import SIDES, DenseRows, Embeddings, Parts, Side
 
 Float64 = NDArray[np.float64]
 
-SIDES: tuple[Side, Side] = ("image", "text")
 ROWS = 4096  # represented at a time
 MOST = 5.0  # a higher power of correlations leaves one direction and nothing else
 BLANK = 1e-9  # variance, of unit rows, that is rounding and nothing else

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from asif.aligners.protocol import Anchors, Fitted
 from asif.kernels import Engine
-from asif.vectors import Embeddings, FusedRows, Int64, Rows, Side, SparseRows
+from asif.vectors import Embeddings, FusedRows, Int64, Rows, Side, SparseRows, gathered
 
 
 def evenly(count: int, most: int) -> Int64:
@@ -30,17 +30,7 @@ def sample(anchors: Anchors, side: Side, most: int) -> Embeddings:
     >>> sample(SimpleNamespace(count=4, blocks=blocks.get), "image", 2).values.tolist()
     [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
     """
-    return Embeddings(gathered(anchors, side, evenly(anchors.count, most)).astype(np.float32))
-
-
-def gathered(anchors: Anchors, side: Side, rows: Int64) -> NDArray[Any]:
-    """Copy rows, in ascending order, out of the blocks of one side, in stored precision [m, d]."""
-    found, first = [], 0
-    for block in anchors.blocks(side):
-        here = rows[(rows >= first) & (rows < first + len(block))] - first
-        found.append(np.asarray(block[here]))
-        first += len(block)
-    return np.concatenate(found)
+    return Embeddings(gathered(anchors.blocks(side), evenly(anchors.count, most)).astype(np.float32))
 
 
 def strangers(fitted: Fitted, anchors: Anchors, side: Side, most: int, engine: Engine = "auto") -> Rows:

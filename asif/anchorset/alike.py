@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from asif.anchorset.manifest import SIDES
 from asif.anchorset.opened import AnchorSet
 from asif.errors import EncoderMismatch, InputRefused
+from asif.vectors import SIDES
 
 
 def check_alike(first: AnchorSet, second: AnchorSet) -> None:

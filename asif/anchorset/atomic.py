@@ -11,9 +11,9 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from asif.errors import AsifError, IntegrityError, OutOfSpace
+from asif.errors import AsifError, Busy, IntegrityError, OutOfSpace
 
 TEMPORARY = ".tmp-"
 RESTORE = "restore the anchor set from a copy, or build it again"
@@ -43,6 +43,19 @@ def writing(path: Path, needed: int) -> Iterator[None]:
                 "point ASIF_HOME at a folder of yours, or ask its owner",
             ) from error
         raise
+
+
+def claim(lock_file: Path, busy: Callable[[], Busy]) -> Any:
+    """Take a lock that one process has at a time, and return it; raises what `busy` says where another has it."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(lock_file, timeout=0, thread_local=False)
+    try:
+        with writing(lock_file, 4096):
+            lock.acquire()
+    except Timeout:
+        raise busy() from None
+    return lock
 
 
 def _free(path: Path) -> int:

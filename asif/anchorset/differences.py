@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from asif.anchorset.finding import hashed_ids
-from asif.anchorset.manifest import SIDES, BlockEntry
+from asif.anchorset.manifest import BlockEntry
 from asif.anchorset.opened import AnchorSet
-from asif.vectors import Side
+from asif.vectors import SIDES, Side
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,14 @@ from asif.anchorset.blocks import MAX_ROWS, make_block
 from asif.anchorset.deletions import LONGEST, Mask, runs_of
 from asif.anchorset.fits import carry_fits
 from asif.anchorset.folder import SetFolder
-from asif.anchorset.manifest import SIDES, BlockEntry, Manifest
+from asif.anchorset.manifest import BlockEntry, Manifest
 from asif.anchorset.names import seq_of
 from asif.anchorset.opened import AnchorSet, live_rows, load_pairs
 from asif.anchorset.publish import put_block, settle, utc_now
 from asif.anchorset.rows import hash_rows, set_digest
 from asif.anchorset.versions import check_current
 from asif.errors import UsageError
-from asif.vectors import Int64
+from asif.vectors import SIDES, Int64, gathered
 from asif.version import VERSION
 
 
@@ -121,7 +121,7 @@ def _mixed(
     """Write a block anew without some of its rows and with rows of another set, in order of ids."""
     block, every, left = folder.block(manifest, entry), load_pairs(folder, entry), np.flatnonzero(_left(entry, gone))
     records = [*(every[row] for row in left), *fresh.records(new)]
-    image, text = (np.concatenate([block.side(side)[left], fresh.rows(side, new)]) for side in SIDES)
+    image, text = (np.concatenate([block.side(side)[left], gathered(fresh.blocks(side), new)]) for side in SIDES)
     hashes = hash_rows(records)
     order = np.array(sorted(range(len(records)), key=lambda at: records[at].id.encode()), np.int64)
     found = []

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from asif.anchorset.atomic import make_folder, put_bytes, remove_folder, writing
+from asif.anchorset.atomic import claim, make_folder, put_bytes, remove_folder, writing
 from asif.anchorset.blocks import DTYPES
 from asif.anchorset.folder import SetFolder, refuse_link
 from asif.anchorset.manifest import EncoderInfo
@@ -47,7 +47,7 @@ class Journal:
         refuse_link(self._folder)
         folder.aliases()  # a damaged set is better refused now than after hours of work
         make_folder(folder.journal)
-        self._lock = self._acquire()
+        self._lock = claim(self._lock_file, self._busy)
         try:
             self._segments = self._take_up(canonical)
         except BaseException:
@@ -55,22 +55,14 @@ class Journal:
             raise
         self.resumed = bool(self._segments)
 
-    def _acquire(self) -> Any:
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self._lock_file, timeout=0, thread_local=False)
-        try:
-            with writing(self._lock_file, 4096):
-                lock.acquire()
-        except Timeout:
-            owner = self._folder / "pid"
-            pid = owner.read_text() if owner.is_file() else "unknown"
-            raise Busy(
-                f"another build of {self._set.path.name!r} from the same input is running (pid {pid})",
-                "one build of a plan at a time",
-                "wait for it, or stop it; what it has done is kept",
-            ) from None
-        return lock
+    def _busy(self) -> Busy:
+        owner = self._folder / "pid"
+        pid = owner.read_text() if owner.is_file() else "unknown"
+        return Busy(
+            f"another build of {self._set.path.name!r} from the same input is running (pid {pid})",
+            "one build of a plan at a time",
+            "wait for it, or stop it; what it has done is kept",
+        )
 
     def _take_up(self, plan: bytes) -> list[Segment]:
         """Read the segments of an earlier run up to the first damaged one, and remove all else."""

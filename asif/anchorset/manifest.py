@@ -12,12 +12,11 @@ from asif.anchorset.deletions import Mask, Runs, is_list, live_mask
 from asif.anchorset.names import check_name, is_version
 from asif.anchorset.sealed import Fields, check_seal, parse_object, seal
 from asif.errors import IntegrityError, UnknownFormat, UsageError
-from asif.vectors import Fingerprint, Side
+from asif.vectors import SIDES, Fingerprint, Side
 
 FORMAT = 1
 FEATURES = ("deletions",)
 CAPTIONS = ("mean", "first", "all")
-SIDES: tuple[Side, Side] = ("image", "text")
 
 
 @dataclass(frozen=True)

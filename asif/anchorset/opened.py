@@ -15,12 +15,12 @@ from asif.anchorset.blocks import Block, Float64, UInt8, sum_rows
 from asif.anchorset.deletions import live_slices
 from asif.anchorset.fits import Arrays, check_fit, fit_name, kept_aligners, write_fit
 from asif.anchorset.folder import SetFolder
-from asif.anchorset.manifest import SIDES, BlockEntry, Manifest
+from asif.anchorset.manifest import BlockEntry, Manifest
 from asif.anchorset.sums import FEWEST, SUMS, KeptSums, find_sums
 from asif.errors import IntegrityError, OutOfSpace, UsageError
 from asif.pairs.pair import PairRecord
 from asif.pairs.records import read_records
-from asif.vectors import Fingerprint, Int64, Side
+from asif.vectors import SIDES, Fingerprint, Int64, Side
 
 _CACHED_TABLES = 32
 
@@ -80,14 +80,6 @@ class AnchorSet:
         """
         self._open_blocks()
         return list(self._live[side])
-
-    def rows(self, side: Side, indices: Int64) -> NDArray[Any]:
-        """Copy the embeddings of one side at `indices`, ascending, as stored [n, d]."""
-        found, first = [], 0
-        for block in self.blocks(side):
-            found.append(block[indices[(indices >= first) & (indices < first + len(block))] - first])
-            first += len(block)
-        return np.concatenate(found)
 
     def _slices(self, side: Side) -> list[NDArray[Any]]:
         blocks = zip(self._open_blocks(), self.manifest.blocks, strict=True)

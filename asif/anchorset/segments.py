@@ -15,11 +15,10 @@ import numpy as np
 
 from asif.anchorset.atomic import check_content, hash_file, put_bytes, read_small, replace_file
 from asif.anchorset.blocks import Block, block_size, cast, make_block, read_block, write_block
-from asif.anchorset.manifest import SIDES
 from asif.anchorset.rows import hash_rows, record_line
 from asif.anchorset.sealed import Fields, seal, unseal
 from asif.pairs.pair import PairRecord, Reject
-from asif.vectors import Float32, Int64, Side
+from asif.vectors import SIDES, Float32, Int64, Side
 
 
 @dataclass(frozen=True)

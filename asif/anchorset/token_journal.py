@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from asif.anchorset.atomic import TEMPORARY, flush, make_folder, put_bytes, writing
+from asif.anchorset.atomic import TEMPORARY, claim, flush, make_folder, put_bytes, writing
 from asif.anchorset.rows import record_line
 from asif.anchorset.sealed import seal
 from asif.anchorset.token_rows import TokenRows
@@ -33,27 +33,19 @@ class TokenJournal:
         refuse_foreign(path, self._folder)
         make_folder(path.parent)
         self._lock_file = path.with_name(f"{path.name}.lock")
-        self._lock = self._acquire()
+        self._lock = claim(self._lock_file, self._busy)
         try:
             self._header = self._take_up({"format": FORMAT, **plan})
         except BaseException:
             self.close()
             raise
 
-    def _acquire(self) -> Any:
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self._lock_file, timeout=0, thread_local=False)
-        try:
-            with writing(self._lock_file, 4096):
-                lock.acquire()
-        except Timeout:
-            raise Busy(
-                f"another process is writing the tokens in {self._path}",
-                "one at a time",
-                "wait for it, or stop it; what it has done is kept",
-            ) from None
-        return lock
+    def _busy(self) -> Busy:
+        return Busy(
+            f"another process is writing the tokens in {self._path}",
+            "one at a time",
+            "wait for it, or stop it; what it has done is kept",
+        )
 
     def _take_up(self, plan: Mapping[str, Any]) -> dict[str, Any]:
         """Cut the files of an earlier run back to what its header counts; begin anew where that cannot be."""

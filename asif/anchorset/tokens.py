@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 
 from asif.anchorset.atomic import check_size, read_small
-from asif.anchorset.manifest import SIDES
 from asif.anchorset.rows import record_from
 from asif.anchorset.sealed import unseal
 from asif.anchorset.token_rows import TokenRows
 from asif.errors import EncoderMismatch, InputRefused, IntegrityError, NotFound, UnknownFormat
 from asif.pairs.pair import PairRecord, Reject
-from asif.vectors import Fingerprint, Int64, Side
+from asif.vectors import SIDES, Fingerprint, Int64, Side
 
 FORMAT = 1
 HEADER = "header.json"

@@ -14,13 +14,13 @@ from asif.anchorset.atomic import RESTORE, TEMPORARY, check_content, read_small
 from asif.anchorset.blocks import Block, UInt8, sum_rows
 from asif.anchorset.fits import read_fit
 from asif.anchorset.folder import CONTENT, SetFolder
-from asif.anchorset.manifest import SIDES, BlockEntry, FileEntry, Manifest
+from asif.anchorset.manifest import BlockEntry, FileEntry, Manifest
 from asif.anchorset.opened import load_pairs
 from asif.anchorset.rows import hash_rows, set_digest
 from asif.anchorset.sealed import Fields, parse_object
 from asif.errors import IntegrityError, NotFound
 from asif.pairs.pair import PairRecord
-from asif.vectors import vector_problems
+from asif.vectors import SIDES, vector_problems
 
 _KNOWN = {*CONTENT, "versions", "journal", "fits", "aliases.json", ".lock"}
 _CHUNK = 1024  # rows widened to float32 at a time

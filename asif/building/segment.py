@@ -55,48 +55,67 @@ class Clock:
 
 
 @dataclass
-class Segment:
-    """Collect prepared pairs, run the encoders, and give anchors: records, image [n, di], text [n, dt], rejects."""
+class Collected:
+    """Collect prepared pairs and rejects; `run` is given their images whenever a batch is full."""
 
     image: ImageEncoder
     text: TextEncoder
     captions: Captions
-    clock: Clock
-    pairs: list[tuple[Pair, str]] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
-    _vectors: list[Float32] = field(default_factory=list)
-    _waiting: list[Any] = field(default_factory=list)
+    pairs: list[tuple[Pair, str]] = field(default_factory=list, kw_only=True)
+    rejects: list[Reject] = field(default_factory=list, kw_only=True)
+    _waiting: list[Any] = field(default_factory=list, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.pairs) + len(self.rejects)
 
     def add(self, item: Prepared | Reject) -> None:
-        """Take one row; the image encoder runs whenever a batch is full."""
+        """Take one row."""
         if isinstance(item, Reject):
             self.rejects.append(item)
             return
         self.pairs.append((item.pair, item.image_sha256))
-        if item.image is None:
-            self._vectors.append(np.asarray(item.pair.image_embedding, np.float32)[None])
-            return
-        self._waiting.append(item.image)
-        if len(self._waiting) == self.image.batch:
-            self._flush()
+        if item.image is not None:
+            self._waiting.append(item.image)
+            if len(self._waiting) == self.image.batch:
+                self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Run what is waiting."""
         if self._waiting:
-            started = time.perf_counter()
-            self._vectors.append(self.image.forward(self._waiting))
-            self.clock.image_seconds += time.perf_counter() - started
-            self.clock.images += len(self._waiting)
+            self.run(self._waiting)
             self._waiting = []
+
+    def run(self, images: list[Any]) -> None:
+        """Pass prepared images through the encoder."""
+        raise NotImplementedError
+
+
+@dataclass
+class Segment(Collected):
+    """Collect prepared pairs, run the encoders, and give anchors: records, image [n, di], text [n, dt], rejects."""
+
+    clock: Clock
+    _vectors: list[Float32] = field(default_factory=list)
+
+    def add(self, item: Prepared | Reject) -> None:
+        """Take one row, or the vector that came with it."""
+        super().add(item)
+        if isinstance(item, Prepared) and item.image is None:
+            self._vectors.append(np.asarray(item.pair.image_embedding, np.float32)[None])
+
+    def run(self, images: list[Any]) -> None:
+        """Embed images, by the clock."""
+        started = time.perf_counter()
+        self._vectors.append(self.image.forward(images))
+        self.clock.image_seconds += time.perf_counter() - started
+        self.clock.images += len(images)
 
     def finish(self) -> tuple[list[PairRecord], list[int], Float32, Float32]:
         """Run what is waiting and return the anchors: records, source rows, unit image and text embeddings.
 
         Rows with unusable vectors join the rejects.
         """
-        self._flush()
+        self.flush()
         image = np.concatenate(self._vectors) if self._vectors else np.empty((0, self.image.dim), np.float32)
         records, rows, text = self._texts()
         image = image[rows]

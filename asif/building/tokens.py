@@ -14,7 +14,7 @@ from asif.anchorset.token_journal import TokenJournal
 from asif.anchorset.token_rows import TokenRows
 from asif.anchorset.tokens import PairTokens, has_tokens, open_tokens
 from asif.building import Source
-from asif.building.segment import Prepared, derived_id, prepare
+from asif.building.segment import Collected, Prepared, derived_id, prepare
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.encoders.ahead import ahead
 from asif.errors import InputRefused, Interrupted, OutOfSpace, UsageError
@@ -124,38 +124,18 @@ def prepared(source: Source, encoder: ImageEncoder, start: int, stop: int) -> Ge
 
 
 @dataclass
-class Segment:
+class Segment(Collected):
     """Collect prepared pairs, run the encoders, and give their tokens: image, text, records, rejects."""
 
-    image: ImageEncoder
-    text: TextEncoder
-    captions: Captions
-    pairs: list[tuple[Pair, str]] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
     _images: list[TokenRows] = field(default_factory=list)
-    _waiting: list[Any] = field(default_factory=list)
 
-    def __len__(self) -> int:
-        return len(self.pairs) + len(self.rejects)
-
-    def add(self, item: Prepared | Reject) -> None:
-        """Take one row; the image encoder runs whenever a batch is full."""
-        if isinstance(item, Reject):
-            self.rejects.append(item)
-            return
-        self.pairs.append((item.pair, item.image_sha256))
-        self._waiting.append(item.image)
-        if len(self._waiting) == self.image.batch:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._waiting:
-            self._images.append(TokenRows.pack(self.image.tokens(self._waiting)))
-            self._waiting = []
+    def run(self, images: list[Any]) -> None:
+        """Take the tokens of images."""
+        self._images.append(TokenRows.pack(self.image.tokens(images)))
 
     def finish(self) -> tuple[TokenRows, TokenRows, list[PairRecord], list[Reject]]:
         """Run what is waiting; pairs of which a side has unusable features join the rejects."""
-        self._flush()
+        self.flush()
         images = TokenRows.joined(self._images)
         distinct = sorted({caption for pair, _ in self.pairs for caption in self.chosen(pair)})
         texts, place = self.encoded(distinct), {caption: row for row, caption in enumerate(distinct)}

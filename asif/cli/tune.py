@@ -71,19 +71,9 @@ def show(tuned: Tuned, kept: AnchorSet | None, as_json: bool) -> None:
         click.echo("time ran out before all settings were tried: --seconds gives more")
     shown = [tuned.best, *(trial for trial in tuned.trials[:SHOWN] if trial is not tuned.best)]
     rows: list[tuple[str, ...]] = [
-        (f"{trial.score:.4f} ± {trial.error:.4f}", corrected(trial.hubness.parameters), trial.aligner)
-        for trial in shown
+        (f"{trial.score:.4f} ± {trial.error:.4f}", str(trial.hubness), trial.aligner) for trial in shown
     ]
     rows[0] = (*rows[0][:2], f"{rows[0][2]}  (chosen)")
     options.table(rows, ("score", "hubness", "aligner"))
     if kept is not None:
         click.echo(f"kept as the profile of {kept.ref}: --aligner auto uses it")
-
-
-def corrected(parameters: dict[str, object]) -> str:
-    """Name a correction.
-
-    >>> corrected({"method": "nnn", "k": 32, "alpha": 0.5})
-    'nnn k=32 alpha=0.5'
-    """
-    return " ".join(str(value) if name == "method" else f"{name}={value}" for name, value in parameters.items())

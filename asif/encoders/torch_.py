@@ -18,7 +18,7 @@ ONE_AT_A_TIME = threading.Lock()
 """Held while a model runs: with several at once, torch splits the work otherwise and last bits change."""
 
 
-def pick_device(device: Device) -> str:
+def pick_device(device: Device) -> Literal["cpu", "cuda"]:
     """Name the torch device: CUDA where asked for or found by `auto`, the CPU otherwise."""
     import torch
 

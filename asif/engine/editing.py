@@ -10,13 +10,14 @@ from asif.anchorset import AnchorSet, Store, default_home, find_rows
 from asif.anchorset.names import check_name
 from asif.anchorset.putting import Put
 from asif.building import Tolerance
-from asif.building.chosen import SIDES, publish_rows
+from asif.building.chosen import publish_rows
 from asif.building.fresh import put_pairs
 from asif.building.merged import OnConflict, merge
 from asif.encoders import Device
 from asif.engine.serving import Engine
 from asif.errors import InputRefused
 from asif.pairs import PairSource, open_pairs
+from asif.vectors import SIDES
 
 
 def subset_anchors(
@@ -41,7 +42,7 @@ def subset_anchors(
                 f"no pair of {anchors.ref} was chosen", "one, at least", "look at what there is, and choose otherwise"
             )
         operation = {"kind": "subset", "from": anchors.ref, "digest": anchors.digest, "pairs": len(rows)}
-        return publish_rows(anchors, rows, store, name, operation)
+        return publish_rows([(anchors, rows)], store, name, operation)
 
 
 def merge_anchors(

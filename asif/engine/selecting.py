@@ -60,7 +60,7 @@ def select_anchors(
     rows, how = choose_rows(engine, method, size, concepts, side or "image", seed or 0)
     origin = {"kind": "select", "from": anchors.ref, "digest": anchors.digest}
     operation = {**origin, "method": method, "size": size, **how}
-    return publish_rows(anchors, rows, Store(home or default_home()), name, operation)
+    return publish_rows([(anchors, rows)], Store(home or default_home()), name, operation)
 
 
 def check(method: str, given: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from asif.aligners import FittedProjector, Pairs, Projector, TrainingPairs
 from asif.anchorset import AnchorSet
 from asif.anchorset.fits import check_fit, fit_name, write_fit
 from asif.encoders import Device
+from asif.encoders.torch_ import pick_device
 from asif.engine.serving import Engine
 from asif.errors import AsifError, IntegrityError, Interrupted
 from asif.vectors import Embeddings, Int64
@@ -92,7 +93,9 @@ def train_on(
             last, seen = time.monotonic(), int(found["step"][0])
 
     try:
-        fitted, trained = whole.train(pairs, device=on(engine.device), progress=progress, keep=keep, resume=state)
+        fitted, trained = whole.train(
+            pairs, device=pick_device(engine.device), progress=progress, keep=keep, resume=state
+        )
     except KeyboardInterrupt:
         raise Interrupted(
             f"{whole.name} was stopped; {max(seen, resumed_at):,} steps are kept",
@@ -105,13 +108,6 @@ def train_on(
         )
     path.unlink(missing_ok=True)
     return Training(fitted, trained, anchors, len(pairs), len(pairs.texts), resumed_at)
-
-
-def on(device: Device) -> Any:
-    """Return where networks are trained: the CUDA device where there is one, unless told otherwise."""
-    import torch
-
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 def taken_up(path: Path, anchors: AnchorSet, described: Mapping[str, Any]) -> dict[str, NDArray[Any]] | None:

@@ -17,7 +17,7 @@ from asif.evaluate.intake import Intake, Terms
 from asif.evaluate.metrics import accuracy, mean_per_class_recall
 from asif.evaluate.result import Evaluation, about, also_anchors, made_by, near_anchors
 from asif.pairs import Labelled, Pair, Reject
-from asif.vectors import Embeddings, Float32
+from asif.vectors import Embeddings, Float32, Int64
 
 TOP = 5
 ROWS, VECTORS = 256, 8192  # answered for at a time
@@ -66,11 +66,7 @@ def evaluate_classification(
     return Evaluation(
         task="zeroshot_classification",
         dataset=dataset or str(data.source.path),
-        metrics={
-            "acc1": accuracy(best, right, 1, len(place)),
-            "acc5": accuracy(best, right, TOP, len(place)),
-            "mean_per_class_recall": mean_per_class_recall(best[:, 0], right),
-        },
+        metrics=figures(best, right, len(place)),
         further={},
         counts={
             **counts,
@@ -95,6 +91,15 @@ class Answer:
     image: str
     result: Result | BadImage
     near: bool = False
+
+
+def figures(best: Int64, right: Int64, classes: int) -> dict[str, float | None]:
+    """Name the figures: `best` [n, at least 5] are classes, best first, `right` [n]."""
+    return {
+        "acc1": accuracy(best, right, 1, classes),
+        "acc5": accuracy(best, right, TOP, classes),
+        "mean_per_class_recall": mean_per_class_recall(best[:, 0], right),
+    }
 
 
 def answers(

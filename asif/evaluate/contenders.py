@@ -23,7 +23,7 @@ from asif.aligners import (
     make_aligner,
 )
 from asif.aligners.moments import moments_of
-from asif.engine.training import on
+from asif.encoders.torch_ import pick_device
 from asif.evaluate.memory import peak_memory
 from asif.tuning import Captions, Questions, Subset, Task, best_correction, texts_repeat, tune
 from asif.vectors import Embeddings, Int64
@@ -171,7 +171,7 @@ def trained(
         assert isinstance(projector, Projector)
         tell(setting)
         with peak_memory() as peak:
-            made, run = replace(projector, seed=seed).train(sample.pairs, device=on("auto"))
+            made, run = replace(projector, seed=seed).train(sample.pairs, device=pick_device("auto"))
         tried += 1
         if best is None or run.best.rank > best[2].best.rank:
             best = (setting, made, run, peak.mib)

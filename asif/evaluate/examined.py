@@ -14,16 +14,16 @@ from asif.aligners.hubness import bank
 from asif.classify import Labels, represent_labels
 from asif.compare import Candidates, rank, scores
 from asif.engine import Engine
+from asif.evaluate.classification import TOP, figures
 from asif.evaluate.intake import Intake, Terms
-from asif.evaluate.metrics import accuracy, best_ranks, mean_per_class_recall, median_rank, recall_at
+from asif.evaluate.metrics import best_ranks
 from asif.evaluate.result import about, also_anchors
-from asif.evaluate.retrieval import Gallery, check_vectors, embedded, encode
+from asif.evaluate.retrieval import Gallery, check_vectors, embedded, encode, report
 from asif.evaluate.right import by_position, numbered
 from asif.pairs import Labelled, PairSource
 from asif.tuning import Task as Role
-from asif.vectors import Embeddings, Float32, Int64, Side
+from asif.vectors import SIDES, Embeddings, Float32, Int64, Side
 
-SIDES: tuple[Side, Side] = ("image", "text")
 BLOCK_SCORES = 1 << 24
 
 
@@ -70,14 +70,8 @@ class RetrievalSet:
                 for start in range(0, len(rows[query]), step)
             ]
             found[query] = np.concatenate(parts)
-        ways = {"text": (found["image"], len(self.texts)), "image": (found["text"], len(self.images))}
-        metrics = {
-            f"{way}_retrieval_recall@{k}": recall_at(ranks, k, count)
-            for way, (ranks, count) in ways.items()
-            for k in KS
-        }
-        metrics |= {f"{way}_retrieval_median_rank": median_rank(ranks) for way, (ranks, _) in ways.items()}
-        firsts = [metrics[f"{way}_retrieval_recall@1"] for way in ways]
+        metrics = report(found["image"], found["text"])
+        firsts = [metrics[f"{side}_retrieval_recall@1"] for side in SIDES]
         known = [first for first in firsts if first is not None]
         metrics["mean_recall@1"] = sum(known) / 2 if len(known) == 2 else None
         return Answers(metrics, np.concatenate([found["image"], found["text"]]))
@@ -132,12 +126,7 @@ class LabelSet:
             biases = hubness.biases(candidates.rows, bank(fitted, anchors, "image"))
             candidates = Candidates(candidates.rows, candidates.per_candidate, biases)
         found = rank(fitted.represent("image", self.images), candidates, TOP).indices
-        count = len(self.labels.labels)
-        metrics = {
-            "acc1": accuracy(found, self.truth, 1, count),
-            "acc5": accuracy(found, self.truth, TOP, count),
-            "mean_per_class_recall": mean_per_class_recall(found[:, 0], self.truth),
-        }
+        metrics = figures(found, self.truth, len(self.labels.labels))
         return Answers(metrics, (found[:, 0] != self.truth).astype(np.int64))
 
     def queries(self, first: Int64, second: Int64, most: int) -> dict[str, Any]:
@@ -156,7 +145,6 @@ class LabelSet:
 
 
 DataSet = RetrievalSet | LabelSet
-KS, TOP = (1, 5, 10), 5
 
 
 def retrieval_set(engine: Engine, source: PairSource, name: str, terms: Terms | None = None) -> RetrievalSet:

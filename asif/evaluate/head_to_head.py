@@ -19,7 +19,7 @@ from asif.building.recipe import Expected, Recipe
 from asif.engine import Engine
 from asif.evaluate.contenders import LADDERS, METHODS, Contender, Sample, contend
 from asif.evaluate.examined import Answers, DataSet
-from asif.evaluate.result import versions
+from asif.evaluate.result import origin, versions
 from asif.evaluate.standing import judged, rivals
 from asif.tuning import Subset
 from asif.vectors import Embeddings, Int64, canonical_json
@@ -118,7 +118,7 @@ def described(found: Contender, sets: Sequence[DataSet], sample: Sample) -> dict
     for each in sets:
         for hubness in dict.fromkeys((plain, found.hubness)):
             answers = each.ask(found.fitted, hubness, sample.anchors)
-            answered.append({"dataset": each.name, "hubness": spoken(hubness.parameters), **told(answers)})
+            answered.append({"dataset": each.name, "hubness": str(hubness), **told(answers)})
     return {
         "setting": found.setting,
         "parameters": found.fitted.parameters,
@@ -134,15 +134,6 @@ def described(found: Contender, sets: Sequence[DataSet], sample: Sample) -> dict
 def told(answers: Answers) -> dict[str, Any]:
     """Write answers as JSON keeps them."""
     return {"metrics": answers.metrics, "ranks": answers.ranks.tolist()}
-
-
-def spoken(parameters: dict[str, Any]) -> str:
-    """Name a correction.
-
-    >>> spoken({"method": "nnn", "k": 32, "alpha": 0.5})
-    'nnn k=32 alpha=0.5'
-    """
-    return " ".join(str(value) if name == "method" else f"{name}={value}" for name, value in parameters.items())
 
 
 class Kept:
@@ -183,16 +174,7 @@ def results(engine: Engine, sets: Sequence[DataSet], plan: Plan, runs: list[dict
         "asif": VERSION,
         "versions": versions(),
         "machine": machine(),
-        "anchors": {
-            "name": anchors.name,
-            "version": anchors.version,
-            "digest": anchors.digest,
-            "count": anchors.count,
-        },
-        "encoders": {
-            side: {"spec": each.spec, "fingerprint": each.fingerprint.digest}
-            for side, each in anchors.manifest.encoders.items()
-        },
+        **origin(anchors),
         "budget": {"tuning_seconds": plan.seconds, "what": BUDGET},
         "seeds": list(plan.seeds),
         "counts": list(plan.counts),

@@ -72,9 +72,8 @@ def versions() -> dict[str, str]:
     return {"asif": VERSION, **{name: metadata.version(name) for name in LIBRARIES}}
 
 
-def made_by(engine: Engine, anchors: AnchorSet, task: Role) -> dict[str, Any]:
-    """Say what answers: anchor set, encoders, aligner, correction for hubness, and the profile they are from."""
-    role = engine.role(task)
+def origin(anchors: AnchorSet) -> dict[str, Any]:
+    """Say which anchors these are, and which encoders made them."""
     return {
         "anchors": {
             "name": anchors.name,
@@ -86,6 +85,14 @@ def made_by(engine: Engine, anchors: AnchorSet, task: Role) -> dict[str, Any]:
             side: {"spec": each.spec, "fingerprint": each.fingerprint.digest}
             for side, each in anchors.manifest.encoders.items()
         },
+    }
+
+
+def made_by(engine: Engine, anchors: AnchorSet, task: Role) -> dict[str, Any]:
+    """Say what answers: anchor set, encoders, aligner, correction for hubness, and the profile they are from."""
+    role = engine.role(task)
+    return {
+        **origin(anchors),
         "aligner": role.choice.aligner.name,
         "parameters": role.fitted.parameters,
         "hubness": role.choice.hubness.parameters,

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.aligners import Anchors
-from asif.aligners.sampling import evenly, gathered, groups
+from asif.aligners.sampling import evenly, groups
 from asif.errors import InputRefused
-from asif.vectors import Embeddings, Float32, Int64, Side
+from asif.vectors import Embeddings, Float32, Int64, Side, gathered
 
 MOST_PAIRS = 20_000  # looked at, of a larger set in runs of
 RUN = 50  # rows, evenly spread: pairs that share an image tend to lie together
@@ -35,7 +35,7 @@ class Subset:
     def of(cls, anchors: Anchors, rows: Int64) -> Subset:
         """Gather rows, in ascending order, of both sides."""
         sides: tuple[Side, Side] = ("image", "text")
-        return cls({side: gathered(anchors, side, rows) for side in sides})
+        return cls({side: gathered(anchors.blocks(side), rows) for side in sides})
 
     @property
     def count(self) -> int:
@@ -116,7 +116,7 @@ def texts_repeat(anchors: Anchors, most: int = MOST_PAIRS) -> bool:
     True
     """
     rows = evenly(anchors.count, most)
-    return 2 * (int(groups(gathered(anchors, "text", rows)).max()) + 1) <= len(rows)
+    return 2 * (int(groups(gathered(anchors.blocks("text"), rows)).max()) + 1) <= len(rows)
 
 
 def looked_at(count: int) -> Int64:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from asif.aligners.projectors.pairs import SIDES, Dims
+from asif.aligners.projectors.pairs import Dims
 from asif.aligners.projectors.projector import Projector, filled, grown
 from asif.aligners.projectors.schedule import Schedule
+from asif.vectors import SIDES
 
 if TYPE_CHECKING:
     from asif.aligners.projectors.trainer import Networks

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from asif.aligners.protocol import Anchors
 from asif.aligners.sampling import groups
-from asif.vectors import Embeddings, Float32, Int64, Side
+from asif.vectors import SIDES, Embeddings, Float32, Int64, Side
 
-SIDES: tuple[Side, Side] = ("image", "text")
 MOST_HELD = 500
 Dims = Mapping[str, int]
 """Dimensions of what networks take: `image`, `text`, and with tokens `pooled`, those of an image's one vector."""

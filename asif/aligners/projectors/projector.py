@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.aligners.projectors.pairs import SIDES, Dims, Pairs, TrainingPairs
+from asif.aligners.projectors.pairs import Dims, Pairs, TrainingPairs
 from asif.aligners.protocol import Anchors, Arrays, TemplateMode
 from asif.errors import InputRefused, UsageError
 from asif.kernels import Engine
-from asif.vectors import DenseRows, Embeddings, Float32, Parts, Side
+from asif.vectors import SIDES, DenseRows, Embeddings, Float32, Parts, Side
 
 if TYPE_CHECKING:
     from asif.aligners.projectors.schedule import Schedule

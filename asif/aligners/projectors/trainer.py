@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from asif.aligners.projectors.objective import contrast, mixed, ranked
-from asif.aligners.projectors.pairs import SIDES, Pairs
+from asif.aligners.projectors.pairs import Pairs
 from asif.aligners.projectors.schedule import Schedule
 from asif.kernels import multiplies_bfloat16
-from asif.vectors import Float32, Int64, Side
+from asif.vectors import SIDES, Float32, Int64, Side
 
 Device = Literal["cpu", "cuda"]
 Networks = dict[Side, nn.Module]
