@@ -94,9 +94,27 @@ def test_adding_pairs_is_building_with_them(
     assert (found.manifest.parent, found.manifest.rows_in) == (Store(home).open("toy@2").version, expected.count - 1)
     if both is AFTER and captions == "mean":
         shared = set(found.manifest.blocks) & set(Store(home).open("toy@2").manifest.blocks)
-        assert len(shared) == 2  # of three: what follows all others touches the last one alone
+        assert len(shared) == 3  # all: what follows all others makes blocks of its own
     assert [entry.name for entry in Store(home).sets()] == ["expected", "toy"]
     assert list((home / SCRATCH / "anchors").iterdir()) == []
+    Store(home).verify("toy").raise_if_bad()
+
+
+def test_many_small_additions_leave_few_blocks_and_write_little(
+    home: Path, tmp_path: Path, hashing: None, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("asif.anchorset.edits.MAX_ROWS", 16)
+    rows = [row(number) for number in range(60)]
+    found = make(tmp_path, home, rows[:12])
+    written = 0
+    for number in range(12, 60, 2):
+        known = {entry.sha256 for entry in found.manifest.blocks}
+        found = add_pairs("toy", parquet(tmp_path, rows[number : number + 2], "new"), home=home)
+        written += sum(entry.rows for entry in found.manifest.blocks if entry.sha256 not in known)
+    same(found, make(tmp_path, home, rows, "expected"))
+    sizes = [entry.rows for entry in found.manifest.blocks]
+    assert sizes == [12, 16, 16, 16]  # 48 rows, two at a time, joined as 2 + 2, 4 + 4, 8 + 8
+    assert written == 3 * (2 + 4 + 2 + 8 + 2 + 4 + 2 + 16)
     Store(home).verify("toy").raise_if_bad()
 
 

@@ -62,20 +62,24 @@ def put_rows(
     """Publish a version of the current one, of these ids, without the rows `gone` and with rows of another set.
 
     Ids keep their order: a block into whose range of ids a row falls is written anew, as blocks of at most 8,192 rows.
-    With ids in no particular order those are all blocks, with ids that follow all others the last one. Memory: a block
-    and the rows that go into it. `gone` and `rows` are ascending and distinct. Raises Conflict, OutOfSpace.
+    With ids in no particular order those are all blocks; ids that follow all others make blocks of their own, see
+    `_behind`. Memory: a block and the rows that go into it. `gone` and `rows` are ascending and distinct. Raises
+    Conflict, OutOfSpace.
     """
     with begun(folder, version) as parent:
-        begins = np.cumsum([entry.count for entry in parent.blocks])[:-1]
-        starts = [ids[row].encode() for row in begins]
-        owner = np.array([bisect_right(starts, pair.id.encode()) for pair in fresh.records(rows)], np.int64)
+        edges = np.cumsum([0, *(entry.count for entry in parent.blocks)])
+        starts = [ids[row].encode() for row in edges[1:-1]]
+        names = [pair.id.encode() for pair in fresh.records(rows)]
+        owner = np.array([bisect_right(starts, name) for name in names], np.int64)
         blocks: list[BlockEntry] = []
         for at, (entry, here) in enumerate(_by_block(parent, gone)):
-            new = rows[owner == at]
+            new, last = np.flatnonzero(owner == at), ids[edges[at + 1] - 1].encode()
+            if len(new) and min(names[row] for row in new) < last:
+                blocks += _mixed(folder, parent, [(entry, _left(entry, here))], fresh, rows[new])
+                continue
+            blocks += _without(folder, parent, entry, here)
             if len(new):
-                blocks += _mixed(folder, parent, entry, here, fresh, new)
-            else:
-                blocks += _without(folder, parent, entry, here)
+                blocks += _behind(folder, parent, blocks, fresh, rows[new])
         return published(folder, parent, blocks, operation)
 
 
@@ -115,14 +119,36 @@ def joined(folder: SetFolder, manifest: Manifest, parts: Sequence[tuple[BlockEnt
     return put_block(folder, make_block(image, text, hashes), records, manifest.dtype)
 
 
-def _mixed(
-    folder: SetFolder, manifest: Manifest, entry: BlockEntry, gone: Int64, fresh: AnchorSet, new: Int64
+def _behind(
+    folder: SetFolder, manifest: Manifest, blocks: list[BlockEntry], fresh: AnchorSet, new: Int64
 ) -> list[BlockEntry]:
-    """Write a block anew without some of its rows and with rows of another set, in order of ids."""
-    block, every, left = folder.block(manifest, entry), load_pairs(folder, entry), np.flatnonzero(_left(entry, gone))
-    records = [*(every[row] for row in left), *fresh.records(new)]
-    image, text = (np.concatenate([block.side(side)[left], gathered(fresh.blocks(side), new)]) for side in SIDES)
-    hashes = hash_rows(records)
+    """Write rows of another set whose ids follow all of these blocks.
+
+    The last blocks are taken off, and joined with the rows, while they have no more rows than what comes to them: so
+    blocks get smaller towards the end by half or more, they stay few, and a row is written anew some ten times at most,
+    however many edits add a few pairs each.
+    """
+    parts: list[tuple[BlockEntry, Mask]] = []
+    total = len(new)
+    while blocks and blocks[-1].count <= total <= MAX_ROWS - blocks[-1].count:
+        entry = blocks.pop()
+        parts.insert(0, (entry, entry.live))
+        total += entry.count
+    return _mixed(folder, manifest, parts, fresh, new)
+
+
+def _mixed(
+    folder: SetFolder, manifest: Manifest, parts: Sequence[tuple[BlockEntry, Mask]], fresh: AnchorSet, new: Int64
+) -> list[BlockEntry]:
+    """Write some rows of blocks, [rows] of each, anew with rows of another set, in order of ids."""
+    old = [(folder.block(manifest, entry), some) for entry, some in parts]
+    added = fresh.records(new)
+    records = [record for entry, some in parts for record in compress(load_pairs(folder, entry), some)] + added
+    image, text = (
+        np.concatenate([*(block.side(side)[some] for block, some in old), gathered(fresh.blocks(side), new)])
+        for side in SIDES
+    )
+    hashes = np.concatenate([*(block.row_hash[some] for block, some in old), hash_rows(added)])
     order = np.array(sorted(range(len(records)), key=lambda at: records[at].id.encode()), np.int64)
     found = []
     for start in range(0, len(order), MAX_ROWS):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -47,12 +48,17 @@ def find_rows(
 ) -> Int64:
     """Return the rows, ascending, of the pairs with one of the `ids`, or of those that `where` is true of.
 
-    Reads the tables of all blocks. Raises NotFound for ids that the set does not have, unless they may be missing, and
-    UsageError for an expression that is none.
+    Reads the ids of all blocks, or for an expression all that their tables hold. Raises NotFound for ids that the set
+    does not have, unless they may be missing, and UsageError for an expression that is none.
     """
     choice = Choice.of(ids, where)
-    pairs = (pair for at in range(len(anchors.manifest.blocks)) for pair in anchors.pairs(at))
-    found = {row: pair.id for row, pair in enumerate(pairs) if choice.holds(pair)}
+    blocks = range(len(anchors.manifest.blocks))
+    if where is None:
+        named = chain.from_iterable(map(anchors.ids, blocks))
+        found = {row: name for row, name in enumerate(named) if name in choice.ids}
+    else:
+        pairs = chain.from_iterable(map(anchors.pairs, blocks))
+        found = {row: pair.id for row, pair in enumerate(pairs) if choice.holds(pair)}
     choice.check(anchors.ref, found.values(), missing_ok)
     return np.array(list(found), np.int64)
 
@@ -61,5 +67,5 @@ def hashed_ids(anchors: AnchorSet, blocks: Iterable[int] | None = None) -> Itera
     """Yield the id and the row hash of each pair, in order, or of those in some blocks."""
     for at in range(len(anchors.manifest.blocks)) if blocks is None else blocks:
         hashes = anchors.row_hashes(at)
-        for row, pair in enumerate(anchors.pairs(at)):
-            yield pair.id, hashes[row].tobytes()
+        for row, name in enumerate(anchors.ids(at)):
+            yield name, hashes[row].tobytes()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
+from itertools import compress
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +21,11 @@ from asif.anchorset.manifest import BlockEntry, Manifest
 from asif.anchorset.sums import FEWEST, SUMS, KeptSums, find_sums
 from asif.errors import IntegrityError, OutOfSpace, UsageError
 from asif.pairs.pair import PairRecord
-from asif.pairs.records import read_records
+from asif.pairs.records import read_ids, read_records
 from asif.vectors import SIDES, Fingerprint, Int64, Side
 
 _CACHED_TABLES = 32
+T = TypeVar("T")
 
 
 class AnchorSet:
@@ -113,6 +116,12 @@ class AnchorSet:
         self._open_blocks()
         return self._pairs(block)
 
+    def ids(self, block: int) -> list[str]:
+        """Return the ids of the pairs of a block that are there, and read nothing else; raises IntegrityError."""
+        self._open_blocks()
+        entry = self.manifest.blocks[block]
+        return _there(load_ids(self._folder, entry), entry)
+
     def fingerprint(self, side: Side) -> Fingerprint:
         """Return the fingerprint of the encoder that made one side."""
         return self.manifest.encoders[side].fingerprint
@@ -186,8 +195,11 @@ class AnchorSet:
 
 
 def _load_pairs(folder: SetFolder, entries: Sequence[BlockEntry], block: int) -> list[PairRecord]:
-    records, entry = load_pairs(folder, entries[block]), entries[block]
-    return [records[row] for row in np.flatnonzero(entry.live)] if entry.deleted else records
+    return _there(load_pairs(folder, entries[block]), entries[block])
+
+
+def _there(values: list[T], entry: BlockEntry) -> list[T]:
+    return list(compress(values, entry.live)) if entry.deleted else values
 
 
 def live_rows(values: NDArray[Any], entry: BlockEntry) -> NDArray[Any]:
@@ -202,12 +214,21 @@ def _live_sum(block: Block, side: Side, entry: BlockEntry) -> Float64:
 
 def load_pairs(folder: SetFolder, entry: BlockEntry) -> list[PairRecord]:
     """Read the pairs of a block, deleted ones too, after checking every byte of the table; raises IntegrityError."""
+    return _load(folder, entry, read_records)
+
+
+def load_ids(folder: SetFolder, entry: BlockEntry) -> list[str]:
+    """Read the ids alone of a block's pairs, as `load_pairs` does."""
+    return _load(folder, entry, read_ids)
+
+
+def _load(folder: SetFolder, entry: BlockEntry, read: Callable[[Path], list[T]]) -> list[T]:
     path = folder.content("pairs", entry.pairs.sha256)
     check_content(path, entry.pairs.sha256, entry.pairs.size)
     try:
-        records = read_records(path)
+        found = read(path)
     except (ValueError, TypeError, KeyError, OSError, NotImplementedError) as error:
         raise IntegrityError(f"{path} is no table of pairs ({error})", "the parquet as written", RESTORE) from error
-    if len(records) != entry.rows:
-        raise IntegrityError(f"{path} holds {len(records)} pairs", f"{entry.rows}, as its block", RESTORE)
-    return records
+    if len(found) != entry.rows:
+        raise IntegrityError(f"{path} holds {len(found)} pairs", f"{entry.rows}, as its block", RESTORE)
+    return found

@@ -4,7 +4,7 @@ from asif.pairs.columns import Columns
 from asif.pairs.labelled import Labelled, open_captioned, open_labelled
 from asif.pairs.opening import open_pairs
 from asif.pairs.pair import Pair, PairRecord, Reject
-from asif.pairs.records import read_records, write_records
+from asif.pairs.records import read_ids, read_records, write_records
 from asif.pairs.source import PairSource
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "open_captioned",
     "open_labelled",
     "open_pairs",
+    "read_ids",
     "read_records",
     "write_records",
 ]

@@ -35,3 +35,11 @@ def read_records(path: Path) -> list[PairRecord]:
 
     rows = pq.read_table(path).to_pylist()
     return [PairRecord(**{**row, "captions": tuple(row["captions"])}) for row in rows]
+
+
+def read_ids(path: Path) -> list[str]:
+    """Read the ids alone, in order."""
+    import pyarrow.parquet as pq
+
+    ids: list[str] = pq.read_table(path, columns=["id"])["id"].to_pylist()
+    return ids
