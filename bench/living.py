@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import shutil
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
-from common import ROOT, machine
+from common import ROOT, machine, show
 from tqdm import tqdm
 
+from asif.aligners import make_aligner
 from asif.anchorset import AnchorSet, EncoderInfo, Store
+from asif.anchorset.atomic import hash_file
+from asif.classify import Labels
+from asif.engine import Engine
 from asif.pairs import PairRecord
-from asif.vectors import SIDES, Fingerprint, Float32, Side
+from asif.vectors import SIDES, Embeddings, Fingerprint, Float32, Side
 from asif.version import VERSION
 
 DIMS: dict[Side, int] = {"image": 768, "text": 384}
@@ -72,19 +80,144 @@ def make(store: Store, name: str, start: int, stop: int) -> AnchorSet:
         )
 
 
+def seconds(action: Callable[[], object], runs: int = 1) -> float:
+    """Return the median time of an action."""
+    times = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def resident() -> dict[str, int]:
+    """Return the bytes of memory that this process has for itself, and of files that it has mapped and touched."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    found = dict(line.split(":", 1) for line in lines)
+    return {name: 1024 * int(found[name].split()[0]) for name in ("RssAnon", "RssFile")}
+
+
+def megabytes(count: float) -> str:
+    return f"{count / 1e6:,.1f} MB"
+
+
+def opening(store: Store) -> list[list[str]]:
+    """Open the set, swap between its versions, answer."""
+    store.open("big")  # imports
+    before = resident()
+    opened = store.open("big")
+    after = resident()
+    grown = {name: megabytes(after[name] - before[name]) for name in before}
+    opened.close()
+    rows = [
+        ["open", f"{1000 * seconds(lambda: store.open('big'), 20):.1f} ms"],
+        ["memory that opening takes: own, mapped", f"{grown['RssAnon']}, {grown['RssFile']}"],
+    ]
+    rng = np.random.default_rng(0)
+    image = Embeddings.from_raw(rng.normal(size=(1, DIMS["image"])))
+    texts = Embeddings.from_raw(rng.normal(size=(10, DIMS["text"])))
+    labels = Labels(tuple(f"label {n}" for n in range(10)))
+    for name in ("asif", "cca"):
+        engine = Engine("big@1", home=store.root, aligner=make_aligner(name))
+
+        def answer(engine: Engine = engine) -> object:
+            return engine.classify_vectors(image, labels, texts, top=1)
+
+        answer()
+        swap, first = [], []
+        for ref in ["big@2", "big@1"] * 5:
+            swap.append(seconds(lambda ref=ref, engine=engine: engine.swap(ref)))
+            first.append(seconds(answer))
+        rows += [
+            [
+                f"{name}: swap to another version, median, worst",
+                f"{1000 * statistics.median(swap):.1f} ms, {1000 * max(swap):.1f} ms",
+            ],
+            [
+                f"{name}: first answer after it, 1 image, 10 labels",
+                f"{1000 * statistics.median(first):.0f} ms, {1000 * max(first):.0f} ms",
+            ],
+            [f"{name}: another answer", f"{1000 * seconds(answer, 5):.0f} ms"],
+        ]
+    return rows
+
+
+def size_of(store: Store) -> int:
+    return store.size("big")
+
+
+def editing(store: Store, rows: int) -> list[list[str]]:
+    """Remove and add 1,000 pairs; each starts from the first version."""
+    ids = [f"{number:09d}" for number in np.random.default_rng(1).permutation(rows)[:1000]]
+    found = []
+    fresh = Store(store.root / "fresh")
+    behind = make(fresh, "behind", rows, rows + 1000)
+    between = make_between(fresh, "between", rows)
+    for what, action in (
+        ("remove 1,000 pairs, anywhere", lambda: store.remove("big", ids)),
+        ("add 1,000 pairs, ids behind all others", lambda: store.put("big", behind, "add")),
+        ("add 1,000 pairs, ids among the others", lambda: store.put("big", between, "add")),
+    ):
+        store.rollback("big", "1")
+        before = size_of(store)
+        took = seconds(action)
+        found.append([what, f"{took:.2f} s, {megabytes(size_of(store) - before)} written"])
+        print(found[-1], flush=True)
+    store.rollback("big", "1")
+    return found
+
+
+def make_between(store: Store, name: str, rows: int) -> AnchorSet:
+    """Publish 1,000 pairs whose ids lie among the others."""
+    numbers = sorted(np.random.default_rng(2).permutation(rows)[:1000].tolist())
+    some = [replace(records(number, number + 1)[0], id=f"{number:09d}x") for number in numbers]
+    drawn = vectors(rows, rows + 1000)
+    with store.journal(name, {"dtype": "float16", "kind": "between"}) as journal:
+        journal.append(some, drawn["image"], drawn["text"], [], 1000)
+        return journal.publish(
+            **ENCODERS,
+            dtype="float16",
+            captions="first",
+            operation={"kind": "build", "source": "synthetic"},
+            asif_version=VERSION,
+            dedup="keep",
+        )
+
+
+def verifying(store: Store) -> list[list[str]]:
+    """Verify, beside reading and hashing the same files alone."""
+    report = store.verify("big@1")
+    took = seconds(lambda: store.verify("big@1").raise_if_bad())
+    files = sorted((store.root / "anchors" / "big").glob("*/*"))
+    read = seconds(lambda: [file.read_bytes() and None for file in files])
+    hashed = seconds(lambda: [hash_file(file) for file in files])
+    rate = report.bytes / took
+    return [
+        ["verify", f"{took:.1f} s, {megabytes(rate)}/s"],
+        ["read the same files", f"{read:.1f} s"],
+        ["sha256 of the same files, one core", f"{hashed:.1f} s"],
+    ]
+
+
 def main() -> None:
     """Make the set where it is missing, then measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_600_000)
-    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--only", choices=["open", "edit", "verify"])
     given = parser.parse_args()
     home = ROOT / "bench" / "results" / "living" / str(given.rows)
-    if given.fresh:
-        shutil.rmtree(home, ignore_errors=True)
     store = Store(home)
     if "big" not in {entry.name for entry in store.sets()}:
         make(store, "big", 0, given.rows)
     print(machine())
+    rows: list[list[str]] = []
+    if given.only in (None, "edit"):
+        rows += editing(store, given.rows)
+    if given.only in (None, "open"):
+        rows += opening(store)
+    if given.only in (None, "verify"):
+        rows += verifying(store)
+    show(["what", "found"], rows)
 
 
 if __name__ == "__main__":

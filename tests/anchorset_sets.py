@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from asif.anchorset import AnchorSet, EncoderInfo, Journal, Store
 from asif.pairs.pair import PairRecord, Reject
@@ -83,6 +84,12 @@ def build(
 def dense(opened: AnchorSet, side: Side) -> Float32:
     """Return all stored embeddings of one side as float32 [n, d]."""
     return np.concatenate(opened.blocks(side)).astype(np.float32)
+
+
+def short_blocks(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """Let blocks have at most so many rows."""
+    for module in ("publish", "pieces", "inserting"):
+        monkeypatch.setattr(f"asif.anchorset.{module}.MAX_ROWS", rows)
 
 
 def files(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from anchorset_sets import build, files
+from anchorset_sets import build, files, short_blocks
 from running import Cli
 from test_edit import EVERY, IDS, publish, same
 
@@ -23,8 +23,7 @@ from asif.pairs.records import read_records
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let blocks be short."""
-    for module in ("publish", "edits", "compacting"):
-        monkeypatch.setattr(f"asif.anchorset.{module}.MAX_ROWS", 16)
+    short_blocks(monkeypatch, 16)
 
 
 def left_on_disk(home: Path, record: PairRecord) -> list[Path]:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from anchorset_sets import short_blocks
 from engine_sets import IMAGE_DIM, TEXT_DIM, Fake, fake_image, fake_text
 from running import Cli
 
@@ -74,8 +75,7 @@ BEFORE = AFTER[1], AFTER[0]
 def test_adding_pairs_is_building_with_them(
     home: Path, tmp_path: Path, hashing: None, encoded: list[Any], both: Any, captions: str, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("asif.anchorset.publish.MAX_ROWS", 8)
-    monkeypatch.setattr("asif.anchorset.edits.MAX_ROWS", 8)
+    short_blocks(monkeypatch, 8)
     old, new = both
     first = make(tmp_path, home, old, captions=captions)
     Store(home).remove("toy", [first.records([3])[0].id])
@@ -103,7 +103,8 @@ def test_adding_pairs_is_building_with_them(
 def test_many_small_additions_leave_few_blocks_and_write_little(
     home: Path, tmp_path: Path, hashing: None, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("asif.anchorset.edits.MAX_ROWS", 16)
+    short_blocks(monkeypatch, 16)
+    monkeypatch.setattr("asif.anchorset.inserting.ROWS_PER_PIECE", 8)
     rows = [row(number) for number in range(60)]
     found = make(tmp_path, home, rows[:12])
     written = 0

@@ -51,6 +51,16 @@ def live_mask(runs: Runs, rows: int) -> Mask:
     return mask
 
 
+def live_range(runs: Runs, rows: int) -> tuple[int, int]:
+    """Return the first row that is there, and the one after the last.
+
+    >>> live_range((0, 2, 1, 1, 3, 4), 11), live_range((), 3)
+    ((2, 7), (0, 3))
+    """
+    first = runs[1] if runs and runs[0] == 0 else 0
+    return first, sum(runs[:-1]) if sum(runs) == rows else rows
+
+
 def is_list(runs: Runs, rows: int) -> bool:
     """Tell whether these are run lengths, as `runs_of` writes them, that leave some of so many rows.
 

@@ -7,27 +7,24 @@ manifest before the alias: killed anywhere, it leaves the old version whole, and
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import compress
 from typing import Any
 
 import numpy as np
 
-from asif.anchorset.blocks import MAX_ROWS, make_block
-from asif.anchorset.deletions import LONGEST, Mask, runs_of
 from asif.anchorset.fits import carry_fits
 from asif.anchorset.folder import SetFolder
 from asif.anchorset.manifest import BlockEntry, Manifest
 from asif.anchorset.names import seq_of
-from asif.anchorset.opened import AnchorSet, live_rows, load_pairs
-from asif.anchorset.publish import put_block, settle, utc_now
-from asif.anchorset.rows import hash_rows, set_digest
+from asif.anchorset.opened import AnchorSet, live_rows
+from asif.anchorset.pieces import kept, pieces_of
+from asif.anchorset.publish import settle, utc_now
+from asif.anchorset.rows import set_digest
 from asif.anchorset.versions import check_current
 from asif.errors import UsageError
-from asif.vectors import SIDES, Int64, gathered
+from asif.vectors import Int64
 from asif.version import VERSION
 
 
@@ -44,43 +41,18 @@ def remove_rows(folder: SetFolder, version: str, rows: Int64) -> AnchorSet:
                 "one that stays, at least",
                 "choose fewer, or delete the set itself",
             )
+        stays = np.ones(parent.count, bool)
+        stays[rows] = False
         blocks: list[BlockEntry] = []
-        for entry, here in _by_block(parent, rows):
-            blocks += _without(folder, parent, entry, here)
+        first = 0
+        for piece in pieces_of(folder, parent):
+            here = stays[first : first + len(piece)]
+            if here.all():
+                blocks.append(piece.entry)
+            elif here.any():
+                blocks.append(kept(folder, replace(piece, rows=piece.rows[here])))
+            first += len(piece)
         return published(folder, parent, blocks, {"kind": "remove", "pairs": len(rows)})
-
-
-def put_rows(
-    folder: SetFolder,
-    version: str,
-    ids: Sequence[str],
-    gone: Int64,
-    fresh: AnchorSet,
-    rows: Int64,
-    operation: Mapping[str, Any],
-) -> AnchorSet:
-    """Publish a version of the current one, of these ids, without the rows `gone` and with rows of another set.
-
-    Ids keep their order: a block into whose range of ids a row falls is written anew, as blocks of at most 8,192 rows.
-    With ids in no particular order those are all blocks; ids that follow all others make blocks of their own, see
-    `_behind`. Memory: a block and the rows that go into it. `gone` and `rows` are ascending and distinct. Raises
-    Conflict, OutOfSpace.
-    """
-    with begun(folder, version) as parent:
-        edges = np.cumsum([0, *(entry.count for entry in parent.blocks)])
-        starts = [ids[row].encode() for row in edges[1:-1]]
-        names = [pair.id.encode() for pair in fresh.records(rows)]
-        owner = np.array([bisect_right(starts, name) for name in names], np.int64)
-        blocks: list[BlockEntry] = []
-        for at, (entry, here) in enumerate(_by_block(parent, gone)):
-            new, last = np.flatnonzero(owner == at), ids[edges[at + 1] - 1].encode()
-            if len(new) and min(names[row] for row in new) < last:
-                blocks += _mixed(folder, parent, [(entry, _left(entry, here))], fresh, rows[new])
-                continue
-            blocks += _without(folder, parent, entry, here)
-            if len(new):
-                blocks += _behind(folder, parent, blocks, fresh, rows[new])
-        return published(folder, parent, blocks, operation)
 
 
 @contextmanager
@@ -89,80 +61,6 @@ def begun(folder: SetFolder, version: str) -> Iterator[Manifest]:
     with folder.locked():
         check_current(folder, version, "the edit was begun on")
         yield folder.manifest(version)
-
-
-def _by_block(manifest: Manifest, rows: Int64) -> Iterator[tuple[BlockEntry, Int64]]:
-    """Yield each block with those of the rows that it has, counted over its rows that are there."""
-    first = 0
-    for entry in manifest.blocks:
-        yield entry, rows[(rows >= first) & (rows < first + entry.count)] - first
-        first += entry.count
-
-
-def _without(folder: SetFolder, manifest: Manifest, entry: BlockEntry, rows: Int64) -> list[BlockEntry]:
-    """Return what stands for a block without some of its rows: a longer deletion list, another block, or nothing."""
-    if not len(rows):
-        return [entry]
-    live = _left(entry, rows)
-    runs = runs_of(live)
-    if len(runs) <= 2 * LONGEST:
-        return [replace(entry, deleted=runs)] if live.any() else []
-    return [joined(folder, manifest, [(entry, live)])]
-
-
-def joined(folder: SetFolder, manifest: Manifest, parts: Sequence[tuple[BlockEntry, Mask]]) -> BlockEntry:
-    """Write one block of some rows of others, [rows] of each; the caller holds the lock."""
-    blocks = [(folder.block(manifest, entry), some) for entry, some in parts]
-    image, text = (np.concatenate([block.side(side)[some] for block, some in blocks]) for side in SIDES)
-    records = [record for entry, some in parts for record in compress(load_pairs(folder, entry), some)]
-    hashes = np.concatenate([block.row_hash[some] for block, some in blocks])
-    return put_block(folder, make_block(image, text, hashes), records, manifest.dtype)
-
-
-def _behind(
-    folder: SetFolder, manifest: Manifest, blocks: list[BlockEntry], fresh: AnchorSet, new: Int64
-) -> list[BlockEntry]:
-    """Write rows of another set whose ids follow all of these blocks.
-
-    The last blocks are taken off, and joined with the rows, while they have no more rows than what comes to them: so
-    blocks get smaller towards the end by half or more, they stay few, and a row is written anew some ten times at most,
-    however many edits add a few pairs each.
-    """
-    parts: list[tuple[BlockEntry, Mask]] = []
-    total = len(new)
-    while blocks and blocks[-1].count <= total <= MAX_ROWS - blocks[-1].count:
-        entry = blocks.pop()
-        parts.insert(0, (entry, entry.live))
-        total += entry.count
-    return _mixed(folder, manifest, parts, fresh, new)
-
-
-def _mixed(
-    folder: SetFolder, manifest: Manifest, parts: Sequence[tuple[BlockEntry, Mask]], fresh: AnchorSet, new: Int64
-) -> list[BlockEntry]:
-    """Write some rows of blocks, [rows] of each, anew with rows of another set, in order of ids."""
-    old = [(folder.block(manifest, entry), some) for entry, some in parts]
-    added = fresh.records(new)
-    records = [record for entry, some in parts for record in compress(load_pairs(folder, entry), some)] + added
-    image, text = (
-        np.concatenate([*(block.side(side)[some] for block, some in old), gathered(fresh.blocks(side), new)])
-        for side in SIDES
-    )
-    hashes = np.concatenate([*(block.row_hash[some] for block, some in old), hash_rows(added)])
-    order = np.array(sorted(range(len(records)), key=lambda at: records[at].id.encode()), np.int64)
-    found = []
-    for start in range(0, len(order), MAX_ROWS):
-        some = order[start : start + MAX_ROWS]
-        part = make_block(image[some], text[some], hashes[some])
-        found.append(put_block(folder, part, [records[at] for at in some], manifest.dtype))
-    return found
-
-
-def _left(entry: BlockEntry, rows: Int64) -> Mask:
-    """Tell which rows of a block are there without some of those that are."""
-    live = entry.live
-    live[np.flatnonzero(live)[rows]] = False
-    return live
 
 
 def published(

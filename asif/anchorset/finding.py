@@ -12,7 +12,7 @@ from asif.anchorset.opened import AnchorSet
 from asif.errors import NotFound, UsageError
 from asif.pairs.pair import PairRecord
 from asif.pairs.where import parse_where
-from asif.vectors import Int64
+from asif.vectors import Int64, gathered
 
 SHOWN = 5  # ids in an error
 
@@ -52,15 +52,24 @@ def find_rows(
     does not have, unless they may be missing, and UsageError for an expression that is none.
     """
     choice = Choice.of(ids, where)
-    blocks = range(len(anchors.manifest.blocks))
     if where is None:
-        named = chain.from_iterable(map(anchors.ids, blocks))
-        found = {row: name for row, name in enumerate(named) if name in choice.ids}
+        found = {row: name for row, name in enumerate(every_id(anchors)) if name in choice.ids}
     else:
-        pairs = chain.from_iterable(map(anchors.pairs, blocks))
+        pairs = chain.from_iterable(map(anchors.pairs, range(len(anchors.manifest.blocks))))
         found = {row: pair.id for row, pair in enumerate(pairs) if choice.holds(pair)}
     choice.check(anchors.ref, found.values(), missing_ok)
     return np.array(list(found), np.int64)
+
+
+def every_id(anchors: AnchorSet) -> Iterator[str]:
+    """Yield the id of each pair, in order."""
+    return chain.from_iterable(map(anchors.ids, range(len(anchors.manifest.blocks))))
+
+
+def hashes_of(anchors: AnchorSet, rows: Int64) -> list[bytes]:
+    """Return the row hashes of rows, ascending."""
+    hashes = map(anchors.row_hashes, range(len(anchors.manifest.blocks)))
+    return [line.tobytes() for line in gathered(list(hashes), rows)]
 
 
 def hashed_ids(anchors: AnchorSet, blocks: Iterable[int] | None = None) -> Iterator[tuple[str, bytes]]:

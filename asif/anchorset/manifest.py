@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from asif.anchorset.atomic import RESTORE
 from asif.anchorset.blocks import DTYPES, MAX_ROWS
-from asif.anchorset.deletions import Mask, Runs, is_list, live_mask
+from asif.anchorset.deletions import Mask, Runs, is_list, live_mask, live_range
 from asif.anchorset.names import check_name, is_version
 from asif.anchorset.sealed import Fields, check_seal, parse_object, seal
 from asif.errors import IntegrityError, UnknownFormat, UsageError
 from asif.vectors import SIDES, Fingerprint, Side
 
 FORMAT = 1
-FEATURES = ("deletions",)
+FEATURES = ("deletions", "pieces")
 CAPTIONS = ("mean", "first", "all")
 
 
@@ -46,6 +46,11 @@ class BlockEntry:
     def live(self) -> Mask:
         """Tell which rows are there [rows]."""
         return live_mask(self.deleted, self.rows)
+
+    @property
+    def whole(self) -> BlockEntry:
+        """Return the entry of the same block with all of its rows."""
+        return replace(self, deleted=()) if self.deleted else self
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,18 @@ class Manifest:
     asif: str
 
     @property
+    def files(self) -> list[BlockEntry]:
+        """Return each block once, with all of its rows."""
+        return list(dict.fromkeys(entry.whole for entry in self.blocks))
+
+    def live_rows(self) -> list[tuple[BlockEntry, Mask]]:
+        """Return each block once, with all of its rows, and tell which of them are there [rows], in whatever piece."""
+        found: dict[BlockEntry, Mask] = {}
+        for entry in self.blocks:
+            found[entry.whole] = found[entry.whole] | entry.live if entry.whole in found else entry.live
+        return list(found.items())
+
+    @property
     def version(self) -> str:
         """Return the version, such as '000001-1f2e3d4c5b6a'."""
         return version_of(self.seq, self.digest)
@@ -94,7 +111,7 @@ class Manifest:
             side: {"spec": info.spec, "fingerprint": dict(info.fingerprint.fields)}
             for side, info in self.encoders.items()
         }
-        blocks = [_described(block) for block in self.blocks]
+        blocks = list(_described(self.blocks))
         features = _features(self.blocks)
         return seal({"format": FORMAT, "features": features, **asdict(self), "blocks": blocks, "encoders": encoders})
 
@@ -137,13 +154,21 @@ def _check_format(fields: Fields) -> None:
     )
 
 
-def _features(blocks: Iterable[BlockEntry]) -> list[str]:
+def _features(blocks: Sequence[BlockEntry]) -> list[str]:
     """Name what a reader must understand, so that an older one refuses the version instead of misreading it."""
-    return ["deletions"] if any(block.deleted for block in blocks) else []
+    deletions = ["deletions"] if any(block.deleted for block in blocks) else []
+    return deletions + (["pieces"] if len({block.sha256 for block in blocks}) < len(blocks) else [])
 
 
-def _described(block: BlockEntry) -> dict[str, Any]:
-    return {name: value for name, value in asdict(block).items() if name != "deleted" or value}
+def _described(blocks: Sequence[BlockEntry]) -> Iterator[dict[str, Any]]:
+    """Describe blocks; a further piece of one names the place of the first and which rows it leaves out."""
+    first: dict[str, int] = {}
+    for at, block in enumerate(blocks):
+        known = first.setdefault(block.sha256, at)
+        if known < at:
+            yield {"of": known, "deleted": block.deleted}
+        else:
+            yield {name: value for name, value in asdict(block).items() if name != "deleted" or value}
 
 
 def _read(fields: Fields) -> Manifest:
@@ -159,7 +184,7 @@ def _read(fields: Fields) -> Manifest:
         dtype=_one_of(fields, "dtype", tuple(DTYPES)),
         captions=_one_of(fields, "captions", CAPTIONS),
         encoders={side: _encoder(encoders.within(side)) for side in SIDES},
-        blocks=tuple(_block(block) for block in fields.within_each("blocks")),
+        blocks=_blocks(fields.within_each("blocks")),
         rejects=None if fields.missing("rejects") else _file(fields.within("rejects")),
         parent=None if fields.missing("parent") else _parent(fields),
         operation=fields.mapping("operation"),
@@ -199,14 +224,40 @@ def _file(fields: Fields) -> FileEntry:
     return FileEntry(fields.sha256("sha256"), fields.whole("size"))
 
 
+def _blocks(each: Iterable[Fields]) -> tuple[BlockEntry, ...]:
+    """Read blocks and pieces; of one block they have other rows each, in the order of its rows."""
+    blocks: list[BlockEntry] = []
+    ends: dict[str, int] = {}
+    for fields in each:
+        block = _block(fields) if fields.missing("of") else _piece(fields, blocks)
+        first, last = live_range(block.deleted, block.rows)
+        if first < ends.get(block.sha256, 0):
+            raise fields.wrong({"deleted": block.deleted}, "deleted: rows that follow those of the piece before")
+        ends[block.sha256] = last
+        blocks.append(block)
+    return tuple(blocks)
+
+
+def _piece(fields: Fields, before: Sequence[BlockEntry]) -> BlockEntry:
+    place = fields.whole("of")
+    if place >= len(before):
+        raise fields.wrong({"of": place}, "of: the place of a block before it")
+    return replace(before[place], deleted=_deleted(fields, before[place].rows))
+
+
 def _block(fields: Fields) -> BlockEntry:
     rows = fields.whole("rows", 1)
     if rows > MAX_ROWS:
         raise fields.wrong({"rows": rows}, f"rows: at most {MAX_ROWS}")
-    deleted = () if fields.missing("deleted") else tuple(fields.items("deleted"))
+    deleted = () if fields.missing("deleted") else _deleted(fields, rows)
+    return BlockEntry(fields.sha256("sha256"), fields.whole("size"), rows, _file(fields.within("pairs")), deleted)
+
+
+def _deleted(fields: Fields, rows: int) -> Runs:
+    deleted = tuple(fields.items("deleted"))
     if not is_list(deleted, rows):
         raise fields.wrong({"deleted": deleted}, f"deleted: run lengths that leave some of {rows} rows")
-    return BlockEntry(fields.sha256("sha256"), fields.whole("size"), rows, _file(fields.within("pairs")), deleted)
+    return deleted
 
 
 def _check_sums(manifest: Manifest, where: str) -> None:

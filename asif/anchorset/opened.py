@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from asif.anchorset.atomic import RESTORE, check_content, check_size, make_folder
 from asif.anchorset.blocks import Block, Float64, UInt8, sum_rows
-from asif.anchorset.deletions import live_slices
+from asif.anchorset.deletions import Mask, live_slices
 from asif.anchorset.fits import Arrays, check_fit, fit_name, kept_aligners, write_fit
 from asif.anchorset.folder import SetFolder
 from asif.anchorset.manifest import BlockEntry, Manifest
@@ -38,18 +38,20 @@ class AnchorSet:
 
     def __init__(self, folder: SetFolder, version: str) -> None:
         folder.check_links()
-        self._folder = folder
+        self.folder: SetFolder = folder
         self.manifest: Manifest = folder.manifest(version)
         self.version: str = version
         entries = self.manifest.blocks
-        for entry in entries:
+        for entry in self.manifest.files:
             check_size(folder.content("pairs", entry.pairs.sha256), entry.pairs.size)
         if self.manifest.rejects is not None:
             check_size(folder.content("rejects", self.manifest.rejects.sha256), self.manifest.rejects.size)
-        self._blocks: list[Block] | None = [folder.block(self.manifest, entry) for entry in entries]
+        mapped = {entry.sha256: folder.block(self.manifest, entry) for entry in self.manifest.files}
+        self._blocks: list[Block] | None = [mapped[entry.sha256] for entry in entries]
         self._live = {side: self._slices(side) for side in SIDES}  # kept: engines know arrays again by identity
         self._starts = np.cumsum([0, *(entry.count for entry in entries)])
-        self._pairs = lru_cache(_CACHED_TABLES)(partial(_load_pairs, folder, entries))
+        self._table = lru_cache(_CACHED_TABLES)(partial(load_pairs, folder))  # by whole blocks, which pieces share
+        self._ids = lru_cache(_CACHED_TABLES)(partial(load_ids, folder))
 
     @property
     def name(self) -> str:
@@ -79,7 +81,7 @@ class AnchorSet:
     def blocks(self, side: Side) -> list[NDArray[Any]]:
         """Return the embeddings of one side, as stored, mapped and read-only: blocks [n, d], never empty.
 
-        A block with deleted rows comes as several, views of what is between them: nothing is copied.
+        A block with deleted rows, or with rows of others between its own, comes as several views: nothing is copied.
         """
         self._open_blocks()
         return list(self._live[side])
@@ -90,8 +92,9 @@ class AnchorSet:
 
     def mean(self, side: Side) -> Float64:
         """Return the mean of the stored embeddings of one side [d], float64."""
-        blocks = zip(self._open_blocks(), self.manifest.blocks, strict=True)
-        total: Float64 = np.add.reduce([_live_sum(block, side, entry) for block, entry in blocks], axis=0)
+        blocks = {entry.sha256: block for block, entry in zip(self._open_blocks(), self.manifest.blocks, strict=True)}
+        sums = [_live_sum(blocks[entry.sha256], side, live) for entry, live in self.manifest.live_rows()]
+        total: Float64 = np.add.reduce(sums, axis=0)
         return total / self.count
 
     def records(self, indices: Sequence[int] | Int64) -> list[PairRecord]:
@@ -104,8 +107,9 @@ class AnchorSet:
             raise IndexError(f"rows {rows.min()} to {rows.max()} of an anchor set of {self.count}")
         self._open_blocks()
         owner = np.searchsorted(self._starts, rows, side="right") - 1
+        live = {block: np.flatnonzero(self.manifest.blocks[block].live) for block in np.unique(owner).tolist()}
         places = zip(owner.tolist(), (rows - self._starts[owner]).tolist(), strict=True)
-        return [self._pairs(block)[row] for block, row in places]
+        return [self._table(self.manifest.blocks[block].whole)[live[block][row]] for block, row in places]
 
     def row_hashes(self, block: int) -> UInt8:
         """Return the row hashes [n, 32] of a block, by its place in the manifest; of the rows that are there."""
@@ -113,14 +117,16 @@ class AnchorSet:
 
     def pairs(self, block: int) -> list[PairRecord]:
         """Return what is remembered of the pairs of a block that are there; raises IntegrityError."""
-        self._open_blocks()
-        return self._pairs(block)
+        return self._there(block, self._table)
 
     def ids(self, block: int) -> list[str]:
         """Return the ids of the pairs of a block that are there, and read nothing else; raises IntegrityError."""
+        return self._there(block, self._ids)
+
+    def _there(self, block: int, table: Callable[[BlockEntry], list[T]]) -> list[T]:
         self._open_blocks()
         entry = self.manifest.blocks[block]
-        return _there(load_ids(self._folder, entry), entry)
+        return list(compress(table(entry.whole), entry.live.tolist())) if entry.deleted else table(entry)
 
     def fingerprint(self, side: Side) -> Fingerprint:
         """Return the fingerprint of the encoder that made one side."""
@@ -140,7 +146,7 @@ class AnchorSet:
 
         Raises IntegrityError for a file that was changed, or fitted to other anchors.
         """
-        path = self._folder.fit(fit_name(self.manifest, aligner))
+        path = self.folder.fit(fit_name(self.manifest, aligner))
         return check_fit(path, self.manifest, aligner) if path.exists() else None
 
     def kept_aligners(self, name: str) -> list[tuple[dict[str, Any], str]]:
@@ -148,11 +154,11 @@ class AnchorSet:
 
         The digest is that of the anchors it was fitted to, where these are others.
         """
-        return kept_aligners(self._folder.fit("x").parent, self.manifest, name)
+        return kept_aligners(self.folder.fit("x").parent, self.manifest, name)
 
     def keep_fit(self, aligner: Mapping[str, Any], arrays: Arrays) -> bool:
         """Keep what an aligner came to beside the set; False where the store cannot be written, or is full."""
-        path = self._folder.fit(fit_name(self.manifest, aligner))
+        path = self.folder.fit(fit_name(self.manifest, aligner))
         try:
             make_folder(path.parent)
             write_fit(path, self.manifest, aligner, arrays)
@@ -165,7 +171,7 @@ class AnchorSet:
 
         None where there are none. Raises IntegrityError for a file that was changed.
         """
-        return find_sums(self._folder, self.manifest)
+        return find_sums(self.folder, self.manifest)
 
     def keep_sums(self, arrays: Mapping[str, Float64]) -> bool:
         """Keep named sums over these anchors; False for few of them, or where the store cannot be written."""
@@ -175,7 +181,8 @@ class AnchorSet:
         """Let go of the files; arrays that were handed out stay valid until they are dropped."""
         self._blocks = None
         self._live.clear()
-        self._pairs.cache_clear()
+        self._table.cache_clear()
+        self._ids.cache_clear()
 
     def _open_blocks(self) -> list[Block]:
         if self._blocks is None:
@@ -194,22 +201,14 @@ class AnchorSet:
         self.close()
 
 
-def _load_pairs(folder: SetFolder, entries: Sequence[BlockEntry], block: int) -> list[PairRecord]:
-    return _there(load_pairs(folder, entries[block]), entries[block])
-
-
-def _there(values: list[T], entry: BlockEntry) -> list[T]:
-    return list(compress(values, entry.live)) if entry.deleted else values
-
-
 def live_rows(values: NDArray[Any], entry: BlockEntry) -> NDArray[Any]:
     """Return the rows of a block that are there; a view where none is deleted."""
     return values[entry.live] if entry.deleted else values
 
 
-def _live_sum(block: Block, side: Side, entry: BlockEntry) -> Float64:
-    """Take what is deleted off the stored sum: exact for float16, whose sums fit into float64."""
-    return block.sum(side) - sum_rows(block.side(side)[~entry.live]) if entry.deleted else block.sum(side)
+def _live_sum(block: Block, side: Side, live: Mask) -> Float64:
+    """Take what is not there off the stored sum: exact for float16, whose sums fit into float64."""
+    return block.sum(side) if live.all() else block.sum(side) - sum_rows(block.side(side)[~live])
 
 
 def load_pairs(folder: SetFolder, entry: BlockEntry) -> list[PairRecord]:

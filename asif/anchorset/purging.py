@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 
 from asif.anchorset.deletions import Mask
-from asif.anchorset.edits import begun, joined, published
+from asif.anchorset.edits import begun, published
 from asif.anchorset.finding import Choice
 from asif.anchorset.folder import CURRENT, SetFolder
 from asif.anchorset.manifest import BlockEntry, Manifest
 from asif.anchorset.opened import AnchorSet, load_pairs
+from asif.anchorset.pieces import groups, joined, pieces_of
 from asif.anchorset.sweeping import Swept, sweep
 from asif.errors import UsageError
 
@@ -80,14 +82,14 @@ def _check_aliases(folder: SetFolder, doomed: Sequence[str]) -> None:
 
 
 def _without(folder: SetFolder, current: Manifest, found: _Found) -> AnchorSet:
+    """Publish a version without the chosen pairs; whatever else lies in a block that has one goes into other blocks."""
     blocks: list[BlockEntry] = []
-    removed = 0
-    for entry in current.blocks:
-        gone = found.of(entry)
-        left = entry.live & ~gone
-        removed += entry.count - int(left.sum())
-        if not gone.any():
-            blocks.append(entry)
-        elif left.any():
-            blocks.append(joined(folder, current, [(entry, left)]))
-    return published(folder, current, blocks, {"kind": "purge", "pairs": removed})
+    for touched, some in groupby(pieces_of(folder, current), lambda piece: found.of(piece.entry).any()):
+        if touched:
+            rest = [replace(piece, rows=piece.rows[~found.of(piece.entry)[piece.rows]]) for piece in some]
+            stays = [piece for piece in rest if len(piece)]
+            blocks += [joined(folder, group) for group in groups(stays)]
+        else:
+            blocks += [piece.entry for piece in some]
+    left = sum(entry.count for entry in blocks)
+    return published(folder, current, blocks, {"kind": "purge", "pairs": current.count - left})

@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 
 from asif.anchorset.alike import check_alike
-from asif.anchorset.edits import put_rows
-from asif.anchorset.finding import hashed_ids
+from asif.anchorset.finding import every_id, hashed_ids, hashes_of
 from asif.anchorset.folder import SetFolder
+from asif.anchorset.inserting import put_rows
 from asif.anchorset.opened import AnchorSet
 from asif.errors import InputRefused
 
@@ -26,18 +26,25 @@ def put(folder: SetFolder, current: AnchorSet, fresh: AnchorSet, kind: Put, reje
     EncoderMismatch where other encoders made `fresh`.
     """
     check_alike(current, fresh)
-    ours, theirs = list(hashed_ids(current)), list(hashed_ids(fresh))
+    ids, theirs = list(every_id(current)), list(hashed_ids(fresh))
+    meant = {pair_of(current, name) for name, _ in theirs}
+    beside = np.array([row for row, name in enumerate(ids) if pair_of(current, name) in meant], np.int64)
+    ours = list(zip((ids[row] for row in beside), hashes_of(current, beside), strict=True))
     known, wanted = set(ours), set(theirs)
     new = [row for row, one in enumerate(theirs) if one not in known]
     names = {pair_of(current, name) for name, _ in ours}
     changed = {pair_of(current, theirs[row][0]) for row in new}
     _refuse(current, kind, sorted(changed & names if kind == "add" else changed - names))
-    gone = [row for row, one in enumerate(ours) if one not in wanted and pair_of(current, one[0]) in changed]
+    gone = [
+        row
+        for row, one in zip(beside.tolist(), ours, strict=True)
+        if one not in wanted and pair_of(current, one[0]) in changed
+    ]
     if not new and not gone:
         return current
     operation = {"kind": kind, "pairs": len(new), "replaced": len(gone), "rejected": rejected}
     out, rows = (np.array(some, np.int64) for some in (gone, new))
-    return put_rows(folder, current.version, [name for name, _ in ours], out, fresh, rows, operation)
+    return put_rows(folder, current.version, ids, out, fresh, rows, operation)
 
 
 def pair_of(anchors: AnchorSet, name: str) -> str:

@@ -78,14 +78,14 @@ class Step:
 
 def steps(known: Manifest, wanted: Manifest) -> Iterator[Step]:
     """Lead from one version to another, block by block, past those that have the same rows in both."""
-    ours, theirs = ({entry.sha256: entry for entry in version.blocks} for version in (wanted, known))
-    for name in {**ours, **theirs}:
-        entry, other = ours.get(name), theirs.get(name)
-        if entry != other:
-            some = entry or other
-            assert some is not None
-            now, was = (np.zeros(some.rows, bool) if one is None else one.live for one in (entry, other))
-            yield Step(some, now & ~was, was & ~now)
+    if known.blocks == wanted.blocks:
+        return
+    ours, theirs = dict(wanted.live_rows()), dict(known.live_rows())
+    for entry in {**ours, **theirs}:
+        none = np.zeros(entry.rows, bool)
+        now, was = ours.get(entry, none), theirs.get(entry, none)
+        if not np.array_equal(now, was):
+            yield Step(entry, now & ~was, was & ~now)
 
 
 def kept_beside(folder: SetFolder, manifest: Manifest) -> Iterator[Manifest]:
