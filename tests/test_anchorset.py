@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from asif.anchorset import Manifest, Store, default_home, parse_reference, verify
 from asif.anchorset.blocks import MAX_ROWS, cast, make_block, numpy_dtype, write_block
-from asif.anchorset.rows import hash_rows, resolve
+from asif.anchorset.rows import hash_rows, record_from, record_line, resolve
 from asif.errors import BadEmbedding, Busy, InputRefused, NotFound, UsageError
 from asif.pairs.pair import PairRecord, Reject
+from asif.vectors import canonical_json
 
 DTYPES = ["float16", "float32", "bfloat16"]
 
@@ -464,3 +465,13 @@ def test_a_damaged_segment_and_all_after_it_are_done_again(
     assert ("done again" in caplog.text) == (not (suffix == "json" and damage == "remove"))
     assert opened.digest == build(tmp_path / "plain", records).digest
     assert store.verify("toy").problems == ()
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+MAYBE = st.none() | TEXT
+
+
+@given(st.builds(PairRecord, TEXT, st.lists(TEXT, max_size=3).map(tuple), TEXT, MAYBE, MAYBE, MAYBE))
+def test_a_record_line_is_canonical_json(record: PairRecord) -> None:
+    assert record_line(record) == canonical_json({**dataclasses.asdict(record), "captions": list(record.captions)})
+    assert record_from(json.loads(record_line(record))) == record

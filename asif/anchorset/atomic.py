@@ -188,9 +188,9 @@ def check_content(path: Path, sha256: str, size: int) -> None:
 
 def hash_file(path: Path) -> tuple[str, int]:
     """Return a file's sha256 and its size in bytes."""
-    digest, size = hashlib.sha256(), 0
+    digest, size, buffer = hashlib.sha256(), 0, bytearray(1 << 18)
     with open_regular(path) as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-            size += len(chunk)
+        while count := file.readinto(buffer):  # type: ignore[attr-defined]
+            digest.update(memoryview(buffer)[:count])
+            size += count
     return digest.hexdigest(), size

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from json.encoder import encode_basestring as quoted
 from typing import Any, Literal
 
 import numpy as np
@@ -18,17 +19,21 @@ Dedup = Literal["exact", "keep"]
 
 
 def record_line(record: PairRecord) -> bytes:
-    """Return the canonical JSON of a record: what its row hash is taken over."""
-    return canonical_json(
-        {
-            "id": record.id,
-            "captions": list(record.captions),
-            "image_sha256": record.image_sha256,
-            "source": record.source,
-            "licence": record.licence,
-            "url": record.url,
-        }
+    """Return the canonical JSON of a record: what its row hash is taken over.
+
+    Put together by hand, as that is ten times faster than `canonical_json` of the fields, which it is equal to.
+
+    >>> print(record_line(PairRecord("é", ("a dog", "two"), "…", licence="CC0-1.0")).decode())
+    {"captions":["a dog","two"],"id":"é","image_sha256":"…","licence":"CC0-1.0","source":null,"url":null}
+    """
+    captions = ",".join(map(quoted, record.captions))
+    licence, source, url = (
+        "null" if value is None else quoted(value) for value in (record.licence, record.source, record.url)
     )
+    return (
+        f'{{"captions":[{captions}],"id":{quoted(record.id)},"image_sha256":{quoted(record.image_sha256)},'
+        f'"licence":{licence},"source":{source},"url":{url}}}'
+    ).encode()
 
 
 def record_from(fields: Mapping[str, Any]) -> PairRecord:

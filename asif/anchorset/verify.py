@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import compress, pairwise
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from asif.anchorset.rows import hash_rows, set_digest
 from asif.anchorset.sealed import Fields, parse_object
 from asif.errors import IntegrityError, NotFound
 from asif.pairs.pair import PairRecord
-from asif.vectors import SIDES, vector_problems
+from asif.vectors import SIDES, Side, vector_problems
 
 _KNOWN = {*CONTENT, "versions", "journal", "fits", "aliases.json", ".lock"}
 _CHUNK = 1024  # rows widened to float32 at a time
@@ -81,6 +84,14 @@ def verify_folder(folder: SetFolder, version: str | None) -> Report:
     return check.report([])
 
 
+@dataclass(frozen=True)
+class _Embeddings:
+    """Hold a block, where it can be read, and what is wrong with it."""
+
+    block: Block | None
+    problems: tuple[str, ...]
+
+
 @dataclass
 class _Check:
     """Go through a set, noting problems instead of stopping at the first."""
@@ -117,7 +128,8 @@ class _Check:
 
     def version(self, manifest: Manifest) -> None:
         """Check one version: its blocks, their order, its digest, its rejects."""
-        found = [self.block(manifest, entry) for entry in manifest.blocks]
+        self.blocks(manifest)
+        found = [self.tables[entry.whole] for entry in manifest.blocks]
         if manifest.rejects is not None:
             self.rejects(manifest, manifest.rejects)
         tables = [table for table in found if table is not None]
@@ -125,7 +137,7 @@ class _Check:
             return  # what follows needs them all
         path = self.folder.version_file(manifest.version)
         live = [entry.live for entry in manifest.blocks]
-        ids = [one for (known, _), there in zip(tables, live, strict=True) for one in compress(known, there)]
+        ids = (one for (known, _), there in zip(tables, live, strict=True) for one in compress(known, there.tolist()))
         if any(first >= second for first, second in pairwise(ids)):
             self.note(path, "ids are not in order, or not unique")
         fingerprints = {side: info.fingerprint for side, info in manifest.encoders.items()}
@@ -134,36 +146,35 @@ class _Check:
         if digest != manifest.digest:
             self.note(path, f"set digest {manifest.digest}, but its pairs and encoders give {digest}")
 
-    def block(self, manifest: Manifest, entry: BlockEntry) -> tuple[list[bytes], UInt8] | None:
-        """Check a block and its pairs, deleted ones too; return their ids and row hashes."""
-        entry = replace(entry, deleted=())  # versions that leave out different rows share it
-        if entry not in self.tables:
-            block = self.embeddings(manifest, entry)
-            records = self.pairs(entry)
-            self.tables[entry] = None
-            if block is not None and records is not None:
-                hashes = hash_rows(records)
-                if not np.array_equal(hashes, block.row_hash):
-                    self.note(self.folder.content("pairs", entry.pairs.sha256), "pairs are not those of the block")
-                self.tables[entry] = ([record.id.encode() for record in records], hashes)
-        return self.tables[entry]
+    def blocks(self, manifest: Manifest) -> None:
+        """Check blocks and their pairs, deleted ones too; keep their ids and row hashes for what shares them.
 
-    def embeddings(self, manifest: Manifest, entry: BlockEntry) -> Block | None:
+        Embeddings are read and summed in other threads, while this one reads the pairs.
+        """
+        new = [entry for entry in manifest.files if entry not in self.tables]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for entry, checked in zip(new, pool.map(partial(self.embeddings, manifest), new), strict=True):
+                path = self.folder.content("blocks", entry.sha256)
+                for what in checked.problems:
+                    self.note(path, what)
+                self.read[path] = entry.size
+                records = self.pairs(entry)
+                self.tables[entry] = None
+                if checked.block is not None and records is not None:
+                    hashes = hash_rows(records)
+                    if not np.array_equal(hashes, checked.block.row_hash):
+                        self.note(self.folder.content("pairs", entry.pairs.sha256), "pairs are not those of the block")
+                    self.tables[entry] = ([record.id.encode() for record in records], hashes)
+
+    def embeddings(self, manifest: Manifest, entry: BlockEntry) -> _Embeddings:
+        """Check a block by itself: its bytes, and that they are vectors with these sums."""
         path = self.folder.content("blocks", entry.sha256)
-        with self.noting(path):
+        try:
             check_content(path, entry.sha256, entry.size)
-            self.read[path] = entry.size
             block = self.folder.block(manifest, entry)
-            for side in SIDES:
-                values = block.side(side)
-                for start in range(0, len(values), _CHUNK):
-                    wrong = vector_problems(values[start : start + _CHUNK].astype(np.float32))
-                    for row, what in wrong.items():
-                        self.note(path, f"{side} embedding {start + row} is {what}")
-                if not np.allclose(block.sum(side), sum_rows(values), rtol=1e-9, atol=1e-9):
-                    self.note(path, f"the sum of the {side} embeddings is not theirs")
-            return block
-        return None
+        except (IntegrityError, OSError) as error:
+            return _Embeddings(None, (error.came if isinstance(error, IntegrityError) else str(error),))
+        return _Embeddings(block, tuple(what for side in SIDES for what in _wrong(block, side)))
 
     def pairs(self, entry: BlockEntry) -> list[PairRecord] | None:
         path = self.folder.content("pairs", entry.pairs.sha256)
@@ -221,3 +232,19 @@ class _Check:
             for path in sorted((self.folder.path / kind).glob("*")):
                 if path not in expected:
                     self.note(path, "a stray file: it belongs to no version")
+
+
+def _wrong(block: Block, side: Side) -> Iterator[str]:
+    """Say which embeddings of a block are not finite or zero, and whether they have another sum.
+
+    A column with NaN or an infinity has no finite sum, and a zero vector begins with 0: else no row is looked at.
+    """
+    values = block.side(side)
+    total = sum_rows(values)
+    rows = np.flatnonzero(values[:, 0] == 0) if np.isfinite(total).all() else np.arange(len(values))
+    for start in range(0, len(rows), _CHUNK):
+        some = rows[start : start + _CHUNK]
+        for at, what in vector_problems(values[some].astype(np.float32)).items():
+            yield f"{side} embedding {some[at]} is {what}"
+    if not np.allclose(block.sum(side), total, rtol=1e-9, atol=1e-9):
+        yield f"the sum of the {side} embeddings is not theirs"

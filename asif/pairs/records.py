@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from asif.pairs.pair import PairRecord
@@ -33,8 +33,13 @@ def read_records(path: Path) -> list[PairRecord]:
     """Read the records back in order."""
     import pyarrow.parquet as pq
 
-    rows = pq.read_table(path).to_pylist()
-    return [PairRecord(**{**row, "captions": tuple(row["captions"])}) for row in rows]
+    columns = pq.read_table(path).to_pydict()
+    captions = map(tuple, columns.pop("captions"))
+    names = [field.name for field in fields(PairRecord) if field.name != "captions"]
+    if sorted(columns) != sorted(names):
+        raise ValueError(f"columns {sorted(columns)}, not {sorted(names)}")
+    others = zip(*(columns[name] for name in names[1:]), strict=True)
+    return [PairRecord(name, words, *rest) for name, words, rest in zip(columns["id"], captions, others, strict=True)]
 
 
 def read_ids(path: Path) -> list[str]:
