@@ -10,7 +10,8 @@ import json
 import math
 import mmap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -100,64 +101,80 @@ def make_block(image: NDArray[Any], text: NDArray[Any], row_hash: UInt8) -> Bloc
 
 def block_size(rows: int, dims: Mapping[Side, int], dtype: str) -> int:
     """Return the size in bytes of a block file."""
-    return len(_header(rows, dims, dtype)) + sum(_bytes(*tensor) for tensor in _layout(rows, dims, dtype).values())
+    return _form(rows, dims["image"], dims["text"], dtype).size
 
 
 def write_block(path: Path, block: Block, dtype: str) -> None:
     """Write a block; equal blocks give equal bytes."""
     dims: dict[Side, int] = {"image": block.image.shape[1], "text": block.text.shape[1]}
     with open(path, "xb") as file:
-        file.write(_header(len(block), dims, dtype))
+        file.write(_form(len(block), dims["image"], dims["text"], dtype).header)
         for values in (block.image_sum, block.text_sum, block.image, block.text, block.row_hash):
             file.write(np.ascontiguousarray(values).view(np.uint8).data)
 
 
 def read_block(path: Path, rows: int, dims: Mapping[Side, int], dtype: str) -> Block:
     """Map a block into memory; raises IntegrityError unless the file has exactly this layout."""
-    header = _header(rows, dims, dtype)
+    form = _form(rows, dims["image"], dims["text"], dtype)
     with open_regular(path) as file:
-        start = file.read(len(header))
-        if start != header:
+        start = file.read(len(form.header))
+        if start != form.header:
             raise IntegrityError(
                 f"{path} begins with {start[:16]!r}, or describes other tensors",
                 f"an asif block of {rows} rows of {dims['image']} and {dims['text']} {dtype}",
                 RESTORE,
             )
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if len(mapped) != block_size(rows, dims, dtype):
-        raise IntegrityError(f"{path} has {len(mapped):,} bytes", f"{block_size(rows, dims, dtype):,}", RESTORE)
-    arrays, offset = [], len(header)
-    for kind, shape in _layout(rows, dims, dtype).values():
-        arrays.append(np.frombuffer(mapped, kind, math.prod(shape), offset).reshape(shape))
-        offset += _bytes(kind, shape)
-    image_sum, text_sum, image, text, row_hash = arrays
+    if len(mapped) != form.size:
+        raise IntegrityError(f"{path} has {len(mapped):,} bytes", f"{form.size:,}", RESTORE)
+    image_sum, text_sum, image, text, row_hash = (
+        np.frombuffer(mapped, tensor.kind, math.prod(tensor.shape), tensor.offset).reshape(tensor.shape)
+        for tensor in form.tensors
+    )
     return Block(image, text, row_hash, image_sum, text_sum)
 
 
-def _layout(rows: int, dims: Mapping[Side, int], dtype: str) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
-    """Return the tensors in the order they lie in: wide types first, so that each is aligned."""
+@dataclass(frozen=True)
+class _Tensor:
+    """Say where in a file a tensor begins, and of what it consists."""
+
+    kind: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+
+
+@dataclass(frozen=True)
+class _Form:
+    """Hold what all block files of so many rows, dimensions and dtype have in common."""
+
+    header: bytes
+    tensors: tuple[_Tensor, ...]
+    size: int
+
+
+@lru_cache(64)
+def _form(rows: int, image: int, text: int, dtype: str) -> _Form:
+    """Lay tensors out: wide types first, so that each is aligned; then the safetensors header before them.
+
+    The header is its length, JSON, and blanks up to a multiple of 64 bytes.
+    """
     stored, wide = numpy_dtype(dtype), np.dtype("<f8")
-    return {
-        "image_sum": (wide, (dims["image"],)),
-        "text_sum": (wide, (dims["text"],)),
-        "image": (stored, (rows, dims["image"])),
-        "text": (stored, (rows, dims["text"])),
-        "row_hash": (np.dtype(np.uint8), (rows, 32)),
+    layout: dict[str, tuple[str, np.dtype[Any], tuple[int, ...]]] = {
+        "image_sum": ("F64", wide, (image,)),
+        "text_sum": ("F64", wide, (text,)),
+        "image": (DTYPES[dtype], stored, (rows, image)),
+        "text": (DTYPES[dtype], stored, (rows, text)),
+        "row_hash": ("U8", np.dtype(np.uint8), (rows, 32)),
     }
-
-
-def _bytes(kind: np.dtype[Any], shape: tuple[int, ...]) -> int:
-    return kind.itemsize * math.prod(shape)
-
-
-def _header(rows: int, dims: Mapping[Side, int], dtype: str) -> bytes:
-    """Return the safetensors header: its length, JSON, blanks up to a multiple of 64 bytes."""
-    names = {"image_sum": "F64", "text_sum": "F64", "row_hash": "U8"}
-    described, offset = {}, 0
-    for name, (kind, shape) in _layout(rows, dims, dtype).items():
-        end = offset + _bytes(kind, shape)
-        described[name] = {"dtype": names.get(name, DTYPES[dtype]), "shape": shape, "data_offsets": (offset, end)}
+    described, tensors, offset = {}, [], 0
+    for name, (called, kind, shape) in layout.items():
+        end = offset + kind.itemsize * math.prod(shape)
+        described[name] = {"dtype": called, "shape": shape, "data_offsets": (offset, end)}
+        tensors.append(_Tensor(kind, shape, offset))
         offset = end
-    text = json.dumps(described, separators=(",", ":")).encode()
-    text += b" " * (-(8 + len(text)) % _ALIGN)
-    return len(text).to_bytes(8, "little") + text
+    words = json.dumps(described, separators=(",", ":")).encode()
+    words += b" " * (-(8 + len(words)) % _ALIGN)
+    header = len(words).to_bytes(8, "little") + words
+    return _Form(
+        header, tuple(replace(each, offset=each.offset + len(header)) for each in tensors), len(header) + offset
+    )

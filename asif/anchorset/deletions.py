@@ -8,6 +8,8 @@ block, views that copy nothing, and a list is at most some 150 bytes.
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,7 +37,7 @@ def live_slices(runs: Runs, rows: int) -> list[slice]:
     >>> live_slices((0, 2, 1, 1), 6)
     [slice(2, 3, None), slice(4, 6, None)]
     """
-    edges = [0, *np.cumsum(runs).tolist(), rows]
+    edges = [0, *accumulate(runs), rows]
     return [slice(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if start < stop]
 
 

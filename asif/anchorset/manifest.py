@@ -91,7 +91,7 @@ class Manifest:
     @property
     def files(self) -> list[BlockEntry]:
         """Return each block once, with all of its rows."""
-        return list(dict.fromkeys(entry.whole for entry in self.blocks))
+        return [entry.whole for entry in {entry.sha256: entry for entry in self.blocks}.values()]
 
     def live_rows(self) -> list[tuple[BlockEntry, Mask]]:
         """Return each block once, with all of its rows, and tell which of them are there [rows], in whatever piece."""

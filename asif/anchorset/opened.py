@@ -48,7 +48,11 @@ class AnchorSet:
             check_size(folder.content("rejects", self.manifest.rejects.sha256), self.manifest.rejects.size)
         mapped = {entry.sha256: folder.block(self.manifest, entry) for entry in self.manifest.files}
         self._blocks: list[Block] | None = [mapped[entry.sha256] for entry in entries]
-        self._live = {side: self._slices(side) for side in SIDES}  # kept: engines know arrays again by identity
+        there = [live_slices(entry.deleted, entry.rows) for entry in entries]
+        self._live: dict[Side, list[NDArray[Any]]] = {  # kept: engines know arrays again by identity
+            side: [block.side(side)[some] for block, each in zip(self._blocks, there, strict=True) for some in each]
+            for side in SIDES
+        }
         self._starts = np.cumsum([0, *(entry.count for entry in entries)])
         self._table = lru_cache(_CACHED_TABLES)(partial(load_pairs, folder))  # by whole blocks, which pieces share
         self._ids = lru_cache(_CACHED_TABLES)(partial(load_ids, folder))
@@ -85,10 +89,6 @@ class AnchorSet:
         """
         self._open_blocks()
         return list(self._live[side])
-
-    def _slices(self, side: Side) -> list[NDArray[Any]]:
-        blocks = zip(self._open_blocks(), self.manifest.blocks, strict=True)
-        return [block.side(side)[some] for block, entry in blocks for some in live_slices(entry.deleted, entry.rows)]
 
     def mean(self, side: Side) -> Float64:
         """Return the mean of the stored embeddings of one side [d], float64."""
