@@ -122,8 +122,10 @@ def retrieval(terms: Terms, bar: Any, given: dict[str, Any]) -> Evaluation:
 
 
 def called(given: dict[str, Any]) -> str:
-    """Return the data set as the user named it; bytes in it that are no UTF-8 are replaced."""
-    return click.format_filename(given["dataset"])
+    """Return the data set as the user named it; bytes in it that are no UTF-8 are replaced, credentials hidden."""
+    from asif.pairs import redacted
+
+    return redacted(click.format_filename(given["dataset"]))
 
 
 def announce(source: PairSource, terms: Terms, bar: Any) -> None:
