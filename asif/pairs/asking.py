@@ -30,7 +30,8 @@ def asked(shown: str, query: str, question: Callable[[], T]) -> T:
             return question()
         except AsifError:
             raise
-        except Exception as error:
+        except Exception as raised:
+            error = _cause(shown, raised)
             known = _known(shown, error)
             if known is not None:
                 raise known from None
@@ -51,15 +52,19 @@ def told(error: BaseException, query: str = "") -> str:
     return f"{type(error).__name__}: {scrubbed(text.replace(query, f'?{HIDDEN}') if query else text)}"
 
 
+def _cause(shown: str, error: Exception) -> BaseException:
+    """Look behind the FileNotFoundError that fsspec's http makes of whatever goes wrong."""
+    hidden = isinstance(error, FileNotFoundError) and shown.rpartition("::")[2].startswith("http")
+    return error.__cause__ or error if hidden else error
+
+
 def _known(shown: str, error: BaseException) -> Exception | None:
     """Tell whether another attempt would be in vain."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return OutOfSpace(f"there is no room for a copy of {shown}", "room in the temporary folder", "free some space")
     status = _status(error)
     if isinstance(error, _MISSING) or status in _GONE:
-        # fsspec's http calls whatever goes wrong a missing file
-        hidden = error.__cause__ if shown.rpartition("::")[2].startswith("http") else None
-        return _known(shown, hidden) if hidden else FileNotFoundError(errno.ENOENT, "not found", shown)
+        return FileNotFoundError(errno.ENOENT, "not found", shown)
     if isinstance(error, PermissionError) or status in _REFUSED or "Credential" in type(error).__name__:
         return InputRefused(
             f"{shown} may not be read{f' (status {status})' if status else ''}",

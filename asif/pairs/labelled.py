@@ -68,9 +68,9 @@ class Labelled:
 def open_labelled(path: str | Path, *, columns: Mapping[str, str] | None = None) -> Labelled:
     """Open labelled images: parquet, tars, metadata.csv|jsonl, class folders, or a CLIP_benchmark folder.
 
-    A path may be a URL, as for `open_pairs`. Labels are texts, or numbers whose names are in Hugging Face's metadata or in classnames.txt. `columns` {role:
-    column} goes before what is found. Raises UsageError for a path or column that is not there, InputRefused for what
-    cannot be read.
+    The path may be a URL, as for `open_pairs`. Labels are texts, or numbers whose names are in Hugging Face's metadata
+    or in classnames.txt. `columns` {role: column} goes before what is found. Raises UsageError for a path or column
+    that is not there, InputRefused for what cannot be read.
     """
     place = place_of(path)
     folder = BenchmarkFolder.find(place, "label")

@@ -105,6 +105,7 @@ def _sha256(path: Place) -> str:
 def natural(path: Place) -> list[tuple[int, str]]:
     """Return the sort key that puts `part-10` after `part-2`.
 
+    >>> from pathlib import Path
     >>> sorted([Path("part-10"), Path("part-2")], key=natural)[0].name
     'part-2'
     """
