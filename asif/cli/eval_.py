@@ -51,8 +51,8 @@ def command(task: str, output: Path | None, overwrite: bool, as_json: bool, **gi
     """Measure an anchor set on a data set, and write what CLIP_benchmark would.
 
     PATH is a parquet file (or a folder of shards) with images and labels or captions, a folder with a folder of images
-    per class, tars, a folder with metadata.csv or metadata.jsonl, or a CLIP_benchmark folder (test/0.tar ...). Rejected
-    rows are listed in FILE with the ending .rejects.jsonl.
+    per class, tars, a folder with metadata.csv or metadata.jsonl, or a CLIP_benchmark folder (test/0.tar ...); or a
+    URL of these, such as s3:// or hf://. Rejected rows are listed in FILE with the ending .rejects.jsonl.
     """
     from asif.building import Tolerance
     from asif.evaluate import Terms
