@@ -2,6 +2,7 @@
 
 AsifError                1    a failure while running
 ├── MissingDependency    1    an optional library is not installed
+├── Unreachable          1    the store that holds the data does not answer
 ├── Busy                 1    another process is doing the same thing now
 │   └── Conflict         1    another process has changed the set meanwhile
 ├── UsageError           2    the call makes no sense: options, labels, templates, names
@@ -47,6 +48,10 @@ class AsifError(Exception):
 
 class MissingDependency(AsifError):
     """An optional library is not installed; the fix is the install command."""
+
+
+class Unreachable(AsifError):
+    """The store that holds the data does not answer; what was done is kept."""
 
 
 class Busy(AsifError):

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any, Protocol
 
 from asif.anchorset import AnchorSet, EncoderInfo, Journal, Store
@@ -15,7 +14,7 @@ from asif.building.segment import CAPTIONS, Captions, Clock, Segment, prepare
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.encoders.ahead import ahead
 from asif.errors import InputRefused, Interrupted, UsageError
-from asif.pairs import Pair, Reject
+from asif.pairs import Pair, Place, Reject
 from asif.version import VERSION
 
 SEGMENT_ROWS = 512
@@ -28,7 +27,7 @@ class Source(Protocol):
     """Where pairs come from: what `build` needs of `asif.pairs.PairSource`."""
 
     @property
-    def path(self) -> Path: ...
+    def path(self) -> Place: ...
     @property
     def rows(self) -> int: ...
     @property

@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -37,8 +36,9 @@ def prepare(item: Pair | Reject, encoder: ImageEncoder) -> Prepared | Reject:
     if item.image_embedding is not None:
         vector = np.ascontiguousarray(item.image_embedding, np.float32)
         return Prepared(item, hashlib.sha256(vector.tobytes()).hexdigest(), None)
+    assert item.image is not None  # or it has vectors
     try:
-        content = read_bytes(item.image if isinstance(item.image, bytes) else Path(str(item.image)))
+        content = read_bytes(item.image)
         return Prepared(item, hashlib.sha256(content).hexdigest(), encoder.prepare(content))
     except BadImage as error:
         return Reject(item.row, item.id, error.came)

@@ -170,7 +170,7 @@ def putting(kind: Put, about: str) -> click.Command:
 
     @click.command(kind, help=about)
     @click.argument("ref")
-    @click.argument("pairs", type=click.Path(exists=True))
+    @click.argument("pairs")
     @click.option("--column", "columns", multiple=True, metavar="ROLE=NAME", help="As for asif build-anchors.")
     @click.option("--max-bad-rows", default="1%", show_default=True, help="How many rows may be bad: 1%, or 25.")
     @options.device

@@ -49,7 +49,8 @@ def command(pairs: str | None, from_head: str | None, as_json: bool, dry_run: bo
     """Make an anchor set from image-text PAIRS.
 
     PAIRS is a parquet file (Hugging Face, img2dataset, image paths, precomputed vectors), a folder of parquet shards,
-    a folder with metadata.csv or metadata.jsonl, webdataset tars, or a folder with img_emb_*.npy and text_emb_*.npy.
+    a folder with metadata.csv or metadata.jsonl, webdataset tars, or a folder with img_emb_*.npy and text_emb_*.npy:
+    here, or at a URL that fsspec knows, such as s3://, gs://, hf:// or https://.
     """
     from asif.anchorset.names import check_name
 

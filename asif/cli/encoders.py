@@ -125,7 +125,7 @@ def anchors_of(what: str, given: dict[str, Any]) -> AnchorSet | None:
     try:
         return open_anchors(what, home=given["home"])
     except UsageError as error:
-        if Path(what).exists():
+        if "://" in what or Path(what).exists():
             return None
         raise UsageError(
             f"{what!a} is neither an anchor set nor a file: {error.came}",

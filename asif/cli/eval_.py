@@ -51,8 +51,8 @@ def command(task: str, output: Path | None, overwrite: bool, as_json: bool, **gi
     """Measure an anchor set on a data set, and write what CLIP_benchmark would.
 
     PATH is a parquet file (or a folder of shards) with images and labels or captions, a folder with a folder of images
-    per class, tars, a folder with metadata.csv or metadata.jsonl, or a CLIP_benchmark folder (test/0.tar ...). Rejected
-    rows are listed in FILE with the ending .rejects.jsonl.
+    per class, tars, a folder with metadata.csv or metadata.jsonl, or a CLIP_benchmark folder (test/0.tar ...); or a
+    URL of these, such as s3:// or hf://. Rejected rows are listed in FILE with the ending .rejects.jsonl.
     """
     from asif.building import Tolerance
     from asif.evaluate import Terms
@@ -122,8 +122,10 @@ def retrieval(terms: Terms, bar: Any, given: dict[str, Any]) -> Evaluation:
 
 
 def called(given: dict[str, Any]) -> str:
-    """Return the data set as the user named it; bytes in it that are no UTF-8 are replaced."""
-    return click.format_filename(given["dataset"])
+    """Return the data set as the user named it; bytes in it that are no UTF-8 are replaced, credentials hidden."""
+    from asif.pairs import redacted
+
+    return redacted(click.format_filename(given["dataset"]))
 
 
 def announce(source: PairSource, terms: Terms, bar: Any) -> None:

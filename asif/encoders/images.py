@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asif.encoders.protocol import ImageSource
+from asif.encoders.protocol import ImageSource, Readable
 from asif.errors import BadImage
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ def decode(source: ImageSource) -> Image.Image:
         raise refused(f"an image that cannot be decoded ({type(error).__name__}: {error})") from error
 
 
-def read_bytes(source: ImageSource) -> bytes:
+def read_bytes(source: ImageSource | Readable) -> bytes:
     """Read the encoded image, at most MAX_BYTES of it."""
-    content = source if isinstance(source, bytes) else read_file(Path(source))
+    content = source if isinstance(source, bytes) else read_file(Path(source) if isinstance(source, str) else source)
     if not content:
         raise refused("0 bytes")
     if len(content) > MAX_BYTES:
@@ -75,7 +75,7 @@ def read_bytes(source: ImageSource) -> bytes:
     return content
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Readable) -> bytes:
     """Read a file, one byte more than allowed at most."""
     try:
         with path.open("rb") as file:

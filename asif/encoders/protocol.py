@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Literal, Protocol
 
 from asif.vectors import Embeddings, Fingerprint, Float32, Tokens
 
 ImageSource = bytes | Path | str
 """An encoded image: its bytes, or the file that holds them."""
+
+
+class Readable(Protocol):
+    """A file, here or elsewhere."""
+
+    def open(self, mode: Literal["rb"]) -> IO[bytes]: ...
 
 
 class ImageEncoder(Protocol):

@@ -12,6 +12,7 @@ from asif.aligners.sampling import evenly
 from asif.building.segment import mean_of, unit
 from asif.encoders import Device, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
 from asif.encoders.ahead import ahead
+from asif.encoders.images import read_bytes
 from asif.encoders.precomputed import PrecomputedEncoder
 from asif.errors import BadImage, InputRefused
 from asif.evaluate.encoded import Encoded, SeenPairs
@@ -93,7 +94,7 @@ def embed_images(
     def prepare(pair: Pair) -> tuple[Pair, Any]:
         try:
             assert pair.image is not None  # no vectors were precomputed
-            return pair, encoder.prepare(pair.image)
+            return pair, encoder.prepare(read_bytes(pair.image))
         except BadImage as error:
             return pair, error
 

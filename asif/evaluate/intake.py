@@ -6,14 +6,13 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 
 from asif.building import BadRows, Tolerance
 from asif.encoders.images import read_bytes
 from asif.errors import BadImage, InputRefused
-from asif.pairs import Pair, Reject
+from asif.pairs import Pair, Place, Reject
 from asif.vectors import canonical_json
 
 
@@ -54,8 +53,9 @@ class Intake:
                 vector = np.ascontiguousarray(item.image_embedding, np.float32).tobytes()
                 yield item, None, hashlib.sha256(vector).hexdigest()
                 continue
+            assert item.image is not None  # or it has vectors
             try:
-                content = read_bytes(item.image if isinstance(item.image, bytes) else Path(str(item.image)))
+                content = read_bytes(item.image)
             except BadImage as error:
                 self.reject(Reject(item.row, item.id, error.came))
             else:
@@ -75,7 +75,7 @@ class Intake:
         self._terms.progress(self._kept + self._rejected)
         self._bad.count(reject)
 
-    def close(self, path: Path) -> tuple[dict[str, int], str]:
+    def close(self, path: Place) -> tuple[dict[str, int], str]:
         """Return the counts, and the sha256 over the images and labels or captions of the rows that were kept.
 
         Raises InputRefused where none was.

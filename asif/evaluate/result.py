@@ -103,7 +103,7 @@ def made_by(engine: Engine, anchors: AnchorSet, task: Role) -> dict[str, Any]:
 def about(source: PairSource, rows_sha256: str) -> dict[str, Any]:
     """Say what was evaluated on, so that it can be told from anything else."""
     return {
-        "path": os.fsencode(source.path.absolute()).decode(errors="replace"),
+        "path": os.fsencode(str(source.path.absolute())).decode(errors="replace"),
         "kind": source.kind,
         "files": len(source.files),
         "bytes": source.bytes,

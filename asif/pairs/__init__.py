@@ -1,9 +1,11 @@
 """Image-text pairs: read from parquet, folders, webdataset tars and precomputed vectors; no image is opened."""
 
 from asif.pairs.columns import Columns
+from asif.pairs.credentials import redacted
 from asif.pairs.labelled import Labelled, open_captioned, open_labelled
 from asif.pairs.opening import open_pairs
 from asif.pairs.pair import Pair, PairRecord, Reject
+from asif.pairs.place import Place
 from asif.pairs.records import read_ids, read_records, write_records
 from asif.pairs.source import PairSource
 
@@ -13,11 +15,13 @@ __all__ = [
     "Pair",
     "PairRecord",
     "PairSource",
+    "Place",
     "Reject",
     "open_captioned",
     "open_labelled",
     "open_pairs",
     "read_ids",
     "read_records",
+    "redacted",
     "write_records",
 ]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from asif.errors import InputRefused, UsageError
 from asif.pairs.columns import Words
+from asif.pairs.place import Place
 
 SPLIT = "test"
 _KINDS: dict[Words, str] = {"label": "classification", "captions": "retrieval"}
@@ -16,18 +16,18 @@ _KINDS: dict[Words, str] = {"label": "classification", "captions": "retrieval"}
 class BenchmarkFolder:
     """Hold the tars of the test split, and the class names and templates where the folder has them."""
 
-    files: tuple[Path, ...]
+    files: tuple[Place, ...]
     classes: tuple[str, ...] | None
     templates: tuple[str, ...]
 
     @classmethod
-    def find(cls, path: Path, words: Words) -> BenchmarkFolder | None:
+    def find(cls, path: Place, words: Words) -> BenchmarkFolder | None:
         """Look at a folder; None where it is laid out otherwise.
 
         Raises InputRefused for tars that are missing, UsageError where the folder says it is of another kind.
         """
         count = path / SPLIT / "nshards.txt"
-        if not count.is_file():
+        if not path.is_dir() or not count.is_file():
             return None
         kind = " ".join(_lines(path / "dataset_type.txt") or [_KINDS["label"]]).lower()
         if kind != _KINDS[words]:
@@ -52,7 +52,7 @@ class BenchmarkFolder:
         return cls(files, tuple(names) if names else None, tuple(templates or ()))
 
 
-def _lines(path: Path) -> list[str] | None:
+def _lines(path: Place) -> list[str] | None:
     if not path.is_file():
         return None
     try:

@@ -6,10 +6,13 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from asif.errors import InputRefused, UsageError
 from asif.pairs.columns import Columns
 from asif.pairs.pair import Pair, Reject
+from asif.pairs.place import Place
+from asif.pairs.remote import RemotePath
 from asif.pairs.rows import judge
 from asif.pairs.source import SPLITS, PairSource
 from asif.pairs.webdataset import IMAGES
@@ -30,17 +33,18 @@ class ClassFolders(PairSource):
 
     def read(self, start: int = 0) -> Iterator[Pair | Reject]:
         """Yield one item for each image from `start` on."""
+        root: Any = self.path  # of the same kind as the files
         for row, file in enumerate(self.files[start:], start):
-            name = file.relative_to(self.path)
+            name = file.relative_to(root)
             yield judge(row, {"id": str(name), "image": str(name), "label": name.parts[0]}, self.path)
 
 
-def has_classes(path: Path) -> bool:
+def has_classes(path: Place) -> bool:
     """Tell whether a folder has folders with images."""
     return any(True for folder in _folders(path) for _ in _images(folder))
 
 
-def open_classes(path: Path, chosen: Mapping[str, str]) -> ClassFolders:
+def open_classes(path: Place, chosen: Mapping[str, str]) -> ClassFolders:
     """Open a folder of class folders; an empty one is a class too, hidden ones are none.
 
     Raises UsageError for columns that were chosen, InputRefused where the folders are splits rather than classes.
@@ -61,16 +65,17 @@ def open_classes(path: Path, chosen: Mapping[str, str]) -> ClassFolders:
     return ClassFolders(path, "folder of class folders", Columns(), unused, files, None, names)
 
 
-def _folders(path: Path) -> list[Path]:
-    return sorted(folder for folder in path.iterdir() if folder.is_dir() and folder.name[0] not in "._")
+def _folders(path: Place) -> list[Place]:
+    found = [folder for folder in path.iterdir() if folder.is_dir() and folder.name[0] not in "._"]
+    return sorted(found, key=lambda folder: folder.name)
 
 
-def _images(folder: Path) -> Iterator[Path]:
-    for place, inner, names in os.walk(folder):
+def _images(folder: Place) -> Iterator[Place]:
+    for place, inner, names in folder.walk() if isinstance(folder, RemotePath) else os.walk(folder):
         inner.sort()
         for name in sorted(names):
             if _is_image(name):
-                yield Path(place, name)
+                yield place / name if isinstance(place, RemotePath) else Path(place, name)
 
 
 def _is_image(name: str) -> bool:

@@ -19,6 +19,7 @@ from asif.pairs.opening import open_source
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.parquet import ParquetSource
 from asif.pairs.parquet_file import intact, open_file
+from asif.pairs.place import place_of
 from asif.pairs.source import SPLITS, PairSource
 from asif.pairs.webdataset import open_webdataset
 
@@ -67,11 +68,11 @@ class Labelled:
 def open_labelled(path: str | Path, *, columns: Mapping[str, str] | None = None) -> Labelled:
     """Open labelled images: parquet, tars, metadata.csv|jsonl, class folders, or a CLIP_benchmark folder.
 
-    Labels are texts, or numbers whose names are in Hugging Face's metadata or in classnames.txt. `columns` {role:
-    column} goes before what is found. Raises UsageError for a path or column that is not there, InputRefused for what
-    cannot be read.
+    The path may be a URL, as for `open_pairs`. Labels are texts, or numbers whose names are in Hugging Face's metadata
+    or in classnames.txt. `columns` {role: column} goes before what is found. Raises UsageError for a path or column
+    that is not there, InputRefused for what cannot be read.
     """
-    place = Path(path)
+    place = place_of(path)
     folder = BenchmarkFolder.find(place, "label")
     if folder is not None:
         source = open_webdataset(place, folder.files, {"label": "cls", **(columns or {})}, "label")
@@ -82,7 +83,7 @@ def open_labelled(path: str | Path, *, columns: Mapping[str, str] | None = None)
 
 def open_captioned(path: str | Path, *, columns: Mapping[str, str] | None = None) -> PairSource:
     """Open images with captions: whatever `open_pairs` reads, or a CLIP_benchmark folder, with one caption a line."""
-    place = Path(path)
+    place = place_of(path)
     folder = BenchmarkFolder.find(place, "captions")
     if folder is not None:
         chosen = {"captions": "txt", **(columns or {})}

@@ -6,16 +6,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import repeat
-from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from asif.errors import InputRefused
 from asif.pairs.columns import Columns, Shape, check_shard, find_columns
+from asif.pairs.npy_file import NpyFile, open_array
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.parquet import read_cells, read_head
+from asif.pairs.place import Place, each, entries
 from asif.pairs.rows import judge, vector_cells
 from asif.pairs.source import PairSource
 
@@ -27,15 +25,15 @@ _VECTORS: dict[str, Shape] = {"img_emb_*.npy": "vector", "text_emb_*.npy": "vect
 class Part:
     """Name the files of one part and the number of rows in each."""
 
-    image: Path
-    text: Path
-    metadata: Path | None
+    image: Place
+    text: Place
+    metadata: Place | None
     rows: int
 
 
 @dataclass(frozen=True)
 class NpySource(PairSource):
-    """Read memory-mapped vectors part by part, with captions where there is metadata."""
+    """Read vectors part by part, with captions where there is metadata."""
 
     parts: tuple[Part, ...]
 
@@ -60,12 +58,12 @@ class NpySource(PairSource):
         return (cells for _, cells in read_cells(part.metadata, part.rows, words, None, skip))
 
 
-def has_npy(path: Path) -> bool:
+def has_npy(path: Place) -> bool:
     """Tell whether a folder looks like clip-retrieval's."""
     return bool(_numbered(path, "img_emb", "npy") or _numbered(path, "text_emb", "npy"))
 
 
-def open_npy(path: Path, chosen: Mapping[str, str]) -> NpySource:
+def open_npy(path: Place, chosen: Mapping[str, str]) -> NpySource:
     """Open the parts of a folder, reading only headers and footers."""
     images, texts = _numbered(path, "img_emb", "npy"), _numbered(path, "text_emb", "npy")
     metadata = _numbered(path, "metadata", "parquet")
@@ -73,7 +71,8 @@ def open_npy(path: Path, chosen: Mapping[str, str]) -> NpySource:
         if numbers != images.keys():
             odd = ", ".join(map(str, sorted(numbers ^ images.keys())))
             raise _refused(f"{path}: img_emb_*.npy and {name} do not go together: parts {odd}")
-    opened = [_open_part(images[number], texts[number], metadata.get(number)) for number in sorted(images)]
+    ordered = {images[number]: number for number in sorted(images)}
+    opened = each(lambda image: _open_part(image, texts[ordered[image]], metadata.get(ordered[image])), [*ordered])
     dims = {shape for _, shape in opened}
     if len(dims) > 1:
         raise _refused(f"{path}: the parts have vectors of different widths: {sorted(dims)}")
@@ -95,32 +94,34 @@ def _columns(parts: tuple[Part, ...], chosen: Mapping[str, str]) -> tuple[Column
     return columns, tuple(name for name in shapes if name not in used)
 
 
-def _numbered(path: Path, name: str, suffix: str) -> dict[int, Path]:
-    for folder in (path / name, path):
-        matches = [(re.fullmatch(rf"{name}_(\d+)\.{suffix}", file.name), file) for file in folder.glob(f"{name}_*")]
+def _numbered(path: Place, name: str, suffix: str) -> dict[int, Place]:
+    inside = entries(path)
+    within = entries(inside[name]) if name in inside and inside[name].is_dir() else {}
+    for files in (within, inside):
+        matches = [(re.fullmatch(rf"{name}_(\d+)\.{suffix}", label), file) for label, file in files.items()]
         found = {int(match[1]): file for match, file in matches if match}
         if found:
             return found
     return {}
 
 
-def _open_part(image: Path, text: Path, metadata: Path | None) -> tuple[Part, tuple[int, int]]:
+def _open_part(image: Place, text: Place, metadata: Place | None) -> tuple[Part, tuple[int, int]]:
     left, right = _load(image), _load(text)
-    counts = {image: len(left), text: len(right)}
+    counts = {image: left.shape[0], text: right.shape[0]}
     if metadata:
         counts[metadata] = read_head(metadata)[0]
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{file.name} has {count:,}" for file, count in counts.items())
         raise _refused(f"{image.parent}: parts of different lengths: {listed}")
-    return Part(image, text, metadata, len(left)), (left.shape[1], right.shape[1])
+    return Part(image, text, metadata, left.shape[0]), (left.shape[1], right.shape[1])
 
 
-def _load(path: Path) -> NDArray[Any]:
+def _load(path: Place) -> NpyFile:
     try:
-        array = np.lib.format.open_memmap(path, mode="r")  # never unpickles
+        array = open_array(path)
     except (OSError, ValueError, EOFError) as error:
         raise _refused(f"{path} cannot be read: {error}") from error
-    if array.ndim != 2 or array.dtype.kind != "f":
+    if len(array.shape) != 2 or array.dtype.kind != "f":
         raise _refused(f"{path} holds {array.dtype} {list(array.shape)}")
     return array
 
@@ -128,8 +129,8 @@ def _load(path: Path) -> NDArray[Any]:
 def _vectors(part: Part, skip: int) -> Iterator[dict[str, Any]]:
     image, text = _load(part.image), _load(part.text)
     for start in range(skip, part.rows, BLOCK_ROWS):
-        block = slice(start, min(start + BLOCK_ROWS, part.rows))
-        for left, right in zip(vector_cells(np.array(image[block])), vector_cells(np.array(text[block])), strict=True):
+        block = start, min(start + BLOCK_ROWS, part.rows)
+        for left, right in zip(vector_cells(image.rows(*block)), vector_cells(text.rows(*block)), strict=True):
             yield {"image_embedding": left, "text_embedding": right}
 
 

@@ -10,6 +10,8 @@ from asif.pairs.class_folders import has_classes, open_classes
 from asif.pairs.columns import Words
 from asif.pairs.npy import has_npy, open_npy
 from asif.pairs.parquet import open_parquet
+from asif.pairs.place import Place, entries, place_of
+from asif.pairs.remote import RemotePath
 from asif.pairs.source import PairSource, natural
 from asif.pairs.table import open_table
 from asif.pairs.webdataset import open_webdataset
@@ -19,13 +21,15 @@ def open_pairs(path: str | Path, *, columns: Mapping[str, str] | None = None) ->
     """Find out what `path` is and which columns it has, reading only its head.
 
     A parquet, tar, .csv or .jsonl file, or a folder of parquet shards, of tars, of images with metadata.csv|jsonl,
-    or of clip-retrieval's .npy parts. `columns` {role: column} goes before what is found.
-    Raises UsageError for a path or column that is not there, InputRefused for what cannot be read.
+    or of clip-retrieval's .npy parts; here, or at the URL of a store elsewhere that fsspec knows. `columns` {role:
+    column} goes before what is found.
+    Raises UsageError for a path or column that is not there, InputRefused for what cannot be read, Unreachable for a
+    store that does not answer, MissingDependency for a protocol whose package is not installed.
     """
-    return open_source(Path(path), dict(columns or {}), "captions")
+    return open_source(place_of(path), dict(columns or {}), "captions")
 
 
-def open_source(place: Path, chosen: Mapping[str, str], words: Words) -> PairSource:
+def open_source(place: Place, chosen: Mapping[str, str], words: Words) -> PairSource:
     """Open whatever form of `place` is known, for its captions or for its labels."""
     try:
         if place.is_dir():
@@ -38,19 +42,22 @@ def open_source(place: Path, chosen: Mapping[str, str], words: Words) -> PairSou
     raise UsageError(f"{place} does not exist", f"a file or folder of {what}", "check the path")
 
 
-def _open_file(path: Path, chosen: Mapping[str, str], words: Words) -> PairSource:
+def _open_file(path: Place, chosen: Mapping[str, str], words: Words) -> PairSource:
     if path.suffix in (".csv", ".jsonl"):
         return open_table(path, path, chosen, words)
     if path.suffix == ".tar":
         return open_webdataset(path, [path], chosen, words)
     if path.suffix in (".parquet", ".pq"):
         return open_parquet(path, [path], chosen, words)
-    raise _unknown(f"{path} is a {path.suffix or 'nameless'} file", words)
+    slash = " (the URL of a folder ends in a slash)" if isinstance(path, RemotePath) and path.is_url else ""
+    raise _unknown(f"{path} is a {path.suffix or 'nameless'} file{slash}", words)
 
 
-def _open_folder(path: Path, chosen: Mapping[str, str], words: Words) -> PairSource:
-    tables = [path / name for name in ("metadata.csv", "metadata.jsonl") if (path / name).is_file()]
-    tars, shards = _files(path, ".tar"), _files(path, ".parquet") or _files(path / "data", ".parquet")
+def _open_folder(path: Place, chosen: Mapping[str, str], words: Words) -> PairSource:
+    inside = entries(path)
+    tables = [inside[name] for name in ("metadata.csv", "metadata.jsonl") if name in inside and inside[name].is_file()]
+    data = entries(inside["data"]) if "data" in inside and inside["data"].is_dir() else {}
+    tars, shards = _files(inside, ".tar"), _files(inside, ".parquet") or _files(data, ".parquet")
     if len(tables) > 1:
         raise _either(path, *tables)
     if tables:
@@ -68,12 +75,12 @@ def _open_folder(path: Path, chosen: Mapping[str, str], words: Words) -> PairSou
     raise _unknown(f"{path} holds no file that is known here", words)
 
 
-def _files(folder: Path, suffix: str) -> list[Path]:
-    found = [file for file in folder.glob(f"*{suffix}") if file.is_file() and file.name[0] not in "._"]
+def _files(inside: Mapping[str, Place], suffix: str) -> list[Place]:
+    found = [file for name, file in inside.items() if name.endswith(suffix) and name[0] not in "._" and file.is_file()]
     return sorted(found, key=natural)
 
 
-def _either(path: Path, *files: Path) -> UsageError:
+def _either(path: Place, *files: Place) -> UsageError:
     names = " and ".join(file.name for file in files)
     return UsageError(f"{path} holds both {names}", "one kind of input", "give the path of the file to be read")
 

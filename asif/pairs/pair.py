@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+
+from asif.pairs.place import Place
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Pair:
 
     row: int
     id: str | None
-    image: bytes | Path | None
+    image: bytes | Place | None
     captions: tuple[str, ...]
     source: str | None = None
     licence: str | None = None

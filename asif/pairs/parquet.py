@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from asif.errors import InputRefused
@@ -13,6 +12,7 @@ from asif.pairs.arrow import cell, shape_of_type, vectors
 from asif.pairs.columns import SHARD_IMAGES, Columns, Shape, Words, check_shard, find_columns
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.parquet_file import intact, open_file, read_batches
+from asif.pairs.place import Place, each
 from asif.pairs.rows import judge
 from asif.pairs.source import PairSource
 
@@ -38,10 +38,10 @@ class ParquetSource(PairSource):
 
 
 def open_parquet(
-    path: Path, files: Sequence[Path], chosen: Mapping[str, str], words: Words = "captions"
+    path: Place, files: Sequence[Place], chosen: Mapping[str, str], words: Words = "captions"
 ) -> ParquetSource:
     """Open parquet files as one source, reading only their footers (and the first rows, for the width of vectors)."""
-    heads = [read_head(file) for file in files]
+    heads = each(read_head, files)
     shapes = heads[0][1]
     columns = find_columns(shapes, chosen, str(files[0]), words)
     for file, (_, others) in zip(files, heads, strict=True):
@@ -58,7 +58,7 @@ def open_parquet(
     )
 
 
-def read_head(path: Path) -> tuple[int, dict[str, Shape]]:
+def read_head(path: Place) -> tuple[int, dict[str, Shape]]:
     """Read the footer: the number of rows, and {column: shape}."""
     with open_file(path) as file:
         schema = intact(lambda: file.schema_arrow, f"{path}: the schema in its footer")
@@ -68,7 +68,7 @@ def read_head(path: Path) -> tuple[int, dict[str, Shape]]:
 
 
 def read_cells(
-    path: Path, count: int, columns: Columns, dims: tuple[int, int] | None, start: int
+    path: Place, count: int, columns: Columns, dims: tuple[int, int] | None, start: int
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (row, {role: value}) for each of the `count` rows from `start` on."""
     if start >= count:
@@ -90,14 +90,14 @@ def read_cells(
                 yield first + row, {**cells, **{role: block[row] for role, block in blocks.items()}}
 
 
-def _dims(files: Sequence[Path], columns: Columns) -> tuple[int, int] | None:
+def _dims(files: Sequence[Place], columns: Columns) -> tuple[int, int] | None:
     if columns.image_embedding is None:
         return None
     text = columns.text_embedding
     return _width(files, columns.image_embedding), 0 if text is None else _width(files, text)
 
 
-def _width(files: Sequence[Path], name: str) -> int:
+def _width(files: Sequence[Place], name: str) -> int:
     """Take the width of vectors from the type, or else from the first rows: the most common, as one may be bad."""
     import pyarrow.compute as pc
     from pyarrow import types

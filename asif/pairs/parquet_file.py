@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from asif.errors import InputRefused
+from asif.pairs.place import Place
 
 BATCH_ROWS = 256
 BATCH_BYTES = 32 << 20
 
 
-def open_file(path: Path) -> Any:
+def open_file(path: Place) -> Any:
     """Open a parquet file with a whole footer, as a `pyarrow.parquet.ParquetFile`; raises InputRefused."""
     import pyarrow.parquet as pq
 
-    head, tail = intact(lambda: _ends(path), str(path))
+    opened = path if isinstance(path, Path) else intact(path.open, str(path))
+    head, tail = intact(lambda: _ends(opened), str(path))
     if not head:
         raise InputRefused(f"{path} is empty (0 bytes)", "a parquet file", "make or download the file again")
     if head[:4] != b"PAR1":
@@ -26,7 +28,7 @@ def open_file(path: Path) -> Any:
         raise _damaged(f"{path}: the footer", "the file is cut off before its end")
     # Both settings are needed for memory that does not grow with the file: read-ahead keeps whole row groups.
     settings = {"pre_buffer": False, "buffer_size": 1 << 20, "page_checksum_verification": True}
-    file = intact(lambda: pq.ParquetFile(path, **settings), f"{path}: the footer")
+    file = intact(lambda: pq.ParquetFile(opened, **settings), f"{path}: the footer")
     about = file.metadata
     grouped = sum(about.row_group(group).num_rows for group in range(about.num_row_groups))
     if grouped != about.num_rows:
@@ -35,7 +37,7 @@ def open_file(path: Path) -> Any:
     return file
 
 
-def read_batches(file: Any, path: Path, names: list[str], start: int) -> Iterator[tuple[int, Any]]:
+def read_batches(file: Any, path: Place, names: list[str], start: int) -> Iterator[tuple[int, Any]]:
     """Yield (first row, record batch); row groups that end before row `start` are not decoded."""
     first = 0
     for group in range(file.metadata.num_row_groups):
@@ -72,11 +74,13 @@ def _batch_rows(rows: int, size: int) -> int:
     return min(BATCH_ROWS, max(1, BATCH_BYTES * rows // max(size, 1)))
 
 
-def _ends(path: Path) -> tuple[bytes, bytes]:
-    with path.open("rb") as file:
-        head = file.read(512)
-        file.seek(-min(4, len(head)), 2)
-        return head, file.read()
+def _ends(opened: Path | IO[bytes]) -> tuple[bytes, bytes]:
+    if isinstance(opened, Path):
+        with opened.open("rb") as file:
+            return _ends(file)
+    head = opened.read(512)
+    opened.seek(-min(4, len(head)), 2)
+    return head, opened.read()
 
 
 def _damaged(place: str, why: str) -> InputRefused:

@@ -6,12 +6,15 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from numpy.typing import NDArray
 
+from asif.pairs.credentials import redacted
 from asif.pairs.pair import Pair, Reject
+from asif.pairs.place import Place
+from asif.pairs.remote import RemotePath
 from asif.vectors import vector_problems
 
 CAPTION_FIELDS = ("raw", "caption", "text", "sentence")
@@ -28,10 +31,11 @@ class _BadRow(Exception):
     """One row cannot be used; never leaves this file."""
 
 
-def judge(row: int, cells: Mapping[str, Any], folder: Path) -> Pair | Reject:
+def judge(row: int, cells: Mapping[str, Any], folder: Place) -> Pair | Reject:
     """Make a pair of the cells {role: value}, or reject the row with a plain reason.
 
-    Relative image paths are taken from `folder`. A role that is missing from `cells` has no column in the source.
+    Relative image paths are taken from `folder`; where that lies elsewhere, no path may leave it, and whether a file is
+    there is found out when it is read. A role that is missing from `cells` has no column in the source.
 
     >>> judge(0, {"image": b"...", "captions": ["a dog", " "], "id": 7}, Path())
     Pair(row=0, id='7', image=b'...', captions=('a dog',), source=None, licence=None, url=None, \
@@ -66,7 +70,7 @@ def vector_cells(raw: NDArray[Any]) -> list[NDArray[Any] | Flaw]:
     return [Flaw(problems[row]) if row in problems else vector for row, vector in enumerate(raw)]
 
 
-def _image(cell: Any, folder: Path) -> bytes | Path:
+def _image(cell: Any, folder: Place) -> bytes | Place:
     if isinstance(cell, dict):
         cell = cell["bytes"] if cell.get("bytes") is not None else cell.get("path")
     if cell is None:
@@ -78,17 +82,26 @@ def _image(cell: Any, folder: Path) -> bytes | Path:
     return _file(_text("image", cell), folder)
 
 
-def _file(name: str, folder: Path) -> Path:
+def _file(name: str, folder: Place) -> Place:
     if not name.strip():
         raise _BadRow("image is empty")
     if "://" in name:
-        raise _BadRow(f"image is a URL, not a file: {name}")
+        raise _BadRow(f"image is a URL, not a file: {redacted(name)}")
     if ".." in Path(name).parts:
         raise _BadRow(f"image path leaves its folder: {name}")
+    if not isinstance(folder, Path):
+        return _elsewhere(name, folder)
     path = folder / name
     if not os.path.isfile(path):  # unlike Path.is_file, False also for names too long for the system
         raise _BadRow(f"image file not found: {name}")
     return path
+
+
+def _elsewhere(name: str, folder: RemotePath) -> RemotePath:
+    parts = name.replace("\\", "/").split("/")  # some stores take one for the other
+    if parts[0] == "" or ".." in parts or "::" in name:
+        raise _BadRow(f"image path leaves its folder: {name}")
+    return folder / str(PurePosixPath(name))
 
 
 def _captions(cell: Any) -> tuple[str, ...]:

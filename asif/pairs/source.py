@@ -7,10 +7,12 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from asif.pairs.columns import Columns
 from asif.pairs.pair import Pair, Reject
+from asif.pairs.place import Place
+from asif.pairs.remote import RemotePath
 from asif.vectors import canonical_json
 
 SPLITS = {"train", "dev", "val", "valid", "validation", "test"}
@@ -24,11 +26,11 @@ class PairSource(ABC):
     `dims` is (image, text) where vectors were precomputed; 0 where no row has one, or labels stand in for texts.
     """
 
-    path: Path
+    path: Place
     kind: str
     columns: Columns
     unused: tuple[str, ...]
-    files: tuple[Path, ...]
+    files: tuple[Place, ...]
     dims: tuple[int, int] | None
 
     @property
@@ -46,13 +48,15 @@ class PairSource(ABC):
     @property
     def bytes(self) -> int:
         """Sum the sizes of the files."""
-        return sum(file.stat().st_size for file in self.files)
+        return sum(size_of(file) for file in self.files)
 
     @property
     def identity(self) -> str:
-        """Hash what tells whether this is the same input: paths, sizes, modification times, columns in use."""
-        stats = [(file, file.stat()) for file in self.files]
-        known = [[str(file.absolute()), stat.st_size, stat.st_mtime_ns] for file, stat in stats]
+        """Hash what tells whether this is the same input: paths, sizes, modification times, columns in use.
+
+        Of a file elsewhere it is the URL without credentials, which may be others next time, and the store's own tag.
+        """
+        known = [_known(file) for file in self.files]
         return hashlib.sha256(canonical_json([known, self.columns.named()])).hexdigest()
 
     @property
@@ -61,7 +65,7 @@ class PairSource(ABC):
         hashes = [_sha256(file) for file in self.files]
         if len(hashes) == 1:
             return hashes[0]
-        root = self.path if self.path.is_dir() else self.path.parent
+        root: Any = self.path if self.path.is_dir() else self.path.parent  # of the same kind as the files
         names = [file.relative_to(root).as_posix() for file in self.files]
         return hashlib.sha256(canonical_json(list(zip(names, hashes, strict=True)))).hexdigest()
 
@@ -78,7 +82,19 @@ class PairSource(ABC):
         return "\n".join(lines)
 
 
-def _sha256(path: Path) -> str:
+def size_of(file: Place) -> int:
+    """Return the bytes of a file."""
+    return file.size if isinstance(file, RemotePath) else file.stat().st_size
+
+
+def _known(file: Place) -> list[Any]:
+    if isinstance(file, RemotePath):
+        return [str(file), file.size, file.tag]
+    stat = file.stat()
+    return [str(file.absolute()), stat.st_size, stat.st_mtime_ns]
+
+
+def _sha256(path: Place) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
@@ -86,9 +102,10 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def natural(path: Path) -> list[tuple[int, str]]:
+def natural(path: Place) -> list[tuple[int, str]]:
     """Return the sort key that puts `part-10` after `part-2`.
 
+    >>> from pathlib import Path
     >>> sorted([Path("part-10"), Path("part-2")], key=natural)[0].name
     'part-2'
     """

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from asif.errors import InputRefused
 from asif.pairs.columns import Shape, Words, find_columns, shape_of_value
 from asif.pairs.pair import Pair, Reject
+from asif.pairs.place import Place
 from asif.pairs.rows import Flaw, judge
-from asif.pairs.source import PairSource
+from asif.pairs.source import PairSource, size_of
 
 HEAD_ROWS = 64
 Record = dict[str, Any]
@@ -46,9 +46,9 @@ class TableSource(PairSource):
                 yield judge(row, cells, self.files[0].parent)
 
 
-def open_table(path: Path, file: Path, chosen: Mapping[str, str], words: Words = "captions") -> TableSource:
+def open_table(path: Place, file: Place, chosen: Mapping[str, str], words: Words = "captions") -> TableSource:
     """Open a .csv or .jsonl file, reading only its head."""
-    if file.stat().st_size == 0:
+    if size_of(file) == 0:
         raise InputRefused(f"{file} is empty (0 bytes)", "rows with file_name and a caption", "write the file again")
     shapes = _csv_shapes(file) if file.suffix == ".csv" else shapes_of(islice(_records(file), HEAD_ROWS))
     columns = find_columns(shapes, chosen, str(file), words)
@@ -82,10 +82,10 @@ def json_record(line: str | bytes) -> Record | Flaw:
     return record if isinstance(record, dict) else Flaw(f"not a JSON object but a {type(record).__name__}")
 
 
-def _records(path: Path) -> Iterator[Record | Flaw]:
+def _records(path: Place) -> Iterator[Record | Flaw]:
     # surrogateescape lets a row with broken UTF-8 through to be rejected by itself
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        with path.open("r", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             if path.suffix == ".csv":
                 yield from _csv_records(file)
             else:
@@ -111,8 +111,8 @@ def _csv_records(file: Any) -> Iterator[Record | Flaw]:
             yield dict(zip(names, fields, strict=True))
 
 
-def _csv_shapes(path: Path) -> dict[str, Shape]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+def _csv_shapes(path: Place) -> dict[str, Shape]:
+    with path.open("r", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         try:
             names = next(csv.reader(file, strict=True), [])
         except csv.Error as error:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, islice
 from operator import itemgetter
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from asif.errors import InputRefused
 from asif.pairs.columns import Words, find_columns
 from asif.pairs.pair import Pair, Reject
+from asif.pairs.place import Place, each
 from asif.pairs.rows import Flaw, judge
 from asif.pairs.source import PairSource
 from asif.pairs.table import HEAD_ROWS, Record, json_record, shapes_of
@@ -33,18 +33,21 @@ class WebdatasetSource(PairSource):
     by_line: bool = False
 
     @cached_property
-    def _count(self) -> int:
-        return sum(1 for file in self.files for _ in _samples(file, skip=None))
+    def _counts(self) -> list[int]:
+        return each(lambda file: sum(1 for _ in _samples(file, skip=None)), self.files)
 
     @property
     def rows(self) -> int:
         """Count the rows, in one pass over the headers."""
-        return self._count
+        return sum(self._counts)
 
     def read(self, start: int = 0) -> Iterator[Pair | Reject]:
-        """Yield one item for each row from `start` on; of the rows before only headers are read."""
+        """Yield one item for each row from `start` on; of the rows before, headers at most are read."""
         row, names = 0, self.columns.named()
-        for file in self.files:
+        for number, file in enumerate(self.files):
+            if row < start and row + self._counts[number] <= start:
+                row += self._counts[number]
+                continue
             for record in _samples(file, skip=start - row):
                 if isinstance(record, Flaw):
                     yield Reject(row, None, record.reason)
@@ -58,7 +61,7 @@ class WebdatasetSource(PairSource):
 
 
 def open_webdataset(
-    path: Path, files: Sequence[Path], chosen: Mapping[str, str], words: Words = "captions"
+    path: Place, files: Sequence[Place], chosen: Mapping[str, str], words: Words = "captions"
 ) -> WebdatasetSource:
     """Open tars as one source, reading the first rows of the first."""
     shapes = shapes_of(islice(_samples(files[0], skip=0), HEAD_ROWS))
@@ -68,11 +71,11 @@ def open_webdataset(
     return WebdatasetSource(path, "webdataset (tar)", columns, unused, tuple(files), None)
 
 
-def _samples(path: Path, skip: int | None) -> Iterator[Record | Flaw | None]:
+def _samples(path: Place, skip: int | None) -> Iterator[Record | Flaw | None]:
     """Yield one record for each key; None for the first `skip` (for all, when None), whose data stay unread."""
     try:
-        with tarfile.open(path, "r:") as tar:
-            for row, (key, members) in enumerate(groupby(_members(tar, path), itemgetter(0))):
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            for row, (key, members) in enumerate(groupby(_members(tar, file, path), itemgetter(0))):
                 if skip is None or row < skip:
                     yield None
                 else:
@@ -81,7 +84,7 @@ def _samples(path: Path, skip: int | None) -> Iterator[Record | Flaw | None]:
         raise _damaged(path, str(error)) from error
 
 
-def _members(tar: tarfile.TarFile, path: Path) -> Iterator[Member]:
+def _members(tar: tarfile.TarFile, file: IO[bytes], path: Place) -> Iterator[Member]:
     while (member := tar.next()) is not None:
         tar.members.clear()  # type: ignore[attr-defined]  # or every header stays in memory
         folder, _, name = member.name.rpartition("/")
@@ -89,10 +92,9 @@ def _members(tar: tarfile.TarFile, path: Path) -> Iterator[Member]:
         if member.isreg() and stem:
             yield f"{folder}/{stem}" if folder else stem, suffix.lower(), member
     # tarfile takes a damaged header, or the end of a file cut between members, for the end of the archive
-    with path.open("rb") as file:
-        file.seek(tar.offset)
-        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise _damaged(path, f"no member and no end mark at byte {tar.offset:,}")
+    file.seek(tar.offset)
+    if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise _damaged(path, f"no member and no end mark at byte {tar.offset:,}")
 
 
 def _record(tar: tarfile.TarFile, key: str, members: Iterator[Member]) -> Record | Flaw:
@@ -117,7 +119,7 @@ def _record(tar: tarfile.TarFile, key: str, members: Iterator[Member]) -> Record
     return flaw or record
 
 
-def _damaged(path: Path, why: str) -> InputRefused:
+def _damaged(path: Place, why: str) -> InputRefused:
     return InputRefused(
         f"{path} cannot be read as a tar archive: {why}", "an intact, uncompressed tar", "copy or download it again"
     )

@@ -1,0 +1,220 @@
+"""Places elsewhere, as a pathlib path would be: s3://, gs://, hf://, https:// and what else fsspec knows.
+
+The door to fsspec. What is shown of a place is its URL without credentials.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import IO, Any
+from urllib.parse import quote, unquote
+
+from asif.errors import InputRefused, MissingDependency, UsageError
+from asif.pairs.asking import asked, told
+from asif.pairs.credentials import HIDDEN, redacted
+from asif.pairs.remote_file import RemoteFile
+
+_PARTS = re.compile(rf"((?:[^:/]+::)*[^:/]+://)?(.*?)((?:\?{HIDDEN})?(?:::.*)?)", re.DOTALL)
+_TAGS = ("etag", "blob_id", "content-md5", "digest", "generation", "mtime", "last-modified", "last_modified")
+_TIMES = ("lastmodified", "modified", "updated", "created")
+
+
+@dataclass(frozen=True, repr=False)
+class RemotePath:
+    """Name a file or folder of an fsspec filesystem, with the part of pathlib's interface that sources need.
+
+    `path` is what the filesystem calls it, a URL where `is_url`, `query` its query or "", `shown` its URL without
+    credentials, `listed` what a listing said about it. What is asked is remembered: a path is a look at one moment.
+    """
+
+    fs: Any
+    path: str
+    query: str
+    shown: str
+    listed: Mapping[str, Any] | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        return self.shown
+
+    def __repr__(self) -> str:
+        return f"RemotePath({self.shown!r})"
+
+    def __truediv__(self, name: str | PurePosixPath) -> RemotePath:
+        inner = f"{quote(str(name)) if self.is_url else name}"
+        before, rest, after = _split(self.shown)
+        shown = f"{before}{_joined(rest, str(name))}{after}"
+        return RemotePath(self.fs, _joined(self.path, inner), self.query if self.is_url else "", shown)
+
+    @property
+    def is_url(self) -> bool:
+        """Tell whether names are quoted and files have no folders but by convention: that of http."""
+        return "://" in self.path
+
+    @property
+    def where(self) -> str:
+        """Return what the filesystem is asked for; it may hold credentials."""
+        return self.path + self.query
+
+    @property
+    def name(self) -> str:
+        """Return the last part of the path."""
+        last = self.path.rstrip("/").rpartition("/")[2]
+        return unquote(last) if self.is_url else last
+
+    @property
+    def suffix(self) -> str:
+        """Return the ending of the name, with its dot."""
+        return PurePosixPath(self.name).suffix
+
+    @property
+    def stem(self) -> str:
+        """Return the name without its ending."""
+        return PurePosixPath(self.name).stem
+
+    @property
+    def parent(self) -> RemotePath:
+        """Return the folder."""
+        before, rest, after = _split(self.shown)
+        shown = f"{before}{rest.rstrip('/').rpartition('/')[0]}{after}"
+        return replace(self, path=self.path.rstrip("/").rpartition("/")[0], shown=shown, listed=None)
+
+    def absolute(self) -> RemotePath:
+        """Return the place itself."""
+        return self
+
+    def relative_to(self, folder: RemotePath) -> PurePosixPath:
+        """Return the path from a folder that this lies in."""
+        inner = self.path.removeprefix(folder.path.rstrip("/")).strip("/")
+        return PurePosixPath(unquote(inner) if self.is_url else inner)
+
+    def is_file(self) -> bool:
+        """Tell whether a file is there."""
+        return self._info.get("type") == "file"
+
+    def is_dir(self) -> bool:
+        """Tell whether a folder is there; a URL is one if it ends in a slash and lists something."""
+        if not self.is_url:
+            return self._info.get("type") == "directory"
+        try:
+            return self.path.endswith("/") and bool(self._children)
+        except FileNotFoundError:
+            return False
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of a file; raises FileNotFoundError, and InputRefused where the store does not say."""
+        if not self._info:
+            raise FileNotFoundError(2, "not found", self.shown)
+        if not isinstance(size := self._info.get("size"), int):
+            raise InputRefused(f"the size of {self} is not known", "a store that tells sizes", "download it first")
+        return size
+
+    @property
+    def tag(self) -> str:
+        """Return what changes when the content does: the store's hash or, for want of one, a time; or else ""."""
+        about = {key.lower(): value for key, value in self._info.items()}
+        return next((f"{key}: {about[key]}" for key in (*_TAGS, *_TIMES) if about.get(key) is not None), "")
+
+    def iterdir(self) -> Iterator[RemotePath]:
+        """Yield what lies in a folder."""
+        yield from self._children
+
+    def walk(self) -> Iterator[tuple[RemotePath, list[str], list[str]]]:
+        """Yield (folder, names of folders, names of files) for this and all folders within, as os.walk does."""
+        inner = {child.name: child for child in self._children if child.is_dir()}
+        names = list(inner)
+        yield self, names, [child.name for child in self._children if child.name not in inner]
+        for name in names:
+            yield from inner[name].walk()
+
+    def open(
+        self, mode: str = "rb", *, encoding: str | None = None, errors: str | None = None, newline: str | None = None
+    ) -> IO[Any]:
+        """Open a file for reading, as bytes or text."""
+        file = io.BufferedReader(RemoteFile(self), 1 << 16)
+        return file if "b" in mode else io.TextIOWrapper(file, encoding, errors, newline)
+
+    def read_text(self, encoding: str) -> str:
+        """Read a whole file."""
+        with self.open("r", encoding=encoding) as file:
+            text: str = file.read()
+        return text
+
+    @cached_property
+    def _info(self) -> Mapping[str, Any]:
+        """What the store says of the place; empty where there is nothing."""
+        if self.listed is not None and (self.listed.get("size") is not None or self.listed["type"] == "directory"):
+            return self.listed
+        try:
+            info: dict[str, Any] = asked(self.shown, self.query, lambda: self.fs.info(self.where))
+        except FileNotFoundError:
+            return {}
+        return {**info, "type": "directory"} if self.is_url and self.path.endswith("/") else info
+
+    @cached_property
+    def _children(self) -> tuple[RemotePath, ...]:
+        entries = asked(self.shown, self.query, lambda: self.fs.ls(self.where, detail=True))
+        found = {name: entry for entry in entries if (name := self._inside(entry["name"]))}
+        return tuple(self._child(name, found[name]) for name in sorted(found))
+
+    def _inside(self, entry: str) -> str | None:
+        """Return the name of an entry of the listing; None for the folder itself, and for links of a page elsewhere."""
+        if not self.is_url:
+            return None if entry.strip("/") == self.path.strip("/") else entry.rstrip("/").rpartition("/")[2]
+        base = self.where.rstrip("/") + "/"
+        link = entry.removeprefix(base).rstrip("/")
+        name = unquote(link)
+        elsewhere = not entry.startswith(base) or set(link) & set("?#") or "/" in name or name in ("", ".", "..")
+        return None if elsewhere else name
+
+    def _child(self, name: str, entry: Mapping[str, Any]) -> RemotePath:
+        child = self / name
+        slash = "/" if self.is_url and entry["type"] == "directory" else ""
+        return replace(child, path=child.path + slash, listed=entry)
+
+
+def connect(url: str) -> RemotePath:
+    """Find the filesystem of a URL; nothing is asked of it yet.
+
+    Raises MissingDependency where its package is not installed, UsageError for a protocol that there is none of.
+    """
+    shown = redacted(url)
+    try:
+        from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+
+        fs, path = url_to_fs(url)
+    except ImportError as error:
+        missing = (error.__cause__ if isinstance(error.__cause__, ImportError) else error).name or "fsspec"
+        package = missing.partition(".")[0]
+        raise MissingDependency(
+            f"{shown} without the package {package}", "the package that reads such URLs", f"pip install {package}"
+        ) from None
+    except Exception as error:  # of any library, about any part of the URL or of its settings
+        raise UsageError(
+            f"{shown} cannot be opened: {told(error)}",
+            "a path, or a URL that fsspec knows: s3://, gs://, hf://, https://, …",
+            "correct it, or what is set for fsspec",
+        ) from None
+    fs.invalidate_cache()  # of what was listed before
+    path, mark, query = path.partition("?")
+    return RemotePath(fs, path if "://" in path else path.rstrip("/"), mark + query, shown)
+
+
+def _split(shown: str) -> tuple[str, str, str]:
+    """Part a URL into what is before its path, the path, and what is after.
+
+    >>> _split("zip://photos::s3://bucket/a.zip"), _split("https://host/a?…")
+    (('zip://', 'photos', '::s3://bucket/a.zip'), ('https://', 'host/a', '?…'))
+    """
+    match = _PARTS.fullmatch(shown)
+    assert match is not None  # it fits any text
+    return match[1] or "", match[2], match[3]
+
+
+def _joined(folder: str, name: str) -> str:
+    return f"{folder.rstrip('/')}/{name}" if folder else name
