@@ -9,7 +9,7 @@ import argparse
 import hashlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from common import ROOT, machine, show
 from tqdm import tqdm
 
 from asif.aligners import make_aligner
-from asif.anchorset import AnchorSet, EncoderInfo, Store
+from asif.anchorset import AnchorSet, EncoderInfo, Journal, Store
 from asif.anchorset.atomic import hash_file
 from asif.classify import Labels
 from asif.engine import Engine
@@ -65,19 +65,12 @@ def make(store: Store, name: str, start: int, stop: int) -> AnchorSet:
     """Publish the pairs from `start` up to `stop`."""
     plan = {"dtype": "float16", "from": start, "to": stop}
     with store.journal(name, plan) as journal:
-        for row in tqdm(range(0, stop - start, SEGMENT)):
+        for row in tqdm(range(0, stop - start, SEGMENT), disable=stop - start <= SEGMENT):
             if row >= journal.next_row:
                 first, last = start + row, min(start + row + SEGMENT, stop)
                 some = vectors(first, last)
                 journal.append(records(first, last), some["image"], some["text"], [], last - start)
-        return journal.publish(
-            **ENCODERS,
-            dtype="float16",
-            captions="first",
-            operation={"kind": "build", "source": "synthetic"},
-            asif_version=VERSION,
-            dedup="keep",
-        )
+        return finish(journal)
 
 
 def seconds(action: Callable[[], object], runs: int = 1) -> float:
@@ -109,6 +102,8 @@ def opening(store: Store) -> list[list[str]]:
     after = resident()
     grown = {name: megabytes(after[name] - before[name]) for name in before}
     opened.close()
+    first_version(store)
+    store.remove("big", [f"{number:09d}" for number in range(0, 1_000_000, 1000)], missing_ok=True)
     rows = [
         ["open", f"{1000 * seconds(lambda: store.open('big'), 20):.1f} ms"],
         ["memory that opening takes: own, mapped", f"{grown['RssAnon']}, {grown['RssFile']}"],
@@ -142,46 +137,97 @@ def opening(store: Store) -> list[list[str]]:
     return rows
 
 
-def size_of(store: Store) -> int:
-    return store.size("big")
-
-
 def editing(store: Store, rows: int) -> list[list[str]]:
-    """Remove and add 1,000 pairs; each starts from the first version."""
-    ids = [f"{number:09d}" for number in np.random.default_rng(1).permutation(rows)[:1000]]
-    found = []
+    """Remove and add 1,000 pairs, each from the first version; then a hundred small edits one after another."""
+    rng = np.random.default_rng(1)
+    ids = [f"{number:09d}" for number in rng.permutation(rows)[:1000]]
     fresh = Store(store.root / "fresh")
     behind = make(fresh, "behind", rows, rows + 1000)
-    between = make_between(fresh, "between", rows)
+    between = make_between(fresh, "between", rows, 1000)
+    changed = make_changed(fresh, "changed", rng.permutation(rows)[:1000])
+    found = []
     for what, action in (
         ("remove 1,000 pairs, anywhere", lambda: store.remove("big", ids)),
         ("add 1,000 pairs, ids behind all others", lambda: store.put("big", behind, "add")),
         ("add 1,000 pairs, ids among the others", lambda: store.put("big", between, "add")),
+        ("update 1,000 captions, anywhere", lambda: store.put("big", changed, "update")),
     ):
-        store.rollback("big", "1")
-        before = size_of(store)
+        first_version(store)
+        before = store.size("big")
         took = seconds(action)
-        found.append([what, f"{took:.2f} s, {megabytes(size_of(store) - before)} written"])
-        print(found[-1], flush=True)
-    store.rollback("big", "1")
-    return found
+        found.append([what, f"{took:.2f} s, {megabytes(store.size('big') - before)} written"])
+    compacted = seconds(lambda: store.compact("big"))
+    found.append(["compact after the last of them", f"{compacted:.1f} s"])
+    return found + small_edits(store, fresh, rows)
 
 
-def make_between(store: Store, name: str, rows: int) -> AnchorSet:
-    """Publish 1,000 pairs whose ids lie among the others."""
-    numbers = sorted(np.random.default_rng(2).permutation(rows)[:1000].tolist())
-    some = [replace(records(number, number + 1)[0], id=f"{number:09d}x") for number in numbers]
-    drawn = vectors(rows, rows + 1000)
-    with store.journal(name, {"dtype": "float16", "kind": "between"}) as journal:
-        journal.append(some, drawn["image"], drawn["text"], [], 1000)
-        return journal.publish(
-            **ENCODERS,
-            dtype="float16",
-            captions="first",
-            operation={"kind": "build", "source": "synthetic"},
-            asif_version=VERSION,
-            dedup="keep",
-        )
+def small_edits(store: Store, fresh: Store, rows: int) -> list[list[str]]:
+    """Remove, add behind, add between and update 10 pairs each, 25 times over."""
+    first_version(store)
+    before, rng, times = store.size("big"), np.random.default_rng(3), []
+    numbers = rng.permutation(rows)[:500].reshape(25, 20)
+    for turn in range(25):
+        some = [f"{number:09d}" for number in numbers[turn, :10]]
+        behind = make(fresh, f"behind-{turn}", rows + 10 * turn, rows + 10 * turn + 10)
+        between = make_between(fresh, f"between-{turn}", rows, 10, seed=100 + turn)
+        changed = make_changed(fresh, f"changed-{turn}", numbers[turn, 10:])
+        for action in (
+            lambda some=some: store.remove("big", some),
+            lambda behind=behind: store.put("big", behind, "add"),
+            lambda between=between: store.put("big", between, "add"),
+            lambda changed=changed: store.put("big", changed, "update"),
+        ):
+            times.append(seconds(action))
+    grown = store.size("big") - before
+    last = store.open("big")
+    opened = seconds(lambda: store.open("big"), 20)
+    rows_of = [
+        ["100 edits of 10 pairs: median, worst", f"{statistics.median(times):.2f} s, {max(times):.2f} s"],
+        ["what they take on disk", f"{megabytes(grown)}, {100 * grown / before:.2f} % of the set"],
+        ["the version after them", f"{len(last.manifest.blocks):,} pieces of {len(last.manifest.files):,} blocks"],
+        ["open it", f"{1000 * opened:.1f} ms"],
+    ]
+    last.close()
+    first_version(store)
+    return rows_of
+
+
+def first_version(store: Store) -> None:
+    """Go back to the set as it was made."""
+    store.rollback("big", store.log("big")[-1].version)
+    store.gc("big", 1)
+
+
+def make_changed(store: Store, name: str, numbers: Sequence[int]) -> AnchorSet:
+    """Publish pairs of the set with other captions."""
+    some = [replace(records(number, number + 1)[0], captions=("changed",)) for number in sorted(map(int, numbers))]
+    return publish(store, name, some, vectors(int(numbers[0]), int(numbers[0]) + len(some)))
+
+
+def make_between(store: Store, name: str, rows: int, count: int, seed: int = 2) -> AnchorSet:
+    """Publish pairs whose ids lie among the others."""
+    numbers = sorted(np.random.default_rng(seed).permutation(rows)[:count].tolist())
+    some = [replace(records(number, number + 1)[0], id=f"{number:09d}-{seed}") for number in numbers]
+    return publish(store, name, some, vectors(rows + seed, rows + seed + count))
+
+
+def publish(store: Store, name: str, some: list[PairRecord], drawn: Mapping[Side, Float32]) -> AnchorSet:
+    """Publish a small set."""
+    with store.journal(name, {"dtype": "float16", "name": name}) as journal:
+        journal.append(some, drawn["image"], drawn["text"], [], len(some))
+        return finish(journal)
+
+
+def finish(journal: Journal) -> AnchorSet:
+    """Publish what a journal holds."""
+    return journal.publish(
+        **ENCODERS,
+        dtype="float16",
+        captions="first",
+        operation={"kind": "build", "source": "synthetic"},
+        asif_version=VERSION,
+        dedup="keep",
+    )
 
 
 def verifying(store: Store) -> list[list[str]]:
