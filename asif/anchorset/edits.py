@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import compress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from asif.anchorset.manifest import BlockEntry, Manifest
 from asif.anchorset.names import seq_of
 from asif.anchorset.opened import AnchorSet, live_rows, load_pairs
 from asif.anchorset.publish import put_block, settle, utc_now
+from asif.anchorset.receipt_files import write_receipt
+from asif.anchorset.receipt_making import receipt_between
 from asif.anchorset.rows import hash_rows, set_digest
 from asif.anchorset.versions import check_current
 from asif.errors import UsageError
@@ -31,8 +34,8 @@ from asif.vectors import SIDES, Int64, gathered
 from asif.version import VERSION
 
 
-def remove_rows(folder: SetFolder, version: str, rows: Int64) -> AnchorSet:
-    """Publish a version without some rows, ascending and distinct, of the current one.
+def remove_rows(folder: SetFolder, version: str, rows: Int64, receipt: Path | None = None) -> AnchorSet:
+    """Publish a version without some rows, ascending and distinct, of the current one; then write its receipt, if any.
 
     Blocks are shared but for those whose rows would lie in more than a few pieces, which are written anew. Raises
     Conflict where `version` is not current (any more), UsageError where nothing would be left, OutOfSpace.
@@ -47,7 +50,10 @@ def remove_rows(folder: SetFolder, version: str, rows: Int64) -> AnchorSet:
         blocks: list[BlockEntry] = []
         for entry, here in _by_block(parent, rows):
             blocks += _without(folder, parent, entry, here)
-        return published(folder, parent, blocks, {"kind": "remove", "pairs": len(rows)})
+        opened = published(folder, parent, blocks, {"kind": "remove", "pairs": len(rows)})
+        if receipt is not None:
+            write_receipt(receipt, receipt_between(folder, parent, opened.manifest))
+        return opened
 
 
 def put_rows(
