@@ -1,7 +1,8 @@
-"""Check a receipt against the set, and a purge against every file of the store."""
+"""Check receipts against the set, and a purge against every file of the store."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,52 +20,56 @@ from asif.errors import UsageError
 
 @dataclass(frozen=True)
 class Checked:
-    """Hold what became of a receipt: what is wrong, whether its version is there, and what was searched for a purge."""
+    """Hold what became of receipts: which of their versions are there, what is wrong, what was searched for a purge."""
 
-    receipt: Receipt
-    version: str
-    after_is_there: bool
+    receipts: tuple[Receipt, ...]
+    there: frozenset[str]
     problems: tuple[Problem, ...]
     traces: Traces | None
 
 
-def check_receipt(
+def check_receipts(
     folder: SetFolder,
     version: str,
-    receipt: Receipt,
+    receipts: Sequence[Receipt],
     root: Path,
     captions: frozenset[str] = frozenset(),
     images: frozenset[str] = frozenset(),
 ) -> Checked:
-    """Check that a version has none of the rows of a receipt, and that the receipt's own is what it says.
+    """Check that a version has none of the rows of receipts, and that the receipts' own are what they say.
 
-    For a purge also looks through all files under `root`, for the rows and their embeddings, and for the captions and
+    For purges also looks through all files under `root`, for the rows and their embeddings, and for the captions and
     images (sha256 in hex) that are given. Raises UsageError for a receipt of another set, IntegrityError for a version
     that cannot be read.
     """
-    manifest = folder.manifest(version)
-    if manifest.name != receipt.name:
-        raise UsageError(
-            f"the receipt is one of the anchor set {receipt.name!r}", f"one of {manifest.name!r}", "name that set"
-        )
-    rows = sorted_hashes([as_hashes(receipt.gone)])
-    problems = _absent(folder, manifest, rows)
-    there = receipt.after.version in folder.versions()
-    if there:
-        problems += _as_told(folder, folder.manifest(receipt.after.version), receipt)
+    manifest, versions = folder.manifest(version), folder.versions()
+    problems = _absent(folder, manifest, _rows(receipts))
+    for receipt in receipts:
+        if manifest.name != receipt.name:
+            raise UsageError(
+                f"the receipt is one of the anchor set {receipt.name!r}", f"one of {manifest.name!r}", "name that set"
+            )
+        if receipt.after.version in versions:
+            problems += _as_told(folder, folder.manifest(receipt.after.version), receipt)
+    there = frozenset(receipt.after.version for receipt in receipts).intersection(versions)
+    purges = [receipt for receipt in receipts if receipt.purged]
     traces = None
-    if receipt.purged:
-        wanted = Wanted(rows, frozenset(receipt.embeddings), captions, images)
-        traces = search(files_under(root), wanted)
+    if purges:
+        embeddings = frozenset(one for receipt in purges for one in receipt.embeddings)
+        traces = search(files_under(root), Wanted(_rows(purges), embeddings, captions, images))
         problems += [problem for problem in traces.problems if problem not in problems]
-    return Checked(receipt, version, there, tuple(problems), traces)
+    return Checked(tuple(receipts), there, tuple(problems), traces)
+
+
+def _rows(receipts: Sequence[Receipt]) -> Hashes:
+    return sorted_hashes(as_hashes(receipt.gone) for receipt in receipts)
 
 
 def _absent(folder: SetFolder, manifest: Manifest, rows: Hashes) -> list[Problem]:
     """Find the removed rows in a version."""
     count = int(contains(version_hashes(folder, manifest), rows).sum())
     path = folder.version_file(manifest.version)
-    return [Problem(path, f"has {count:,} of the rows that the receipt says are gone")] if count else []
+    return [Problem(path, f"has {count:,} of the rows that a receipt says are gone")] if count else []
 
 
 def _as_told(folder: SetFolder, after: Manifest, receipt: Receipt) -> list[Problem]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from asif.anchorset.opened import AnchorSet
 from asif.anchorset.profiles import publish_profile
 from asif.anchorset.purging import Erased, purge
 from asif.anchorset.putting import Put, put
-from asif.anchorset.receipt_check import Checked, check_receipt
+from asif.anchorset.receipt_check import Checked, check_receipts
 from asif.anchorset.receipt_files import check_place
 from asif.anchorset.receipt_making import receipt_between
 from asif.anchorset.receipts import Receipt
@@ -145,20 +145,20 @@ class Store:
             )
         return receipt_between(folder, folder.manifest(folder.resolve(wanted)), after)
 
-    def check_receipt(
+    def check_receipts(
         self,
         ref: str,
-        receipt: Receipt,
+        receipts: Sequence[Receipt],
         captions: frozenset[str] = frozenset(),
         images: frozenset[str] = frozenset(),
     ) -> Checked:
-        """Check a receipt against the version that `ref` means; for a purge, against every file of the store.
+        """Check receipts against the version that `ref` means; for a purge, against every file of the store.
 
-        Where `ref` is a path, only the files of that set are looked at. See `receipt_check.check_receipt`.
+        Where `ref` is a path, only the files of that set are looked at. See `receipt_check.check_receipts`.
         """
         folder, selector = self._find(ref)
         root = self.root if folder.name is not None else folder.path
-        return check_receipt(folder, folder.resolve(selector), receipt, root, captions, images)
+        return check_receipts(folder, folder.resolve(selector), receipts, root, captions, images)
 
     def put(self, ref: str, fresh: AnchorSet, kind: Put, rejected: int = 0) -> AnchorSet:
         """Publish the next version of a set with the pairs of another in it, which the same encoders made.

@@ -26,8 +26,8 @@ class Beside:
     """Hold what the pairs of a source would be built into, less those that were removed or rejected, beside a set.
 
     `digest` is that of such a build, `missing` the ids it has and the set has not, `more` those that only the set has.
-    `rejected` counts the rows left out because the set names them among its rejects, `removed` those of the receipt
-    that the source has still: `captions` and `images` (sha256) are what these have and no other pair of the source has.
+    `rejected` counts the rows left out because the set names them among its rejects; `removed` are those of receipts
+    that the source has still, {row hash: record}, `kept` the captions and the images' sha256 of all other pairs.
     """
 
     digest: str
@@ -35,9 +35,14 @@ class Beside:
     missing: tuple[str, ...]
     more: tuple[str, ...]
     rejected: int
-    removed: int
-    captions: frozenset[str]
-    images: frozenset[str]
+    removed: Mapping[bytes, PairRecord]
+    kept: frozenset[str]
+
+    def traces_of(self, rows: Collection[bytes]) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the captions and the images' sha256 that removed rows have, and no pair that was not."""
+        records = [record for row, record in self.removed.items() if row in rows]
+        captions = frozenset(caption for record in records for caption in record.captions)
+        return captions - self.kept, frozenset(record.image_sha256 for record in records) - self.kept
 
 
 def compare(
@@ -55,9 +60,8 @@ def compare(
     ours = {hashed: name for name, hashed in hashed_ids(anchors)}
     excuses: Excuses = Counter(reject.id for reject in anchors.rejects())
     built: dict[bytes, str] = {}
-    out: list[PairRecord] = []
-    captions: set[str] = set()
-    images: set[str] = set()
+    out: dict[bytes, PairRecord] = {}
+    kept: set[str] = set()
     rejected = 0
     removed = frozenset(gone)
     for done, (pair, records) in enumerate(_read(source, anchors, limit), 1):
@@ -67,11 +71,10 @@ def compare(
         rejected += len(excused) if records else 1
         for at, record in enumerate(records):
             if hashes[at] in removed:
-                out.append(record)
+                out[hashes[at]] = record
             elif at not in excused:
                 built[hashes[at]] = record.id
-                captions.update(record.captions)
-                images.add(record.image_sha256)
+                kept.update((*record.captions, record.image_sha256))
         progress(done)
     return Beside(
         _digest(anchors, built),
@@ -79,9 +82,8 @@ def compare(
         tuple(sorted(name for one, name in built.items() if one not in ours)),
         tuple(sorted(name for one, name in ours.items() if one not in built)),
         rejected,
-        len(out),
-        frozenset(caption for record in out for caption in record.captions) - captions,
-        frozenset(record.image_sha256 for record in out) - images,
+        out,
+        frozenset(kept),
     )
 
 

@@ -100,7 +100,7 @@ def remove(
     elif removed:
         click.echo(f"{after.ref}: {removed:,} pairs removed, {after.count:,} left, digest {after.digest[:12]}")
     else:
-        options.notice(f"{after.ref} has no such pairs" + ("" if purge else "; nothing was changed"))
+        options.notice(f"{after.ref} has no such pairs" + (" any more" if purge else "; nothing was changed"))
 
 
 def purged(ref: str, which: dict[str, Any], receipt: Path | None, home: Path | None) -> AnchorSet:

@@ -20,16 +20,17 @@ SHOWN = 5  # ids of each kind, without --json
 @click.argument("ref")
 @click.option(
     "--receipt",
-    "file",
+    "files",
+    multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Check the receipt of a removal too: that the set has none of the pairs, and after a purge no file of the "
-    "store either.",
+    "store either; may be repeated.",
 )
 @click.option(
     "--against",
     metavar="PAIRS",
-    help="Compare with the pairs that the set was built from, less those of the receipt; none is encoded.",
+    help="Compare with the pairs that the set was built from, less those of receipts; none is encoded.",
 )
 @click.option("--column", "columns", multiple=True, metavar="ROLE=NAME", help="--against: as it was built with.")
 @click.option("--limit", type=click.IntRange(1), help="--against: as it was built with.")
@@ -37,7 +38,7 @@ SHOWN = 5  # ids of each kind, without --json
 @options.as_json
 def verify(
     ref: str,
-    file: Path | None,
+    files: tuple[Path, ...],
     against: str | None,
     columns: tuple[str, ...],
     limit: int | None,
@@ -49,8 +50,8 @@ def verify(
         raise UsageError("--column or --limit without --against", "the pairs they are about", "pass --against PAIRS")
     report = options.store(home).verify(ref)
     found = None
-    if not report.problems and (file or against):
-        found = _removal(ref, file, against, columns, limit, home)
+    if not report.problems and (files or against):
+        found = _removal(ref, files, against, columns, limit, home)
     problems = [*report.problems, *(found.problems if found else ())]
     if as_json:
         about: dict[str, Any] = {"ref": ref, "files": report.files, "bytes": report.bytes}
@@ -65,19 +66,24 @@ def verify(
 
 
 def _removal(
-    ref: str, file: Path | None, against: str | None, columns: tuple[str, ...], limit: int | None, home: Path | None
+    ref: str,
+    files: tuple[Path, ...],
+    against: str | None,
+    columns: tuple[str, ...],
+    limit: int | None,
+    home: Path | None,
 ) -> Verified:
     from asif.anchorset.receipt_files import read_receipt
     from asif.engine import verify_removal
     from asif.pairs import open_pairs
 
-    receipt = None if file is None else read_receipt(file)
+    receipts = [read_receipt(file) for file in files]
     source = None if against is None else open_pairs(against, columns=options.columns(columns))
     if source is not None:
         options.notice(source.describe())
     with options.progress_bar(source.rows if source else 0, "pair") as bar:
         return verify_removal(
-            ref, receipt, source, limit=limit, home=home, progress=lambda rows: bar.update(rows - bar.n)
+            ref, receipts, source, limit=limit, home=home, progress=lambda rows: bar.update(rows - bar.n)
         )
 
 
@@ -86,16 +92,18 @@ def _described(found: Verified | None) -> dict[str, Any]:
     about: dict[str, Any] = {}
     if found and found.checked:
         checked = found.checked
-        about["receipt"] = {
-            "set": checked.receipt.name,
-            "before": vars(checked.receipt.before),
-            "after": vars(checked.receipt.after),
-            "removed": len(checked.receipt.removed),
-            "erased": len(checked.receipt.erased),
-            "purged": checked.receipt.purged,
-            "recomputed": checked.after_is_there,
-            "limits": list(checked.receipt.limits),
-        }
+        about["receipts"] = [
+            {
+                "before": vars(receipt.before),
+                "after": vars(receipt.after),
+                "removed": len(receipt.removed),
+                "erased": len(receipt.erased),
+                "purged": receipt.purged,
+                "recomputed": receipt.after.version in checked.there,
+                "limits": list(receipt.limits),
+            }
+            for receipt in checked.receipts
+        ]
         if checked.traces:
             traces = checked.traces
             about["searched"] = {
@@ -112,33 +120,32 @@ def _described(found: Verified | None) -> dict[str, Any]:
             "missing": list(beside.missing),
             "more": list(beside.more),
             "rejected": beside.rejected,
-            "removed": beside.removed,
+            "removed": len(beside.removed),
         }
     return about
 
 
 def _tell(found: Verified) -> None:
     """Print what was found, for people."""
-    if found.checked:
-        checked, receipt = found.checked, found.checked.receipt
-        gone = len(receipt.removed) + len(receipt.erased)
-        again = "digest and root recomputed" if checked.after_is_there else "that version is gone, its proof holds"
+    for receipt in found.checked.receipts if found.checked else ():
+        again = found.checked is not None and receipt.after.version in found.checked.there
+        erased = f", {len(receipt.erased):,} more were erased from older ones" if receipt.erased else ""
         click.echo(
-            f"receipt: {gone:,} rows are not in {receipt.after.version} ({again}); "
-            f"it is {receipt.before.version} without {len(receipt.removed):,} of them, and nothing else changed"
+            f"receipt: {receipt.after.version} is {receipt.before.version} without {len(receipt.removed):,} rows"
+            f"{erased}; {'digest and root were recomputed' if again else 'that version is gone since'}"
         )
-        if checked.traces:
-            traces = checked.traces
-            click.echo(f"searched: {traces.files:,} files, {options.bytes_text(traces.bytes)}, for rows and embeddings")
-            for path in traces.unread:
-                click.echo(f"not read: {path} is no plain file")
-            for path, count in traces.shared.items():
-                click.echo(f"equal: {path} has {count:,} such embeddings of other pairs, of the same image or caption")
+    traces = found.checked.traces if found.checked else None
+    if traces:
+        click.echo(f"searched: {traces.files:,} files, {options.bytes_text(traces.bytes)}, for rows and embeddings")
+        for path in traces.unread:
+            click.echo(f"not read: {path} is no plain file")
+        for path, count in traces.shared.items():
+            click.echo(f"equal: {path} has {count:,} such embeddings of other pairs, of the same image or caption")
     if found.beside:
         beside = found.beside
         click.echo(
-            f"against: {beside.pairs:,} pairs, {beside.removed:,} more were removed and {beside.rejected:,} rejected; "
-            f"their digest is {beside.digest[:12]}"
+            f"against: {beside.pairs:,} pairs, besides {len(beside.removed):,} that were removed and "
+            f"{beside.rejected:,} rejected; a build has the digest {beside.digest[:12]}"
         )
         for what, ids in (("missing", beside.missing), ("besides", beside.more)):
             if ids:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def _quick(root: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Verified:
-    """Hold what a receipt and the pairs that a set was built from say of it, and what is wrong with it by them."""
+    """Hold what receipts and the pairs that a set was built from say of it, and what is wrong with it by them."""
 
     checked: Checked | None
     beside: Beside | None
@@ -94,28 +94,31 @@ class Verified:
 
 def verify_removal(
     ref: str,
-    receipt: Receipt | None = None,
+    receipts: Sequence[Receipt] = (),
     source: PairSource | None = None,
     *,
     limit: int | None = None,
     home: Path | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Verified:
-    """Check a set against the receipt of a removal, and against the pairs that it was built from; encodes nothing.
+    """Check a set against receipts of removals, and against the pairs that it was built from; encodes nothing.
 
     Where pairs that a purge removed are in the source still, the store is searched for their captions and images too.
     """
     store = Store(home or default_home())
-    beside, problems = None, []
+    beside, checked = None, None
+    problems: list[Problem] = []
+    captions = images = frozenset[str]()
     with store.open(ref) as anchors:
-        path = store.path(ref)
         if source is not None:
-            beside = compare(source, anchors, receipt.gone if receipt else (), limit, progress)
-            problems += _differing(path, anchors, beside)
-        captions = beside.captions if beside and receipt and receipt.purged else frozenset()
-        images = beside.images if beside and receipt and receipt.purged else frozenset()
-        checked = None if receipt is None else store.check_receipt(ref, receipt, captions, images)
-        problems += [*checked.problems] if checked else []
+            gone = {row for receipt in receipts for row in receipt.gone}
+            beside = compare(source, anchors, gone, limit, progress)
+            problems += _differing(store.path(ref), anchors, beside)
+            purged = {row for receipt in receipts if receipt.purged for row in receipt.gone}
+            captions, images = beside.traces_of(purged)
+        if receipts:
+            checked = store.check_receipts(ref, receipts, captions, images)
+            problems += checked.problems
         problems += _cached(texts(store), anchors.fingerprint("text").digest, captions)
     return Verified(checked, beside, tuple(problems))
 
