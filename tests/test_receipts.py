@@ -207,6 +207,9 @@ def test_a_receipt_can_be_made_later(home: Path) -> None:
         store.receipt("toy")
     with pytest.raises(UsageError, match="has all pairs that"):
         store.receipt("toy", before="4")
+    publish(home, EVERY[:9], dtype="float32")
+    with pytest.raises(UsageError, match="more than pairs: dtype"):
+        store.receipt("toy", before="4")
     store.gc("toy", 1)
     with pytest.raises(NotFound, match="a purge writes its receipt"):
         store.receipt("toy")
