@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from asif.cli import options
-from asif.errors import UsageError
+from asif.errors import IntegrityError, UsageError
 
 if TYPE_CHECKING:
     from asif.engine.unlearning import Verified
@@ -50,8 +50,12 @@ def verify(
         raise UsageError("--column or --limit without --against", "the pairs they are about", "pass --against PAIRS")
     report = options.store(home).verify(ref)
     found = None
-    if not report.problems and (files or against):
-        found = _removal(ref, files, against, columns, limit, home)
+    if files or against:
+        try:
+            found = _removal(ref, files, against, columns, limit, home)
+        except IntegrityError:
+            report.raise_if_bad()  # rather why the set cannot be read
+            raise
     problems = [*report.problems, *(found.problems if found else ())]
     if as_json:
         about: dict[str, Any] = {"ref": ref, "files": report.files, "bytes": report.bytes}
@@ -73,7 +77,7 @@ def _removal(
     limit: int | None,
     home: Path | None,
 ) -> Verified:
-    from asif.anchorset.receipt_files import read_receipt
+    from asif.anchorset import read_receipt
     from asif.engine import verify_removal
     from asif.pairs import open_pairs
 
@@ -151,6 +155,8 @@ def _tell(found: Verified) -> None:
             if ids:
                 shown = ", ".join(ids[:SHOWN]) + (", …" if len(ids) > SHOWN else "")
                 click.echo(f"{what}: {len(ids):,} ({shown})")
+    for problem in found.problems:
+        click.echo(f"wrong: {problem}")
 
 
 @click.command("receipt")
