@@ -119,7 +119,7 @@ def test_what_is_purged_is_nowhere_on_disk(home: Path, how: str) -> None:
     publish(home / "untouched", EVERY[:3])
     assert all(left_on_disk(home / "anchors", pair) for pair in gone)
     said: list[str] = []
-    found, swept = store.purge("toy", [pair.id for pair in gone], saying=said.extend)
+    found, swept = store.purge("toy", [pair.id for pair in gone], saying=lambda erased: said.extend(erased.versions))
     assert not any(left_on_disk(home / "anchors", pair) for pair in gone)
     assert list(swept.versions) == said and len(said) == 2 + (how in ("hidden", "updated"))
     same(found, publish(home / "other", [pair for pair in EVERY if pair not in gone]))

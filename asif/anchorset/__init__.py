@@ -5,6 +5,8 @@ from asif.anchorset.journal import Journal
 from asif.anchorset.manifest import EncoderInfo, Manifest
 from asif.anchorset.names import parse_reference
 from asif.anchorset.opened import AnchorSet
+from asif.anchorset.receipt_files import read_receipt
+from asif.anchorset.receipts import Receipt
 from asif.anchorset.store import SetEntry, Store, default_home
 from asif.anchorset.verify import Problem, Report, verify
 
@@ -14,11 +16,13 @@ __all__ = [
     "Journal",
     "Manifest",
     "Problem",
+    "Receipt",
     "Report",
     "SetEntry",
     "Store",
     "default_home",
     "find_rows",
     "parse_reference",
+    "read_receipt",
     "verify",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from asif.anchorset.names import seq_of
 from asif.anchorset.opened import AnchorSet, live_rows
 from asif.anchorset.pieces import kept, pieces_of
 from asif.anchorset.publish import settle, utc_now
+from asif.anchorset.receipt_files import write_receipt
+from asif.anchorset.receipt_making import receipt_between
 from asif.anchorset.rows import set_digest
 from asif.anchorset.versions import check_current
 from asif.errors import UsageError
@@ -28,8 +31,8 @@ from asif.vectors import Int64
 from asif.version import VERSION
 
 
-def remove_rows(folder: SetFolder, version: str, rows: Int64) -> AnchorSet:
-    """Publish a version without some rows, ascending and distinct, of the current one.
+def remove_rows(folder: SetFolder, version: str, rows: Int64, receipt: Path | None = None) -> AnchorSet:
+    """Publish a version without some rows, ascending and distinct, of the current one; then write its receipt, if any.
 
     Blocks are shared but for those whose rows would lie in more than a few pieces, which are written anew. Raises
     Conflict where `version` is not current (any more), UsageError where nothing would be left, OutOfSpace.
@@ -52,7 +55,10 @@ def remove_rows(folder: SetFolder, version: str, rows: Int64) -> AnchorSet:
             elif here.any():
                 blocks.append(kept(folder, replace(piece, rows=piece.rows[here])))
             first += len(piece)
-        return published(folder, parent, blocks, {"kind": "remove", "pairs": len(rows)})
+        opened = published(folder, parent, blocks, {"kind": "remove", "pairs": len(rows)})
+        if receipt is not None:
+            write_receipt(receipt, receipt_between(folder, parent, opened.manifest))
+        return opened
 
 
 @contextmanager

@@ -17,10 +17,11 @@ from asif.anchorset.blocks import Block, Float64, UInt8, sum_rows
 from asif.anchorset.deletions import Mask, live_slices
 from asif.anchorset.fits import Arrays, check_fit, fit_name, kept_aligners, write_fit
 from asif.anchorset.folder import SetFolder
-from asif.anchorset.manifest import BlockEntry, Manifest
+from asif.anchorset.manifest import BlockEntry, FileEntry, Manifest
+from asif.anchorset.sealed import Fields, parse_object
 from asif.anchorset.sums import FEWEST, SUMS, KeptSums, find_sums
 from asif.errors import IntegrityError, OutOfSpace, UsageError
-from asif.pairs.pair import PairRecord
+from asif.pairs.pair import PairRecord, Reject
 from asif.pairs.records import read_ids, read_records
 from asif.vectors import SIDES, Fingerprint, Int64, Side
 
@@ -128,6 +129,11 @@ class AnchorSet:
         entry = self.manifest.blocks[block]
         return list(compress(table(entry.whole), entry.live.tolist())) if entry.deleted else table(entry)
 
+    def rejects(self) -> list[Reject]:
+        """Return the rows that did not become anchors when the set was built, in order; raises IntegrityError."""
+        entry = self.manifest.rejects
+        return [] if entry is None else load_rejects(self.folder, entry)
+
     def fingerprint(self, side: Side) -> Fingerprint:
         """Return the fingerprint of the encoder that made one side."""
         return self.manifest.encoders[side].fingerprint
@@ -209,6 +215,17 @@ def live_rows(values: NDArray[Any], entry: BlockEntry) -> NDArray[Any]:
 def _live_sum(block: Block, side: Side, live: Mask) -> Float64:
     """Take what is not there off the stored sum: exact for float16, whose sums fit into float64."""
     return block.sum(side) if live.all() else block.sum(side) - sum_rows(block.side(side)[~live])
+
+
+def load_rejects(folder: SetFolder, entry: FileEntry) -> list[Reject]:
+    """Read rejects after checking every byte; raises IntegrityError."""
+    path = folder.content("rejects", entry.sha256)
+    check_content(path, entry.sha256, entry.size)
+    lines = path.read_bytes().splitlines(keepends=True)
+    fields = [Fields(parse_object(line, str(path)), str(path)) for line in lines]
+    return [
+        Reject(one.whole("row"), None if one.missing("id") else one.text("id"), one.text("reason")) for one in fields
+    ]
 
 
 def load_pairs(folder: SetFolder, entry: BlockEntry) -> list[PairRecord]:

@@ -18,8 +18,12 @@ from asif.anchorset.manifest import Manifest
 from asif.anchorset.names import check_name, parse_reference
 from asif.anchorset.opened import AnchorSet
 from asif.anchorset.profiles import publish_profile
-from asif.anchorset.purging import purge
+from asif.anchorset.purging import Erased, purge
 from asif.anchorset.putting import Put, put
+from asif.anchorset.receipt_check import Checked, check_receipts
+from asif.anchorset.receipt_files import check_place
+from asif.anchorset.receipt_making import receipt_between
+from asif.anchorset.receipts import Receipt
 from asif.anchorset.sweeping import Swept, collect
 from asif.anchorset.verify import Report, verify_folder
 from asif.anchorset.versions import LogEntry, log, move_alias, roll_back
@@ -103,17 +107,58 @@ class Store:
             return difference(one, other)
 
     def remove(
-        self, ref: str, ids: Collection[str] | None = None, *, where: str | None = None, missing_ok: bool = False
+        self,
+        ref: str,
+        ids: Collection[str] | None = None,
+        *,
+        where: str | None = None,
+        missing_ok: bool = False,
+        receipt: Path | None = None,
     ) -> AnchorSet:
         """Publish the next version of a set, without the pairs of these ids, or those that `where` is true of.
 
-        Where there is none of them, no version is made. Raises what `find_rows` does, UsageError where no pair would
-        be left, Conflict where `ref` does not mean the current version or another edit came first.
+        Where there is none of them, no version is made. `receipt` is a file that is not there yet, for what proves
+        the removal. Raises what `find_rows` does, UsageError where no pair would be left, or the receipt has no place,
+        Conflict where `ref` does not mean the current version or another edit came first.
         """
         folder, _ = self._find(ref)
+        if receipt is not None:
+            check_place(receipt)
         opened = self.open(ref)
         rows = find_rows(opened, ids, where, missing_ok)
-        return remove_rows(folder, opened.version, rows) if len(rows) else opened
+        return remove_rows(folder, opened.version, rows, receipt) if len(rows) else opened
+
+    def receipt(self, ref: str, before: str | None = None) -> Receipt:
+        """Make the receipt of a removal that is done: for the version that `ref` means, made of its parent.
+
+        `before` names another version that it was made of, by several removals. Raises NotFound where that is gone,
+        UsageError where the version has pairs that the other has not.
+        """
+        folder, selector = self._find(ref)
+        after = folder.manifest(folder.resolve(selector))
+        wanted = before or after.parent
+        if wanted is None or (before is None and wanted not in folder.versions()):
+            raise NotFound(
+                f"what {after.version} was made of, {wanted or 'nothing'}, is not there",
+                "a version with the pairs that were removed",
+                "name one that is there, with --before; a purge writes its receipt before it deletes any",
+            )
+        return receipt_between(folder, folder.manifest(folder.resolve(wanted)), after)
+
+    def check_receipts(
+        self,
+        ref: str,
+        receipts: Sequence[Receipt],
+        captions: frozenset[str] = frozenset(),
+        images: frozenset[str] = frozenset(),
+    ) -> Checked:
+        """Check receipts against the version that `ref` means; for a purge, against every file of the store.
+
+        Where `ref` is a path, only the files of that set are looked at. See `receipt_check.check_receipts`.
+        """
+        folder, selector = self._find(ref)
+        root = self.root if folder.name is not None else folder.path
+        return check_receipts(folder, folder.resolve(selector), receipts, root, captions, images)
 
     def put(self, ref: str, fresh: AnchorSet, kind: Put, rejected: int = 0) -> AnchorSet:
         """Publish the next version of a set with the pairs of another in it, which the same encoders made.
@@ -139,14 +184,16 @@ class Store:
         *,
         where: str | None = None,
         missing_ok: bool = False,
-        saying: Callable[[Sequence[str]], None] = lambda versions: None,
+        saying: Callable[[Erased], None] = lambda erased: None,
+        receipt: Path | None = None,
     ) -> tuple[AnchorSet, Swept]:
         """Remove pairs so that no file of the set has them any more, hidden rows and older versions included.
 
-        `saying` is told which versions hold them, before these are deleted. See `purging.purge`.
+        Before anything is deleted `receipt`, a file that is not there yet, is written, and `saying` told what will be.
+        See `purging.purge`, and `engine.purge_pairs` for what the store remembers of them outside the set.
         """
         folder, selector = self._find(ref)
-        return purge(folder, folder.resolve(selector), Choice.of(ids, where), missing_ok, saying)
+        return purge(folder, folder.resolve(selector), Choice.of(ids, where), missing_ok, saying, receipt)
 
     def sets(self) -> list[SetEntry]:
         """List the anchor sets; a broken one is listed with its error and never hides the others."""
@@ -154,6 +201,10 @@ class Store:
             return []
         found = sorted(path for path in self._sets.iterdir() if path.is_dir() or path.is_symlink())
         return [_entry(path) for path in found if not path.name.startswith(".")]
+
+    def path(self, ref: str) -> Path:
+        """Return the folder of the set that a reference means; raises NotFound."""
+        return self._find(ref)[0].path
 
     def size(self, name: str) -> int:
         """Return the bytes on disk of a set, all versions and builds in progress; raises NotFound."""

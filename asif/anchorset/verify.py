@@ -18,9 +18,8 @@ from asif.anchorset.blocks import Block, UInt8, sum_rows
 from asif.anchorset.fits import read_fit
 from asif.anchorset.folder import CONTENT, SetFolder
 from asif.anchorset.manifest import BlockEntry, FileEntry, Manifest
-from asif.anchorset.opened import load_pairs
+from asif.anchorset.opened import load_pairs, load_rejects
 from asif.anchorset.rows import hash_rows, set_digest
-from asif.anchorset.sealed import Fields, parse_object
 from asif.errors import IntegrityError, NotFound
 from asif.pairs.pair import PairRecord
 from asif.vectors import SIDES, Side, vector_problems
@@ -187,10 +186,8 @@ class _Check:
     def rejects(self, manifest: Manifest, entry: FileEntry) -> None:
         path = self.folder.content("rejects", entry.sha256)
         with self.noting(path):
-            check_content(path, entry.sha256, entry.size)
+            rows = [reject.row for reject in load_rejects(self.folder, entry)]
             self.read[path] = entry.size
-            lines = path.read_bytes().splitlines(keepends=True)
-            rows = [Fields(parse_object(line, str(path)), str(path)).whole("row") for line in lines]
             if rows != sorted(rows) or len(rows) != manifest.rejected:
                 self.note(path, f"{len(rows)} rejects, or not in order; the manifest counts {manifest.rejected}")
 

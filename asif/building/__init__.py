@@ -10,7 +10,8 @@ from itertools import islice
 from typing import Any, Protocol
 
 from asif.anchorset import AnchorSet, EncoderInfo, Journal, Store
-from asif.building.segment import CAPTIONS, Captions, Clock, Segment, prepare
+from asif.building.remembered import CAPTIONS, Captions
+from asif.building.segment import Clock, Segment, prepare
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.encoders.ahead import ahead
 from asif.errors import InputRefused, Interrupted, UsageError

@@ -9,7 +9,7 @@ from typing import Any
 
 from asif.aligners import make_aligner
 from asif.building.recipe import MARKS, METHODS, Expected, HeadRecipe, PairsRecipe, Selection
-from asif.building.segment import CAPTIONS
+from asif.building.remembered import CAPTIONS
 from asif.building.tables import Kind, advice, checked, one_of
 from asif.encoders import check_spec
 from asif.errors import NotFound, UsageError

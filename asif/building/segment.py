@@ -6,18 +6,15 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from asif.building.remembered import Captions, image_content, records_of
 from asif.encoders import ImageEncoder, TextEncoder
-from asif.encoders.images import read_bytes
 from asif.errors import BadImage
 from asif.pairs import Pair, PairRecord, Reject
-from asif.vectors import Float32, canonical_json, vector_problems
-
-Captions = Literal["mean", "first", "all"]
-CAPTIONS: tuple[Captions, ...] = ("mean", "first", "all")
+from asif.vectors import Float32, vector_problems
 
 
 @dataclass(frozen=True)
@@ -33,13 +30,10 @@ def prepare(item: Pair | Reject, encoder: ImageEncoder) -> Prepared | Reject:
     """Read, hash, decode and preprocess one pair's image; a bad image becomes a Reject with its reason."""
     if isinstance(item, Reject):
         return item
-    if item.image_embedding is not None:
-        vector = np.ascontiguousarray(item.image_embedding, np.float32)
-        return Prepared(item, hashlib.sha256(vector.tobytes()).hexdigest(), None)
-    assert item.image is not None  # or it has vectors
     try:
-        content = read_bytes(item.image)
-        return Prepared(item, hashlib.sha256(content).hexdigest(), encoder.prepare(content))
+        content = image_content(item)
+        ready = None if item.image_embedding is not None else encoder.prepare(content)
+        return Prepared(item, hashlib.sha256(content).hexdigest(), ready)
     except BadImage as error:
         return Reject(item.row, item.id, error.came)
 
@@ -134,15 +128,11 @@ class Segment(Collected):
         rows: list[int] = []
         vectors: list[Float32] = []
         for row, (pair, image_sha256) in enumerate(self.pairs):
-            chosen = pair.captions[:1] if self.captions == "first" else pair.captions
-            name = pair.id or derived_id(image_sha256, chosen)
-            groups = [(caption,) for caption in chosen] if self.captions == "all" else [chosen]
-            for number, group in enumerate(groups):
-                id_ = f"{name}#{number}" if self.captions == "all" else name
-                records.append(PairRecord(id_, group, image_sha256, pair.source, pair.licence, pair.url))
+            for record in records_of(pair, image_sha256, self.captions):
+                records.append(record)
                 rows.append(row)
-                given = pair.text_embedding
-                vectors.append(mean_of([encoded[text] for text in group]) if given is None else np.asarray(given))
+                given, texts = pair.text_embedding, record.captions
+                vectors.append(mean_of([encoded[text] for text in texts]) if given is None else np.asarray(given))
         stacked = np.stack(vectors).astype(np.float32) if vectors else np.empty((0, self.text.dim), np.float32)
         return records, rows, stacked
 
@@ -171,11 +161,6 @@ def unit(rows: Float32) -> Float32:
     """Scale rows, known to be usable, to unit length."""
     wide = rows.astype(np.float64)
     return np.asarray(wide / np.linalg.norm(wide, axis=1, keepdims=True), np.float32)
-
-
-def derived_id(image_sha256: str, captions: Sequence[str]) -> str:
-    """Name a pair that came without an id by its content, so that the name does not depend on the order of rows."""
-    return hashlib.sha256(canonical_json([image_sha256, list(captions)])).hexdigest()[:16]
 
 
 def _named(side: str, problems: dict[int, str]) -> dict[int, str]:

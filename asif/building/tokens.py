@@ -14,7 +14,8 @@ from asif.anchorset.token_journal import TokenJournal
 from asif.anchorset.token_rows import TokenRows
 from asif.anchorset.tokens import PairTokens, has_tokens, open_tokens
 from asif.building import Source
-from asif.building.segment import Collected, Prepared, derived_id, prepare
+from asif.building.remembered import derived_id
+from asif.building.segment import Collected, Prepared, prepare
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.encoders.ahead import ahead
 from asif.errors import InputRefused, Interrupted, OutOfSpace, UsageError

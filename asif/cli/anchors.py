@@ -1,4 +1,4 @@
-"""asif anchors list|recipes|info|verify, and the group of all that is done with anchor sets."""
+"""asif anchors list|recipes|info, and the group of all that is done with anchor sets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from asif.cli import anchors_edit, anchors_select, anchors_versions, options
+from asif.cli import anchors_edit, anchors_select, anchors_verify, anchors_versions, options
 
 
 @click.group("anchors")
@@ -28,6 +28,8 @@ for each in (
     anchors_versions.diff,
     anchors_versions.compact,
     anchors_versions.gc,
+    anchors_verify.verify,
+    anchors_verify.receipt,
 ):
     command.add_command(each)
 
@@ -120,18 +122,3 @@ def info(ref: str, home: Path | None, as_json: bool) -> None:
                 click.echo(f"  {name}: {shown}")
         else:
             click.echo(f"{key}: {value}")
-
-
-@command.command("verify")
-@click.argument("ref")
-@options.home
-@options.as_json
-def verify(ref: str, home: Path | None, as_json: bool) -> None:
-    """Check every byte of an anchor set: hashes, headers, counts, digest. Exit code 5 if anything is wrong."""
-    report = options.store(home).verify(ref)
-    if as_json:
-        problems = [str(problem) for problem in report.problems]
-        options.print_json({"ref": ref, "files": report.files, "bytes": report.bytes, "problems": problems})
-    report.raise_if_bad()
-    if not as_json:
-        click.echo(f"{ref}: {report.files} files, {options.bytes_text(report.bytes)}, all as written")

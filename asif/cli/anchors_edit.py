@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from asif.errors import UsageError
 
 if TYPE_CHECKING:
     from asif.anchorset import AnchorSet
+    from asif.anchorset.purging import Erased
     from asif.anchorset.putting import Put
     from asif.building.merged import OnConflict
     from asif.encoders import Device
@@ -53,6 +53,12 @@ def chosen(ids: tuple[str, ...], ids_file: Path | None, where: str | None, missi
 @choice
 @click.option("--dry-run", is_flag=True, help="Print the pairs that would go, and change nothing.")
 @click.option("--purge", is_flag=True, help="Delete them from disk too, with every older version that holds them.")
+@click.option(
+    "--receipt",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write what proves the removal: asif anchors verify REF --receipt FILE checks it.",
+)
 @options.home
 @options.as_json
 def remove(
@@ -63,6 +69,7 @@ def remove(
     missing_ok: bool,
     dry_run: bool,
     purge: bool,
+    receipt: Path | None,
     home: Path | None,
     as_json: bool,
 ) -> None:
@@ -72,30 +79,44 @@ def remove(
     joined by and, or, not and brackets. Of several captions one must fit; what a pair lacks is equal to nothing.
     """
     which = chosen(ids, ids_file, where, missing_ok)
-    if dry_run and purge:
-        raise UsageError("--dry-run with --purge", "one of them", "look with --dry-run alone, then purge")
+    if dry_run and (purge or receipt):
+        given = "--purge" if purge else "--receipt"
+        raise UsageError(f"--dry-run with {given}", "one of them", f"look with --dry-run alone, then use {given}")
     if dry_run:
         show(ref, which, home, as_json)
         return
     with options.store(home).open(ref) as before:
         if purge:
-            after, swept = options.store(home).purge(ref, **which, saying=warn)
-            options.notice(f"deleted {swept.files:,} files, {options.bytes_text(swept.bytes)}")
+            after = purged(ref, which, receipt, home)
         else:
-            after = options.store(home).remove(ref, **which)
+            after = options.store(home).remove(ref, **which, receipt=receipt)
     told = {"name": after.name, "version": after.version, "digest": after.digest, "anchors": after.count}
     removed = after.manifest.operation["pairs"] if after.version != before.version else 0
+    if receipt is not None and receipt.exists():
+        told["receipt"] = str(receipt)
+        options.notice(f"receipt: {receipt}")
     if as_json:
         options.print_json({**told, "removed": removed})
     elif removed:
         click.echo(f"{after.ref}: {removed:,} pairs removed, {after.count:,} left, digest {after.digest[:12]}")
     else:
-        options.notice(f"{after.ref} has no such pairs" + ("" if purge else "; nothing was changed"))
+        options.notice(f"{after.ref} has no such pairs" + (" any more" if purge else "; nothing was changed"))
 
 
-def warn(versions: Sequence[str]) -> None:
+def purged(ref: str, which: dict[str, Any], receipt: Path | None, home: Path | None) -> AnchorSet:
+    """Purge pairs; say what is deleted, and what is left."""
+    from asif.engine import purge_pairs
+
+    done = purge_pairs(ref, **which, receipt=receipt, home=home, saying=warn)
+    options.notice(f"deleted {done.swept.files:,} files, {options.bytes_text(done.swept.bytes)}")
+    for problem in done.left:
+        options.notice(f"left: {problem}")
+    return done.anchors
+
+
+def warn(erased: Erased) -> None:
     """Say which versions are about to be deleted."""
-    options.notice(f"versions that hold the pairs are deleted: {', '.join(versions) or 'none'}")
+    options.notice(f"versions that hold the pairs are deleted: {', '.join(erased.versions) or 'none'}")
 
 
 def show(ref: str, which: dict[str, Any], home: Path | None, as_json: bool) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from asif.errors import AsifError
 from asif.vectors import Float32
 
 SEAL = 8
@@ -51,6 +52,28 @@ class TextCache:
                 connection.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?)", rows)
         except (sqlite3.Error, OSError):
             return
+
+    def known(self, fingerprint: str, texts: Collection[str]) -> set[str]:
+        """Return which texts have an entry; raises sqlite3.Error for a file that cannot be read."""
+        if not self.path.is_file():
+            return set()
+        with self._connect() as connection:
+            query = "SELECT 1 FROM texts WHERE key = ?"
+            return {text for text in texts if connection.execute(query, (key(fingerprint, text),)).fetchone()}
+
+    def forget(self, fingerprint: str, texts: Collection[str]) -> None:
+        """Delete the entries of texts, and overwrite them; raises AsifError where that cannot be done."""
+        try:
+            if self.known(fingerprint, texts):
+                with self._connect() as connection:
+                    connection.execute("PRAGMA secure_delete = ON")
+                    connection.executemany("DELETE FROM texts WHERE key = ?", [(key(fingerprint, t),) for t in texts])
+        except sqlite3.Error as error:
+            raise AsifError(
+                f"the embeddings of texts in {self.path} cannot be deleted ({error})",
+                "a cache that can be read and written",
+                "wait for who uses it, or delete the file: it is made anew",
+            ) from error
 
     def _connect(self) -> _Closing:
         return _Closing(sqlite3.connect(self.path, timeout=5))

@@ -10,6 +10,7 @@ from asif.engine.trained import trained_before
 from asif.engine.training import Training, train_projector
 from asif.engine.training_tokens import train_on_tokens
 from asif.engine.tuner import tune_anchors
+from asif.engine.unlearning import purge_pairs, verify_removal
 from asif.engine.vectors_file import read_vectors
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "merge_anchors",
     "named_aligner",
     "open_anchors",
+    "purge_pairs",
     "read_vectors",
     "trained_before",
     "train_on_tokens",
@@ -35,4 +37,5 @@ __all__ = [
     "select_anchors",
     "subset_anchors",
     "tune_anchors",
+    "verify_removal",
 ]
