@@ -106,13 +106,15 @@ def _without(folder: SetFolder, manifest: Manifest, entry: BlockEntry, rows: Int
     return [joined(folder, manifest, [(entry, live)])]
 
 
-def joined(folder: SetFolder, manifest: Manifest, parts: Sequence[tuple[BlockEntry, Mask]]) -> BlockEntry:
-    """Write one block of some rows of others, [rows] of each; the caller holds the lock."""
+def joined(
+    folder: SetFolder, manifest: Manifest, parts: Sequence[tuple[BlockEntry, Mask]], to: SetFolder | None = None
+) -> BlockEntry:
+    """Write one block of some rows of others, [rows] of each, into `folder` or `to`; the caller holds its lock."""
     blocks = [(folder.block(manifest, entry), some) for entry, some in parts]
     image, text = (np.concatenate([block.side(side)[some] for block, some in blocks]) for side in SIDES)
     records = [record for entry, some in parts for record in compress(load_pairs(folder, entry), some)]
     hashes = np.concatenate([block.row_hash[some] for block, some in blocks])
-    return put_block(folder, make_block(image, text, hashes), records, manifest.dtype)
+    return put_block(to or folder, make_block(image, text, hashes), records, manifest.dtype)
 
 
 def _mixed(

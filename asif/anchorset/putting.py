@@ -25,7 +25,7 @@ def put(folder: SetFolder, current: AnchorSet, fresh: AnchorSet, kind: Put, reje
     is all of its captions. `rejected` rows of the input are counted in the operation. Raises InputRefused, Conflict,
     EncoderMismatch where other encoders made `fresh`.
     """
-    check_alike(current, fresh)
+    check_alike(current.manifest, fresh.manifest)
     ours, theirs = list(hashed_ids(current)), list(hashed_ids(fresh))
     known, wanted = set(ours), set(theirs)
     new = [row for row, one in enumerate(theirs) if one not in known]

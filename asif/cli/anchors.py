@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from asif.cli import anchors_edit, anchors_select, anchors_versions, options
+from asif.cli import anchors_edit, anchors_select, anchors_share, anchors_versions, options
 
 
 @click.group("anchors")
@@ -28,6 +28,8 @@ for each in (
     anchors_versions.diff,
     anchors_versions.compact,
     anchors_versions.gc,
+    anchors_share.export,
+    anchors_share.import_,
 ):
     command.add_command(each)
 
