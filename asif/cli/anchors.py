@@ -30,6 +30,8 @@ for each in (
     anchors_versions.gc,
     anchors_share.export,
     anchors_share.import_,
+    anchors_share.push,
+    anchors_share.pull,
 ):
     command.add_command(each)
 

@@ -1,8 +1,8 @@
 """A parcel as one tar. Equal versions give equal bytes, so that reading one parses nothing but its manifest.
 
-The manifest comes first: it lists all that follows with sizes and hashes, and has a checksum over itself. From it follow
-the bytes of every header, which are compared, not interpreted: a link, a device, a path that leads elsewhere, a file twice
-or too many cannot be expressed.
+The manifest comes first: it lists all that follows with sizes and hashes, and has a checksum over itself. From it
+follow the bytes of every header, which are compared, not interpreted: a link, a device, a path that leads elsewhere, a
+file twice or too many cannot be expressed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def write_archive(out: BinaryIO, parcel: Parcel, progress: Progress) -> None:
         with open_regular(place) as file:
             wrong = copy(file, out, entry, progress)
         if wrong:
-            raise IntegrityError(f"{place} {wrong}", f"{entry.size:,} bytes with sha256 {entry.sha256}", "verify the set")
+            raise IntegrityError(
+                f"{place} {wrong}", f"{entry.size:,} bytes with sha256 {entry.sha256}", "verify the set"
+            )
         out.write(bytes(-entry.size % UNIT))
     out.write(END)
 
@@ -61,7 +63,9 @@ def refuse_existing(path: Path) -> None:
     if path.is_symlink() or path.exists():
         raise UsageError(f"{path} exists", "a file that is not there yet", "name another, or remove it first")
     if not path.absolute().parent.is_dir():
-        raise UsageError(f"{path.absolute().parent} is no folder", "a folder to write the archive into", "make it first")
+        raise UsageError(
+            f"{path.absolute().parent} is no folder", "a folder to write the archive into", "make it first"
+        )
 
 
 class Archive:
@@ -77,8 +81,8 @@ class Archive:
         self._file = file
         self.origin = where
 
-    def manifest(self) -> bytes:
-        """Read the manifest; the rest is read in the order in which it lists files."""
+    def begin(self, scratch: Path) -> bytes:
+        """Read the manifest; the rest is read in the order in which it lists files. Nothing is laid down."""
         first = self._file.read(UNIT)
         name = _header(MANIFEST, 0)[:100]
         if not first.startswith(name[: max(1, len(first))]):

@@ -43,8 +43,8 @@ class Source(Protocol):
     again: str
     in_order: bool
 
-    def manifest(self) -> bytes:
-        """Return the bytes of the manifest."""
+    def begin(self, scratch: Path) -> bytes:
+        """Return the bytes of the manifest; `scratch` is a folder to work in, on the same disk."""
         ...
 
     def fetch(self, path: str, entry: FileEntry, to: Path, progress: Progress) -> None:
@@ -77,7 +77,7 @@ def receive(sets: Path, source: Source, name: str | None, progress: Progress) ->
         check_name(name)
     with _staging(sets) as place:
         with _arriving(source, place):
-            manifest = Manifest.from_bytes(source.manifest(), MANIFEST)
+            manifest = Manifest.from_bytes(source.begin(place), MANIFEST)
             _check_form(manifest)
         folder = SetFolder(sets / (name or manifest.name), name or manifest.name)
         current = _admit(folder, manifest, name is not None)
@@ -131,14 +131,16 @@ def _arriving(source: Source, place: Path) -> Iterator[None]:
 
 
 def _check_form(manifest: Manifest) -> None:
-    """Raise IntegrityError for what no parcel has: hidden rows, rejects, blocks of another size than their rows have."""
+    """Raise IntegrityError for what no parcel has: hidden rows, rejects, blocks of a size other than their rows'."""
     if manifest.rejects is not None or any(entry.deleted for entry in manifest.blocks):
         raise IntegrityError("the manifest lists rejects or deleted rows", "anchors alone", "export the set with asif")
     for entry in manifest.blocks:
         size = block_size(entry.rows, manifest.dims, manifest.dtype)
         if entry.size != size:
             raise IntegrityError(
-                f"the manifest gives a block of {entry.rows} rows {entry.size:,} bytes", f"{size:,}", "export it with asif"
+                f"the manifest gives a block of {entry.rows} rows {entry.size:,} bytes",
+                f"{size:,}",
+                "export it with asif",
             )
 
 

@@ -34,12 +34,13 @@ def listed(manifest: Manifest) -> dict[str, FileEntry]:
     """Return the files of a parcel but its manifest, {path: sha256 and size}, in the order in which they come."""
     files: dict[str, FileEntry] = {}
     for entry in manifest.blocks:
-        files[_path("blocks", entry.sha256)] = FileEntry(entry.sha256, entry.size)
-        files[_path("pairs", entry.pairs.sha256)] = entry.pairs
+        files[path_of("blocks", entry.sha256)] = FileEntry(entry.sha256, entry.size)
+        files[path_of("pairs", entry.pairs.sha256)] = entry.pairs
     return files
 
 
-def _path(kind: str, sha256: str) -> str:
+def path_of(kind: str, sha256: str) -> str:
+    """Return where a block, or a table of pairs, lies in a parcel."""
     return f"{kind}/{sha256}{CONTENT[kind]}"
 
 
