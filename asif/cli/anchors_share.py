@@ -104,7 +104,7 @@ def push(
     with options.store(home).packed(ref) as parcel:
         what = contents(parcel)
         warn(parcel, what, repo)
-        text = card(parcel.manifest, what, repo)
+        text = card(parcel.manifest, what, repo if revision is None else f"{repo}@{revision}")
         if dry_run:
             click.echo(text, nl=False)
             return

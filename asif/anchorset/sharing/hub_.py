@@ -7,6 +7,7 @@ mode are huggingface_hub's own business.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def push(
     somebody else has pushed meanwhile, UsageError where it is to be private and is not, IntegrityError.
     """
     check_repo(repo)
-    with speaking(repo):
+    with speaking(repo, shown=True):
         api = _api()
         api.create_repo(repo, repo_type=KIND, private=private or None, exist_ok=True)
         if revision is not None:
@@ -218,13 +219,32 @@ def _api() -> HfApi:
 
 
 @contextmanager
-def speaking(what: str) -> Iterator[None]:
-    """Turn what huggingface_hub raises into errors of asif that name the repository; a full disk stays one."""
+def _silent(shown: bool) -> Iterator[None]:
+    """Hide the bars of huggingface_hub unless they are to be shown."""
+    from huggingface_hub import utils
+
+    if shown or utils.are_progress_bars_disabled():
+        yield
+        return
+    utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        utils.enable_progress_bars()
+
+
+@contextmanager
+def speaking(what: str, shown: bool = False) -> Iterator[None]:
+    """Turn what huggingface_hub raises into errors of asif that name the repository; a full disk stays one.
+
+    Its own bars are shown where `shown`, on a terminal.
+    """
     from huggingface_hub import errors
 
     transport: type[BaseException] = errors.HfHubHTTPError.__bases__[0]  # of whichever HTTP library it uses
     try:
-        yield
+        with _silent(sys.stderr.isatty() and shown):
+            yield
     except (transport, OSError, ValueError, RuntimeError) as error:
         hidden = error.__cause__ if isinstance(error, RuntimeError) else None  # what went wrong with an upload
         found = hidden or error
@@ -262,9 +282,10 @@ def explained(what: str, error: BaseException) -> AsifError:
         return Conflict(
             f"somebody else changed {what} meanwhile", "the repository as it was found", "look, then push again"
         )
-    told = f"the Hub answered {status}" if status else "the Hub cannot be reached"
+    away = isinstance(error, (errors.HfHubHTTPError.__bases__[0], errors.LocalEntryNotFoundError))
+    told = f"the Hub answered {status}" if status else "the Hub cannot be reached" if away else "this went wrong"
     return AsifError(
-        f"{what}: {told} ({_first_line(error)})", "a way to the Hub", "try again later; what is done is not done twice"
+        f"{what}: {told} ({_first_line(error)})", "a way to the Hub", "try again later"
     )
 
 
