@@ -1,6 +1,6 @@
 """A stand-in for the HTTP API of the Hugging Face Hub on this machine: repositories, commits, large files, redirects.
 
-Only what huggingface_hub asks of it for datasets. `calls` says what was asked, `stored` what was uploaded as large files.
+Only what huggingface_hub asks of it for datasets. `calls` says what was asked, `stored` has the large files by hash.
 """
 
 from __future__ import annotations

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
 import pytest
-from anchorset_sets import build, files, pairs
+from anchorset_sets import DIMS, build, files, pairs
 from hub_standin import Hub, Repo, serving
 from huggingface_hub import constants
 from running import Cli, Ran
 from test_edit import same
 
 from asif.anchorset import Store
+from asif.anchorset.sharing.contents import licence_id
 from asif.anchorset.sharing.hub_ import check_repo
 from asif.errors import UsageError
 from asif.pairs.records import read_records
@@ -262,8 +264,8 @@ def test_a_hub_that_is_gated_broken_away_or_offline(
 
 @pytest.mark.parametrize(
     "repo",
-    ["", "toy", "/toy", "me/", "a/b/c", "../toy", "me/..", "me/to y", "me/t\0y", "me/тoy", "me/-x", "m/" + "x" * 300,
-     "https://huggingface.co/me/toy", "me/toy.git"],
+    ["", "toy", "/toy", "me/", "a/b/c", "../toy", "me/..", "me/to y", "me/t\0y", "me/\u0442oy", "me/-x",
+     "m/" + "x" * 300, "me/x\n", "https://huggingface.co/me/toy", "me/toy.git"],
 )  # fmt: skip
 def test_names_of_repositories(home: Path, hub: Hub, cli: Cli, repo: str) -> None:
     build(home, EVERY[:3])
@@ -284,3 +286,50 @@ def test_a_dry_run_sends_nothing(home: Path, hub: Hub, cli: Cli) -> None:
     assert hub.files(REPO)["README.md"].decode() == ran.out
     manifest = json.loads(hub.files(REPO)["manifest.json"])
     assert (manifest["parent"], manifest["rejects"], manifest["rows_in"]) == (None, None, 60)
+
+
+def test_the_card_says_what_there_is(home: Path, hub: Hub, cli: Cli) -> None:
+    from huggingface_hub import DatasetCard
+
+    evil = replace(EVERY[0], licence='mine | <img src="x"> [a](b)', source="a\n# b")
+    records = [replace(pair, licence="CC BY 4.0", source="flickr") for pair in EVERY[1:]]
+    made = build(home, [evil, *records])
+    Store(home).keep_profile("toy", "classify", {"aligner": "cca(lambda=3)", "hubness": {"method": "nnn"}, "n": 7}, "0")
+    ran = cli("anchors", "push", "toy", REPO, "--dry-run")
+    assert "warning: 1 pairs have a licence that may not allow" in ran.err and "have no licence" not in ran.err
+    read = DatasetCard(ran.out)
+    assert read.data.to_dict() == {
+        "pretty_name": "toy",
+        "license": "other",
+        "license_name": "by pair, see below",
+        "library_name": "asif",
+        "tags": ["asif", "anchor-set", "image-text-pairs", "embeddings"],
+        "size_categories": ["n<1K"],
+        "configs": [{"config_name": "pairs", "data_files": "pairs/*.parquet"}],
+    }
+    for text in (made.digest, *(made.fingerprint(side).digest for side in DIMS), f"asif anchors pull {REPO}", "nnn"):
+        assert text in read.text
+    assert "| <code>flickr</code> | <code>CC BY 4.0</code> | 59 |" in read.text
+    assert "<img" not in read.text and "\n# b" not in read.text and "](b)" not in read.text
+    Store(home).remove("toy", [evil.id])
+    ran = cli("anchors", "push", "toy", REPO, "--dry-run")
+    assert DatasetCard(ran.out).data.license == "cc-by-4.0" and "warning" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("licence", "known"),
+    [
+        ("CC-BY-4.0", "cc-by-4.0"),
+        ("cc by-nc-sa 2.0", "cc-by-nc-sa-2.0"),
+        ("https://creativecommons.org/licenses/by/2.0/", "cc-by-2.0"),
+        ("http://creativecommons.org/licenses/by-nc-nd/2.0/", None),
+        ("CC0", "cc0-1.0"),
+        ("Apache-2.0", "apache-2.0"),
+        ("CC-BY-SA", None),
+        ("CC-BY-4.0 but ask me", None),
+        ("", None),
+        ("all rights reserved", None),
+    ],
+)
+def test_licences_that_allow_passing_on(licence: str, known: str | None) -> None:
+    assert licence_id(licence) == known

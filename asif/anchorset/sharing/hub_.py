@@ -221,16 +221,16 @@ def _api() -> HfApi:
 @contextmanager
 def _silent(shown: bool) -> Iterator[None]:
     """Hide the bars of huggingface_hub unless they are to be shown."""
-    from huggingface_hub import utils
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    if shown or utils.are_progress_bars_disabled():
+    if shown or are_progress_bars_disabled():
         yield
         return
-    utils.disable_progress_bars()
+    disable_progress_bars()
     try:
         yield
     finally:
-        utils.enable_progress_bars()
+        enable_progress_bars()
 
 
 @contextmanager
@@ -284,9 +284,7 @@ def explained(what: str, error: BaseException) -> AsifError:
         )
     away = isinstance(error, (errors.HfHubHTTPError.__bases__[0], errors.LocalEntryNotFoundError))
     told = f"the Hub answered {status}" if status else "the Hub cannot be reached" if away else "this went wrong"
-    return AsifError(
-        f"{what}: {told} ({_first_line(error)})", "a way to the Hub", "try again later"
-    )
+    return AsifError(f"{what}: {told} ({_first_line(error)})", "a way to the Hub", "try again later")
 
 
 def _first_line(error: BaseException) -> str:

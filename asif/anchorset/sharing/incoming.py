@@ -27,6 +27,7 @@ from asif.anchorset.sharing.copying import Progress
 from asif.anchorset.sharing.parcel import KINDS, MANIFEST, listed
 from asif.anchorset.verify import verify_folder
 from asif.errors import Busy, Conflict, IntegrityError, OutOfSpace, UnknownFormat, UsageError
+from asif.pairs.records import check_table
 from asif.version import VERSION
 
 SPARE = 1 << 20  # bytes left free beside what comes in
@@ -87,7 +88,8 @@ def receive(sets: Path, source: Source, name: str | None, progress: Progress) ->
         stage = SetFolder(place / "set", None)
         with _arriving(source, place):
             _unpack(source, manifest, stage, folder, progress)
-        return Arrival(_publish(stage, folder, manifest, source.origin, name is not None), True)
+        with writing(folder.path, SPARE):
+            return Arrival(_publish(stage, folder, manifest, source.origin, name is not None), True)
 
 
 @contextmanager
@@ -189,9 +191,18 @@ def _unpack(source: Source, manifest: Manifest, stage: SetFolder, folder: SetFol
         with writing(to, entry.size):
             source.fetch(path, entry, to, progress)
     source.finish()
+    for block in manifest.blocks:
+        _check_table(stage.content("pairs", block.pairs.sha256), block.rows)
     put_bytes(stage.version_file(manifest.version), manifest.to_bytes())
     verify_folder(stage, manifest.version).raise_if_bad()
     stage.version_file(manifest.version).unlink()
+
+
+def _check_table(path: Path, rows: int) -> None:
+    try:
+        check_table(path, rows)
+    except (ValueError, TypeError, KeyError, OSError, NotImplementedError) as error:
+        raise IntegrityError(f"{path} is no table of {rows} pairs ({error})", "the parquet as written", "") from error
 
 
 def _publish(stage: SetFolder, folder: SetFolder, manifest: Manifest, origin: str, named: bool) -> AnchorSet:
