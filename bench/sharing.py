@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import resource
 import sys
 import tempfile
@@ -46,35 +47,51 @@ def make(store: Store, count: int) -> None:
         ).close()
 
 
-def timed(what: str, size: Callable[[], int], work: Callable[[], object]) -> None:
+def export(place: Path) -> None:
+    """Write the archive anew."""
+    (place / "big.tar").unlink(missing_ok=True)
+    with Store(place / "home").packed("big", place) as parcel:
+        put_archive(place / "big.tar", parcel, lambda done: None)
+
+
+def receive(place: Path) -> None:
+    """Take the archive in."""
+    with open(place / "big.tar", "rb") as file:
+        Store(place / "other").receive(Archive(file, "big.tar"))
+
+
+def verify(place: Path) -> None:
+    """Verify what came in, as import does."""
+    Store(place / "other").verify("big").raise_if_bad()
+
+
+def timed(what: str, step: Callable[[Path], None], place: Path) -> None:
+    """Print how long a step takes in a process of its own, and its memory, libraries included."""
     start = time.perf_counter()
-    work()
-    seconds = time.perf_counter() - start
+    step(place)
+    seconds, size = time.perf_counter() - start, (place / "big.tar").stat().st_size / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
-        f"{what}: {size() / 1e6:.0f} MB in {seconds:.2f} s, {size() / 1e6 / seconds:.0f} MB/s; peak {peak:.0f} MiB so far"
-    )
+    print(f"{what}: {size:.0f} MB in {seconds:.2f} s, {size / seconds:.0f} MB/s; peak {peak:.0f} MiB", flush=True)
+
+
+def apart(work: Callable[..., None], *arguments: object) -> None:
+    """Run in a process of its own."""
+    process = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
 
 
 def main(count: int) -> None:
-    with tempfile.TemporaryDirectory() as place:
-        home, file, other = Store(Path(place) / "home"), Path(place) / "big.tar", Store(Path(place) / "other")
+    """Make, export, import, verify; then export with a deleted row in each block."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        home = Store(place / "home")
         make(home, count)
-
-        def export() -> None:
-            file.unlink(missing_ok=True)
-            with home.packed("big", Path(place)) as parcel:
-                put_archive(file, parcel, lambda done: None)
-
-        def receive() -> None:
-            with open(file, "rb") as opened:
-                other.receive(Archive(opened, "big.tar"))
-
-        timed("export", lambda: file.stat().st_size, export)
-        timed("import", lambda: file.stat().st_size, receive)
-        timed("verify", lambda: file.stat().st_size, lambda: other.verify("big").raise_if_bad())
+        for what, step in (("export", export), ("import", receive), ("verify", verify)):
+            apart(timed, what, step, place)
         home.remove("big", [f"{row:08d}" for row in range(0, count, SEGMENT)])
-        timed("export, each block with a deleted row", lambda: file.stat().st_size, export)
+        apart(timed, "export, a deleted row in each block", export, place)
 
 
 if __name__ == "__main__":

@@ -301,7 +301,7 @@ def test_the_card_says_what_there_is(home: Path, hub: Hub, cli: Cli) -> None:
     assert read.data.to_dict() == {
         "pretty_name": "toy",
         "license": "other",
-        "license_name": "by pair, see below",
+        "license_name": "by-pair",
         "library_name": "asif",
         "tags": ["asif", "anchor-set", "image-text-pairs", "embeddings"],
         "size_categories": ["n<1K"],

@@ -70,7 +70,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 # ---- what leaves comes back
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(gone=st.lists(st.sampled_from(IDS), max_size=25), dtype=st.sampled_from(["float16", "float32", "bfloat16"]))
 def test_a_set_comes_back_without_what_was_removed(gone: list[str], dtype: str) -> None:
     with tempfile.TemporaryDirectory() as place:
@@ -113,6 +113,9 @@ def test_the_command_line(home: Path, cli: Cli, tmp_path: Path) -> None:
     assert ran.code == 0 and ran.json["published"] is False
     ran = cli("anchors", "import", "-", "--home", other, "--name", "piped", stdin=file.read_bytes())
     assert ran.code == 0 and ran.out.startswith("piped@1: 60 anchors from stdin")
+    ran = cli("anchors", "list", "--home", other, "--json")
+    assert [line["name"] for line in ran.lines] == ["piped", "toy"]
+    assert "one of: piped, toy\n" in cli("anchors", "info", "none", "--home", other).err
     ran = cli("anchors", "log", "toy", "--home", other, "--json")
     assert [line["operation"]["kind"] for line in ran.lines] == ["import"]
     ran = cli("anchors", "export", "toy", file)
@@ -209,7 +212,7 @@ def test_a_set_that_was_made_meanwhile(home: Path, archive: bytes, monkeypatch: 
 # ---- what is not as it was
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_changed_byte_is_refused(archive: bytes, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(archive) - 1))
@@ -222,7 +225,7 @@ def test_any_changed_byte_is_refused(archive: bytes, data: st.DataObject) -> Non
         assert left(Path(home)) == []
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_cut_archive_says_what_is_missing(archive: bytes, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as home:

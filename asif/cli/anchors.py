@@ -12,7 +12,7 @@ from asif.cli import anchors_edit, anchors_select, anchors_share, anchors_versio
 
 @click.group("anchors")
 def command() -> None:
-    """List, inspect and verify anchor sets, choose from them, and move between their versions."""
+    """List, inspect, verify and share anchor sets, choose from them, and move between their versions."""
 
 
 for each in (

@@ -11,7 +11,7 @@ from asif.vectors import SIDES
 
 ROWS = 30  # of the table of sources
 SPECIAL = "&<>|`*_[]()!~\\#:@"
-SIZES = {"n<1K": 1_000, "1K<n<10K": 10_000, "10K<n<100K": 100_000, "100K<n<1M": 1_000_000, "1M<n<10M": 10_000_000}
+STEPS = ("1K", "10K", "100K", "1M", "10M", "100M", "1B")  # sizes as the Hub names them
 
 
 def card(manifest: Manifest, what: Contents, repo: str) -> str:
@@ -20,7 +20,8 @@ def card(manifest: Manifest, what: Contents, repo: str) -> str:
 
 
 def _header(manifest: Manifest, what: Contents) -> Iterable[str]:
-    size = next((name for name, limit in SIZES.items() if manifest.count < limit), "n>10M")
+    at = next(at for at in range(len(STEPS)) if manifest.count < 10 ** (at + 3) or at == len(STEPS) - 1)
+    size = f"{STEPS[at - 1]}<n<{STEPS[at]}" if at else "n<1K"
     yield from ("---", f"pretty_name: {json.dumps(manifest.name)}", *_licence(what), "library_name: asif")
     yield from (
         "tags:",
@@ -41,7 +42,7 @@ def _licence(what: Contents) -> Sequence[str]:
     ids = {None if name is None else licence_id(name) for name in names}
     if len(ids) == 1 and None not in ids:
         return [f"license: {ids.pop()}"]
-    return ["license: other", 'license_name: "by pair, see below"']
+    return ["license: other", "license_name: by-pair"]
 
 
 def _about(manifest: Manifest, what: Contents) -> Iterable[str]:

@@ -20,9 +20,12 @@ from asif.anchorset.manifest import FileEntry
 from asif.anchorset.sharing.copying import Progress
 from asif.anchorset.sharing.parcel import KINDS, MANIFEST, Parcel, listed
 from asif.errors import AsifError, Conflict, InputRefused, IntegrityError, MissingDependency, NotFound, UsageError
+from asif.version import VERSION
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
+
+    Operation = CommitOperationAdd | CommitOperationCopy | CommitOperationDelete
 
 CARD = "README.md"
 KIND = "dataset"
@@ -68,12 +71,17 @@ def push(
             raise UsageError(
                 f"the repository {repo} is public already", "a private one", "make it private first, or name another"
             )
-        there = _files(api, repo, str(found.sha))
-        new, gone = _changes(parcel, there)
-        pushed = _commit(api, parcel, repo, card, new, gone, revision, str(found.sha), message)
-    sizes = listed(parcel.manifest)
-    size = sum(sizes[path].size for path in new)
-    return Pushed(repo, revision or "main", pushed, tuple(new), size, tuple(gone), bool(found.private))
+        new, gone = _changes(parcel, _files(api, repo, str(found.sha)))
+        done = api.create_commit(
+            repo,
+            _operations(parcel, card, new, gone),
+            commit_message=message or f"{parcel.manifest.ref}: {parcel.manifest.count:,} anchors",
+            repo_type=KIND,
+            revision=revision,
+            parent_commit=str(found.sha),
+        )
+    size = sum(listed(parcel.manifest)[path].size for path in new)
+    return Pushed(repo, revision or "main", str(done.oid), tuple(new), size, tuple(gone), bool(found.private))
 
 
 def _changes(parcel: Parcel, there: Mapping[str, FileEntry]) -> tuple[list[str], list[str]]:
@@ -89,37 +97,19 @@ def _is_content(path: str) -> bool:
     return kind in KINDS and len(stem) == 64 and name == stem + CONTENT[kind]
 
 
-def _commit(
-    api: HfApi,
-    parcel: Parcel,
-    repo: str,
-    card: str,
-    new: list[str],
-    gone: list[str],
-    revision: str | None,
-    parent: str,
-    message: str | None,
-) -> str:
-    from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
+def _operations(parcel: Parcel, card: str, new: list[str], gone: list[str]) -> list[Operation]:
+    """Return what the commit consists of, after checking every byte that goes out."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     wanted = listed(parcel.manifest)
     for path in new:
         check_content(parcel.places[path], wanted[path].sha256, wanted[path].size)
     texts = {MANIFEST: parcel.manifest.to_bytes(), CARD: card.encode()}
-    operations: list[CommitOperationAdd | CommitOperationDelete | CommitOperationCopy] = [
+    return [
         *(CommitOperationAdd(path_in_repo=path, path_or_fileobj=str(parcel.places[path])) for path in new),
         *(CommitOperationAdd(path_in_repo=path, path_or_fileobj=text) for path, text in texts.items()),
         *(CommitOperationDelete(path_in_repo=path) for path in gone),
     ]
-    done = api.create_commit(
-        repo,
-        operations,
-        commit_message=message or f"{parcel.manifest.ref}: {parcel.manifest.count:,} anchors",
-        repo_type=KIND,
-        revision=revision,
-        parent_commit=parent,
-    )
-    return str(done.oid)
 
 
 class HubRepo:
@@ -207,13 +197,7 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 
 
 def _api() -> HfApi:
-    try:
-        from huggingface_hub import HfApi
-    except ImportError as error:
-        raise MissingDependency(
-            "huggingface_hub is not installed", "it, to push and to pull", "pip install huggingface_hub"
-        ) from error
-    from asif.version import VERSION
+    from huggingface_hub import HfApi
 
     return HfApi(library_name="asif", library_version=VERSION)
 
@@ -239,8 +223,12 @@ def speaking(what: str, shown: bool = False) -> Iterator[None]:
 
     Its own bars are shown where `shown`, on a terminal.
     """
-    from huggingface_hub import errors
-
+    try:
+        from huggingface_hub import errors
+    except ImportError as error:
+        raise MissingDependency(
+            "huggingface_hub is not installed", "it, to push and to pull", "pip install huggingface_hub"
+        ) from error
     transport: type[BaseException] = errors.HfHubHTTPError.__bases__[0]  # of whichever HTTP library it uses
     try:
         with _silent(sys.stderr.isatty() and shown):

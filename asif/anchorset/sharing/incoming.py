@@ -84,7 +84,7 @@ def receive(sets: Path, source: Source, name: str | None, progress: Progress) ->
         current = _admit(folder, manifest, name is not None)
         if current is not None and _same(current, manifest):
             return Arrival(AnchorSet(folder, current.version), False)
-        _check_room(sets, manifest)
+        _check_room(sets, manifest, folder if not source.in_order else None)
         stage = SetFolder(place / "set", None)
         with _arriving(source, place):
             _unpack(source, manifest, stage, folder, progress)
@@ -167,8 +167,10 @@ def _same(current: Manifest, manifest: Manifest) -> bool:
     return anchors_hash(current) == anchors_hash(manifest) and current.profiles == manifest.profiles
 
 
-def _check_room(sets: Path, manifest: Manifest) -> None:
-    needed = sum(entry.size for entry in listed(manifest).values()) + SPARE
+def _check_room(sets: Path, manifest: Manifest, known: SetFolder | None) -> None:
+    """Raise OutOfSpace where there is no room for what is not in the set `known` already."""
+    files = listed(manifest).items()
+    needed = SPARE + sum(entry.size for path, entry in files if not (known and (known.path / path).exists()))
     free = shutil.disk_usage(sets).free
     if free < needed:
         raise OutOfSpace(
@@ -184,18 +186,26 @@ def _unpack(source: Source, manifest: Manifest, stage: SetFolder, folder: SetFol
         make_folder(stage.path / kind)
     for path, entry in listed(manifest).items():
         to, known = stage.path / path, folder.path / path
-        if not source.in_order and holds(known, entry.sha256):
-            shutil.copyfile(known, to)
-            progress(entry.size)
-            continue
         with writing(to, entry.size):
-            source.fetch(path, entry, to, progress)
+            if not source.in_order and holds(known, entry.sha256):
+                _share(known, to)
+                progress(entry.size)
+            else:
+                source.fetch(path, entry, to, progress)
     source.finish()
     for block in manifest.blocks:
         _check_table(stage.content("pairs", block.pairs.sha256), block.rows)
     put_bytes(stage.version_file(manifest.version), manifest.to_bytes())
     verify_folder(stage, manifest.version).raise_if_bad()
     stage.version_file(manifest.version).unlink()
+
+
+def _share(known: Path, to: Path) -> None:
+    """Give a file a second name, or make a copy of it where that cannot be."""
+    try:
+        os.link(known, to)
+    except OSError:
+        shutil.copyfile(known, to)
 
 
 def _check_table(path: Path, rows: int) -> None:
