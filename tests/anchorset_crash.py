@@ -207,7 +207,7 @@ def imports(folder: Path) -> None:
 
     in_child(pack)
     for kind in ("new", "version"):
-        for point in itertools.count(1, 3):
+        for point in itertools.count(1, 4):
             root = folder / f"{kind}-{point}"
             if kind == "version":
                 in_child(lambda say, root=root: build(root, pairs(3)).close())  # type: ignore[misc]

@@ -511,7 +511,7 @@ def test_an_import_that_is_killed_leaves_nothing_half(tmp_path: Path) -> None:
     results = killed_builds(tmp_path, "imports")
     for kind in ("new", "version"):
         some = [result for result in results if result["import"] == kind]
-        assert [result["killed"] for result in some] == [-9] * (len(some) - 1) + [0] and len(some) > 8
+        assert [result["killed"] for result in some] == [-9] * (len(some) - 1) + [0] and len(some) > 6
         for result in some:
             assert result["again"] == 0 and result["left"] == [], result
             assert all("stray" in problem for problem in result["seen"][1:]), result

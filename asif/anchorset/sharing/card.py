@@ -10,7 +10,7 @@ from asif.anchorset.sharing.contents import Contents, licence_id
 from asif.vectors import SIDES
 
 ROWS = 30  # of the table of sources
-SPECIAL = "&<>|`*_[]()!~\\#:@"
+SPECIAL = "&<>|`*_[]~\\"
 STEPS = ("1K", "10K", "100K", "1M", "10M", "100M", "1B")  # sizes as the Hub names them
 
 
