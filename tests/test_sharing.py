@@ -121,6 +121,7 @@ def test_the_command_line(home: Path, cli: Cli, tmp_path: Path) -> None:
     ran = cli("anchors", "export", "toy", file)
     assert ran.code == 2 and "exists" in ran.err
     assert cli("anchors", "export", "toy", tmp_path / "none" / "x.tar").code == 2
+    assert cli("anchors", "export", "toy", "-", "--json").code == 2
     assert cli("anchors", "import", tmp_path / "none.tar").code == 2
     assert cli("anchors", "import", tmp_path).code == 2
 

@@ -35,6 +35,8 @@ def export(ref: str, file: Path, home: Path | None, as_json: bool) -> None:
     from asif.anchorset.sharing.archive import archive_size, put_archive, refuse_existing, write_archive
 
     if file == STANDARD:
+        if as_json:
+            raise UsageError("--json where the archive goes to stdout", "one of them there", "leave --json out")
         with options.store(home).packed(ref) as parcel:
             write_archive(sys.stdout.buffer, parcel, lambda done: None)
         return

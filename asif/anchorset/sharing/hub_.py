@@ -123,11 +123,11 @@ class HubRepo:
     _scratch: Path
 
     def __init__(self, ref: str) -> None:
-        self._repo, at, revision = ref.partition("@")
+        self._repo, _, revision = ref.partition("@")
         check_repo(self._repo)
         with speaking(ref):
             self._api = _api()
-            self._commit = str(self._api.dataset_info(self._repo, revision=revision if at else None).sha)
+            self._commit = str(self._api.dataset_info(self._repo, revision=revision or None).sha)
             self._there = _files(self._api, self._repo, self._commit)
         self.origin = f"{self._repo}@{self._commit[:12]}"
 
