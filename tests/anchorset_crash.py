@@ -23,6 +23,7 @@ import pyarrow.parquet  # noqa: F401  loaded once, before forking
 from anchorset_sets import build, fill, finish, pairs
 
 from asif.anchorset import Store, publish
+from asif.anchorset.sharing.archive import Archive, write_archive
 from asif.errors import AsifError, NotFound
 from asif.pairs.pair import Reject
 
@@ -192,5 +193,46 @@ def edits(folder: Path) -> None:
                 break
 
 
+def imports(folder: Path) -> None:
+    """Kill imports of an archive: as a new set, and as the next version of one; then do them again."""
+
+    def pack(say: int) -> None:
+        build(folder / "source", pairs(23)).close()
+        with Store(folder / "source").packed("toy") as parcel, open(folder / "toy.tar", "xb") as out:
+            write_archive(out, parcel, lambda done: None)
+
+    def receive(root: Path) -> None:
+        with open(folder / "toy.tar", "rb") as file:
+            Store(root).receive(Archive(file, "toy.tar"), "toy")
+
+    in_child(pack)
+    for kind in ("new", "version"):
+        for point in itertools.count(1, 4):
+            root = folder / f"{kind}-{point}"
+            if kind == "version":
+                in_child(lambda say, root=root: build(root, pairs(3)).close())  # type: ignore[misc]
+
+            def work(say: int, root: Path = root, point: int = point) -> None:
+                die_at(point)
+                receive(root)
+
+            def look_and_redo(say: int, root: Path = root) -> None:
+                seen = state(root)
+                receive(root)
+                os.write(say, json.dumps({"seen": seen, "after": state(root)}).encode())
+
+            killed, _ = in_child(work)
+            again, answers = in_child(look_and_redo)
+            incoming = root / "anchors/.incoming"
+            left = [str(path) for path in incoming.rglob("*") if path.name != ".lock"]
+            left += [str(path) for path in root.rglob(".tmp-*")]
+            known = json.loads(answers.pop()) if again == 0 else {}
+            result = {"import": kind, "killed": killed, "again": again, "left": left, **known}
+            sys.stdout.write(json.dumps(result) + "\n")
+            sys.stdout.flush()
+            if killed == 0:
+                break
+
+
 if __name__ == "__main__":
-    {"points": points, "times": times, "edits": edits}[sys.argv[2]](Path(sys.argv[1]))
+    {"points": points, "times": times, "edits": edits, "imports": imports}[sys.argv[2]](Path(sys.argv[1]))

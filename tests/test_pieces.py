@@ -198,3 +198,16 @@ def test_pieces_in_another_order_are_found_by_verify(home: Path) -> None:
     assert any("ids are not in order" in what for what in problems)
     with pytest.raises(NotFound):
         Store(home).remove("toy", [pairs(1, start=500)[0].id])
+
+
+def test_what_leaves_the_store_has_no_pieces_and_keeps_whole_blocks(home: Path) -> None:
+    publish(home, EVERY[:50:1])
+    Store(home).remove("toy", [IDS[20]])
+    first = Store(home).open("toy@1").manifest.blocks
+    found = put(home, [replace(EVERY[20], captions=("new",))])
+    assert len(found.manifest.blocks) == 6  # 16, 4 + 1 + 11, 16, 2
+    with Store(home).packed("toy") as parcel:
+        leaving = parcel.manifest.blocks
+        assert [(entry.rows, entry.deleted) for entry in leaving] == [(16, ()), (4, ()), (12, ()), (16, ()), (2, ())]
+        assert [entry in first for entry in leaving] == [True, False, False, True, True]
+        assert parcel.manifest.digest == found.digest

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from asif.anchorset.opened import AnchorSet
+from asif.anchorset.manifest import Manifest
 from asif.errors import EncoderMismatch, InputRefused
 from asif.vectors import SIDES
 
 
-def check_alike(first: AnchorSet, second: AnchorSet) -> None:
+def check_alike(first: Manifest, second: Manifest) -> None:
     """Refuse sets whose rows cannot stand beside each other, naming what differs."""
     for side in SIDES:
-        one, other = first.fingerprint(side), second.fingerprint(side)
+        one, other = first.encoders[side].fingerprint, second.encoders[side].fingerprint
         if one != other:
             fields = ", ".join(one.differences(other))
             prints = one.digest[:12], other.digest[:12]
             raise EncoderMismatch(
-                f"the {side} encoders differ in {fields}: {first.encoder_spec(side)} with fingerprint {prints[0]} "
-                f"made {first.ref}, {second.encoder_spec(side)} with {prints[1]} {second.ref}",
+                f"the {side} encoders differ in {fields}: {first.encoders[side].spec} with fingerprint {prints[0]} "
+                f"made {first.ref}, {second.encoders[side].spec} with {prints[1]} {second.ref}",
                 "sets of the same encoders",
                 f"build {second.name} anew with the encoders of {first.name}",
             )
     for what in ("dtype", "captions"):
-        mine, theirs = getattr(first.manifest, what), getattr(second.manifest, what)
+        mine, theirs = getattr(first, what), getattr(second, what)
         if mine != theirs:
             raise InputRefused(
                 f"{first.ref} has {what} {mine}, {second.ref} has {theirs}",

@@ -83,14 +83,22 @@ def put_content(folder: Path, suffix: str, write: Callable[[Path], None], needed
         write(temporary)
         sha256, size = hash_file(temporary)
         place = folder / f"{sha256}{suffix}"
-        if not _holds(place, sha256):
+        if not holds(place, sha256):
             flush(temporary)
             os.replace(temporary, place)
             flush(folder)
     return sha256, size
 
 
-def _holds(place: Path, sha256: str) -> bool:
+def move_file(source: Path, place: Path, sha256: str) -> None:
+    """Put a flushed file of that content in its place, on the same disk, durably; not where that has it already."""
+    if not holds(place, sha256):
+        os.replace(source, place)
+        flush(place.parent)
+
+
+def holds(place: Path, sha256: str) -> bool:
+    """Tell whether a plain file of that content is there."""
     return place.is_file() and not place.is_symlink() and hash_file(place)[0] == sha256
 
 

@@ -105,6 +105,11 @@ class Manifest:
         """Return the version, such as '000001-1f2e3d4c5b6a'."""
         return version_of(self.seq, self.digest)
 
+    @property
+    def ref(self) -> str:
+        """Return the reference that means exactly this version, such as 'coco@3'."""
+        return f"{self.name}@{self.seq}"
+
     def to_bytes(self) -> bytes:
         """Serialise; `from_bytes` reads it back."""
         encoders = {

@@ -66,7 +66,7 @@ class AnchorSet:
     @property
     def ref(self) -> str:
         """Return the reference that means exactly this version, such as 'coco@3'."""
-        return f"{self.name}@{self.manifest.seq}"
+        return self.manifest.ref
 
     @property
     def digest(self) -> str:

@@ -65,12 +65,31 @@ def kept(folder: SetFolder, piece: Piece) -> BlockEntry:
     return replace(piece.entry, deleted=runs) if len(runs) <= 2 * LONGEST else joined(folder, [piece])
 
 
-def rewritten(folder: SetFolder, pieces: Sequence[Piece]) -> list[BlockEntry]:
-    """Return entries of pieces as few whole blocks; one that is whole, and fits into none with others, stays."""
+def rewritten(folder: SetFolder, pieces: Sequence[Piece], to: SetFolder | None = None) -> list[BlockEntry]:
+    """Return entries of pieces as few whole blocks, written into the set or into `to`.
+
+    Blocks of the set that are whole, and fit into none with others, stay as they are.
+    """
     return [
-        group[0].entry if len(group) == 1 and group[0].whole and group[0].folder == folder else joined(folder, group)
+        group[0].entry
+        if len(group) == 1 and group[0].whole and group[0].folder == folder
+        else joined(to or folder, group)
         for group in groups(pieces)
     ]
+
+
+def regions(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+    """Part pieces before the first of each block, so that an edit changes the parts alone into which it falls."""
+    seen: set[str] = set()
+    region: list[Piece] = []
+    for piece in pieces:
+        if region and piece.entry.sha256 not in seen:
+            yield region
+            region = []
+        seen.add(piece.entry.sha256)
+        region.append(piece)
+    if region:
+        yield region
 
 
 def joined(folder: SetFolder, pieces: Sequence[Piece]) -> BlockEntry:

@@ -25,7 +25,7 @@ def put(folder: SetFolder, current: AnchorSet, fresh: AnchorSet, kind: Put, reje
     is all of its captions. `rejected` rows of the input are counted in the operation. Raises InputRefused, Conflict,
     EncoderMismatch where other encoders made `fresh`.
     """
-    check_alike(current, fresh)
+    check_alike(current.manifest, fresh.manifest)
     ids, theirs = list(every_id(current)), list(hashed_ids(fresh))
     meant = {pair_of(current, name) for name, _ in theirs}
     beside = np.array([row for row, name in enumerate(ids) if pair_of(current, name) in meant], np.int64)

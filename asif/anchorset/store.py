@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from asif.anchorset.receipt_check import Checked, check_receipts
 from asif.anchorset.receipt_files import check_place
 from asif.anchorset.receipt_making import receipt_between
 from asif.anchorset.receipts import Receipt
+from asif.anchorset.sharing.copying import Progress
+from asif.anchorset.sharing.incoming import Arrival, Source, receive
+from asif.anchorset.sharing.parcel import Parcel, packed
 from asif.anchorset.sweeping import Swept, collect
 from asif.anchorset.verify import Report, verify_folder
 from asif.anchorset.versions import LogEntry, log, move_alias, roll_back
@@ -195,6 +199,15 @@ class Store:
         folder, selector = self._find(ref)
         return purge(folder, folder.resolve(selector), Choice.of(ids, where), missing_ok, saying, receipt)
 
+    def packed(self, ref: str, workplace: Path | None = None) -> AbstractContextManager[Parcel]:
+        """Pack one version to leave the store, without its deleted rows; see `parcel.packed`."""
+        folder, selector = self._find(ref)
+        return packed(folder, folder.resolve(selector), workplace)
+
+    def receive(self, source: Source, name: str | None = None, progress: Progress = lambda done: None) -> Arrival:
+        """Verify a version that comes in, and publish it under `name`, by default its own; see `incoming.receive`."""
+        return receive(self._sets, source, name, progress)
+
     def sets(self) -> list[SetEntry]:
         """List the anchor sets; a broken one is listed with its error and never hides the others."""
         if not self._sets.is_dir():
@@ -225,7 +238,7 @@ class Store:
         folder = SetFolder(self._sets / reference.name, reference.name)
         folder.check_links()
         if not folder.path.is_dir():
-            known = ", ".join(entry.name for entry in sorted(self._sets.glob("*"))) or "none yet"
+            known = ", ".join(entry.name for entry in sorted(self._sets.glob("[!.]*"))) or "none yet"
             raise NotFound(
                 f"there is no anchor set {reference.name!r} in {self._sets}",
                 f"one of: {known}",

@@ -26,7 +26,7 @@ def merge(sets: Sequence[AnchorSet], store: Store, name: str, on_conflict: OnCon
     fingerprints differ, InputRefused where dtypes or captions modes do, or ids conflict, and what `publish_rows` does.
     """
     first, second = sets
-    check_alike(first, second)
+    check_alike(first.manifest, second.manifest)
     chosen = [np.arange(first.count), new_rows(first, second, on_conflict)]
     origin = {"kind": "merge", "from": f"{first.ref} and {second.ref}", "digests": [one.digest for one in sets]}
     operation = {**origin, "on_conflict": on_conflict, "first": len(chosen[0]), "second": len(chosen[1])}

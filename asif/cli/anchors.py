@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from asif.cli import anchors_edit, anchors_select, anchors_verify, anchors_versions, options
+from asif.cli import anchors_edit, anchors_select, anchors_share, anchors_verify, anchors_versions, options
 
 
 @click.group("anchors")
 def command() -> None:
-    """List, inspect and verify anchor sets, choose from them, and move between their versions."""
+    """List, inspect, verify and share anchor sets, choose from them, and move between their versions."""
 
 
 for each in (
@@ -30,6 +30,10 @@ for each in (
     anchors_versions.gc,
     anchors_verify.verify,
     anchors_verify.receipt,
+    anchors_share.export,
+    anchors_share.import_,
+    anchors_share.push,
+    anchors_share.pull,
 ):
     command.add_command(each)
 

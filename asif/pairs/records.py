@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from asif.pairs.pair import PairRecord
+
+LARGEST = 1 << 30  # bytes of a table of strangers in memory
 
 
 def write_records(path: Path, records: Sequence[PairRecord]) -> None:
@@ -14,8 +17,15 @@ def write_records(path: Path, records: Sequence[PairRecord]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    table = pa.Table.from_pylist([asdict(record) for record in records], schema=_schema())
+    pq.write_table(table, path, compression="zstd")
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
     text = pa.large_string()
-    schema = pa.schema(
+    return pa.schema(
         [
             pa.field("id", text, nullable=False),
             pa.field("captions", pa.list_(text), nullable=False),
@@ -25,8 +35,33 @@ def write_records(path: Path, records: Sequence[PairRecord]) -> None:
             pa.field("url", text),
         ]
     )
-    table = pa.Table.from_pylist([asdict(record) for record in records], schema=schema)
-    pq.write_table(table, path, compression="zstd")
+
+
+def check_table(path: Path, rows: int) -> None:
+    """Raise ValueError, before much memory is taken, unless this is a table of so many pairs, with captions.
+
+    For tables that anyone may have made: a few kilobytes can stand for any amount of text.
+    """
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        about = file.metadata
+        size = sum(about.row_group(at).total_byte_size for at in range(about.num_row_groups))
+        if not file.schema_arrow.equals(_schema()) or about.num_rows != rows:
+            raise ValueError(f"{about.num_rows} rows of {', '.join(file.schema_arrow.names)[:200]}")
+        if size > LARGEST or not _bounded(file, max(1, min(rows, LARGEST // max(1, size)))):
+            raise ValueError(f"pairs without captions, or more than {LARGEST:,} bytes of them")
+
+
+def _bounded(file: Any, step: int) -> bool:
+    """Go through a table a few rows at a time, since one text may stand in all of them."""
+    taken = 0
+    for batch in file.iter_batches(batch_size=step):
+        taken += batch.nbytes
+        captions = batch.column("captions")
+        if taken > LARGEST or captions.flatten().null_count or 0 in captions.value_lengths().to_pylist():
+            return False
+    return True
 
 
 def read_records(path: Path) -> list[PairRecord]:
