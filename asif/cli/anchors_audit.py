@@ -16,6 +16,7 @@ from asif.errors import UsageError
 if TYPE_CHECKING:
     from asif.engine import Engine
     from asif.evaluate.audit import Audited, Probe
+    from asif.pairs import PairSource
 
 
 @click.command("audit")
@@ -23,9 +24,15 @@ if TYPE_CHECKING:
 @click.option("--probe", metavar="PATH", help="Pairs, labelled images, or a folder of images: what will be asked.")
 @click.option("--pairs", metavar="PATH", help="What the set was built from: for thumbnails alone.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Where audit.html and the ids go.")
-@click.option("--near", type=float, default=0.9, show_default=True, help="Cosine from which images are near duplicates.")
 @click.option(
-    "--sample", type=click.IntRange(min=3), default=20_000, show_default=True, help="Of more anchors, ask about so many."
+    "--near", type=float, default=0.9, show_default=True, help="Cosine from which images are near duplicates."
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(min=3),
+    default=20_000,
+    show_default=True,
+    help="Of more anchors, ask about so many.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sample.")
 @options.device
@@ -40,10 +47,12 @@ def command(ref: str, out: Path | None, pairs: str | None, as_json: bool, **give
     """
     from asif.engine import Engine
     from asif.evaluate.audit import Terms, audit
+    from asif.pairs import open_pairs
 
     if pairs is not None and out is None:
         raise UsageError("--pairs without --out", "a folder for the page that shows them", "pass --out FOLDER")
     terms = Terms(given["near"], given["sample"], given["seed"])
+    source = open_pairs(pairs) if pairs is not None else None
     engine = Engine(ref, home=given["home"], device=given["device"])
     probe = probing(engine, given["probe"]) if given["probe"] is not None else None
     with options.progress_bar(0, "row") as bar:
@@ -56,73 +65,77 @@ def command(ref: str, out: Path | None, pairs: str | None, as_json: bool, **give
 
         found = audit(engine, probe, terms, progress)
     results = {**found.as_dict(), "command": shlex.join(["asif", *sys.argv[1:]])}
-    files = write(found, results, out, pairs) if out is not None else []
+    if out is not None:
+        removal = ["asif", "anchors", "remove", ref, *(["--home", str(given["home"])] if given["home"] else [])]
+        write(found, results, out, source, removal)
     if as_json:
         options.print_json(results)
     else:
         show(results)
-    if files:
-        options.notice(f"written to {out}: {', '.join(files)}")
 
 
 def probing(engine: Engine, path: str) -> Probe:
     """Encode the probe."""
-    from asif.cli.classify import is_image
     from asif.evaluate import Terms
     from asif.evaluate.audit import probe_of
 
-    place = Path(path)
-    images = sorted(file for file in place.iterdir() if is_image(file)) if place.is_dir() else []
-    if any((place / name).is_file() for name in ("metadata.csv", "metadata.jsonl")):
-        images = []
-    with options.progress_bar(len(images), "probe") as bar:
-        probe = probe_of(engine, path, images, Terms(progress=lambda done: bar.update(done - bar.n)))
+    with options.progress_bar(0, "probe") as bar:
+        probe = probe_of(engine, path, Terms(progress=lambda done: bar.update(done - bar.n)))
     if among := probe.about["images_among_anchors"]:
         options.notice(f"{among:,} of {probe.about['images']:,} images of the probe are anchors too")
     return probe
 
 
-def write(found: Audited, results: dict[str, Any], out: Path, pairs: str | None) -> list[str]:
-    """Write the files of an audit; returns their names."""
+def write(found: Audited, results: dict[str, Any], out: Path, source: PairSource | None, removal: list[str]) -> None:
+    """Write the files of an audit."""
     from asif.anchorset.atomic import put_bytes
     from asif.report import audit_page
-    from asif.report.audit_words import file_of
 
     out.mkdir(parents=True, exist_ok=True)
-    written = []
     for finding, about in zip(found.findings, results["findings"], strict=True):
-        file = out / file_of(finding.kind)
-        file.unlink(missing_ok=True)  # that of an earlier audit
-        about["ids_file"] = None
-        if len(finding.removable):
-            put_bytes(file, ("\n".join(found.ids(finding)) + "\n").encode())
-            about["ids_file"] = str(file)
-            written.append(file.name)
-    put_bytes(out / "audit.json", (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
-    page = audit_page(results, thumbnails(results, pairs), pairs is not None)
+        write_ids(found.ids(finding), about, out, removal)
+    text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    put_bytes(out / "audit.json", text.encode())
+    page = audit_page(results, None if source is None else thumbnails(results, source))
     put_bytes(out / "audit.html", page.encode())
-    return ["audit.json", "audit.html", *written]
+    options.notice(f"written to {out}: audit.json, audit.html, and the ids that may go")
 
 
-def thumbnails(results: dict[str, Any], pairs: str | None) -> dict[str, bytes]:
+def write_ids(ids: list[str], about: dict[str, Any], out: Path, removal: list[str]) -> None:
+    """Write the ids that may go for one finding, if there are any, and complete the command that removes them.
+
+    An id with a line break in it would be read back as two, which may be those of other pairs: it is left out.
+    """
+    from asif.anchorset.atomic import put_bytes
+    from asif.report.audit_words import file_of
+
+    file = out / file_of(about["kind"])
+    file.unlink(missing_ok=True)  # that of an earlier audit
+    plain = [name for name in ids if name.splitlines() == [name.strip()]]
+    if len(plain) < len(ids):
+        options.notice(f"{len(ids) - len(plain):,} ids with line breaks or blanks around them are not in {file}")
+    if plain:
+        put_bytes(file, ("\n".join(plain) + "\n").encode())
+        about["ids_file"] = str(file)
+        about["command"] = shlex.join([*removal, "--ids-file", str(file)])
+
+
+def thumbnails(results: dict[str, Any], source: PairSource) -> dict[str, bytes]:
     """Make the thumbnails that the page shows."""
-    if pairs is None:
-        return {}
     from asif.evaluate.audit.pictures import pictures
-    from asif.pairs import open_pairs
     from asif.report.audit_page import shown_images
 
-    source, wanted = open_pairs(pairs), shown_images(results)
+    wanted = shown_images(results)
     with options.progress_bar(source.rows, "thumbnail") as bar:
         found = pictures(source, wanted, bar.update)
     if missing := len(wanted) - len(found):
-        options.notice(f"{missing:,} of {len(wanted):,} images are not in {click.format_filename(pairs)}")
+        options.notice(f"{missing:,} of {len(wanted):,} images are not in {click.format_filename(source.path)}")
     return found
 
 
 def show(results: dict[str, Any]) -> None:
     """Print the findings for people."""
-    from asif.report.audit_words import TITLES, command_of
+    from asif.report.audit_words import TITLES
 
     anchors, how = results["anchors"], results["how"]
     click.echo(f"{anchors['name']}@{anchors['version']}: {anchors['count']:,} anchors")
@@ -132,7 +145,7 @@ def show(results: dict[str, Any]) -> None:
     for each in results["findings"]:
         found = f"{each['anchors']:,}" if each["anchors"] else "none"
         share = f"{100 * each['share']:.2f} %" if each["anchors"] else ""
-        rows.append((TITLES[each["kind"]], found, share, command_of(results, each)))
+        rows.append((TITLES[each["kind"]], found, share, each["command"] or ""))
     options.table(rows, ("finding", "anchors", "share", "to act on it"))
     for side, each in results["usage"].items():
         click.echo(f"{side} side: skewness of use {each['skewness']:.2f}, {each['unused']:,} anchors unused")

@@ -13,6 +13,7 @@ Pictures = Mapping[str, bytes] | None
 
 SIDE_BY_SIDE = 6  # anchors of a group
 LONGEST = 160  # characters of a caption
+CAPTIONS = 3  # of a pair that disagrees
 BESIDE = {"near_image": "looks like", "near_text": "reads like"}
 
 
@@ -60,29 +61,33 @@ def pairing(entry: Results, pictures: Pictures) -> str:
     """Write a pair, beside what its image looks like and what its caption reads like."""
     likeness = f"likeness: image {entry['image_likeness']:+.2f} · caption {entry['text_likeness']:+.2f}"
     beside = "".join(
-        f'<div class="beside"><b>{word}</b>{"".join(card(pair, pictures, "", small=True) for pair in entry[name])}</div>'
+        f'<div class="beside"><b>{word}</b>{"".join(card(pair, pictures, small=True) for pair in entry[name])}</div>'
         for name, word in BESIDE.items()
     )
-    return f'<div class="row pairing">{card(entry["pairs"][0], pictures, likeness, every=True)}{beside}</div>'
+    return f'<div class="row pairing">{card(entry["pairs"][0], pictures, likeness, most=CAPTIONS)}{beside}</div>'
 
 
 def shared(entry: Results, pictures: Pictures) -> str:
     """Write a caption that many images share, with some of them."""
     pairs = entry["pairs"][:SIDE_BY_SIDE]
-    cards = "".join(card(pair, pictures, "", small=True) for pair in pairs)
-    return f'<div class="row"><b class="count">{entry["sharers"]:,} ×</b>{cards}</div>'
+    hidden = entry["count"] - len(pairs)
+    names = ", ".join(f"<code>{escape(cut(pair['id']))}</code>" for pair in pairs) + f", {hidden:,} more" * (hidden > 0)
+    frames = "".join(frame(pair, pictures) for pair in pairs)
+    said = f"<p><b>{entry['images']:,} images:</b> {escape(cut(entry['caption']))}</p><small>{names}</small>"
+    return f'<div class="row shared card small"><div>{said}</div><div class="strip">{frames}</div></div>'
 
 
-def card(pair: Results, pictures: Pictures, figures: str, *, every: bool = False, small: bool = False) -> str:
+def card(pair: Results, pictures: Pictures, figures: str = "", *, most: int = 1, small: bool = False) -> str:
     """Write one anchor: thumbnail, caption, id, where it is from, figures."""
-    captions = pair["captions"] if every else pair["captions"][:1]
+    captions = pair["captions"][:most]
     said = "".join(f"<p>{escape(cut(caption))}</p>" for caption in captions)
     further = len(pair["captions"]) - len(captions)
     more = f" +{further} caption{'s' * (further != 1)}" if further and not small else ""
     origin = " · ".join(escape(cut(name)) for name in (pair["source"], pair["licence"]) if name)
     about = f"<code>{escape(cut(pair['id']))}</code>{more}" + (f"<br>{origin}" if origin and not small else "")
     numbers = f'<span class="figures">{escape(figures)}</span>' if figures else ""
-    return f'<div class="card{" small" * small}">{frame(pair, pictures)}<div>{said}{numbers}<small>{about}</small></div></div>'
+    text = f"<div>{said}{numbers}<small>{about}</small></div>"
+    return f'<div class="card{" small" * small}">{frame(pair, pictures)}{text}</div>'
 
 
 def frame(pair: Results, pictures: Pictures) -> str:

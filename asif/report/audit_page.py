@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from asif.report.audit_entries import entries, pairs_of
-from asif.report.audit_words import ADVICE, TITLES, command_of, figures_of
+from asif.report.audit_entries import Pictures, entries, pairs_of
+from asif.report.audit_words import ADVICE, TITLES, figures_of
 from asif.report.markup import document, facts, paragraph, table
 from asif.report.table import Table
 
@@ -26,14 +26,14 @@ SHORT = {
 }
 
 
-def audit_page(results: Results, pictures: Mapping[str, bytes], pairs_given: bool) -> str:
-    """Write an audit as a page that needs nothing else; `pictures` are JPEGs by the sha256 of the image."""
+def audit_page(results: Results, pictures: Pictures) -> str:
+    """Write an audit as a page that needs nothing else; `pictures` are those of `shown_images`."""
     findings = results["findings"]
     body = "".join(
         (
             top(results),
             summary(results),
-            *(section(results, finding, pictures, pairs_given) for finding in findings),
+            *(section(results, finding, pictures) for finding in findings),
             used(results),
             origins(results, "sources", "source"),
             origins(results, "licences", "licence"),
@@ -66,9 +66,10 @@ def top(results: Results) -> str:
 def summary(results: Results) -> str:
     """Write one row for each finding, with a link to it."""
     rows = "".join(
-        f'<tr{"" if each["anchors"] else " class=none"}><td><a href="#{each["kind"]}">{escape(TITLES[each["kind"]])}</a>'
-        f"</td><td>{amount(each)}</td><td>{share(each)}</td>"
-        f'<td class="text">{code(command_of(results, each))}</td></tr>'
+        f"<tr{'' if each['anchors'] else ' class=none'}>"
+        f'<td><a href="#{each["kind"]}">{escape(TITLES[each["kind"]])}</a></td>'
+        f"<td>{amount(each)}</td><td>{share(each)}</td>"
+        f'<td class="text">{code(each["command"])}</td></tr>'
         for each in results["findings"]
     )
     head = '<tr><th>finding</th><th>anchors</th><th>share</th><th class="text">to act on it</th></tr>'
@@ -85,26 +86,25 @@ def share(finding: Results) -> str:
     return f"{100 * finding['share']:.2f} %" if finding["anchors"] else ""
 
 
-def code(command: str) -> str:
+def code(command: str | None) -> str:
     """Write a command."""
     return f"<code>{escape(command)}</code>" if command else ""
 
 
-def section(results: Results, finding: Results, pictures: Mapping[str, bytes], pairs_given: bool) -> str:
+def section(results: Results, finding: Results, pictures: Pictures) -> str:
     """Write one finding."""
     kind = finding["kind"]
     parts = [
         f'<h2 id="{kind}">{escape(TITLES[kind])}: {amount(finding)}</h2>',
         paragraph(finding["rule"], "soft"),
-        *(paragraph(said, "soft") for said in figures_of(results, finding)),
+        paragraph(" ".join(figures_of(results, finding)), "soft"),
         *(f'<div class="verdict trained">{paragraph(note)}</div>' for note in finding["notes"]),
     ]
     if finding["anchors"]:
-        command = command_of(results, finding)
         parts += [
-            paragraph(ADVICE[kind]) if command else "",
-            f"<p>{code(command)}</p>" if command else "",
-            entries(finding, SHOWN, pictures if pairs_given else None),
+            paragraph(ADVICE[kind]) if finding["command"] else "",
+            f"<p>{code(finding['command'])}</p>" if finding["command"] else "",
+            entries(finding, SHOWN, pictures),
         ]
     return "".join(parts)
 
@@ -112,13 +112,13 @@ def section(results: Results, finding: Results, pictures: Mapping[str, bytes], p
 def used(results: Results) -> str:
     """Draw how many anchors are used how often, on each side."""
     probe = results["how"]["probe"]
-    asked = f"the queries of {probe['path']}" if probe else "each anchor for all others, itself and its copies left out"
+    asked = f"those of {probe['path']}" if probe else "each anchor for all others, itself and its copies left out"
     drawn = "".join(
-        f"<h3>{side.capitalize()} side: skewness {each['skewness']:.2f}</h3>{bars(each['histogram'])}"
+        f"<div><h3>{side.capitalize()} side: skewness {each['skewness']:.2f}</h3>{bars(each['histogram'])}</div>"
         for side, each in results["usage"].items()
     )
-    note = f"By how many queries anchors are used; asked were {asked}."
-    return f"<h2>How often anchors are used</h2>{paragraph(note, 'soft')}{drawn}"
+    note = paragraph(f"Anchors by the number of queries that use them. Queries: {asked}.", "soft")
+    return f"<h2>How often anchors are used</h2>{note}<div class='sides'>{drawn}</div>"
 
 
 def bars(histogram: list[list[int]]) -> str:
@@ -164,10 +164,13 @@ def origins(results: Results, which: str, one: str) -> str:
 def counted(found: int, anchors: int) -> str:
     """Write a number of anchors with its share.
 
-    >>> counted(3, 60), counted(0, 60)
-    ('3 (5.0 %)', '–')
+    >>> counted(3, 60), counted(1, 6000), counted(0, 60)
+    ('3 (5.0 %)', '1 (<0.1 %)', '-')
     """
-    return f"{found:,} ({100 * found / anchors:.1f} %)" if found else "–"
+    if not found:
+        return "-"
+    percent = 100 * found / anchors
+    return f"{found:,} ({'<0.1' if percent < 0.05 else f'{percent:.1f}'} %)"
 
 
 def how(results: Results) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,14 +36,6 @@ def file_of(kind: str) -> str:
     return f"{kind.replace('_', '-')}.txt"
 
 
-def command_of(results: Mapping[str, Any], finding: Mapping[str, Any]) -> str:
-    """Return the command that acts on a finding, "" where there is nothing to do, or no file was written.
-    """
-    if not finding["removable"] or not finding.get("ids_file"):
-        return ""
-    return shlex.join(["asif", "anchors", "remove", results["anchors"]["name"], "--ids-file", finding["ids_file"]])
-
-
 def figures_of(results: Mapping[str, Any], finding: Mapping[str, Any]) -> list[str]:
     """Say in sentences what the figures of a finding as a whole are."""
     if finding["kind"] == "disagreement" and finding["judged"]:
@@ -60,8 +51,8 @@ def about_disagreement(finding: Mapping[str, Any]) -> list[str]:
     said = [
         f"{finding['judged']:,} pairs were judged. They share {finding['shared_on_average']:.1f} of {finding['k']} "
         f"neighbours on average, pairs put together at random {finding['random_shared_on_average']:.1f}.",
-        f"Of pairs put together at random {share:.0%} share none: about so many of the wrong pairs are found, the others "
-        "are not.",
+        f"Of pairs put together at random {100 * share:.0f} % share none: about so many of the wrong pairs are found, "
+        "the others are not.",
     ]
     if None not in typical.values():
         said.append(

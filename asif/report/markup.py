@@ -8,7 +8,9 @@ from importlib.resources import files
 
 from asif.report.table import Table
 
-WORDS = frozenset({"", "setting", "licence", "hubness", "what", "source", "deletion", "ahead", "query", "method", "training-free"})
+WORDS = frozenset(
+    {"", "setting", "licence", "hubness", "what", "source", "deletion", "ahead", "query", "method", "training-free"}
+)
 LONG = frozenset({"what", "source", "deletion", "query", "setting"})
 
 

@@ -1,9 +1,9 @@
 """Audit an anchor set: copies, near copies, pairs that disagree, anchors that nothing uses or everything does.
 
-    >>> from asif.engine import Engine
-    >>> found = audit(Engine("coco"))  # doctest: +SKIP
-    >>> {each["kind"]: each["anchors"] for each in found["findings"]}  # doctest: +SKIP
-    {'disagreement': 150, 'same_pair': 2, ...}
+>>> from asif.engine import Engine
+>>> found = audit(Engine("coco"))  # doctest: +SKIP
+>>> {each["kind"]: each["anchors"] for each in found["findings"]}  # doctest: +SKIP
+{'disagreement': 150, 'same_pair': 2, ...}
 """
 
 from __future__ import annotations
@@ -95,7 +95,10 @@ class Audited:
         return [names[at] for at in back]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all that was found, as JSON keeps it; of each finding at most LISTED entries one by one."""
+        """Return all that was found, as JSON keeps it; of each finding at most LISTED entries one by one.
+
+        `ids_file` and `command` are for whoever writes the ids to a file.
+        """
         anchors = self.anchors
         return {
             "anchors": {
@@ -118,6 +121,8 @@ class Audited:
                     "entries": each.total,
                     **each.figures,
                     "notes": list(each.notes),
+                    "ids_file": None,
+                    "command": None,
                     "listed": told(each, anchors),
                 }
                 for each in self.findings
@@ -153,7 +158,13 @@ def audit(
     compared = breadth(anchors.count)
     lists = {
         side: left_out(
-            space, rows, max(k, compared), equal["image"], alike, engine.kernel, steps.of(f"{side} neighbours", len(rows))
+            space,
+            rows,
+            max(k, compared),
+            equal["image"],
+            alike,
+            engine.kernel,
+            steps.of(f"{side} neighbours", len(rows)),
         )
         for side, space in spaces.items()
     }
@@ -163,7 +174,9 @@ def audit(
     else:
         used = {
             side: usage(
-                of_queries(spaces[side], vectors, k, engine.kernel, steps.of(f"{side} probe", len(vectors))), equal[side], k
+                of_queries(spaces[side], vectors, k, engine.kernel, steps.of(f"{side} probe", len(vectors))),
+                equal[side],
+                k,
             )
             for side, vectors in probe.queries.items()
         }

@@ -71,12 +71,11 @@ def near_image(anchors: AnchorSet, alike: Alike, twins: Int64, near: float) -> F
     graph = coo_matrix((np.ones(len(ends[0]), np.int8), ends), shape=(len(twins), len(twins)))
     numbers = connected_components(graph, directed=False)[1].astype(np.int64)
     found = [rows for rows in classes(numbers) if (twins[rows] != twins[rows[0]]).any()]
-    rows = sum(map(len, found))
-    notes = (
-        (f"{rows / len(twins):.0%} of the anchors are near duplicates at {near:g}: most likely it is too low, raise --near.",)
-        if rows > MANY * len(twins)
-        else ()
+    share = sum(map(len, found)) / len(twins)
+    note = (
+        f"{100 * share:.0f} % of the anchors are near duplicates at {near:g}: most likely it is too low, raise --near."
     )
+    notes = (note,) if share > MANY else ()
     rule = f"Image embeddings with a cosine of at least {near:g}, joined to groups; the files and embeddings differ."
     return grouped("near_image", rule, found, lambda group: entry(anchors, group), notes)
 
@@ -85,7 +84,7 @@ def entry(anchors: AnchorSet, group: Int64) -> Entry:
     """Tell how near the members of a group are to its first."""
     images, texts = (to_first(anchors, side, group[:MEMBERS]) for side in ("image", "text"))
     each = [{"image_cosine": float(x), "caption_cosine": float(y)} for x, y in zip(images, texts, strict=True)]
-    return Entry(group, {}, each)
+    return Entry(group.tolist(), {}, each)
 
 
 def to_first(anchors: AnchorSet, side: str, rows: Int64) -> Float32:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from asif.evaluate.audit.finding import MEMBERS, Entry, Finding, classes, grouped
+from asif.evaluate.audit.finding import LISTED, Entry, Finding, classes, grouped
 from asif.evaluate.audit.remembered import Remembered
 from asif.vectors import Int64
 
@@ -26,23 +26,21 @@ def same_pair(known: Remembered) -> Finding:
     """Find pairs that came several times: one image, the same captions, different ids."""
     found = [rows for rows in classes(both(known.image, known.captions)) if differ(known.family, rows)]
     rule = "The same image (by the sha256 of its file) with the same captions under several ids."
-    return grouped("same_pair", rule, found, Entry)
+    return grouped("same_pair", rule, found, lambda rows: Entry(rows.tolist()))
 
 
 def same_image(known: Remembered) -> Finding:
     """Find images that came with different captions, under different ids."""
-    found = [
-        rows for rows in classes(known.image) if differ(known.family, rows) and differ(known.captions, rows)
-    ]
+    found = [rows for rows in classes(known.image) if differ(known.family, rows) and differ(known.captions, rows)]
     rule = "The same image (by the sha256 of its file) under several ids whose captions differ."
-    return grouped("same_image", rule, found, Entry)
+    return grouped("same_image", rule, found, lambda rows: Entry(rows.tolist()))
 
 
 def same_embedding(known: Remembered, image_twins: Int64) -> Finding:
     """Find different files that the encoder cannot tell apart."""
     found = [rows for rows in classes(image_twins) if differ(known.image, rows)]
     rule = "Different files whose stored image embeddings are equal, byte for byte: nothing tells them apart."
-    return grouped("same_embedding", rule, found, Entry)
+    return grouped("same_embedding", rule, found, lambda rows: Entry(rows.tolist()))
 
 
 def shared_caption(known: Remembered) -> Finding:
@@ -52,23 +50,35 @@ def shared_caption(known: Remembered) -> Finding:
     at least half of the pairs have no caption of their own, because then the captions are labels.
     """
     pairs = np.unique(both(known.said, known.image[known.sayer]), return_index=True)[1]  # a caption, an image: once
-    sharers = np.bincount(known.said[pairs], minlength=int(known.said.max(initial=-1)) + 1)
-    common = sharers[known.said] >= SHARERS
-    count = len(known.image)
-    own = np.bincount(known.sayer[~common], minlength=count) > 0
-    order = np.argsort(known.said, kind="stable")
-    order = order[common[order]]
-    cuts = np.flatnonzero(np.diff(known.said[order])) + 1
-    found = [np.sort(known.sayer[some]) for some in np.split(order, cuts) if len(some)]
-    labels = 2 * int((~own).sum()) >= count
+    images = np.bincount(known.said[pairs])  # by caption
+    common = images[known.said] >= SHARERS
+    own = np.zeros(len(known.image), bool)
+    own[known.sayer[~common]] = True
+    labels = 2 * int((~own).sum()) >= len(own)
+    without = np.flatnonzero(~own)
+    spare = np.delete(without, np.unique(known.captions[without], return_index=True)[1])
+    captions = np.flatnonzero(images >= SHARERS)
+    order = captions[np.argsort(-images[captions], kind="stable")]
+    rule = f"The same caption, but for capitals and blanks, beside at least {SHARERS} different images."
     notes = (
         ("At least half of the pairs have only such captions: these are labels, and sharing them is what labels do.",)
         if labels
         else ()
     )
-    rule = f"The same caption, but for capitals and blanks, beside at least {SHARERS} different images."
-    finding = grouped("shared_caption", rule, found, lambda rows: Entry(rows[:MEMBERS], {"sharers": len(rows)}), notes)
-    without = np.flatnonzero(~own)
-    first = np.unique(known.captions[without], return_index=True)[1]
-    spare = without[:0] if labels else np.delete(without, first)
-    return Finding("shared_caption", rule, finding.rows, spare, finding.entries, finding.total, {}, notes)
+    return Finding(
+        "shared_caption",
+        rule,
+        np.unique(known.sayer[common]),
+        spare[:0] if labels else spare,
+        [sharing(known, int(caption), int(images[caption])) for caption in order[:LISTED]],
+        len(order),
+        notes=notes,
+    )
+
+
+def sharing(known: Remembered, caption: int, images: int) -> Entry:
+    """Tell who shares a caption, beside how many different images."""
+    rows = known.sayer[known.said == caption]
+    first = np.searchsorted(known.sayer, rows[0])
+    place = int(np.flatnonzero(known.said[first:] == caption)[0])
+    return Entry(rows.tolist(), {"images": images}, caption=place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +34,7 @@ def breadth(count: int) -> int:
     >>> [breadth(count) for count in (3, 50, 1_000, 6_000, 1_600_000)]
     [2, 10, 45, 110, 1000]
     """
-    return max(1, min(round(np.sqrt(MEANT * count)), count - 1, MOST))
+    return max(1, min(round(math.sqrt(MEANT * count)), count - 1, MOST))
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,9 @@ def disagreement(pairing: Pairing, spaces: dict[Side, Space], seed: int) -> Find
         "shared_on_average": float(own[judged].mean()) if judged.any() else None,
         "random_shared_on_average": float(random[random >= 0].mean()) if judged.any() else None,
         "random_share": share,
-        "typical": {side: float(np.median(values[len(at) :])) if len(typical) else None for side, values in likeness.items()},
+        "typical": {
+            side: float(np.median(values[len(at) :])) if len(typical) else None for side, values in likeness.items()
+        },
     }
     rule = (
         f"None of the {k} anchors that look most like the image is among the {k} that read most like its captions "
@@ -121,7 +124,7 @@ def remarks(own: Int64, share: float) -> tuple[str, ...]:
     """Say what was not judged, and how much can be found at all."""
     notes = []
     if (lonely := int((own < 0).sum())) > 0:
-        notes.append(f"{lonely:,} pairs were not judged: all that is near them are copies of them.")
+        notes.append(f"{lonely:,} of the pairs were not judged: nothing but copies is similar to them.")
     if share < TOO_RARE:
         notes.append("With so few anchors even random pairs have neighbours in common: hardly any wrong pair is found.")
     return tuple(notes)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from asif.anchorset import AnchorSet
+from asif.evaluate.audit.remembered import plain_captions
 from asif.pairs import PairRecord
 from asif.vectors import Int64
 
@@ -21,13 +22,15 @@ NONE: Int64 = np.empty(0, np.int64)
 class Entry:
     """Hold one line of a finding: a group of anchors, or one anchor, with its figures.
 
-    `each` has figures for every one of `rows`, `beside` further anchors by name of what they are to these.
+    `each` has figures for every one of `rows`, `beside` further anchors by name of what they are to these. `caption` is
+    the place, among the plain captions of the first of them, of the one that they share.
     """
 
     rows: Sequence[int]
     figures: Mapping[str, Any] = field(default_factory=dict)
     each: Sequence[Mapping[str, Any]] = ()
     beside: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    caption: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ def told(finding: Finding, anchors: AnchorSet) -> list[dict[str, Any]]:
         figures = each.each or [{} for _ in each.rows]
         pairs = [{**described(records[row]), **more} for row, more in zip(each.rows[:MEMBERS], figures, strict=False)]
         beside = {name: [described(records[row]) for row in rows] for name, rows in each.beside.items()}
-        entries.append({"count": len(each.rows), **each.figures, "pairs": pairs, **beside})
+        said = {} if each.caption is None else {"caption": plain_captions(records[each.rows[0]])[each.caption]}
+        entries.append({"count": len(each.rows), **said, **each.figures, "pairs": pairs, **beside})
     return entries
 
 

@@ -16,6 +16,7 @@ from asif.evaluate.intake import Intake, Terms
 from asif.evaluate.result import also_anchors
 from asif.evaluate.retrieval import check_vectors, embedded
 from asif.pairs import Pair, Reject, open_captioned, open_labelled
+from asif.pairs.webdataset import IMAGES
 from asif.vectors import SIDES, Embeddings, Float32, Side
 
 
@@ -27,27 +28,40 @@ class Probe:
     about: dict[str, Any]
 
 
-def probe_of(engine: Engine, path: str, images: list[Path], terms: Terms | None = None) -> Probe:
-    """Encode a probe: pairs, labelled images (their labels are not asked), or `images`, the files in a plain folder.
+def probe_of(engine: Engine, path: str, terms: Terms | None = None) -> Probe:
+    """Encode a probe: pairs; else labelled images, whose labels are not asked; else an image, or a folder of images.
 
-    Raises InputRefused where nothing can be used, EncoderMismatch for vectors of other encoders.
+    Raises UsageError for a path that is not there, InputRefused where nothing can be used, EncoderMismatch for vectors
+    of other encoders.
     """
     terms = terms or Terms()
-    if images:
-        items: Iterator[Pair | Reject] = (Pair(row, str(file), file, ("",)) for row, file in enumerate(images))
-        return of_images(engine, path, items, Intake(len(images), terms))
     try:
         source = open_captioned(path)
-    except InputRefused as no_captions:
-        try:
-            data = open_labelled(path)
-        except InputRefused:
-            raise no_captions from None
-        check_vectors(engine, data.source)
-        return of_images(engine, path, data.read(), Intake(data.source.rows, terms))
+    except InputRefused as no_pairs:
+        return without_captions(engine, path, no_pairs, terms)
     found = retrieval_set(engine, source, path, terms)
     queries = dict(zip(SIDES, (found.images.values, found.texts.values), strict=True))
     return Probe(queries, {"path": path, **found.described["counts"]})
+
+
+def without_captions(engine: Engine, path: str, no_pairs: InputRefused, terms: Terms) -> Probe:
+    """Encode a probe of images alone; raises `no_pairs` where there are none."""
+    try:
+        data = open_labelled(path)
+    except InputRefused:
+        files = images_at(Path(path))
+        if not files:
+            raise no_pairs from None
+        items: Iterator[Pair | Reject] = (Pair(row, str(file), file, ("",)) for row, file in enumerate(files))
+        return of_images(engine, path, items, Intake(len(files), terms))
+    check_vectors(engine, data.source)
+    return of_images(engine, path, data.read(), Intake(data.source.rows, terms))
+
+
+def images_at(place: Path) -> list[Path]:
+    """Return an image file, or those in a folder, by their names."""
+    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    return [file for file in files if file.suffix.lower().lstrip(".") in IMAGES and file.is_file()]
 
 
 def of_images(engine: Engine, path: str, items: Iterator[Pair | Reject], intake: Intake) -> Probe:

@@ -58,13 +58,15 @@ def remember(anchors: AnchorSet, progress: Callable[[int], None] = lambda rows: 
             row += 1
         progress(len(records))
     return Remembered(
-        *(numbered(keys[name]) for name in ("image", "captions", "family")),
-        np.array(numbers["source"], np.int64),
-        np.array(numbers["licence"], np.int64),
-        tuple(names["source"]),
-        tuple(names["licence"]),
-        numbered(keys["said"]),
-        np.array(sayer, np.int64),
+        image=numbered(keys["image"]),
+        captions=numbered(keys["captions"]),
+        family=numbered(keys["family"]),
+        source=np.array(numbers["source"], np.int64),
+        licence=np.array(numbers["licence"], np.int64),
+        sources=tuple(names["source"]),
+        licences=tuple(names["licence"]),
+        said=numbered(keys["said"]),
+        sayer=np.array(sayer, np.int64),
     )
 
 

@@ -161,7 +161,9 @@ def never_used(found: Mapping[Side, Usage]) -> Finding:
 
 def silent(found: Mapping[Side, Usage]) -> tuple[str, ...]:
     """Say on which sides use was not judged."""
-    return tuple(f"Not judged on the {side} side: {each.says_nothing}." for side, each in found.items() if each.says_nothing)
+    return tuple(
+        f"Not judged on the {side} side: {each.says_nothing}." for side, each in found.items() if each.says_nothing
+    )
 
 
 def entries(rows: Int64, found: Mapping[Side, Usage]) -> list[Entry]:
