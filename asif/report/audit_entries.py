@@ -33,18 +33,20 @@ def pairs_of(entry: Results) -> list[Results]:
 
 
 def group(entry: Results, pictures: Pictures) -> str:
-    """Write anchors that belong together in one row."""
+    """Write anchors that belong together in one row: the first, and how near to it the others are."""
     pairs = entry["pairs"][:SIDE_BY_SIDE]
     hidden = entry["count"] - len(pairs)
     more = f'<span class="more">and {hidden:,} more</span>' if hidden else ""
-    return f'<div class="row">{"".join(card(pair, pictures, nearness(pair)) for pair in pairs)}{more}</div>'
+    figures = ["", *map(nearness, pairs[1:])]
+    cards = "".join(card(pair, pictures, near) for pair, near in zip(pairs, figures, strict=True))
+    return f'<div class="row">{cards}{more}</div>'
 
 
 def nearness(pair: Results) -> str:
     """Write how near an anchor is to the first of its group, where that is known."""
     if "image_cosine" not in pair:
         return ""
-    return f"image {pair['image_cosine']:.3f} · caption {pair['caption_cosine']:.3f}"
+    return f"cosines: image {pair['image_cosine']:.3f} · caption {pair['caption_cosine']:.3f}"
 
 
 def single(entry: Results, pictures: Pictures) -> str:

@@ -17,8 +17,8 @@ TITLES = {
 }
 ADVICE = {
     "disagreement": "Look at them: most are wrong, some are only unusual. Remove the wrong ones.",
-    "same_pair": "Safe to remove: the first of each stays.",
-    "same_image": "One anchor with several captions serves better than several anchors; the command keeps the first.",
+    "same_pair": "Nothing is lost with them: the first of each stays.",
+    "same_image": "The command keeps the first of each; asif anchors update can give it all the captions.",
     "same_embedding": "The command keeps the first of each group.",
     "near_image": "Look at them; the command keeps the first of each group.",
     "hub": "Look at them: blank, blurred or generic ones can go. A hubness correction (asif tune) helps too.",
