@@ -21,7 +21,7 @@ from asif.engine import Engine
 from asif.errors import InputRefused, UsageError
 from asif.evaluate.audit import KINDS, Audited, Probe, Terms, audit, probe_of
 from asif.evaluate.audit.alike import Alike
-from asif.evaluate.audit.disagreement import breadth
+from asif.evaluate.audit.pairing import breadth
 from asif.evaluate.audit.usage import LeftOut, Usage, histogram, usage
 from asif.kernels import Engine as Kernel
 from asif.pairs import PairRecord
@@ -307,18 +307,14 @@ def test_queries_that_are_too_few_judge_nothing() -> None:
     assert histogram(np.array([0, 1, 4])) == [[0, 0, 1], [1, 1, 1], [2, 3, 0], [4, 7, 1]]
 
 
-def test_an_aligner_about_the_mean_decides_what_is_near(store: Path, faults: Planted) -> None:
+def test_an_aligner_about_the_mean_decides_what_is_near(store: Path, faults: Planted, audited: Audited) -> None:
     from asif.aligners.relative import Relative
 
     centred = audit(Engine("planted", home=store, aligner=Relative(k=7, centre=True)), terms=TERMS)
     assert (centred.how["k"], centred.how["centre"], centred.how["k_from"]) == (7, True, "profile")
     hub = found(centred, "hub")
     assert not set(faults.ids["hub"]) & ids(centred, hub.rows)  # its direction is the mean's, and gone
-    np.testing.assert_array_equal(found(centred, "near_image").rows, found(audit_again(store), "near_image").rows)
-
-
-def audit_again(store: Path) -> Audited:
-    return audit(Engine("planted", home=store), terms=TERMS)
+    np.testing.assert_array_equal(found(centred, "near_image").rows, found(audited, "near_image").rows)
 
 
 # ---- probes

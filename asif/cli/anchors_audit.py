@@ -95,9 +95,9 @@ def write(found: Audited, results: dict[str, Any], out: Path, source: PairSource
     for finding, about in zip(found.findings, results["findings"], strict=True):
         write_ids(found.ids(finding), about, out, removal)
     text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    put_bytes(out / "audit.json", text.encode())
+    put_bytes(out / "audit.json", text.encode(errors="replace"))  # paths may hold bytes that are no UTF-8
     page = audit_page(results, None if source is None else thumbnails(results, source))
-    put_bytes(out / "audit.html", page.encode())
+    put_bytes(out / "audit.html", page.encode(errors="replace"))
     options.notice(f"written to {out}: audit.json, audit.html, and the ids that may go")
 
 

@@ -79,6 +79,6 @@ def shared_caption(known: Remembered) -> Finding:
 def sharing(known: Remembered, caption: int, images: int) -> Entry:
     """Tell who shares a caption, beside how many different images."""
     rows = known.sayer[known.said == caption]
-    first = np.searchsorted(known.sayer, rows[0])
-    place = int(np.flatnonzero(known.said[first:] == caption)[0])
+    first, end = np.searchsorted(known.sayer, [rows[0], rows[0] + 1])
+    place = int(np.flatnonzero(known.said[first:end] == caption)[0])
     return Entry(rows.tolist(), {"images": images}, caption=place)

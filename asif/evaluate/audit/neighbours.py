@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,23 +26,23 @@ NOBODY = -1
 class Space:
     """Hold one side of an anchor set as neighbours are searched in: as stored, or about its mean."""
 
-    side: Side
-    blocks: Sequence[NDArray[Any]]
+    stored: Sequence[NDArray[Any]]
     mean: NDArray[np.float64] | None = None
 
     @classmethod
     def of(cls, anchors: Anchors, side: Side, centre: bool) -> Space:
         """Take one side of an anchor set."""
-        blocks = anchors.blocks(side)
-        if not centre:
-            return cls(side, blocks)
-        mean = anchors.mean(side)
-        return cls(side, CentredBlocks(blocks, mean), mean)
+        return cls(anchors.blocks(side), anchors.mean(side) if centre else None)
 
-    @property
+    @cached_property
+    def blocks(self) -> Sequence[NDArray[Any]]:
+        """Return the blocks that are searched."""
+        return self.stored if self.mean is None else CentredBlocks(self.stored, self.mean)
+
+    @cached_property
     def count(self) -> int:
         """Count the anchors."""
-        return sum(map(len, self.blocks))
+        return sum(map(len, self.stored))
 
     def placed(self, vectors: NDArray[Any]) -> Float32:
         """Bring unit vectors [n, d] into this space."""
@@ -49,7 +50,7 @@ class Space:
 
     def own(self, rows: Int64) -> Float32:
         """Return anchors, by ascending rows, as queries [n, d]."""
-        return np.asarray(gathered(self.blocks, rows), np.float32)
+        return self.placed(gathered(self.stored, rows))
 
 
 def relative_of(aligner: Aligner) -> Relative | None:

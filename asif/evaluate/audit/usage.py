@@ -1,17 +1,15 @@
-"""How often anchors are used: in how many queries' representations each stands, and which stand in none, or in most."""
+"""How often anchors are used: in how many queries' representations each stands."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from asif.evaluate.audit.alike import Alike
-from asif.evaluate.audit.finding import LISTED, Entry, Finding
 from asif.evaluate.audit.neighbours import NOBODY, among
-from asif.vectors import Int64, Side
+from asif.vectors import Int64
 
 BATCH = 1024
 TIMES = 5.0  # the mean, from which on an anchor is a hub
@@ -130,49 +128,6 @@ def near_and_used(alike: Alike, rows: Int64, twins: Int64, used: Int64) -> Int64
     groups = int(twins.max()) + 1
     counts: Int64 = np.bincount(anchor[among(query * groups + twins[anchor], used)], minlength=len(twins))
     return counts
-
-
-def hub(found: Mapping[Side, Usage]) -> Finding:
-    """Find anchors that far too many queries use, on either side; the most used first."""
-    judged = {side: each for side, each in found.items() if each.says_nothing is None}
-    rule = (
-        f"In the representations of at least {TIMES:g} times as many queries as the mean anchor ({FEWEST} or more), or "
-        f"of {NEARLY_ALL:.0%} of all, on either side. They say little about any of them."
-    )
-    notes = silent(found)
-    if not judged:
-        return Finding("hub", rule, notes=notes)
-    over = np.any([each.counts >= each.hub_from for each in judged.values()], axis=0)
-    rows = np.flatnonzero(over)
-    shares = np.max([each.counts / each.queries for each in judged.values()], axis=0)
-    order = rows[np.argsort(-shares[rows], kind="stable")]
-    return Finding("hub", rule, rows, rows, entries(order, found), len(rows), notes=notes)
-
-
-def never_used(found: Mapping[Side, Usage]) -> Finding:
-    """Find anchors that no query uses, on any side that was asked; in order of id."""
-    rule = "In no query's representation, on either side: none of these queries' answers would change without them."
-    notes = silent(found)
-    if any(each.says_nothing for each in found.values()):
-        return Finding("never_used", rule, notes=notes)
-    rows = np.flatnonzero(np.all([each.counts == 0 for each in found.values()], axis=0))
-    return Finding("never_used", rule, rows, rows, entries(rows, found), len(rows), notes=notes)
-
-
-def silent(found: Mapping[Side, Usage]) -> tuple[str, ...]:
-    """Say on which sides use was not judged."""
-    return tuple(
-        f"Not judged on the {side} side: {each.says_nothing}." for side, each in found.items() if each.says_nothing
-    )
-
-
-def entries(rows: Int64, found: Mapping[Side, Usage]) -> list[Entry]:
-    """Tell how often each anchor is used."""
-    return [
-        Entry([int(row)], {f"{side}_queries": int(each.counts[row]) for side, each in found.items()}
-              | {f"{side}_share": float(each.counts[row] / each.queries) for side, each in found.items()})
-        for row in rows[:LISTED]
-    ]  # fmt: skip
 
 
 def histogram(counts: Int64) -> list[list[int]]:
