@@ -46,7 +46,7 @@ def nearness(pair: Results) -> str:
     """Write how near an anchor is to the first of its group, where that is known."""
     if "image_cosine" not in pair:
         return ""
-    return f"cosines: image {pair['image_cosine']:.3f} · caption {pair['caption_cosine']:.3f}"
+    return f"image {pair['image_cosine']:.3f} · caption {pair['caption_cosine']:.3f}"
 
 
 def single(entry: Results, pictures: Pictures) -> str:

@@ -21,7 +21,7 @@ ADVICE = {
     "same_image": "The command keeps the first of each; asif anchors update can give it all the captions.",
     "same_embedding": "The command keeps the first of each group.",
     "near_image": "Look at them; the command keeps the first of each group.",
-    "hub": "Look at them: blank, blurred or generic ones can go. A hubness correction (asif tune) helps too.",
+    "hub": "Look at them: blank, blurred or generic ones can go.",
     "never_used": "They cost memory and time and change no answer to such queries.",
     "shared_caption": "The command removes pairs that have no caption of their own, but for the first of each.",
 }

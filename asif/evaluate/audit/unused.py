@@ -16,7 +16,7 @@ def hub(found: Mapping[Side, Usage]) -> Finding:
     judged = {side: each for side, each in found.items() if each.says_nothing is None}
     rule = (
         f"In the representations of at least {TIMES:g} times as many queries as the mean anchor ({FEWEST} or more), or "
-        f"of {NEARLY_ALL:.0%} of all, on either side. They say little about any of them."
+        f"of {100 * NEARLY_ALL:.0f} % of all, on either side. They say little about any of them."
     )
     notes = silent(found)
     if not judged:
