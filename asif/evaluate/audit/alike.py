@@ -76,7 +76,7 @@ def near_image(anchors: AnchorSet, alike: Alike, twins: Int64, near: float) -> F
         f"{100 * share:.0f} % of the anchors are near duplicates at {near:g}: most likely it is too low, raise --near."
     )
     notes = (note,) if share > MANY else ()
-    rule = f"Image embeddings with a cosine of at least {near:g}, joined to groups. Figures are cosines to the first of each."
+    rule = f"Image embeddings with a cosine of at least {near:g}, joined to groups. Figures: cosines to the first."
     return grouped("near_image", rule, found, lambda group: entry(anchors, group), notes)
 
 
