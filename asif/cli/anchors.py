@@ -7,7 +7,15 @@ from pathlib import Path
 
 import click
 
-from asif.cli import anchors_edit, anchors_select, anchors_share, anchors_verify, anchors_versions, options
+from asif.cli import (
+    anchors_audit,
+    anchors_edit,
+    anchors_select,
+    anchors_share,
+    anchors_verify,
+    anchors_versions,
+    options,
+)
 
 
 @click.group("anchors")
@@ -16,6 +24,7 @@ def command() -> None:
 
 
 for each in (
+    anchors_audit.command,
     anchors_select.command,
     anchors_edit.add,
     anchors_edit.update,

@@ -139,3 +139,12 @@ def refused(came: str) -> BadImage:
         f"a {', '.join(FORMATS)} of at most {MAX_PIXELS:,} pixels, no longer than 1:{MAX_ASPECT}",
         "repair or leave out this image",
     )
+
+
+def thumbnail(source: ImageSource, side: int = 96) -> bytes:
+    """Make a JPEG whose longer side has at most `side` pixels; raises BadImage as `decode` does."""
+    image = decode(source)
+    image.thumbnail((side, side))
+    small = io.BytesIO()
+    image.save(small, "JPEG", quality=70, optimize=True)
+    return small.getvalue()

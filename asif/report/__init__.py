@@ -1,6 +1,7 @@
-"""What a comparison came to, for people: tables for the terminal, plots, and a page."""
+"""What a comparison or an audit came to, for people: tables for the terminal, plots, and a page."""
 
+from asif.report.audit_page import audit_page
 from asif.report.page import html_page
 from asif.report.table import Table, tables
 
-__all__ = ["Table", "html_page", "tables"]
+__all__ = ["Table", "audit_page", "html_page", "tables"]

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from html import escape
+from importlib.resources import files
 
 from asif.report.table import Table
 
-WORDS = frozenset({"", "setting", "hubness", "what", "source", "deletion", "ahead", "query", "method", "training-free"})
+WORDS = frozenset(
+    {"", "setting", "licence", "hubness", "what", "source", "deletion", "ahead", "query", "method", "training-free"}
+)
 LONG = frozenset({"what", "source", "deletion", "query", "setting"})
+
+
+def document(title: str, body: str, colours: str = "") -> str:
+    """Write a page of `body`, which is markup already, that loads nothing from outside; `colours` is further CSS."""
+    style = files("asif.report").joinpath("page.css").read_text(encoding="utf-8") + colours
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{style}</style></head>\n<body>{body}</body></html>\n"
+    )
 
 
 def paragraph(text: str, kind: str = "") -> str:

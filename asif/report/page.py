@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from html import escape
-from importlib.resources import files
 
 from asif.evaluate.standing import Results, Rivals, cost, runs_of
 from asif.evaluate.verdict import TASKS, DatasetVerdict, verdict
 from asif.evaluate.wording import amount, difference, ranged, signed
 from asif.report import plots
-from asif.report.markup import facts, figure, folded, paragraph, points, table
+from asif.report.markup import document, facts, figure, folded, paragraph, points, table
 from asif.report.table import Table, at_largest, by_count, every_run, ranked
 from asif.report.wins import won
 
@@ -34,7 +33,6 @@ def html_page(results: Results) -> str:
     judged = verdict(results)
     light, dark = plots.variables()
     colours = f":root{{{light}}}@media screen and (prefers-color-scheme: dark){{:root{{{dark}}}}}"
-    style = files("asif.report").joinpath("page.css").read_text(encoding="utf-8") + colours
     title = f"Is training a projector worth it? {results['anchors']['name']}"
     body = "".join(
         (
@@ -48,11 +46,7 @@ def html_page(results: Results) -> str:
             *(folded(every_run(results, dataset)) for dataset in results["datasets"]),
         )
     )
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{style}</style></head>\n<body>{body}</body></html>\n"
-    )
+    return document(title, body, colours)
 
 
 def top(results: Results, sentences: list[tuple[str, bool]]) -> str:
