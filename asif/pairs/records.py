@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ def write_records(path: Path, records: Sequence[PairRecord]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pylist([asdict(record) for record in records], schema=_schema())
+    schema = _schema()
+    columns = {name: [getattr(record, name) for record in records] for name in schema.names}
+    table = pa.Table.from_pydict(columns, schema=schema)
     pq.write_table(table, path, compression="zstd")
 
 
