@@ -305,7 +305,7 @@ def test_another_encoder_is_exit_4(
     theirs, mine = (fake_image, fake_text)[side == "text"]().fingerprint.digest, None
     other = (fake_image, fake_text)[side == "text"](weights="mine")
     mine = other.fingerprint.digest
-    monkeypatch.setattr(f"asif.engine.serving.load_{side}_encoder", lambda spec, device: other)
+    monkeypatch.setattr(f"asif.engine.encoding.load_{side}_encoder", lambda spec, device: other)
     ran = classify(cli, images / "b.png")
     assert (ran.code, ran.out) == (4, "")
     assert mine[:12] in ran.err and theirs[:12] in ran.err
@@ -507,7 +507,7 @@ def test_a_full_disk_is_exit_6_and_an_interruption_130(cli: Cli, fakes: Path, mo
         def open_anchors(*_: Any, **__: Any) -> Any:
             raise error
 
-        monkeypatch.setattr("asif.engine.serving.open_anchors", open_anchors)
+        monkeypatch.setattr("asif.engine.opener.open_anchors", open_anchors)
         return cli("classify", CHELSEA, *GOOD)
 
     assert fail_with(OSError(28, "No space left on device")).code == 6

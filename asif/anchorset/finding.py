@@ -57,9 +57,14 @@ def find_rows(
     return np.array(list(found), np.int64)
 
 
-def hashed_ids(anchors: AnchorSet, blocks: Iterable[int] | None = None) -> Iterator[tuple[str, bytes]]:
-    """Yield the id and the row hash of each pair, in order, or of those in some blocks."""
+def hashed_pairs(anchors: AnchorSet, blocks: Iterable[int] | None = None) -> Iterator[tuple[PairRecord, bytes]]:
+    """Yield each pair with its row hash, in order, or those in some blocks."""
     for at in range(len(anchors.manifest.blocks)) if blocks is None else blocks:
         hashes = anchors.row_hashes(at)
         for row, pair in enumerate(anchors.pairs(at)):
-            yield pair.id, hashes[row].tobytes()
+            yield pair, hashes[row].tobytes()
+
+
+def hashed_ids(anchors: AnchorSet, blocks: Iterable[int] | None = None) -> Iterator[tuple[str, bytes]]:
+    """Yield the id and the row hash of each pair, in order, or of those in some blocks."""
+    return ((pair.id, line) for pair, line in hashed_pairs(anchors, blocks))
