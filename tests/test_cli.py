@@ -78,7 +78,7 @@ def test_the_json_contract(cli: Cli, head_home: Path, preloaded: None) -> None:
 def test_the_explanation_contract(cli: Cli, head_home: Path, preloaded: None) -> None:
     ran = cli("classify", CHELSEA, "--labels", "dog,cat", "--home", head_home, "--json", "--explain")
     (answer,) = ran.lines
-    assert set(answer) == KEYS | {"explanation", "profile"}
+    assert set(answer) == KEYS | {"explanation", "credits", "profile"}
     assert (answer["aligner"], answer["profile"]) == ("fused", "classify")
     explanation = answer["explanation"]
     assert set(explanation) == {"label", "score", "contributions", "remainder", "others"}
@@ -99,8 +99,12 @@ def test_for_people(cli: Cli, head_home: Path, preloaded: None) -> None:
     assert lines[:2] == expected
     assert lines[2] == f"  'cat' has {answer['predictions'][0]['score']:.4f} from these anchors:"
     assert lines[3].split()[1] == answer["explanation"]["contributions"][0]["id"]
-    assert lines[-1].endswith(f"{answer['explanation']['others']} further anchors")
-    assert len(lines) == 2 + 1 + 5 + 1
+    assert lines[8].endswith(f"{answer['explanation']['others']} further anchors")
+    assert lines[9:] == [
+        "  credit: 5 pairs without source, licence and url",
+        f"  credit: {answer['credits']['others']:,} further pairs: the aligner is fitted to all anchors",
+    ]
+    assert answer["credits"]["others"] == answer["explanation"]["others"] > 900
 
 
 def test_aligner_and_templates_are_recorded(cli: Cli, fakes: Path, images: Path) -> None:
