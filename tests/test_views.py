@@ -48,8 +48,8 @@ def unit(count: int, dim: int, seed: int) -> Embeddings:
     return Embeddings.from_raw(np.random.default_rng(seed).standard_normal((count, dim)))
 
 
-@dataclass(frozen=True)
-class Near:
+@dataclass(frozen=True, eq=False)
+class Near:  # noqa: PLW1641
     """Numbers that are equal if they are all but the same: sums over blocks of other sizes are rounded otherwise."""
 
     values: list[float]
