@@ -235,7 +235,7 @@ def test_memory_stays_the_same_over_many_swaps(home: Path, monkeypatch: pytest.M
             vectors = random.standard_normal((3000, dim)).astype(np.float32)
             np.save(home.parent / name / f"{side}_emb_0.npy", vectors)
         build_anchors(home.parent / name, name, home=home)
-    engine, labels = engine_of(home, "big", "cca+0.5*asif"), Labels(tuple(map(str, range(20))))
+    engine, labels = engine_of(home, "big"), Labels(tuple(map(str, range(20))))
     images, prompts = (Embeddings.from_raw(random.standard_normal((n, d))) for n, d in ((4, 96), (20, 64)))
 
     def some(turns: int) -> int:
