@@ -88,7 +88,7 @@ class Mask:
         for some in self.licences:
             missing = [name for name in some if not any(name.covers(found) for found in there)]
             if [name for name in missing if not name.known] or len(missing) == len(some):
-                named = sorted(counts.items(), key=lambda each: (-each[1], each[0] or ""))
+                named = sorted(counts.items(), key=lambda each: (each[0] is None, -each[1], each[0]))
                 shown = [f"{written or 'none given'} ({count:,})" for written, count in named[:SHOWN]]
                 raise NotFound(
                     f"no pair of {ref} has the licence {', '.join(map(str, missing))}",
