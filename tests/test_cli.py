@@ -103,7 +103,7 @@ def test_for_people(cli: Cli, head_home: Path, preloaded: None) -> None:
     assert lines[8].endswith(f"{answer['explanation']['others']} further anchors")
     assert lines[9:] == [
         *(f"  credit: {pair['id']}  no licence given  {pair['source']}" for pair in answer["credits"]["pairs"]),
-        f"  credit: {answer['credits']['others']:,} further pairs: the aligner is fitted to all anchors",
+        f"  credit: {answer['credits']['others']:,} further pairs: all anchors have a part in such a score",
     ]
     assert answer["credits"]["others"] == answer["explanation"]["others"] > 900
 
@@ -629,8 +629,15 @@ def test_a_dense_aligner_credits_all_anchors(cli: Cli, licensed: Path, images: P
     (answer,) = classify(cli, images / "b.png", "--aligner", "cca", "--json", "--where", "id != 'x'").lines
     assert (len(answer["credits"]["pairs"]), answer["credits"]["others"]) == (5, 15)
     assert answer["anchors"]["where"] == "id != 'x'"
+    corrected, plain = (
+        classify(cli, images / "b.png", "--aligner", "asif", "--json", "--explain", "--hubness", hubness).lines[0][
+            "credits"
+        ]
+        for hubness in ("nnn", "none")
+    )
+    assert (len(corrected["pairs"]) + corrected["others"], plain["others"]) == (20, 0)
     people = classify(cli, images / "b.png", "--aligner", "cca+0.5*asif", "--explain").out
-    assert people.splitlines()[-1] == "  credit: 15 further pairs: the aligner is fitted to all anchors"
+    assert people.splitlines()[-1] == "  credit: 15 further pairs: all anchors have a part in such a score"
 
 
 def test_masks_and_unions_answer_as_the_sets_would(cli: Cli, licensed: Path, images: Path) -> None:

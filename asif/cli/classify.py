@@ -215,4 +215,4 @@ def print_credits(credits: Credits) -> None:
     if len(known) < len(credits.records):
         click.echo(f"  credit: {len(credits.records) - len(known)} pairs without source, licence and url")
     if credits.others:
-        click.echo(f"  credit: {credits.others:,} further pairs: the aligner is fitted to all anchors")
+        click.echo(f"  credit: {credits.others:,} further pairs: all anchors have a part in such a score")

@@ -48,7 +48,8 @@ class Credits:
     """The pairs that produced the first prediction, those that added most first, and how many `others` did.
 
     Of sparse aligners all pairs are named, and there are no others. A dense one, or a fusion with one, is fitted to all
-    anchors, and each has a part in each score: the five that added most are named, and all the rest are others.
+    anchors, and each has a part in each score: the five that added most are named, and all the rest are others. With a
+    hubness correction, too, all that are not named are others.
     """
 
     records: tuple[PairRecord, ...]
@@ -101,7 +102,8 @@ def answer(
             parts = fitted.parts(query, candidates.rows[row : row + 1])
             hubness = 0.0 if candidates.biases is None else float(candidates.biases[row])
             evidence = explained(parts, role.anchors, wanted.explain, hubness) if wanted.explain else None
-            credits = credited(parts, role.anchors, is_sparse(rows)) if wanted.credits else None
+            if wanted.credits:
+                credits = credited(parts, role.anchors, is_sparse(rows), candidates.biases is not None)
         predictions = tuple(
             Prediction(labels.labels[label], float(score)) for label, score in zip(indices, values, strict=True)
         )
@@ -115,11 +117,12 @@ def explained(parts: Parts, anchors: OpenAnchors, top: int, hubness: float) -> E
     return Evidence(split, tuple(anchors.records(split.anchors)), hubness)
 
 
-def credited(parts: Parts, anchors: OpenAnchors, sparse: bool) -> Credits:
-    """Name the pairs that a score comes from."""
+def credited(parts: Parts, anchors: OpenAnchors, sparse: bool, corrected: bool) -> Credits:
+    """Name the pairs that a score comes from; where it was corrected by what the anchors say, all had a part in it."""
     speaking = Parts(parts.anchors[parts.values != 0], parts.values[parts.values != 0])
     split = contributions(speaking, max(1, len(speaking.anchors)) if sparse else CREDITED)
-    return Credits(tuple(anchors.records(split.anchors)), split.others)
+    others = anchors.count - len(split.anchors) if corrected else split.others
+    return Credits(tuple(anchors.records(split.anchors)), others)
 
 
 def is_sparse(rows: Rows) -> bool:
