@@ -99,8 +99,8 @@ def realdata() -> Path:
 @pytest.fixture
 def preloaded(monkeypatch: pytest.MonkeyPatch, image_encoder: ImageEncoder, text_encoder: TextEncoder) -> None:
     """Let engines use the encoders that are loaded already."""
-    monkeypatch.setattr("asif.engine.serving.load_image_encoder", lambda spec, device: image_encoder)
-    monkeypatch.setattr("asif.engine.serving.load_text_encoder", lambda spec, device: text_encoder)
+    monkeypatch.setattr("asif.engine.encoding.load_image_encoder", lambda spec, device: image_encoder)
+    monkeypatch.setattr("asif.engine.encoding.load_text_encoder", lambda spec, device: text_encoder)
 
 
 @pytest.fixture
@@ -115,8 +115,8 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeImages, FakeTexts]:
 @pytest.fixture
 def hashing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let engines load encoders that hash what they are given."""
-    monkeypatch.setattr("asif.engine.serving.load_image_encoder", lambda spec, device: fake_image())
-    monkeypatch.setattr("asif.engine.serving.load_text_encoder", lambda spec, device: fake_text())
+    monkeypatch.setattr("asif.engine.encoding.load_image_encoder", lambda spec, device: fake_image())
+    monkeypatch.setattr("asif.engine.encoding.load_text_encoder", lambda spec, device: fake_text())
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import skimage
 from engine_sets import IMAGE_DIM, TEXT_DIM, fake_image, fake_text, make_precomputed, make_set
 from running import Cli, Ran
 
+from asif.anchorset import Store
 from asif.cli import COMMANDS, asif
 from asif.engine import Engine
 from asif.prompts import NAMED
@@ -78,7 +79,7 @@ def test_the_json_contract(cli: Cli, head_home: Path, preloaded: None) -> None:
 def test_the_explanation_contract(cli: Cli, head_home: Path, preloaded: None) -> None:
     ran = cli("classify", CHELSEA, "--labels", "dog,cat", "--home", head_home, "--json", "--explain")
     (answer,) = ran.lines
-    assert set(answer) == KEYS | {"explanation", "profile"}
+    assert set(answer) == KEYS | {"explanation", "credits", "profile"}
     assert (answer["aligner"], answer["profile"]) == ("fused", "classify")
     explanation = answer["explanation"]
     assert set(explanation) == {"label", "score", "contributions", "remainder", "others"}
@@ -99,8 +100,12 @@ def test_for_people(cli: Cli, head_home: Path, preloaded: None) -> None:
     assert lines[:2] == expected
     assert lines[2] == f"  'cat' has {answer['predictions'][0]['score']:.4f} from these anchors:"
     assert lines[3].split()[1] == answer["explanation"]["contributions"][0]["id"]
-    assert lines[-1].endswith(f"{answer['explanation']['others']} further anchors")
-    assert len(lines) == 2 + 1 + 5 + 1
+    assert lines[8].endswith(f"{answer['explanation']['others']} further anchors")
+    assert lines[9:] == [
+        *(f"  credit: {pair['id']}  no licence given  {pair['source']}" for pair in answer["credits"]["pairs"]),
+        f"  credit: {answer['credits']['others']:,} further pairs: all anchors have a part in such a score",
+    ]
+    assert answer["credits"]["others"] == answer["explanation"]["others"] > 900
 
 
 def test_aligner_and_templates_are_recorded(cli: Cli, fakes: Path, images: Path) -> None:
@@ -305,7 +310,7 @@ def test_another_encoder_is_exit_4(
     theirs, mine = (fake_image, fake_text)[side == "text"]().fingerprint.digest, None
     other = (fake_image, fake_text)[side == "text"](weights="mine")
     mine = other.fingerprint.digest
-    monkeypatch.setattr(f"asif.engine.serving.load_{side}_encoder", lambda spec, device: other)
+    monkeypatch.setattr(f"asif.engine.encoding.load_{side}_encoder", lambda spec, device: other)
     ran = classify(cli, images / "b.png")
     assert (ran.code, ran.out) == (4, "")
     assert mine[:12] in ran.err and theirs[:12] in ran.err
@@ -507,7 +512,7 @@ def test_a_full_disk_is_exit_6_and_an_interruption_130(cli: Cli, fakes: Path, mo
         def open_anchors(*_: Any, **__: Any) -> Any:
             raise error
 
-        monkeypatch.setattr("asif.engine.serving.open_anchors", open_anchors)
+        monkeypatch.setattr("asif.engine.opener.open_anchors", open_anchors)
         return cli("classify", CHELSEA, *GOOD)
 
     assert fail_with(OSError(28, "No space left on device")).code == 6
@@ -575,3 +580,115 @@ def test_offline_and_executing_nothing(head_home: Path, preloaded: None, tmp_pat
     assert seen["loads"] == [{"file": "efficientnet-lite0-57934424.pth", "weights_only": True}]
     assert ("sentence_transformers" in seen["modules"]) is not cached
     assert "timm" in seen["modules"]
+
+
+# ---- licences, masks and unions
+
+
+@pytest.fixture
+def licensed(home: Path, hashing: None) -> Path:
+    """Return ASIF_HOME with the sets `toy` and `own`: half of their pairs are CC-BY-4.0."""
+    make_set(home).close()
+    make_set(home, "own", seed=1).close()
+    return home
+
+
+def test_answers_list_the_credits_of_their_pairs(cli: Cli, licensed: Path, images: Path) -> None:
+    toy = Store(licensed).open("toy")
+    every = {pair.id: pair for pair in toy.records(range(toy.count))}
+    given = ("--aligner", "asif", "--k", 20, "--json")
+    (plain,) = classify(cli, images / "b.png", *given).lines
+    assert "credits" not in plain and set(plain["anchors"]) == {"name", "version", "digest"}
+    (explained,) = classify(cli, images / "b.png", *given, "--explain").lines
+    (masked,) = classify(cli, images / "b.png", *given, "--license", "CC BY, cc0").lines
+    for answer in (explained, masked):
+        credits = answer["credits"]
+        assert set(credits) == {"label", "pairs", "others"} and credits["others"] == 0
+        assert credits["label"] == answer["predictions"][0]["label"]
+        for pair in credits["pairs"]:
+            record = every[pair["id"]]
+            assert pair == {
+                "id": record.id, "source": record.source, "licence": record.licence, "url": record.url
+            }  # fmt: skip
+    named = [each["id"] for each in explained["explanation"]["contributions"]]
+    assert named == [pair["id"] for pair in explained["credits"]["pairs"]][: len(named)]
+    assert explained["explanation"]["others"] == len(explained["credits"]["pairs"]) - len(named)
+    assert {pair["licence"] for pair in masked["credits"]["pairs"]} == {"CC-BY-4.0"}
+    every_image = classify(cli, images / "*", "--aligner", "asif", "--json", "--explain").lines
+    unmasked = {pair["licence"] for answer in every_image if "credits" in answer for pair in answer["credits"]["pairs"]}
+    assert unmasked == {"CC-BY-4.0", None}
+    assert masked["anchors"]["licences"] == ["cc-by", "cc0"] and "explanation" not in masked
+    people = classify(cli, images / "b.png", "--aligner", "asif", "--k", 20, "--licence", "cc-by", "--explain").out
+    credited = [line.split()[1:3] for line in people.splitlines() if line.startswith("  credit: ")]
+    assert credited == [[pair["id"], "CC-BY-4.0"] for pair in masked["credits"]["pairs"]]
+    for pair in masked["credits"]["pairs"]:
+        assert pair["url"] is None or pair["url"] in people
+
+
+def test_a_dense_aligner_credits_all_anchors(cli: Cli, licensed: Path, images: Path) -> None:
+    (answer,) = classify(cli, images / "b.png", "--aligner", "cca", "--json", "--where", "id != 'x'").lines
+    assert (len(answer["credits"]["pairs"]), answer["credits"]["others"]) == (5, 15)
+    assert answer["anchors"]["where"] == "id != 'x'"
+    corrected, plain = (
+        classify(cli, images / "b.png", "--aligner", "asif", "--json", "--explain", "--hubness", hubness).lines[0][
+            "credits"
+        ]
+        for hubness in ("nnn", "none")
+    )
+    assert (len(corrected["pairs"]) + corrected["others"], plain["others"]) == (20, 0)
+    people = classify(cli, images / "b.png", "--aligner", "cca+0.5*asif", "--explain").out
+    assert people.splitlines()[-1] == "  credit: 15 further pairs: all anchors have a part in such a score"
+
+
+def test_masks_and_unions_answer_as_the_sets_would(cli: Cli, licensed: Path, images: Path) -> None:
+    given = ("classify", images / "b.png", "--labels", "cat,dog,owl", "--aligner", "cca", "--json", "--anchors")
+    assert cli("anchors", "merge", "toy", "own", "--name", "both").code == 0
+    assert cli("anchors", "subset", "both", "--where", "licence = 'CC-BY-4.0'", "--name", "by").code == 0
+    for view, name in ((("toy+own",), "both"), (("toy+own", "--license", "cc-by"), "by"), (("by+toy@1+own",), "both")):
+        (found,), (expected,) = (cli(*given, *which).lines for which in (view, (name,)))
+        assert found["predictions"] == expected["predictions"]
+        assert found["anchors"]["digest"] == expected["anchors"]["digest"]
+    assert found["anchors"]["name"] == "by+toy+own"
+
+
+def test_evaluations_of_a_mask(cli: Cli, licensed: Path, images: Path) -> None:
+    for label, name in (("cat", "1.png"), ("dog", "2.png"), ("cat", "3.png")):
+        (images / "classes" / label).mkdir(parents=True, exist_ok=True)
+        (images / "classes" / label / name).write_bytes(name.encode())
+    given = (
+        "eval",
+        "--dataset",
+        images / "classes",
+        "--task",
+        "zeroshot_classification",
+        "--json",
+        "--aligner",
+        "asif",
+    )
+    assert cli("anchors", "subset", "toy", "--where", "licence = 'CC-BY-4.0'", "--name", "by").code == 0
+    masked, subset = (cli(*given, "--anchors", *which).json for which in (("toy", "--license", "cc-by"), ("by",)))
+    assert masked["metrics"] == subset["metrics"]
+    assert masked["anchors"]["digest"] == subset["anchors"]["digest"]
+    assert (masked["anchors"]["count"], masked["anchors"]["licences"]) == (10, ["cc-by"])
+    assert masked["encoders"] == subset["encoders"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--license", "cc0"], 2, "licences that it has: CC-BY-4.0 (10), none given (10)"),
+        (["--license", "cc-by,ccc"], 2, "no pair of toy@1 has the licence ccc"),
+        (["--license", " , "], 2, "no licences"),
+        (["--where", "licence = "], 2, "the expression"),
+        (["--where", "licence = 'x'"], 3, "no pair of toy@1 was chosen"),
+        (["--anchors", "toy+"], 2, "the anchor set name ''"),
+        (["--anchors", "toy+missing"], 2, "there is no anchor set 'missing'"),
+        (["--aligner", "fusemix", "--license", "cc-by"], 4, "on which it was not trained"),
+    ],
+)
+def test_masks_that_are_refused(
+    cli: Cli, licensed: Path, images: Path, options: list[str], code: int, message: str
+) -> None:
+    ran = classify(cli, images / "b.png", *options)
+    assert (ran.code, ran.out) == (code, "")
+    assert message in ran.err and "Traceback" not in ran.err

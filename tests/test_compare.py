@@ -31,8 +31,8 @@ QUICK = {
 
 @pytest.fixture
 def toys(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("asif.engine.serving.load_image_encoder", lambda spec, device: fake_image())
-    monkeypatch.setattr("asif.engine.serving.load_text_encoder", lambda spec, device: fake_text())
+    monkeypatch.setattr("asif.engine.encoding.load_image_encoder", lambda spec, device: fake_image())
+    monkeypatch.setattr("asif.engine.encoding.load_text_encoder", lambda spec, device: fake_text())
     for name, settings in QUICK.items():
         monkeypatch.setitem(LADDERS, name, settings)
     make_set(home, count=60)

@@ -23,7 +23,8 @@ from asif.classify import Labels, represent_labels
 from asif.compare import rank
 from asif.encoders import Head, ImageEncoder, TextEncoder
 from asif.engine import Classifier, Engine, Result, read_vectors
-from asif.engine.serving import BATCH, KEPT_LABELS
+from asif.engine.answering import BATCH
+from asif.engine.served import KEPT_LABELS
 from asif.errors import (
     AsifError,
     BadEmbedding,
@@ -113,7 +114,7 @@ def test_known_labels_load_no_text_encoder(head_home: Path, preloaded: None, mon
     def refuse(spec: str, device: str) -> TextEncoder:
         raise AssertionError("the text encoder was loaded")
 
-    monkeypatch.setattr("asif.engine.serving.load_text_encoder", refuse)
+    monkeypatch.setattr("asif.engine.encoding.load_text_encoder", refuse)
     assert [plain(result) for _, result in Engine(home=head_home).classify(photo, labels)] == first
     with pytest.raises(AssertionError, match="was loaded"):
         next(Engine(home=head_home).classify(photo, Labels(("a tabby", "a new label"))))
@@ -215,7 +216,7 @@ def test_a_bad_image_does_not_stop_the_others(fakes: Path) -> None:
 def test_an_encoder_that_gives_nan_is_refused(fakes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = fake_image()
     monkeypatch.setattr(broken, "forward", lambda inputs: np.full((len(inputs), IMAGE_DIM), np.nan, np.float32))
-    monkeypatch.setattr("asif.engine.serving.load_image_encoder", lambda spec, device: broken)
+    monkeypatch.setattr("asif.engine.encoding.load_image_encoder", lambda spec, device: broken)
     with pytest.raises(BadEmbedding, match="2 of 2 vectors cannot be used"):
         list(Engine("toy", home=fakes).classify(IMAGES[:2], ANIMALS))
 
@@ -225,7 +226,7 @@ def test_the_last_questions_are_remembered_and_only_those(fakes: Path) -> None:
     questions = [Labels((f"label {number}", "other")) for number in range(KEPT_LABELS + 3)]
     for labels in questions:
         next(engine.classify(IMAGES[:1], labels))
-    assert list(engine._serving.labels) == questions[-KEPT_LABELS:]
+    assert engine._serving.labels.latest() == questions[-KEPT_LABELS:]
 
 
 def test_many_threads_ask_many_questions(fakes: Path) -> None:
@@ -239,7 +240,7 @@ def test_many_threads_ask_many_questions(fakes: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(ask, range(6 * len(questions))))
-    assert len(engine._serving.labels) <= KEPT_LABELS + 8
+    assert len(engine._serving.labels.latest()) <= KEPT_LABELS
 
 
 # ---- swap
@@ -338,8 +339,8 @@ def test_every_part_of_the_fingerprint_counts(
     encoders = {"image": fake_image(), "text": fake_text()}
     encoders[side].fields = fields
     make_set(home, "toy", **encoders).close()
-    monkeypatch.setattr("asif.engine.serving.load_image_encoder", lambda spec, device: encoders["image"])
-    monkeypatch.setattr("asif.engine.serving.load_text_encoder", lambda spec, device: encoders["text"])
+    monkeypatch.setattr("asif.engine.encoding.load_image_encoder", lambda spec, device: encoders["image"])
+    monkeypatch.setattr("asif.engine.encoding.load_text_encoder", lambda spec, device: encoders["text"])
     theirs = encoders[side].fingerprint.digest[:12]
     for name, value in [*fields.items(), ("something new", 1)]:
         encoders[side].fields = {**fields, name: changed(value)}

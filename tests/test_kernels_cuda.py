@@ -8,7 +8,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -401,6 +403,47 @@ def test_the_shelf_makes_room_and_gives_way(shelf: list[int], monkeypatch: pytes
     free[0] = size // 2
     assert_same(topk_similarity(queries, sets[2], 5, engine="cuda"), oracle(queries, sets[2][0], 5))
     assert not uploads.SHELF._slabs
+
+
+def test_what_is_there_is_found_while_others_come(steered: Steered, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, coming = ([frozen(stored(100, 24, FLOAT16, seed))] for seed in (1, 2))
+    shelf, streamed, begun, go = uploads.Shelf(), uploads.streamed, threading.Event(), threading.Event()
+    copies: list[int] = []
+
+    def slow(pieces: list[uploads.Piece], device: torch.device) -> Iterator[Segment]:
+        copies.append(id(pieces[0].rows))
+        if pieces[0].rows is coming[0]:
+            begun.set()
+            assert go.wait(20)
+        yield from streamed(pieces, device)
+
+    def keep(blocks: list[Rows]) -> Rows:
+        segments = shelf.keep(list(uploads.numbered(blocks)), HERE)
+        assert segments is not None
+        return segments[0].rows.numpy().copy()
+
+    monkeypatch.setattr(uploads, "streamed", slow)
+    keep(there)
+    with ThreadPoolExecutor(2) as pool:
+        found = [pool.submit(keep, coming) for _ in range(2)]
+        assert begun.wait(20)
+        np.testing.assert_array_equal(keep(there), there[0])  # nobody waits for those on their way
+        assert not any(future.done() for future in found)  # but who needs them does
+        go.set()
+        for future in found:
+            np.testing.assert_array_equal(future.result(), coming[0])
+    assert copies == [id(there[0]), id(coming[0])]  # once each
+
+
+def test_a_copy_that_failed_is_made_again(shelf: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    queries, anchors = unit(2, 24, 3), [frozen(stored(100, 24, FLOAT16))]
+    with monkeypatch.context() as patch:
+        patch.setattr(uploads, "streamed", lambda pieces, device: iter(lambda: 1 / 0, None))
+        with pytest.raises(ZeroDivisionError):
+            topk_similarity(queries, anchors, 5, engine="cuda")
+    for _ in range(2):
+        assert_same(topk_similarity(queries, anchors, 5, engine="cuda"), oracle(queries, anchors[0], 5))
+    assert sum(shelf) == 100
 
 
 # Tensors

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from asif.anchorset.manifest import Manifest
 from asif.errors import EncoderMismatch, InputRefused
 from asif.vectors import SIDES
+
+SHOWN = 5  # ids in an error
 
 
 def check_alike(first: Manifest, second: Manifest) -> None:
@@ -28,3 +32,12 @@ def check_alike(first: Manifest, second: Manifest) -> None:
                 f"sets of one {what}",
                 f"build {second.name} anew with --{what} {mine}",
             )
+
+
+def refuse_conflicts(conflicts: Sequence[str], where: str, fix: str) -> None:
+    """Refuse ids that stand for different pairs in different sets."""
+    if conflicts:
+        some = ", ".join(map(repr, conflicts[:SHOWN])) + (", …" if len(conflicts) > SHOWN else "")
+        raise InputRefused(
+            f"{len(conflicts):,} ids stand for other pairs {where}: {some}", "ids that stand for one pair each", fix
+        )

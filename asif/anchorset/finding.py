@@ -78,3 +78,11 @@ def hashed_ids(anchors: AnchorSet, blocks: Iterable[int] | None = None) -> Itera
         hashes = anchors.row_hashes(at)
         for row, name in enumerate(anchors.ids(at)):
             yield name, hashes[row].tobytes()
+
+
+def hashed_pairs(anchors: AnchorSet, blocks: Iterable[int] | None = None) -> Iterator[tuple[PairRecord, bytes]]:
+    """Yield each pair with its row hash, in order, or those in some blocks."""
+    for at in range(len(anchors.manifest.blocks)) if blocks is None else blocks:
+        hashes = anchors.row_hashes(at)
+        for row, pair in enumerate(anchors.pairs(at)):
+            yield pair, hashes[row].tobytes()

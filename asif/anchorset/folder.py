@@ -16,6 +16,8 @@ from asif.errors import IntegrityError, NotFound
 
 CONTENT = {"blocks": ".safetensors", "pairs": ".parquet", "rejects": ".jsonl"}  # folder -> suffix after the sha256
 CURRENT = "current"
+Stamp = tuple[int, int, int]
+"""Inode, size, and time of change in nanoseconds."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class SetFolder:
         for folder in (self.path, *inner) if self.name is not None else inner:
             refuse_link(folder)
 
+    def exactly(self, version: str) -> str:
+        """Return the reference that means a version for ever."""
+        return f"{self.name or self.path}@{version}"
+
     def versions(self) -> list[str]:
         """Return the versions, oldest first, by their file names alone."""
         found = (file.stem for file in (self.path / "versions").glob("*.json"))
@@ -82,6 +88,14 @@ class SetFolder:
         aliases = fields.mapping("aliases")
         checked = Fields(aliases, f"{path}: aliases")
         return {alias: checked.text(alias) for alias in aliases}
+
+    def stamp(self) -> Stamp | None:
+        """Return what tells the file of the aliases from any other; None where there is none."""
+        try:
+            found = (self.path / "aliases.json").stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def point(self, alias: str, version: str) -> None:
         """Move an alias to a version; the caller holds the lock."""

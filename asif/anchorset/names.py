@@ -11,6 +11,7 @@ from asif.errors import UsageError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 _VERSION = re.compile(r"([0-9]{6,18})-([0-9a-f]{12})", re.ASCII)
+MOST_MEMBERS = 32  # of a union
 _SEQ = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
@@ -95,6 +96,30 @@ def parse_reference(ref: str) -> Reference:
     if not at or "/" in selector or os.sep in selector:
         folder, selector = ref, ""
     return Reference(None, Path(os.path.expanduser(folder)), _check_selector(selector) if selector else None)
+
+
+def parse_union(ref: str) -> tuple[str, ...]:
+    """Split a union of sets of the store, 'a+b@3', into references; what reads as a path is one. Raises UsageError.
+
+    >>> parse_union("coco+own@best"), parse_union("./coco+own")
+    (('coco', 'own@best'), ('./coco+own',))
+    """
+    parts = (ref,) if _looks_like_path(ref) else tuple(ref.split("+"))
+    for part in parts:
+        parse_reference(part)
+    if len(parts) > MOST_MEMBERS:
+        raise UsageError(f"a union of {len(parts)} sets", f"at most {MOST_MEMBERS}", "merge some of them")
+    return parts
+
+
+def can_move(ref: str) -> bool:
+    """Tell whether what a reference means can change: it names an alias, or none, which is `current`.
+
+    >>> can_move("coco"), can_move("coco@best"), can_move("coco@3")
+    (True, True, False)
+    """
+    selector = parse_reference(ref).selector
+    return selector is None or not (is_seq(selector) or is_version(selector))
 
 
 def _looks_like_path(ref: str) -> bool:

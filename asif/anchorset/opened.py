@@ -18,6 +18,7 @@ from asif.anchorset.deletions import Mask, live_slices
 from asif.anchorset.fits import Arrays, check_fit, fit_name, kept_aligners, write_fit
 from asif.anchorset.folder import SetFolder
 from asif.anchorset.manifest import BlockEntry, FileEntry, Manifest
+from asif.anchorset.protocol import Named
 from asif.anchorset.sealed import Fields, parse_object
 from asif.anchorset.sums import FEWEST, SUMS, KeptSums, find_sums
 from asif.errors import IntegrityError, OutOfSpace, UsageError
@@ -67,6 +68,16 @@ class AnchorSet:
     def ref(self) -> str:
         """Return the reference that means exactly this version, such as 'coco@3'."""
         return self.manifest.ref
+
+    @property
+    def exactly(self) -> str:
+        """Return the reference that means this version for ever, from anywhere, such as 'coco@000003-1f2e3d4c5b6a'."""
+        return self.folder.exactly(self.version)
+
+    @property
+    def named(self) -> Named:
+        """Return what an answer says of the set."""
+        return Named(self.name, self.version, self.digest)
 
     @property
     def digest(self) -> str:

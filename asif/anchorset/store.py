@@ -13,7 +13,7 @@ from asif.anchorset.compacting import compact
 from asif.anchorset.differences import Difference, difference
 from asif.anchorset.edits import remove_rows
 from asif.anchorset.finding import Choice, find_rows
-from asif.anchorset.folder import CURRENT, SetFolder
+from asif.anchorset.folder import CURRENT, SetFolder, Stamp
 from asif.anchorset.journal import Journal
 from asif.anchorset.manifest import Manifest
 from asif.anchorset.names import check_name, parse_reference
@@ -74,6 +74,16 @@ class Store:
         """Open an anchor set by reference; raises UsageError, NotFound, IntegrityError, UnknownFormat."""
         folder, selector = self._find(ref)
         return AnchorSet(folder, folder.resolve(selector))
+
+    def resolve(self, ref: str) -> str:
+        """Return the reference that means the same version for ever, `name@version`; raises as `open` does."""
+        folder, selector = self._find(ref)
+        return folder.exactly(folder.resolve(selector))
+
+    def stamp(self, ref: str) -> Stamp | None:
+        """Return what changes when an alias of a set moves; None where it has no aliases. Costs one look at a file."""
+        folder, _ = self._find(ref)
+        return folder.stamp()
 
     def verify(self, ref: str) -> Report:
         """Check every byte of all versions of a set, or of the one that the reference selects."""

@@ -8,14 +8,12 @@ from typing import Literal
 import numpy as np
 
 from asif.anchorset import AnchorSet, Store
-from asif.anchorset.alike import check_alike
+from asif.anchorset.alike import check_alike, refuse_conflicts
 from asif.anchorset.finding import hashed_ids
 from asif.building.chosen import publish_rows
-from asif.errors import InputRefused
 from asif.vectors import Int64
 
 OnConflict = Literal["refuse", "first"]
-SHOWN = 5  # ids in an error
 
 
 def merge(sets: Sequence[AnchorSet], store: Store, name: str, on_conflict: OnConflict = "refuse") -> AnchorSet:
@@ -43,11 +41,7 @@ def new_rows(first: AnchorSet, second: AnchorSet, on_conflict: OnConflict) -> In
             rows.append(row)
         elif known[name] != line:
             conflicts.append(name)
-    if conflicts and on_conflict == "refuse":
-        some = ", ".join(map(repr, conflicts[:SHOWN])) + (", …" if len(conflicts) > SHOWN else "")
-        raise InputRefused(
-            f"{len(conflicts):,} ids stand for other pairs in {second.ref} than in {first.ref}: {some}",
-            "ids that stand for one pair each",
-            "pass --on-conflict first to keep those of the first set",
-        )
+    if on_conflict == "refuse":
+        where = f"in {second.ref} than in {first.ref}"
+        refuse_conflicts(conflicts, where, "pass --on-conflict first to keep those of the first set")
     return np.array(rows, np.int64)

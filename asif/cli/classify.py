@@ -15,8 +15,7 @@ from asif.cli import DATA, options
 from asif.errors import UsageError
 
 if TYPE_CHECKING:
-    from asif.anchorset import AnchorSet
-    from asif.engine import Result
+    from asif.engine import Credits, Result
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 EXPLAINED = 5
@@ -26,11 +25,18 @@ EXPLAINED = 5
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--labels", help='Labels separated by commas: "cat,dog".')
 @click.option("--labels-file", type=click.Path(path_type=Path), help="A file with one label per line.")
-@click.option("--anchors", default="imagenet-head", show_default=True, metavar="REF", help="name, name@alias, name@3.")
+@click.option(
+    "--anchors",
+    default="imagenet-head",
+    show_default=True,
+    metavar="REF",
+    help="name, name@alias, name@3, or name+other.",
+)
+@options.masks
 @options.aligner
 @options.prompts
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Labels per image.")
-@click.option("--explain", is_flag=True, help="Name the anchors behind the first label.")
+@click.option("--explain", is_flag=True, help="Name the anchors behind the first label, and their credits.")
 @click.option("--label-vectors", type=click.Path(path_type=Path), help="For precomputed anchors: .npy, row by prompt.")
 @options.engine
 @options.device
@@ -40,7 +46,8 @@ def command(images: tuple[str, ...], as_json: bool, top: int, explain: bool, **g
     """Label images, zero-shot.
 
     IMAGE is a file, a folder, a quoted glob, `-` for a list of files on stdin, or, with anchors of precomputed vectors,
-    a .npy file [n, d]. Scores are raw: cosines between representations, for asif and asif-paper from 0 to 1.
+    a .npy file [n, d]. Scores are raw: cosines between representations, for asif and asif-paper from 0 to 1. With
+    --explain, --license or --where answers list the credits of the pairs that they come from: id, source, licence, url.
     """
     from asif.classify import TEMPLATES, Labels
 
@@ -50,17 +57,21 @@ def command(images: tuple[str, ...], as_json: bool, top: int, explain: bool, **g
     labels = Labels(read_labels(given["labels"], given["labels_file"]), templates, mode)
     paths = list(expand(images))
     engine = options.open_engine(given, aligner, hubness)
-    evidence = EXPLAINED if explain else 0
+    wanted: dict[str, Any] = {
+        "top": top,
+        "explain": EXPLAINED if explain else 0,
+        "credits": explain or bool(engine.anchors.named.mask),
+    }
     from_vectors = any(Path(path).suffix == ".npy" for path in paths)
     if from_vectors:
-        answers: Any = ((engine.anchors, result) for result in vectors(engine, paths, labels, given, top, evidence))
+        answers: Any = vectors(engine, paths, labels, given, wanted)
     else:
-        answers = engine.classify(paths, labels, top=top, explain=evidence)
+        answers = (result for _, result in engine.classify(paths, labels, **wanted))
     failed, how = 0, {**options.how(engine, "classify"), "template_mode": mode, "templates": list(labels.templates)}
-    for anchors, result in answers:
+    for result in answers:
         failed += result.error is not None
         if as_json:
-            options.print_json(json_of(result, anchors, how))
+            options.print_json(json_of(result, how))
         else:
             print_result(result, len(paths) > 1 or from_vectors)
     if failed:
@@ -68,7 +79,7 @@ def command(images: tuple[str, ...], as_json: bool, top: int, explain: bool, **g
         sys.exit(DATA)
 
 
-def vectors(engine: Any, paths: Sequence[str], labels: Any, given: dict[str, Any], top: int, explain: int) -> Any:
+def vectors(engine: Any, paths: Sequence[str], labels: Any, given: dict[str, Any], wanted: dict[str, Any]) -> Any:
     """Classify precomputed vectors; every input must be a .npy file."""
     from asif.engine import read_vectors
 
@@ -76,7 +87,7 @@ def vectors(engine: Any, paths: Sequence[str], labels: Any, given: dict[str, Any
     texts = read_vectors(given["label_vectors"], dims["text"], "prompt vectors") if given["label_vectors"] else None
     for path in paths:
         images = read_vectors(Path(path), dims["image"], "image vectors")
-        for result in engine.classify_vectors(images, labels, texts, top=top, explain=explain):
+        for result in engine.classify_vectors(images, labels, texts, **wanted):
             yield replace(result, image=f"{path}: {result.image}")
 
 
@@ -125,14 +136,15 @@ def globbed(pattern: str) -> list[Path]:
     return [Path(path) for path in sorted(glob(pattern, recursive=True)) if Path(path).is_file()]
 
 
-def json_of(result: Result, anchors: AnchorSet, how: dict[str, Any]) -> dict[str, Any]:
+def json_of(result: Result, how: dict[str, Any]) -> dict[str, Any]:
     """Return the object that --json prints for one image."""
     if result.error is not None:
         return {"image": shown(result), "error": result.error.came}
+    assert result.anchors is not None
     answer: dict[str, Any] = {
         "image": shown(result),
         "predictions": [{"label": each.label, "score": each.score} for each in result.predictions],
-        "anchors": {"name": anchors.name, "version": anchors.version, "digest": anchors.digest},
+        "anchors": result.anchors.as_dict(),
         **how,
         "timings_ms": {step: round(ms, 3) for step, ms in result.timings_ms.items()},
     }
@@ -150,6 +162,12 @@ def json_of(result: Result, anchors: AnchorSet, how: dict[str, Any]) -> dict[str
         }
         if result.evidence.hubness:
             answer["explanation"]["hubness"] = -result.evidence.hubness
+    if result.credits is not None:
+        pairs = [
+            {"id": pair.id, "source": pair.source, "licence": pair.licence, "url": pair.url}
+            for pair in result.credits.records
+        ]
+        answer["credits"] = {"label": result.predictions[0].label, "pairs": pairs, "others": result.credits.others}
     return answer
 
 
@@ -169,6 +187,8 @@ def print_result(result: Result, many: bool) -> None:
         click.echo(f"{prediction.score:7.4f}  {prediction.label}")
     if result.evidence is not None:
         print_evidence(result)
+    if result.credits is not None:
+        print_credits(result.credits)
 
 
 def print_evidence(result: Result) -> None:
@@ -184,3 +204,15 @@ def print_evidence(result: Result) -> None:
         click.echo(f"  {split.remainder:8.4f}  {split.others} further anchors")
     if result.evidence.hubness:
         click.echo(f"  {-result.evidence.hubness:8.4f}  taken off for hubness")
+
+
+def print_credits(credits: Credits) -> None:
+    """Print whose pairs the first label comes from; of pairs of which nothing is known only how many."""
+    known = [pair for pair in credits.records if pair.source or pair.licence or pair.url]
+    for pair in known:
+        said = "  ".join(part for part in (pair.licence or "no licence given", pair.source, pair.url) if part)
+        click.echo(f"  credit: {pair.id}  {said}")
+    if len(known) < len(credits.records):
+        click.echo(f"  credit: {len(credits.records) - len(known)} pairs without source, licence and url")
+    if credits.others:
+        click.echo(f"  credit: {credits.others:,} further pairs: all anchors have a part in such a score")

@@ -94,6 +94,27 @@ def aligner(command: F) -> F:
     return command
 
 
+MASKS = (
+    click.option(
+        "--license",
+        "--licence",
+        "licences",
+        metavar="NAME,…",
+        help="Only pairs of these licences: cc-by,cc0. Any version, unless one is named; cc-by is not cc-by-nc.",
+    ),
+    click.option(
+        "--where", metavar="EXPR", help="Only pairs that it is true of: source = 'X', see asif anchors remove."
+    ),
+)
+
+
+def masks(command: F) -> F:
+    """Add --license and --where."""
+    for option in reversed(MASKS):
+        command = option(command)
+    return command
+
+
 class Line(click.types.StringParamType):
     """A text that may be repeated; by environment one per line, so that it may hold blanks."""
 
@@ -158,8 +179,11 @@ def open_engine(given: Mapping[str, Any], aligner: Aligner | None, hubness: Hubn
     """Open the engine that the options describe."""
     from asif.engine import Engine
 
+    licences = given.get("licences")
     return Engine(
         given["anchors"],
+        where=given.get("where"),
+        licences=None if licences is None else licences.split(","),
         home=given["home"],
         aligner=aligner,
         hubness=hubness,

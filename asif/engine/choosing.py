@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asif.aligners import Aligner, Hubness, Projector, make_aligner
-from asif.anchorset import AnchorSet
+from asif.anchorset import OpenAnchors
 from asif.engine.trained import kept_projector
 from asif.errors import IntegrityError, UsageError
 from asif.tuning import GLANCE, Task, texts_repeat, usual
@@ -34,7 +34,7 @@ def named_aligner(name: str, parameters: Mapping[str, Any]) -> Aligner | None:
     return make_aligner("asif", **parameters) if given else None
 
 
-def choose(anchors: AnchorSet, task: Task, aligner: Aligner | None, hubness: Hubness | None) -> Choice:
+def choose(anchors: OpenAnchors, task: Task, aligner: Aligner | None, hubness: Hubness | None) -> Choice:
     """Take what is named; else what the set's profile says; else what does well on most sets.
 
     Without a profile that is `asif` for labels, or `cca` where several images share each text, and `procrustes`

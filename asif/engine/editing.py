@@ -73,7 +73,7 @@ def add_pairs(
     """
     source = pairs if isinstance(pairs, PairSource) else open_pairs(pairs)
     engine = Engine(ref, home=home, device=device, aligner=make_aligner("asif"))  # whatever profile it may have
-    anchors = engine.anchors
+    anchors = engine.anchor_set
     ours = tuple(anchors.dims[side] if anchors.encoder_spec(side) == "precomputed" else 0 for side in SIDES)
     if (source.dims or (0, 0)) != ours:
         raise InputRefused(

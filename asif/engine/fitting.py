@@ -7,7 +7,7 @@ from functools import partial
 
 from asif.aligners import Aligner, Fitted, Fused, Linear, Moments, Projector
 from asif.aligners.moments import moments_of
-from asif.anchorset import AnchorSet
+from asif.anchorset import AnchorSet, OpenAnchors, View
 from asif.engine.trained import trained_before
 from asif.errors import IntegrityError
 from asif.kernels import Engine
@@ -15,14 +15,19 @@ from asif.kernels import Engine
 _log = logging.getLogger(__name__)
 
 
-def fit(aligner: Aligner, anchors: AnchorSet, kernel: Engine = "auto") -> Fitted:
+def fit(aligner: Aligner, anchors: OpenAnchors, kernel: Engine = "auto") -> Fitted:
     """Fit an aligner to an anchor set, or take up what an earlier fit of it came to; a new one is kept.
 
     A kept fit that was changed, or belongs to other anchors, is not used: it is named in the log, and made anew. Where
-    the store cannot be written, the fit is made each time. A projector is never trained here: see `trained_before`.
+    the store cannot be written, the fit is made each time; that of a view always is. A projector is never trained here:
+    see `trained_before`.
     """
     if isinstance(aligner, Projector):
         return trained_before(aligner, anchors)
+    if not isinstance(anchors, AnchorSet):
+        if is_linear(aligner):
+            moments_of(anchors, partial(sums_of_view, kernel=kernel))
+        return aligner.fit(anchors)
     described = {"name": aligner.name, "parameters": aligner.parameters}
     try:
         kept = anchors.kept_fit(described)
@@ -44,6 +49,12 @@ def is_linear(aligner: Aligner) -> bool:
     if isinstance(aligner, Fused):
         return any(is_linear(member.aligner) for member in aligner.members)
     return isinstance(aligner, Linear)
+
+
+def sums_of_view(anchors: OpenAnchors, kernel: Engine = "auto") -> Moments:
+    """Sum over the pairs of a view, in the order and pieces in which a set of just these pairs would be summed."""
+    assert isinstance(anchors, View)
+    return Moments.over(anchors.pieces(), kernel)
 
 
 def sums(anchors: AnchorSet, kernel: Engine = "auto") -> Moments:

@@ -52,7 +52,7 @@ def select_anchors(
     check(method, {"concepts": concepts, "side": side, "seed": seed})
     check_name(name)
     engine = Engine(ref, home=home, device=device, aligner=make_aligner("asif"))  # whatever profile it may have
-    anchors = engine.anchors
+    anchors = engine.anchor_set
     if not 1 <= size <= anchors.count:
         raise UsageError(
             f"{size:,} anchors are to be chosen of {anchors.ref}", f"1 to {anchors.count:,}", "pass another --size"
@@ -79,7 +79,7 @@ def choose_rows(
     engine: Engine, method: Method, size: int, words: Sequence[str] | None, side: Side, seed: int
 ) -> tuple[Int64, dict[str, Any]]:
     """Return the rows that a method chooses, ascending, and what to record of how."""
-    anchors = engine.anchors
+    anchors = engine.anchor_set
     if method == "random":
         return selection.random(anchors.count, size, seed), {"seed": seed}
     if method == "kmeans":
@@ -97,10 +97,10 @@ def concept_prompts(engine: Engine, words: Sequence[str] | None) -> tuple[Float3
         said = hashlib.sha256(canonical_json(list(words))).hexdigest()
         about = {"count": len(words), "sha256": said, "templates": list(labels.templates)}
         return engine.encode_texts(labels.prompts()).values, about
-    own = selection.repeated(engine.anchors.blocks("text"))
+    own = selection.repeated(engine.anchor_set.blocks("text"))
     if own is None:
         raise UsageError(
-            f"no concepts, and the texts of {engine.anchors.ref} do not repeat, so they are none themselves",
+            f"no concepts, and the texts of {engine.anchor_set.ref} do not repeat, so they are none themselves",
             "a list of concepts",
             "pass --concepts FILE, one per line",
         )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from asif.aligners import Fitted, Projector
-from asif.anchorset import AnchorSet
+from asif.anchorset import AnchorSet, OpenAnchors
 from asif.errors import NotFound, Stale
 
 
-def kept_projector(projector: Projector, anchors: AnchorSet) -> Projector:
+def kept_projector(projector: Projector, anchors: OpenAnchors) -> Projector:
     """Return the projector that was trained on these anchors last, with every parameter that was asked for.
 
     Raises Stale where it was trained on other anchors, NotFound where none was trained; both name the command.
     """
+    anchors = whole_set(projector, anchors)
     usual = type(projector)().parameters
     asked = {name: value for name, value in projector.parameters.items() if usual.get(name) != value}
     every = anchors.kept_aligners(projector.name)
@@ -31,9 +32,21 @@ def kept_projector(projector: Projector, anchors: AnchorSet) -> Projector:
     raise NotFound(f"no {projector.name}{options} was trained on {anchors.ref}", "one that was", command)
 
 
-def trained_before(projector: Projector, anchors: AnchorSet) -> Fitted:
+def trained_before(projector: Projector, anchors: OpenAnchors) -> Fitted:
     """Take up a trained projector; raises what `kept_projector` does, IntegrityError for changed weights."""
+    anchors = whole_set(projector, anchors)
     whole = kept_projector(projector, anchors)
     weights = anchors.kept_fit({"name": whole.name, "parameters": whole.parameters})
     assert weights is not None  # its file was seen just now
     return whole.restore(anchors, weights)
+
+
+def whole_set(projector: Projector, anchors: OpenAnchors) -> AnchorSet:
+    """Return anchors that a projector may have been trained on; raises Stale for a view, on which none ever was."""
+    if not isinstance(anchors, AnchorSet):
+        raise Stale(
+            f"{projector.name}, and {anchors.ref}, on which it was not trained",
+            "a set, whole, that a projector was trained on",
+            "name an aligner that needs no training, or make a set of these pairs (asif anchors merge) and train on it",
+        )
+    return anchors

@@ -62,7 +62,7 @@ def train_projector(
     Interrupted on Ctrl-C.
     """
     engine = Engine(ref, home=home, device=device)
-    pairs = TrainingPairs.of(engine.anchors, single_captions(engine, encoding))
+    pairs = TrainingPairs.of(engine.anchor_set, single_captions(engine, encoding))
     return train_on(pairs, projector, engine, progress)
 
 
@@ -77,7 +77,7 @@ def train_on(
 
     `origin` is what decides the outcome besides the anchors and the projector.
     """
-    anchors = engine.anchors
+    anchors = engine.anchor_set
     whole = projector.resolved(len(pairs))
     described = {"name": whole.name, "parameters": whole.parameters}
     run = {**described, **(origin or {})}
@@ -126,7 +126,7 @@ def single_captions(
 
     None where stored texts are single ones already, or vectors that came with the pairs.
     """
-    anchors = engine.anchors
+    anchors = engine.anchor_set
     if anchors.manifest.captions != "mean" or anchors.encoder_spec("text") == "precomputed":
         return None
     found, owners = [], []

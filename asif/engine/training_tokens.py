@@ -43,7 +43,7 @@ def train_on_tokens(
     matched, what `from_pairs` raises, Interrupted on Ctrl-C.
     """
     engine = Engine(ref, home=home, device=device)
-    anchors = engine.anchors
+    anchors = engine.anchor_set
     captions: Captions = "first" if anchors.manifest.captions == "first" else "all"
     image, text = engine.image_encoder(anchors), engine.text_encoder(anchors)
     place = folder or engine.home / "cache" / "tokens" / anchors.name

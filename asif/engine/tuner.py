@@ -37,7 +37,7 @@ def tune_anchors(
     that was tuned. Raises what `tune` raises, and Busy where the set is not, or no longer, the current version.
     """
     engine = Engine(ref, home=home, device=device, aligner=make_aligner("asif"))  # whatever profile it may have
-    anchors = engine.anchors
+    anchors = engine.anchor_set
     tuned = tune(anchors, task, seconds=seconds, seed=seed, captions=captions_of(engine, seed), progress=progress)
     if not keep:
         return tuned, anchors
@@ -47,7 +47,7 @@ def tune_anchors(
 
 def captions_of(engine: Engine, seed: int) -> Captions | None:
     """Return what gives single captions of anchors; None where stored texts are single ones, or vectors of yours."""
-    anchors = engine.anchors
+    anchors = engine.anchor_set
     if anchors.manifest.captions != "mean" or anchors.encoder_spec("text") == "precomputed":
         return None
 

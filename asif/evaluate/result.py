@@ -12,12 +12,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.anchorset import AnchorSet
+from asif.anchorset import OpenAnchors
 from asif.engine import Engine
 from asif.kernels import topk_similarity
 from asif.pairs import PairSource
 from asif.tuning import Task as Role
-from asif.vectors import Embeddings
+from asif.vectors import SIDES, Embeddings
 from asif.version import VERSION
 
 Task = Literal["zeroshot_classification", "zeroshot_retrieval"]
@@ -72,23 +72,18 @@ def versions() -> dict[str, str]:
     return {"asif": VERSION, **{name: metadata.version(name) for name in LIBRARIES}}
 
 
-def origin(anchors: AnchorSet) -> dict[str, Any]:
+def origin(anchors: OpenAnchors) -> dict[str, Any]:
     """Say which anchors these are, and which encoders made them."""
     return {
-        "anchors": {
-            "name": anchors.name,
-            "version": anchors.version,
-            "digest": anchors.digest,
-            "count": anchors.count,
-        },
+        "anchors": {**anchors.named.as_dict(), "count": anchors.count},
         "encoders": {
-            side: {"spec": each.spec, "fingerprint": each.fingerprint.digest}
-            for side, each in anchors.manifest.encoders.items()
+            side: {"spec": anchors.encoder_spec(side), "fingerprint": anchors.fingerprint(side).digest}
+            for side in SIDES
         },
     }
 
 
-def made_by(engine: Engine, anchors: AnchorSet, task: Role) -> dict[str, Any]:
+def made_by(engine: Engine, anchors: OpenAnchors, task: Role) -> dict[str, Any]:
     """Say what answers: anchor set, encoders, aligner, correction for hubness, and the profile they are from."""
     role = engine.role(task)
     return {
@@ -122,7 +117,7 @@ def near_anchors(engine: Engine, images: Embeddings) -> NDArray[np.bool_]:
     return best.scores[:, 0] > NEAR
 
 
-def also_anchors(anchors: AnchorSet, images: Set[str]) -> int:
+def also_anchors(anchors: OpenAnchors, images: Set[str]) -> int:
     """Count the images, by the sha256 of their files, that are anchors too."""
     found: set[str] = set()
     for start in range(0, anchors.count, RECORDS):

@@ -10,8 +10,9 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import RLock
+from threading import Lock, RLock
 from typing import Any
 
 import numpy as np
@@ -107,41 +108,73 @@ def storage(block: Block) -> tuple[np.dtype[Any], torch.dtype]:
     return np.dtype(np.float32), torch.float32
 
 
+class Slab:
+    """Hold anchors that stay together on a device, copied by whoever needs them first: others wait for that."""
+
+    def __init__(self, pieces: list[Piece], device: torch.device) -> None:
+        shape = (sum(len(piece.rows) for piece in pieces), pieces[0].rows.shape[1])
+        self._rows = torch.empty(shape, dtype=storage(pieces[0].rows)[1], device=device)
+        self._filled = False
+        self._lock = Lock()
+
+    def rows(self, pieces: list[Piece]) -> torch.Tensor:
+        """Return the anchors, once they are there."""
+        with self._lock:
+            if not self._filled:
+                with aside(self._rows.device):
+                    for chunk in streamed(pieces, self._rows.device):
+                        start = chunk.first - pieces[0].first
+                        self._rows[start : start + len(chunk.rows)] = chunk.rows
+                self._filled = True
+        return self._rows
+
+
+@contextmanager
+def aside(device: torch.device) -> Iterator[None]:
+    """Work on a stream of one's own, so that searches on the usual one do not wait; at the end all is done."""
+    if device.type != "cuda":
+        yield
+        return
+    usual, own = torch.cuda.current_stream(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    own.wait_stream(usual)  # memory that is used anew may still be in use there
+    with torch.cuda.stream(own):
+        yield
+    own.synchronize()
+
+
 class Shelf:
-    """Keep anchors on devices, keyed weakly by the blocks they are copies of; the oldest go where room is needed."""
+    """Keep anchors on devices, keyed weakly by the blocks they are copies of; the oldest go where room is needed.
+
+    While some are on their way, others are found: the blocks of a set that is swapped in come while the old one serves.
+    """
 
     def __init__(self) -> None:
-        self._slabs: dict[tuple[Any, ...], torch.Tensor] = {}  # oldest first
+        self._slabs: dict[tuple[Any, ...], Slab] = {}  # oldest first
         self._lock = RLock()
 
     def keep(self, pieces: list[Piece], device: torch.device) -> list[Segment] | None:
         """Return the pieces as segments that stay; None where they do not fit."""
-        slabs = list(grouped(pieces, SLAB_BYTES))
-        keys = [(device, *(id(piece.rows) for piece in slab)) for slab in slabs]
+        groups = list(grouped(pieces, SLAB_BYTES))
+        keys = [(device, *(id(piece.rows) for piece in group)) for group in groups]
         with self._lock:
-            missing = sum(size_of(slab) for slab, key in zip(slabs, keys, strict=True) if key not in self._slabs)
+            missing = sum(size_of(group) for group, key in zip(groups, keys, strict=True) if key not in self._slabs)
             while missing > room(device):
                 oldest = next((key for key in list(self._slabs) if key[0] == device and key not in keys), None)
                 if oldest is None:
                     return None
                 self._slabs.pop(oldest, None)
-            for slab, key in zip(slabs, keys, strict=True):
-                rows = self._slabs.pop(key) if key in self._slabs else self._copied(slab, key, device)
-                self._slabs[key] = rows
-            return [Segment(self._slabs[key], slab[0].first) for slab, key in zip(slabs, keys, strict=True)]
+            slabs = []
+            for group, key in zip(groups, keys, strict=True):
+                slabs.append(self._slabs.pop(key) if key in self._slabs else self._made(group, key, device))
+                self._slabs[key] = slabs[-1]
+        return [Segment(slab.rows(group), group[0].first) for slab, group in zip(slabs, groups, strict=True)]
 
-    def _copied(self, slab: list[Piece], key: tuple[Any, ...], device: torch.device) -> torch.Tensor:
-        """Copy blocks to the device; the copy goes when one of them does."""
-        shape = (sum(len(piece.rows) for piece in slab), slab[0].rows.shape[1])
-        rows = torch.empty(shape, dtype=storage(slab[0].rows)[1], device=device)
-        for chunk in streamed(slab, device):
-            start = chunk.first - slab[0].first
-            rows[start : start + len(chunk.rows)] = chunk.rows
-        if device.type == "cuda":
-            torch.cuda.current_stream(device).synchronize()  # others may read it on streams of their own
-        for piece in slab:
+    def _made(self, pieces: list[Piece], key: tuple[Any, ...], device: torch.device) -> Slab:
+        """Take room for blocks on the device; it is given back when one of them goes."""
+        slab = Slab(pieces, device)
+        for piece in pieces:
             weakref.finalize(piece.rows, self._slabs.pop, key, None).atexit = False
-        return rows
+        return slab
 
 
 SHELF = Shelf()

@@ -68,7 +68,7 @@ def audit(
     some hundred bytes for each anchor, neighbourhoods of at most `terms.sample` anchors, and a batch of queries; never
     all anchors by all anchors. Raises InputRefused for fewer than 3 anchors.
     """
-    terms, anchors, steps = terms or Terms(), engine.anchors, Steps(progress)
+    terms, anchors, steps = terms or Terms(), engine.anchor_set, Steps(progress)
     if anchors.count < 3:
         raise InputRefused(f"{anchors.ref} has {anchors.count} anchors", "at least 3", "add pairs: asif anchors add")
     known = remember(anchors, steps.of("reading", anchors.count))
