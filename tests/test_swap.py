@@ -143,6 +143,7 @@ def test_blocks_come_to_the_device_while_the_old_set_serves(sets: Path, monkeypa
 
     swapping = False
     monkeypatch.setattr("asif.aligners.relative.topk_similarity", search)
+    monkeypatch.setattr("asif.engine.served.choose", lambda kernel: "cuda")
     there.update(id(block) for side in ("image", "text") for block in engine.anchors.blocks(side))  # type: ignore[arg-type]
     swapping = True
     thread = threading.Thread(target=engine.swap, args=("two",), name="swapping")

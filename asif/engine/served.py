@@ -18,6 +18,7 @@ from asif.engine.choosing import Choice
 from asif.engine.fitting import fit
 from asif.engine.recent import Recent
 from asif.kernels import Engine as Kernel
+from asif.kernels import choose
 from asif.tuning import Task
 from asif.vectors import SIDES, Embeddings, Rows, Side
 
@@ -50,10 +51,15 @@ class Role:
         return self.banks[side]
 
     def warm(self) -> None:
-        """Do what a first question would wait for: fit, and bring all anchors to where they are searched."""
-        for side in SIDES:
-            own = Embeddings(np.asarray(self.anchors.blocks(side)[0][:1], np.float32))
-            self.fitted.represent(side, own, self.kernel)
+        """Do what a first question would wait for: fit, and bring all anchors to the device where they are searched.
+
+        On the CPU they are searched where they are mapped: a search in advance would take as long as the first one.
+        """
+        fitted = self.fitted
+        if choose(self.kernel) == "cuda":
+            for side in SIDES:
+                own = Embeddings(np.asarray(self.anchors.blocks(side)[0][:1], np.float32))
+                fitted.represent(side, own, self.kernel)
 
 
 @dataclass(frozen=True)
