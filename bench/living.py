@@ -122,10 +122,12 @@ def opening(store: Store) -> list[list[str]]:
         answer()
         engine.swap(second)  # fits, where this takes any time, are kept beside the set
         engine.swap(first)
-        swap, after = [], []
+        swap, after, gone = [], [], []
         for ref in [second, first] * 5:
+            held = [engine.anchors]
             swap.append(seconds(lambda ref=ref, engine=engine: engine.swap(ref)))
             after.append(seconds(answer))
+            gone.append(seconds(held.clear))
         rows += [
             [
                 f"{name}: swap to another version, median, worst",
@@ -135,6 +137,7 @@ def opening(store: Store) -> list[list[str]]:
                 f"{name}: first answer after it, 1 image, 10 labels",
                 f"{1000 * statistics.median(after):.0f} ms, {1000 * max(after):.0f} ms",
             ],
+            [f"{name}: let the old mapping go", f"{1000 * statistics.median(gone):.1f} ms"],
             [f"{name}: another answer", f"{1000 * seconds(answer, 5):.0f} ms"],
         ]
     return rows
