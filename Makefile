@@ -1,9 +1,12 @@
 # make demo   install into .venv and show what asif does, offline
 # make test   install into .venv and run every check, as CI does
+# make torture   kill, fill, damage and race stores for SECONDS (an hour); docs/reliability.md says what it found
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check lint types laws tests
+SECONDS ?= 3600
+
+.PHONY: install demo test check lint types laws tests torture
 
 install: .venv/.installed
 
@@ -33,3 +36,6 @@ laws: install
 
 tests: install
 	$(BIN)/python -m pytest
+
+torture: install
+	PYTHONPATH=tests $(BIN)/python -m torture --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --out torture.json

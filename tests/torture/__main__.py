@@ -18,12 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torture import damage, disks, kills, readers, writers
+from torture import commands, damage, disks, kills, readers, writers
 from torture.operations import prepare
 
 SCENARIOS: dict[str, tuple[Callable[[random.Random, Path, Counter[str]], None], float]] = {
-    "kills": (kills.play, 0.4),
+    "kills": (kills.play, 0.3),
     "points": (kills.play_points, 0.15),
+    "commands": (commands.play, 0.1),
     "disks": (disks.play, 0.1),
     "damage": (damage.play, 0.15),
     "readers": (readers.play, 0.1),
