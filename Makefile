@@ -1,10 +1,9 @@
 # make demo   install into .venv and show what asif does, offline
 # make test   install into .venv and run every check, as CI does
-# make torture   kill, fill, damage and race stores for SECONDS (an hour); docs/reliability.md says what it found
+# make torture   kill, fill up, damage and race stores for ASIF_TORTURE_SECONDS, an hour unless given: docs/reliability.md
 PYTHON ?= python3
 BIN := .venv/bin
-
-SECONDS ?= 3600
+ASIF_TORTURE_SECONDS ?= 3600
 
 .PHONY: install demo test check lint types laws tests torture
 
@@ -38,4 +37,4 @@ tests: install
 	$(BIN)/python -m pytest
 
 torture: install
-	PYTHONPATH=tests $(BIN)/python -m torture --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --out torture.json
+	PYTHONPATH=tests $(BIN)/python -m torture --seconds $(ASIF_TORTURE_SECONDS) $(if $(SEED),--seed $(SEED)) --out torture.json
