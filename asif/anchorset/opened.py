@@ -17,7 +17,7 @@ from asif.anchorset.fits import Arrays, check_fit, fit_name, kept_aligners, writ
 from asif.anchorset.folder import SetFolder
 from asif.anchorset.manifest import BlockEntry, Manifest
 from asif.anchorset.sums import FEWEST, SUMS, KeptSums, find_sums
-from asif.errors import IntegrityError, OutOfSpace, UsageError
+from asif.errors import AsifError, IntegrityError
 from asif.pairs.pair import PairRecord
 from asif.pairs.records import read_records
 from asif.vectors import SIDES, Fingerprint, Int64, Side
@@ -147,7 +147,7 @@ class AnchorSet:
         try:
             make_folder(path.parent)
             write_fit(path, self.manifest, aligner, arrays)
-        except (OSError, OutOfSpace, UsageError):
+        except (OSError, AsifError):  # of a disk or its owner: all that writing a file raises
             return False
         return True
 
