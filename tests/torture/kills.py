@@ -53,15 +53,16 @@ def play(rng: random.Random, folder: Path, counts: Counter[str]) -> None:
         assert not expected.halves, (str(operation), expected.halves)
         last, killed = None, 0
         while killed == 0 or rng.random() < AGAIN:
+            last = None
             if not kill(rng, root, operation, told):
-                break
+                break  # it came to its end
             killed += 1
             counts["kills"] += 1
             counts[f"kills of {operation.kind}"] += 1
             last = look(root, model, operation)
             check_killed(model, operation, expected, last, counts)
             counts["journals spoilt"] += rng.random() < SPOILT and spoil_journal(rng, root)
-        if killed and last is not None and rng.random() < ABANDONED:
+        if last is not None and rng.random() < ABANDONED:
             counts["abandoned"] += 1
             model = learn(model, operation, last)
             untidy.strays.add(operation.name)
