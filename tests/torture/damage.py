@@ -33,7 +33,7 @@ def play(rng: random.Random, folder: Path, counts: Counter[str]) -> None:
     asif.engine.serving.load_image_encoder = lambda spec, device: FakeImages()
     asif.engine.serving.load_text_encoder = lambda spec, device: FakeTexts()
     root = folder / "store"
-    model, _ = lead(rng, root, BEFORE)
+    model, _ = lead(rng, root, 1, BEFORE)
     part = choosing(rng, model)
     run(lambda say: say(part.run(Store(root)) and None))
     model = learn(model, part, look(root, model, part))

@@ -34,7 +34,7 @@ SIZE, PAGE = 64 << 20, 4096
 def play(rng: random.Random, folder: Path, counts: Counter[str]) -> None:
     """Do one operation on disks that are too small for it, one after another."""
     root = folder / "store"
-    model, operation = lead(rng, root, BEFORE, evenly=True)
+    model, operation = lead(rng, root, 0, BEFORE, evenly=True)
     before = Seen({name: sorted(known.versions) for name, known in model.items() if known.versions},
                   {name: known.aliases for name, known in model.items() if known.versions})  # fmt: skip
     twin = Path(shutil.copytree(root, folder / "twin"))

@@ -82,7 +82,7 @@ def play(rng: random.Random, folder: Path, counts: Counter[str]) -> None:
 def play_points(rng: random.Random, folder: Path, counts: Counter[str]) -> None:
     """Do one operation on copies of a store, killed at one change to the disk after another."""
     root = folder / "store"
-    model, operation = lead(rng, root, BEFORE, evenly=True)
+    model, operation = lead(rng, root, 0, BEFORE, evenly=True)
     twin = Path(shutil.copytree(root, folder / "twin"))
     _, changes = run(lambda say: measured(say, twin, operation))
     expected = look(twin, model, operation)

@@ -88,10 +88,10 @@ def learn(model: Model, operation: Operation, seen: Seen) -> Model:
     return learnt
 
 
-def lead(rng: random.Random, root: Path, most: int, evenly: bool = False) -> tuple[Model, Operation]:
-    """Lead a store through at most so many operations; return what is known of it then, and what is next."""
+def lead(rng: random.Random, root: Path, least: int, most: int, evenly: bool = False) -> tuple[Model, Operation]:
+    """Lead a store through so many operations; return what is known of it then, and what is next."""
     model = begin()
-    for _ in range(rng.randint(1, most) if rng.random() < 0.85 else 0):
+    for _ in range(rng.randint(least, most)):
         operation = draw(rng, model)
         run(lambda say, what=operation: say(what.run(Store(root)) and None))
         model = learn(model, operation, look(root, model, operation))
