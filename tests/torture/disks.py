@@ -24,7 +24,7 @@ from asif.anchorset import Store
 from asif.encoders.cache import TextCache
 from asif.errors import AsifError, OutOfSpace
 from torture.children import Say, run
-from torture.looking import Seen, lead, look
+from torture.looking import Seen, grave, lead, look
 from torture.operations import Model, Operation
 
 BEFORE, MOST = 3, 60
@@ -75,9 +75,7 @@ def check_full(root: Path, model: Model, operation: Operation, said: list[Any], 
     assert said[:2] == [OutOfSpace.__name__, 6] and "bytes needed" in said[2], (str(operation), said)
     seen = look(root, model, operation)
     assert not seen.halves, (str(operation), seen.halves)
-    first = f"/{operation.name}/aliases.json is missing" if not model[operation.name].aliases else "stray"
-    strange = [problem for problem in seen.problems if "stray" not in problem and first not in problem]
-    assert not strange, (str(operation), strange)
+    assert not grave(seen.problems, model), (str(operation), seen.problems)
     temporaries = [left for left in seen.left if ".tmp-" in left and (root / left).is_file()]
     assert not temporaries, (str(operation), temporaries)
     for name, versions in before.versions.items():

@@ -60,6 +60,12 @@ def read(root: Path, model: Model, operation: Operation) -> Seen:
     return seen
 
 
+def grave(problems: list[str], model: Model) -> list[str]:
+    """Return the problems that nothing excuses: neither strays, nor missing aliases of a set that had none yet."""
+    new = [f"/{name}/aliases.json is missing" for name, known in model.items() if not known.aliases]
+    return [problem for problem in problems if not any(excuse in problem for excuse in ("stray", *new))]
+
+
 def whole(store: Store, ref: str, expected: Pairs | None) -> list[str]:
     """Say in what a version is not whole, or not what it should be."""
     if expected is None:
