@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from build_fakes import identity, listed, make, some_rows, write_parquet
+from build_fakes import listed, make, some_rows, write_parquet
 from test_build_faults import wait_for
 
 from asif.anchorset import Store
@@ -70,19 +70,16 @@ def toy(home: Path) -> Path:
     return home
 
 
-@pytest.mark.parametrize(
-    ("phase", "said"), [("decoding", "stopped at row"), ("encoding", "stopped at row"), ("publishing", "interrupted")]
-)
-def test_add(toy: Path, tmp_path: Path, phase: str, said: str) -> None:
+@pytest.mark.parametrize("phase", ["decoding", "encoding", "publishing"])
+def test_add(toy: Path, tmp_path: Path, phase: str) -> None:
     old, every = Store(toy).open("toy").version, some_rows(ROWS)
     path = parquet(tmp_path / "new.parquet", every[20:])
-    told = interrupted(toy, phase, "anchors", "add", "toy", path)
-    assert said in told or phase == "publishing"
+    said = interrupted(toy, phase, "anchors", "add", "toy", path)
+    assert said.startswith("error: stopped at row " + ("130 of 130" if phase == "publishing" else "0 of 130"))
     assert Store(toy).open("toy").version == old
     assert again(toy, "anchors", "add", "toy", path)["anchors"] == ROWS
     expected = make(listed(*every), tmp_path / "expected").anchors
     assert Store(toy).open("toy").digest == expected.digest
-    assert identity(Store(toy).compact("toy")).split()[0] == expected.digest
     Store(toy).gc("toy", 1)
     Store(toy).verify("toy").raise_if_bad()
 
