@@ -1,9 +1,11 @@
 # make demo   install into .venv and show what asif does, offline
 # make test   install into .venv and run every check, as CI does
+# make torture   kill, fill up, damage and race stores for ASIF_TORTURE_SECONDS, an hour unless given: docs/reliability.md
 PYTHON ?= python3
 BIN := .venv/bin
+ASIF_TORTURE_SECONDS ?= 3600
 
-.PHONY: install demo test check lint types laws tests
+.PHONY: install demo test check lint types laws tests torture
 
 install: .venv/.installed
 
@@ -33,3 +35,6 @@ laws: install
 
 tests: install
 	$(BIN)/python -m pytest
+
+torture: install
+	PYTHONPATH=tests $(BIN)/python -m torture --seconds $(ASIF_TORTURE_SECONDS) $(if $(SEED),--seed $(SEED)) --out torture.json

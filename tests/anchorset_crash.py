@@ -165,6 +165,7 @@ def edits(folder: Path) -> None:
         "block": lambda store: store.remove("toy", ids[:40]),
         "add": lambda store: store.put("toy", Store(folder / "fresh").open("toy"), "add"),
         "purge": lambda store: store.purge("toy", [ids[3], ids[60]]),
+        "tune": lambda store: store.keep_profile("toy", "classify", {"aligner": "asif"}, "0.0.test"),
     }
     for name, edit in some.items():
         for point in itertools.count(1):

@@ -1,6 +1,6 @@
 """Anchor sets written by earlier versions of asif stay readable, value for value (P9).
 
-Written once by `python tests/test_anchorset_golden.py`; never written again for a released format.
+Written by `python tests/test_anchorset_golden.py` when they were new; never again for a released format.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ DIGESTS = {
     "float32": "17e0a83545f5027be8097758f5417a57e6f5eef40e58aede7079b39b8c14182d",
     "bfloat16": "bee91a7860b2754f812a00ad11b0fff2b4c7ea5b035dfc05df15b50465a528ec",
 }
+EDITED, LEFT = "golden-deletions", "794c0a4f90bed94a86e0804509c9ec6d547d0f705b205142531074287ae311c0"
+GONE = [sorted(pair.id for pair in pairs(20))[at] for at in (2, 3, 13)]
 ITEMS = [*pairs(5), Reject(5, "x-1", "image is null")]
 
 
@@ -48,14 +50,31 @@ def test_the_same_pairs_give_the_same_digest_and_blocks_today(tmp_path: Path, dt
     assert [block.sha256 for block in opened.manifest.blocks] == [block.sha256 for block in golden.manifest.blocks]
 
 
-def write_golden() -> None:
-    from asif.anchorset import publish
+def test_format_1_with_deletion_lists_stays_readable(tmp_path: Path) -> None:
+    folder = GOLDEN / "anchors" / EDITED
+    opened, first = Store(tmp_path).open(str(folder)), Store(tmp_path).open(f"{folder}@1")
+    records = sorted(pairs(20), key=lambda pair: pair.id)
+    left = [pair for pair in records if pair.id not in GONE]
+    assert first.records(range(20)) == records and opened.records(range(17)) == left
+    assert opened.digest == build(tmp_path, left, name=EDITED).digest == LEFT
+    assert [entry.deleted for entry in opened.manifest.blocks] == [(2, 2, 9, 1)]
+    assert opened.manifest.blocks[0].sha256 == first.manifest.blocks[0].sha256
+    for side in DIMS:
+        np.testing.assert_array_equal(dense(opened, side), vectors(left, side).astype(np.float16).astype(np.float32))
+    assert verify(folder).problems == ()
 
-    publish.utc_now = lambda: "2025-01-01T00:00:00Z"
+
+def write_golden() -> None:
+    from asif.anchorset import edits, publish
+
+    publish.utc_now = edits.utc_now = lambda: "2025-01-01T00:00:00Z"
     for dtype in DIGESTS:
         opened = build(GOLDEN, ITEMS, name=f"golden-{dtype}", dtype=dtype)
         (GOLDEN / "anchors" / opened.name / ".lock").unlink()
         sys.stdout.write(f"{dtype} {opened.digest}\n")
+    build(GOLDEN, pairs(20), name=EDITED)
+    sys.stdout.write(f"{EDITED} {Store(GOLDEN).remove(EDITED, GONE).digest}\n")
+    (GOLDEN / "anchors" / EDITED / ".lock").unlink()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from asif.aligners import Hubness, make_aligner
 from asif.anchorset import Store
 from asif.anchorset.fits import read_fit
 from asif.classify import Labels
-from asif.engine import Classifier, Engine
+from asif.engine import Classifier, Engine, fitting
 from asif.errors import Busy, IntegrityError
 from asif.vectors import Embeddings
 
@@ -217,6 +217,16 @@ def test_a_fit_of_no_version_is_a_stray(toy: Path) -> None:
     (kept,) = fits(toy)
     kept.rename(kept.with_name("0" * 12 + kept.name[12:]))
     assert "a stray fit" in str(Store(toy).verify("toy").problems[0])
+
+
+def test_fits_that_were_swapped_are_found(toy: Path) -> None:
+    for name in ("ridge", "procrustes"):
+        fitting.fit(make_aligner(name), Store(toy).open("toy"))
+    first, second = sorted((toy / "anchors/toy/fits").iterdir())
+    contents = first.read_bytes(), second.read_bytes()
+    first.write_bytes(contents[1])
+    second.write_bytes(contents[0])
+    assert {problem.path for problem in Store(toy).verify("toy").problems} == {first, second}
 
 
 def test_a_store_that_cannot_be_written_still_answers(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

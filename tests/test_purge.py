@@ -153,8 +153,13 @@ def test_what_may_not_be_purged(home: Path) -> None:
     assert files(home) == before
     Store(home).alias("toy", "best", "current")
     Store(home).alias("toy", "best", "2")
-    with pytest.raises(UsageError, match="'best'"):
+    with pytest.raises(UsageError, match="'best'") as caught:
         Store(home).purge("toy", [IDS[0]])  # version 2 hides it, but has it
+    assert "compact the set, move the alias" in caught.value.fix
+    Store(home).compact("toy")
+    Store(home).alias("toy", "best", "current")
+    Store(home).purge("toy", [IDS[0]])
+    assert not left_on_disk(home / "anchors", EVERY[0])
 
 
 # ---- the command line

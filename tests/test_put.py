@@ -209,6 +209,26 @@ def test_what_was_encoded_survives_a_conflict(
     same(found, make(tmp_path, home, AFTER[0][1:] + AFTER[1], "expected"))
 
 
+@pytest.mark.parametrize("spoil", ["a block is gone", "a byte is another"])
+def test_what_was_encoded_and_is_damaged_is_encoded_again(
+    home: Path, tmp_path: Path, hashing: None, monkeypatch: pytest.MonkeyPatch, spoil: str
+) -> None:
+    make(tmp_path, home, AFTER[0])
+    path = parquet(tmp_path, AFTER[1], "new")
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "put", None)
+        with pytest.raises(TypeError):
+            add_pairs("toy", path, home=home)
+    (block,) = (home / SCRATCH).rglob("*.safetensors")
+    data = block.read_bytes()
+    block.unlink()
+    if spoil == "a byte is another":
+        at = data.index(np.float16(1).tobytes()[:1], 600)
+        block.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    same(add_pairs("toy", path, home=home), make(tmp_path, home, AFTER[0] + AFTER[1], "expected"))
+    assert list((home / SCRATCH / "anchors").iterdir()) == []
+
+
 def test_many_additions_at_once_are_all_there(home: Path, tmp_path: Path, hashing: None) -> None:
     make(tmp_path, home, AFTER[0])
     parts = [parquet(tmp_path, [row(number)], f"new-{number}") for number in range(50, 62)]

@@ -14,6 +14,7 @@ from anchorset_sets import ENCODERS, build, files, pairs
 from running import Cli
 
 from asif.anchorset import AnchorSet, Store
+from asif.anchorset.folder import SetFolder
 from asif.errors import Conflict, IntegrityError, NotFound, OutOfSpace, UsageError
 from asif.vectors import Fingerprint
 
@@ -117,6 +118,63 @@ def test_aliases_moved_at_once_are_all_there(home: Path, three: list[AnchorSet])
         **found,
         "current": three[2].version,
     }
+
+
+# ---- versions and aliases that change while they are read
+
+
+def test_an_alias_that_moves_while_it_is_read(
+    home: Path, three: list[AnchorSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Publish between the two looks at the disk that finding a version takes."""
+    real, published = SetFolder.versions, []
+
+    def versions(folder: SetFolder) -> list[str]:
+        monkeypatch.setattr(SetFolder, "versions", real)
+        found = folder.versions()
+        published.append(build(home, pairs(20)).version)
+        return found
+
+    monkeypatch.setattr(SetFolder, "versions", versions)
+    assert Store(home).open("toy").version in (three[2].version, *published) and published
+
+
+@pytest.mark.parametrize(("ref", "late"), [("toy", "aliases"), ("toy", "manifest"), ("toy@2", "manifest")])
+def test_a_version_that_is_deleted_while_it_is_opened(
+    home: Path, three: list[AnchorSet], monkeypatch: pytest.MonkeyPatch, ref: str, late: str
+) -> None:
+    """Purge after the alias was read, or when the version that it meant is about to be opened."""
+    real, gone = getattr(SetFolder, late), pairs(1)[0].id
+
+    def read(folder: SetFolder, *which: str) -> object:
+        monkeypatch.setattr(SetFolder, late, real)
+        found = real(folder, *which) if late == "aliases" else None
+        Store(home).purge("toy", [gone])
+        return found or real(folder, *which)
+
+    monkeypatch.setattr(SetFolder, late, read)
+    if ref == "toy":
+        opened = Store(home).open(ref)
+        assert (opened.manifest.seq, opened.count) == (4, 6)
+    else:
+        with pytest.raises(NotFound, match="has no '2'"):
+            Store(home).open(ref)
+    assert [entry.seq for entry in Store(home).log("toy")] == [4]
+
+
+def test_a_file_that_goes_while_sets_are_listed(
+    home: Path, three: list[AnchorSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.lstat
+
+    def lstat(path: str) -> os.stat_result:
+        if str(path).endswith(".parquet"):
+            raise FileNotFoundError(path)
+        return real(path)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    (entry,) = Store(home).sets()
+    assert entry.error is None and entry.size > 0
 
 
 # ---- rollback

@@ -38,8 +38,12 @@ def anchors_hash(manifest: Manifest) -> str:
 
 def fit_name(manifest: Manifest, aligner: Mapping[str, Any]) -> str:
     """Return the file name of a fit: the set digest it belongs to, and a hash of the aligner's name and parameters."""
-    asked = hashlib.sha256(canonical_json([anchors_hash(manifest), dict(aligner)])).hexdigest()
-    return f"{manifest.digest[:12]}-{asked[:12]}.safetensors"
+    return _name(manifest.digest, anchors_hash(manifest), aligner)
+
+
+def _name(digest: str, anchors: str, aligner: Mapping[str, Any]) -> str:
+    asked = hashlib.sha256(canonical_json([anchors, dict(aligner)])).hexdigest()
+    return f"{digest[:12]}-{asked[:12]}.safetensors"
 
 
 def write_fit(path: Path, manifest: Manifest, aligner: Mapping[str, Any], arrays: Arrays) -> None:
@@ -124,6 +128,14 @@ def check_fit(path: Path, manifest: Manifest, aligner: Mapping[str, Any]) -> dic
             REMOVE,
         )
     return arrays
+
+
+def check_named(path: Path) -> None:
+    """Read a fit, whatever it belongs to; raises IntegrityError for a changed byte, or another fit's file name."""
+    about, _ = read_fit(path)
+    name = _name(about["digest"], about["anchors"], json.loads(about["aligner"]))
+    if path.name != name:
+        raise IntegrityError(f"{path} holds the fit {name}", "the fit it is named by", REMOVE)
 
 
 def carry_fits(folder: Path, old: Manifest, new: Manifest) -> None:

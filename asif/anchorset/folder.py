@@ -104,31 +104,34 @@ class SetFolder:
 
     def resolve(self, selector: str | None) -> str:
         """Return the version that an alias, a sequence number or a version means; raises NotFound, IntegrityError."""
-        versions, wanted = self.versions(), selector or CURRENT
+        wanted = selector or CURRENT
         if is_seq(wanted):
-            matching = [version for version in versions if seq_of(version) == int(wanted)]
+            matching = [version for version in self.versions() if seq_of(version) == int(wanted)]
         elif is_version(wanted):
-            matching = [wanted] if wanted in versions else []
+            matching = [wanted] if wanted in self.versions() else []
         else:
-            matching = self._follow(wanted, versions)
+            matching = self._follow(wanted)
         if len(matching) > 1:
             raise IntegrityError(f"{self.path} has {len(matching)} versions {wanted}", "one of each number", RESTORE)
         if not matching:
-            known = ", ".join([*sorted(self.aliases()), *versions]) or "none yet"
+            known = ", ".join([*sorted(self.aliases()), *self.versions()]) or "none yet"
             raise NotFound(
                 f"the anchor set {self.name or str(self.path)!r} has no {wanted!r}", f"one of: {known}", "name another"
             )
         return matching[0]
 
-    def _follow(self, alias: str, versions: list[str]) -> list[str]:
-        target = self.aliases().get(alias)
-        if target is not None and target not in versions:
-            raise IntegrityError(
-                f"the alias {alias!r} in {self.path} points at {target!a}, which is missing",
-                f"one of: {', '.join(versions) or 'no version is there'}",
-                RESTORE,
-            )
-        return [] if target is None else [target]
+    def _follow(self, alias: str) -> list[str]:
+        target = self.aliases().get(alias)  # before the versions: whoever moves an alias has written its version
+        versions = self.versions()
+        if target is None or target in versions:
+            return [] if target is None else [target]
+        if self.aliases().get(alias) != target:
+            return self._follow(alias)  # moved meanwhile, and where it pointed was deleted
+        raise IntegrityError(
+            f"the alias {alias!r} in {self.path} points at {target!a}, which is missing",
+            f"one of: {', '.join(versions) or 'no version is there'}",
+            RESTORE,
+        )
 
     @contextmanager
     def locked(self) -> Iterator[None]:

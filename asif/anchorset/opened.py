@@ -21,7 +21,7 @@ from asif.anchorset.manifest import BlockEntry, FileEntry, Manifest
 from asif.anchorset.protocol import Named
 from asif.anchorset.sealed import Fields, parse_object
 from asif.anchorset.sums import FEWEST, SUMS, KeptSums, find_sums
-from asif.errors import IntegrityError, OutOfSpace, UsageError
+from asif.errors import AsifError, IntegrityError
 from asif.pairs.pair import PairRecord, Reject
 from asif.pairs.records import read_ids, read_records
 from asif.vectors import SIDES, Fingerprint, Int64, Side
@@ -179,7 +179,7 @@ class AnchorSet:
         try:
             make_folder(path.parent)
             write_fit(path, self.manifest, aligner, arrays)
-        except (OSError, OutOfSpace, UsageError):
+        except (OSError, AsifError):  # of a disk or its owner: all that writing a file raises
             return False
         return True
 

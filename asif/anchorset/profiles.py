@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from asif.anchorset.atomic import put_bytes
-from asif.anchorset.folder import CURRENT, SetFolder
+from asif.anchorset.folder import SetFolder
 from asif.anchorset.names import seq_of
 from asif.anchorset.opened import AnchorSet
-from asif.anchorset.publish import utc_now
+from asif.anchorset.publish import settle, utc_now
 from asif.anchorset.versions import check_current
 
 
@@ -19,7 +18,8 @@ def publish_profile(
 ) -> AnchorSet:
     """Publish the next version of a set: the same anchors, and a profile for a task in place of an older one.
 
-    Raises Conflict where `version` is not the current one (any more): the profile was found for other anchors.
+    One that was written before a kill, or is current already, is taken as it is. Raises Conflict where `version` is not
+    the current one (any more): the profile was found for other anchors.
     """
     with folder.locked():
         check_current(folder, version, "the profile was found for")
@@ -34,6 +34,4 @@ def publish_profile(
             profiles={**found.profiles, task: dict(profile)},
             asif=asif_version,
         )
-        put_bytes(folder.version_file(manifest.version), manifest.to_bytes())
-        folder.point(CURRENT, manifest.version)
-    return AnchorSet(folder, manifest.version)
+        return AnchorSet(folder, settle(folder, manifest))

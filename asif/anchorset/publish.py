@@ -224,7 +224,7 @@ def _says_the_same(folder: SetFolder, version: str, manifest: Manifest) -> bool:
     if manifest.parent not in (version, found.parent):
         return False
     when = replace(found, seq=manifest.seq, parent=manifest.parent, created=manifest.created, asif=manifest.asif)
-    if found.operation.get("kind") == "tune":
+    if found.operation.get("kind") == "tune" and manifest.operation.get("kind") != "tune":
         when = replace(when, operation=manifest.operation, profiles=manifest.profiles)
     return when.to_bytes() == manifest.to_bytes()
 

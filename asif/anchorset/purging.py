@@ -158,7 +158,7 @@ def _check_aliases(folder: SetFolder, doomed: Sequence[str]) -> None:
         raise UsageError(
             f"the alias {alias!r} points at {target}, which holds pairs that are to be purged",
             "no alias but current on a version that is to be deleted",
-            "remove the pairs without --purge, move the alias to the version that this makes, then purge them",
+            "remove them without --purge, compact the set, move the alias to the version that is current then, purge",
         )
 
 

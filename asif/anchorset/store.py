@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,14 @@ class Store:
     def open(self, ref: str) -> AnchorSet:
         """Open an anchor set by reference; raises UsageError, NotFound, IntegrityError, UnknownFormat."""
         folder, selector = self._find(ref)
-        return AnchorSet(folder, folder.resolve(selector))
+        version = folder.resolve(selector)
+        while True:
+            try:
+                return AnchorSet(folder, version)
+            except IntegrityError:
+                opened, version = version, folder.resolve(selector)
+                if version == opened:
+                    raise  # else the alias moved meanwhile, and where it pointed was deleted
 
     def resolve(self, ref: str) -> str:
         """Return the reference that means the same version for ever, `name@version`; raises as `open` does."""
@@ -270,7 +277,7 @@ def _entry(path: Path) -> SetEntry:
         folder.check_links()
         size = folder_size(path)
         aliases = folder.aliases()
-        if not aliases and not folder.versions() and folder.journal.is_dir():
+        if not aliases and folder.journal.is_dir():
             return SetEntry(path.name, size, {}, error="not built yet: run the interrupted build again to finish it")
         manifest = folder.manifest(folder.resolve(CURRENT))
     except (AsifError, OSError) as error:
@@ -292,8 +299,10 @@ def _reason(error: AsifError | OSError) -> str:
 
 
 def folder_size(path: Path) -> int:
-    """Sum the sizes of the files in a folder; follows no symlinks."""
+    """Sum the sizes of the files in a folder, but of those that go meanwhile; follows no symlinks."""
     total = 0
     for folder, _, files in os.walk(path):
-        total += sum(os.lstat(os.path.join(folder, file)).st_size for file in files)
+        for file in files:
+            with suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(folder, file)).st_size
     return total

@@ -15,7 +15,7 @@ import numpy as np
 
 from asif.anchorset.atomic import RESTORE, TEMPORARY, check_content, read_small
 from asif.anchorset.blocks import Block, UInt8, sum_rows
-from asif.anchorset.fits import read_fit
+from asif.anchorset.fits import check_named
 from asif.anchorset.folder import CONTENT, SetFolder
 from asif.anchorset.manifest import BlockEntry, FileEntry, Manifest
 from asif.anchorset.opened import load_pairs, load_rejects
@@ -206,11 +206,11 @@ class _Check:
         for path in sorted((self.folder.path / "fits").glob("*")):
             if path.name.startswith(TEMPORARY):
                 continue
-            with self.noting(path):
-                read_fit(path)
-                self.read[path] = path.stat().st_size
             if path.name[:12] not in digests:
                 self.note(path, "a stray fit: it belongs to no version")
+            with self.noting(path):
+                check_named(path)
+                self.read[path] = path.stat().st_size
 
     def strays(self, versions: list[str], manifests: list[Manifest]) -> None:
         """Note what lies in the set and belongs to no version; not where a manifest cannot be read."""

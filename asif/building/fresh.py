@@ -10,7 +10,7 @@ from asif.anchorset import AnchorSet, Store
 from asif.anchorset.putting import Put
 from asif.building import BuildOptions, Source, Tolerance, build
 from asif.encoders import ImageEncoder, TextEncoder
-from asif.errors import NotFound
+from asif.errors import IntegrityError, NotFound
 
 SCRATCH = "adding"
 """The folder beside `anchors` for pairs that are encoded, but not put into their set yet."""
@@ -48,8 +48,13 @@ def put_pairs(
 
 
 def encoded_before(scratch: Store, name: str) -> AnchorSet | None:
-    """Return what an earlier call encoded whole and could not publish."""
+    """Return what an earlier call encoded whole and could not publish; what was damaged since is removed."""
     try:
-        return scratch.open(name)
+        found = scratch.open(name)
+        scratch.verify(found.ref).raise_if_bad()
+        return found
     except NotFound:
+        return None
+    except IntegrityError:  # a call that was killed while it cleaned up leaves a part, too
+        shutil.rmtree(scratch.root / "anchors" / name)
         return None

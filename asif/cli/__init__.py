@@ -26,6 +26,9 @@ COMMANDS = {
     "encoders": ("asif.cli.encoders", "List encoders, and rank pairs of them."),
     "doctor": ("asif.cli.doctor", "Show versions, devices, places and what is missing."),
 }
+STOPPED = """interrupted
+  expected: the end of the command
+  to do:    run it again: every anchor set is whole, as it was before or as it is to become"""
 RUNNING, USAGE, DATA, FULL, INTERRUPTED = 1, 2, 3, 6, 130
 
 
@@ -86,7 +89,7 @@ def main() -> None:
     except AsifError as error:
         fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        fail("interrupted; nothing was changed", INTERRUPTED)
+        fail(STOPPED, INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader is gone: no more noise at exit
         sys.exit(RUNNING)

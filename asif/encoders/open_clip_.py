@@ -9,7 +9,7 @@ import numpy as np
 
 from asif.encoders.images import DECODER, decode
 from asif.encoders.protocol import ImageSource
-from asif.encoders.torch_ import ONE_AT_A_TIME, Device, pick_device, weights_sha256
+from asif.encoders.torch_ import ONE_AT_A_TIME, Device, Passes, pick_device, weights_sha256
 from asif.errors import AsifError, MissingDependency, UsageError
 from asif.vectors import Fingerprint, Float32, Tokens
 
@@ -30,10 +30,15 @@ class Tower:
     def __init__(self, name: str, model: Any, dim: int, device: str) -> None:
         self.spec = f"open-clip:{name}"
         self.dim = dim
-        self.batch = BATCH[device]
+        self._passes = Passes(BATCH[device])
         self._device = device
         self._weights = weights_sha256(model)
         self._model = model.eval().to(device)
+
+    @property
+    def batch(self) -> int:
+        """Return how many inputs a forward pass takes."""
+        return self._passes.size
 
     def described(self, **fields: Any) -> Fingerprint:
         """Return the fingerprint, with what only one side has."""
@@ -52,12 +57,14 @@ class Tower:
         """Run the model over inputs of one shape, in batches: raw vectors [n, dim]."""
         import torch
 
+        def run(batch: list[torch.Tensor]) -> Float32:
+            vectors: Float32 = encode(torch.stack(batch).to(self._device)).float().cpu().numpy()
+            return vectors
+
         out = np.empty((len(inputs), self.dim), np.float32)
         with ONE_AT_A_TIME, torch.inference_mode():
-            for start in range(0, len(inputs), self.batch):
-                some = inputs[start : start + self.batch]
-                full = torch.stack([some[at % len(some)] for at in range(self.batch)])
-                out[start : start + len(some)] = encode(full.to(self._device))[: len(some)].float().cpu().numpy()
+            for rows, vectors in self._passes.of(inputs, run):
+                out[rows] = vectors[: rows.stop - rows.start]
         return out
 
     def tokens(self, inputs: Sequence[Any]) -> Tokens:

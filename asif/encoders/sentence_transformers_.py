@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from asif.encoders.torch_ import ONE_AT_A_TIME, Device, pick_device, weights_sha256
+from asif.encoders.torch_ import ONE_AT_A_TIME, Device, Passes, pick_device, weights_sha256
 from asif.errors import AsifError, MissingDependency, UsageError
 from asif.vectors import Fingerprint, Float32, Tokens
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+R = TypeVar("R")
 
 TOKENS = {"cpu": 256, "cuda": 16384}
 """Tokens in every forward pass: on the CPU more bring nothing."""
@@ -43,6 +45,7 @@ class SentenceTransformersEncoder:
         self.spec = spec
         self._model = model.eval()
         self._tokens = TOKENS[device]
+        self._passes: dict[int, Passes] = {}  # by number of tokens
         self._longest = model.max_seq_length or 512
         self.dim = len(model.encode(["a"], show_progress_bar=False)[0])
 
@@ -66,12 +69,16 @@ class SentenceTransformersEncoder:
 
     def forward(self, texts: Sequence[str]) -> Float32:
         """Run the model over texts: raw vectors [n, dim]."""
+
+        def run(batch: list[str]) -> Float32:
+            vectors: Float32 = self._model.encode(
+                batch, batch_size=len(batch), show_progress_bar=False, convert_to_numpy=True
+            )
+            return vectors
+
         out = np.empty((len(texts), self.dim), np.float32)
         with ONE_AT_A_TIME:  # tokenizers are no safer in threads than models are
-            for rows, batch in self._batches(texts):
-                vectors = self._model.encode(
-                    batch, batch_size=len(batch), show_progress_bar=False, convert_to_numpy=True
-                )
+            for rows, vectors in self._passed(texts, run):
                 out[rows] = vectors[: len(rows)]
         return out
 
@@ -81,13 +88,14 @@ class SentenceTransformersEncoder:
         All tokens that the model attends to count, its marks of start and end among them. Raises UsageError for a
         model without token features.
         """
+
+        def run(batch: list[str]) -> Any:
+            return self._model.encode(batch, batch_size=len(batch), show_progress_bar=False, output_value=None)
+
         pooled = np.empty((len(texts), self.dim), np.float32)
         found: list[Float32] = [np.empty((0, 0), np.float32)] * len(texts)
         with ONE_AT_A_TIME:
-            for rows, batch in self._batches(texts):
-                every: Any = self._model.encode(
-                    batch, batch_size=len(batch), show_progress_bar=False, output_value=None
-                )
+            for rows, every in self._passed(texts, run):
                 for row, said in zip(rows, every, strict=False):  # what fills the batch up is left over
                     found[row] = self._token_features(said)
                     pooled[row] = said["sentence_embedding"].float().cpu().numpy()
@@ -103,13 +111,12 @@ class SentenceTransformersEncoder:
         values: Float32 = said["token_embeddings"][said["attention_mask"].bool()].float().cpu().numpy()
         return values
 
-    def _batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[str]]]:
-        """Yield texts of one length, filled up with repetitions to one size, and the rows each batch begins with."""
+    def _passed(self, texts: Sequence[str], run: Callable[[list[str]], R]) -> Iterator[tuple[list[int], R]]:
+        """Yield what `run` makes of texts of one length, at one size for each, and the rows that it begins with."""
         for length, rows in self._by_length(texts).items():
-            size = max(2, self._tokens // length)
-            for start in range(0, len(rows), size):
-                some = rows[start : start + size]
-                yield some, [texts[some[at % len(some)]] for at in range(size)]
+            passes = self._passes.setdefault(length, Passes(max(2, self._tokens // length), least=2))
+            for some, made in passes.of([texts[row] for row in rows], run):
+                yield rows[some], made
 
     def _by_length(self, texts: Sequence[str]) -> dict[int, list[int]]:
         """Group rows by their number of tokens."""

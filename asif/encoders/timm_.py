@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from asif.encoders.images import DECODER, decode
 from asif.encoders.protocol import Head, ImageSource
-from asif.encoders.torch_ import ONE_AT_A_TIME, Device, pick_device, weights_sha256
+from asif.encoders.torch_ import ONE_AT_A_TIME, Device, Passes, pick_device, weights_sha256
 from asif.errors import AsifError, InputRefused, MissingDependency, UsageError
 from asif.vectors import Fingerprint, Float32, Tokens
 
@@ -40,7 +40,12 @@ class TimmEncoder:
         self._weights = weights_sha256(model)
         self._model: Any = model.eval().to(device).to(memory_format=torch.channels_last)
         self.dim = int(getattr(model, "head_hidden_size", None) or model.num_features)  # type: ignore[arg-type]
-        self.batch = BATCH[device]
+        self._passes = Passes(BATCH[device])
+
+    @property
+    def batch(self) -> int:
+        """Return how many images a forward pass takes."""
+        return self._passes.size
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -67,10 +72,14 @@ class TimmEncoder:
         """Run the model over prepared images in batches: raw vectors [n, dim]."""
         import torch
 
+        def run(batch: list[torch.Tensor]) -> Float32:
+            vectors: Float32 = self._model(self._stacked(batch)).float().cpu().numpy()
+            return vectors
+
         out = np.empty((len(prepared), self.dim), np.float32)
         with ONE_AT_A_TIME, torch.inference_mode():
-            for rows, batch in self._batches(prepared):
-                out[rows] = self._model(batch)[: rows.stop - rows.start].float().cpu().numpy()
+            for rows, vectors in self._passes.of(prepared, run):
+                out[rows] = vectors[: rows.stop - rows.start]
         return out
 
     def tokens(self, prepared: Sequence[torch.Tensor]) -> Tokens:
@@ -80,27 +89,24 @@ class TimmEncoder:
         """
         import torch
 
+        def run(batch: list[torch.Tensor]) -> tuple[Float32, Float32]:
+            features = self._model.forward_features(self._stacked(batch))
+            patches = patches_of(self._model, features, self.spec).float().cpu().numpy().copy()  # a head may overwrite
+            return patches, self._model.forward_head(features).float().cpu().numpy()
+
         pooled = np.empty((len(prepared), self.dim), np.float32)
         values = np.empty((len(prepared), 0, 0), np.float32)
         with ONE_AT_A_TIME, torch.inference_mode():
-            for rows, batch in self._batches(prepared):
-                features = self._model.forward_features(batch)
-                patches = patches_of(self._model, features, self.spec)[: rows.stop - rows.start]
+            for rows, (patches, vectors) in self._passes.of(prepared, run):
                 if not values.size:
                     values = np.empty((len(prepared), *patches.shape[1:]), np.float32)
-                values[rows] = patches.float().cpu().numpy()  # copied now: a head may work in place
-                pooled[rows] = self._model.forward_head(features)[: rows.stop - rows.start].float().cpu().numpy()
+                values[rows], pooled[rows] = patches[: rows.stop - rows.start], vectors[: rows.stop - rows.start]
         return Tokens(values, np.ones(values.shape[:2], bool), pooled)
 
-    def _batches(self, prepared: Sequence[torch.Tensor]) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Yield batches of one shape, the last one filled up with repetitions, and the rows that each begins with."""
+    def _stacked(self, batch: list[torch.Tensor]) -> torch.Tensor:
         import torch
 
-        for start in range(0, len(prepared), self.batch):
-            some = prepared[start : start + self.batch]
-            full = torch.stack([some[at % len(some)] for at in range(self.batch)])
-            rows = slice(start, start + len(some))
-            yield rows, full.to(device=self._device, memory_format=torch.channels_last)
+        return torch.stack(batch).to(device=self._device, memory_format=torch.channels_last)
 
 
 def patches_of(model: Any, features: Any, spec: str) -> torch.Tensor:

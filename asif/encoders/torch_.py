@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from asif.errors import UsageError
+from asif.errors import OutOfSpace, UsageError
 
 if TYPE_CHECKING:
     import torch
 
+T = TypeVar("T")
+R = TypeVar("R")
 Device = Literal["auto", "cpu", "cuda"]
+
+_log = logging.getLogger(__name__)
 
 ONE_AT_A_TIME = threading.Lock()
 """Held while a model runs: with several at once, torch splits the work otherwise and last bits change."""
@@ -41,3 +47,45 @@ def weights_sha256(model: torch.nn.Module, known_as: Callable[[str], str] = str)
         digest.update(f"{name} {plain.dtype} {list(plain.shape)}\n".encode())
         digest.update(plain.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+@dataclass
+class Passes:
+    """Run inputs through a model, `size` in every pass: half as many from where the device runs out of memory."""
+
+    size: int
+    least: int = 1
+
+    def of(self, inputs: Sequence[T], run: Callable[[list[T]], R]) -> Iterator[tuple[slice, R]]:
+        """Yield which inputs a pass was for, and what `run` made of it, in order.
+
+        Every pass is full, the last one filled up with repetitions, whose results come after those that count. Raises
+        OutOfSpace where not even `least` inputs fit.
+        """
+        start = 0
+        while start < len(inputs):
+            some = inputs[start : start + self.size]
+            made = self._run([some[at % len(some)] for at in range(self.size)], run)
+            if made is None:
+                continue
+            yield slice(start, start + len(some)), made
+            start += len(some)
+
+    def _run(self, full: list[T], run: Callable[[list[T]], R]) -> R | None:
+        """Run a pass; None where there was no room, and the next one is half as large."""
+        import torch
+
+        try:
+            return run(full)
+        except torch.OutOfMemoryError as error:
+            if self.size <= self.least:
+                raise OutOfSpace(
+                    f"the memory of the device ran out with {self.size} inputs in a pass",
+                    "room for the model and for one pass",
+                    "free some on the device, choose a smaller encoder, or pass --device cpu",
+                ) from error
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.size = max(self.least, self.size // 2)
+        _log.info("the memory of the device ran out: %d inputs in a pass from here on", self.size)
+        return None
