@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow.parquet  # noqa: F401  loaded once, before forking
 from anchorset_sets import build, fill, finish, pairs
 
-from asif.anchorset import Store, publish
+from asif.anchorset import Store, inserting, pieces, publish
 from asif.anchorset.sharing.archive import Archive, write_archive
 from asif.errors import AsifError, NotFound
 from asif.pairs.pair import Reject
@@ -154,7 +154,8 @@ def times(folder: Path) -> None:
 
 def edits(folder: Path) -> None:
     """Kill edits: a short deletion list, one so long that the block is written anew, a whole block, and the others."""
-    publish.MAX_ROWS = 40
+    publish.MAX_ROWS = pieces.MAX_ROWS = inserting.MAX_ROWS = 40
+    inserting.ROWS_PER_PIECE = 2
     ids = sorted(pair.id for pair in pairs(80))
     model = folder / "model"
     in_child(lambda say: build(model, pairs(80)).close())

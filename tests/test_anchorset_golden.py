@@ -24,6 +24,8 @@ DIGESTS = {
 }
 EDITED, LEFT = "golden-deletions", "794c0a4f90bed94a86e0804509c9ec6d547d0f705b205142531074287ae311c0"
 GONE = [sorted(pair.id for pair in pairs(20))[at] for at in (2, 3, 13)]
+PIECES, PUT = "golden-pieces", "c9f172322edf4fce4817d2d11b6f9ed0d2737c047da0cdea397248e50bff5466"
+BETWEEN = [sorted(pairs(20), key=lambda pair: pair.id)[at] for at in (4, 11)]
 ITEMS = [*pairs(5), Reject(5, "x-1", "image is null")]
 
 
@@ -62,6 +64,37 @@ def test_format_1_with_deletion_lists_stays_readable(tmp_path: Path) -> None:
     for side in DIMS:
         np.testing.assert_array_equal(dense(opened, side), vectors(left, side).astype(np.float16).astype(np.float32))
     assert verify(folder).problems == ()
+
+
+def test_format_1_with_pieces_stays_readable(tmp_path: Path) -> None:
+    folder = GOLDEN / "anchors" / PIECES
+    opened, first = Store(tmp_path).open(str(folder)), Store(tmp_path).open(f"{folder}@1")
+    records = sorted(pairs(20), key=lambda pair: pair.id)
+    assert first.records(range(18)) == [pair for pair in records if pair not in BETWEEN]
+    assert opened.records(range(20)) == records
+    assert opened.digest == build(tmp_path, records, name=PIECES).digest == PUT
+    assert [(entry.count, entry.deleted) for entry in opened.manifest.blocks] == [
+        (4, (4, 14)),
+        (1, (1, 1)),
+        (6, (0, 4, 6, 8)),
+        (1, (0, 1)),
+        (8, (0, 10)),
+    ]
+    assert len(opened.manifest.files) == 2 and opened.manifest.files[0] == first.manifest.blocks[0]
+    for side in DIMS:
+        np.testing.assert_array_equal(dense(opened, side), vectors(records, side).astype(np.float16).astype(np.float32))
+    assert verify(folder).problems == ()
+
+
+def write_pieces(scratch: Path) -> None:
+    """Write the set with pieces alone."""
+    from asif.anchorset import edits, inserting, publish
+
+    publish.utc_now = edits.utc_now = lambda: "2025-01-01T00:00:00Z"
+    inserting.ROWS_PER_PIECE = 4
+    build(GOLDEN, [pair for pair in pairs(20) if pair not in BETWEEN], name=PIECES)
+    sys.stdout.write(f"{PIECES} {Store(GOLDEN).put(PIECES, build(scratch, BETWEEN), 'add').digest}\n")
+    (GOLDEN / "anchors" / PIECES / ".lock").unlink()
 
 
 def write_golden() -> None:

@@ -220,18 +220,16 @@ def begin() -> Model:
 
 
 def prepare() -> None:
-    """Load what children need, and let segments and blocks be short, so that few pairs make many of them."""
+    """Load what children need, and let segments and blocks be short, so that few pairs make many of them, and pieces."""
     import filelock  # noqa: F401
     import numpy.ma  # noqa: F401
     import pyarrow.dataset  # noqa: F401
 
-    import asif.anchorset.compacting
-    import asif.anchorset.edits
-    import asif.anchorset.publish
     import asif.building
     import asif.building.chosen
+    from asif.anchorset import inserting, pieces, publish
 
     asif.building.SEGMENT_ROWS = asif.building.chosen.SEGMENT_ROWS = 16
-    for room in (asif.anchorset.compacting, asif.anchorset.edits, asif.anchorset.publish):
-        room.MAX_ROWS = 24
+    publish.MAX_ROWS = pieces.MAX_ROWS = inserting.MAX_ROWS = 24
+    inserting.ROWS_PER_PIECE = 4
     embeddings()
