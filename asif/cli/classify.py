@@ -25,14 +25,7 @@ EXPLAINED = 5
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--labels", help='Labels separated by commas: "cat,dog".')
 @click.option("--labels-file", type=click.Path(path_type=Path), help="A file with one label per line.")
-@click.option(
-    "--anchors",
-    default="imagenet-head",
-    show_default=True,
-    metavar="REF",
-    help="name, name@alias, name@3, or name+other.",
-)
-@options.masks
+@options.anchors
 @options.aligner
 @options.prompts
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Labels per image.")

@@ -28,14 +28,7 @@ SHOWN_REJECTS = 10
 
 
 @click.command("eval")
-@click.option(
-    "--anchors",
-    default="imagenet-head",
-    show_default=True,
-    metavar="REF",
-    help="name, name@alias, name@3, or name+other.",
-)
-@options.masks
+@options.anchors
 @click.option("--dataset", required=True, metavar="PATH", help="Labelled images, or images with captions.")
 @click.option("--task", type=click.Choice([CLASSIFICATION, RETRIEVAL]), required=True)
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the result there, as JSON.")

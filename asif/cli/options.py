@@ -94,7 +94,14 @@ def aligner(command: F) -> F:
     return command
 
 
-MASKS = (
+ANCHORS = (
+    click.option(
+        "--anchors",
+        default="imagenet-head",
+        show_default=True,
+        metavar="REF",
+        help="name, name@alias, name@3, or name+other.",
+    ),
     click.option(
         "--license",
         "--licence",
@@ -108,9 +115,9 @@ MASKS = (
 )
 
 
-def masks(command: F) -> F:
-    """Add --license and --where."""
-    for option in reversed(MASKS):
+def anchors(command: F) -> F:
+    """Add --anchors, and --license and --where, which leave some of them out."""
+    for option in reversed(ANCHORS):
         command = option(command)
     return command
 

@@ -220,7 +220,7 @@ def begin() -> Model:
 
 
 def prepare() -> None:
-    """Load what children need, and let segments and blocks be short, so that few pairs make many of them, and pieces."""
+    """Load what children need, and let segments and blocks be short, so that few pairs make many, and pieces."""
     import filelock  # noqa: F401
     import numpy.ma  # noqa: F401
     import pyarrow.dataset  # noqa: F401
