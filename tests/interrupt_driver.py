@@ -17,8 +17,8 @@ from build_driver import slowly
 from build_fakes import FakeImages, FakeTexts
 
 import asif.anchorset.publish
+import asif.engine.encoding
 import asif.engine.opening
-import asif.engine.serving
 import asif.engine.tuner
 from asif.cli import main
 
@@ -33,7 +33,7 @@ class Files(FakeImages):
 def prepare(slow: str | None, mark: str) -> None:
     """Put fakes in the place of encoders, and a pause where it is asked for."""
     image, text, place = Files(), FakeTexts(), Path(mark)
-    for room in (asif.engine.opening, asif.engine.serving):
+    for room in (asif.engine.opening, asif.engine.encoding):
         room.load_image_encoder = lambda spec, device: image
         room.load_text_encoder = lambda spec, device: text
     if slow == "decoding":

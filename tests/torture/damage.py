@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from build_fakes import FakeImages, FakeTexts
 
-import asif.engine.serving
+import asif.engine.encoding
 from asif.aligners import make_aligner
 from asif.anchorset import Store
 from asif.classify import Labels
@@ -30,8 +30,8 @@ HOWS = ("flip", "cut", "grow", "empty", "zeros", "noise", "remove", "link", "fol
 
 def play(rng: random.Random, folder: Path, counts: Counter[str]) -> None:
     """Damage one file of a set after another, each in one of many ways, and mend it again."""
-    asif.engine.serving.load_image_encoder = lambda spec, device: FakeImages()
-    asif.engine.serving.load_text_encoder = lambda spec, device: FakeTexts()
+    asif.engine.encoding.load_image_encoder = lambda spec, device: FakeImages()
+    asif.engine.encoding.load_text_encoder = lambda spec, device: FakeTexts()
     root = folder / "store"
     model, _ = lead(rng, root, 1, BEFORE)
     part = choosing(rng, model)
