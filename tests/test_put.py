@@ -209,6 +209,17 @@ def test_what_was_encoded_survives_a_conflict(
     same(found, make(tmp_path, home, AFTER[0][1:] + AFTER[1], "expected"))
 
 
+def test_an_old_version_is_refused_before_anything_is_encoded(
+    home: Path, tmp_path: Path, hashing: None, encoded: list[Any]
+) -> None:
+    make(tmp_path, home, AFTER[0])
+    Store(home).remove("toy", ["000"])
+    encoded.clear()
+    with pytest.raises(Conflict, match="but the current version is 000002"):
+        add_pairs("toy@1", parquet(tmp_path, AFTER[1], "new"), home=home)
+    assert encoded == []
+
+
 @pytest.mark.parametrize("spoil", ["a block is gone", "a byte is another"])
 def test_what_was_encoded_and_is_damaged_is_encoded_again(
     home: Path, tmp_path: Path, hashing: None, monkeypatch: pytest.MonkeyPatch, spoil: str

@@ -73,6 +73,24 @@ def test_compare_and_set(home: Path, three: list[AnchorSet]) -> None:
     assert store.open("toy@best").version == three[2].version
 
 
+def test_an_alias_is_taken_away_and_its_version_stays(home: Path, three: list[AnchorSet], cli: Cli) -> None:
+    store = Store(home)
+    store.alias("toy", "best", "1")
+    with pytest.raises(Conflict, match="best"):
+        store.drop_alias("toy", "best", expect="2")
+    assert store.open("toy@best").version == three[0].version
+    assert cli("anchors", "alias", "toy", "best", "--delete", "--expect", "1").out.startswith("toy@best is gone")
+    with pytest.raises(NotFound, match="best"):
+        store.open("toy@best")
+    with pytest.raises(NotFound, match="no alias"):
+        store.drop_alias("toy", "best")
+    with pytest.raises(UsageError, match="current"):
+        store.drop_alias("toy", "current")
+    assert store.open("toy").version == three[2].version and len(store.log("toy")) == 3
+    for arguments in (["best"], ["best", "1", "--delete"]):
+        assert cli("anchors", "alias", "toy", *arguments).code == 2
+
+
 @pytest.mark.parametrize("alias", ["7", "000001-0123456789ab", "../x", "", "A"])
 def test_bad_aliases_are_refused(home: Path, three: list[AnchorSet], alias: str) -> None:
     before = (home / "anchors/toy/aliases.json").read_bytes()

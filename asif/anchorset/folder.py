@@ -102,6 +102,11 @@ class SetFolder:
         aliases: Mapping[str, str] = {**self.aliases(), alias: version}
         put_bytes(self.path / "aliases.json", seal({"aliases": aliases}))
 
+    def forget(self, alias: str) -> None:
+        """Take an alias away; the caller holds the lock."""
+        aliases = {name: version for name, version in self.aliases().items() if name != alias}
+        put_bytes(self.path / "aliases.json", seal({"aliases": aliases}))
+
     def resolve(self, selector: str | None) -> str:
         """Return the version that an alias, a sequence number or a version means; raises NotFound, IntegrityError."""
         wanted = selector or CURRENT

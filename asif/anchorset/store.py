@@ -30,7 +30,7 @@ from asif.anchorset.sharing.incoming import Arrival, Source, receive
 from asif.anchorset.sharing.parcel import Parcel, packed
 from asif.anchorset.sweeping import Swept, collect
 from asif.anchorset.verify import Report, verify_folder
-from asif.anchorset.versions import LogEntry, log, move_alias, roll_back
+from asif.anchorset.versions import LogEntry, check_current, drop_alias, log, move_alias, roll_back
 from asif.errors import AsifError, IntegrityError, NotFound, UsageError
 from asif.vectors import Side
 
@@ -117,6 +117,15 @@ class Store:
     def alias(self, name: str, alias: str, version: str, expect: str | None = None) -> str:
         """Point an alias at a version, if it points at `expect` now; see `versions.move_alias`."""
         return move_alias(self._whole(name), alias, version, expect)
+
+    def drop_alias(self, name: str, alias: str, expect: str | None = None) -> str:
+        """Take an alias other than `current` away, if it points at `expect` now; see `versions.drop_alias`."""
+        return drop_alias(self._whole(name), alias, expect)
+
+    def check_current(self, ref: str) -> None:
+        """Raise Conflict unless `ref` means the current version: what an edit must be begun on."""
+        folder, selector = self._find(ref)
+        check_current(folder, folder.resolve(selector), "the edit was asked for on")
 
     def rollback(self, name: str, to: str | None = None) -> str:
         """Make the parent of the current version current, or the version `to`; nothing is deleted."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from asif.anchorset.folder import CURRENT, SetFolder
 from asif.anchorset.names import check_alias, seq_of
-from asif.errors import Conflict, IntegrityError, NotFound, UnknownFormat
+from asif.errors import Conflict, IntegrityError, NotFound, UnknownFormat, UsageError
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,26 @@ def move_alias(folder: SetFolder, alias: str, selector: str, expect: str | None)
         if expect is not None:
             _check_expected(folder, alias, folder.resolve(expect))
         folder.point(alias, version)
+    return version
+
+
+def drop_alias(folder: SetFolder, alias: str, expect: str | None) -> str:
+    """Take an alias away, with `expect` only if it points at the version that this means; return where it pointed.
+
+    Raises UsageError for `current`, NotFound for an alias that there is none of, Conflict as `move_alias` does.
+    """
+    if alias == CURRENT:
+        raise UsageError(
+            f"the alias {CURRENT!r} would be deleted", "another one", "move it: every set has a current version"
+        )
+    with folder.locked():
+        if alias not in folder.aliases():
+            known = ", ".join(sorted(folder.aliases()))
+            raise NotFound(f"there is no alias {alias!r}", f"one of: {known}", "name another")
+        version = folder.aliases()[alias]
+        if expect is not None:
+            _check_expected(folder, alias, folder.resolve(expect))
+        folder.forget(alias)
     return version
 
 

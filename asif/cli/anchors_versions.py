@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from asif.cli import options
+from asif.errors import UsageError
 
 SHOWN = 5  # ids of each kind, without --json
 
@@ -38,15 +39,25 @@ def log(name: str, home: Path | None, as_json: bool) -> None:
 @click.command("alias")
 @click.argument("name")
 @click.argument("alias")
-@click.argument("version")
-@click.option("--expect", metavar="VERSION", help="Move the alias only if it points at this version now.")
+@click.argument("version", required=False)
+@click.option("--expect", metavar="VERSION", help="Only if the alias points at this version now.")
+@click.option("--delete", is_flag=True, help="Take the alias away; the version stays.")
 @options.home
-def alias(name: str, alias: str, version: str, expect: str | None, home: Path | None) -> None:
+def alias(name: str, alias: str, version: str | None, expect: str | None, delete: bool, home: Path | None) -> None:
     """Point an alias at a version: NAME@ALIAS then means it, NAME alone what `current` points at.
 
     VERSION is a number, a whole version or another alias. With --expect, whoever comes second is told so (exit code 1).
     """
-    click.echo(f"{name}@{alias} is {options.store(home).alias(name, alias, version, expect)}")
+    if delete == (version is not None):
+        raise UsageError(
+            f"--delete and the version {version}" if delete else "no version, and no --delete",
+            "a version that the alias is to point at, or --delete",
+            "name the version: asif anchors alias NAME ALIAS VERSION",
+        )
+    if version is None:
+        click.echo(f"{name}@{alias} is gone; it was {options.store(home).drop_alias(name, alias, expect)}")
+    else:
+        click.echo(f"{name}@{alias} is {options.store(home).alias(name, alias, version, expect)}")
 
 
 @click.command("rollback")

@@ -81,6 +81,7 @@ def add_pairs(
             f"what {anchors.ref} was made of: {f'vectors of {ours}' if any(ours) else 'images and captions'}",
             "bring the pairs in the same form",
         )
-    encoders = engine.image_encoder(anchors), engine.text_encoder(anchors)
     store = Store(home or default_home())
+    store.check_current(ref)  # rather now than when all is encoded
+    encoders = engine.image_encoder(anchors), engine.text_encoder(anchors)
     return put_pairs(source, store, ref, kind, *encoders, max_bad_rows or Tolerance(), progress)
