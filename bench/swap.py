@@ -36,6 +36,7 @@ QUERIES = 64
 ROUNDS = 5
 QUIET = 0.2  # of the time with swaps
 EVERY = 0.1  # seconds
+ALONE = 1000  # swaps with one call each, in one thread
 BINS = 4000  # of latencies, one percent wide each, from a microsecond on
 
 
@@ -159,7 +160,12 @@ def measure(home: Path, options: argparse.Namespace) -> int:
     stop.set()
     for thread in threads:
         thread.join()
-    return report(options, count, askers, swaps, turn, memory)
+    alone = []
+    for number in range(-100, ALONE):  # the first ones find their memory
+        engine.swap(names[number % SETS])
+        engine.classify_vectors(images[0], *question[1:])
+        alone += [(number, psutil.Process().memory_info().rss)] if number >= 0 else []
+    return report(options, count, askers, swaps, turn, memory, alone)
 
 
 def report(
@@ -169,13 +175,14 @@ def report(
     swaps: Latencies,
     turns: int,
     memory: list[tuple[int, int]],
+    alone: list[tuple[int, int]],
 ) -> int:
     """Print what came out; returns 1 if a call failed, or an answer was wrong."""
     quiet, busy = (sum((asker.latencies[phase] for asker in askers), Latencies()) for phase in ("quiet", "swaps"))
     failures = [error for asker in askers for error in asker.errors]
     wrong = sum(asker.wrong for asker in askers)
-    at, resident = (np.array(values, np.float64) for values in zip(*memory, strict=True))
-    slope = float(np.polyfit(at, resident, 1)[0])
+    resident = [size for _, size in memory]
+    slope, slope_alone = (float(np.polyfit(*np.array(each, np.float64).T, 1)[0]) for each in (memory, alone))
     print(
         f"{machine()}\n\n{options.threads} threads, {SETS} sets of {count:,} anchors, {options.aligner}, an image and "
         f"10 labels a call; {options.minutes:g} min with a swap every {1000 * EVERY:.0f} ms.\n"
@@ -190,7 +197,7 @@ def report(
     )
     print()
     show(
-        ["swaps", "median", "p99", "calls failed", "answers wrong", "resident memory", "its slope"],
+        ["swaps", "median", "p99", "calls failed", "answers wrong", "resident memory", "its slope", "in one thread"],
         [
             [
                 f"{turns:,}",
@@ -200,6 +207,7 @@ def report(
                 f"{wrong:,}",
                 f"{resident[0] / 1e6:,.0f} to {resident[-1] / 1e6:,.0f} MB",
                 f"{slope / 1000:+.2f} kB a swap",
+                f"{slope_alone / 1000:+.2f} kB a swap",
             ]
         ],
     )

@@ -27,9 +27,9 @@ def record_line(record: PairRecord) -> bytes:
     {"captions":["a dog","two"],"id":"é","image_sha256":"…","licence":"CC0-1.0","source":null,"url":null}
     """
     captions = ",".join(map(quoted, record.captions))
-    licence, source, url = (
-        "null" if value is None else quoted(value) for value in (record.licence, record.source, record.url)
-    )
+    licence = "null" if record.licence is None else quoted(record.licence)
+    source = "null" if record.source is None else quoted(record.source)
+    url = "null" if record.url is None else quoted(record.url)
     return (
         f'{{"captions":[{captions}],"id":{quoted(record.id)},"image_sha256":{quoted(record.image_sha256)},'
         f'"licence":{licence},"source":{source},"url":{url}}}'
