@@ -27,3 +27,11 @@ def test_a_new_domain_is_learnt_from_pairs(head_home: Path) -> None:
     general, learnt, _ = example["main"](head_home, pairs=300, others=150)
     assert general < 0.25  # chance is 0.1
     assert learnt > 0.6
+
+
+def test_pairs_are_taken_away_and_given_back(head_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    before, without, again = runpy.run_path(str(EXAMPLES / "living_set.py"))["main"](head_home, pairs=300)
+    assert before > 0.6
+    assert without < 0.15
+    assert again == before
