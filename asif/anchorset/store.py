@@ -225,10 +225,10 @@ class Store:
         folder, selector = self._find(ref)
         return purge(folder, folder.resolve(selector), Choice.of(ids, where), missing_ok, saying, receipt)
 
-    def packed(self, ref: str, workplace: Path | None = None) -> AbstractContextManager[Parcel]:
+    def packed(self, ref: str, scratch: Path | None = None) -> AbstractContextManager[Parcel]:
         """Pack one version to leave the store, without its deleted rows; see `parcel.packed`."""
         folder, selector = self._find(ref)
-        return packed(folder, folder.resolve(selector), workplace)
+        return packed(folder, folder.resolve(selector), scratch)
 
     def receive(self, source: Source, name: str | None = None, progress: Progress = lambda done: None) -> Arrival:
         """Verify a version that comes in, and publish it under `name`, by default its own; see `incoming.receive`."""

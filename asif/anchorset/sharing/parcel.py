@@ -45,15 +45,15 @@ def path_of(kind: str, sha256: str) -> str:
 
 
 @contextmanager
-def packed(folder: SetFolder, version: str, workplace: Path | None) -> Iterator[Parcel]:
-    """Pack a version; blocks that are written anew lie in `workplace`, by default the system's, while this is open.
+def packed(folder: SetFolder, version: str, scratch: Path | None) -> Iterator[Parcel]:
+    """Pack a version; blocks that are written anew lie in `scratch`, by default the system's, while this is open.
 
     Nothing is written into the store. The same version gives the same parcel. Memory: one block. Raises IntegrityError,
     OutOfSpace.
     """
     folder.check_links()
     manifest = folder.manifest(version)
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=workplace) as place:
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=scratch) as place:
         spare = SetFolder(Path(place), None)
         for kind in KINDS:
             make_folder(spare.path / kind)
