@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from asif.anchorset.manifest import Manifest
+from asif.anchorset.names import first_few
 from asif.errors import EncoderMismatch, InputRefused
 from asif.vectors import SIDES
-
-SHOWN = 5  # ids in an error
 
 
 def check_alike(first: Manifest, second: Manifest) -> None:
@@ -37,7 +36,8 @@ def check_alike(first: Manifest, second: Manifest) -> None:
 def refuse_conflicts(conflicts: Sequence[str], where: str, fix: str) -> None:
     """Refuse ids that stand for different pairs in different sets."""
     if conflicts:
-        some = ", ".join(map(repr, conflicts[:SHOWN])) + (", …" if len(conflicts) > SHOWN else "")
         raise InputRefused(
-            f"{len(conflicts):,} ids stand for other pairs {where}: {some}", "ids that stand for one pair each", fix
+            f"{len(conflicts):,} ids stand for other pairs {where}: {first_few(conflicts)}",
+            "ids that stand for one pair each",
+            fix,
         )

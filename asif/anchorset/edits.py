@@ -19,7 +19,7 @@ from asif.anchorset.fits import carry_fits
 from asif.anchorset.folder import SetFolder
 from asif.anchorset.manifest import BlockEntry, Manifest
 from asif.anchorset.names import seq_of
-from asif.anchorset.opened import AnchorSet, live_rows
+from asif.anchorset.opened import AnchorSet, live_hashes
 from asif.anchorset.pieces import kept, pieces_of
 from asif.anchorset.publish import settle, utc_now
 from asif.anchorset.receipt_files import write_receipt
@@ -74,12 +74,11 @@ def published(
 ) -> AnchorSet:
     """Publish the next version: of these blocks, all else, and fits to the same rows, as its parent has it."""
     fingerprints = {side: info.fingerprint for side, info in parent.encoders.items()}
-    hashes = (live_rows(folder.block(parent, entry).row_hash, entry) for entry in blocks)
     count = sum(entry.count for entry in blocks)
     manifest = replace(
         parent,
         seq=max(map(seq_of, folder.versions())) + 1,
-        digest=set_digest(parent.dtype, parent.captions, fingerprints, hashes),
+        digest=set_digest(parent.dtype, parent.captions, fingerprints, live_hashes(folder, parent, blocks)),
         count=count,
         rows_in=count + parent.rejected,
         blocks=tuple(blocks),

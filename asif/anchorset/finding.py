@@ -8,13 +8,12 @@ from itertools import chain
 
 import numpy as np
 
+from asif.anchorset.names import first_few
 from asif.anchorset.opened import AnchorSet
 from asif.errors import NotFound, UsageError
 from asif.pairs.pair import PairRecord
 from asif.pairs.where import parse_where
 from asif.vectors import Int64, gathered
-
-SHOWN = 5  # ids in an error
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,10 @@ class Choice:
         """Raise NotFound where ids that were named are not among the found ones, unless they may be missing."""
         missing = sorted(self.ids.difference(found))
         if missing and not missing_ok:
-            some = ", ".join(map(repr, missing[:SHOWN])) + (", …" if len(missing) > SHOWN else "")
             raise NotFound(
-                f"{ref} has no {some}", "ids that it has", "correct them, or pass --missing-ok to leave them out"
+                f"{ref} has no {first_few(missing)}",
+                "ids that it has",
+                "correct them, or pass --missing-ok to leave them out",
             )
 
 
@@ -80,9 +80,9 @@ def hashed_ids(anchors: AnchorSet, blocks: Iterable[int] | None = None) -> Itera
             yield name, hashes[row].tobytes()
 
 
-def hashed_pairs(anchors: AnchorSet, blocks: Iterable[int] | None = None) -> Iterator[tuple[PairRecord, bytes]]:
-    """Yield each pair with its row hash, in order, or those in some blocks."""
-    for at in range(len(anchors.manifest.blocks)) if blocks is None else blocks:
+def hashed_pairs(anchors: AnchorSet) -> Iterator[tuple[PairRecord, bytes]]:
+    """Yield each pair with its row hash, in order."""
+    for at in range(len(anchors.manifest.blocks)):
         hashes = anchors.row_hashes(at)
         for row, pair in enumerate(anchors.pairs(at)):
             yield pair, hashes[row].tobytes()

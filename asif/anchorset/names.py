@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from asif.errors import UsageError
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 _VERSION = re.compile(r"([0-9]{6,18})-([0-9a-f]{12})", re.ASCII)
 MOST_MEMBERS = 32  # of a union
+SHOWN = 5  # ids in an error
 _SEQ = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
@@ -128,3 +130,12 @@ def _looks_like_path(ref: str) -> bool:
 
 def _check_selector(selector: str) -> str:
     return selector if is_seq(selector) or is_version(selector) else check_alias(selector)
+
+
+def first_few(names: Sequence[str]) -> str:
+    """Write the first names of a list, for an error.
+
+    >>> first_few(["a", "b"]), first_few(list("abcdefg"))
+    ("'a', 'b'", "'a', 'b', 'c', 'd', 'e', …")
+    """
+    return ", ".join(map(repr, names[:SHOWN])) + (", …" if len(names) > SHOWN else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import compress
 from pathlib import Path
@@ -221,6 +221,12 @@ class AnchorSet:
 def live_rows(values: NDArray[Any], entry: BlockEntry) -> NDArray[Any]:
     """Return the rows of a block that are there; a view where none is deleted."""
     return values[entry.live] if entry.deleted else values
+
+
+def live_hashes(folder: SetFolder, manifest: Manifest, entries: Sequence[BlockEntry]) -> Iterator[UInt8]:
+    """Yield the row hashes [n, 32] of the rows that are there in each of some entries, in their order."""
+    for entry in entries:
+        yield live_rows(folder.block(manifest, entry).row_hash, entry)
 
 
 def _live_sum(block: Block, side: Side, live: Mask) -> Float64:

@@ -54,7 +54,7 @@ class _Found:
     embeddings: set[bytes] = field(default_factory=set)
 
     def of(self, entry: BlockEntry) -> Mask:
-        return self.masks[replace(entry, deleted=())]
+        return self.masks[entry.whole]
 
     def holds(self, manifest: Manifest) -> bool:
         return any(self.of(entry).any() for entry in manifest.blocks)
@@ -122,7 +122,7 @@ def unfinished(folder: SetFolder, version: str, receipt: Path) -> Receipt | None
 
 def _find(folder: SetFolder, manifests: Iterable[Manifest], choice: Choice) -> _Found:
     found = _Found()
-    for entry, manifest in {replace(entry, deleted=()): one for one in manifests for entry in one.blocks}.items():
+    for entry, manifest in {entry: one for one in manifests for entry in one.files}.items():
         pairs = load_pairs(folder, entry)
         mask = found.masks[entry] = np.array([choice.holds(pair) for pair in pairs], bool)
         rows = np.flatnonzero(mask)

@@ -10,11 +10,11 @@ from asif.anchorset.alike import check_alike
 from asif.anchorset.finding import every_id, hashed_ids, hashes_of
 from asif.anchorset.folder import SetFolder
 from asif.anchorset.inserting import put_rows
+from asif.anchorset.names import first_few
 from asif.anchorset.opened import AnchorSet
 from asif.errors import InputRefused
 
 Put = Literal["add", "update"]
-SHOWN = 5  # ids in an error
 
 
 def put(folder: SetFolder, current: AnchorSet, fresh: AnchorSet, kind: Put, rejected: int) -> AnchorSet:
@@ -55,7 +55,7 @@ def pair_of(anchors: AnchorSet, name: str) -> str:
 def _refuse(current: AnchorSet, kind: Put, names: list[str]) -> None:
     if not names:
         return
-    some = ", ".join(map(repr, names[:SHOWN])) + (", …" if len(names) > SHOWN else "")
+    some = first_few(names)
     if kind == "add":
         raise InputRefused(
             f"{len(names):,} ids stand for other pairs in {current.ref}: {some}",

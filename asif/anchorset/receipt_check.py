@@ -9,7 +9,7 @@ from pathlib import Path
 from asif.anchorset.folder import SetFolder
 from asif.anchorset.hash_tree import Hashes, HashTree, contains, sorted_hashes
 from asif.anchorset.manifest import Manifest
-from asif.anchorset.opened import live_rows
+from asif.anchorset.opened import live_hashes
 from asif.anchorset.receipt_making import version_hashes
 from asif.anchorset.receipts import Receipt
 from asif.anchorset.rows import as_hashes, set_digest
@@ -75,8 +75,7 @@ def _absent(folder: SetFolder, manifest: Manifest, rows: Hashes) -> list[Problem
 def _as_told(folder: SetFolder, after: Manifest, receipt: Receipt) -> list[Problem]:
     """Recompute digest and root of the version that a receipt tells of, from its blocks."""
     fingerprints = {side: info.fingerprint for side, info in after.encoders.items()}
-    hashes = (live_rows(folder.block(after, entry).row_hash, entry) for entry in after.blocks)
-    digest = set_digest(after.dtype, after.captions, fingerprints, hashes)
+    digest = set_digest(after.dtype, after.captions, fingerprints, live_hashes(folder, after, after.blocks))
     root = HashTree(version_hashes(folder, after), receipt.bits).root
     found = {"set digest": (digest, receipt.after.digest), "root": (root, receipt.after.root)}
     path = folder.version_file(after.version)

@@ -22,7 +22,7 @@ from asif.anchorset.hash_tree import (
     sorted_hashes,
 )
 from asif.anchorset.manifest import Manifest
-from asif.anchorset.opened import live_rows
+from asif.anchorset.opened import live_hashes
 from asif.anchorset.receipts import Receipt, State
 from asif.anchorset.sums import steps
 from asif.errors import UsageError
@@ -110,7 +110,7 @@ def _without(group: bytes, gone: Collection[bytes]) -> bytes:
 
 def version_hashes(folder: SetFolder, manifest: Manifest) -> Hashes:
     """Return the row hashes of a version, sorted, as its blocks have them."""
-    return sorted_hashes(live_rows(folder.block(manifest, entry).row_hash, entry) for entry in manifest.blocks)
+    return sorted_hashes(live_hashes(folder, manifest, manifest.blocks))
 
 
 def _each(hashes: Hashes) -> tuple[bytes, ...]:

@@ -156,7 +156,8 @@ class _Check:
                 path = self.folder.content("blocks", entry.sha256)
                 for what in checked.problems:
                     self.note(path, what)
-                self.read[path] = entry.size
+                if checked.block is not None:
+                    self.read[path] = entry.size
                 records = self.pairs(entry)
                 self.tables[entry] = None
                 if checked.block is not None and records is not None:

@@ -18,6 +18,7 @@ from asif.anchorset.alike import check_alike, refuse_conflicts
 from asif.anchorset.blocks import MAX_ROWS, Float64, sum_rows
 from asif.anchorset.finding import hashed_pairs
 from asif.anchorset.mask import EVERYTHING, Mask
+from asif.anchorset.names import MOST_MEMBERS
 from asif.anchorset.opened import AnchorSet
 from asif.anchorset.protocol import Named
 from asif.anchorset.rows import set_digest
@@ -27,10 +28,6 @@ from asif.vectors import SIDES, Fingerprint, Int64, Side, gathered
 
 LEAST = 512
 """Rows in one piece below which they are copied: so blocks are never many, and kernels read them at full speed."""
-
-
-MOST = 255
-"""Sets of one view: a byte tells of which a pair is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,12 +109,12 @@ def open_view(members: Sequence[AnchorSet], mask: Mask = EVERYTHING) -> View:
 
     Reads the tables of all pairs. Raises EncoderMismatch where fingerprints differ, InputRefused where dtypes or
     captions modes do, where an id stands for different pairs, and where no pair is left; NotFound for licences that
-    there are none of, UsageError for more than 255 sets, IntegrityError for a changed table.
+    there are none of, UsageError for more than 32 sets, IntegrityError for a changed table.
     """
     ref = "+".join(member.ref for member in members)
-    if len(members) > MOST:
+    if len(members) > MOST_MEMBERS:  # and a byte tells of which a pair is
         raise UsageError(
-            f"a union of {len(members)} sets", f"at most {MOST}", "merge some: asif anchors merge A B --name C"
+            f"a union of {len(members)} sets", f"at most {MOST_MEMBERS}", "merge some: asif anchors merge A B --name C"
         )
     for other in members[1:]:
         check_alike(members[0].manifest, other.manifest)

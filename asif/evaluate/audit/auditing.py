@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,8 @@ from asif.evaluate.audit.pairing import Pairing, breadth
 from asif.evaluate.audit.probe import Probe
 from asif.evaluate.audit.remembered import remember, twins
 from asif.evaluate.audit.unused import hub, never_used
-from asif.evaluate.audit.usage import LeftOut, usage
+from asif.evaluate.audit.usage import LeftOut, Usage, usage
+from asif.kernels import Engine as Kernel
 from asif.vectors import SIDES, Int64, Side
 
 Progress = Callable[[str, int, int], None]
@@ -75,34 +76,20 @@ def audit(
     equal: dict[Side, Int64] = {side: twins(anchors.blocks(side)) for side in SIDES}
     rows = chosen(anchors.count, terms)
     alike = find_alike(anchors, rows, terms.near, equal["image"], engine.kernel, steps.of("near images", len(rows)))
-    relative = relative_of(engine.role("classify").choice.aligner)
+    aligner = engine.role("classify").choice.aligner
+    relative = relative_of(aligner)
     k = min((relative or Relative()).k or usual_k(anchors.count), anchors.count)
     spaces = {side: Space.of(anchors, side, relative is not None and relative.centre) for side in SIDES}
     compared = breadth(anchors.count)
-    lists = {
-        side: left_out(
-            space,
-            rows,
-            max(k, compared),
-            equal["image"],
-            alike,
-            engine.kernel,
-            steps.of(f"{side} neighbours", len(rows)),
-        )
-        for side, space in spaces.items()
-    }
+    lists: dict[Side, Int64] = {}
+    for side, space in spaces.items():
+        done = steps.of(f"{side} neighbours", len(rows))
+        lists[side] = left_out(space, rows, max(k, compared), equal["image"], alike, engine.kernel, done)
     if probe is None:
         without = LeftOut(rows, equal["image"], alike)
         used = {side: usage(lists[side][:, :k], equal[side], k, without) for side in SIDES}
     else:
-        used = {
-            side: usage(
-                of_queries(spaces[side], vectors, k, engine.kernel, steps.of(f"{side} probe", len(vectors))),
-                equal[side],
-                k,
-            )
-            for side, vectors in probe.queries.items()
-        }
+        used = used_by(probe, spaces, equal, k, engine.kernel, steps)
     pairing = Pairing(rows, {side: found[:, :compared] for side, found in lists.items()}, equal)
     findings = (
         disagreement(pairing, spaces, terms.seed),
@@ -121,12 +108,23 @@ def audit(
         "sampled": len(rows) < anchors.count,
         "listed": LISTED,
         "k": k,
-        "aligner": engine.role("classify").choice.aligner.name,
+        "aligner": aligner.name,
         "k_from": "default" if relative is None or relative.k is None else "profile",
         "centre": relative is not None and relative.centre,
         "probe": probe.about if probe else None,
     }
     return Audited(anchors, known, findings, used, how)
+
+
+def used_by(
+    probe: Probe, spaces: Mapping[Side, Space], equal: Mapping[Side, Int64], k: int, kernel: Kernel, steps: Steps
+) -> dict[Side, Usage]:
+    """Count which anchors the queries of a probe use, by side."""
+    used: dict[Side, Usage] = {}
+    for side, vectors in probe.queries.items():
+        found = of_queries(spaces[side], vectors, k, kernel, steps.of(f"{side} probe", len(vectors)))
+        used[side] = usage(found, equal[side], k)
+    return used
 
 
 def chosen(count: int, terms: Terms) -> Int64:
