@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from asif.encoders.embedded import EMBEDDED
-from asif.kernels import library
+from asif.kernels import native_binding
 from asif.version import VERSION
 
 LIBRARIES = ("torch", "numpy", "scipy", "faiss-cpu", "timm", "sentence-transformers", "pyarrow", "pillow", "triton")
@@ -74,12 +74,12 @@ def device() -> Finding:
 
 def kernels() -> Finding:
     """Find the compiled kernels."""
-    found = library.available()
+    found = native_binding.available()
     if not found:
         return Finding(
-            "kernels", "not compiled: similarities are computed by torch, exactly but slowly", library.REINSTALL
+            "kernels", "not compiled: similarities are computed by torch, exactly but slowly", native_binding.REINSTALL
         )
-    return Finding("kernels", f"{found[0]}, {library.threads()} threads (compiled: {', '.join(found)})")
+    return Finding("kernels", f"{found[0]}, {native_binding.threads()} threads (compiled: {', '.join(found)})")
 
 
 def place(home: Path) -> list[Finding]:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from asif.evaluate.classnames import read_classnames
+from asif.evaluate.class_names import read_classnames
 from asif.vectors import Side
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -19,10 +19,10 @@ from common import machine, realdata, show
 from retrieval import CAPTIONS, features
 
 from asif.engine import Engine, build_anchors
-from asif.evaluate.contenders import METHODS
-from asif.evaluate.examined import RetrievalSet
-from asif.evaluate.head_to_head import Plan, compare
-from asif.evaluate.verdict import verdict
+from asif.evaluate.comparison.datasets import RetrievalSet
+from asif.evaluate.comparison.methods import METHODS
+from asif.evaluate.comparison.run import Plan, compare
+from asif.evaluate.comparison.verdict import verdict
 from asif.report import html_page, tables
 from asif.vectors import Embeddings, Float32, Int64
 

@@ -20,8 +20,8 @@ from scipy.stats import spearmanr
 
 from asif.aligners import Hubness, make_aligner
 from asif.aligners.sampling import evenly
-from asif.evaluate.alignment import Space, align
-from asif.evaluate.measured import Measured
+from asif.evaluate.encoder_pairs.alignment import Space, align
+from asif.evaluate.encoder_pairs.permutation_test import Measured
 from asif.vectors import Embeddings, Float32
 
 Rows = NDArray[np.float64]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from asif.aligners import Linear, Moments, make_aligner
 from asif.aligners.linear import solve
-from asif.evaluate.memory import high_water, reset
+from asif.evaluate.comparison.peak_memory import high_water, reset
 
 ROWS = 8192
 LATENT = 64  # directions that both sides of a synthetic pair share

@@ -16,7 +16,7 @@ from kernels_peers import BARE, OURS, OURS_32, PEERS, Contenders, blocks
 from kernels_timing import Record, Results, interleaved
 from numpy.typing import NDArray
 
-from asif.evaluate.memory import high_water
+from asif.evaluate.comparison.peak_memory import high_water
 from asif.kernels import topk_similarity
 from asif.vectors import Float32, Int64
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from asif.aligners import make_aligner
 from asif.anchorset import AnchorSet, EncoderInfo, Journal, Store, read_receipt
-from asif.anchorset.atomic import hash_file
+from asif.anchorset.format.atomic_io import hash_file
 from asif.classify import Labels
 from asif.engine import Engine
 from asif.pairs import PairRecord

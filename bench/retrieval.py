@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from asif.aligners import Aligner, Hubness, make_aligner
 from asif.aligners.hubness import bank
 from asif.compare import Candidates, scores
-from asif.evaluate.memory import high_water, reset
+from asif.evaluate.comparison.peak_memory import high_water, reset
 from asif.tuning import Captions, Tuned, tune
 from asif.vectors import Embeddings, Float32, Int64, Side
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from asif.anchorset import EncoderInfo, Store
-from asif.anchorset.sharing.archive import Archive, put_archive
+from asif.anchorset.sharing.tar_archive import Archive, put_archive
 from asif.pairs.pair import PairRecord
 from asif.vectors import Fingerprint
 

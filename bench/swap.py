@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 import asif
 from asif.aligners import make_aligner
 from asif.anchorset import AnchorSet, Store
-from asif.building.chosen import publish_rows
+from asif.building.copy_rows import publish_rows
 from asif.classify import Labels
 from asif.engine import Engine
 from asif.vectors import Embeddings

@@ -21,13 +21,13 @@ from scipy.stats import spearmanr
 from asif.aligners import Anchors, make_aligner
 from asif.encoders import encode_images
 from asif.engine import Engine
-from asif.engine.tuner import captions_of
+from asif.engine.tune import captions_of
 from asif.kernels import similarity
 from asif.tuning import Captions, Task
-from asif.tuning.asked import answers
 from asif.tuning.criteria import ahead, chance_of_first, reciprocal
-from asif.tuning.held_out import BLUR, divisions
-from asif.tuning.settings import grid
+from asif.tuning.grid import grid
+from asif.tuning.scoring import answers
+from asif.tuning.splits import BLUR, divisions
 from asif.vectors import Embeddings, Float32
 
 PAIRS = 3_000

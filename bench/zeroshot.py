@@ -17,7 +17,7 @@ from asif.aligners import Hubness, make_aligner
 from asif.classify import Labels
 from asif.encoders import encode_images
 from asif.engine import Engine
-from asif.engine.tuner import captions_of
+from asif.engine.tune import captions_of
 from asif.tuning import tune
 
 SETS = ("caltech101", "cifar10")

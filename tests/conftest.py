@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from build_fakes import FakeImages, FakeTexts
-from engine_sets import fake_image, fake_text
 from hypothesis import settings
-from kernels_cases import interpret
-from running import Cli, Ran
+from support.build_fakes import FakeImages, FakeTexts
+from support.engine_sets import fake_image, fake_text
+from support.kernels_cases import interpret
+from support.paths import ROOT
+from support.running import Cli, Ran
 
 import asif
 from asif.encoders import DEFAULT, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
-from asif.kernels import cpu, library, sparse
+from asif.kernels import cpu, native_binding, sparse
 
 settings.register_profile("ci", derandomize=True)  # a verdict on a change, not on luck; elsewhere the search goes on
 settings.load_profile("ci" if os.environ.get("CI") else "default")
@@ -47,7 +48,7 @@ def head_home(tmp_path_factory: pytest.TempPathFactory, text_encoder: TextEncode
     """Return a store in which imagenet-head has been built; other sets may join it, this one must not change."""
     home = tmp_path_factory.mktemp("head")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("asif.engine.opening.load_text_encoder", lambda spec, device: text_encoder)
+        patch.setattr("asif.engine.build.load_text_encoder", lambda spec, device: text_encoder)
         asif.open_anchors(home=home).close()
     return home
 
@@ -61,12 +62,12 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     name, _, instructions = request.param.partition("-")
     monkeypatch.setenv("ASIF_INSTRUCTIONS", instructions)
     if name == "scipy":
-        monkeypatch.setattr(library, "FOLDER", Path("nowhere"))
+        monkeypatch.setattr(native_binding, "FOLDER", Path("nowhere"))
     if name == "interpreted":
         interpret(monkeypatch)
-    library.load.cache_clear()
+    native_binding.load.cache_clear()
     yield {"scipy": "torch", "interpreted": "cuda"}.get(name, name)
-    library.load.cache_clear()
+    native_binding.load.cache_clear()
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
 @pytest.fixture(scope="session")
 def realdata() -> Path:
     """Return the folder of real pairs, or skip."""
-    place = Path(os.environ.get("ASIF_REALDATA") or Path(__file__).parents[2] / "shared" / "data")
+    place = Path(os.environ.get("ASIF_REALDATA") or ROOT.parent / "shared" / "data")
     if not place.is_dir():
         pytest.skip(f"no real data in {place}: set ASIF_REALDATA")
     return place
@@ -99,24 +100,24 @@ def realdata() -> Path:
 @pytest.fixture
 def preloaded(monkeypatch: pytest.MonkeyPatch, image_encoder: ImageEncoder, text_encoder: TextEncoder) -> None:
     """Let engines use the encoders that are loaded already."""
-    monkeypatch.setattr("asif.engine.encoding.load_image_encoder", lambda spec, device: image_encoder)
-    monkeypatch.setattr("asif.engine.encoding.load_text_encoder", lambda spec, device: text_encoder)
+    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda spec, device: image_encoder)
+    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda spec, device: text_encoder)
 
 
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeImages, FakeTexts]:
     """Let builds load fake encoders, whatever they are called."""
     image, text = FakeImages(), FakeTexts()
-    monkeypatch.setattr("asif.engine.opening.load_image_encoder", lambda spec, device: image)
-    monkeypatch.setattr("asif.engine.opening.load_text_encoder", lambda spec, device: text)
+    monkeypatch.setattr("asif.engine.build.load_image_encoder", lambda spec, device: image)
+    monkeypatch.setattr("asif.engine.build.load_text_encoder", lambda spec, device: text)
     return image, text
 
 
 @pytest.fixture
 def hashing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let engines load encoders that hash what they are given."""
-    monkeypatch.setattr("asif.engine.encoding.load_image_encoder", lambda spec, device: fake_image())
-    monkeypatch.setattr("asif.engine.encoding.load_text_encoder", lambda spec, device: fake_text())
+    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda spec, device: fake_image())
+    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda spec, device: fake_text())
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine_toys import hashed, queries, toy
 from numpy.typing import NDArray
+from support.engine_toys import hashed, queries, toy
+from support.paths import SUPPORT
 
 from asif.aligners import Fitted, make_aligner
 from asif.classify import MAX_LABEL, PROMPT_ROWS, Labels, fill, represent_labels
@@ -236,7 +237,7 @@ def test_equal_scores_go_to_the_earlier_label() -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_ten_thousand_labels_in_bounded_memory(record_property: Any) -> None:
-    script = Path(__file__).with_name("engine_memory.py")
+    script = SUPPORT / "engine_memory.py"
     run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)

@@ -6,8 +6,9 @@ import runpy
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = ROOT / "examples"
 
 
 def test_photographs_get_their_labels(head_home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,8 +14,8 @@ from asif.aligners.moments import Moments, moments_of
 from asif.aligners.protocol import Anchors, Arrays, TemplateMode
 from asif.errors import UsageError
 from asif.kernels import Engine
+from asif.kernels.blas import product
 from asif.kernels.canonical import on_grid
-from asif.kernels.products import product
 from asif.vectors import SIDES, DenseRows, Embeddings, Parts, Side
 
 Float64 = NDArray[np.float64]

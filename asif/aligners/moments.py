@@ -14,7 +14,7 @@ from scipy import linalg
 
 from asif.aligners.protocol import Anchors, Arrays
 from asif.kernels import Engine
-from asif.kernels.products import second_moments
+from asif.kernels.blas import second_moments
 from asif.vectors import Side
 
 Float64 = NDArray[np.float64]

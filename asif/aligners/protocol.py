@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asif.anchorset import OpenAnchors
 from asif.kernels import Engine
 from asif.vectors import Embeddings, Parts, Rows, Side
 
@@ -75,3 +77,15 @@ class Aligner(Protocol):
     def restore(self, anchors: Anchors, arrays: Arrays) -> Fitted:
         """Bind the aligner to an anchor set that it was fitted to before: `arrays` are those of that fit."""
         ...
+
+
+class TrainedAligner(ABC):
+    """An aligner whose weights are trained beforehand and kept with an anchor set; a query never trains it."""
+
+    @abstractmethod
+    def latest(self, anchors: OpenAnchors) -> Aligner:
+        """Return the one that was trained on these anchors last; raises Stale or NotFound, naming the command."""
+
+    @abstractmethod
+    def load(self, anchors: OpenAnchors) -> Fitted:
+        """Load the weights of `latest`; raises what it raises, and IntegrityError for changed weights."""

@@ -9,28 +9,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asif.anchorset.compacting import compact
-from asif.anchorset.differences import Difference, difference
-from asif.anchorset.edits import remove_rows
-from asif.anchorset.finding import Choice, find_rows
-from asif.anchorset.folder import CURRENT, SetFolder, Stamp
-from asif.anchorset.journal import Journal
-from asif.anchorset.manifest import Manifest
-from asif.anchorset.names import check_name, parse_reference
-from asif.anchorset.opened import AnchorSet
-from asif.anchorset.profiles import publish_profile
-from asif.anchorset.purging import Erased, purge
-from asif.anchorset.putting import Put, put
-from asif.anchorset.receipt_check import Checked, check_receipts
-from asif.anchorset.receipt_files import check_place
-from asif.anchorset.receipt_making import receipt_between
-from asif.anchorset.receipts import Receipt
-from asif.anchorset.sharing.copying import Progress
-from asif.anchorset.sharing.incoming import Arrival, Source, receive
-from asif.anchorset.sharing.parcel import Parcel, packed
-from asif.anchorset.sweeping import Swept, collect
-from asif.anchorset.verify import Report, verify_folder
-from asif.anchorset.versions import LogEntry, check_current, drop_alias, log, move_alias, roll_back
+from asif.anchorset.edit.compact import compact
+from asif.anchorset.edit.gc import Swept, collect
+from asif.anchorset.edit.purge import Erased, purge
+from asif.anchorset.edit.transaction import remove_rows
+from asif.anchorset.edit.upsert import Put, put
+from asif.anchorset.format.anchor_set import AnchorSet
+from asif.anchorset.format.folder import CURRENT, SetFolder, Stamp
+from asif.anchorset.format.manifest import Manifest
+from asif.anchorset.format.references import check_name, parse_reference
+from asif.anchorset.format.verify import Report, verify_folder
+from asif.anchorset.format.versions import LogEntry, check_current, drop_alias, log, move_alias, roll_back
+from asif.anchorset.receipts.check import Checked, check_receipts
+from asif.anchorset.receipts.create import receipt_between
+from asif.anchorset.receipts.receipt import Receipt
+from asif.anchorset.receipts.receipt_file import check_place
+from asif.anchorset.select.diff import Difference, difference
+from asif.anchorset.select.find import Choice, find_rows
+from asif.anchorset.sharing.bundle import Parcel, packed
+from asif.anchorset.sharing.import_ import Arrival, Source, receive
+from asif.anchorset.sharing.verified_copy import Progress
+from asif.anchorset.write.journal import Journal
+from asif.anchorset.write.profile import publish_profile
 from asif.errors import AsifError, IntegrityError, NotFound, UsageError
 from asif.vectors import Side
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from asif.building.segment import Clock
+from asif.building.batch import Clock
 from asif.encoders.embedded import EMBEDDED
 from asif.pairs import PairSource
 

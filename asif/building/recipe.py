@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from asif.building.remembered import Captions
+from asif.building.pair_records import Captions
 from asif.vectors import Side
 
 METHODS = ("random", "kmeans", "kdpp", "concepts")

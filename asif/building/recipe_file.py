@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from asif.aligners import make_aligner
+from asif.building.pair_records import CAPTIONS
 from asif.building.recipe import MARKS, METHODS, Expected, HeadRecipe, PairsRecipe, Selection
-from asif.building.remembered import CAPTIONS
-from asif.building.tables import Kind, advice, checked, one_of
+from asif.building.toml_schema import Kind, advice, checked, one_of
 from asif.encoders import check_spec
 from asif.errors import NotFound, UsageError
 from asif.pairs.columns import ROLES

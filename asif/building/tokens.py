@@ -10,14 +10,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from asif.anchorset.token_journal import TokenJournal
-from asif.anchorset.token_rows import TokenRows
-from asif.anchorset.tokens import PairTokens, has_tokens, open_tokens
-from asif.building import Source
-from asif.building.remembered import derived_id
-from asif.building.segment import Collected, Prepared, prepare
+from asif.anchorset.tokens.pair_tokens import PairTokens, has_tokens, open_tokens
+from asif.anchorset.tokens.token_journal import TokenJournal
+from asif.anchorset.tokens.token_rows import TokenRows
+from asif.building.batch import Collected, Prepared, prepare
+from asif.building.build import Source
+from asif.building.pair_records import derived_id
 from asif.encoders import ImageEncoder, TextEncoder
-from asif.encoders.ahead import ahead
+from asif.encoders.prefetch import ahead
 from asif.errors import InputRefused, Interrupted, OutOfSpace, UsageError
 from asif.pairs import Pair, PairRecord, Reject
 from asif.vectors import Fingerprint, Side

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from asif.cli import DATA, options
+from asif.cli import options
+from asif.cli.app import DATA
 from asif.errors import UsageError
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from asif.errors import UsageError
 if TYPE_CHECKING:
     from asif.aligners import TemplateMode
     from asif.engine import Engine
-    from asif.evaluate.examined import DataSet
-    from asif.evaluate.head_to_head import Plan
+    from asif.evaluate.comparison.datasets import DataSet
+    from asif.evaluate.comparison.run import Plan
 
 METHODS = "auto,asif,procrustes,ridge,cca,asif-paper,ape,fusemix,freeze-align"
 KINDS = ("labels", "captions")
@@ -57,8 +57,8 @@ def command(out: Path, as_json: bool, **given: Any) -> None:
     it. Ends with a verdict in plain words.
     """
     from asif.engine import Engine
-    from asif.engine.training import single_captions
-    from asif.evaluate.head_to_head import compare
+    from asif.evaluate.comparison.run import compare
+    from asif.rivals.train import single_captions
 
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", "a folder", "choose another name for --out")
@@ -94,8 +94,8 @@ def command(out: Path, as_json: bool, **given: Any) -> None:
 def planned(given: dict[str, Any], count: int) -> Plan:
     """Read which methods, numbers of pairs and seeds are meant."""
     from asif.building.recipe_file import find_recipe
-    from asif.evaluate.contenders import METHODS
-    from asif.evaluate.head_to_head import Plan
+    from asif.evaluate.comparison.methods import METHODS
+    from asif.evaluate.comparison.run import Plan
 
     methods = tuple(dict.fromkeys(name.strip() for name in given["methods"].split(",") if name.strip()))
     odd = [name for name in methods if name not in METHODS]
@@ -126,7 +126,7 @@ def opened(engine: Engine, given: dict[str, Any]) -> list[DataSet]:
     """Open and encode the data sets."""
     from asif.classify import TEMPLATES, Labels
     from asif.evaluate import Terms, classes_of, read_classnames
-    from asif.evaluate.examined import label_set, retrieval_set
+    from asif.evaluate.comparison.datasets import label_set, retrieval_set
     from asif.pairs import open_captioned, open_labelled, redacted
 
     terms = Terms(given["limit"])
@@ -170,7 +170,7 @@ def kind_of(text: str) -> tuple[str, str]:
 
 def write(found: dict[str, Any], out: Path) -> None:
     """Write results.json, and report.html where it can be drawn."""
-    from asif.anchorset.atomic import put_bytes
+    from asif.anchorset.format.atomic_io import put_bytes
     from asif.errors import MissingDependency
     from asif.report import html_page
 
@@ -184,7 +184,7 @@ def write(found: dict[str, Any], out: Path) -> None:
 
 def show(found: dict[str, Any], out: Path) -> None:
     """Print the tables and the verdict."""
-    from asif.evaluate.verdict import verdict
+    from asif.evaluate.comparison.verdict import verdict
     from asif.report import tables
 
     for table in tables(found):

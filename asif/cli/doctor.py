@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from asif.cli import RUNNING, options
+from asif.cli import options
+from asif.cli.app import RUNNING
 
 
 @click.command("doctor")

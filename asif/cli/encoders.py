@@ -14,9 +14,9 @@ from asif.errors import UsageError
 
 if TYPE_CHECKING:
     from asif.anchorset import AnchorSet
-    from asif.evaluate.encoded import SeenPairs
-    from asif.evaluate.encoder_pairs import EncoderPair
-    from asif.evaluate.measured import Measured
+    from asif.evaluate.encoder_pairs.embeddings import SeenPairs
+    from asif.evaluate.encoder_pairs.permutation_test import Measured
+    from asif.evaluate.encoder_pairs.ranking import EncoderPair
 
 ENCODING = ("image_encoders", "text_encoders", "captions", "device")
 FIGURES = ("shuffled", "z", "p")
@@ -73,7 +73,7 @@ def compare(what: tuple[str, ...], as_json: bool, **given: Any) -> None:
     or anchor sets over the same pairs, whose stored embeddings are taken: no encoder is loaded. An anchor set goes
     before a file or folder of the same name; write ./NAME for that.
     """
-    from asif.evaluate.encoder_pairs import rank, verdict, warnings
+    from asif.evaluate.encoder_pairs.ranking import rank, verdict, warnings
 
     seen = look(what, given)
     if seen.rejects:
@@ -97,7 +97,7 @@ def compare(what: tuple[str, ...], as_json: bool, **given: Any) -> None:
 def look(what: tuple[str, ...], given: dict[str, Any]) -> SeenPairs:
     """Take the pairs out of anchor sets, or embed them."""
     from asif.encoders import DEFAULT, check_spec
-    from asif.evaluate.encoded import from_anchors
+    from asif.evaluate.encoder_pairs.embeddings import from_anchors
 
     with ExitStack() as stack:
         sets = [stack.enter_context(found) for one in what if (found := anchors_of(one, given)) is not None]
@@ -136,7 +136,7 @@ def anchors_of(what: str, given: dict[str, Any]) -> AnchorSet | None:
 
 def embed(path: str, images: tuple[str, ...], texts: tuple[str, ...], given: dict[str, Any]) -> SeenPairs:
     """Embed pairs with every encoder."""
-    from asif.evaluate.encoding import from_pairs
+    from asif.evaluate.encoder_pairs.embed import from_pairs
     from asif.pairs import open_pairs
 
     source = open_pairs(path)

@@ -66,7 +66,7 @@ def command(task: str, output: Path | None, overwrite: bool, as_json: bool, **gi
         result = measure(terms, bar, given).as_dict(given["language"])
     result["rejects"] = rejects_file(output).name if rejects and output else None
     if output is not None:
-        from asif.anchorset.atomic import put_bytes
+        from asif.anchorset.format.atomic_io import put_bytes
 
         if not rejects:
             rejects_file(output).unlink(missing_ok=True)  # that of an earlier run
@@ -79,7 +79,7 @@ def command(task: str, output: Path | None, overwrite: bool, as_json: bool, **gi
 
 def classification(terms: Terms, bar: Any, given: dict[str, Any]) -> Evaluation:
     """Evaluate on labelled images."""
-    from asif.anchorset.atomic import hash_file
+    from asif.anchorset.format.atomic_io import hash_file
     from asif.classify import TEMPLATES, Labels
     from asif.engine import read_vectors
     from asif.evaluate import classes_of, evaluate_classification, read_classnames

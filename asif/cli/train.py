@@ -13,8 +13,8 @@ from asif.cli import options
 from asif.errors import UsageError
 
 if TYPE_CHECKING:
-    from asif.aligners import Projector
-    from asif.engine import Training
+    from asif.rivals import Projector
+    from asif.rivals.train import Training
 
 OPTIONS = {
     "layers": "Linear layers of the MLP.",
@@ -43,7 +43,8 @@ def command_of(name: str, what: str) -> click.Command:
     """Make the command that trains a projector of this name, with an option for every parameter it has."""
     from dataclasses import fields
 
-    from asif.aligners.naming import TRAINED, WHOLE
+    from asif.aligners.registry import WHOLE
+    from asif.rivals import PROJECTORS
 
     @click.command(f"train-{name}", help=HELP.format(name=name, what=what))
     @click.option("--anchors", required=True, metavar="REF", help="name, name@alias, name@3.")
@@ -52,12 +53,12 @@ def command_of(name: str, what: str) -> click.Command:
     @options.home
     @options.as_json
     def command(anchors: str, recipe: str | None, device: Any, home: Path | None, as_json: bool, **given: Any) -> None:
-        from asif.engine import train_projector
+        from asif.rivals.train import train_projector
 
         projector = made(name, recipe, given)
         run(partial(train_projector, anchors, projector, home=home, device=device), name, as_json)
 
-    for field in reversed(fields(TRAINED[name])):
+    for field in reversed(fields(PROJECTORS[name])):
         kind = int if field.name in WHOLE else float
         default = "by the number of pairs" if field.default is None else f"{field.default}"
         option = click.Option([f"--{field.name}"], type=kind, help=f"{OPTIONS[field.name]}  [default: {default}]")
@@ -67,12 +68,13 @@ def command_of(name: str, what: str) -> click.Command:
 
 def made(name: str, recipe: str | None, given: dict[str, Any]) -> Projector:
     """Make the projector that options describe, or a recipe; raises UsageError for both, and for another's recipe."""
-    from asif.aligners import TRAINED, make_aligner
+    from asif.aligners import make_aligner
     from asif.building.recipe_file import find_recipe
+    from asif.rivals import PROJECTORS
 
     parameters = {key: value for key, value in given.items() if value is not None}
     if recipe is None:
-        return TRAINED[name](**parameters)
+        return PROJECTORS[name](**parameters)
     found = find_recipe(recipe)
     if parameters:
         raise UsageError(
@@ -81,7 +83,7 @@ def made(name: str, recipe: str | None, given: dict[str, Any]) -> Projector:
             "leave one out, or copy the recipe's file, change it and pass its path",
         )
     aligner = make_aligner(found.aligner) if found.aligner else None
-    if not isinstance(aligner, TRAINED[name]):
+    if not isinstance(aligner, PROJECTORS[name]):
         raise UsageError(
             f"the recipe {found.name} has the aligner {found.aligner}",
             name,

@@ -59,9 +59,9 @@ def on_tokens(
     **given: Any,
 ) -> None:
     """Say what will be read and written, then train."""
-    from asif.aligners import FreezeAlignTokens
-    from asif.engine import train_on_tokens
     from asif.pairs import open_pairs
+    from asif.rivals import FreezeAlignTokens
+    from asif.rivals.train_tokens import train_on_tokens
 
     projector = FreezeAlignTokens(**made("freeze-align", recipe, given).parameters)
     source = open_pairs(pairs, columns=options.columns(columns))

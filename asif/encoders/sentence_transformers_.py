@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from asif.encoders.torch_ import ONE_AT_A_TIME, Device, Passes, pick_device, weights_sha256
+from asif.encoders.torch_common import ONE_AT_A_TIME, Device, Passes, pick_device, weights_sha256
 from asif.errors import AsifError, MissingDependency, UsageError
 from asif.vectors import Fingerprint, Float32, Tokens
 

@@ -1,19 +1,16 @@
 """The wiring: anchor set + encoders + aligner -> the verbs; hot swap."""
 
-from asif.engine.answering import Credits, Evidence, Prediction, Result
-from asif.engine.choosing import Choice, named_aligner
+from asif.engine.aligner_choice import Choice, named_aligner
+from asif.engine.build import DEFAULT_ANCHORS, build_anchors, build_from_head, build_from_recipe, open_anchors
 from asif.engine.classifier import Classifier
-from asif.engine.editing import add_pairs, merge_anchors, subset_anchors
-from asif.engine.opening import DEFAULT_ANCHORS, build_anchors, build_from_head, build_from_recipe, open_anchors
-from asif.engine.selecting import select_anchors
-from asif.engine.serving import Engine
-from asif.engine.trained import trained_before
-from asif.engine.training import Training, train_projector
-from asif.engine.training_tokens import train_on_tokens
-from asif.engine.tuner import tune_anchors
-from asif.engine.unlearning import purge_pairs, verify_removal
-from asif.engine.vectors_file import read_vectors
-from asif.engine.watching import Watched
+from asif.engine.edit import add_pairs, merge_anchors, subset_anchors
+from asif.engine.engine import Engine
+from asif.engine.predict import Credits, Evidence, Prediction, Result
+from asif.engine.purge import purge_pairs, verify_removal
+from asif.engine.select import select_anchors
+from asif.engine.tune import tune_anchors
+from asif.engine.vector_file import read_vectors
+from asif.engine.watcher import Watched
 
 __all__ = [
     "DEFAULT_ANCHORS",
@@ -24,7 +21,6 @@ __all__ = [
     "Evidence",
     "Prediction",
     "Result",
-    "Training",
     "Watched",
     "add_pairs",
     "build_anchors",
@@ -35,9 +31,6 @@ __all__ = [
     "open_anchors",
     "purge_pairs",
     "read_vectors",
-    "trained_before",
-    "train_on_tokens",
-    "train_projector",
     "select_anchors",
     "subset_anchors",
     "tune_anchors",

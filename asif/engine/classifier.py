@@ -13,9 +13,9 @@ from asif.aligners import PARAMETERS, Hubness, TemplateMode
 from asif.aligners.hubness import Method as HubnessMethod
 from asif.classify import TEMPLATES, Labels
 from asif.encoders import Device, ImageSource
-from asif.engine.choosing import named_aligner
-from asif.engine.opening import DEFAULT_ANCHORS
-from asif.engine.serving import Engine
+from asif.engine.aligner_choice import named_aligner
+from asif.engine.build import DEFAULT_ANCHORS
+from asif.engine.engine import Engine
 from asif.errors import BadImage, UsageError
 from asif.vectors import Float32, Side
 

@@ -9,13 +9,13 @@ from weakref import WeakValueDictionary
 
 from asif.aligners import Aligner, Hubness
 from asif.anchorset import AnchorSet, Mask, OpenAnchors, Store, open_view
-from asif.anchorset.fits import anchors_hash
-from asif.anchorset.names import parse_union
+from asif.anchorset.format.fit_cache import anchors_hash
+from asif.anchorset.format.references import parse_union
 from asif.encoders import Device
-from asif.engine.choosing import choose
-from asif.engine.encoding import Encoders
-from asif.engine.opening import open_anchors
-from asif.engine.served import Role, Serving
+from asif.engine.aligner_choice import choose
+from asif.engine.build import open_anchors
+from asif.engine.encoder_pool import Encoders
+from asif.engine.snapshots import Role, Serving
 from asif.errors import NotFound
 from asif.kernels import Engine as Kernel
 from asif.tuning import TASKS, Task

@@ -1,10 +1,10 @@
 """Evaluation: data sets, metrics and where figures come from; diagnosis of encoder pairs."""
 
+from asif.evaluate.class_names import Classes, classes_of, read_classnames
 from asif.evaluate.classification import evaluate_classification
-from asif.evaluate.classnames import Classes, classes_of, read_classnames
-from asif.evaluate.intake import Terms
-from asif.evaluate.result import Evaluation, Task
+from asif.evaluate.provenance import Evaluation, Task
 from asif.evaluate.retrieval import evaluate_retrieval
+from asif.evaluate.row_reader import Terms
 
 __all__ = [
     "Classes",

@@ -13,9 +13,9 @@ import numpy as np
 from asif.classify import Labels
 from asif.engine import Engine, Result
 from asif.errors import BadImage, EncoderMismatch, UsageError
-from asif.evaluate.intake import Intake, Terms
 from asif.evaluate.metrics import accuracy, mean_per_class_recall
-from asif.evaluate.result import Evaluation, about, also_anchors, made_by, near_anchors
+from asif.evaluate.provenance import Evaluation, about, also_anchors, made_by, near_anchors
+from asif.evaluate.row_reader import Intake, Terms
 from asif.pairs import Labelled, Pair, Reject
 from asif.vectors import Embeddings, Float32, Int64
 

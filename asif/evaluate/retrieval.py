@@ -12,10 +12,10 @@ import numpy as np
 
 from asif.engine import Engine
 from asif.errors import BadImage, EncoderMismatch
-from asif.evaluate.intake import Intake, Terms
+from asif.evaluate.ground_truth import Right, by_content, by_position, numbered, shared_captions
 from asif.evaluate.metrics import best_ranks, median_rank, recall_at
-from asif.evaluate.result import Evaluation, about, also_anchors, made_by, near_anchors
-from asif.evaluate.right import Right, by_content, by_position, numbered, shared_captions
+from asif.evaluate.provenance import Evaluation, about, also_anchors, made_by, near_anchors
+from asif.evaluate.row_reader import Intake, Terms
 from asif.pairs import Pair, PairSource, Reject
 from asif.vectors import Embeddings, Float32, Int64, Side
 

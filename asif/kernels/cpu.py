@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.errors import BadEmbedding, OutOfSpace
-from asif.kernels.library import address, contiguous, load, threads
+from asif.kernels.native_binding import address, contiguous, load, threads
 from asif.kernels.reference import topk
 from asif.vectors import Float32, TopK
 

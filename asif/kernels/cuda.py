@@ -22,9 +22,10 @@ import torch
 from numpy.typing import NDArray
 
 from asif.errors import BadEmbedding, MissingDependency, OutOfSpace, UsageError
-from asif.kernels import checked, torch_
+from asif.kernels import torch_
+from asif.kernels.api import checked
+from asif.kernels.device_cache import Segment, shares
 from asif.kernels.torch_ import as_tensor, best_of, indices_of, scores_of
-from asif.kernels.uploads import Segment, shares
 from asif.vectors import Float32, TopK
 
 FEW = 8  # queries that are multiplied with anchors as they are stored

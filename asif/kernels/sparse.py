@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.errors import BadEmbedding, OutOfSpace, UsageError
-from asif.kernels import library, reference
+from asif.kernels import native_binding, reference
 from asif.kernels.canonical import on_grid, scales
-from asif.kernels.library import address, contiguous, load, threads
+from asif.kernels.native_binding import address, contiguous, load, threads
 from asif.vectors import Float32, SparseRows, TopK
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ class SparseIndex:
     @cached_property
     def on_device(self) -> DeviceIndex:
         """The inverted index on the current CUDA device; raises as `compiled` does."""
-        from asif.kernels import cuda_sparse, uploads
+        from asif.kernels import cuda_sparse, device_cache
 
-        return cuda_sparse.DeviceIndex(cuda_sparse.uploaded(self.rows, uploads.devices()[0]))
+        return cuda_sparse.DeviceIndex(cuda_sparse.uploaded(self.rows, device_cache.devices()[0]))
 
 
 class Compiled:
@@ -87,7 +87,7 @@ class Compiled:
         )  # fmt: skip
         check(problem, rows.width)
         held = (self.postings, self.starts, self.offsets, self.columns, self.scales)
-        self.struct = library.Index(*(address(array) for array in held), count, rows.width, tile)
+        self.struct = native_binding.Index(*(address(array) for array in held), count, rows.width, tile)
 
 
 def addresses(arrays: tuple[NDArray[np.int64], Float32]) -> tuple[int | None, int | None]:
@@ -126,7 +126,7 @@ def check(problem: int, width: int) -> None:
 
 def similarity(a: SparseRows, b: SparseIndex) -> Float32:
     """Score all pairs: [a, b]."""
-    if not library.is_there():
+    if not native_binding.is_there():
         return scipy_similarity(a, b.rows)
     out = np.empty((len(a), len(b)), np.float32)
     arrays = as_arrays(a)
@@ -140,7 +140,7 @@ def similarity(a: SparseRows, b: SparseIndex) -> Float32:
 
 def topk(queries: SparseRows, gallery: SparseIndex, k: int) -> TopK:
     """Find the k <= len(gallery) best rows for each query, a tile of the gallery at a time."""
-    if not library.is_there():
+    if not native_binding.is_there():
         step = max(1, SLICE // len(gallery))
         parts = [
             reference.topk(scipy_similarity(queries[at : at + step], gallery.rows), k)

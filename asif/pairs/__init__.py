@@ -1,12 +1,12 @@
 """Image-text pairs: read from parquet, folders, webdataset tars and precomputed vectors; no image is opened."""
 
 from asif.pairs.columns import Columns
-from asif.pairs.credentials import redacted
 from asif.pairs.labelled import Labelled, open_captioned, open_labelled
-from asif.pairs.opening import open_pairs
+from asif.pairs.location import Place
+from asif.pairs.open import open_pairs
 from asif.pairs.pair import Pair, PairRecord, Reject
-from asif.pairs.place import Place
 from asif.pairs.records import read_ids, read_records, write_records
+from asif.pairs.redaction import redacted
 from asif.pairs.source import PairSource
 
 __all__ = [

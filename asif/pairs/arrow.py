@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from asif.pairs.columns import Shape
-from asif.pairs.rows import CAPTION_FIELDS, Flaw, vector_cells
+from asif.pairs.row_parser import CAPTION_FIELDS, Flaw, vector_cells
 
 _TEXT = ("string", "large_string", "string_view")
 _BYTES = ("binary", "large_binary", "binary_view")

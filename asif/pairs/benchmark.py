@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from asif.errors import InputRefused, UsageError
 from asif.pairs.columns import Words
-from asif.pairs.place import Place
+from asif.pairs.location import Place
 
 SPLIT = "test"
 _KINDS: dict[Words, str] = {"label": "classification", "captions": "retrieval"}

@@ -10,10 +10,10 @@ from typing import Any
 
 from asif.errors import InputRefused, UsageError
 from asif.pairs.columns import Columns
+from asif.pairs.location import Place
 from asif.pairs.pair import Pair, Reject
-from asif.pairs.place import Place
 from asif.pairs.remote import RemotePath
-from asif.pairs.rows import judge
+from asif.pairs.row_parser import judge
 from asif.pairs.source import SPLITS, PairSource
 from asif.pairs.webdataset import IMAGES
 

@@ -15,11 +15,11 @@ from asif.errors import InputRefused
 from asif.pairs.benchmark import BenchmarkFolder
 from asif.pairs.class_folders import ClassFolders
 from asif.pairs.columns import Columns
-from asif.pairs.opening import open_source
+from asif.pairs.location import place_of
+from asif.pairs.open import open_source
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.parquet import ParquetSource
 from asif.pairs.parquet_file import intact, open_file
-from asif.pairs.place import place_of
 from asif.pairs.source import SPLITS, PairSource
 from asif.pairs.webdataset import open_webdataset
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from asif.errors import InputRefused
 from asif.pairs.columns import Columns, Shape, check_shard, find_columns
+from asif.pairs.location import Place, each, entries
 from asif.pairs.npy_file import NpyFile, open_array
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.parquet import read_cells, read_head
-from asif.pairs.place import Place, each, entries
-from asif.pairs.rows import judge, vector_cells
+from asif.pairs.row_parser import judge, vector_cells
 from asif.pairs.source import PairSource
 
 BLOCK_ROWS = 256

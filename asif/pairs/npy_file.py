@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.pairs.place import Place
+from asif.pairs.location import Place
 from asif.pairs.remote import RemotePath
 
 

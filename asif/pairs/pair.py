@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from asif.pairs.place import Place
+from asif.pairs.location import Place
 
 
 @dataclass(frozen=True)

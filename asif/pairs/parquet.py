@@ -10,10 +10,10 @@ from typing import Any
 from asif.errors import InputRefused
 from asif.pairs.arrow import cell, shape_of_type, vectors
 from asif.pairs.columns import SHARD_IMAGES, Columns, Shape, Words, check_shard, find_columns
+from asif.pairs.location import Place, each
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.parquet_file import intact, open_file, read_batches
-from asif.pairs.place import Place, each
-from asif.pairs.rows import judge
+from asif.pairs.row_parser import judge
 from asif.pairs.source import PairSource
 
 

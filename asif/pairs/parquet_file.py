@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from asif.errors import InputRefused
-from asif.pairs.place import Place
+from asif.pairs.location import Place
 
 BATCH_ROWS = 256
 BATCH_BYTES = 32 << 20

@@ -15,9 +15,9 @@ from typing import IO, Any
 from urllib.parse import quote, unquote
 
 from asif.errors import InputRefused, MissingDependency, UsageError
-from asif.pairs.asking import asked, told
-from asif.pairs.credentials import HIDDEN, redacted
+from asif.pairs.redaction import HIDDEN, redacted
 from asif.pairs.remote_file import RemoteFile
+from asif.pairs.retry import asked, told
 
 _PARTS = re.compile(rf"((?:[^:/]+::)*[^:/]+://)?(.*?)((?:\?{HIDDEN})?(?:::.*)?)", re.DOTALL)
 _TAGS = ("etag", "blob_id", "content-md5", "digest", "generation", "mtime", "last-modified", "last_modified")

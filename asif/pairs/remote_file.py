@@ -6,7 +6,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from asif.errors import InputRefused
-from asif.pairs.asking import asked
+from asif.pairs.retry import asked
 
 if TYPE_CHECKING:
     from asif.pairs.remote import RemotePath

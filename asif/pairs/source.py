@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from asif.pairs.columns import Columns
+from asif.pairs.location import Place
 from asif.pairs.pair import Pair, Reject
-from asif.pairs.place import Place
 from asif.pairs.remote import RemotePath
 from asif.vectors import canonical_json
 

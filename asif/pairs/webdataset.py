@@ -12,11 +12,11 @@ from typing import IO, Any
 
 from asif.errors import InputRefused
 from asif.pairs.columns import Words, find_columns
+from asif.pairs.location import Place, each
+from asif.pairs.metadata_folder import HEAD_ROWS, Record, json_record, shapes_of
 from asif.pairs.pair import Pair, Reject
-from asif.pairs.place import Place, each
-from asif.pairs.rows import Flaw, judge
+from asif.pairs.row_parser import Flaw, judge
 from asif.pairs.source import PairSource
-from asif.pairs.table import HEAD_ROWS, Record, json_record, shapes_of
 
 MEMBER_BYTES = 256 << 20
 IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")

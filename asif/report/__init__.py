@@ -1,6 +1,6 @@
 """What a comparison or an audit came to, for people: tables for the terminal, plots, and a page."""
 
-from asif.report.audit_page import audit_page
+from asif.report.audit.page import audit_page
 from asif.report.page import html_page
 from asif.report.table import Table, tables
 

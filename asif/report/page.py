@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from html import escape
 
-from asif.evaluate.standing import Results, Rivals, cost, runs_of
-from asif.evaluate.verdict import TASKS, DatasetVerdict, verdict
-from asif.evaluate.wording import amount, difference, ranged, signed
+from asif.evaluate.comparison.format import amount, difference, ranged, signed
+from asif.evaluate.comparison.statistics import Results, Rivals, cost, runs_of
+from asif.evaluate.comparison.verdict import TASKS, DatasetVerdict, verdict
 from asif.report import plots
-from asif.report.markup import document, facts, figure, folded, paragraph, points, table
+from asif.report.html import document, facts, figure, folded, paragraph, points, table
 from asif.report.table import Table, at_largest, by_count, every_run, ranked
 from asif.report.wins import won
 

@@ -13,8 +13,8 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from asif.errors import MissingDependency
-from asif.evaluate.standing import Results, cost, standing
-from asif.report.labels import heights, places
+from asif.evaluate.comparison.statistics import Results, cost, standing
+from asif.report.plot_labels import heights, places
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

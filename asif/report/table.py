@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from asif.evaluate.standing import Results, Standing, cost, judged, mean_of, runs_of, standing
-from asif.evaluate.wording import amount
+from asif.evaluate.comparison.format import amount
+from asif.evaluate.comparison.statistics import Results, Standing, cost, judged, mean_of, runs_of, standing
 
 FURTHER = {
     "zeroshot_retrieval": {"text_retrieval_recall@1": "image→text", "image_retrieval_recall@1": "text→image"},

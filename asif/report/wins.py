@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
-from asif.evaluate.standing import Results, queries
-from asif.report.markup import paragraph, table
+from asif.evaluate.comparison.statistics import Results, queries
+from asif.report.html import paragraph, table
 from asif.report.table import Table
 
 CLASSES = 12  # shown for each side, the largest differences

@@ -1,9 +1,9 @@
 """The choice of a profile for an anchor set: aligner, parameters, correction, fusion; from held-out anchors alone."""
 
 from asif.tuning.criteria import TASKS, Task
-from asif.tuning.held_out import GLANCE, Captions, Questions, Subset, texts_repeat
+from asif.tuning.grid import usual
 from asif.tuning.search import CRITERIA, Trial, Tuned, best_correction, tune
-from asif.tuning.settings import usual
+from asif.tuning.splits import GLANCE, Captions, Questions, Subset, texts_repeat
 
 __all__ = [
     "CRITERIA",

@@ -12,10 +12,10 @@ import numpy as np
 
 from asif.aligners import Anchors, Fitted, Hubness
 from asif.errors import UsageError
-from asif.tuning.asked import Corrector, Scores, answers, asked, judged
 from asif.tuning.criteria import TASKS, Float64, Task
-from asif.tuning.held_out import Captions, Questions, divisions, looked_at, texts_repeat
-from asif.tuning.settings import Setting, grid, usual
+from asif.tuning.grid import Setting, grid, usual
+from asif.tuning.scoring import Corrector, Scores, answers, asked, judged
+from asif.tuning.splits import Captions, Questions, divisions, looked_at, texts_repeat
 
 KEPT = 2  # settings of each aligner that go on to be corrected and added up
 WEIGHTS = (0.3, 0.6, 1.0)

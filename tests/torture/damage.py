@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from build_fakes import FakeImages, FakeTexts
+from support.build_fakes import FakeImages, FakeTexts
 
-import asif.engine.encoding
+import asif.engine.encoder_pool
 from asif.aligners import make_aligner
 from asif.anchorset import Store
 from asif.classify import Labels
-from asif.engine import Engine, fitting
+from asif.engine import Engine, cached_fit
 from asif.errors import AsifError
 from torture.children import run
 from torture.looking import lead, learn, look
@@ -30,8 +30,8 @@ HOWS = ("flip", "cut", "grow", "empty", "zeros", "noise", "remove", "link", "fol
 
 def play(rng: random.Random, folder: Path, counts: Counter[str]) -> None:
     """Damage one file of a set after another, each in one of many ways, and mend it again."""
-    asif.engine.encoding.load_image_encoder = lambda spec, device: FakeImages()
-    asif.engine.encoding.load_text_encoder = lambda spec, device: FakeTexts()
+    asif.engine.encoder_pool.load_image_encoder = lambda spec, device: FakeImages()
+    asif.engine.encoder_pool.load_text_encoder = lambda spec, device: FakeTexts()
     root = folder / "store"
     model, _ = lead(rng, root, 1, BEFORE)
     part = choosing(rng, model)
@@ -60,7 +60,7 @@ def fitted(root: Path) -> None:
     """Keep two fits beside the set."""
     with Store(root).open(MAIN) as anchors:
         for name in ("ridge", "cca"):
-            fitting.fit(make_aligner(name), anchors)
+            cached_fit.fit(make_aligner(name), anchors)
 
 
 def spoil(rng: random.Random, path: Path, how: str, other: Path, elsewhere: Path) -> bool:

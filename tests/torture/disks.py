@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from asif.anchorset import Store
-from asif.encoders.cache import TextCache
+from asif.encoders.text_cache import TextCache
 from asif.errors import AsifError, OutOfSpace
 from torture.children import Say, run
 from torture.looking import Seen, grave, lead, look

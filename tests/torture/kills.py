@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from asif.anchorset import Store
-from asif.anchorset.rows import row_hash
+from asif.anchorset.format.row_hash import row_hash
 from asif.pairs.records import read_records
 from torture.children import Changes, Child, Say, run
 from torture.looking import Seen, grave, lead, learn, look

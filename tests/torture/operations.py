@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from build_fakes import FakeImages, FakeTexts
+from support.build_fakes import FakeImages, FakeTexts
 
 from asif.anchorset import Store, find_rows
 from asif.building import BuildOptions, Tolerance, build
-from asif.building.chosen import publish_rows
-from asif.building.fresh import put_pairs
-from asif.building.merged import merge
+from asif.building.add_pairs import put_pairs
+from asif.building.copy_rows import publish_rows
+from asif.building.merge import merge
 from asif.version import VERSION
 from torture.universe import REVISIONS, SIZE, Chosen, Pairs, embeddings, name_of, record, source
 
@@ -226,10 +226,11 @@ def prepare() -> None:
     import pyarrow.dataset  # noqa: F401
 
     import asif.building
-    import asif.building.chosen
-    from asif.anchorset import inserting, pieces, publish
+    import asif.building.copy_rows
+    from asif.anchorset.edit import insert, row_ranges
+    from asif.anchorset.write import publish
 
-    asif.building.SEGMENT_ROWS = asif.building.chosen.SEGMENT_ROWS = 16
-    publish.MAX_ROWS = pieces.MAX_ROWS = inserting.MAX_ROWS = 24
-    inserting.ROWS_PER_PIECE = 4
+    asif.building.build.SEGMENT_ROWS = asif.building.copy_rows.SEGMENT_ROWS = 16
+    publish.MAX_ROWS = row_ranges.MAX_ROWS = insert.MAX_ROWS = 24
+    insert.ROWS_PER_PIECE = 4
     embeddings()

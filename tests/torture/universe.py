@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from build_fakes import DIMS, FakeImages, FakeTexts, ListSource, vector
+from support.build_fakes import DIMS, FakeImages, FakeTexts, ListSource, vector
 
 from asif.anchorset import AnchorSet, EncoderInfo
-from asif.anchorset.rows import hash_rows, set_digest
+from asif.anchorset.format.row_hash import hash_rows, set_digest
 from asif.pairs import Pair, PairRecord, Reject
 
 SIZE, REVISIONS = 96, 4

@@ -8,7 +8,7 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
-from build_fakes import FakeImages, FakeTexts
+from support.build_fakes import FakeImages, FakeTexts
 
 from asif.anchorset import Store
 from asif.building import BuildOptions, build

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
-from asif.anchorset.manifest import Manifest
-from asif.anchorset.sharing.contents import Contents, licence_id
+from asif.anchorset.format.manifest import Manifest
+from asif.anchorset.sharing.licence_summary import Contents, licence_id
 from asif.vectors import SIDES
 
 ROWS = 30  # of the table of sources

@@ -6,8 +6,8 @@
 {'disagreement': 150, 'same_pair': 2, ...}
 """
 
-from asif.evaluate.audit.audited import KINDS, Audited
-from asif.evaluate.audit.auditing import Terms, audit
 from asif.evaluate.audit.probe import Probe, probe_of
+from asif.evaluate.audit.result import KINDS, Audited
+from asif.evaluate.audit.run import Terms, audit
 
 __all__ = ["KINDS", "Audited", "Probe", "Terms", "audit", "probe_of"]

@@ -10,12 +10,12 @@ import numpy as np
 
 from asif.engine import Engine
 from asif.errors import InputRefused
-from asif.evaluate.examined import retrieval_set
-from asif.evaluate.intake import Intake, Terms
-from asif.evaluate.result import also_anchors
+from asif.evaluate.comparison.datasets import retrieval_set
+from asif.evaluate.provenance import also_anchors
 from asif.evaluate.retrieval import check_vectors, embedded
+from asif.evaluate.row_reader import Intake, Terms
 from asif.pairs import Pair, Place, Reject, open_captioned, open_labelled, redacted
-from asif.pairs.place import entries, place_of
+from asif.pairs.location import entries, place_of
 from asif.pairs.webdataset import IMAGES
 from asif.vectors import SIDES, Embeddings, Float32, Side
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from asif.evaluate.audit.alike import Alike
-from asif.evaluate.audit.neighbours import NOBODY, among
+from asif.evaluate.audit.near_duplicates import Alike
+from asif.evaluate.audit.neighbourhoods import NOBODY, among
 from asif.vectors import Int64
 
 BATCH = 1024

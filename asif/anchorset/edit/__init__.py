@@ -1,0 +1,1 @@
+"""Edits: the next version of an anchor set from the current one."""

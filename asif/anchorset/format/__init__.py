@@ -1,0 +1,1 @@
+"""Files of an anchor set: format 1, read and checked."""

@@ -1,0 +1,135 @@
+"""The versions of an anchor set: their log, and the aliases that move between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from asif.anchorset.format.folder import CURRENT, SetFolder
+from asif.anchorset.format.references import check_alias, seq_of
+from asif.errors import Conflict, IntegrityError, NotFound, UnknownFormat, UsageError
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """Describe a version in a log, or in `error` why it cannot be read; `aliases` are those that point at it."""
+
+    version: str
+    seq: int
+    aliases: tuple[str, ...]
+    created: str | None = None
+    operation: Mapping[str, Any] | None = None
+    count: int | None = None
+    rows_in: int | None = None
+    rejected: int | None = None
+    digest: str | None = None
+    parent: str | None = None
+    error: str | None = None
+
+
+def log(folder: SetFolder) -> list[LogEntry]:
+    """List the versions, newest first; one that cannot be read is listed with its error and hides no other."""
+    aliases = folder.aliases()
+    return [_entry(folder, version, aliases) for version in reversed(folder.versions())]
+
+
+def _entry(folder: SetFolder, version: str, aliases: Mapping[str, str]) -> LogEntry:
+    seq, names = seq_of(version), tuple(sorted(alias for alias, target in aliases.items() if target == version))
+    try:
+        found = folder.manifest(version)
+    except (IntegrityError, UnknownFormat) as error:
+        return LogEntry(version, seq, names, error=f"{error.came}; {error.fix}")
+    return LogEntry(
+        version,
+        seq,
+        names,
+        found.created,
+        found.operation,
+        found.count,
+        found.rows_in,
+        found.rejected,
+        found.digest,
+        found.parent,
+    )
+
+
+def move_alias(folder: SetFolder, alias: str, selector: str, expect: str | None) -> str:
+    """Point an alias, new or not, at the version that `selector` means; return that version.
+
+    With `expect` the alias moves only if it points at the version that this means. Raises Conflict where it does not,
+    UsageError for a bad alias, NotFound, IntegrityError for a version that cannot be read.
+    """
+    check_alias(alias)
+    with folder.locked():
+        version = folder.resolve(selector)
+        folder.manifest(version)
+        if expect is not None:
+            _check_expected(folder, alias, folder.resolve(expect))
+        folder.point(alias, version)
+    return version
+
+
+def drop_alias(folder: SetFolder, alias: str, expect: str | None) -> str:
+    """Take an alias away, with `expect` only if it points at the version that this means; return where it pointed.
+
+    Raises UsageError for `current`, NotFound for an alias that there is none of, Conflict as `move_alias` does.
+    """
+    if alias == CURRENT:
+        raise UsageError(
+            f"the alias {CURRENT!r} would be deleted", "another one", "move it: every set has a current version"
+        )
+    with folder.locked():
+        if alias not in folder.aliases():
+            known = ", ".join(sorted(folder.aliases()))
+            raise NotFound(f"there is no alias {alias!r}", f"one of: {known}", "name another")
+        version = folder.aliases()[alias]
+        if expect is not None:
+            _check_expected(folder, alias, folder.resolve(expect))
+        folder.forget(alias)
+    return version
+
+
+def _check_expected(folder: SetFolder, alias: str, expected: str) -> None:
+    found = folder.aliases().get(alias)
+    if found != expected:
+        current = folder.aliases().get(CURRENT)
+        raise Conflict(
+            f"the alias {alias!r} points at {found or 'nothing'}; the current version is {current}",
+            f"{expected}, as was asked for",
+            "look at the log, then name the version that it points at now",
+        )
+
+
+def roll_back(folder: SetFolder, selector: str | None) -> str:
+    """Point `current` at the parent of the current version, or at the version that `selector` means; return it.
+
+    Nothing is deleted. Raises NotFound where there is no parent (any more).
+    """
+    with folder.locked():
+        current = folder.resolve(CURRENT)
+        wanted = selector or folder.manifest(current).parent
+        if wanted is None or (selector is None and wanted not in folder.versions()):
+            raise NotFound(
+                f"the parent of {current} is {wanted or 'none: it was the first'}",
+                "a version before it",
+                f"name one with --to: {', '.join(folder.versions())}",
+            )
+        version = folder.resolve(wanted)
+        folder.manifest(version)
+        folder.point(CURRENT, version)
+    return version
+
+
+def check_current(folder: SetFolder, version: str, what: str) -> None:
+    """Raise Conflict unless `version` is the current one; the caller holds the lock.
+
+    `what` was done with `version`, such as "the profile was found for".
+    """
+    current = folder.aliases().get(CURRENT)
+    if current != version:
+        raise Conflict(
+            f"{what} {version}, but the current version is {current}",
+            "the version that is current",
+            "look at what was changed, then do it again on the current version",
+        )

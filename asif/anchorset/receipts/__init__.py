@@ -1,0 +1,1 @@
+"""Receipts: proofs of removal, and the search for residues."""

@@ -1,0 +1,41 @@
+"""The file of a receipt: a free place for it, checked before anything is removed; written whole, and read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from asif.anchorset.format.atomic_io import put_bytes, read_small
+from asif.anchorset.receipts.receipt import LARGEST, Receipt
+from asif.errors import NotFound, UsageError
+
+
+def check_place(path: Path) -> None:
+    """Raise UsageError where something is at `path` already, or no file can be written there."""
+    if os.path.lexists(path):
+        raise taken(path)
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UsageError(
+            f"{path} cannot be written: {path.parent} is no folder, or may not be written",
+            "a place for the receipt",
+            "choose another; nothing was removed",
+        )
+
+
+def taken(path: Path) -> UsageError:
+    """Make the error for a place where something is already."""
+    return UsageError(
+        f"{path} is there already", "a file that is not, for the receipt", "choose another name; nothing was removed"
+    )
+
+
+def write_receipt(path: Path, receipt: Receipt) -> None:
+    """Write a receipt, durably, whole or not at all."""
+    put_bytes(path, receipt.to_bytes())
+
+
+def read_receipt(path: Path) -> Receipt:
+    """Read a receipt, and check its proof; raises NotFound, IntegrityError, UnknownFormat."""
+    if not path.exists():
+        raise NotFound(f"{path} does not exist", "the file of a receipt", "check the path")
+    return Receipt.from_bytes(read_small(path, LARGEST), str(path))

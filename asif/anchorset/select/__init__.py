@@ -1,0 +1,1 @@
+"""Rows of anchor sets: found, compared, and put together as views."""

@@ -1,0 +1,88 @@
+"""Find pairs of a set: by id, by what is remembered of them, or all with their row hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from asif.anchorset.format.anchor_set import AnchorSet
+from asif.anchorset.format.references import first_few
+from asif.errors import NotFound, UsageError
+from asif.pairs.filter_expression import parse_where
+from asif.pairs.pair import PairRecord
+from asif.vectors import Int64, gathered
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Hold which pairs are meant: `holds` tells, `ids` are those that were named, if any were."""
+
+    holds: Callable[[PairRecord], bool]
+    ids: frozenset[str]
+
+    @classmethod
+    def of(cls, ids: Collection[str] | None, where: str | None) -> Choice:
+        """Choose by ids, or by an expression (see `pairs.where.parse_where`); raises UsageError for both or neither."""
+        if (ids is None) == (where is None):
+            came = "neither ids nor an expression" if ids is None else "ids and an expression"
+            raise UsageError(came, "one of them", "name the pairs in one way")
+        named = frozenset(ids or ())
+        return cls((lambda pair: pair.id in named) if where is None else parse_where(where), named)
+
+    def check(self, ref: str, found: Collection[str], missing_ok: bool) -> None:
+        """Raise NotFound where ids that were named are not among the found ones, unless they may be missing."""
+        missing = sorted(self.ids.difference(found))
+        if missing and not missing_ok:
+            raise NotFound(
+                f"{ref} has no {first_few(missing)}",
+                "ids that it has",
+                "correct them, or pass --missing-ok to leave them out",
+            )
+
+
+def find_rows(
+    anchors: AnchorSet, ids: Collection[str] | None = None, where: str | None = None, missing_ok: bool = False
+) -> Int64:
+    """Return the rows, ascending, of the pairs with one of the `ids`, or of those that `where` is true of.
+
+    Reads the ids of all blocks, or for an expression all that their tables hold. Raises NotFound for ids that the set
+    does not have, unless they may be missing, and UsageError for an expression that is none.
+    """
+    choice = Choice.of(ids, where)
+    if where is None:
+        found = {row: name for row, name in enumerate(every_id(anchors)) if name in choice.ids}
+    else:
+        pairs = chain.from_iterable(map(anchors.pairs, range(len(anchors.manifest.blocks))))
+        found = {row: pair.id for row, pair in enumerate(pairs) if choice.holds(pair)}
+    choice.check(anchors.ref, found.values(), missing_ok)
+    return np.array(list(found), np.int64)
+
+
+def every_id(anchors: AnchorSet) -> Iterator[str]:
+    """Yield the id of each pair, in order."""
+    return chain.from_iterable(map(anchors.ids, range(len(anchors.manifest.blocks))))
+
+
+def hashes_of(anchors: AnchorSet, rows: Int64) -> list[bytes]:
+    """Return the row hashes of rows, ascending."""
+    hashes = map(anchors.row_hashes, range(len(anchors.manifest.blocks)))
+    return [line.tobytes() for line in gathered(list(hashes), rows)]
+
+
+def hashed_ids(anchors: AnchorSet, blocks: Iterable[int] | None = None) -> Iterator[tuple[str, bytes]]:
+    """Yield the id and the row hash of each pair, in order, or of those in some blocks."""
+    for at in range(len(anchors.manifest.blocks)) if blocks is None else blocks:
+        hashes = anchors.row_hashes(at)
+        for row, name in enumerate(anchors.ids(at)):
+            yield name, hashes[row].tobytes()
+
+
+def hashed_pairs(anchors: AnchorSet) -> Iterator[tuple[PairRecord, bytes]]:
+    """Yield each pair with its row hash, in order."""
+    for at in range(len(anchors.manifest.blocks)):
+        hashes = anchors.row_hashes(at)
+        for row, pair in enumerate(anchors.pairs(at)):
+            yield pair, hashes[row].tobytes()

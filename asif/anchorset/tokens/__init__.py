@@ -1,0 +1,1 @@
+"""Token features of pairs on disk."""

@@ -1,0 +1,165 @@
+"""Tokens of pairs on disk: ragged and in float16, the image of each pair once and each of its captions.
+
+A folder of raw arrays, one after another row by row (`image.values` [s, d] float16, `image.lengths` [n] int32,
+`image.pooled` [n, e] float32, and the same of `text`), of `pairs.jsonl`, the record of each image, of `rejects.jsonl`,
+and of `header.json`: which encoders and which input they come from, and how many bytes of each file count.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asif.anchorset.format.atomic_io import check_size, read_small
+from asif.anchorset.format.checksummed_json import unseal
+from asif.anchorset.format.row_hash import record_from
+from asif.anchorset.tokens.token_rows import TokenRows
+from asif.errors import EncoderMismatch, InputRefused, IntegrityError, NotFound, UnknownFormat
+from asif.pairs.pair import PairRecord, Reject
+from asif.vectors import SIDES, Fingerprint, Int64, Side
+
+FORMAT = 1
+HEADER = "header.json"
+ARRAYS = {"values": "<f2", "lengths": "<i4", "pooled": "<f4"}
+FILES = (*(f"{side}.{kind}" for side in SIDES for kind in ARRAYS), "pairs.jsonl", "rejects.jsonl")
+WRITE_ANEW = "remove the folder and write the tokens anew"
+
+
+@dataclass(frozen=True)
+class PairTokens:
+    """Hold the tokens of pairs: a row of `image` for each of `records`, a row of `text` for each of their captions.
+
+    `owners` [texts] is the row of the image that each text belongs to, ascending. `rejects` are the source rows that
+    were left out, and `header` says where all of it comes from.
+    """
+
+    image: TokenRows
+    text: TokenRows
+    records: tuple[PairRecord, ...]
+    rejects: tuple[Reject, ...]
+    header: Mapping[str, Any]
+
+    @property
+    def ids(self) -> list[str]:
+        """Return the id of each image's pair."""
+        return [record.id for record in self.records]
+
+    @cached_property
+    def owners(self) -> Int64:
+        return np.repeat(np.arange(len(self.records)), [len(record.captions) for record in self.records])
+
+    def texts_of(self, record: PairRecord) -> Int64:
+        """Return the rows of the texts of an anchor, in the order of its captions; `owners` of them is its image.
+
+        Image and caption decide, so it does not matter how captions became anchors. Raises InputRefused.
+        """
+        try:
+            return np.array([self._places[record.image_sha256, caption] for caption in record.captions], np.int64)
+        except KeyError:
+            raise InputRefused(
+                f"the pair {record.id!r} is not among the {len(self.records):,} whose tokens were kept",
+                "tokens of the pairs that the anchors were built from",
+                "write the tokens from the same pairs",
+            ) from None
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str], int]:
+        contents = [(record.image_sha256, caption) for record in self.records for caption in record.captions]
+        return {content: row for row, content in reversed(list(enumerate(contents)))}  # of equal ones the first
+
+
+def has_tokens(path: Path) -> bool:
+    """Tell whether tokens were written to `path`, by its looks."""
+    return (path / HEADER).exists()
+
+
+def open_tokens(
+    path: Path, encoders: Mapping[Side, Fingerprint], source: Mapping[str, Any] | None = None
+) -> PairTokens:
+    """Map the tokens of pairs into memory, where they were made by these encoders, and from this source if given.
+
+    `source` is what the header says of it: `identity`, `captions` and `rows`. Every file is held to its size; values
+    are not read. Raises NotFound, EncoderMismatch, InputRefused for another source, IntegrityError for what is damaged
+    or was never finished.
+    """
+    if not has_tokens(path):
+        raise NotFound(
+            f"there are no tokens in {path}", f"a folder with {HEADER} in it", "write them, or check the path"
+        )
+    header = read_header(path)
+    refuse_other(path, header, encoders, source)
+    if header["next_row"] != header["source"]["rows"]:
+        raise IntegrityError(
+            f"{path} stops at row {header['next_row']:,} of {header['source']['rows']:,}",
+            "tokens that were written to the end",
+            "write them again: what is there is taken up",
+        )
+    for name in FILES:
+        check_size(path / name, header["files"][name])
+    image, text = (open_rows(path, side, header) for side in SIDES)
+    records = tuple(record_from(json.loads(line)) for line in (path / "pairs.jsonl").read_bytes().splitlines())
+    found = PairTokens(image, text, records, read_rejects(path), header)
+    if len(records) != len(image) or len(found.owners) != len(text):
+        raise IntegrityError(
+            f"{path} has {len(image)} images and {len(text)} texts for the captions of {len(records)} pairs",
+            "an image for each pair, and a text for each caption",
+            WRITE_ANEW,
+        )
+    return found
+
+
+def read_rejects(path: Path) -> tuple[Reject, ...]:
+    """Read the source rows that were left out."""
+    return tuple(Reject(**json.loads(line)) for line in (path / "rejects.jsonl").read_bytes().splitlines())
+
+
+def open_rows(path: Path, side: Side, header: Mapping[str, Any]) -> TokenRows:
+    """Map one side into memory."""
+    dim, pooled_dim = header["dims"][side]
+    place = {kind: path / f"{side}.{kind}" for kind in ARRAYS}
+    lengths = np.fromfile(place["lengths"], ARRAYS["lengths"])
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    check_size(place["values"], int(offsets[-1]) * dim * 2)
+    check_size(place["pooled"], len(lengths) * pooled_dim * 4)
+    values = np.memmap(place["values"], ARRAYS["values"], "r", shape=(int(offsets[-1]), dim))
+    pooled = np.memmap(place["pooled"], ARRAYS["pooled"], "r", shape=(len(lengths), pooled_dim))
+    return TokenRows(np.asarray(values), offsets, np.asarray(pooled))
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Read a header; raises IntegrityError for any byte that was changed, UnknownFormat for that of a newer asif."""
+    where = path / HEADER
+    data = read_small(where)
+    fields = unseal(data, str(where))
+    if fields.whole("format") != FORMAT:
+        raise UnknownFormat(
+            f"{where} is of format {fields.whole('format')}", f"format {FORMAT}", "install a newer asif"
+        )
+    return dict(json.loads(data))
+
+
+def refuse_other(
+    path: Path, header: Mapping[str, Any], encoders: Mapping[Side, Fingerprint], source: Mapping[str, Any] | None
+) -> None:
+    """Raise EncoderMismatch or InputRefused where tokens were made by other encoders or from another input."""
+    for side, mine in encoders.items():
+        theirs = Fingerprint(header["encoders"][side])
+        if theirs != mine:
+            details = ", ".join(f"{name} {a!r}, not {b!r}" for name, (a, b) in mine.differences(theirs).items())
+            raise EncoderMismatch(
+                f"{side} encoder with fingerprint {mine.digest[:12]} ({details[:300]})",
+                f"fingerprint {theirs.digest[:12]}, with which the tokens in {path} were made",
+                "write the tokens of this encoder to another folder",
+            )
+    if source is not None and header["source"] != dict(source):
+        raise InputRefused(
+            f"{path} holds the tokens of another input, or of an earlier state of it",
+            "tokens of these pairs",
+            "write them to another folder, or remove this one",
+        )

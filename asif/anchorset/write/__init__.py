@@ -1,0 +1,1 @@
+"""Builds: journal, segments, and publication of a version."""

@@ -1,0 +1,219 @@
+"""Pairs become an anchor set: read, encode, journal, publish; killed at any moment, taken up again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, Protocol
+
+from asif.anchorset import AnchorSet, EncoderInfo, Journal, Store
+from asif.building.batch import Clock, Segment, prepare
+from asif.building.pair_records import Captions
+from asif.encoders import ImageEncoder, TextEncoder
+from asif.encoders.prefetch import ahead
+from asif.errors import InputRefused, Interrupted, UsageError
+from asif.pairs import Pair, Place, Reject
+from asif.version import VERSION
+
+SEGMENT_ROWS = 512
+"""Rows that a killed build computes anew, at most."""
+
+
+class Source(Protocol):
+    """Where pairs come from: what `build` needs of `asif.pairs.PairSource`."""
+
+    @property
+    def path(self) -> Place: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def identity(self) -> str: ...
+
+    def read(self, start: int = 0) -> Iterator[Pair | Reject]:
+        """Yield exactly one item for each row from `start` on."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How many bad rows a build puts up with: a share of all rows, or a number.
+
+    >>> Tolerance.parse("1%").allowed(6000), Tolerance.parse("25").allowed(6000)
+    (60, 25)
+    """
+
+    share: float = 0.01
+    number: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Tolerance:
+        """Read "1%" or "25"; raises UsageError for anything else."""
+        try:
+            if text.endswith("%"):
+                share = float(text[:-1]) / 100
+                if 0 <= share <= 1:
+                    return cls(share)
+            elif int(text) >= 0:
+                return cls(number=int(text))
+        except ValueError:
+            pass
+        raise UsageError(f"--max-bad-rows is {text!r}", "a share or a number of rows", "pass for example 1% or 25")
+
+    def allowed(self, rows: int) -> int:
+        """Return how many of so many rows may be bad."""
+        return int(self.share * rows) if self.number is None else self.number
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How pairs become anchors; `limit` counts rows of the source."""
+
+    captions: Captions = "mean"
+    dtype: str = "float16"
+    dedup: str = "exact"
+    limit: int | None = None
+    max_bad_rows: Tolerance = field(default_factory=Tolerance)
+    resume: bool = True
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build did: `rows` read in this run after the `resumed_at` that an earlier run had done, and the times."""
+
+    anchors: AnchorSet
+    rows: int
+    resumed_at: int
+    seconds: float
+    clock: Clock
+
+    @property
+    def encoder_share(self) -> float:
+        """Return the share of the time that the encoders' forward passes took."""
+        return (self.clock.image_seconds + self.clock.text_seconds) / self.seconds if self.seconds else 0.0
+
+
+def build(
+    source: Source,
+    store: Store,
+    name: str,
+    image: ImageEncoder,
+    text: TextEncoder,
+    options: BuildOptions,
+    operation: dict[str, Any],
+    progress: Callable[[int], None] = lambda rows: None,
+    profiles: Mapping[str, Any] | None = None,
+) -> Built:
+    """Build a version of the anchor set `name` and make it current.
+
+    `progress` is called with the number of rows done; `profiles` {task: profile} are kept with the set. Memory: one
+    segment of 512 rows, and about 100 bytes per pair. Raises InputRefused for damaged or empty input and when more
+    rows are bad than `options.max_bad_rows` allows, Interrupted on Ctrl-C; both keep the journal, and the same call
+    goes on where it stopped.
+    """
+    started = time.perf_counter()
+    rows = source.rows if options.limit is None else min(source.rows, options.limit)
+    if rows == 0:
+        raise InputRefused(f"{source.path} has no rows", "at least one pair", "check the path")
+    info = {side: EncoderInfo(e.spec, e.fingerprint) for side, e in (("image", image), ("text", text))}
+    plan = {
+        "input": source.identity,
+        "encoders": {side: [each.spec, each.fingerprint.digest] for side, each in info.items()},
+        "captions": options.captions,
+        "dtype": options.dtype,
+        "dedup": options.dedup,
+        "limit": options.limit,
+    }
+    if not options.resume:
+        with store.journal(name, plan) as old:
+            old.discard()
+    with store.journal(name, plan) as journal:
+        resumed_at, clock = journal.next_row, Clock()
+        progress(resumed_at)
+        try:
+            _fill(journal, source, rows, Segment(image, text, options.captions, clock), options, progress)
+            anchors = journal.publish(
+                image=info["image"],
+                text=info["text"],
+                dtype=options.dtype,
+                captions=options.captions,
+                operation=operation,
+                asif_version=VERSION,
+                dedup="exact" if options.dedup == "exact" else "keep",
+                profiles=profiles,
+            )
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"stopped at row {journal.next_row:,} of {rows:,}; {journal.kept:,} anchors are kept",
+                "the rest of the rows",
+                "run the same command again: it goes on from there",
+            ) from None
+    return Built(anchors, rows - resumed_at, resumed_at, time.perf_counter() - started, clock)
+
+
+def _fill(
+    journal: Journal,
+    source: Source,
+    rows: int,
+    segment: Segment,
+    options: BuildOptions,
+    progress: Callable[[int], None],
+) -> None:
+    """Encode the rows that the journal does not have yet, segment by segment."""
+    done = journal.next_row
+    bad = BadRows(options.max_bad_rows.allowed(rows), rows, "; what is done is kept")
+    for reject in journal.rejects():
+        bad.count(reject)
+    items = _numbered(islice(source.read(done), rows - done), options)
+    with closing(ahead(lambda item: prepare(item, segment.image), items)) as every:  # a stop cancels what waits
+        for prepared in every:
+            segment.add(prepared)
+            done += 1
+            if isinstance(prepared, Reject):
+                bad.count(prepared)
+            if len(segment) == SEGMENT_ROWS or done == rows:
+                before = len(segment.rejects)
+                records, rows_of, image, text = segment.finish()
+                for reject in segment.rejects[before:]:
+                    bad.count(reject)
+                journal.append(records, image, text, segment.rejects, done, rows_of)
+                segment = Segment(segment.image, segment.text, segment.captions, segment.clock)
+                progress(done)
+    if done < rows:
+        raise InputRefused(
+            f"{source.path} ended after {done:,} rows",
+            f"{rows:,} rows, as it had when it was opened",
+            "start again when it is complete",
+        )
+
+
+def _numbered(items: Iterable[Pair | Reject], options: BuildOptions) -> Iterator[Pair | Reject]:
+    """Tell pairs without an id apart where equal ones are to be kept: by position, for want of anything else."""
+    for item in items:
+        nameless = options.dedup == "keep" and isinstance(item, Pair) and item.id is None
+        yield replace(item, id=f"row-{item.row}") if nameless else item
+
+
+class BadRows:
+    """Count bad rows and stop when there are too many; `consoled` ends the advice that is given then."""
+
+    def __init__(self, allowed: int, rows: int, consoled: str = "") -> None:
+        self.allowed = allowed
+        self.rows = rows
+        self.consoled = consoled
+        self.reasons: list[Reject] = []
+
+    def count(self, reject: Reject) -> None:
+        """Count one reject; raises InputRefused, with the first reasons, when it is one too many."""
+        if not reject.bad:
+            return
+        self.reasons.append(reject)
+        if len(self.reasons) > self.allowed:
+            first = "; ".join(f"row {bad.row}: {bad.reason}" for bad in self.reasons[:3])
+            raise InputRefused(
+                f"{len(self.reasons)} bad rows ({first})",
+                f"at most {self.allowed} bad rows of {self.rows:,}",
+                f"mend the input, or allow more with --max-bad-rows{self.consoled}",
+            )

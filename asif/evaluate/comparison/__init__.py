@@ -1,0 +1,1 @@
+"""The comparison of training-free and trained methods on the same pairs."""

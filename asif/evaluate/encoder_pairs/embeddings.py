@@ -1,0 +1,107 @@
+"""The same pairs as several encoders see them, and how to take them out of anchor sets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from asif.aligners.sampling import evenly
+from asif.anchorset import AnchorSet
+from asif.anchorset.format.references import seq_of
+from asif.building.batch import mean_of, unit
+from asif.errors import InputRefused
+from asif.pairs import Reject
+from asif.vectors import Fingerprint, Float32, Side
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Hold unit rows [n, d] of one side of the pairs, and which encoder made them.
+
+    `anchors` is {name, version, digest} of the version they come from, None where they were embedded now.
+    """
+
+    side: Side
+    spec: str
+    fingerprint: Fingerprint
+    values: Float32
+    anchors: Mapping[str, str] | None = None
+
+    @property
+    def identity(self) -> str:
+        """Hash encoder and rows: equal for two anchor sets that share an encoder."""
+        return hashlib.sha256(self.fingerprint.digest.encode() + self.values.tobytes()).hexdigest()
+
+    @property
+    def copies(self) -> int:
+        """Count the rows that are the same as an earlier one."""
+        return len(self.values) - len({row.tobytes() for row in self.values})
+
+
+@dataclass(frozen=True)
+class SeenPairs:
+    """Hold what each encoder of a side makes of the same rows, and the rows that had to be left out."""
+
+    images: tuple[Encoded, ...]
+    texts: tuple[Encoded, ...]
+    rejects: tuple[Reject, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images[0].values)
+
+
+def labels(encoded: Sequence[Encoded]) -> list[str]:
+    """Name each encoder as the user does, with its anchor set where the name alone could mean another.
+
+    >>> rows = np.eye(2, dtype=np.float32)
+    >>> fields = Fingerprint({"library": "precomputed"})
+    >>> sets = [{"name": name, "version": "000003-1f2e3d4c5b6a", "digest": ""} for name in ("a", "b")]
+    >>> labels([Encoded("image", "precomputed", fields, rows, one) for one in sets])
+    ['precomputed (a@3)', 'precomputed (b@3)']
+    """
+    specs = [one.spec for one in encoded]
+    return [
+        f"{one.spec} ({one.anchors['name']}@{seq_of(one.anchors['version'])})"
+        if one.anchors and specs.count(one.spec) > 1
+        else one.spec
+        for one in encoded
+    ]
+
+
+def from_anchors(sets: Sequence[AnchorSet], limit: int) -> SeenPairs:
+    """Take the stored embeddings of anchor sets over the same pairs; no encoder is loaded.
+
+    Captions that are anchors of their own are averaged again: an image that came several times would be its own
+    neighbour. What several sets share is taken once. Raises InputRefused where ids differ.
+    """
+    found: dict[Side, dict[str, Encoded]] = {"image": {}, "text": {}}
+    first = grouped(sets[0])
+    names = [list(first)[at] for at in evenly(len(first), limit)]
+    for anchors in sets:
+        rows_of = grouped(anchors)
+        differing = rows_of.keys() ^ first.keys()
+        if differing:
+            raise InputRefused(
+                f"{sets[0].ref} and {anchors.ref} differ in {len(differing):,} pairs, such as {min(differing)!r}",
+                "anchor sets of the same pairs, with equal ids",
+                "build them from the same input with an id column, or compare one set at a time",
+            )
+        about = {"name": anchors.name, "version": anchors.version, "digest": anchors.digest}
+        for side, known in found.items():
+            rows = np.concatenate([block.astype(np.float32) for block in anchors.blocks(side)])
+            values = unit(np.stack([mean_of(list(rows[rows_of[name]])) for name in names]))
+            one = Encoded(side, anchors.encoder_spec(side), anchors.fingerprint(side), values, about)
+            known.setdefault(one.identity, one)
+    return SeenPairs(tuple(found["image"].values()), tuple(found["text"].values()))
+
+
+def grouped(anchors: AnchorSet) -> dict[str, list[int]]:
+    """Return the rows of each pair by its id: several where each caption is an anchor, `<id>#<number>`."""
+    rows: dict[str, list[int]] = {}
+    for row, record in enumerate(anchors.records(range(anchors.count))):
+        name = record.id.rpartition("#")[0] if anchors.manifest.captions == "all" else record.id
+        rows.setdefault(name, []).append(row)
+    return rows

@@ -1,0 +1,278 @@
+"""Exact top-k similarity and sparse comparison on plain arrays: the contracts, and the choice of an engine.
+
+| engine | what it is |
+|---|---|
+| `cpu` | compiled kernels: cheap proposals above a proved bound, canonical scores decide |
+| `cuda` | the same in Triton, on CUDA devices; without Triton, torch there |
+| `torch` | torch on the CPU, where nothing is compiled |
+| `faiss` | faiss's flat index proposes, canonical scores decide |
+| `reference` | the definition |
+| `auto` | `cuda` where torch is loaded and sees a device, else `cpu`, else `torch` |
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asif.errors import UsageError
+from asif.kernels.canonical import on_grid
+from asif.kernels.sparse import SparseIndex
+from asif.vectors import DenseRows, Float32, FusedRows, Rows, SparseRows, TopK
+
+Engine = Literal["auto", "cpu", "cuda", "torch", "faiss", "reference"]
+FUSED_SCORES = 2**24  # scored at a time
+ENGINES: tuple[Engine, ...] = ("auto", "cpu", "cuda", "torch", "faiss", "reference")
+
+
+def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, *, engine: Engine = "auto") -> TopK:
+    """Find the k anchors most similar to each query, exactly.
+
+    `queries` [q, d] are unit rows in float32; `anchors` are blocks [n, d] of unit rows in float16, bfloat16 or
+    float32, memory-mapped or not, whose rows count on from block to block. Returns min(k, N) entries per query, score
+    descending, then smaller index. Scores are canonical (see `canonical`): equal bit for bit on every engine, whatever
+    the batch, the blocks and the threads. Raises UsageError for k < 1, for no anchors, and for unequal dimensions.
+
+    >>> found = topk_similarity(np.eye(2, dtype=np.float32), [np.eye(2, dtype=np.float32)[::-1]], k=1)
+    >>> found.indices.tolist(), found.scores.tolist()
+    ([[1], [0]], [[1.0], [1.0]])
+    """
+    k = checked(queries, anchors, k)
+    if not len(queries):
+        return TopK(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
+    chosen = choose(engine)
+    if chosen == "cpu":
+        from asif.kernels import cpu
+
+        return cpu.topk_similarity(queries, anchors, k)
+    if chosen == "reference":
+        from asif.kernels import reference
+
+        return reference.topk_similarity(queries, anchors, k)
+    if chosen == "faiss":
+        from asif.kernels import faiss_
+
+        return faiss_.topk_similarity(queries, anchors, k)
+    if chosen == "cuda" and on_devices():
+        from asif.kernels import cuda
+
+        return cuda.topk_similarity(queries, anchors, k)
+
+    from asif.kernels import torch_
+
+    return torch_.topk_similarity(queries, anchors, k, device="cuda" if chosen == "cuda" else "cpu")
+
+
+def checked(queries: Any, anchors: Sequence[Any], k: int) -> int:
+    """Check arrays, or tensors, as `topk_similarity` says; returns min(k, N)."""
+    count = sum(map(len, anchors))
+    if k < 1:
+        raise UsageError(f"k is {k}", "a whole number from 1", "keep at least one anchor per query")
+    if count == 0:
+        raise UsageError("there are no anchors", "at least one anchor", "build an anchor set with at least one pair")
+    widths = {block.shape[1] for block in anchors}
+    if widths != {queries.shape[1]}:
+        raise UsageError(
+            f"queries have {queries.shape[1]} dimensions, anchors {', '.join(map(str, sorted(widths)))}",
+            "equal dimensions",
+            "encode the queries with the encoder of the anchor set",
+        )
+    if queries.shape[1] == 0:
+        raise UsageError("queries and anchors have no dimensions", "at least one", "encode them")
+    return min(k, count)
+
+
+def on_devices() -> bool:
+    """Tell whether Triton is there; kernels for CUDA devices are written in it."""
+    return find_spec("triton") is not None
+
+
+@dataclass(frozen=True)
+class FusedIndex:
+    """Hold fused rows, prepared for comparison part by part."""
+
+    parts: tuple[DenseRows | SparseIndex, ...]
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+
+Prepared = DenseRows | SparseIndex | FusedIndex
+
+
+def prepare(rows: Rows) -> Prepared:
+    """Make rows ready for many comparisons."""
+    if isinstance(rows, FusedRows):
+        return FusedIndex(tuple(SparseIndex(part) if isinstance(part, SparseRows) else part for part in rows.parts))
+    return SparseIndex(rows) if isinstance(rows, SparseRows) else rows
+
+
+def similarity(queries: Rows, rows: Rows | Prepared, *, engine: Engine = "auto") -> Float32:
+    """Score all pairs of rows of one aligner, canonically: [q, n]. Sparse ones as `sparse_similarity` does.
+
+    Those of fused rows are the sums, in float32, of the scores of their parts, in their order. Memory for dense ones:
+    both in float64, and the result.
+
+    >>> one = DenseRows(np.eye(2, dtype=np.float32))
+    >>> similarity(one, DenseRows(np.array([[0.6, 0.8]], np.float32))).ravel().tolist()
+    [0.6000000238418579, 0.800000011920929]
+    """
+    if isinstance(queries, FusedRows):
+        assert isinstance(rows, FusedRows | FusedIndex)  # one aligner makes both
+        total = np.zeros((len(queries), len(rows)), np.float32)
+        for query, part in zip(queries.parts, rows.parts, strict=True):
+            total += similarity(query, part, engine=engine)
+        return total
+    if isinstance(queries, SparseRows):
+        assert isinstance(rows, SparseRows | SparseIndex)
+        return sparse_similarity(queries, rows, engine=engine)
+    assert isinstance(rows, DenseRows)
+    exact = on_grid(queries.values) @ on_grid(rows.values).T  # whatever the order of summation, see `canonical`
+    return exact.astype(np.float32) + np.float32(0)  # not -0.0
+
+
+def nearest(queries: Rows, rows: Rows | Prepared, k: int, *, engine: Engine = "auto") -> TopK:
+    """Find the k rows most similar to each query, as `sparse_topk` and `topk_similarity` do: min(k, n) of them.
+
+    Fused rows are scored whole, for so many queries at a time that their scores fit into 64 MiB.
+
+    >>> one = DenseRows(np.eye(2, dtype=np.float32))
+    >>> nearest(one, one, 1).indices.tolist()
+    [[0], [1]]
+    """
+    if isinstance(queries, FusedRows):
+        prepared = prepare(rows) if isinstance(rows, FusedRows) else rows
+        step = max(1, FUSED_SCORES // max(1, len(prepared)))
+        empty = TopK(np.empty((0, min(k, len(prepared))), np.int64), np.empty((0, min(k, len(prepared))), np.float32))
+        found = [empty] + [
+            topk(similarity(queries[start : start + step], prepared, engine=engine), k)
+            for start in range(0, len(queries), step)
+        ]
+        return TopK(np.concatenate([f.indices for f in found]), np.concatenate([f.scores for f in found]))
+    if isinstance(queries, SparseRows):
+        assert isinstance(rows, SparseRows | SparseIndex)  # one aligner makes both
+        return sparse_topk(queries, rows, k, engine=engine)
+    assert isinstance(rows, DenseRows)
+    return topk_similarity(queries.values, [rows.values], k, engine=engine)
+
+
+def choose(engine: Engine) -> Engine:
+    """Name the engine that `auto` means here; check that a CUDA device is there where one is asked for.
+
+    Raises UsageError for an unknown engine, and for `cuda` without a device.
+
+    >>> choose("reference")
+    'reference'
+    """
+    check_engine(engine)
+    if engine == "auto":
+        from asif.kernels import native_binding
+
+        loaded: Any = sys.modules.get("torch")  # who computes on a GPU has loaded it; loading takes a second
+        if loaded is not None and loaded.cuda.is_available():
+            return "cuda"
+        return "cpu" if native_binding.is_there() else "torch"
+    if engine == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UsageError(
+                "the engine is cuda, but torch sees no CUDA device",
+                "a CUDA device and a torch built for it",
+                "use --engine auto, or check the driver with nvidia-smi",
+            )
+    return engine
+
+
+def check_engine(engine: str) -> None:
+    """Refuse an engine there is none of."""
+    if engine not in ENGINES:
+        raise UsageError(f"the engine is {engine!r}", f"one of {', '.join(ENGINES)}", "pass --engine auto")
+
+
+def topk(scores: Float32, k: int) -> TopK:
+    """Keep the k best of dense scores [q, n] by the one tie rule.
+
+    >>> topk(np.array([[0.5, 0.9, 0.9]], np.float32), 2).indices.tolist()
+    [[1, 2]]
+    """
+    from asif.kernels import reference
+
+    return reference.topk(scores, min(k, scores.shape[1]))
+
+
+def sparse_similarity(a: SparseRows, b: SparseRows | SparseIndex, *, engine: Engine = "auto") -> Float32:
+    """Compare sparse rows with sparse rows of the same width: inner products [a, b], float32.
+
+    Values, scaled to about unit rows, are rounded to the canonical grid: the sums are exact and do not depend on order
+    or batch, and all engines agree bit for bit. An index made once serves many calls. Memory: the result, and the index
+    of `b` (see SparseIndex). Raises UsageError for unequal widths.
+
+    >>> one = SparseRows(np.array([[0, 2]]), np.array([[0.6, 0.8]], np.float32), 3)
+    >>> sparse_similarity(one, one).round(6).tolist()
+    [[1.0]]
+    """
+    from asif.kernels import reference, sparse
+
+    index = comparable(a, b)
+    chosen = choose(engine)
+    if chosen == "reference":
+        return reference.sparse_similarity(sparse.checked(a), sparse.checked(index.rows))
+    if chosen == "cuda" and on_devices():
+        from asif.kernels import cuda_sparse
+
+        return cuda_sparse.similarity(a, index.on_device)
+    return sparse.similarity(a, index)
+
+
+def sparse_topk(queries: SparseRows, gallery: SparseRows | SparseIndex, k: int, *, engine: Engine = "auto") -> TopK:
+    """Find the k rows of a gallery most similar to each query, exactly: min(k, rows), by the one tie rule.
+
+    Scores are those of `sparse_similarity`. Memory: the index of the gallery, per thread the sums of one tile of it,
+    and per query up to 2k + 64 candidates, for each thread where queries are few; never [q, rows]. Raises UsageError
+    for k < 1 and for unequal widths.
+
+    >>> rows = SparseRows(np.array([[0], [1], [0]]), np.array([[1.0], [1.0], [1.0]], np.float32), 2)
+    >>> sparse_topk(rows[:1], SparseIndex(rows), 2).indices.tolist()
+    [[0, 2]]
+    """
+    from asif.kernels import reference, sparse
+
+    chosen = choose(engine)
+    if k < 1:
+        raise UsageError(f"k is {k}", "a whole number from 1", "ask for at least one row")
+    index = comparable(queries, gallery)
+    k = min(k, len(index))
+    if k == 0 or not len(queries):
+        return TopK(np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32))
+    if chosen == "reference":
+        return reference.sparse_topk(sparse.checked(queries), sparse.checked(index.rows), k)
+    if chosen == "cuda" and on_devices():
+        from asif.kernels import cuda_sparse
+
+        return cuda_sparse.topk(queries, index.on_device, k)
+    return sparse.topk(queries, index, k)
+
+
+def comparable(a: SparseRows, b: SparseRows | SparseIndex) -> SparseIndex:
+    """Return the index of `b`, if the rows are over the same anchors."""
+    if a.width != b.width:
+        raise UsageError(
+            f"rows over {a.width} anchors were compared with rows over {b.width}",
+            "relative representations over the same anchor set",
+            "represent both sides with one anchor set",
+        )
+    return b if isinstance(b, SparseIndex) else SparseIndex(b)
+
+
+def multiplies_bfloat16() -> bool:
+    """Tell whether this processor has instructions that multiply bfloat16."""
+    from asif.kernels.native_binding import available
+
+    return available()[:1] in (("amx",), ("avx512bf16",))

@@ -1,0 +1,118 @@
+"""Anchor sets written by earlier versions of asif stay readable, value for value (P9).
+
+Written by `python tests/test_anchorset_golden.py` when they were new; never again for a released format.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.anchorset_sets import DIMS, build, dense, pairs, vectors
+from support.paths import TESTS
+
+from asif.anchorset import Store
+from asif.anchorset.format import verify
+from asif.anchorset.format.blocks import numpy_dtype
+from asif.pairs.pair import Reject
+
+GOLDEN = TESTS / "golden" / "anchorset-format1"
+DIGESTS = {
+    "float16": "8b1e7141c2a89d69562397a5c609e0c2f1a30ae64dd5cecdca7cabb3ac140653",
+    "float32": "17e0a83545f5027be8097758f5417a57e6f5eef40e58aede7079b39b8c14182d",
+    "bfloat16": "bee91a7860b2754f812a00ad11b0fff2b4c7ea5b035dfc05df15b50465a528ec",
+}
+EDITED, LEFT = "golden-deletions", "794c0a4f90bed94a86e0804509c9ec6d547d0f705b205142531074287ae311c0"
+GONE = [sorted(pair.id for pair in pairs(20))[at] for at in (2, 3, 13)]
+PIECES, PUT = "golden-pieces", "c9f172322edf4fce4817d2d11b6f9ed0d2737c047da0cdea397248e50bff5466"
+BETWEEN = [sorted(pairs(20), key=lambda pair: pair.id)[at] for at in (4, 11)]
+ITEMS = [*pairs(5), Reject(5, "x-1", "image is null")]
+
+
+@pytest.mark.parametrize("dtype", DIGESTS)
+def test_format_1_stays_readable(tmp_path: Path, dtype: str) -> None:
+    folder = GOLDEN / "anchors" / f"golden-{dtype}"
+    opened = Store(tmp_path).open(f"{folder}@1")
+    records = sorted(pairs(5), key=lambda pair: pair.id)
+    assert opened.digest == DIGESTS[dtype]
+    assert opened.records(range(5)) == records
+    assert opened.manifest.created == "2025-01-01T00:00:00Z"
+    for side in DIMS:
+        stored = vectors(records, side).astype(numpy_dtype(dtype)).astype(np.float32)
+        np.testing.assert_array_equal(dense(opened, side), stored)
+        np.testing.assert_allclose(opened.mean(side), stored.mean(axis=0, dtype=np.float64), rtol=0, atol=1e-15)
+    assert verify(folder).problems == ()
+
+
+@pytest.mark.parametrize("dtype", DIGESTS)
+def test_the_same_pairs_give_the_same_digest_and_blocks_today(tmp_path: Path, dtype: str) -> None:
+    opened = build(tmp_path, ITEMS, name=f"golden-{dtype}", dtype=dtype)
+    golden = Store(GOLDEN).open(f"golden-{dtype}")
+    assert opened.digest == golden.digest
+    assert [block.sha256 for block in opened.manifest.blocks] == [block.sha256 for block in golden.manifest.blocks]
+
+
+def test_format_1_with_deletion_lists_stays_readable(tmp_path: Path) -> None:
+    folder = GOLDEN / "anchors" / EDITED
+    opened, first = Store(tmp_path).open(str(folder)), Store(tmp_path).open(f"{folder}@1")
+    records = sorted(pairs(20), key=lambda pair: pair.id)
+    left = [pair for pair in records if pair.id not in GONE]
+    assert first.records(range(20)) == records and opened.records(range(17)) == left
+    assert opened.digest == build(tmp_path, left, name=EDITED).digest == LEFT
+    assert [entry.deleted for entry in opened.manifest.blocks] == [(2, 2, 9, 1)]
+    assert opened.manifest.blocks[0].sha256 == first.manifest.blocks[0].sha256
+    for side in DIMS:
+        np.testing.assert_array_equal(dense(opened, side), vectors(left, side).astype(np.float16).astype(np.float32))
+    assert verify(folder).problems == ()
+
+
+def test_format_1_with_pieces_stays_readable(tmp_path: Path) -> None:
+    folder = GOLDEN / "anchors" / PIECES
+    opened, first = Store(tmp_path).open(str(folder)), Store(tmp_path).open(f"{folder}@1")
+    records = sorted(pairs(20), key=lambda pair: pair.id)
+    assert first.records(range(18)) == [pair for pair in records if pair not in BETWEEN]
+    assert opened.records(range(20)) == records
+    assert opened.digest == build(tmp_path, records, name=PIECES).digest == PUT
+    assert [(entry.count, entry.deleted) for entry in opened.manifest.blocks] == [
+        (4, (4, 14)),
+        (1, (1, 1)),
+        (6, (0, 4, 6, 8)),
+        (1, (0, 1)),
+        (8, (0, 10)),
+    ]
+    assert len(opened.manifest.files) == 2 and opened.manifest.files[0] == first.manifest.blocks[0]
+    for side in DIMS:
+        np.testing.assert_array_equal(dense(opened, side), vectors(records, side).astype(np.float16).astype(np.float32))
+    assert verify(folder).problems == ()
+
+
+def write_pieces(scratch: Path) -> None:
+    """Write the set with pieces alone."""
+    from asif.anchorset.edit import insert, transaction
+    from asif.anchorset.write import publish
+
+    publish.utc_now = transaction.utc_now = lambda: "2025-01-01T00:00:00Z"
+    insert.ROWS_PER_PIECE = 4
+    build(GOLDEN, [pair for pair in pairs(20) if pair not in BETWEEN], name=PIECES)
+    sys.stdout.write(f"{PIECES} {Store(GOLDEN).put(PIECES, build(scratch, BETWEEN), 'add').digest}\n")
+    (GOLDEN / "anchors" / PIECES / ".lock").unlink()
+
+
+def write_golden() -> None:
+    from asif.anchorset.edit import transaction
+    from asif.anchorset.write import publish
+
+    publish.utc_now = transaction.utc_now = lambda: "2025-01-01T00:00:00Z"
+    for dtype in DIGESTS:
+        opened = build(GOLDEN, ITEMS, name=f"golden-{dtype}", dtype=dtype)
+        (GOLDEN / "anchors" / opened.name / ".lock").unlink()
+        sys.stdout.write(f"{dtype} {opened.digest}\n")
+    build(GOLDEN, pairs(20), name=EDITED)
+    sys.stdout.write(f"{EDITED} {Store(GOLDEN).remove(EDITED, GONE).digest}\n")
+    (GOLDEN / "anchors" / EDITED / ".lock").unlink()
+
+
+if __name__ == "__main__":
+    write_golden()

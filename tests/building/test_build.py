@@ -1,0 +1,508 @@
+"""Builds: what becomes of pairs, compared with the plain definition, and the command around it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.build_fakes import (
+    SIDES,
+    FakeImages,
+    FakeTexts,
+    ListSource,
+    ids,
+    listed,
+    make,
+    reject_lines,
+    rejects,
+    some_rows,
+    stored,
+    vector,
+    write_parquet,
+)
+from support.build_images import random_png
+from support.running import Ran
+
+from asif.aligners import Hubness, make_aligner
+from asif.anchorset import Store
+from asif.building import BuildOptions, Tolerance
+from asif.building.head import HeadSource
+from asif.building.recipe import HeadRecipe
+from asif.building.recipe_file import read_recipe, recipes
+from asif.encoders import Head, ImageEncoder, TextEncoder
+from asif.engine import build_anchors
+from asif.errors import InputRefused, UsageError
+from asif.pairs import Pair, Reject
+from asif.vectors import Float32, Side
+
+
+def unit(raw: Any) -> Any:
+    wide = np.asarray(raw, np.float64)
+    return wide / np.linalg.norm(wide)
+
+
+# captions
+
+
+def defined(captions: str, rows: Sequence[Any]) -> dict[str, tuple[tuple[str, ...], Any, Any]]:
+    """Say what a build is, plainly: {id: (captions, image vector, text vector)}."""
+    anchors: dict[str, tuple[tuple[str, ...], Any, Any]] = {}
+    for name, image, texts in rows:
+        each = [unit(vector(text.encode(), "text")) for text in texts]
+        shown = unit(vector(image, "image"))
+        if captions == "mean":
+            anchors[name] = texts, shown, unit(np.mean(each, axis=0))
+        elif captions == "first":
+            anchors[name] = texts[:1], shown, each[0]
+        else:
+            anchors |= {f"{name}#{at}": (texts[at : at + 1], shown, each[at]) for at in range(len(texts))}
+    return dict(sorted(anchors.items()))
+
+
+@pytest.mark.parametrize("captions", ["mean", "first", "all"])
+def test_captions(tmp_path: Path, captions: Any) -> None:
+    rows = some_rows(11)
+    anchors = make(listed(*rows), tmp_path, captions=captions, dtype="float32").anchors
+    expected = defined(captions, rows)
+    assert ids(anchors) == list(expected)
+    assert len(expected) == {"mean": 11, "first": 11, "all": 16}[captions]
+    assert [record.captions for record in anchors.records(range(anchors.count))] == [e[0] for e in expected.values()]
+    for at, side in enumerate(SIDES):
+        np.testing.assert_allclose(stored(anchors, side), [each[1 + at] for each in expected.values()], atol=2e-7)
+
+
+def test_a_caption_is_encoded_once_in_a_segment(tmp_path: Path) -> None:
+    text = FakeTexts()
+    make(listed(*[(str(row), b"%d" % row, ("a dog", f"{row % 3}")) for row in range(9)]), tmp_path, text=text)
+    assert text.seen == ["0", "1", "2", "a dog"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "bfloat16"])
+def test_stored_values_are_the_computed_ones_rounded(tmp_path: Path, dtype: str) -> None:
+    rows = some_rows(9)
+    exact = make(listed(*rows), tmp_path, name="exact", dtype="float32").anchors
+    anchors = make(listed(*rows), tmp_path, dtype=dtype).anchors
+    as_type = {"float16": np.float16, "float32": np.float32, "bfloat16": ml_dtypes.bfloat16}[dtype]
+    for side in SIDES:
+        assert stored(anchors, side).dtype == as_type
+        assert np.array_equal(stored(anchors, side), stored(exact, side).astype(as_type))
+
+
+# ids and duplicates
+
+
+def test_ids_are_kept_or_made_from_the_content(tmp_path: Path) -> None:
+    rows: list[Any] = [("mine", b"x", ("a dog",)), (None, b"y", ("a dog",)), (None, b"y", ("a cat",))]
+    anchors = make(listed(*rows), tmp_path).anchors
+    assert "mine" in ids(anchors)
+    assert {len(name) for name in ids(anchors)} == {4, 16}
+    other_order = make(listed(*rows[::-1]), tmp_path, name="other").anchors
+    assert ids(other_order) == ids(anchors)
+
+
+def test_equal_pairs_are_dropped_or_kept_as_said(tmp_path: Path) -> None:
+    rows: list[Any] = [
+        ("b", b"x", ("a dog",)),
+        ("a", b"x", ("a dog",)),
+        ("a", b"x", ("a dog",)),
+        ("c", b"x", ("a cat",)),
+        ("c", b"y", ("a bird",)),
+        (None, b"z", ("a cow",)),
+        (None, b"z", ("a cow",)),
+    ]
+    exact = make(listed(*rows), tmp_path).anchors
+    assert (exact.count, exact.manifest.rows_in, exact.manifest.rejected) == (3, 7, 4)
+    found = rejects(tmp_path, exact)
+    assert {row: found[row] for row in (0, 2)} == {0: "duplicate of a", 2: "duplicate of the same id"}
+    assert sorted(found.values()).count("id used by another pair") == 1
+    kept = make(listed(*rows), tmp_path, name="kept", dedup="keep").anchors
+    assert [name for name in ids(kept) if name.startswith("row")] == ["row-5", "row-6"]
+    assert (kept.count, kept.manifest.rejected) == (5, 2)  # an id names one pair, whatever is kept
+
+
+words = st.sampled_from(["a dog", "a cat", "ein Bär", "x"])
+row_cells = st.tuples(
+    st.sampled_from([None, None, "a", "b", "c"]),
+    st.sampled_from([b"1", b"2", b"3", b"bad 4", b"nan"]),
+    st.lists(words, min_size=1, max_size=3).map(tuple),
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(row_cells, min_size=1, max_size=12),
+    st.randoms(use_true_random=False),
+    st.sampled_from(["mean", "first", "all"]),
+)
+def test_the_order_of_rows_does_not_matter(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Any], random: Any, captions: Any
+) -> None:
+    """P6: the digest and every stored value; only pairs without an id under --dedup keep are told apart by place."""
+    shuffled = list(rows)
+    random.shuffle(shuffled)
+    image = FakeImages(odd={b"nan": [np.nan] * 6}, batch=3)
+    home, options = tmp_path_factory.mktemp("shuffled"), {"captions": captions, "max_bad_rows": Tolerance(1.0)}
+    found: list[Any] = []
+    for name, some in (("one", rows), ("two", shuffled)):
+        try:
+            anchors = make(listed(*some), home, image, name=name, **options).anchors
+            reasons = sorted(reason for _, reason in reject_lines(home, anchors))
+            found.append((anchors.digest, ids(anchors), reasons, *(stored(anchors, side).tobytes() for side in SIDES)))
+        except InputRefused as error:
+            found.append(error.came.replace("'two'", "'one'"))
+    assert found[0] == found[1]
+
+
+def test_shuffled_pairs_and_the_real_encoders(
+    tmp_path: Path, image_encoder: ImageEncoder, text_encoder: TextEncoder
+) -> None:
+    rng = np.random.default_rng(2)
+    rows: list[Any] = [
+        (
+            None,
+            random_png(row, *rng.integers(8, 90, 2)),
+            (f"thing {row}", "a", f"and {row * row} more of them")[row % 3 :],
+        )
+        for row in range(37)
+    ]
+    first = make(listed(*rows), tmp_path, image_encoder, text_encoder, captions="mean").anchors
+    order = rng.permutation(len(rows))
+    second = make(listed(*[rows[at] for at in order]), tmp_path, image_encoder, text_encoder, "other").anchors
+    assert first.digest == second.digest
+    assert first.count == 37
+    for side in SIDES:
+        assert stored(first, side).tobytes() == stored(second, side).tobytes()
+    assert np.abs(np.linalg.norm(stored(first, "image").astype(np.float64), axis=1) - 1).max() < 1e-3
+
+
+def test_the_digest_does_not_depend_on_segments_and_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digests, blocks = set(), set()
+    for rows in (512, 1, 7, 16):
+        monkeypatch.setattr("asif.building.build.SEGMENT_ROWS", rows)
+        anchors = make(listed(*some_rows(16)), tmp_path, FakeImages(batch=1 + rows % 5), name=f"by-{rows}").anchors
+        digests.add(anchors.digest)
+        blocks |= {entry.sha256 for entry in anchors.manifest.blocks}
+    assert len(digests) == len(blocks) == 1
+
+
+# bad rows
+
+
+def test_the_limit_counts_rows(tmp_path: Path) -> None:
+    rows: list[Any] = [("a", b"bad 1", ("x",)), *some_rows(9)]
+    anchors = make(listed(*rows), tmp_path, limit=4, max_bad_rows=Tolerance(number=1)).anchors
+    assert (anchors.manifest.rows_in, anchors.count) == (4, 3)
+    assert make(listed(*rows), tmp_path, limit=99, max_bad_rows=Tolerance(number=1)).anchors.count == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [("0", 0), ("25", 25), ("1%", 10), ("0%", 0), ("100%", 1000), ("0.15%", 1)],
+)
+def test_tolerance(text: str, allowed: int) -> None:
+    assert Tolerance.parse(text).allowed(1000) == allowed
+
+
+@pytest.mark.parametrize("text", ["", "%", "-1", "101%", "-1%", "nan%", "inf%", "1.5", "one", "1 %%"])
+def test_no_tolerance(text: str) -> None:
+    with pytest.raises(UsageError, match="pass for example 1% or 25"):
+        Tolerance.parse(text)
+
+
+ODD: dict[str, Any] = {"nan": np.nan, "inf": np.inf, "zero": 0.0}
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("captions", ["mean", "first", "all"])
+def test_unusable_vectors_are_rejected_and_never_stored(tmp_path: Path, side: Side, captions: Any) -> None:
+    """P7."""
+    rows: list[Any] = [(name, name.encode(), (name, "more")) for name in ("a", *ODD, "b")]
+    whole, part = ({name: [value] * width for name, value in ODD.items()} for width in (6, 4))
+    image = FakeImages(odd={name.encode(): row for name, row in whole.items()} if side == "image" else {})
+    text = FakeTexts(odd=part if side == "text" else {})
+    anchors = make(listed(*rows), tmp_path, image, text, captions=captions, max_bad_rows=Tolerance(number=3)).anchors
+    expected = defined(captions, [rows[0], rows[-1]])
+    assert ids(anchors) == list(expected)
+    assert list(rejects(tmp_path, anchors)) == [1, 2, 3]
+    assert all(reason.startswith(f"{side} embedding is ") for reason in rejects(tmp_path, anchors).values())
+    if side == "image":
+        assert [reason.removeprefix("image embedding is ") for reason in rejects(tmp_path, anchors).values()] == [
+            "not finite",
+            "not finite",
+            "zero",
+        ]
+    for each in SIDES:
+        values = stored(anchors, each).astype(np.float64)
+        np.testing.assert_allclose(np.linalg.norm(values, axis=1), 1, atol=2e-3)
+    with pytest.raises(InputRefused, match=f"3 bad rows .*row 1: {side} embedding is"):
+        make(listed(*rows), tmp_path, image, text, "strict", captions=captions, max_bad_rows=Tolerance(number=2))
+
+
+def test_captions_that_cancel_out(tmp_path: Path) -> None:
+    text = FakeTexts(odd={"up": [0, 1, 0, 0], "down": [0, -2, 0, 0]})
+    rows: list[Any] = [("a", b"1", ("up", "down")), ("b", b"2", ("up",))]
+    anchors = make(listed(*rows), tmp_path, text=text, max_bad_rows=Tolerance(number=1)).anchors
+    assert rejects(tmp_path, anchors) == {0: "text embedding is zero"}
+    assert ids(anchors) == ["b"]
+
+
+def test_vectors_of_any_length_and_one_pair(tmp_path: Path) -> None:
+    """The smallest and the largest float32 are directions like any other."""
+    tiny, huge = np.float32(1e-38), np.float32(3e38)
+    image = FakeImages(odd={b"1": [tiny, tiny, 0, 0, 0, 0], b"2": [huge, -huge, 0, 0, 0, 0]})
+    anchors = make(listed(("a", b"1", ("x",)), ("b", b"2", ("y",))), tmp_path, image, dtype="float32").anchors
+    np.testing.assert_allclose(stored(anchors, "image")[:, :2], np.array([[1, 1], [1, -1]]) / np.sqrt(2), rtol=1e-6)
+    assert make(listed(("a", b"1", ("x",))), tmp_path, name="one").anchors.count == 1
+
+
+def test_rows_that_their_source_left_out_are_not_bad(tmp_path: Path) -> None:
+    items = [
+        Reject(0, None, "status: failed_to_download"),
+        Pair(1, "a", b"x", ("y",)),
+        Reject(2, None, "image is null"),
+    ]
+    anchors = make(ListSource(items), tmp_path, max_bad_rows=Tolerance(number=1)).anchors
+    assert (anchors.manifest.rows_in, anchors.manifest.rejected) == (3, 2)
+    with pytest.raises(InputRefused, match=r"1 bad rows \(row 2: image is null\)"):
+        make(ListSource(items, identity="again"), tmp_path, max_bad_rows=Tolerance(number=0))
+
+
+def test_no_rows_and_no_good_rows(tmp_path: Path) -> None:
+    with pytest.raises(InputRefused, match="has no rows"):
+        make(listed(), tmp_path)
+    with pytest.raises(InputRefused, match=r"none of 2 rows can become an anchor .*bad 1 bytes"):
+        make(listed(("a", b"bad 1", ("x",)), ("b", b"bad 1", ("x",))), tmp_path, max_bad_rows=Tolerance(1.0))
+    assert Store(tmp_path).sets() == []
+
+
+def test_a_source_that_ends_early_is_refused(tmp_path: Path) -> None:
+    source = replace(listed(*some_rows(5)), rows=9)
+    with pytest.raises(InputRefused, match="ended after 5 rows") as caught:
+        make(source, tmp_path)
+    assert caught.value.expected.startswith("9 rows")
+
+
+# precomputed vectors and heads
+
+
+def test_precomputed_vectors(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng = np.random.default_rng(0)
+    image, text = rng.standard_normal((30, 5)).astype(np.float32), rng.standard_normal((30, 3)).astype(np.float32)
+    image[7], text[8, 1] = 0, np.nan
+    table = {"image_embedding": pa.array(list(image)), "text_embedding": pa.array(list(text))}
+    pq.write_table(pa.table({"id": [f"{row:02}" for row in range(30)], **table}), tmp_path / "pairs.parquet")
+    options = BuildOptions(max_bad_rows=Tolerance(number=2), dtype="float32")
+    anchors = build_anchors(tmp_path / "pairs.parquet", "toy", options=options, home=tmp_path).anchors
+    good = [row for row in range(30) if row not in (7, 8)]
+    assert list(rejects(tmp_path, anchors)) == [7, 8]
+    for side, raw in (("image", image), ("text", text)):
+        np.testing.assert_allclose(stored(anchors, side), [unit(raw[row]) for row in good], atol=1e-7)
+        assert anchors.encoder_spec(side) == "precomputed"
+
+
+HEAD = Head(
+    np.eye(3, 6, dtype=np.float32) * 7, ("n1", "n2", "n3"), ("tench", "cat, tabby", "{name}"), ("a fish", "b", "c")
+)
+
+
+def test_anchors_from_a_head(tmp_path: Path) -> None:
+    source = HeadSource(Path("head"), HEAD, ("{name}: {definition}", "a photo of {name}"))
+    anchors = make(source, tmp_path, captions="mean", dtype="float32").anchors
+    assert ids(anchors) == ["n1", "n2", "n3"]
+    assert np.array_equal(stored(anchors, "image"), np.eye(3, 6, dtype=np.float32))
+    wanted = [unit(vector(text.encode(), "text")) for text in ("tench: a fish", "a photo of tench")]
+    np.testing.assert_allclose(stored(anchors, "text")[0], unit(np.mean(wanted, axis=0)), atol=2e-7)
+    assert anchors.records([1])[0].captions == ("cat, tabby: b", "a photo of cat, tabby")
+    changed = replace(source, head=replace(HEAD, prototypes=HEAD.prototypes * np.float32(2)))
+    assert len({source.identity, changed.identity, replace(source, captions=("{name}",)).identity}) == 3
+    with pytest.raises(UsageError, match="'a photo' names no class"):
+        HeadSource(Path("head"), HEAD, ("a photo",))
+
+
+def test_recipes(tmp_path: Path) -> None:
+    path = recipes()["imagenet-head"]
+    recipe = read_recipe(path)
+    assert isinstance(recipe, HeadRecipe)
+    assert (recipe.name, recipe.encoders["image"], recipe.captions) == (
+        "imagenet-head",
+        "embedded:efficientnet-lite0",
+        ("{name}: {definition}", "a photo of a {short}."),
+    )
+    tuned = recipe.profiles["classify"]
+    assert make_aligner(tuned["aligner"]).name == "fused" and Hubness(**tuned["hubness"]).method == "none"
+    (tmp_path / "recipe.toml").write_text('colour = "blue"\n' + path.read_text())
+    with pytest.raises(UsageError, match="'colour'"):
+        read_recipe(tmp_path / "recipe.toml")
+
+
+# the command
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    rows = some_rows(20)
+    return write_parquet(
+        tmp_path / "pairs.parquet", [row[1] for row in rows], [row[2] for row in rows], id=[r[0] for r in rows]
+    )
+
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+@pytest.mark.usefixtures("fakes")
+def test_the_command_says_what_it_did(asif_build: Callable[..., Ran], pairs: Path, home: Path) -> None:
+    said = asif_build(pairs, "--name", "toy")
+    assert (said.code, said.err) == (
+        0,
+        f"{pairs}: parquet (Hugging Face)\n  20 rows, {pairs.stat().st_size:,} bytes in 1 file\n"
+        "  image: image\n  captions: captions\n  id: id\n",
+    )
+    digest = Store(home).open("toy").digest
+    assert said.out.startswith(f"toy@1: 20 anchors, digest {digest[:12]}\n  20 in = 20 kept + 0 rejected; ")
+    found = asif_build(
+        pairs, "--name", "other", "--json", "--dtype", "bfloat16", "--captions", "all", "--limit", 6
+    ).json
+    opened = Store(home).open("other")
+    assert found.pop("seconds") > 0
+    assert 0 <= found.pop("encoder_share") <= 1
+    assert found == {
+        "name": "other",
+        "version": opened.version,
+        "digest": opened.digest,
+        "anchors": 9,
+        "rows_in": 9,  # captions, where each of them is an anchor
+        "rejected": 0,
+        "resumed_at_row": 0,
+        "bytes": Store(home).size("other"),
+    }
+    assert stored(opened, "text").dtype == ml_dtypes.bfloat16
+
+
+@pytest.mark.usefixtures("fakes")
+def test_a_column_can_be_named(asif_build: Callable[..., Ran], tmp_path: Path, home: Path) -> None:
+    path = write_parquet(tmp_path / "p.parquet", [b"1", b"2"], ["a dog", "a cat"], remark=["ein Hund", "eine Katze"])
+    assert asif_build(path, "--name", "toy", "--column", "captions=remark").code == 0
+    assert {record.captions for record in Store(home).open("toy").records([0, 1])} == {("ein Hund",), ("eine Katze",)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["PAIRS"], "Missing option '--name'"),
+        (["PAIRS", "--name", "../x"], "the anchor set name '../x'"),
+        (["PAIRS", "--name", "../x", "--dry-run"], "the anchor set name '../x'"),
+        (["--name", "toy"], "neither PAIRS nor --from-head"),
+        (["PAIRS", "--name", "toy", "--from-head", "timm:resnet18"], "PAIRS and --from-head"),
+        (["nowhere.parquet", "--name", "toy"], "nowhere.parquet does not exist"),
+        (["PAIRS", "--name", "toy", "--column", "captions=remark"], "remark"),
+        (["PAIRS", "--name", "toy", "--column", "colour=captions"], "colour"),
+        (["PAIRS", "--name", "toy", "--column", "captions"], "captions"),
+        (["PAIRS", "--name", "toy", "--max-bad-rows", "many"], "--max-bad-rows is 'many'"),
+        (["PAIRS", "--name", "toy", "--limit", "0"], "'--limit': 0"),
+        (["PAIRS", "--name", "toy", "--image-encoder", "resnet18"], "the image encoder is 'resnet18'"),
+        (["PAIRS", "--name", "toy", "--text-encoder", "timm:resnet18"], "the text encoder is 'timm:resnet18'"),
+        (["--name", "toy", "--from-head", "resnet18"], "the image encoder is 'resnet18'"),
+        (["--name", "toy", "--from-head", "timm:resnet18", "--dry-run"], "--from-head with --dry-run"),
+        (
+            ["--name", "toy", "--from-head", "timm:resnet18", "--limit", "3", "--captions", "all", "--fresh"],
+            "--from-head with --captions, --resume, --limit",
+        ),
+    ],
+)
+def test_a_call_that_makes_no_sense(
+    asif_build: Callable[..., Ran],
+    fakes: tuple[FakeImages, FakeTexts],
+    pairs: Path,
+    home: Path,
+    arguments: list[str],
+    said: str,
+) -> None:
+    ran = asif_build(*[str(pairs) if argument == "PAIRS" else argument for argument in arguments])
+    assert ran.code == 2
+    assert said in ran.err
+    assert ran.out == ""
+    assert not home.exists()
+    assert fakes[0].seen == []
+
+
+DRY_RUN = """
+import sys
+from asif.cli import main
+sys.argv = ["asif", "build-anchors", *sys.argv[1:]]
+main()
+print([name for name in ("torch", "timm", "sentence_transformers", "PIL") if name in sys.modules], file=sys.stderr)
+"""
+
+
+def dry_run(*arguments: str) -> Ran:
+    run = [sys.executable, "-W", "error", "-c", DRY_RUN, *arguments, "--name", "toy", "--dry-run"]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_dry_run_loads_no_model(pairs: Path, home: Path) -> None:
+    ran = dry_run(str(pairs), "--json")
+    assert ran.code == 0, ran.err
+    assert ran.err.endswith("[]\n")
+    size = 20 * ((1280 + 384) * 2 + 32 + 150)
+    assert ran.json == {"rows": 20, "seconds": round(20 / 50 + 20 / 200, 1), "bytes": size, "measured": False}
+    assert not home.exists()
+    (home / "cache").mkdir(parents=True)
+    rates = {"embedded:efficientnet-lite0": 2.0, "embedded:all-minilm-l6-v2": 4.0}
+    (home / "cache" / "rates.json").write_text(json.dumps(rates))
+    ran = dry_run(str(pairs), "--limit", "8", "--dtype", "float32")
+    assert ran.out == "8 rows, about 6 s (at speeds measured here), about 0.1 MB on disk\n"
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "7", "null", '{"a": "x"}', '{"a": null}', '{"a": -1, "b": 0}', "\ud83d"]
+)
+def test_damaged_rates_are_no_rates(tmp_path: Path, content: str) -> None:
+    from asif.building.estimate import read_rates
+
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "rates.json").write_bytes(content.encode("utf-8", "surrogatepass"))
+    assert read_rates(tmp_path) == {}
+
+
+def test_speeds_are_remembered(asif_build: Callable[..., Ran], fakes: Any, tmp_path: Path, home: Path) -> None:
+    from asif.building.estimate import read_rates
+
+    path = write_parquet(
+        tmp_path / "p.parquet", [b"%d" % row for row in range(40)], [f"text {row}" for row in range(40)]
+    )
+    fakes[0].seconds = {"encoding": 0.01}
+    assert asif_build(path, "--name", "toy").code == 0
+    rates = read_rates(home)
+    assert rates.keys() == {"timm:fake", "sentence-transformers:fake"}
+    assert 100 < rates["timm:fake"] < 400  # 40 images in ten batches of 10 ms
+
+
+def test_a_build_of_other_encoders_is_another_set(tmp_path: Path) -> None:
+    first = make(listed(*some_rows(4)), tmp_path).anchors
+    again = make(listed(*some_rows(4)), tmp_path).anchors
+    assert (again.version, again.digest) == (first.version, first.digest)
+    other = make(listed(*some_rows(4)), tmp_path, FakeImages(model="other")).anchors
+    assert other.digest != first.digest
+    assert other.manifest.parent == first.version
+
+
+def test_vectors_are_float32_until_they_are_stored(tmp_path: Path) -> None:
+    """A mean of captions is taken of unit vectors: a long one does not drown a short one."""
+    text = FakeTexts(odd={"long": [1000, 0, 0, 0], "short": [0, 0.001, 0, 0]})
+    anchors = make(listed(("a", b"1", ("long", "short"))), tmp_path, text=text, dtype="float32").anchors
+    found: Float32 = stored(anchors, "text")[0]
+    np.testing.assert_allclose(found, np.array([1, 1, 0, 0]) / np.sqrt(2), rtol=1e-6)

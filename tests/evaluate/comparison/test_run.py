@@ -1,0 +1,249 @@
+"""The head-to-head: every method on the same pairs, figures those of `asif eval`, nothing lost when stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support.engine_sets import fake_image, fake_text, make_set
+from support.running import Cli
+
+from asif.aligners import RIVALS, make_aligner
+from asif.engine import Engine
+from asif.evaluate.comparison import run as comparison_run
+from asif.evaluate.comparison.datasets import retrieval_set
+from asif.evaluate.comparison.methods import LADDERS, METHODS, Sample, contend
+from asif.pairs import open_captioned
+from asif.tuning import Subset
+from asif.vectors import Embeddings
+
+QUICK = {
+    "ape": ("ape(steps=3,hidden=16)", "ape(steps=4,hidden=8)"),
+    "fusemix": ("fusemix(epochs=2,width=8,blocks=1)",),
+    "freeze-align": ("freeze-align(epochs=2,width=8)",),
+}
+
+
+@pytest.fixture
+def toys(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda spec, device: fake_image())
+    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda spec, device: fake_text())
+    for name, settings in QUICK.items():
+        monkeypatch.setitem(LADDERS, name, settings)
+    make_set(home, count=60)
+    return home
+
+
+@pytest.fixture
+def captioned(tmp_path: Path) -> Path:
+    images = [{"bytes": f"image {at}".encode(), "path": None} for at in range(12)]
+    captions = [[f"caption {at} {number}" for number in range(2)] for at in range(12)]
+    pq.write_table(pa.table({"image": images, "captions": captions}), tmp_path / "captioned.parquet")
+    return tmp_path / "captioned.parquet"
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    images = [{"bytes": f"picture {at}".encode(), "path": None} for at in range(14)]
+    labels = [["cat", "dog", "cow", "hen", "fox", "owl", "bee"][at % 7] for at in range(14)]
+    pq.write_table(pa.table({"image": images, "label": labels}), tmp_path / "labelled.parquet")
+    return tmp_path / "labelled.parquet"
+
+
+def compared(cli: Cli, out: Path, *more: str) -> dict[str, Any]:
+    ran = cli("compare", "--anchors", "toy", "--out", str(out), "--seconds", "1", *more)
+    assert ran.code == 0, ran.err
+    found: dict[str, Any] = json.loads((out / "results.json").read_text())
+    return found
+
+
+def test_both_kinds_of_data_by_every_method(
+    toys: Path, cli: Cli, captioned: Path, labelled: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    found = compared(cli, out, "--eval", str(captioned), "--eval", str(labelled), "--pairs", "30,all", "--seeds", "1")
+    assert [each["task"] for each in found["datasets"]] == ["zeroshot_retrieval", "zeroshot_classification"]
+    assert found["counts"] == [30, 60]
+    assert {(run["method"], run["pairs"], run["task"]) for run in found["runs"]} == {
+        (method, count, each["task"]) for method in METHODS for count in (30, 60) for each in found["datasets"]
+    }
+    for run in found["runs"]:
+        for result in run["results"]:
+            assert "ranks" not in result
+            assert all(value is None or value >= 0 for value in result["metrics"].values())
+        assert (run["trained_parameters"] is not None) == (run["method"] in RIVALS)
+        assert run["results"][0]["hubness"] == "none"
+    for win in found["wins"]:
+        assert sum(win["counts"].values()) == {str(captioned): 12 + 24, str(labelled): 14}[win["dataset"]]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "http-equiv" not in page
+    assert all(method in page for method in METHODS)
+
+
+@pytest.mark.parametrize("task", ["captioned", "labelled"])
+def test_figures_are_those_of_eval(
+    toys: Path, cli: Cli, task: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    data = str(request.getfixturevalue(task))
+    methods = "cca,asif-paper" if task == "captioned" else "cca,asif"
+    found = compared(cli, tmp_path / "out", "--eval", data, "--methods", methods, "--seeds", "1")
+    kind = found["datasets"][0]["task"]
+    for run in found["runs"]:
+        for result in run["results"]:
+            if result["hubness"] not in ("none",):
+                continue
+            name = run["setting"]
+            ran = cli("eval", "--anchors", "toy", "--dataset", data, "--task", kind, "--aligner", name, "--json",
+                      *(["--template-mode", "mean"] if task == "labelled" else []))  # fmt: skip
+            assert ran.code == 0, ran.err
+            known = {**ran.json["metrics"], **ran.json["further_metrics"]}
+            shared = [figure for figure in result["metrics"] if figure in known]
+            assert len(shared) >= 3
+            assert {figure: result["metrics"][figure] for figure in shared} == {
+                figure: known[figure] for figure in shared
+            }
+
+
+def test_what_is_done_is_not_done_again(
+    toys: Path, cli: Cli, captioned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("--eval", str(captioned), "--methods", "asif,ape", "--pairs", "30", "--seeds", "2")
+    calls: list[str] = []
+
+    def counting(method: str, *rest: Any, **more: Any) -> Any:
+        calls.append(method)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return contend(method, *rest, **more)
+
+    monkeypatch.setattr(comparison_run, "contend", counting)
+    ran = cli("compare", "--anchors", "toy", "--out", str(tmp_path / "out"), "--seconds", "1", *arguments)
+    assert ran.code == 130
+    with open(tmp_path / "out" / "runs.jsonl", "a") as file:
+        file.write('{"mark": "cut of')
+    found = compared(cli, tmp_path / "out", *arguments)
+    assert calls == ["asif", "ape", "asif", "asif", "ape"]
+    again = compared(cli, tmp_path / "out", *arguments)
+    assert len(calls) == 5
+    assert [run["results"] for run in again["runs"]] == [run["results"] for run in found["runs"]]
+    make_set(toys, count=61)
+    compared(cli, tmp_path / "out", *arguments)
+    assert len(calls) == 9  # other anchors, other runs
+
+
+def test_the_same_seed_is_the_same_sample_for_all() -> None:
+    first, again, other = (comparison_run.sampled(100, 20, seed) for seed in (3, 3, 4))
+    assert first.tolist() == again.tolist() == sorted(set(first.tolist()))
+    assert first.tolist() != other.tolist()
+    texts = Embeddings.from_raw(np.random.default_rng(0).standard_normal((300, 4)))
+    chosen = comparison_run.of_rows((texts, np.repeat(np.arange(100), 3)), first)
+    assert chosen is not None
+    assert np.array_equal(chosen[0].values, texts.values.reshape(100, 3, 4)[first].reshape(60, 4))
+    assert chosen[1].tolist() == np.repeat(np.arange(20), 3).tolist()
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_leaving_one_pair_out_costs_what_it_says(toys: Path, method: str) -> None:
+    anchors = Engine("toy").anchors
+    sample = Sample.of(Subset.of(anchors, np.arange(60)), None, 0)
+    found = contend(method, sample, "search", 0, 1.0)
+    how = {"trained": "trained again"}.get(METHODS[method][0])
+    assert how is None or found.deletion["how"] == how
+    assert found.deletion["seconds"] >= 0
+    if method == "cca":
+        assert found.deletion["how"] == "sums less one pair, solved again"
+
+
+def test_every_setting_that_is_tried_is_an_aligner() -> None:
+    assert set(LADDERS) == set(RIVALS)
+    for name, settings in LADDERS.items():
+        assert all(make_aligner(setting).name == name for setting in settings)
+        assert len(settings) == 4
+
+
+def test_a_trained_method_takes_the_setting_that_held_out_pairs_like_best(toys: Path) -> None:
+    anchors = Engine("toy").anchors
+    sample = Sample.of(Subset.of(anchors, np.arange(60)), None, 0)
+    ranks = {}
+    for setting in QUICK["ape"]:
+        projector: Any = make_aligner(setting)
+        ranks[setting] = projector.train(sample.pairs)[1].best.rank
+    found = contend("ape", sample, "search", 0, 1000.0)
+    assert ranks[found.setting] == max(ranks.values())
+    assert found.tuning is not None
+    assert (found.tuning["trials"], found.tuning["complete"]) == (2, True)
+    fixed = contend("ape", sample, "search", 0, 1000.0, fixed="ape(steps=2,hidden=9)")
+    assert (fixed.setting, fixed.fitted.parameters["hidden"]) == ("ape(steps=2,hidden=9)", 9)
+
+
+def test_queries_are_named_by_who_wins_them(toys: Path, captioned: Path) -> None:
+    engine = Engine("toy")
+    data = retrieval_set(engine, open_captioned(captioned), "some")
+    first, second = np.zeros(36, np.int64), np.zeros(36, np.int64)
+    second[3], first[20] = 9, 30
+    shown = data.queries(first, second, 10)["queries"]
+    assert [(each["side"], each["first_rank"], each["second_rank"]) for each in shown] == [
+        ("image", 1, 10),
+        ("text", 31, 1),
+    ]
+    assert shown[1]["text"] == data.captions[20 - 12]
+
+
+def test_a_recipe_brings_its_setting_and_what_was_published(
+    toys: Path, cli: Cli, captioned: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        'name = "mine"\nabout = "a"\nlicence = "l"\nstatus = "not run: it is a test"\n'
+        'aligner = "ape(steps=2,hidden=9)"\n'
+        '[encoders]\nimage = "timm:resnet50.a1_in1k"\ntext = "sentence-transformers:a/b"\n'
+        '[pairs]\nfrom = "a drawer"\ncolumns = { image = "i", captions = "c" }\ncaptions = "mean"\n'
+        '[[expected]]\ndataset = "imagenet"\nmetric = "acc1"\nvalue = 0.5\nsource = "a paper"\nmark = "paper"\n'
+    )
+    arguments = ("--eval", str(captioned), "--methods", "asif,ape", "--seeds", "1", "--recipe", str(recipe))
+    found = compared(cli, tmp_path / "out", *arguments)
+    assert found["expected"] == [{"what": "imagenet, acc1", "figure": 0.5, "source": "a paper (paper)"}]
+    assert {run["setting"] for run in found["runs"] if run["method"] == "ape"} == {"ape(steps=2,hidden=9)"}
+    ran = cli("train-ape", "--anchors", "toy", "--recipe", str(recipe), "--json")
+    assert ran.code == 0
+    assert ran.json["parameters"]["hidden"] == 9
+    assert "not run: it is a test" in ran.err
+    assert cli("train-ape", "--anchors", "toy", "--recipe", str(recipe), "--steps", "3").code == 2
+    assert cli("train-fusemix", "--anchors", "toy", "--recipe", str(recipe)).code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--methods", "asif,magic"), "magic"),
+        (("--methods", ","), "none"),
+        (("--pairs", "10"), "20 to 60"),
+        (("--pairs", "61"), "20 to 60"),
+        (("--pairs", "many"), "numbers, or all"),
+    ],
+)
+def test_odd_options_are_refused(
+    toys: Path, cli: Cli, captioned: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    ran = cli("compare", "--anchors", "toy", "--eval", str(captioned), "--out", str(tmp_path / "out"), *arguments)
+    assert ran.code == 2
+    assert said in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_odd_data_sets_are_refused(toys: Path, cli: Cli, captioned: Path, tmp_path: Path) -> None:
+    base = ("compare", "--anchors", "toy", "--out")
+    twice = cli(*base, str(tmp_path / "a"), "--eval", str(captioned), "--eval", str(captioned))
+    assert (twice.code, "comes twice" in twice.err) == (2, True)
+    missing = cli(*base, str(tmp_path / "b"), "--eval", "nowhere.parquet")
+    assert missing.code in (2, 3)
+    wrong = cli(*base, str(tmp_path / "c"), "--eval", f"labels:{captioned}")
+    assert wrong.code in (2, 3)
+    (tmp_path / "file").write_text("")
+    assert cli(*base, str(tmp_path / "file"), "--eval", str(captioned)).code == 2

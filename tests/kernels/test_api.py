@@ -1,0 +1,535 @@
+"""Exact top-k similarity: every engine gives the same bits as the obvious definition, however it is cut."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.kernels_cases import (
+    BFLOAT16,
+    CASES,
+    CPU_ENGINES,
+    DTYPES,
+    EVERY_ENGINE,
+    FLOAT32,
+    HARD,
+    THREADS,
+    Rows,
+    aligned,
+    assert_same,
+    best,
+    case,
+    cut,
+    exact,
+    hard,
+    merged,
+    oracle,
+    sampled,
+    stored,
+    tied_rows,
+    unit,
+)
+
+from asif.aligners.relative import CentredBlocks
+from asif.errors import BadEmbedding, UsageError
+from asif.kernels import cpu, faiss_, reference, topk, topk_similarity, torch_
+from asif.kernels.canonical import GRID, on_grid
+from asif.vectors import Embeddings, Float32, TopK
+
+on_every_engine = pytest.mark.parametrize("engine", EVERY_ENGINE, indirect=True)
+on_every_cpu = pytest.mark.parametrize("engine", CPU_ENGINES, indirect=True)
+searching = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_fast_oracle_is_the_definition(dtype: Any) -> None:
+    some = [hard(kind, 23, dim, dtype, seed) for seed, kind in enumerate(HARD) for dim in (1, 4, 65)]
+    for anchors in [*(rows.astype(dtype) for rows in tied_rows().values()), *some]:
+        queries = np.concatenate([unit(3, anchors.shape[1]), anchors[:2].astype(np.float32)])
+        for k in (1, 4, len(anchors), len(anchors) + 9):
+            assert_same(oracle(queries, anchors, k), reference.topk_similarity(queries, [anchors], k))
+
+
+@lru_cache
+def awkward(dim: int, many: bool) -> list[tuple[Float32, Rows, int, TopK]]:
+    """Return searches of awkward sizes and their answers: queries, anchors, k, expected."""
+    searches = []
+    for count in (1, 2, 7, 13, 67, 300) if many else (1, 13, 300):
+        for dtype in DTYPES:
+            anchors = stored(count, dim, dtype)
+            for asked in (1, 2, 3, 5, 7, 8, 9, 33) if many else (1, 7):
+                queries = unit(asked, dim, 2)
+                scores = exact(queries, anchors)
+                for k in {1, count // 5 + 1, count, count + 10} if many else (5, count + 10):
+                    searches.append((queries, anchors, k, best(scores, k)))
+    return searches
+
+
+@on_every_engine
+@pytest.mark.parametrize("dim", [1, 3, 31, 32, 33, 64, 384, 1280])
+def test_equal_to_the_definition_at_awkward_sizes(engine: Any, dim: int) -> None:
+    for queries, anchors, k, expected in awkward(dim, many=engine == "cpu"):  # others: one path, dearer calls
+        found = topk_similarity(queries, [anchors], k, engine=engine)
+        assert found.indices.shape == (len(queries), min(k, len(anchors)))
+        assert_same(found, expected)
+
+
+@on_every_engine
+def test_no_queries_no_answers(engine: Any) -> None:
+    found = topk_similarity(unit(0, 4), [stored(3, 4)], 2, engine=engine)
+    assert (found.indices.shape, found.scores.shape) == ((0, 2), (0, 2))
+    assert (found.indices.dtype, found.scores.dtype) == (np.int64, np.float32)
+
+
+@pytest.mark.parametrize("engine", [*EVERY_ENGINE, "reference"], indirect=True)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_close_to_float64(engine: Any, dtype: Any) -> None:
+    queries, anchors = unit(9, 384), stored(300, 384, dtype)
+    plain = queries.astype(np.float64) @ anchors.astype(np.float64).T
+    found = topk_similarity(queries, [anchors], 300, engine=engine)
+    np.testing.assert_allclose(found.scores, np.take_along_axis(plain, found.indices, axis=1), rtol=0, atol=1e-7)
+    np.testing.assert_allclose(found.scores, -np.sort(-plain, axis=1), rtol=0, atol=1e-7)
+    assert (np.sort(found.indices, axis=1) == np.arange(300)).all()
+
+
+@on_every_engine
+@pytest.mark.parametrize("kind", tied_rows())
+def test_ties_go_to_the_smaller_index(engine: Any, kind: str) -> None:
+    axes = np.eye(4, dtype=np.float32)
+    queries = np.concatenate([np.abs(unit(3, 4)), unit(3, 4), axes, -axes])
+    for dtype in DTYPES:
+        anchors = tied_rows()[kind].astype(dtype)
+        for k in (1, 3, len(anchors)):
+            for blocks in ([anchors], list(anchors[:, None])):
+                found = topk_similarity(queries, blocks, k, engine=engine)
+                assert_same(found, oracle(queries, anchors, k))
+                level = found.scores[:, 1:] == found.scores[:, :-1]
+                assert (np.diff(found.indices, axis=1)[level] > 0).all()
+                assert not np.signbit(found.scores[found.scores == 0]).any()
+
+
+def test_ties_are_really_tied() -> None:
+    found = topk_similarity(unit(2, 4), [tied_rows()["all equal"]], 5)
+    assert found.indices.tolist() == [[0, 1, 2, 3, 4]] * 2
+    assert (found.scores == found.scores[:, :1]).all()
+
+
+@pytest.mark.parametrize("engine", [name for name in EVERY_ENGINE if name != "interpreted"], indirect=True)
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_leads_astray(engine: Any, name: str, threads: Callable[[int], None]) -> None:
+    """Large searches against the oracle; see `CASES` for what each of them is after."""
+    hardest = case(name)
+    for count in THREADS if engine == "cpu" else THREADS[1:2]:
+        threads(count)
+        assert_same(topk_similarity(hardest.queries, hardest.blocks, hardest.k, engine=engine), hardest.expected)
+
+
+def cheaply(queries: Rows, anchors: Rows, k: int, dtype: Any) -> list[set[int]]:
+    """Find the k best by float32 products of rows rounded to `dtype`, as one would without a margin."""
+    left, right = (rows.astype(dtype).astype(np.float32) for rows in (queries, anchors))
+    return [set(row) for row in reference.topk(left @ right.T, k).indices.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("near ties within bfloat16", BFLOAT16),
+        ("near ties within float32", FLOAT32),
+        ("rounded anchors lose", BFLOAT16),
+        ("rounded anchors lose, 384", BFLOAT16),
+    ],
+)
+def test_cheap_products_alone_would_be_wrong(name: str, dtype: Any) -> None:
+    guessed = cheaply(case(name).queries, case(name).anchors, case(name).k, dtype)
+    right = [set(row) for row in case(name).expected.indices.tolist()]
+    assert all(g != r for g, r in zip(guessed, right, strict=True))
+
+
+@pytest.mark.parametrize(("name", "part"), [("misleading", 0), ("misleading, second sample", 1)])
+def test_the_sample_misleads(name: str, part: int) -> None:
+    hardest = case(name)
+    scores = oracle(hardest.queries, hardest.anchors, len(hardest.anchors))
+    of_anchors = np.empty_like(scores.scores)
+    np.put_along_axis(of_anchors, scores.indices, scores.scores, axis=1)
+    shown = sampled(len(hardest.queries), len(hardest.anchors), hardest.k)[part]
+    members = 8 if part == 0 else len(shown) * hardest.k / len(hardest.anchors)
+    rank = math.ceil(members + 4 * members**0.5 + 2)
+    guess = -np.sort(-of_anchors[:, shown], axis=1)[:, rank - 1]
+    assert ((of_anchors >= guess[:, None]).sum(axis=1) < hardest.k).all()
+
+
+class Lazy(Sequence[Rows]):
+    """Makes each block when it is asked for, as CentredBlocks does, and counts how often."""
+
+    def __init__(self, blocks: list[Rows]) -> None:
+        self.blocks, self.made = blocks, 0
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    @overload
+    def __getitem__(self, at: int) -> Rows: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Rows]: ...
+    def __getitem__(self, at: Any) -> Any:
+        self.made += 1
+        return self.blocks[at].copy()
+
+
+@on_every_engine
+@searching
+@given(data=st.data())
+def test_independent_of_every_cut(
+    engine: Any, monkeypatch: pytest.MonkeyPatch, threads: Any, data: st.DataObject
+) -> None:
+    dtype, kind = data.draw(st.sampled_from(DTYPES)), data.draw(st.sampled_from(HARD))
+    seed, dim = data.draw(st.integers(0, 2**20)), data.draw(st.sampled_from([1, 2, 5, 31, 33, 64]))
+    count, asked = data.draw(st.integers(1, 400)), data.draw(st.integers(1, 40))
+    anchors = hard(kind, count, dim, dtype, seed)
+    queries = hard(data.draw(st.sampled_from(HARD)), asked, dim, FLOAT32, seed + 1)
+    shared = min(count, asked) // 2  # products of such with themselves are the largest
+    queries[:shared] = anchors[:shared].astype(np.float32)
+    k = data.draw(st.sampled_from([1, 2, 7, count // 3 + 1, count, count + 2]))
+    places = data.draw(st.lists(st.integers(0, count), max_size=4))  # empty blocks too
+    monkeypatch.setattr(torch_, "TILE_ROWS", data.draw(st.integers(1, 90)))
+    monkeypatch.setattr(torch_, "QUERY_ROWS", data.draw(st.integers(1, 30)))
+    monkeypatch.setattr(faiss_, "BLOCK_BYTES", data.draw(st.integers(1, 9_000)))
+    monkeypatch.setattr(cpu, "MADE_BYTES", data.draw(st.sampled_from([1, 2_000, 2**29])))
+    threads(data.draw(st.sampled_from(THREADS)))
+    blocks, expected = cut(anchors, places), oracle(queries, anchors, k)
+
+    def search(some: Rows, of: Sequence[Rows]) -> TopK:
+        return topk_similarity(some, of, k, engine=engine)
+
+    assert_same(search(queries, blocks), expected)
+    assert_same(search(queries, Lazy(blocks)), expected)
+    shards = [(block, start) for block, start in zip(blocks, [0, *sorted(places)], strict=True) if len(block)]
+    assert_same(merged([search(queries, [block]) for block, _ in shards], [start for _, start in shards], k), expected)
+    batches = [batch for batch in cut(queries, data.draw(st.lists(st.integers(0, asked), max_size=3))) if len(batch)]
+    found = [search(batch, blocks) for batch in batches]
+    assert_same(
+        TopK(np.concatenate([f.indices for f in found]), np.concatenate([f.scores for f in found])),
+        expected,
+    )
+
+
+@on_every_engine
+def test_independent_of_batch_threads_and_the_order_of_queries(engine: Any, threads: Callable[[int], None]) -> None:
+    queries, anchors = unit(1100, 64), stored(300, 64)  # more than one QUERY_ROWS
+    whole = topk_similarity(queries, [anchors], 20, engine=engine)
+    threads(1)
+    assert_same(topk_similarity(queries, [anchors], 20, engine=engine), whole)
+    threads(2)
+    order = np.random.default_rng(5).permutation(len(queries))
+    shuffled = topk_similarity(queries[order], [anchors], 20, engine=engine)
+    assert_same(shuffled, TopK(whole.indices[order], whole.scores[order]))
+    for row in (0, 1023, 1024, 1099):
+        alone = topk_similarity(queries[row : row + 1], [anchors], 20, engine=engine)
+        assert_same(alone, TopK(whole.indices[row : row + 1], whole.scores[row : row + 1]))
+
+
+def test_the_order_of_anchors_only_renames_them() -> None:
+    queries, anchors = unit(6, 16), stored(50, 16)
+    order = np.random.default_rng(6).permutation(50)
+    plain, moved = (topk_similarity(queries, [rows], 50) for rows in (anchors, anchors[order]))
+    np.testing.assert_array_equal(moved.scores, plain.scores)
+    np.testing.assert_array_equal(order[moved.indices], plain.indices)  # random rows: no ties
+    more = topk_similarity(queries, [anchors, -anchors[:1]], 50)
+    fewer = topk_similarity(queries, [anchors], 20)
+    assert_same(fewer, TopK(plain.indices[:, :20], plain.scores[:, :20]))
+    assert not np.array_equal(more.scores, plain.scores)  # and one anchor more is noticed
+
+
+@pytest.mark.parametrize("made", [1, 10_000, 2**29])
+def test_blocks_that_are_made_as_they_are_read(made: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "MADE_BYTES", made)
+    blocks = cut(stored(700, 48), [5, 5, 200, 201, 650])
+    lazy = CentredBlocks(blocks, np.full(48, 0.01), kept_bytes=0)
+    assert lazy[3] is not lazy[3]
+    for asked in (3, 30):
+        for k in (1, 60, 700):
+            found = topk_similarity(unit(asked, 48, 3), lazy, k, engine="cpu")
+            assert_same(found, topk_similarity(unit(asked, 48, 3), list(lazy), k, engine="cpu"))
+            assert_same(found, oracle(unit(asked, 48, 3), np.concatenate(list(lazy)), k))
+
+
+def layouts(rows: Rows, folder: Path) -> Iterator[tuple[str, Rows]]:
+    """Return rows that lie in memory in other ways: equal values, other strides, owners and rights."""
+    count, dim = rows.shape
+    file = folder / "rows"
+    file.write_bytes(b"odd" + rows.tobytes())
+    yield "mapped, at an odd address", np.memmap(file, rows.dtype, "r", 3, rows.shape)
+    yield "reversed", np.ascontiguousarray(rows[::-1])[::-1]
+    yield "entries reversed", np.ascontiguousarray(rows[:, ::-1])[:, ::-1]
+    yield "every third row", np.repeat(rows, 3, axis=0)[1::3]
+    yield "every other entry", np.repeat(rows, 2, axis=1)[:, ::2]
+    yield "column by column", np.asfortranarray(rows)
+    yield "part of wider rows", np.concatenate([rows, rows], axis=1)[:, dim:]
+    frozen = rows.copy()
+    frozen.flags.writeable = False
+    yield "read-only", frozen
+    yield "one row many times", np.broadcast_to(rows[:1], (count, dim))
+
+
+@on_every_engine
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_however_arrays_lie_in_memory(engine: Any, dtype: Any, tmp_path: Path) -> None:
+    for dim in (1, 33):
+        queries, anchors = unit(17, dim), stored(90, dim, dtype)
+        for name, rows in layouts(anchors, tmp_path):
+            expected = oracle(queries, rows, 9)
+            for some in (queries, queries[:3]):
+                found = topk_similarity(some, [rows[:20], rows[20:20], rows[20:]], 9, engine=engine)
+                assert_same(found, TopK(expected.indices[: len(some)], expected.scores[: len(some)])), name
+            same = np.broadcast_to(anchors[:1], anchors.shape) if name == "one row many times" else anchors
+            np.testing.assert_array_equal(rows, same, name)  # nothing was written through
+        for name, asked in layouts(queries, tmp_path):
+            assert_same(topk_similarity(asked, [anchors], 9, engine=engine), oracle(asked, anchors, 9)), name
+
+
+@on_every_engine
+def test_blocks_of_several_types(engine: Any) -> None:
+    rows = [stored(40, 17, dtype, seed) for seed, dtype in enumerate([*DTYPES, np.float16])]
+    for queries in (unit(3, 17), unit(20, 17)):
+        expected = oracle(queries, np.concatenate([block.astype(np.float32) for block in rows]), 30)
+        assert_same(topk_similarity(queries, rows, 30, engine=engine), expected)
+        assert_same(topk_similarity(queries, Lazy(rows), 30, engine=engine), expected)
+
+
+@on_every_engine
+def test_float64_blocks_are_taken_as_float32(engine: Any) -> None:
+    rows = stored(40, 17, np.float64)
+    before = rows.copy()
+    for queries in (unit(3, 17), unit(20, 17)):
+        assert_same(topk_similarity(queries, [rows], 30, engine=engine), oracle(queries, rows, 30))
+    np.testing.assert_array_equal(rows, before)
+
+
+# Numbers that are not fit for a score
+
+
+@on_every_cpu
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("asked", "count", "k"), [(3, 900, 5), (20, 900, 5), (20, 9, 2), (3, 9, 9), (20, 9, 9)])
+def test_what_is_not_finite_is_refused(engine: Any, dtype: Any, bad: float, asked: int, count: int, k: int) -> None:
+    """Whatever way it is met: stored, converted or exact products."""
+    for where, entry in itertools.product((0, count - 1), (7, 32)):
+        queries, anchors = unit(asked, 33), stored(count, 33, dtype)
+        anchors[where, entry] = bad
+        with pytest.raises(BadEmbedding, match=f"{asked} of {asked} queries .* not finite"):
+            topk_similarity(queries, [anchors], k, engine=engine)
+        queries[1, entry] = bad
+        with pytest.raises(BadEmbedding, match=f"1 of {asked} queries .* not finite"):
+            topk_similarity(queries, [stored(count, 33, dtype)], k, engine=engine)
+    assert_same(topk_similarity(unit(3, 33), [stored(9, 33)], 2, engine=engine), oracle(unit(3, 33), stored(9, 33), 2))
+
+
+@on_every_engine
+def test_rows_of_zeros_are_answered(engine: Any) -> None:
+    for asked in (2, 12):
+        for count in (3, 300):
+            zeros, rows = np.zeros((count, 9), np.float32), stored(count, 9)
+            for queries, anchors in ((zeros[:asked], rows), (unit(asked, 9), -zeros), (-zeros[:asked], zeros)):
+                found = topk_similarity(queries, [anchors], 3, engine=engine)
+                assert found.indices.tolist() == [[0, 1, 2]] * len(queries)
+                assert not found.scores.view(np.int32).any()  # not -0.0 either
+
+
+@on_every_engine
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_flushing_subnormals_changes_nothing(engine: Any, dtype: Any) -> None:
+    anchors = stored(90, 33, dtype)
+    anchors.view(f"u{anchors.itemsize}")[::2, 1:] &= {2: 0x83FF, 4: 0x807FFFFF}[anchors.itemsize]
+    for queries in (unit(20, 33), unit(3, 33)):
+        expected = oracle(queries, anchors, 90)
+        try:
+            assert torch.set_flush_denormal(True)
+            found = topk_similarity(queries, [anchors], 90, engine=engine)
+        finally:
+            torch.set_flush_denormal(False)
+        assert_same(found, expected)
+
+
+# The proved bound of the compiled kernels
+
+
+def converted(rows: Float32, brain: bool) -> Float32:
+    return rows.astype(BFLOAT16).astype(np.float32) if brain else rows
+
+
+def lengths(rows: Rows) -> Rows:
+    """Take lengths as products.h does: of float32 sums, rounded up a little."""
+    return np.sqrt(np.sum(np.square(rows, dtype=np.float32), axis=-1, dtype=np.float32)).astype(np.float64) * (1 + 1e-4)
+
+
+def bounds(queries: Float32, anchors: Float32, brain: bool) -> Rows:
+    """Bound |canonical score - product| [q, n], as products.h does."""
+    dim = queries.shape[1]
+    length, residual = lengths(queries), lengths(queries - converted(queries, brain))
+    summed, kept = 1.01 * (dim + 40) * 2.0**-24, length + residual
+    of_length, of_residual = residual + summed * kept, kept * (1 + summed)
+    constant = kept * (dim**0.5 * 2.0**-27) + 2 * 2.0**-24
+    longest, largest = lengths(anchors).max(), lengths(anchors - converted(anchors, brain)).max()
+    return np.broadcast_to(
+        (of_length * longest + of_residual * largest + constant)[:, None], (len(queries), len(anchors))
+    )
+
+
+def products(queries: Float32, anchors: Float32, brain: bool) -> Iterator[Rows]:
+    """Add up float32 products of converted rows in several orders."""
+    left, right = converted(queries, brain), converted(anchors, brain)
+    terms = left[:, None, :] * right[None, :, :]
+    yield left @ right.T
+    yield terms.sum(axis=2)
+    for ordered in (terms, terms[..., ::-1], np.sort(terms, axis=2)):
+        yield np.cumsum(ordered, axis=2, dtype=np.float32)[..., -1]
+
+
+@pytest.mark.parametrize("brain", [True, False], ids=["bfloat16", "float32"])
+@pytest.mark.parametrize("dim", [1, 3, 33, 64, 384, 1280])
+def test_the_bound_holds(dim: int, brain: bool) -> None:
+    crafted = [aligned(3, dim, 60, moved=moved) for moved in ("anchors", "queries")] if dim > 3 else []
+    pairs = [(each.queries, each.anchors[-60:]) for each in crafted]
+    pairs += [(hard(kind, 5, dim, FLOAT32, 1), hard(kind, 40, dim, FLOAT32, 2)) for kind in HARD]
+    pairs += [(unit(5, dim, 3), stored(40, dim, dtype).astype(np.float32)) for dtype in DTYPES]
+    pairs += [(np.abs(unit(5, dim, 4)), np.abs(unit(40, dim, 5))), (adversarial(dim), adversarial(dim))]
+    for raw, anchors in pairs:
+        queries = on_grid(raw).astype(np.float32)
+        scores, limits = (
+            (queries.astype(np.float64) @ on_grid(anchors).T).astype(np.float32),
+            bounds(queries, anchors, brain),
+        )
+        for product in products(queries, anchors, brain):
+            assert (np.abs(product.astype(np.float64) - scores) <= limits).all()
+        assert limits.max() < (0.02 if brain else 2e-4)  # not vacuous
+
+
+@pytest.mark.parametrize("dim", [64, 384])
+@pytest.mark.parametrize("moved", ["anchors", "queries"])
+def test_the_bound_is_needed(dim: int, moved: str) -> None:
+    """Rounding can take nearly as much as the bound allows, and these rows see to it."""
+    crafted = aligned(3, dim, 60, moved=moved)
+    queries = on_grid(crafted.queries).astype(np.float32)
+    lost = exact(queries, crafted.anchors) - next(products(queries, crafted.anchors, True))
+    assert (lost / bounds(queries, crafted.anchors, True)).max() > 0.9
+
+
+def adversarial(dim: int) -> Float32:
+    """Return unit rows whose products cancel, whose sums reach the edge, and whose entries lie between grid points."""
+    ramp = 2.0 ** -np.arange(dim)
+    signs = np.where(np.arange(dim) % 2, -1.0, 1.0)
+    flat, peak, step = np.ones(dim), np.full(dim, 2.0**-27), np.linspace(1, 2, dim) * signs
+    peak[0] = 1
+    return Embeddings.from_raw(np.stack([ramp, ramp * signs, flat, flat * signs, peak, step])).values
+
+
+@pytest.mark.parametrize("dtype", [None, *DTYPES], ids=str)
+@pytest.mark.parametrize("dim", [1, 7, 384, 1280])
+def test_canonical_sums_are_exact(dtype: Any, dim: int) -> None:
+    """The claim of `canonical`: no rounding at all happens before the one to float32."""
+    queries = np.concatenate([unit(3, dim), adversarial(dim)])
+    anchors = queries if dtype is None else (queries * np.float32(1.01)).astype(dtype)
+    assert np.linalg.norm(anchors.astype(np.float64), axis=1).max() < 1.015
+    left, right = on_grid(queries), on_grid(anchors)
+    every = topk_similarity(queries, [anchors], len(anchors), engine="torch")
+    for q, row in enumerate(left):
+        for place, a in enumerate(every.indices[q]):
+            products = [Fraction(x) * Fraction(y) for x, y in zip(row.tolist(), right[a].tolist(), strict=True)]
+            exact = sum(products, Fraction(0))
+            assert (
+                math.fsum(map(float, products))
+                == float(exact)
+                == float(row @ right[a])
+                == float(np.sum(row * right[a]))
+            )
+            assert every.scores[q, place] == np.float32(float(exact))
+            assert Fraction(float(exact)) == exact  # float64 holds it whole
+
+
+def test_float16_is_on_the_grid_already() -> None:
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    small = every[np.abs(np.nan_to_num(every, nan=9)) <= 1]
+    assert len(small) > 2**14
+    np.testing.assert_array_equal(on_grid(small), small.astype(np.float64))
+    tenth = np.array([0.1], np.float32)
+    assert on_grid(tenth) != tenth  # float32 is not: the test can fail
+    assert GRID == 2**26
+
+
+EXTREME = [3.4e38, 1.0, 2.0**-126, 1e-45, 0.0, -1e-45, -(2.0**-126), -0.5, -1.0, -3.4e38]
+
+
+def test_sort_keys_order_and_come_back() -> None:
+    scores = torch.tensor([EXTREME, EXTREME[::-1]], dtype=torch.float32)
+    for first in (0, 2**31 - 5, 2**31 + 7, 2**32 - len(EXTREME)):
+        keys = torch_.sort_keys(scores, first)
+        assert (keys[0, :-1] > keys[0, 1:]).all() and (keys[1, :-1] < keys[1, 1:]).all()
+        back = torch_.unpack(keys)
+        np.testing.assert_array_equal(back.scores.view(np.int32), scores.numpy().view(np.int32))
+        np.testing.assert_array_equal(back.indices, np.tile(np.arange(first, first + len(EXTREME)), (2, 1)))
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=30))
+def test_sort_keys_are_the_tie_rule(values: list[float]) -> None:
+    scores = torch.tensor([values], dtype=torch.float32)
+    found = torch_.unpack(torch_.sort_keys(scores, 0).sort(dim=1, descending=True).values)
+    assert_same(found, reference.topk(scores.numpy() + np.float32(0), len(values)))  # -0.0 comes back as 0.0
+    assert_same(found, topk(scores.numpy() + np.float32(0), len(values) + 3))
+
+
+def test_topk_of_dense_scores() -> None:
+    scores = np.array([[0.5, 0.9, 0.9, -1.0], [0.0, -0.0, 0.0, -0.0]], np.float32)
+    assert topk(scores, 3).indices.tolist() == [[1, 2, 0], [0, 1, 2]]
+    assert topk(scores, 9).scores[0].tolist() == pytest.approx([0.9, 0.9, 0.5, -1.0])
+
+
+def call(k: int = 1, dim: int = 4, engine: Any = "auto", blocks: Any = None) -> TopK:
+    return topk_similarity(unit(2, dim), [stored(3, 4)] if blocks is None else blocks, k, engine=engine)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"k": 0}, "k is 0"),
+        ({"k": -3}, "k is -3"),
+        ({"blocks": []}, "there are no anchors"),
+        ({"blocks": [np.empty((0, 4), np.float16)]}, "there are no anchors"),
+        ({"dim": 5}, "queries have 5 dimensions, anchors 4"),
+        ({"blocks": [stored(1, 4), stored(1, 6)]}, "queries have 4 dimensions, anchors 4, 6"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["reference", "torch"])
+def test_what_makes_no_sense_is_refused(engine: Any, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        call(**wrong, engine=engine)
+    assert caught.value.came == message
+
+
+def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="torch sees no CUDA device"):
+        call(engine="cuda")
+    assert_same(call(engine="auto"), call(engine="reference"))
+
+
+def test_no_dimensions_are_refused() -> None:
+    with pytest.raises(UsageError, match="no dimensions"):
+        topk_similarity(np.zeros((2, 0), np.float32), [np.zeros((3, 0), np.float32)], 2)
+
+
+@pytest.mark.parametrize("engine", CPU_ENGINES, indirect=True)
+def test_the_other_byte_order_is_read(engine: Any) -> None:
+    queries, anchors = unit(3, 17), stored(40, 17, np.float32)
+    found = topk_similarity(queries, [anchors.astype(">f4")], 9, engine=engine)
+    assert_same(found, oracle(queries, anchors, 9))

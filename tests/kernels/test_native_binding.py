@@ -1,0 +1,285 @@
+"""The door to the compiled kernels, what stands in where there are none, and how they are compiled."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import pytest
+import torch
+from support.kernels_cases import assert_equal_bits, assert_same, best, case, exact_sparse, oracle, stored, unit
+from support.paths import ROOT
+
+from asif.errors import MissingDependency, UsageError
+from asif.kernels import choose, native_binding, sparse_similarity, sparse_topk, topk_similarity
+from asif.kernels.cpu import topk_similarity as search
+from asif.vectors import SparseRows
+
+NATIVE = native_binding.FOLDER
+HOOK = ROOT / "hatch_build.py"
+compiled = pytest.mark.skipif(not native_binding.available(), reason="no kernels are compiled here")
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let every test find the libraries anew, on a machine without a GPU."""
+    monkeypatch.delenv("ASIF_INSTRUCTIONS", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    native_binding.load.cache_clear()
+    yield
+    native_binding.load.cache_clear()
+
+
+def some_rows(seed: int) -> SparseRows:
+    values = unit(30, 5, seed)
+    return SparseRows(np.random.default_rng(seed).random((30, 40)).argsort(axis=1)[:, :5], values, 40)
+
+
+@compiled
+def test_the_best_instructions_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = native_binding.available()
+    assert [name for name in native_binding.ORDER if name in found] == list(found) and found[-1] == "portable"
+    assert Path(native_binding.load()._name) == NATIVE / f"{found[0]}.so"
+    assert native_binding.load() is native_binding.load()
+    assert choose("auto") == "cpu"
+    for name in found:
+        assert Path(native_binding.load(name)._name).stem == name
+    monkeypatch.setenv("ASIF_INSTRUCTIONS", "portable")
+    native_binding.load.cache_clear()
+    assert Path(native_binding.load()._name).stem == "portable"
+
+
+@compiled
+def test_unknown_instructions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="the instruction set is 'mmx'"):
+        native_binding.load("mmx")
+    monkeypatch.setenv("ASIF_INSTRUCTIONS", "mmx")
+    with pytest.raises(UsageError, match="the instruction set is 'mmx'") as caught:
+        topk_similarity(unit(2, 4), [stored(3, 4)], 1, engine="cpu")
+    assert caught.value.expected == f"one of {', '.join(native_binding.available())}"
+    assert "ASIF_INSTRUCTIONS" in caught.value.fix
+
+
+@compiled
+@pytest.mark.parametrize("engine", ["auto", "cpu"])
+def test_unknown_instructions_are_not_passed_over(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASIF_INSTRUCTIONS", "mmx")
+    for call in (
+        lambda: topk_similarity(unit(2, 4), [stored(3, 4)], 1, engine=engine),
+        lambda: sparse_similarity(some_rows(1), some_rows(2), engine=engine),
+    ):
+        with pytest.raises(UsageError, match="the instruction set is 'mmx'"):
+            call()
+
+
+def absent(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_binding, "FOLDER", folder)
+
+
+def of_another_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_binding, "INTERFACE", native_binding.INTERFACE + 1)
+
+
+def incomplete(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "amx.so").touch()  # without the portable one, nobody can be asked what the processor has
+    monkeypatch.setattr(native_binding, "FOLDER", folder)
+
+
+def damaged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "portable.so").write_bytes(b"\x7fELF of another machine")
+    monkeypatch.setattr(native_binding, "FOLDER", folder)
+
+
+@pytest.mark.parametrize(
+    "kernels",
+    [
+        absent,
+        of_another_version,
+        incomplete,
+        damaged,
+    ],
+)
+def test_without_compiled_kernels_others_do_it(kernels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels(tmp_path, monkeypatch)
+    assert native_binding.available() == () and not native_binding.is_there()
+    assert choose("auto") == "torch"
+    queries, anchors = unit(7, 33), stored(90, 33)
+    with pytest.raises(MissingDependency) as caught:
+        topk_similarity(queries, [anchors], 5, engine="cpu")
+    assert caught.value.fix == native_binding.REINSTALL
+    assert "--engine torch" in caught.value.fix and "g++" in caught.value.fix
+    assert_same(topk_similarity(queries, [anchors], 5), oracle(queries, anchors, 5))
+    a, b = some_rows(1), some_rows(2)
+    assert_equal_bits(sparse_similarity(a, b), exact_sparse(a, b))
+    assert_same(sparse_topk(a, b, 7), best(exact_sparse(a, b), 7))
+    monkeypatch.setattr("asif.kernels.sparse.SLICE", 70)  # two queries at a time
+    assert_same(sparse_topk(a, b, 7), best(exact_sparse(a, b), 7))
+
+
+@compiled
+def test_the_portable_kernels_alone_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(NATIVE / "portable.so", tmp_path)
+    monkeypatch.setattr(native_binding, "FOLDER", tmp_path)
+    assert native_binding.available() == ("portable",)
+    assert_same(topk_similarity(unit(9, 33), [stored(90, 33)], 5), oracle(unit(9, 33), stored(90, 33), 5))
+
+
+@compiled
+def test_auto_asks_for_a_gpu_only_where_torch_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose("auto") == "cuda" == choose("cuda")
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it had not been
+    assert choose("auto") == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [(None, 6), ("1", 1), ("4", 4), ("6", 6), ("99", 6), ("0", 1), ("", 6), ("4,2", 6), ("-3", 6), ("all", 6)],
+)
+def test_threads_are_as_many_as_asked_for_and_there(
+    asked: str | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda of: set(range(6)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert native_binding.threads() == expected
+
+
+def test_threads_where_the_system_does_not_tell_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    assert native_binding.threads() == 12
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert native_binding.threads() == 1
+
+
+# The build
+
+T = TypeVar("T")
+
+
+class Hook(Generic[T]):
+    """What hatchling's BuildHookInterface is to the build: hatchling itself is there only while a wheel is made."""
+
+    target_name = "wheel"
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.warnings = str(root), list[str]()
+        self.app = types.SimpleNamespace(display_warning=self.warnings.append)
+
+
+@pytest.fixture
+def build(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Import hatch_build.py."""
+    name = "hatchling.builders.hooks.plugin.interface"
+    monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(BuildHookInterface=Hook))
+    for parent in ("hatchling", "hatchling.builders", "hatchling.builders.hooks", "hatchling.builders.hooks.plugin"):
+        monkeypatch.setitem(sys.modules, parent, types.ModuleType(parent))
+    spec = importlib.util.spec_from_file_location("hatch_build", HOOK)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def sources(build: Any, tmp_path: Path) -> Path:
+    """Return a copy of the sources, beside a library left from an earlier build, in a project of their own."""
+    folder = tmp_path / "project" / build.NATIVE
+    shutil.copytree(NATIVE, folder, ignore=shutil.ignore_patterns("*.so"))
+    (folder / "old.so").touch()
+    return folder
+
+
+def compiler(folder: Path, refused: str) -> str:
+    """Write a compiler that makes empty libraries, and none where an argument is `refused`."""
+    file = folder / "compiler"
+    refuse = f'if [ "$each" = "{refused}" ]; then echo "what is $each?" >&2; exit 1; fi'
+    file.write_text(f'#!/bin/sh\nfor each in "$@"; do {refuse}; target=$each; done\necho "$@" > "$target"\n')
+    file.chmod(0o755)
+    return str(file)
+
+
+def libraries(folder: Path) -> set[str]:
+    return {file.stem for file in folder.glob("*.so")}
+
+
+def test_what_does_not_compile_is_left_out_and_reported(
+    build: Any, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setenv("CXX", compiler(tmp_path, "-mamx-tile"))
+    problems = build.compile_all(sources)
+    assert problems == ["the kernels for amx did not compile and are left out: what is -mamx-tile?"]
+    assert libraries(sources) == {"avx512bf16", "avx512", "avx2", "portable"}  # the old one is gone
+    assert "cpu.cpp" in (sources / "portable.so").read_text()
+    assert "cpu.cpp" not in (sources / "avx2.so").read_text() and "-march" in (sources / "avx2.so").read_text()
+    monkeypatch.setenv("CXX", compiler(tmp_path, "-std=c++17"))
+    assert len(build.compile_all(sources)) == 5
+    assert not libraries(sources)
+
+
+def test_other_processors_get_the_portable_kernels(
+    build: Any, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setenv("CXX", compiler(tmp_path, "nothing"))
+    assert build.compile_all(sources) == []
+    assert libraries(sources) == {"portable"}
+
+
+def test_without_a_compiler_the_fix_is_told(build: Any, sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(sources))
+    monkeypatch.delenv("CXX", raising=False)
+    hook, data = build.CustomBuildHook(sources.parents[2]), dict[str, Any]()
+    hook.initialize("standard", data)
+    assert data == {}  # the wheel is pure Python
+    assert len(hook.warnings) == 1
+    assert "no C++ compiler was found" in hook.warnings[0] and "Install g++ or clang++" in hook.warnings[0]
+    assert not libraries(sources)
+
+
+def test_a_wheel_with_kernels_is_for_one_platform(
+    build: Any, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(build.sysconfig, "get_platform", lambda: "macosx-11.0-x86_64")
+    monkeypatch.setenv("CXX", compiler(tmp_path, "-mamx-tile"))
+    hook, data = build.CustomBuildHook(sources.parents[2]), dict[str, Any]()
+    hook.target_name = "sdist"
+    hook.initialize("standard", data)
+    assert data == {} and libraries(sources) == {"old"}  # sources are packed as they are
+    hook.target_name = "wheel"
+    hook.initialize("standard", data)
+    assert data == {"pure_python": False, "tag": "py3-none-macosx_11_0_x86_64"}
+    assert len(hook.warnings) == 1 and "amx" in hook.warnings[0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="there is no C++ compiler here")
+def test_compiled_anew_without_optimisation_the_bits_are_the_same(
+    build: Any, sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "FLAGS", ["-O0" if flag == "-O3" else flag for flag in build.FLAGS])
+    monkeypatch.setattr(build, "X86", {"avx2": build.X86["avx2"]})
+    assert build.compile_all(sources) == []
+    monkeypatch.setattr(native_binding, "FOLDER", sources)
+    assert native_binding.available()[-1] == "portable"
+    for name in native_binding.available():
+        monkeypatch.setenv("ASIF_INSTRUCTIONS", name)
+        native_binding.load.cache_clear()
+        assert Path(native_binding.load()._name) == sources / f"{name}.so"
+        for each in map(case, ("misleading, few queries", "rounded anchors lose", "tiny float16")):
+            assert_same(search(each.queries, each.blocks, each.k), each.expected)
+        a, b = some_rows(1), some_rows(2)
+        assert_equal_bits(sparse_similarity(a, b), exact_sparse(a, b))

@@ -1,0 +1,413 @@
+"""freeze-align on tokens: the published formulas, what one token alone says, and what is killed and taken up again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.special import erf
+from support.build_fakes import TokenImages, TokenTexts, listed, make, some_rows, write_parquet
+from support.engine_sets import make_precomputed
+from support.running import Cli
+
+from asif.aligners import make_aligner
+from asif.anchorset import Store
+from asif.anchorset.tokens.pair_tokens import PairTokens, open_tokens
+from asif.anchorset.tokens.token_rows import TokenRows
+from asif.building.tokens import from_pairs, token_bytes
+from asif.engine import Engine
+from asif.errors import InputRefused, Interrupted, NotFound, Stale, UsageError
+from asif.pairs import PairRecord
+from asif.rivals import FittedTokens, FreezeAlign, FreezeAlignTokens, TokenPairs, TrainingPairs, trained_before
+from asif.rivals.train import Training
+from asif.rivals.train_tokens import train_on_tokens
+from asif.vectors import Embeddings, Side, Tokens
+
+DIMS = {"image": 5, "text": 3, "pooled": 6}
+SMALL = FreezeAlignTokens(width=8, batch=8, epochs=9)
+Array = NDArray[Any]
+
+
+def fitted(seed: int = 0) -> FittedTokens:
+    """Make a projector of random weights, scales and shifts of its norms included."""
+    random = np.random.default_rng(seed)
+    weights = {
+        f"{side}.{name}": random.normal(size=value.shape).astype(np.float32)
+        for side, network in SMALL.networks(DIMS).items()
+        for name, value in network.state_dict().items()
+    }
+    return SMALL.trained(DIMS, weights)
+
+
+def some_tokens(side: Side, counts: Sequence[int], seed: int = 0) -> Tokens:
+    random = np.random.default_rng(seed)
+    rows = [random.normal(size=(count, DIMS[side])) for count in counts]
+    return Tokens.padded(rows, random.normal(size=(len(counts), DIMS["pooled"])).astype(np.float32))
+
+
+def norm(rows: Array, weights: Mapping[str, Array], name: str) -> Array:
+    centred = rows - rows.mean(axis=-1, keepdims=True)
+    scaled = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5)
+    return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+
+def linear(rows: Array, weights: Mapping[str, Array], name: str) -> Array:
+    return rows @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+
+def gelu(rows: Array) -> Array:
+    return rows * (1 + erf(rows / np.sqrt(2))) / 2
+
+
+def projection(rows: Array, weights: Mapping[str, Array], name: str) -> Array:
+    """P of the paper: LayerNorm, then a linear map plus linear, GELU, linear."""
+    rows = norm(rows, weights, f"{name}.before.0")
+    bent = linear(gelu(linear(rows, weights, f"{name}.bent.0")), weights, f"{name}.bent.2")
+    return linear(rows, weights, f"{name}.straight") + bent
+
+
+def by_the_paper(made: FittedTokens, side: Side, tokens: Tokens) -> Array:
+    """Project token by token, one input after another, in float64."""
+    weights = {name: value.astype(np.float64) for name, value in made.weights.items()}
+    found = []
+    for values, mask, pooled in zip(tokens.values, tokens.mask, tokens.pooled, strict=True):
+        every = [token.astype(np.float64) for token, there in zip(values, mask, strict=True) if there]
+        if side == "image":
+            local = np.mean([projection(token, weights, "image.local") for token in every], axis=0)
+            one = local + projection(pooled.astype(np.float64), weights, "image.whole")
+        else:
+            mean = np.mean([projection(token, weights, "text.headed.projection") for token in every], axis=0)
+            head = linear(gelu(linear(mean, weights, "text.headed.head.0")), weights, "text.headed.head.3")
+            one = norm(mean + head, weights, "text.headed.after")
+        found.append(one / np.linalg.norm(one))
+    return np.array(found)
+
+
+# the formulas
+
+
+@pytest.mark.parametrize("side", ["image", "text"])
+def test_the_formulas_of_the_paper(side: Side) -> None:
+    tokens = some_tokens(side, [1, 4, 7, 2])
+    found = fitted().represent_tokens(side, tokens).values
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, by_the_paper(fitted(), side, tokens), atol=2e-6)
+
+
+@pytest.mark.parametrize("side", ["image", "text"])
+def test_what_is_trained_is_the_same_formula(side: Side) -> None:
+    """The networks themselves, as the trainer runs them, many at a time; finite values under the mask count nothing."""
+    import torch
+
+    tokens = some_tokens(side, [1, 4, 7, 2])
+    values = np.where(tokens.mask[..., None], tokens.values, np.float32(123))
+    network = fitted()._networks[side]
+    given = [values, tokens.mask, *([tokens.pooled] if side == "image" else [])]
+    with torch.inference_mode():
+        found = network(*map(torch.from_numpy, given)).numpy()
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    np.testing.assert_allclose(found, by_the_paper(fitted(), side, tokens), atol=2e-6)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.sampled_from(["image", "text"]), st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(0, 4))
+def test_padding_and_company_change_no_bit(side: Side, counts: list[int], more: int) -> None:
+    tokens, made = some_tokens(side, counts, seed=len(counts)), fitted()
+    together = made.represent_tokens(side, tokens).values
+    room = ((0, 0), (more, 2), (0, 0))
+    wider = Tokens(np.pad(tokens.values, room, constant_values=np.nan), np.pad(tokens.mask, room[:2]), tokens.pooled)
+    assert np.array_equal(made.represent_tokens(side, wider).values, together)
+    for row in range(len(counts)):
+        alone = Tokens(tokens.values[row : row + 1], tokens.mask[row : row + 1], tokens.pooled[row : row + 1])
+        assert np.array_equal(made.represent_tokens(side, alone).values[0], together[row])
+
+
+# what is trained on
+
+
+def record(image: str, *captions: str) -> PairRecord:
+    return PairRecord(f"{image} {captions[0]}", captions, image * 64)
+
+
+def in_memory(records: Sequence[PairRecord], seed: int = 0) -> PairTokens:
+    random = np.random.default_rng(seed)
+    images, texts = len(records), sum(len(each.captions) for each in records)
+    image = TokenRows.of(list(random.normal(size=(images, 4, 5))), random.normal(size=(images, 6)).astype(np.float32))
+    counts = random.integers(1, 5, texts)
+    text = TokenRows.of(
+        [random.normal(size=(count, 3)) for count in counts], random.normal(size=(texts, 4)).astype(np.float32)
+    )
+    return PairTokens(image, text, tuple(records), (), {"source": "memory"})
+
+
+def test_anchors_are_found_by_image_and_caption() -> None:
+    """Pairs of one image are one image; captions that no anchor has are left out, anchors without tokens counted."""
+    tokens = in_memory([record("b", "one", "two"), record("a", "two"), record("b", "three"), record("c", "four")])
+    anchors = [record("a", "two"), record("b", "three"), record("b", "one"), record("d", "one"), record("c", "two")]
+    pairs, missing = TokenPairs.of(tokens, anchors)
+    assert missing == 2 and pairs.dims == {"image": 5, "text": 3, "pooled": 6}
+    assert pairs.images.tolist() == [0, 1] and pairs.texts.tolist() == [0, 3, 2] and pairs.owners.tolist() == [0, 0, 1]
+    assert TokenPairs.of(tokens, [record("d", "one")])[0].images.tolist() == []
+
+
+def test_equal_captions_are_right_for_each_other() -> None:
+    tokens = in_memory([record("a", "x", "y"), record("b", "y"), record("c", "z")])
+    pairs, _ = TokenPairs.of(tokens, tokens.records)
+    assert pairs.same.tolist() == [0, 1, 1, 2]
+    assert pairs.right.astype(int).tolist() == [[1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 1]]
+
+
+def test_rows_are_read_for_their_networks() -> None:
+    tokens = in_memory([record(letter, "x", "y") for letter in "abcdef"])
+    pairs = TokenPairs.of(tokens, tokens.records)[0].some(np.array([1, 3, 4]))
+    values, mask, pooled = pairs.reader("image", "cpu")(np.array([2, 0]))
+    kept = tokens.image.read([4, 1])
+    assert np.array_equal(values, kept.values) and mask.all() and np.array_equal(pooled, kept.pooled)
+    values, mask = pairs.reader("text", "cpu")(np.array([5, 0]))
+    assert np.array_equal(values, tokens.text.read([9, 2]).values) and np.array_equal(
+        mask, tokens.text.read([9, 2]).mask
+    )
+
+
+def signal(count: int) -> TokenPairs:
+    """Make images and texts that share a code, written in one of their tokens; the rest, and `pooled`, is noise."""
+    random = np.random.default_rng(0)
+    codes, sides = random.normal(size=(count, 6)), []
+    for length in (6, 4):
+        rows = np.concatenate([np.zeros((count, length, 6)), random.normal(size=(count, length, 2))], axis=2)
+        rows[np.arange(count), random.integers(0, length, count)] = np.pad(3 * codes, ((0, 0), (0, 2)))
+        sides.append(TokenRows.of(list(rows), random.normal(size=(count, 4)).astype(np.float32)))
+    records = tuple(PairRecord(str(at), (str(at),), f"{at:064}") for at in range(count))
+    return TokenPairs.of(PairTokens(sides[0], sides[1], records, (), {}), records)[0]
+
+
+def test_one_token_says_it_all() -> None:
+    """Held-out images are found where the code is in one token; the CLS form, which sees the vectors, has a guess."""
+    pairs = signal(300)
+    image, text = (Embeddings.from_raw(rows.pooled).values for rows in (pairs.tokens.image, pairs.tokens.text))
+    how: dict[str, Any] = {"width": 32, "epochs": 40, "batch": 64, "rate": 0.01}
+    recall = FreezeAlignTokens(**how).train(pairs)[1].best.recall
+    guess = FreezeAlign(**how).train(TrainingPairs(image, text, pairs.owners))[1].best.recall
+    assert recall > 0.8 and guess < 0.2  # of 30 held-out images
+
+
+# killed and taken up
+
+
+def test_training_that_goes_on_ends_the_same() -> None:
+    states: list[Any] = []
+    whole, run = SMALL.train(signal(60), keep=states.append)
+    again, other = SMALL.train(signal(60), resume=states[len(states) // 2])
+    assert 0 < states[len(states) // 2]["step"][0] < run.looks[-1].step
+    assert run.looks == other.looks
+    assert all(np.array_equal(whole.weights[name], again.weights[name]) for name in whole.weights)
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let engines and builds load fake encoders that have tokens."""
+    for room in ("encoding", "opening"):
+        monkeypatch.setattr(f"asif.engine.{room}.load_image_encoder", lambda spec, device: TokenImages())
+        monkeypatch.setattr(f"asif.engine.{room}.load_text_encoder", lambda spec, device: TokenTexts())
+
+
+def trained(home: Path, rows: int = 30, pairs: int = 30, **options: Any) -> Training:
+    """Build the set `toy` of some rows, and train on the tokens of some."""
+    make(listed(*some_rows(rows)), home).anchors.close()
+    return train_on_tokens("toy", SMALL, listed(*some_rows(pairs)), home=home, device="cpu", **options)
+
+
+def content(training: Training) -> dict[str, bytes]:
+    return {name: value.tobytes() for name, value in training.fitted.arrays().items()}
+
+
+@pytest.mark.usefixtures("loaded")
+def test_kept_and_loaded_it_scores_the_same(home: Path) -> None:
+    sizes: list[int] = []
+    found = trained(home, announce=lambda size, place: sizes.append(size))
+    assert (found.images, found.texts, found.missing, found.resumed_at) == (30, 45, 0, 0)
+    assert sizes == [token_bytes(listed(*some_rows(30)), TokenImages(), TokenTexts())]
+    again = trained_before(FreezeAlignTokens(), found.anchors)
+    assert isinstance(again, FittedTokens) and again.parameters == found.fitted.parameters and again.dims == DIMS
+    assert isinstance(found.fitted, FittedTokens)
+    for side, tokens in (("image", TokenImages().tokens([b"x", b"y"])), ("text", TokenTexts().tokens(["x", "y z"]))):
+        known, new = (each.represent_tokens(side, tokens).values for each in (found.fitted, again))  # type: ignore[arg-type]
+        assert np.array_equal(known, new) and len(new) == 2
+    assert content(trained(home, announce=lambda size, place: sizes.append(size))) == content(found)
+    assert len(sizes) == 1  # tokens that are there are not written again
+
+
+@pytest.mark.usefixtures("loaded")
+def test_a_killed_run_goes_on_in_the_store(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asif.rivals.train.SECONDS_BETWEEN", 0.0)
+    looks: list[int] = []
+
+    def stop(look: Any) -> None:
+        looks.append(look.step)
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match=r"freeze-align-tokens was stopped; 2 steps are kept"):
+        trained(home, progress=stop)
+    found = trained(home)
+    assert found.resumed_at == 2
+    assert content(found) == content(trained(tmp_path / "elsewhere"))
+    assert not list((home / "cache" / "training").iterdir())
+
+
+@pytest.mark.usefixtures("loaded")
+def test_what_was_interrupted_on_other_tokens_is_not_taken_up(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asif.rivals.train.SECONDS_BETWEEN", 0.0)
+
+    def stop(look: Any) -> None:
+        if look.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        trained(home, pairs=25, progress=stop)
+    assert trained(home, folder=tmp_path / "tokens").resumed_at == 0
+
+
+@pytest.mark.usefixtures("loaded")
+@pytest.mark.parametrize(("captions", "texts"), [("mean", 45), ("first", 30), ("all", 45)])
+def test_captions_as_the_anchors_have_them(home: Path, captions: str, texts: int) -> None:
+    make(listed(*some_rows(30)), home, captions=captions).anchors.close()
+    found = train_on_tokens("toy", SMALL, listed(*some_rows(30)), home=home, device="cpu")
+    assert (found.images, found.texts, found.missing) == (30, texts, 0)
+
+
+@pytest.mark.usefixtures("loaded")
+def test_anchors_whose_pairs_are_elsewhere(home: Path, tmp_path: Path) -> None:
+    found = trained(home, pairs=12, folder=tmp_path / "tokens")
+    assert (found.images, found.texts, found.missing) == (12, 18, 18)
+    kept = open_tokens(tmp_path / "tokens", {"image": TokenImages().fingerprint, "text": TokenTexts().fingerprint})
+    assert len(kept.image) == 12
+    with pytest.raises(InputRefused, match=r"9 of the 30 anchors of toy@[0-9]+ are among a list, with 9 images"):
+        trained(home, pairs=9)
+    with pytest.raises(InputRefused, match="holds the tokens of another input"):
+        trained(home)
+
+
+@pytest.mark.usefixtures("loaded")
+def test_anchors_that_changed(home: Path) -> None:
+    """Each error names the command that trains this form."""
+    command = "asif train-freeze-align --tokens PAIRS --anchors toy"
+    first = make(listed(*some_rows(30)), home).anchors
+    with pytest.raises(NotFound, match=command):
+        trained_before(FreezeAlignTokens(), first)
+    trained(home)
+    changed = make(listed(*some_rows(29)), home).anchors
+    with pytest.raises(Stale, match=command):
+        trained_before(FreezeAlignTokens(), changed)
+    with pytest.raises(NotFound, match="no freeze-align was trained"):  # one form is not the other
+        trained_before(FreezeAlign(), first)
+
+
+# refusals
+
+
+@pytest.mark.parametrize(
+    ("ask", "came"),
+    [
+        (lambda: fitted().represent("image", Embeddings.from_raw(np.ones((2, 5)))), "single vectors of 2 images"),
+        (lambda: SMALL.fit(None), "was to be fitted to anchors"),  # type: ignore[arg-type]
+    ],
+)
+def test_single_vectors_are_refused(ask: Callable[[], Any], came: str) -> None:
+    with pytest.raises(UsageError, match=came) as error:
+        ask()
+    assert "all tokens" in str(error.value) or "tokens of their pairs" in str(error.value)
+    assert "--aligner freeze-align" in str(error.value)
+
+
+@pytest.mark.parametrize(("side", "which"), [("image", "image"), ("text", "text"), ("image", "pooled")])
+def test_tokens_of_another_encoder_are_refused(side: Side, which: str) -> None:
+    tokens = some_tokens(side, [2, 3])
+    odd = Tokens(tokens.values[..., :2], tokens.mask, tokens.pooled)
+    if which == "pooled":
+        odd = Tokens(tokens.values, tokens.mask, tokens.pooled[:, :2])
+    with pytest.raises(UsageError, match=f"{which} tokens have 2 dimensions, those it was trained on {DIMS[which]}"):
+        fitted().represent_tokens(side, odd)
+
+
+@pytest.mark.usefixtures("loaded")
+def test_engines_that_know_single_vectors_only(home: Path) -> None:
+    """An engine that is given this form in Python refuses, rather than answer with something else."""
+    from asif.classify import Labels
+
+    trained(home)
+    engine = Engine("toy", home=home, aligner=FreezeAlignTokens())
+    with pytest.raises(UsageError, match="freeze-align-tokens was given single vectors of 2 texts"):
+        list(engine.classify([b"image 1"], Labels(("cat", "dog"))))
+    with pytest.raises(UsageError, match="the aligner is 'freeze-align-tokens'"):
+        make_aligner("freeze-align-tokens")
+
+
+def test_scores_cannot_be_taken_apart() -> None:
+    with pytest.raises(UsageError, match="the scores of freeze-align-tokens cannot be taken apart"):
+        fitted().parts(None, None)
+
+
+def test_anchors_of_precomputed_vectors(home: Path, tmp_path: Path) -> None:
+    make_precomputed(tmp_path / "vectors", home).close()
+    with pytest.raises(UsageError, match="an anchor set of precomputed vectors"):
+        train_on_tokens("vectors", SMALL, listed(*some_rows(12)), home=home)
+
+
+# the command
+
+
+@pytest.mark.usefixtures("loaded")
+def test_the_command(cli: Cli, home: Path, tmp_path: Path) -> None:
+    rows = some_rows(30)
+    source = write_parquet(tmp_path / "pairs.parquet", [row[1] for row in rows], [list(row[2]) for row in rows])
+    assert cli("build-anchors", source, "--name", "toy").code == 0
+    asked = ("train-freeze-align", "--anchors", "toy", "--tokens", source, "--width", 8, "--epochs", 4, "--batch", 8)
+    ran = cli(*asked, "--json")
+    assert ran.code == 0, ran.err
+    assert "the tokens will take about" in ran.err and str(home / "cache" / "tokens" / "toy") in ran.err
+    assert ran.json["aligner"] == "freeze-align-tokens" and ran.json["parameters"]["epochs"] == 4
+    assert (ran.json["images"], ran.json["texts"], ran.json["anchors_without_tokens"]) == (30, 45, 0)
+    few = write_parquet(tmp_path / "few.parquet", [row[1] for row in rows[:20]], [list(row[2]) for row in rows[:20]])
+    ran = cli(*asked[:4], few, *asked[5:], "--token-dir", tmp_path / "tokens")
+    assert ran.code == 0 and "left out: 10 of 30 anchors" in ran.out
+    assert 'in Python: trained_before(FreezeAlignTokens(), open_anchors("toy@1"))' in ran.out
+    assert (tmp_path / "tokens" / "header.json").exists()
+    assert Store(home).open("toy").kept_aligners("freeze-align-tokens")
+
+
+@pytest.mark.parametrize("idle", [("--token-dir", "x"), ("--column", "image=photo")])
+def test_options_that_need_tokens(cli: Cli, home: Path, idle: Sequence[str]) -> None:
+    ran = cli("train-freeze-align", "--anchors", "toy", *idle)
+    assert ran.code == 2 and f"{idle[0]} without --tokens" in ran.err
+
+
+@pytest.mark.usefixtures("loaded")
+def test_the_vector_form_is_still_the_usual_one(cli: Cli, home: Path) -> None:
+    make(listed(*some_rows(30)), home).anchors.close()
+    ran = cli("train-freeze-align", "--anchors", "toy", "--width", 8, "--epochs", 2, "--json")
+    assert ran.code == 0 and ran.json["aligner"] == "freeze-align" and "anchors_without_tokens" not in ran.json
+
+
+@pytest.mark.realdata
+def test_real_pairs(realdata: Path, tmp_path: Path, image_encoder: Any, text_encoder: Any) -> None:
+    """150 pairs are few, but held-out images are found far better than by chance."""
+    from support.build_fakes import ListSource
+
+    from asif.pairs import open_pairs
+
+    source = open_pairs(realdata / "flickr8k/dev.parquet")
+    some = ListSource([item for item, _ in zip(source.read(), range(150), strict=False)])
+    tokens = from_pairs(some, image_encoder, text_encoder, tmp_path / "tokens")
+    pairs, missing = TokenPairs.of(tokens, tokens.records)
+    _, run = FreezeAlignTokens(width=64, epochs=30, batch=32).train(pairs)
+    assert missing == 0 and len(pairs) == 150
+    assert run.best.rank > 2 * np.mean(1 / np.arange(1, 16))  # twice what a guess among 15 has
