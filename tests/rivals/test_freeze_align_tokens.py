@@ -212,7 +212,7 @@ def test_training_that_goes_on_ends_the_same() -> None:
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let engines and builds load fake encoders that have tokens."""
-    for room in ("encoding", "opening"):
+    for room in ("encoder_pool", "build"):
         monkeypatch.setattr(f"asif.engine.{room}.load_image_encoder", lambda spec, device: TokenImages())
         monkeypatch.setattr(f"asif.engine.{room}.load_text_encoder", lambda spec, device: TokenTexts())
 
