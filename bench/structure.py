@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 from collections import defaultdict
+from inspect import CO_OPTIMIZED
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -46,7 +47,8 @@ def passed_through(arguments: list[str]) -> tuple[int, int]:
     seen: set[CodeType] = set()
 
     def note(frame: FrameType, event: str, _: Any) -> None:
-        if event == "call" and frame.f_code.co_filename.startswith(package):
+        body = not frame.f_code.co_flags & CO_OPTIMIZED  # of a class or a module, run on import
+        if event == "call" and not body and frame.f_code.co_filename.startswith(package):
             seen.add(frame.f_code)
 
     sys.argv = ["asif", *arguments]
@@ -112,6 +114,7 @@ def report() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        print("%d files, %d functions" % passed_through(sys.argv[1:]), file=sys.stderr)
+        files, functions = passed_through(sys.argv[1:])
+        print(f"{files} files, {functions} functions", file=sys.stderr)
     else:
         report()
