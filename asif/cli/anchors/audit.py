@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,16 +15,20 @@ from asif.cli import options
 from asif.errors import UsageError
 
 if TYPE_CHECKING:
+    from asif.encoders import Device
     from asif.engine import Engine
-    from asif.evaluate.audit import Audited, Probe
+    from asif.evaluate.audit import AuditResult, Probe
+    from asif.evaluate.audit.findings import AuditFinding
     from asif.pairs import PairSource
 
 
 @click.command("audit")
 @click.argument("ref")
-@click.option("--probe", metavar="PATH", help="Pairs, labelled images, or a folder of images: what will be asked.")
-@click.option("--pairs", metavar="PATH", help="What the set was built from: for thumbnails alone.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Where audit.html and the ids go.")
+@click.option(
+    "--probe", "probe_path", metavar="PATH", help="Sample queries: pairs, labelled images, or a folder of images."
+)
+@click.option("--pairs", metavar="PATH", help="The source that the set was built from; for thumbnails only.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for audit.html and the ids.")
 @click.option(
     "--near", type=float, default=0.9, show_default=True, help="Cosine from which images are near duplicates."
 )
@@ -32,123 +37,140 @@ if TYPE_CHECKING:
     type=click.IntRange(min=3),
     default=20_000,
     show_default=True,
-    help="Of more anchors, ask about so many.",
+    help="Compare at most this many anchors with all.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sample.")
 @options.device
 @options.home
 @options.as_json
-def command(ref: str, out: Path | None, pairs: str | None, as_json: bool, **given: Any) -> None:
-    """Look for what is wrong with an anchor set: copies, pairs that disagree, anchors that are of no use.
+def command(
+    ref: str,
+    probe_path: str | None,
+    pairs: str | None,
+    out: Path | None,
+    near: float,
+    sample: int,
+    seed: int,
+    device: Device,
+    home: Path | None,
+    as_json: bool,
+) -> None:
+    """Find what is wrong with an anchor set: duplicates, pairs that disagree, hubs and unused anchors.
 
-    Exact and near duplicates, captions that many images share, pairs whose image and caption disagree, anchors that no
-    query uses and those that far too many use, by source and licence. Without --probe each anchor is a query for all
-    others. Writes audit.json, audit.html and, for each finding, the ids to remove into the folder; changes nothing.
+    Finds exact and near duplicates, captions that many images share, pairs whose image and caption disagree, anchors
+    that no query uses and those that far too many use, and counts them by source and licence. Without --probe each
+    anchor is a query for all others. Writes audit.json, audit.html and, for each finding, the ids to remove into the
+    folder; changes nothing.
     """
     from asif.engine import Engine
-    from asif.evaluate.audit import Terms, audit
+    from asif.evaluate.audit import AuditOptions, audit
     from asif.pairs import open_pairs, redacted
 
     if pairs is not None and out is None:
         raise UsageError("--pairs without --out", "a folder for the page that shows them", "pass --out FOLDER")
-    terms = Terms(given["near"], given["sample"], given["seed"])
+    audit_options = AuditOptions(near, sample, seed)
     source = open_pairs(pairs) if pairs is not None else None
-    engine = Engine(ref, home=given["home"], device=given["device"])
-    probe = probing(engine, given["probe"]) if given["probe"] is not None else None
+    engine = Engine(ref, home=home, device=device)
+    probe = _encode_probe(engine, probe_path) if probe_path is not None else None
     with options.progress_bar(0, "row") as bar:
 
-        def progress(what: str, rows: int, total: int) -> None:
+        def progress(step: str, rows: int, total: int) -> None:
             if not rows:
                 bar.reset(total)
-                bar.set_description(what)
+                bar.set_description(step)
             bar.update(rows)
 
-        found = audit(engine, probe, terms, progress)
-    results = {**found.as_dict(), "command": shlex.join(["asif", *map(redacted, sys.argv[1:])])}
+        result = audit(engine, probe, audit_options, progress)
+    result = replace(result, command=shlex.join(["asif", *map(redacted, sys.argv[1:])]))
     if out is not None:
-        removal = ["asif", "anchors", "remove", ref, *(["--home", str(given["home"])] if given["home"] else [])]
-        write(found, results, out, source, removal)
+        removal = ["asif", "anchors", "remove", ref, *(["--home", str(home)] if home else [])]
+        result = _write_files(result, out, source, removal)
     if as_json:
-        options.print_json(results)
+        options.print_json(result.to_json())
     else:
-        show(results)
+        _print_result(result)
 
 
-def probing(engine: Engine, path: str) -> Probe:
-    """Encode the probe."""
+def _encode_probe(engine: Engine, path: str) -> Probe:
+    """Encode the probe; print a notice if some of its images are anchors."""
     from asif.evaluate import Terms
-    from asif.evaluate.audit import probe_of
+    from asif.evaluate.audit import encode_probe
 
     with options.progress_bar(0, "probe") as bar:
-        probe = probe_of(engine, path, Terms(progress=lambda done: bar.update(done - bar.n)))
+        probe = encode_probe(engine, path, Terms(progress=lambda done: bar.update(done - bar.n)))
     if among := probe.about["images_among_anchors"]:
         options.notice(f"{among:,} of {probe.about['images']:,} images of the probe are anchors too")
     return probe
 
 
-def write(found: Audited, results: dict[str, Any], out: Path, source: PairSource | None, removal: list[str]) -> None:
-    """Write the files of an audit."""
+def _write_files(result: AuditResult, out: Path, source: PairSource | None, removal: list[str]) -> AuditResult:
+    """Write the files of an audit; return it with the files of ids and the commands that remove them."""
     from asif.anchorset.format.atomic_io import put_bytes
-    from asif.report.audit.page import audit_page
+    from asif.report.audit.page import render_audit_page
 
     out.mkdir(parents=True, exist_ok=True)
-    for finding, about in zip(found.findings, results["findings"], strict=True):
-        write_ids(found.ids(finding), about, out, removal)
-    text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    findings = [_write_ids(finding, result.removable_ids(finding), out, removal) for finding in result.findings]
+    result = replace(result, findings=tuple(findings))
+    text = json.dumps(result.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     put_bytes(out / "audit.json", text.encode(errors="replace"))  # paths may hold bytes that are no UTF-8
-    page = audit_page(results, None if source is None else thumbnails(results, source))
+    page = render_audit_page(result, None if source is None else _read_thumbnails(result, source))
     put_bytes(out / "audit.html", page.encode(errors="replace"))
     options.notice(f"written to {out}: audit.json, audit.html, and the ids that may go")
+    return result
 
 
-def write_ids(ids: list[str], about: dict[str, Any], out: Path, removal: list[str]) -> None:
-    """Write the ids that may go for one finding, if there are any, and complete the command that removes them.
+def _write_ids(finding: AuditFinding, ids: list[str], out: Path, removal: list[str]) -> AuditFinding:
+    """Write the removable ids of a finding, if there are any; return it with the file and the command to remove them.
 
-    An id with a line break in it would be read back as two, which may be those of other pairs: it is left out.
+    An id with a line break would be read back as two, which may be those of other pairs: it is left out.
     """
     from asif.anchorset.format.atomic_io import put_bytes
-    from asif.report.audit.text import file_of
+    from asif.report.audit.text import name_ids_file
 
-    file = out / file_of(about["kind"])
+    file = out / name_ids_file(finding.kind)
     file.unlink(missing_ok=True)  # that of an earlier audit
     plain = [name for name in ids if name.splitlines() == [name.strip()]]
     if len(plain) < len(ids):
         options.notice(f"{len(ids) - len(plain):,} ids with line breaks or blanks around them are not in {file}")
-    if plain:
-        put_bytes(file, ("\n".join(plain) + "\n").encode())
-        about["ids_file"] = str(file)
-        about["command"] = shlex.join([*removal, "--ids-file", str(file)])
+    if not plain:
+        return finding
+    put_bytes(file, ("\n".join(plain) + "\n").encode())
+    return replace(finding, ids_file=str(file), command=shlex.join([*removal, "--ids-file", str(file)]))
 
 
-def thumbnails(results: dict[str, Any], source: PairSource) -> dict[str, bytes]:
-    """Make the thumbnails that the page shows."""
-    from asif.evaluate.audit.thumbnails import pictures
-    from asif.report.audit.page import shown_images
+def _read_thumbnails(result: AuditResult, source: PairSource) -> dict[str, bytes]:
+    """Read the thumbnails that the page shows; print a notice if some are missing."""
+    from asif.evaluate.audit.thumbnails import read_thumbnails
+    from asif.report.audit.page import collect_shown_images
 
-    wanted = shown_images(results)
+    wanted = collect_shown_images(result)
     with options.progress_bar(source.rows, "thumbnail") as bar:
-        found = pictures(source, wanted, bar.update)
-    if missing := len(wanted) - len(found):
+        thumbnails = read_thumbnails(source, wanted, bar.update)
+    if missing := len(wanted) - len(thumbnails):
         options.notice(f"{missing:,} of {len(wanted):,} images are not in {click.format_filename(str(source.path))}")
-    return found
+    return thumbnails
 
 
-def show(results: dict[str, Any]) -> None:
-    """Print the findings for people."""
-    from asif.report.audit.text import TITLES
+def _print_result(result: AuditResult) -> None:
+    """Print the findings as text."""
+    from asif.report.audit.text import FINDING_TITLES, format_count, format_share
 
-    anchors, how = results["anchors"], results["how"]
-    click.echo(f"{anchors['name']}@{anchors['version']}: {anchors['count']:,} anchors")
-    if how["sampled"]:
-        click.echo(f"a sample: {how['asked']:,} anchors were asked about; only exact copies were looked for among all")
-    rows: list[tuple[str, ...]] = []
-    for each in results["findings"]:
-        found = f"{each['anchors']:,}" if each["anchors"] else "none"
-        share = f"{100 * each['share']:.2f} %" if each["anchors"] else ""
-        rows.append((TITLES[each["kind"]], found, share, each["command"] or ""))
+    anchors, method = result.anchors, result.method
+    click.echo(f"{anchors.name}@{anchors.version}: {anchors.count:,} anchors")
+    if method.sampled:
+        click.echo(f"a sample: {method.queries:,} anchors were compared with all; exact duplicates are found among all")
+    rows: list[tuple[str, ...]] = [
+        (
+            FINDING_TITLES[finding.kind],
+            format_count(finding),
+            format_share(finding, anchors.count),
+            finding.command or "",
+        )
+        for finding in result.findings
+    ]
     options.table(rows, ("finding", "anchors", "share", "to act on it"))
-    for side, each in results["usage"].items():
-        click.echo(f"{side} side: skewness of use {each['skewness']:.2f}, {each['unused']:,} anchors unused")
-    for each in results["findings"]:
-        for note in each["notes"]:
-            options.notice(f"{TITLES[each['kind']]}: {note}")
+    for side, usage in result.usage.items():
+        click.echo(f"{side} side: skewness of use {usage.skewness:.2f}, {usage.unused:,} anchors unused")
+    for finding in result.findings:
+        for note in finding.notes:
+            options.notice(f"{FINDING_TITLES[finding.kind]}: {note}")

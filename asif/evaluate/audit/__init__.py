@@ -1,13 +1,13 @@
-"""Audit an anchor set: copies, near copies, pairs that disagree, anchors that nothing uses or everything does.
+"""Audit an anchor set: duplicates, pairs that disagree, hubs and unused anchors.
 
 >>> from asif.engine import Engine
->>> found = audit(Engine("coco"))  # doctest: +SKIP
->>> {each["kind"]: each["anchors"] for each in found["findings"]}  # doctest: +SKIP
+>>> result = audit(Engine("coco"))  # doctest: +SKIP
+>>> {finding.kind: len(finding.rows) for finding in result.findings}  # doctest: +SKIP
 {'disagreement': 150, 'same_pair': 2, ...}
 """
 
-from asif.evaluate.audit.probe import Probe, probe_of
-from asif.evaluate.audit.result import KINDS, Audited
-from asif.evaluate.audit.run import Terms, audit
+from asif.evaluate.audit.probe import Probe, encode_probe
+from asif.evaluate.audit.result import FINDING_KINDS, AuditResult
+from asif.evaluate.audit.run import AuditOptions, audit
 
-__all__ = ["KINDS", "Audited", "Probe", "Terms", "audit", "probe_of"]
+__all__ = ["FINDING_KINDS", "AuditOptions", "AuditResult", "Probe", "audit", "encode_probe"]

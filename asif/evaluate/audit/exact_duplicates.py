@@ -1,84 +1,87 @@
-"""Exact copies among anchors, and captions that many share: nothing is compared but hashes."""
+"""Exact duplicates among anchors, and captions shared by many images, found by comparing hashes."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from asif.evaluate.audit.findings import LISTED, Entry, Finding, classes, grouped
-from asif.evaluate.audit.pair_index import Remembered
+from asif.evaluate.audit.findings import (
+    MAX_ENTRIES,
+    AuditFinding,
+    FindingEntry,
+    SharedCaption,
+    build_group_finding,
+    group_equal_rows,
+)
+from asif.evaluate.audit.pair_index import PairIndex
 from asif.vectors import Int64
 
-SHARERS = 3  # images from which on a caption is listed as shared
+_MIN_IMAGES = 3  # that share a caption before it is listed
 
 
-def both(first: Int64, second: Int64) -> Int64:
-    """Number rows, alike where both numbers are."""
+def find_same_pairs(index: PairIndex) -> AuditFinding:
+    """Find pairs with the same image and the same captions under different ids."""
+    equal = group_equal_rows(_combine_numbers(index.image, index.captions))
+    groups = [rows for rows in equal if _differ(index.pair, rows)]
+    rule = "The same image (by the sha256 of its file) with the same captions under several ids."
+    return build_group_finding("same_pair", rule, groups)
+
+
+def find_same_images(index: PairIndex) -> AuditFinding:
+    """Find images that came with different captions, under different ids."""
+    equal = group_equal_rows(index.image)
+    groups = [rows for rows in equal if _differ(index.pair, rows) and _differ(index.captions, rows)]
+    rule = "The same image (by the sha256 of its file) under several ids whose captions differ."
+    return build_group_finding("same_image", rule, groups)
+
+
+def find_same_embeddings(index: PairIndex, embeddings: Int64) -> AuditFinding:
+    """Find different files with equal image embeddings; `embeddings` [n] numbers them."""
+    groups = [rows for rows in group_equal_rows(embeddings) if _differ(index.image, rows)]
+    rule = "Different files whose stored image embeddings are equal, byte for byte: nothing tells them apart."
+    return build_group_finding("same_embedding", rule, groups)
+
+
+def find_shared_captions(index: PairIndex) -> AuditFinding:
+    """Find captions shared by at least 3 images, ignoring case and spacing.
+
+    Removable are pairs without a caption of their own, except the first of those with the same captions; none if at
+    least half of the pairs have no caption of their own, because then the captions are class labels.
+    """
+    by_image = _combine_numbers(index.caption, index.image[index.caption_row])
+    images = np.bincount(index.caption[np.unique(by_image, return_index=True)[1]])  # different images of each caption
+    shared = images[index.caption] >= _MIN_IMAGES
+    has_own = np.zeros(len(index.image), bool)
+    has_own[index.caption_row[~shared]] = True
+    labels = 2 * int((~has_own).sum()) >= len(has_own)
+    without_own = np.flatnonzero(~has_own)
+    removable = np.delete(without_own, np.unique(index.captions[without_own], return_index=True)[1])
+    captions = np.flatnonzero(images >= _MIN_IMAGES)
+    order = captions[np.argsort(-images[captions], kind="stable")]
+    note = "At least half of the pairs have only such captions: these are labels, and sharing them is what labels do."
+    return AuditFinding(
+        "shared_caption",
+        f"The same caption, but for capitals and blanks, beside at least {_MIN_IMAGES} different images.",
+        np.unique(index.caption_row[shared]),
+        removable[:0] if labels else removable,
+        [_build_shared_caption_entry(index, int(caption), int(images[caption])) for caption in order[:MAX_ENTRIES]],
+        len(order),
+        notes=(note,) if labels else (),
+    )
+
+
+def _build_shared_caption_entry(index: PairIndex, caption: int, images: int) -> FindingEntry:
+    rows = index.caption_row[index.caption == caption]
+    start, end = np.searchsorted(index.caption_row, [rows[0], rows[0] + 1])  # the captions of the first row
+    position = int(np.flatnonzero(index.caption[start:end] == caption)[0])
+    return FindingEntry(rows.tolist(), shared_caption=SharedCaption(position, images))
+
+
+def _combine_numbers(first: Int64, second: Int64) -> Int64:
+    """Number rows [n] so that two are equal exactly where both of their numbers are."""
     numbers: Int64 = first * (int(second.max(initial=0)) + 1) + second
     return numbers
 
 
-def differ(numbers: Int64, rows: Int64) -> bool:
-    """Tell whether rows have two numbers or more."""
+def _differ(numbers: Int64, rows: Int64) -> bool:
+    """Tell whether the rows have at least two different numbers."""
     return bool((numbers[rows] != numbers[rows[0]]).any())
-
-
-def same_pair(known: Remembered) -> Finding:
-    """Find pairs that came several times: one image, the same captions, different ids."""
-    found = [rows for rows in classes(both(known.image, known.captions)) if differ(known.family, rows)]
-    rule = "The same image (by the sha256 of its file) with the same captions under several ids."
-    return grouped("same_pair", rule, found, lambda rows: Entry(rows.tolist()))
-
-
-def same_image(known: Remembered) -> Finding:
-    """Find images that came with different captions, under different ids."""
-    found = [rows for rows in classes(known.image) if differ(known.family, rows) and differ(known.captions, rows)]
-    rule = "The same image (by the sha256 of its file) under several ids whose captions differ."
-    return grouped("same_image", rule, found, lambda rows: Entry(rows.tolist()))
-
-
-def same_embedding(known: Remembered, image_twins: Int64) -> Finding:
-    """Find different files that the encoder cannot tell apart."""
-    found = [rows for rows in classes(image_twins) if differ(known.image, rows)]
-    rule = "Different files whose stored image embeddings are equal, byte for byte: nothing tells them apart."
-    return grouped("same_embedding", rule, found, lambda rows: Entry(rows.tolist()))
-
-
-def shared_caption(known: Remembered) -> Finding:
-    """Find captions that stand beside at least SHARERS images; capitals and blanks do not count.
-
-    Removable are pairs that have no caption of their own, but for the first of those with the same captions; none where
-    at least half of the pairs have no caption of their own, because then the captions are labels.
-    """
-    pairs = np.unique(both(known.said, known.image[known.sayer]), return_index=True)[1]  # a caption, an image: once
-    images = np.bincount(known.said[pairs])  # by caption
-    common = images[known.said] >= SHARERS
-    own = np.zeros(len(known.image), bool)
-    own[known.sayer[~common]] = True
-    labels = 2 * int((~own).sum()) >= len(own)
-    without = np.flatnonzero(~own)
-    spare = np.delete(without, np.unique(known.captions[without], return_index=True)[1])
-    captions = np.flatnonzero(images >= SHARERS)
-    order = captions[np.argsort(-images[captions], kind="stable")]
-    rule = f"The same caption, but for capitals and blanks, beside at least {SHARERS} different images."
-    notes = (
-        ("At least half of the pairs have only such captions: these are labels, and sharing them is what labels do.",)
-        if labels
-        else ()
-    )
-    return Finding(
-        "shared_caption",
-        rule,
-        np.unique(known.sayer[common]),
-        spare[:0] if labels else spare,
-        [sharing(known, int(caption), int(images[caption])) for caption in order[:LISTED]],
-        len(order),
-        notes=notes,
-    )
-
-
-def sharing(known: Remembered, caption: int, images: int) -> Entry:
-    """Tell who shares a caption, beside how many different images."""
-    rows = known.sayer[known.said == caption]
-    first, end = np.searchsorted(known.sayer, [rows[0], rows[0] + 1])
-    place = int(np.flatnonzero(known.said[first:end] == caption)[0])
-    return Entry(rows.tolist(), {"images": images}, caption=place)

@@ -1,4 +1,4 @@
-"""Pairs whose image and caption disagree: nothing that looks like the image reads like the caption."""
+"""Pairs whose image and captions disagree: nothing that looks like the image reads like the captions."""
 
 from __future__ import annotations
 
@@ -6,94 +6,97 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.aligners.sampling import evenly
-from asif.evaluate.audit.findings import LISTED, Entry, Finding
-from asif.evaluate.audit.neighbourhoods import NOBODY, Space
-from asif.evaluate.audit.overlap import Pairing
+from asif.evaluate.audit.findings import MAX_ENTRIES, AuditFinding, DisagreementFigures, FindingEntry
+from asif.evaluate.audit.neighbourhoods import NO_NEIGHBOUR, SearchSpace
+from asif.evaluate.audit.overlap import PairNeighbourhoods
 from asif.vectors import Int64, Side
 
-SAMPLED = 1_000  # anchors that stand for all where likeness to anybody is measured
-NEAREST = 100  # neighbours that likeness is measured by
-TYPICAL = 200  # other pairs whose likeness is measured for comparison
-SHOWN = 2  # neighbours of either side that are named
-TOO_RARE = 0.05  # of random pairs, below which hardly any wrong pair can be found
+_BATCH = 64
+_BASELINE_ANCHORS = 1_000  # that stand for all in the baseline of the likeness
+_LIKENESS_NEIGHBOURS = 100  # that the likeness is measured to
+_TYPICAL_PAIRS = 200  # that agree, whose likeness is measured for comparison
+_LISTED_NEIGHBOURS = 2  # of either side in an entry
+_LOW_RANDOM_SHARE = 0.05  # of random pairs without common neighbours, below which hardly any wrong pair is found
 
 
-def disagreement(pairing: Pairing, spaces: dict[Side, Space], seed: int) -> Finding:
-    """Find the pairs whose neighbourhoods have nothing in common, and rank them: the least alike first.
+def find_disagreement(pairs: PairNeighbourhoods, spaces: dict[Side, SearchSpace], seed: int) -> AuditFinding:
+    """Find the pairs whose neighbourhoods have nothing in common, ranked by likeness, the lowest first.
 
-    `random_share` is the share of pairs put together at random, by a seeded permutation, that have nothing in common
-    either: about as many of the wrong pairs can be found this way, and the others cannot.
+    `random_share` of the figures is the share of randomly permuted pairs that have nothing in common either: about as
+    many of the wrong pairs can be found this way.
     """
-    count = len(pairing.rows)
-    own = pairing.overlap(np.arange(count))
-    random = pairing.overlap(np.random.default_rng(seed).permutation(count))
-    judged, k = own >= 0, pairing.lists["image"].shape[1]
-    share = float((random == 0).sum() / max(1, (random >= 0).sum()))
-    at = np.flatnonzero(own == 0)
-    others = np.flatnonzero(own > 0)
-    typical = others[evenly(len(others), TYPICAL)] if len(others) else others
-    likeness = {side: lift(pairing, spaces, side, np.concatenate([at, typical])) for side in spaces}
+    count, k = len(pairs.rows), pairs.neighbours["image"].shape[1]
+    overlap = pairs.count_overlap(np.arange(count))
+    random = pairs.count_overlap(np.random.default_rng(seed).permutation(count))
+    found, agreeing = np.flatnonzero(overlap == 0), np.flatnonzero(overlap > 0)
+    typical = agreeing[evenly(len(agreeing), _TYPICAL_PAIRS)] if len(agreeing) else agreeing
+    likeness = {side: _measure_likeness(pairs, spaces, side, np.concatenate([found, typical])) for side in spaces}
     total = np.sum(list(likeness.values()), axis=0)
-    order = np.argsort(total[: len(at)], kind="stable")
+    order = np.argsort(total[: len(found)], kind="stable")
     entries = [
-        Entry(
-            [int(pairing.rows[at[place]])],
-            {f"{side}_likeness": round(float(values[place]), 4) for side, values in likeness.items()},
-            beside={f"near_{side}": nearest(pairing, side, int(at[place])) for side in spaces},
+        FindingEntry(
+            [int(pairs.rows[found[at]])],
+            likeness={side: round(float(values[at]), 4) for side, values in likeness.items()},
+            neighbours={side: _list_neighbours(pairs, side, int(found[at])) for side in spaces},
         )
-        for place in order[:LISTED]
+        for at in order[:MAX_ENTRIES]
     ]
-    figures = {
-        "k": k,
-        "judged": int(judged.sum()),
-        "shared_on_average": float(own[judged].mean()) if judged.any() else None,
-        "random_shared_on_average": float(random[random >= 0].mean()) if judged.any() else None,
-        "random_share": share,
-        "typical": {
-            side: float(np.median(values[len(at) :])) if len(typical) else None for side, values in likeness.items()
+    judged = overlap >= 0
+    figures = DisagreementFigures(
+        k=k,
+        judged=int(judged.sum()),
+        shared_on_average=float(overlap[judged].mean()) if judged.any() else None,
+        random_shared_on_average=float(random[random >= 0].mean()) if judged.any() else None,
+        random_share=float((random == 0).sum() / max(1, (random >= 0).sum())),
+        typical={
+            side: float(np.median(values[len(found) :])) if len(typical) else None for side, values in likeness.items()
         },
-    }
+    )
     rule = (
         f"None of the {k} anchors that look most like the image is among the {k} that read most like its captions "
         f"(itself and its copies left out). Ranked by likeness, the least alike first."
     )
-    rows = np.sort(pairing.rows[at])
-    return Finding("disagreement", rule, rows, pairing.rows[at[order]], entries, len(at), figures, remarks(own, share))
+    rows, ranked = np.sort(pairs.rows[found]), pairs.rows[found[order]]
+    notes = _build_notes(int((~judged).sum()), figures.random_share)
+    return AuditFinding("disagreement", rule, rows, ranked, entries, len(found), figures, notes)
 
 
-def remarks(own: Int64, share: float) -> tuple[str, ...]:
-    """Say what was not judged, and how much can be found at all."""
+def _build_notes(not_judged: int, random_share: float) -> tuple[str, ...]:
+    """Say how many pairs were not judged, and whether wrong pairs can be found at all."""
     notes = []
-    if (lonely := int((own < 0).sum())) > 0:
-        notes.append(f"{lonely:,} of the pairs were not judged: nothing but copies is similar to them.")
-    if share < TOO_RARE:
+    if not_judged:
+        notes.append(f"{not_judged:,} of the pairs were not judged: nothing but copies is similar to them.")
+    if random_share < _LOW_RANDOM_SHARE:
         notes.append("With so few anchors even random pairs have neighbours in common: hardly any wrong pair is found.")
     return tuple(notes)
 
 
-def lift(pairing: Pairing, spaces: dict[Side, Space], side: Side, at: Int64) -> NDArray[np.float64]:
-    """Measure by how many standard deviations a pair's own embedding is nearer to some than to anybody: [m].
+def _measure_likeness(
+    pairs: PairNeighbourhoods, spaces: dict[Side, SearchSpace], side: Side, at: Int64
+) -> NDArray[np.float64]:
+    """Measure the likeness of one side of the pairs `at` [m] to the neighbours of the other, in standard deviations.
 
-    For texts: to the texts of the anchors that look most like the image; for images: to the images of those that read
-    most like the captions. About 0 where a pair's image and caption have nothing to do with one another.
+    For texts: the mean cosine to the texts of the anchors that look most like the image, standardised by the cosines to
+    a sample of all anchors; for images likewise. About 0 where image and captions are unrelated.
     """
-    space, lists = spaces[side], pairing.lists["text" if side == "image" else "image"]
-    anybody = space.own(evenly(space.count, SAMPLED)).astype(np.float64)
-    found = np.empty(len(at))
-    for start in range(0, len(at), 64):
-        some = at[start : start + 64]
-        near = lists[some][:, :NEAREST]
-        rows = np.unique(np.concatenate([near[near != NOBODY], pairing.rows[some]]))
-        vectors = space.own(rows).astype(np.float64)
-        own = vectors[np.searchsorted(rows, pairing.rows[some])]
-        similar = np.einsum("qd,qkd->qk", own, vectors[np.searchsorted(rows, np.maximum(near, rows[0]))])
-        means = np.nanmean(np.where(near == NOBODY, np.nan, similar), axis=1)
-        base = own @ anybody.T
-        found[start : start + 64] = (means - base.mean(axis=1)) / np.maximum(base.std(axis=1), 1e-9)
-    return found
+    space, neighbours = spaces[side], pairs.neighbours["text" if side == "image" else "image"]
+    baseline = space.transform_anchors(evenly(space.count, _BASELINE_ANCHORS)).astype(np.float64)
+    likeness = np.empty(len(at))
+    for start in range(0, len(at), _BATCH):
+        batch = at[start : start + _BATCH]
+        near = neighbours[batch][:, :_LIKENESS_NEIGHBOURS]
+        rows = np.unique(np.concatenate([near[near != NO_NEIGHBOUR], pairs.rows[batch]]))
+        vectors = space.transform_anchors(rows).astype(np.float64)
+        own = vectors[np.searchsorted(rows, pairs.rows[batch])]
+        cosines = np.einsum("qd,qkd->qk", own, vectors[np.searchsorted(rows, np.maximum(near, rows[0]))])
+        means = np.nanmean(np.where(near == NO_NEIGHBOUR, np.nan, cosines), axis=1)
+        to_baseline = own @ baseline.T
+        deviations = np.maximum(to_baseline.std(axis=1), 1e-9)
+        likeness[start : start + _BATCH] = (means - to_baseline.mean(axis=1)) / deviations
+    return likeness
 
 
-def nearest(pairing: Pairing, side: Side, at: int) -> list[int]:
-    """Return the first neighbours of one side of a pair."""
-    rows = pairing.lists[side][at, :SHOWN]
-    return [int(row) for row in rows if row != NOBODY]
+def _list_neighbours(pairs: PairNeighbourhoods, side: Side, at: int) -> list[int]:
+    """Return the rows of the nearest neighbours of one side of a pair."""
+    rows = pairs.neighbours[side][at, :_LISTED_NEIGHBOURS]
+    return [int(row) for row in rows if row != NO_NEIGHBOUR]

@@ -1,4 +1,4 @@
-"""Near duplicates: images whose embeddings are all but the same, and how alike their captions are."""
+"""Near duplicates: images whose embeddings have a high cosine, and how similar their captions are."""
 
 from __future__ import annotations
 
@@ -10,18 +10,30 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from asif.anchorset import AnchorSet
-from asif.evaluate.audit.findings import MEMBERS, Entry, Finding, classes, grouped
+from asif.evaluate.audit.findings import (
+    MAX_MEMBERS,
+    AuditFinding,
+    FindingEntry,
+    MemberCosines,
+    build_group_finding,
+    group_equal_rows,
+)
 from asif.kernels import Engine, topk_similarity
-from asif.vectors import Float32, Int64, gathered
+from asif.vectors import Float32, Int64, Side, gathered
 
-LOOKED_AT = 32  # nearest images of each, itself aside
-BATCH = 1024
-MANY = 0.2  # of the anchors, above which a threshold finds likeness, not copies
+MAX_COPIES = 32
+"""Nearest anchors of each that may be its copies, itself aside."""
+
+_BATCH = 1024
+_HIGH_SHARE = 0.2  # of the anchors, above which a threshold finds similar images rather than copies
 
 
 @dataclass(frozen=True)
-class Alike:
-    """Hold pairs of rows (`left`, `right`) [e] whose images are near duplicates, each way round, without twins."""
+class NearPairs:
+    """Hold pairs of rows (`left`, `right`) [e] whose images are near duplicates, in both orders, without equal ones.
+
+    `count` is the number of anchors.
+    """
 
     left: Int64
     right: Int64
@@ -29,67 +41,84 @@ class Alike:
 
     @property
     def keys(self) -> Int64:
-        """Return one ascending number for each pair of rows."""
+        """Return one number for each pair of rows, ascending: left · count + right."""
         return np.sort(self.left * self.count + self.right)
 
 
-def find_alike(
+@dataclass(frozen=True)
+class ExcludedCopies:
+    """Hold which anchors are excluded from the neighbourhoods of the anchors at `rows` [q], ascending.
+
+    These are the anchors with the same number in `equal` [n] (equal image embeddings, itself included), and those that
+    `near_pairs` pairs with it.
+    """
+
+    rows: Int64
+    equal: Int64
+    near_pairs: NearPairs
+
+
+def find_near_pairs(
     anchors: AnchorSet,
-    queries: Int64,
+    rows: Int64,
     near: float,
-    twins: Int64,
+    equal: Int64,
     kernel: Engine = "auto",
     progress: Callable[[int], None] = lambda rows: None,
-) -> Alike:
-    """Find, for the anchors at `queries` [q], which of their LOOKED_AT nearest images have a cosine of `near` or more.
+) -> NearPairs:
+    """Find, for the anchors at `rows` [q], which of their MAX_COPIES nearest images have a cosine of at least `near`.
 
-    Equal ones, by `twins` [n], are left out. Memory: one batch of queries and its neighbours, and what is found.
+    Equal image embeddings, those with one number in `equal` [n], are no near duplicates. Memory: one batch of queries
+    with its neighbours, and the result.
     """
     blocks = anchors.blocks("image")
     left, right = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for start in range(0, len(queries), BATCH):
-        rows = queries[start : start + BATCH]
-        found = topk_similarity(gathered(blocks, rows).astype(np.float32), blocks, LOOKED_AT + 1, engine=kernel)
-        at, place = np.nonzero((found.scores >= near) & (twins[found.indices] != twins[rows][:, None]))
-        left.append(rows[at])
-        right.append(found.indices[at, place])
-        progress(len(rows))
+    for start in range(0, len(rows), _BATCH):
+        batch = rows[start : start + _BATCH]
+        found = topk_similarity(gathered(blocks, batch).astype(np.float32), blocks, MAX_COPIES + 1, engine=kernel)
+        query, rank = np.nonzero((found.scores >= near) & (equal[found.indices] != equal[batch][:, None]))
+        left.append(batch[query])
+        right.append(found.indices[query, rank])
+        progress(len(batch))
     one, other = np.concatenate(left), np.concatenate(right)
-    edges = np.unique(np.concatenate([one * anchors.count + other, other * anchors.count + one]))
-    return Alike(edges // anchors.count, edges % anchors.count, anchors.count)
+    keys = np.unique(np.concatenate([one * anchors.count + other, other * anchors.count + one]))
+    return NearPairs(keys // anchors.count, keys % anchors.count, anchors.count)
 
 
-def near_image(anchors: AnchorSet, alike: Alike, twins: Int64, near: float) -> Finding:
-    """Join near duplicates to groups: whoever is near one of them belongs to them.
+def find_near_duplicates(anchors: AnchorSet, near_pairs: NearPairs, equal: Int64, near: float) -> AuditFinding:
+    """Join near duplicates to groups, the connected components of their graph.
 
-    Groups of equal embeddings alone are left to `same_embedding`. Figures of each anchor are its cosines to the first
-    of its group: of the images, which may be below `near` along a chain, and of the captions.
+    Groups of equal embeddings alone belong to the finding same_embedding. Entries have the cosines of each anchor to
+    the first of its group; along a chain those of the images may be below `near`.
     """
-    first = np.unique(twins, return_index=True)[1][np.unique(twins, return_inverse=True)[1]]
-    own = np.arange(len(twins))
-    ends = np.concatenate([alike.left, own]), np.concatenate([alike.right, first])
-    graph = coo_matrix((np.ones(len(ends[0]), np.int8), ends), shape=(len(twins), len(twins)))
-    numbers = connected_components(graph, directed=False)[1].astype(np.int64)
-    found = [rows for rows in classes(numbers) if (twins[rows] != twins[rows[0]]).any()]
-    share = sum(map(len, found)) / len(twins)
+    count = len(equal)
+    first_equal = np.unique(equal, return_index=True)[1][np.unique(equal, return_inverse=True)[1]]
+    edges = (
+        np.concatenate([near_pairs.left, np.arange(count)]),
+        np.concatenate([near_pairs.right, first_equal]),
+    )
+    graph = coo_matrix((np.ones(len(edges[0]), np.int8), edges), shape=(count, count))
+    components = connected_components(graph, directed=False)[1].astype(np.int64)
+    groups = [rows for rows in group_equal_rows(components) if (equal[rows] != equal[rows[0]]).any()]
+    share = sum(map(len, groups)) / count
     note = (
         f"{100 * share:.0f} % of the anchors are near duplicates at {near:g}: most likely it is too low, raise --near."
     )
-    notes = (note,) if share > MANY else ()
     rule = f"Image embeddings with a cosine of at least {near:g}, joined to groups. Figures: cosines to the first."
-    return grouped("near_image", rule, found, lambda group: entry(anchors, group), notes)
+    notes = (note,) if share > _HIGH_SHARE else ()
+    return build_group_finding("near_image", rule, groups, lambda group: _build_entry(anchors, group), notes)
 
 
-def entry(anchors: AnchorSet, group: Int64) -> Entry:
-    """Tell how near the members of a group are to its first."""
-    images, texts = (to_first(anchors, side, group[:MEMBERS]) for side in ("image", "text"))
-    each = [{"image_cosine": float(x), "caption_cosine": float(y)} for x, y in zip(images, texts, strict=True)]
-    return Entry(group.tolist(), {}, each)
+def _build_entry(anchors: AnchorSet, group: Int64) -> FindingEntry:
+    images = _compute_cosines_to_first(anchors, "image", group[:MAX_MEMBERS])
+    captions = _compute_cosines_to_first(anchors, "text", group[:MAX_MEMBERS])
+    cosines = [MemberCosines(float(image), float(caption)) for image, caption in zip(images, captions, strict=True)]
+    return FindingEntry(group.tolist(), cosines)
 
 
-def to_first(anchors: AnchorSet, side: str, rows: Int64) -> Float32:
-    """Return the cosines of some anchors to the first of them [m], of one side."""
-    vectors = gathered(anchors.blocks("image" if side == "image" else "text"), rows).astype(np.float64)
+def _compute_cosines_to_first(anchors: AnchorSet, side: Side, rows: Int64) -> Float32:
+    """Return the cosines of one side of some anchors to the first of them [m]."""
+    vectors = gathered(anchors.blocks(side), rows).astype(np.float64)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     cosines: Float32 = (vectors @ vectors[0]).astype(np.float32)
     return cosines

@@ -1,4 +1,4 @@
-"""What an audit needs of all pairs at once: numbers in place of texts, so that millions fit."""
+"""An index of all pairs of an anchor set: numbers in place of texts, so that millions fit in memory."""
 
 from __future__ import annotations
 
@@ -14,89 +14,94 @@ from asif.anchorset import AnchorSet
 from asif.pairs import PairRecord
 from asif.vectors import Int64, canonical_json
 
-KEY = 16  # bytes of a hash
+_HASH_BYTES = 16
 
 
 @dataclass(frozen=True)
-class Remembered:
-    """Hold numbers [n], equal where pairs agree: their images, captions as a whole, sources, licences, families.
+class PairIndex:
+    """Hold numbers for each anchor [n], equal where anchors agree.
 
-    A family is a pair of the input: with `--captions all` it is several anchors. `said` [m] are single captions but
-    for capitals and blanks, `sayer` [m] the rows that have them. `sources`, `licences` name the numbers; None is none.
+    `image` numbers images, `captions` all captions of an anchor as a whole, `pair` pairs of the input (several anchors
+    where each caption is an anchor). `source` and `licence` are positions in `sources` and `licences`, where None
+    stands for a missing one. `caption` [m] numbers single captions, normalised, `caption_row` [m] holds their rows.
     """
 
     image: Int64
     captions: Int64
-    family: Int64
+    pair: Int64
     source: Int64
     licence: Int64
     sources: tuple[str | None, ...]
     licences: tuple[str | None, ...]
-    said: Int64
-    sayer: Int64
+    caption: Int64
+    caption_row: Int64
 
 
-def remember(anchors: AnchorSet, progress: Callable[[int], None] = lambda rows: None) -> Remembered:
-    """Read the tables of an anchor set, one after another; raises IntegrityError for a changed one."""
-    keys: dict[str, list[bytes]] = {name: [] for name in ("image", "captions", "family", "said")}
-    sayer: list[int] = []
-    numbers: dict[str, list[int]] = {"source": [], "licence": []}
+def build_pair_index(anchors: AnchorSet, progress: Callable[[int], None] = lambda rows: None) -> PairIndex:
+    """Read the pairs of an anchor set block by block; raises IntegrityError for a changed file.
+
+    `progress` is called with the number of rows of each block.
+    """
+    hashes: dict[str, list[bytes]] = {name: [] for name in ("image", "captions", "pair", "caption")}
+    caption_rows: list[int] = []
+    origins: dict[str, list[int]] = {"source": [], "licence": []}
     names: dict[str, dict[str | None, int]] = {"source": {}, "licence": {}}
     row, each_caption = 0, anchors.manifest.captions == "all"
     for block in range(len(anchors.manifest.blocks)):
         records = anchors.pairs(block)
         for record in records:
-            family = record.id.rpartition("#")[0] if each_caption else record.id
-            keys["image"].append(key(record.image_sha256.encode()))
-            keys["captions"].append(key(canonical_json(list(record.captions))))
-            keys["family"].append(key(family.encode()))
-            plain = plain_captions(record)
-            keys["said"] += [key(text.encode()) for text in plain]
-            sayer += [row] * len(plain)
-            for role, known in names.items():
-                numbers[role].append(known.setdefault(getattr(record, role), len(known)))
+            pair_id = record.id.rpartition("#")[0] if each_caption else record.id
+            hashes["image"].append(_hash(record.image_sha256.encode()))
+            hashes["captions"].append(_hash(canonical_json(list(record.captions))))
+            hashes["pair"].append(_hash(pair_id.encode()))
+            captions = normalise_captions(record)
+            hashes["caption"] += [_hash(caption.encode()) for caption in captions]
+            caption_rows += [row] * len(captions)
+            for origin, numbers in names.items():
+                origins[origin].append(numbers.setdefault(getattr(record, origin), len(numbers)))
             row += 1
         progress(len(records))
-    return Remembered(
-        image=numbered(keys["image"]),
-        captions=numbered(keys["captions"]),
-        family=numbered(keys["family"]),
-        source=np.array(numbers["source"], np.int64),
-        licence=np.array(numbers["licence"], np.int64),
+    return PairIndex(
+        image=_number_hashes(hashes["image"]),
+        captions=_number_hashes(hashes["captions"]),
+        pair=_number_hashes(hashes["pair"]),
+        source=np.array(origins["source"], np.int64),
+        licence=np.array(origins["licence"], np.int64),
         sources=tuple(names["source"]),
         licences=tuple(names["licence"]),
-        said=numbered(keys["said"]),
-        sayer=np.array(sayer, np.int64),
+        caption=_number_hashes(hashes["caption"]),
+        caption_row=np.array(caption_rows, np.int64),
     )
 
 
-def plain_captions(record: PairRecord) -> list[str]:
-    """Return the captions of a pair but for capitals and blanks, each once.
+def normalise_captions(record: PairRecord) -> list[str]:
+    """Return the different captions of a pair, case-folded, with single blanks.
 
-    >>> plain_captions(PairRecord("1", ("A  dog", "a dog", "Two dogs"), "…"))
+    >>> normalise_captions(PairRecord("1", ("A  dog", "a dog", "Two dogs"), "…"))
     ['a dog', 'two dogs']
     """
     return list(dict.fromkeys(" ".join(caption.casefold().split()) for caption in record.captions))
 
 
-def key(content: bytes) -> bytes:
-    """Hash content to KEY bytes."""
-    return hashlib.blake2b(content, digest_size=KEY).digest()
+def number_embeddings(blocks: Sequence[NDArray[np.generic]]) -> Int64:
+    """Number stored embeddings [n]: two have one number where they are equal byte for byte.
 
-
-def numbered(keys: Sequence[bytes]) -> Int64:
-    """Number keys [n], equal ones alike.
-
-    >>> numbered([key(b"a"), key(b"b"), key(b"a")]).tolist()
-    [0, 1, 0]
-    """
-    return groups(np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY)) if keys else np.empty(0, np.int64)
-
-
-def twins(blocks: Sequence[NDArray[np.generic]]) -> Int64:
-    """Number stored embeddings [n], equal ones, byte for byte, alike.
-
-    >>> twins([np.eye(2), np.eye(2)[::-1]]).tolist()
+    >>> number_embeddings([np.eye(2), np.eye(2)[::-1]]).tolist()
     [0, 1, 1, 0]
     """
-    return numbered([key(row.tobytes()) for block in blocks for row in block])
+    return _number_hashes([_hash(row.tobytes()) for block in blocks for row in block])
+
+
+def _hash(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_HASH_BYTES).digest()
+
+
+def _number_hashes(hashes: Sequence[bytes]) -> Int64:
+    """Number hashes [n] in order of their first appearance.
+
+    >>> _number_hashes([_hash(b"a"), _hash(b"b"), _hash(b"a")]).tolist()
+    [0, 1, 0]
+    """
+    if not hashes:
+        return np.empty(0, np.int64)
+    return groups(np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, _HASH_BYTES))

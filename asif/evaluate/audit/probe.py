@@ -1,4 +1,4 @@
-"""A probe: images, with captions or without, that stand for what an anchor set will be asked."""
+"""A probe: sample queries of an anchor set, images with or without captions."""
 
 from __future__ import annotations
 
@@ -22,50 +22,50 @@ from asif.vectors import SIDES, Embeddings, Float32, Side
 
 @dataclass(frozen=True)
 class Probe:
-    """Hold queries by side, unit rows [q, d], and what they are."""
+    """Hold queries by side, unit rows [q, d]; `about` has their path and counts."""
 
     queries: dict[Side, Float32]
     about: dict[str, Any]
 
 
-def probe_of(engine: Engine, path: str, terms: Terms | None = None) -> Probe:
-    """Encode a probe: pairs; else labelled images, whose labels are not asked; else an image, or a folder of images.
+def encode_probe(engine: Engine, path: str, limits: Terms | None = None) -> Probe:
+    """Encode a probe: pairs, labelled images (without their labels), an image, or a folder of images.
 
-    Raises UsageError for a path that is not there, InputRefused where nothing can be used, EncoderMismatch for vectors
-    of other encoders.
+    Raises UsageError for a missing path, InputRefused if no row can be used, EncoderMismatch for vectors of other
+    encoders.
     """
-    terms = terms or Terms()
+    limits = limits or Terms()
     try:
         source = open_captioned(path)
     except InputRefused as no_pairs:
-        return without_captions(engine, path, no_pairs, terms)
-    found = retrieval_set(engine, source, path, terms)
-    queries = dict(zip(SIDES, (found.images.values, found.texts.values), strict=True))
-    return Probe(queries, {"path": redacted(path), **found.described["counts"]})
+        return _encode_without_captions(engine, path, no_pairs, limits)
+    dataset = retrieval_set(engine, source, path, limits)
+    queries = dict(zip(SIDES, (dataset.images.values, dataset.texts.values), strict=True))
+    return Probe(queries, {"path": redacted(path), **dataset.described["counts"]})
 
 
-def without_captions(engine: Engine, path: str, no_pairs: InputRefused, terms: Terms) -> Probe:
-    """Encode a probe of images alone; raises `no_pairs` where there are none."""
+def _encode_without_captions(engine: Engine, path: str, no_pairs: InputRefused, limits: Terms) -> Probe:
+    """Encode a probe of images alone; raises `no_pairs` if there are none."""
     try:
         data = open_labelled(path)
     except InputRefused:
-        files = images_at(place_of(path))
+        files = _list_images(place_of(path))
         if not files:
             raise no_pairs from None
         items: Iterator[Pair | Reject] = (Pair(row, str(file), file, ("",)) for row, file in enumerate(files))
-        return of_images(engine, path, items, Intake(len(files), terms))
+        return _encode_images(engine, path, items, Intake(len(files), limits))
     check_vectors(engine, data.source)
-    return of_images(engine, path, data.read(), Intake(data.source.rows, terms))
+    return _encode_images(engine, path, data.read(), Intake(data.source.rows, limits))
 
 
-def images_at(place: Place) -> list[Place]:
-    """Return an image file, or those in a folder, by their names."""
+def _list_images(place: Place) -> list[Place]:
+    """Return an image file, or the image files of a folder, sorted by name."""
     files = list(entries(place).values()) if place.is_dir() else [place]
     return [file for file in files if file.suffix.lower().lstrip(".") in IMAGES and file.is_file()]
 
 
-def of_images(engine: Engine, path: str, items: Iterator[Pair | Reject], intake: Intake) -> Probe:
-    """Encode images alone."""
+def _encode_images(engine: Engine, path: str, items: Iterator[Pair | Reject], intake: Intake) -> Probe:
+    """Encode the images of some rows."""
     vectors = [vector for _, _, vector in embedded(engine, items, intake)]
     counts, _ = intake.close(place_of(path))
     among = also_anchors(engine.anchors, intake.images)

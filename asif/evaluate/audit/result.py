@@ -1,22 +1,22 @@
-"""What an audit came to: findings, use, and where anchors come from, as JSON keeps it."""
+"""The result of an audit: findings, how often anchors are used, where they come from, and how it was computed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from asif.anchorset import AnchorSet
-from asif.evaluate.audit.by_source import by_origin
-from asif.evaluate.audit.findings import Finding, told
-from asif.evaluate.audit.pair_index import Remembered
-from asif.evaluate.audit.usage import Usage
+from asif.evaluate.audit.by_source import OriginCounts
+from asif.evaluate.audit.findings import AuditFinding
+from asif.evaluate.audit.usage import AnchorUsage
+from asif.pairs import PairRecord
 from asif.vectors import SIDES, Side
 from asif.version import VERSION
 
-KINDS = (
+FINDING_KINDS = (
     "disagreement",
     "same_pair",
     "same_image",
@@ -26,30 +26,71 @@ KINDS = (
     "never_used",
     "shared_caption",
 )
-"""What is looked for, the most harmful first."""
+"""The checks of an audit, the most harmful finding first."""
 
 
 @dataclass(frozen=True)
-class Audited:
-    """Hold the findings of an audit, in the order of KINDS, how anchors are used, and how it was done."""
+class AuditMethod:
+    """Hold how an audit was computed: its options, the sample, and what representations use.
+
+    `queries` anchors were compared with all others, a sample of them if `sampled`. A representation uses the `k`
+    nearest anchors, about the mean of each side if `centre`; `k_from` is "profile" or "default". `probe` describes the
+    queries by which use is counted; None where these are the anchors.
+    """
+
+    near: float
+    seed: int
+    queries: int
+    sampled: bool
+    listed: int
+    k: int
+    aligner: str
+    k_from: str
+    centre: bool
+    probe: Mapping[str, Any] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the method as JSON keeps it."""
+        return {
+            "near": self.near,
+            "seed": self.seed,
+            "asked": self.queries,
+            "sampled": self.sampled,
+            "listed": self.listed,
+            "k": self.k,
+            "aligner": self.aligner,
+            "k_from": self.k_from,
+            "centre": self.centre,
+            "probe": None if self.probe is None else dict(self.probe),
+        }
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """Hold the result of an audit.
+
+    `findings` are in the order of FINDING_KINDS; `records` has the anchors that their entries name, by row. `usage` is
+    by side: both sides, or those of the probe. `command` is the command line, where there was one.
+    """
 
     anchors: AnchorSet
-    known: Remembered
-    findings: tuple[Finding, ...]
-    used: dict[Side, Usage]
-    how: dict[str, Any] = field(default_factory=dict)
+    created: str
+    method: AuditMethod
+    findings: tuple[AuditFinding, ...]
+    records: Mapping[int, PairRecord]
+    usage: Mapping[Side, AnchorUsage]
+    sources: OriginCounts
+    licences: OriginCounts
+    command: str | None = None
 
-    def ids(self, finding: Finding) -> list[str]:
-        """Return the ids that may go, in the order of their importance."""
-        rows, back = np.unique(finding.removable, return_inverse=True)
-        names = [record.id for record in self.anchors.records(rows)]
-        return [names[at] for at in back]
+    def removable_ids(self, finding: AuditFinding) -> list[str]:
+        """Return the ids of a finding's removable anchors, in order of importance."""
+        rows, positions = np.unique(finding.removable, return_inverse=True)
+        ids = [record.id for record in self.anchors.records(rows)]
+        return [ids[position] for position in positions]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return all that was found, as JSON keeps it; of each finding at most LISTED entries one by one.
-
-        `ids_file` and `command` are for whoever writes the ids to a file.
-        """
+    def to_json(self) -> dict[str, Any]:
+        """Return the object of audit.json; each finding lists its first entries one by one."""
         anchors = self.anchors
         return {
             "anchors": {
@@ -59,26 +100,12 @@ class Audited:
                 "count": anchors.count,
                 "encoders": {side: anchors.encoder_spec(side) for side in SIDES},
             },
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "created": self.created,
             "asif": VERSION,
-            "how": self.how,
-            "findings": [
-                {
-                    "kind": each.kind,
-                    "rule": each.rule,
-                    "anchors": len(each.rows),
-                    "share": len(each.rows) / anchors.count,
-                    "removable": len(each.removable),
-                    "entries": each.total,
-                    **each.figures,
-                    "notes": list(each.notes),
-                    "ids_file": None,
-                    "command": None,
-                    "listed": told(each, anchors),
-                }
-                for each in self.findings
-            ],
-            "usage": {side: each.as_dict() for side, each in self.used.items()},
-            "sources": by_origin(self.known.source, self.known.sources, self.findings),
-            "licences": by_origin(self.known.licence, self.known.licences, self.findings),
+            "how": self.method.to_json(),
+            "findings": [finding.to_json(anchors.count, self.records) for finding in self.findings],
+            "usage": {side: usage.to_json() for side, usage in self.usage.items()},
+            "sources": self.sources.to_json(),
+            "licences": self.licences.to_json(),
+            **({} if self.command is None else {"command": self.command}),
         }

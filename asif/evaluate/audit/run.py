@@ -1,39 +1,46 @@
-"""The course of an audit: read, search, look for each fault in turn."""
+"""Run an audit: read the pairs, search the neighbourhoods, run each check."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 import numpy as np
 
 from asif.aligners.relative import Relative, usual_k
 from asif.engine import Engine
 from asif.errors import InputRefused, UsageError
-from asif.evaluate.audit.exact_duplicates import same_embedding, same_image, same_pair, shared_caption
-from asif.evaluate.audit.findings import LISTED
-from asif.evaluate.audit.mismatch import disagreement
-from asif.evaluate.audit.near_duplicates import find_alike, near_image
-from asif.evaluate.audit.neighbourhoods import Space, left_out, of_queries, relative_of
-from asif.evaluate.audit.overlap import Pairing, breadth
-from asif.evaluate.audit.pair_index import remember, twins
+from asif.evaluate.audit.by_source import count_by_origin
+from asif.evaluate.audit.exact_duplicates import (
+    find_same_embeddings,
+    find_same_images,
+    find_same_pairs,
+    find_shared_captions,
+)
+from asif.evaluate.audit.findings import MAX_ENTRIES
+from asif.evaluate.audit.mismatch import find_disagreement
+from asif.evaluate.audit.near_duplicates import ExcludedCopies, find_near_duplicates, find_near_pairs
+from asif.evaluate.audit.neighbourhoods import SearchSpace, find_anchor_neighbours, find_query_neighbours, find_relative
+from asif.evaluate.audit.overlap import PairNeighbourhoods, compute_overlap_k
+from asif.evaluate.audit.pair_index import build_pair_index, number_embeddings
 from asif.evaluate.audit.probe import Probe
-from asif.evaluate.audit.result import Audited
-from asif.evaluate.audit.usage import LeftOut, Usage, usage
-from asif.evaluate.audit.usage_findings import hub, never_used
+from asif.evaluate.audit.result import AuditMethod, AuditResult
+from asif.evaluate.audit.usage import AnchorUsage, count_usage
+from asif.evaluate.audit.usage_findings import find_hubs, find_never_used
 from asif.kernels import Engine as Kernel
 from asif.vectors import SIDES, Int64, Side
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many rows of it are done now, and how many there are."""
+AuditProgress = Callable[[str, int, int], None]
+"""Called with the name of a step, the rows done since the last call (0 when it starts), and all its rows."""
 
 
 @dataclass(frozen=True)
-class Terms:
-    """Say how to audit: from which cosine on images are near duplicates, and how many anchors are asked about.
+class AuditOptions:
+    """Hold the options of an audit; raises UsageError unless `near` is above 0 and below 1.
 
-    Of more than `sample` anchors so many, drawn with `seed`, are asked, each against all; exact copies are always
-    looked for among all.
+    Images with a cosine of at least `near` are near duplicates. Of more than `sample` anchors a random sample, drawn
+    with `seed`, is compared with all; exact duplicates are found among all in any case.
     """
 
     near: float = 0.9
@@ -45,90 +52,105 @@ class Terms:
             raise UsageError(f"--near is {self.near:g}", "a cosine above 0 and below 1", "pass one such as 0.9")
 
 
-@dataclass
-class Steps:
-    """Tell a listener how far each step is."""
+@dataclass(frozen=True)
+class _Steps:
+    """Report the progress of one step after another."""
 
-    listen: Progress
+    report: AuditProgress
 
-    def of(self, what: str, total: int) -> Callable[[int], None]:
-        """Begin a step; call what is returned with the rows that were done since."""
-        self.listen(what, 0, total)
-        return lambda rows: self.listen(what, rows, total)
+    def start(self, name: str, total: int) -> Callable[[int], None]:
+        """Start a step; call the function that is returned with the rows done since the last call."""
+        self.report(name, 0, total)
+        return lambda rows: self.report(name, rows, total)
 
 
 def audit(
     engine: Engine,
     probe: Probe | None = None,
-    terms: Terms | None = None,
-    progress: Progress = lambda what, rows, total: None,
-) -> Audited:
-    """Audit the anchor set that an engine serves.
+    options: AuditOptions | None = None,
+    progress: AuditProgress = lambda step, rows, total: None,
+) -> AuditResult:
+    """Audit the anchor set of an engine; without a probe each anchor is a query for all others.
 
-    Without a probe every anchor is one for all others. Exact: whatever the batch, the blocks and the threads. Memory:
-    some hundred bytes for each anchor, neighbourhoods of at most `terms.sample` anchors, and a batch of queries; never
-    all anchors by all anchors. Raises InputRefused for fewer than 3 anchors.
+    Results are exact: they depend on neither batches, blocks nor threads. Memory: some hundred bytes for each anchor,
+    neighbourhoods of at most `options.sample` anchors, and a batch of queries; never all anchors by all anchors.
+    Raises InputRefused for fewer than 3 anchors.
     """
-    terms, anchors, steps = terms or Terms(), engine.anchor_set, Steps(progress)
+    options, anchors, steps = options or AuditOptions(), engine.anchor_set, _Steps(progress)
     if anchors.count < 3:
         raise InputRefused(f"{anchors.ref} has {anchors.count} anchors", "at least 3", "add pairs: asif anchors add")
-    known = remember(anchors, steps.of("reading", anchors.count))
-    equal: dict[Side, Int64] = {side: twins(anchors.blocks(side)) for side in SIDES}
-    rows = chosen(anchors.count, terms)
-    alike = find_alike(anchors, rows, terms.near, equal["image"], engine.kernel, steps.of("near images", len(rows)))
+    index = build_pair_index(anchors, steps.start("reading", anchors.count))
+    equal: dict[Side, Int64] = {side: number_embeddings(anchors.blocks(side)) for side in SIDES}
+    rows = _sample_rows(anchors.count, options)
+    done = steps.start("near images", len(rows))
+    near_pairs = find_near_pairs(anchors, rows, options.near, equal["image"], engine.kernel, done)
+    copies = ExcludedCopies(rows, equal["image"], near_pairs)
+
     aligner = engine.role("classify").choice.aligner
-    relative = relative_of(aligner)
+    relative = find_relative(aligner)
     k = min((relative or Relative()).k or usual_k(anchors.count), anchors.count)
-    spaces = {side: Space.of(anchors, side, relative is not None and relative.centre) for side in SIDES}
-    compared = breadth(anchors.count)
-    lists: dict[Side, Int64] = {}
+    centre = relative is not None and relative.centre
+    spaces = {side: SearchSpace.from_anchors(anchors, side, centre) for side in SIDES}
+    overlap_k = compute_overlap_k(anchors.count)
+    neighbours: dict[Side, Int64] = {}
     for side, space in spaces.items():
-        done = steps.of(f"{side} neighbours", len(rows))
-        lists[side] = left_out(space, rows, max(k, compared), equal["image"], alike, engine.kernel, done)
+        done = steps.start(f"{side} neighbours", len(rows))
+        neighbours[side] = find_anchor_neighbours(space, max(k, overlap_k), copies, engine.kernel, done)
     if probe is None:
-        without = LeftOut(rows, equal["image"], alike)
-        used = {side: usage(lists[side][:, :k], equal[side], k, without) for side in SIDES}
+        usage = {side: count_usage(neighbours[side][:, :k], equal[side], k, copies) for side in SIDES}
     else:
-        used = used_by(probe, spaces, equal, k, engine.kernel, steps)
-    pairing = Pairing(rows, {side: found[:, :compared] for side, found in lists.items()}, equal)
+        usage = _count_probe_usage(probe, spaces, equal, k, engine.kernel, steps)
+
+    pairs = PairNeighbourhoods(rows, {side: found[:, :overlap_k] for side, found in neighbours.items()}, equal)
     findings = (
-        disagreement(pairing, spaces, terms.seed),
-        same_pair(known),
-        same_image(known),
-        same_embedding(known, equal["image"]),
-        near_image(anchors, alike, equal["image"], terms.near),
-        hub(used),
-        never_used(used),
-        shared_caption(known),
+        find_disagreement(pairs, spaces, options.seed),
+        find_same_pairs(index),
+        find_same_images(index),
+        find_same_embeddings(index, equal["image"]),
+        find_near_duplicates(anchors, near_pairs, equal["image"], options.near),
+        find_hubs(usage),
+        find_never_used(usage),
+        find_shared_captions(index),
     )
-    how = {
-        "near": terms.near,
-        "seed": terms.seed,
-        "asked": len(rows),
-        "sampled": len(rows) < anchors.count,
-        "listed": LISTED,
-        "k": k,
-        "aligner": aligner.name,
-        "k_from": "default" if relative is None or relative.k is None else "profile",
-        "centre": relative is not None and relative.centre,
-        "probe": probe.about if probe else None,
-    }
-    return Audited(anchors, known, findings, used, how)
+    method = AuditMethod(
+        near=options.near,
+        seed=options.seed,
+        queries=len(rows),
+        sampled=len(rows) < anchors.count,
+        listed=MAX_ENTRIES,
+        k=k,
+        aligner=aligner.name,
+        k_from="default" if relative is None or relative.k is None else "profile",
+        centre=centre,
+        probe=probe.about if probe else None,
+    )
+    named = sorted({row for finding in findings for entry in finding.entries for row in entry.named_rows})
+    return AuditResult(
+        anchors=anchors,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        method=method,
+        findings=findings,
+        records=dict(zip(named, anchors.records(named), strict=True)),
+        usage=usage,
+        sources=count_by_origin(index.source, index.sources, findings),
+        licences=count_by_origin(index.licence, index.licences, findings),
+    )
 
 
-def used_by(
-    probe: Probe, spaces: Mapping[Side, Space], equal: Mapping[Side, Int64], k: int, kernel: Kernel, steps: Steps
-) -> dict[Side, Usage]:
+def _count_probe_usage(
+    probe: Probe, spaces: Mapping[Side, SearchSpace], equal: Mapping[Side, Int64], k: int, kernel: Kernel, steps: _Steps
+) -> dict[Side, AnchorUsage]:
     """Count which anchors the queries of a probe use, by side."""
-    used: dict[Side, Usage] = {}
+    usage: dict[Side, AnchorUsage] = {}
     for side, vectors in probe.queries.items():
-        found = of_queries(spaces[side], vectors, k, kernel, steps.of(f"{side} probe", len(vectors)))
-        used[side] = usage(found, equal[side], k)
-    return used
+        done = steps.start(f"{side} probe", len(vectors))
+        neighbours = find_query_neighbours(spaces[side], vectors, k, kernel, done)
+        usage[side] = count_usage(neighbours, equal[side], k)
+    return usage
 
 
-def chosen(count: int, terms: Terms) -> Int64:
-    """Return the rows that are asked about, ascending: all, or a seeded sample."""
-    if count <= terms.sample:
+def _sample_rows(count: int, options: AuditOptions) -> Int64:
+    """Return the rows that are compared with all, ascending: all rows, or a seeded sample of them."""
+    if count <= options.sample:
         return np.arange(count)
-    return np.sort(np.random.default_rng(terms.seed).choice(count, terms.sample, replace=False))
+    return np.sort(np.random.default_rng(options.seed).choice(count, options.sample, replace=False))

@@ -1,4 +1,4 @@
-"""Thumbnails of anchors, out of the pairs that a set was built from: the set itself keeps no pixels."""
+"""Thumbnails of anchors, made from the source of an anchor set: the set itself keeps no pixels."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from asif.errors import BadImage
 from asif.pairs import Pair, PairSource
 
 
-def pictures(
+def read_thumbnails(
     source: PairSource, wanted: Set[str], progress: Callable[[int], None] = lambda rows: None
 ) -> dict[str, bytes]:
-    """Return small JPEGs of the images with these sha256, by sha256; stops when it has them all.
+    """Return small JPEGs of the wanted images, by the sha256 of the original file; stops once all are read.
 
-    Images that are not there, cannot be decoded, or have changed since the set was built are left out.
+    Images that are missing, cannot be decoded, or changed since the set was built are left out.
     """
-    found: dict[str, bytes] = {}
+    thumbnails: dict[str, bytes] = {}
     missing = set(wanted)
     for item in source.read():
         if not missing:
@@ -27,10 +27,10 @@ def pictures(
             continue
         try:
             content = read_bytes(item.image)
-            name = hashlib.sha256(content).hexdigest()
-            if name in missing:
-                missing.discard(name)
-                found[name] = thumbnail(content)
+            digest = hashlib.sha256(content).hexdigest()
+            if digest in missing:
+                missing.discard(digest)
+                thumbnails[digest] = thumbnail(content)
         except BadImage:
             continue  # a page shows an empty frame in its place
-    return found
+    return thumbnails

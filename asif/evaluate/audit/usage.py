@@ -1,4 +1,4 @@
-"""How often anchors are used: in how many queries' representations each stands."""
+"""Use of anchors: in how many queries' representations each anchor is one of the k nearest."""
 
 from __future__ import annotations
 
@@ -7,21 +7,27 @@ from typing import Any
 
 import numpy as np
 
-from asif.evaluate.audit.near_duplicates import Alike
-from asif.evaluate.audit.neighbourhoods import NOBODY, among
+from asif.evaluate.audit.near_duplicates import ExcludedCopies, NearPairs
+from asif.evaluate.audit.neighbourhoods import NO_NEIGHBOUR, is_in_sorted
 from asif.vectors import Int64
 
-BATCH = 1024
-TIMES = 5.0  # the mean, from which on an anchor is a hub
-FEWEST = 10  # queries that a hub is used by, at least
-NEARLY_ALL = 0.9  # of the queries: a hub, whatever the mean
-MOST_USED = 0.5  # of the anchors by each query, above which use says nothing
-BY_CHANCE = 0.01  # of the anchors unused with even use, above which the queries are too few
+HUB_TIMES_MEAN = 5.0
+"""A hub is used this many times as often as the mean anchor."""
+
+HUB_MIN_QUERIES = 10
+"""A hub is used by this many queries at least."""
+
+HUB_QUERY_SHARE = 0.9
+"""An anchor that this share of the queries uses is a hub at any mean."""
+
+_BATCH = 1024
+_MAX_SHARE_PER_QUERY = 0.5  # of the anchors used by a query, above which use is inconclusive
+_MAX_UNUSED_BY_CHANCE = 0.01  # of the anchors unused with even use, above which the queries are too few
 
 
 @dataclass(frozen=True)
-class Usage:
-    """Hold in how many of `queries` representations each anchor stands [n], of `k` anchors each."""
+class AnchorUsage:
+    """Hold how many of `queries` use each anchor (`counts` [n]); each query uses its `k` nearest."""
 
     counts: Int64
     queries: int
@@ -29,32 +35,47 @@ class Usage:
 
     @property
     def mean(self) -> float:
-        """Return how often an anchor is used on average."""
+        """Return the mean number of queries that use an anchor."""
         return float(self.counts.mean())
 
     @property
-    def skewness(self) -> float:
-        """Return the skewness of the counts: E(N - μ)³ / σ³, 0 where all are used alike.
+    def median(self) -> float:
+        """Return the median number of queries that use an anchor."""
+        return float(np.median(self.counts))
 
-        That of k-occurrences, by which Radovanović et al. measure hubness (JMLR 11, 2010): a few anchors are
-        everyone's neighbours where it is high.
+    @property
+    def most(self) -> int:
+        """Return the number of queries that use the most used anchor."""
+        return int(self.counts.max())
+
+    @property
+    def unused(self) -> int:
+        """Return the number of anchors that no query uses."""
+        return int((self.counts == 0).sum())
+
+    @property
+    def skewness(self) -> float:
+        """Return the skewness of the counts: E(N - μ)³ / σ³, 0 where all anchors are used alike.
+
+        The skewness of k-occurrences is the measure of hubness of Radovanović et al. (JMLR 11, 2010): where it is high,
+        a few anchors are among the neighbours of most queries.
         """
-        away = self.counts - self.counts.mean()
-        spread = float(np.sqrt(np.mean(away**2)))
-        return float(np.mean(away**3)) / spread**3 if spread > 0 else 0.0
+        deviations = self.counts - self.counts.mean()
+        spread = float(np.sqrt(np.mean(deviations**2)))
+        return float(np.mean(deviations**3)) / spread**3 if spread > 0 else 0.0
 
     @property
     def unused_by_chance(self) -> float:
-        """Return how many anchors would be unused if each query used as many as now, evenly: n (1 - μ/q)^q."""
+        """Return how many anchors would be unused if the same uses were spread evenly: n (1 - μ/q)^q."""
         share = self.mean / self.queries if self.queries else 0.0
         return float(len(self.counts) * (1 - min(share, 1.0)) ** self.queries)
 
     @property
-    def says_nothing(self) -> str | None:
-        """Say why use cannot be judged; None where it can."""
-        if not self.queries or self.mean > MOST_USED * self.queries:
+    def inconclusive_because(self) -> str | None:
+        """Return why nothing can be concluded from these counts; None where it can."""
+        if not self.queries or self.mean > _MAX_SHARE_PER_QUERY * self.queries:
             return f"each query uses {self.k:,} of {len(self.counts):,} anchors, so use tells little apart"
-        if self.unused_by_chance > BY_CHANCE * len(self.counts):
+        if self.unused_by_chance > _MAX_UNUSED_BY_CHANCE * len(self.counts):
             return (
                 f"{self.queries:,} queries are too few: with even use {self.unused_by_chance:,.0f} of "
                 f"{len(self.counts):,} anchors would be unused by chance"
@@ -63,79 +84,69 @@ class Usage:
 
     @property
     def hub_from(self) -> int:
-        """Return the number of queries from which on an anchor is a hub."""
-        return int(np.ceil(min(max(FEWEST, TIMES * self.mean), NEARLY_ALL * self.queries)))
+        """Return the number of queries from which an anchor is a hub."""
+        return int(np.ceil(min(max(HUB_MIN_QUERIES, HUB_TIMES_MEAN * self.mean), HUB_QUERY_SHARE * self.queries)))
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return what JSON keeps; `histogram` has [from, to, anchors]."""
+    @property
+    def histogram(self) -> list[list[int]]:
+        """Count anchors by their use, in rows [from, to, anchors]: never, once, 2 to 3, 4 to 7, each twice as wide.
+
+        >>> AnchorUsage(np.array([0, 1, 3, 2, 9]), queries=10, k=2).histogram
+        [[0, 0, 1], [1, 1, 1], [2, 3, 2], [4, 7, 0], [8, 15, 1]]
+        """
+        bins = np.where(self.counts > 0, np.frexp(self.counts.astype(np.float64))[1], 0)
+        return [[2 ** (at - 1) if at else 0, 2**at - 1, int(anchors)] for at, anchors in enumerate(np.bincount(bins))]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as JSON keeps them."""
         return {
             "queries": self.queries,
             "k": self.k,
             "mean": self.mean,
-            "median": float(np.median(self.counts)),
-            "most": int(self.counts.max()),
+            "median": self.median,
+            "most": self.most,
             "skewness": self.skewness,
-            "unused": int((self.counts == 0).sum()),
+            "unused": self.unused,
             "unused_by_chance": self.unused_by_chance,
             "hub_from": self.hub_from,
-            "histogram": histogram(self.counts),
+            "histogram": self.histogram,
         }
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """Hold which anchors were left out of the neighbourhoods of the anchors at `rows` [q], ascending.
+def count_usage(neighbours: Int64, equal: Int64, k: int, copies: ExcludedCopies | None = None) -> AnchorUsage:
+    """Count in how many neighbourhoods [q, k] each anchor is.
 
-    Those with the same number in `copies` [n], itself among them, and near duplicates.
+    Anchors whose embeddings of this side are equal, those with one number in `equal` [n], are used together: a query
+    that is as similar to all of them as to its k-th neighbour uses them all, except its own `copies`.
     """
-
-    rows: Int64
-    copies: Int64
-    alike: Alike
-
-
-def usage(lists: Int64, twins: Int64, k: int, without: LeftOut | None = None) -> Usage:
-    """Count in how many neighbourhoods [q, k] each anchor stands.
-
-    Anchors whose embeddings of this side are equal, by `twins` [n], are used together: an input that is as similar to
-    all of them as to its k-th keeps them all, but for those that were left out of its neighbourhood.
-    """
-    count, groups = len(twins), int(twins.max()) + 1
-    hits, near = np.zeros(groups, np.int64), np.zeros(count, np.int64)
-    own = twins if without is None else without.copies * groups + twins
-    every, place = np.unique(own, return_inverse=True)
-    back = np.zeros(len(every), np.int64)
-    for start in range(0, len(lists), BATCH):
-        some = lists[start : start + BATCH]
-        keys = twins[some] + groups * np.arange(len(some))[:, None]
-        used = np.unique(keys[some != NOBODY])  # a group counts once for each query
+    count, groups = len(equal), int(equal.max()) + 1
+    by_group, by_near_copy = np.zeros(groups, np.int64), np.zeros(count, np.int64)
+    own = equal if copies is None else copies.equal * groups + equal
+    known, positions = np.unique(own, return_inverse=True)
+    by_equal_copy = np.zeros(len(known), np.int64)
+    for start in range(0, len(neighbours), _BATCH):
+        batch = neighbours[start : start + _BATCH]
+        keys = equal[batch] + groups * np.arange(len(batch))[:, None]
+        used = np.unique(keys[batch != NO_NEIGHBOUR])  # a group counts once for each query
         query, group = used // groups, used % groups
-        hits += np.bincount(group, minlength=groups)
-        if without is not None:
-            rows = without.rows[start : start + BATCH]
-            pairs = without.copies[rows[query]] * groups + group
-            pairs = pairs[among(pairs, every)]
-            back += np.bincount(np.searchsorted(every, pairs), minlength=len(every))
-            near += near_and_used(without.alike, rows, twins, used)
-    counts = hits[twins] - near
-    return Usage(counts if without is None else counts - back[place], len(lists), k)
+        by_group += np.bincount(group, minlength=groups)
+        if copies is not None:
+            rows = copies.rows[start : start + _BATCH]
+            pairs = copies.equal[rows[query]] * groups + group
+            pairs = pairs[is_in_sorted(pairs, known)]
+            by_equal_copy += np.bincount(np.searchsorted(known, pairs), minlength=len(known))
+            by_near_copy += _count_used_near_duplicates(copies.near_pairs, rows, equal, used)
+    counts = by_group[equal] - by_near_copy
+    return AnchorUsage(counts if copies is None else counts - by_equal_copy[positions], len(neighbours), k)
 
 
-def near_and_used(alike: Alike, rows: Int64, twins: Int64, used: Int64) -> Int64:
-    """Count near duplicates of the queries at `rows` that are equal to an anchor that the query uses: [n]."""
-    edges = among(alike.left, rows)
-    query, anchor = np.searchsorted(rows, alike.left[edges]), alike.right[edges]
-    groups = int(twins.max()) + 1
-    counts: Int64 = np.bincount(anchor[among(query * groups + twins[anchor], used)], minlength=len(twins))
-    return counts
+def _count_used_near_duplicates(near_pairs: NearPairs, rows: Int64, equal: Int64, used: Int64) -> Int64:
+    """Count for each anchor the queries at `rows` that it is a near duplicate of and whose used groups it is in: [n].
 
-
-def histogram(counts: Int64) -> list[list[int]]:
-    """Count anchors by how often they are used: never, once, 2 to 3, 4 to 7, and so on, each twice as wide.
-
-    >>> histogram(np.array([0, 1, 3, 2, 9]))
-    [[0, 0, 1], [1, 1, 1], [2, 3, 2], [4, 7, 0], [8, 15, 1]]
+    `used` holds, ascending, query · groups + group.
     """
-    bins = np.where(counts > 0, np.frexp(counts.astype(np.float64))[1], 0)
-    found = np.bincount(bins)
-    return [[2 ** (at - 1) if at else 0, 2**at - 1, int(anchors)] for at, anchors in enumerate(found)]
+    edges = is_in_sorted(near_pairs.left, rows)
+    query, anchor = np.searchsorted(rows, near_pairs.left[edges]), near_pairs.right[edges]
+    groups = int(equal.max()) + 1
+    counts: Int64 = np.bincount(anchor[is_in_sorted(query * groups + equal[anchor], used)], minlength=len(equal))
+    return counts

@@ -1,4 +1,4 @@
-"""Anchors of little use: those that no query uses, and those that far too many do."""
+"""Findings about the use of anchors: hubs, which far too many queries use, and anchors that no query uses."""
 
 from __future__ import annotations
 
@@ -6,49 +6,51 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from asif.evaluate.audit.findings import LISTED, Entry, Finding
-from asif.evaluate.audit.usage import FEWEST, NEARLY_ALL, TIMES, Usage
+from asif.evaluate.audit.findings import MAX_ENTRIES, AnchorUse, AuditFinding, FindingEntry
+from asif.evaluate.audit.usage import HUB_MIN_QUERIES, HUB_QUERY_SHARE, HUB_TIMES_MEAN, AnchorUsage
 from asif.vectors import Int64, Side
 
 
-def hub(found: Mapping[Side, Usage]) -> Finding:
-    """Find anchors that far too many queries use, on either side; the most used first."""
-    judged = {side: each for side, each in found.items() if each.says_nothing is None}
+def find_hubs(usage: Mapping[Side, AnchorUsage]) -> AuditFinding:
+    """Find the anchors that are hubs on either side, the most used first."""
+    judged = [each for each in usage.values() if each.inconclusive_because is None]
     rule = (
-        f"In the representations of at least {TIMES:g} times as many queries as the mean anchor ({FEWEST} or more), or "
-        f"of {100 * NEARLY_ALL:.0f} % of all, on either side. They say little about any of them."
+        f"In the representations of at least {HUB_TIMES_MEAN:g} times as many queries as the mean anchor "
+        f"({HUB_MIN_QUERIES} or more), or of {100 * HUB_QUERY_SHARE:.0f} % of all, on either side. They say little "
+        "about any of them."
     )
-    notes = silent(found)
     if not judged:
-        return Finding("hub", rule, notes=notes)
-    over = np.any([each.counts >= each.hub_from for each in judged.values()], axis=0)
-    rows = np.flatnonzero(over)
-    shares = np.max([each.counts / each.queries for each in judged.values()], axis=0)
+        return AuditFinding("hub", rule, notes=_build_notes(usage))
+    rows = np.flatnonzero(np.any([each.counts >= each.hub_from for each in judged], axis=0))
+    shares = np.max([each.counts / each.queries for each in judged], axis=0)
     order = rows[np.argsort(-shares[rows], kind="stable")]
-    return Finding("hub", rule, rows, rows, entries(order, found), len(rows), notes=notes)
+    return AuditFinding("hub", rule, rows, rows, _build_entries(order, usage), len(rows), notes=_build_notes(usage))
 
 
-def never_used(found: Mapping[Side, Usage]) -> Finding:
-    """Find anchors that no query uses, on any side that was asked; in order of id."""
+def find_never_used(usage: Mapping[Side, AnchorUsage]) -> AuditFinding:
+    """Find the anchors that no query uses on any side that has queries; in order of id."""
     rule = "In no query's representation, on either side: none of these queries' answers would change without them."
-    notes = silent(found)
-    if any(each.says_nothing for each in found.values()):
-        return Finding("never_used", rule, notes=notes)
-    rows = np.flatnonzero(np.all([each.counts == 0 for each in found.values()], axis=0))
-    return Finding("never_used", rule, rows, rows, entries(rows, found), len(rows), notes=notes)
+    if notes := _build_notes(usage):
+        return AuditFinding("never_used", rule, notes=notes)
+    rows = np.flatnonzero(np.all([each.counts == 0 for each in usage.values()], axis=0))
+    return AuditFinding("never_used", rule, rows, rows, _build_entries(rows, usage), len(rows))
 
 
-def silent(found: Mapping[Side, Usage]) -> tuple[str, ...]:
-    """Say on which sides use was not judged."""
-    return tuple(
-        f"Not judged on the {side} side: {each.says_nothing}." for side, each in found.items() if each.says_nothing
-    )
+def _build_notes(usage: Mapping[Side, AnchorUsage]) -> tuple[str, ...]:
+    """Say on which sides use is inconclusive, and why."""
+    reasons = {side: each.inconclusive_because for side, each in usage.items()}
+    return tuple(f"Not judged on the {side} side: {reason}." for side, reason in reasons.items() if reason)
 
 
-def entries(rows: Int64, found: Mapping[Side, Usage]) -> list[Entry]:
-    """Tell how often each anchor is used."""
+def _build_entries(rows: Int64, usage: Mapping[Side, AnchorUsage]) -> list[FindingEntry]:
+    """List the first MAX_ENTRIES anchors with their use on each side."""
     return [
-        Entry([int(row)], {f"{side}_queries": int(each.counts[row]) for side, each in found.items()}
-              | {f"{side}_share": float(each.counts[row] / each.queries) for side, each in found.items()})
-        for row in rows[:LISTED]
-    ]  # fmt: skip
+        FindingEntry(
+            [int(row)],
+            use={
+                side: AnchorUse(int(each.counts[row]), float(each.counts[row] / each.queries))
+                for side, each in usage.items()
+            },
+        )
+        for row in rows[:MAX_ENTRIES]
+    ]

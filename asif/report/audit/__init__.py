@@ -1,1 +1,1 @@
-"""The page of an audit."""
+"""The page and the words of an audit."""

@@ -1,16 +1,20 @@
-"""What stands below an audit's findings: how often anchors are used, where they come from, how it was done."""
+"""What follows an audit's findings: how often anchors are used, where they come from, and how it was computed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
-from asif.report.html import facts, paragraph, table
+from asif.evaluate.audit.by_source import OriginCounts
+from asif.evaluate.audit.result import AuditResult
+from asif.evaluate.audit.usage import AnchorUsage
 from asif.report.table import Table
+from asif.vectors import SIDES
+from asif.version import VERSION
 
-Results = Mapping[str, Any]
-ORIGINS = 50  # sources and licences
-SHORT = {
+MAX_ORIGINS = 50
+"""Sources, or licences, that the page shows."""
+
+_SHORT_TITLES = {
     "disagreement": "disagree",
     "same_pair": "same pair",
     "same_image": "same image",
@@ -22,33 +26,79 @@ SHORT = {
 }
 
 
-def used(results: Results) -> str:
-    """Draw how many anchors are used how often, on each side."""
-    probe = results["how"]["probe"]
-    asked = f"those of {probe['path']}" if probe else "each anchor for all others, itself and its copies left out"
-    drawn = "".join(
-        f"<div><h3>{side.capitalize()} side: skewness {each['skewness']:.2f}</h3>{bars(each['histogram'])}</div>"
-        for side, each in results["usage"].items()
-    )
-    note = paragraph(f"Anchors by the number of queries that use them. Queries: {asked}.", "soft")
-    return f"<h2>How often anchors are used</h2>{note}<div class='sides'>{drawn}</div>"
+@dataclass(frozen=True)
+class HistogramBar:
+    """Hold one bar of a histogram: its label, its width in per cent of the widest, and its anchors."""
+
+    label: str
+    width: float
+    anchors: int
 
 
-def bars(histogram: list[list[int]]) -> str:
-    """Draw a histogram, from the left."""
-    widest = max(anchors for _, _, anchors in histogram)
-    lines = "".join(
-        f'<span>{span(low, high)}</span><div><i class="first" style="width:{100 * anchors / widest:.1f}%"></i></div>'
-        f'<span class="figures">{anchors:,}</span>'
-        for low, high, anchors in histogram
-    )
-    return f'<div class="bars histogram">{lines}</div>'
+@dataclass(frozen=True)
+class OriginTable:
+    """Hold a table of findings by source or licence, under its title, with a note."""
+
+    title: str
+    note: str
+    table: Table
 
 
-def span(low: int, high: int) -> str:
-    """Write a range of counts.
+def build_histogram(usage: AnchorUsage) -> list[HistogramBar]:
+    """Build the histogram of how often anchors are used."""
+    widest = max(anchors for _, _, anchors in usage.histogram)
+    return [
+        HistogramBar(_format_range(low, high), 100 * anchors / widest, anchors)
+        for low, high, anchors in usage.histogram
+    ]
 
-    >>> span(0, 0), span(1, 1), span(1024, 2047)
+
+def build_origin_table(result: AuditResult, counts: OriginCounts, name: str) -> OriginTable:
+    """Build the table of findings by source or licence; `name` is "source" or "licence"."""
+    kinds = [finding.kind for finding in result.findings]
+    rows = [
+        (
+            f"(no {name})" if row.name is None else row.name,
+            f"{row.anchors:,}",
+            *(_format_found(row.found[kind], row.anchors) for kind in kinds),
+        )
+        for row in counts.rows[:MAX_ORIGINS]
+    ]
+    note = f"{counts.missing:,} of {result.anchors.count:,} anchors have no {name}."
+    if counts.total > MAX_ORIGINS:
+        note += f" {MAX_ORIGINS} of {counts.total:,} {name}s are shown, the largest."
+    header = (name, "anchors", *(_SHORT_TITLES[kind] for kind in kinds))
+    return OriginTable(f"By {name}", note, Table("", header, rows))
+
+
+def describe_queries(result: AuditResult) -> str:
+    """Describe the queries by which use is counted."""
+    probe = result.method.probe
+    return f"those of {probe['path']}" if probe else "each anchor for all others, itself and its copies left out"
+
+
+def describe_method(result: AuditResult) -> dict[str, str]:
+    """Describe how the audit was computed, with what is needed to repeat it."""
+    anchors, method = result.anchors, result.method
+    k_from = "its profile" if method.k_from == "profile" else "asif's default for this number of anchors"
+    return {
+        "anchors": f"{anchors.name}@{anchors.version}, {anchors.digest}",
+        **{f"{side} encoder": anchors.encoder_spec(side) for side in SIDES},
+        "aligner": method.aligner,
+        "anchors kept per input": f"{method.k:,}, {k_from}{'; about the mean of each side' if method.centre else ''}",
+        "near duplicates": f"a cosine of at least {method.near:g}",
+        "compared with all": f"{method.queries:,} anchors, seed {method.seed}",
+        "probe": ", ".join(f"{name} {value}" for name, value in (method.probe or {}).items()),
+        "command": result.command or "",
+        "asif": VERSION,
+        "created": result.created,
+    }
+
+
+def _format_range(low: int, high: int) -> str:
+    """Format a range of numbers of queries.
+
+    >>> _format_range(0, 0), _format_range(1, 1), _format_range(1024, 2047)
     ('never', '1', '1,024 to 2,047')
     """
     if low == high:
@@ -56,52 +106,13 @@ def span(low: int, high: int) -> str:
     return f"{low:,} to {high:,}"
 
 
-def origins(results: Results, which: str, one: str) -> str:
-    """Write what was found in each source, or under each licence."""
-    found = results[which]
-    kinds = [each["kind"] for each in results["findings"]]
-    rows = [
-        (
-            f"(no {one})" if each["name"] is None else each["name"],
-            f"{each['anchors']:,}",
-            *(counted(each["found"][kind], each["anchors"]) for kind in kinds),
-        )
-        for each in found["rows"][:ORIGINS]
-    ]
-    missing = f"{found['missing']:,} of {results['anchors']['count']:,} anchors have no {one}."
-    more = f" {ORIGINS} of {found['total']:,} {which} are shown, the largest." if found["total"] > ORIGINS else ""
-    head = (one, "anchors", *(SHORT[kind] for kind in kinds))
-    return f"<h2>By {one}</h2>{paragraph(missing + more, 'soft')}{table(Table('', head, rows))}"
+def _format_found(found: int, anchors: int) -> str:
+    """Format how many of the anchors were found, with their share.
 
-
-def counted(found: int, anchors: int) -> str:
-    """Write a number of anchors with its share.
-
-    >>> counted(3, 60), counted(1, 6000), counted(0, 60)
+    >>> _format_found(3, 60), _format_found(1, 6000), _format_found(0, 60)
     ('3 (5.0 %)', '1 (<0.1 %)', '-')
     """
     if not found:
         return "-"
     percent = 100 * found / anchors
     return f"{found:,} ({'<0.1' if percent < 0.05 else f'{percent:.1f}'} %)"
-
-
-def how(results: Results) -> str:
-    """Write how it was done, with what is needed to do it again."""
-    anchors, done = results["anchors"], results["how"]
-    whose = "its profile" if done["k_from"] == "profile" else "asif's default for so many"
-    probe = done["probe"]
-    named = {
-        "anchors": f"{anchors['name']}@{anchors['version']}, {anchors['digest']}",
-        **{f"{side} encoder": spec for side, spec in anchors["encoders"].items()},
-        "aligner": done["aligner"],
-        "anchors kept per input": f"{done['k']:,}, {whose}{'; about the mean of each side' if done['centre'] else ''}",
-        "near duplicates": f"a cosine of at least {done['near']:g}",
-        "asked": f"{done['asked']:,} anchors, seed {done['seed']}",
-        "probe": ", ".join(f"{name} {value}" for name, value in probe.items()) if probe else "",
-        "command": results.get("command", ""),
-        "asif": results["asif"],
-        "made": results["created"],
-    }
-    note = f"All findings are in audit.json, at most {done['listed']:,} entries of each; all ids in the text files."
-    return f"<h2>How it was done</h2>{facts(named)}{paragraph(note, 'soft')}"

@@ -1,119 +1,126 @@
-"""The entries of an audit's findings as HTML: anchors as thumbnails with captions, side by side where they belong."""
+"""The entries of an audit's findings as the page shows them: anchors as cards of a thumbnail, captions and figures."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
-from html import escape
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-Results = Mapping[str, Any]
-Pictures = Mapping[str, bytes] | None
-"""JPEGs by sha256; None where no pairs were given, so that frames would say nothing."""
+from asif.evaluate.audit.findings import AuditFinding, FindingEntry, MemberCosines
+from asif.pairs import PairRecord
+from asif.vectors import Side
 
-SIDE_BY_SIDE = 6  # anchors of a group
-LONGEST = 160  # characters of a caption
-CAPTIONS = 3  # of a pair that disagrees
-BESIDE = {"near_image": "looks like", "near_text": "reads like"}
+Thumbnails = Mapping[str, bytes] | None
+"""JPEGs by the sha256 of the image; None where no pairs were given, so that the page has no frames."""
 
+Layout = Literal["pair", "single", "shared", "group"]
 
-def entries(finding: Results, shown: int, pictures: Pictures) -> str:
-    """Write the first entries of a finding, and how many more there are."""
-    write: Callable[[Results, Pictures], str] = WRITERS.get(finding["kind"], group)
-    first = finding["listed"][:shown]
-    left = finding["entries"] - len(first)
-    more = f'<p class="soft">{left:,} more: see audit.json.</p>' if left else ""
-    kind = "grid" if write is single else "list"
-    return f'<div class="{kind}">{"".join(write(each, pictures) for each in first)}</div>{more}'
+MAX_CHARACTERS = 160
+"""Characters of a text on the page; longer ones are cut."""
 
-
-def pairs_of(entry: Results) -> list[Results]:
-    """Return the anchors that are shown of an entry."""
-    return [*entry["pairs"][:SIDE_BY_SIDE], *(pair for name in BESIDE for pair in entry.get(name, ()))]
+_GROUP_CARDS = 6  # anchors of a group that are shown
+_PAIR_CAPTIONS = 3  # captions shown of a pair that disagrees
+_NEIGHBOUR_TITLES: dict[Side, str] = {"image": "looks like", "text": "reads like"}
+_LAYOUTS: dict[str, Layout] = {
+    "disagreement": "pair",
+    "hub": "single",
+    "never_used": "single",
+    "shared_caption": "shared",
+}
 
 
-def group(entry: Results, pictures: Pictures) -> str:
-    """Write anchors that belong together in one row: the first, and how near to it the others are."""
-    pairs = entry["pairs"][:SIDE_BY_SIDE]
-    hidden = entry["count"] - len(pairs)
-    more = f'<span class="more">and {hidden:,} more</span>' if hidden else ""
-    figures = ["", *map(nearness, pairs[1:])]
-    cards = "".join(card(pair, pictures, near) for pair, near in zip(pairs, figures, strict=True))
-    return f'<div class="row">{cards}{more}</div>'
+@dataclass(frozen=True)
+class Card:
+    """Hold what is shown of one anchor.
+
+    `jpeg` is its thumbnail in base64, empty where it is missing, None on a page without thumbnails. `more_captions` are
+    not shown; `origin` is source and licence.
+    """
+
+    id: str
+    captions: tuple[str, ...]
+    more_captions: int
+    origin: str
+    figures: str
+    jpeg: str | None
 
 
-def nearness(pair: Results) -> str:
-    """Write how near an anchor is to the first of its group, where that is known."""
-    if "image_cosine" not in pair:
-        return ""
-    return f"image {pair['image_cosine']:.3f} · caption {pair['caption_cosine']:.3f}"
+@dataclass(frozen=True)
+class EntryView:
+    """Hold what is shown of one entry: cards of its anchors, how many are not shown, and the cards of neighbours.
+
+    `neighbours` are titled lists of cards. `caption` is shared by `images` different images.
+    """
+
+    layout: Layout
+    cards: Sequence[Card]
+    hidden: int = 0
+    neighbours: Sequence[tuple[str, Sequence[Card]]] = ()
+    caption: str = ""
+    images: int = 0
 
 
-def single(entry: Results, pictures: Pictures) -> str:
-    """Write one anchor with how often it is used."""
-    used = " · ".join(
-        f"{side} {entry[f'{side}_queries']:,} ({100 * entry[f'{side}_share']:.1f} %)"
-        for side in ("image", "text")
-        if f"{side}_queries" in entry
+def find_layout(finding: AuditFinding) -> Layout:
+    """Return the layout of a finding's entries."""
+    return _LAYOUTS.get(finding.kind, "group")
+
+
+def list_shown_rows(entry: FindingEntry) -> list[int]:
+    """Return the rows of the anchors that the page shows of an entry."""
+    return [*entry.rows[:_GROUP_CARDS], *(row for rows in entry.neighbours.values() for row in rows)]
+
+
+def build_entry_view(
+    finding: AuditFinding, entry: FindingEntry, records: Mapping[int, PairRecord], thumbnails: Thumbnails
+) -> EntryView:
+    """Prepare one entry for the page."""
+    layout = find_layout(finding)
+    if layout == "pair":
+        likeness = f"likeness: image {entry.likeness['image']:+.2f} · caption {entry.likeness['text']:+.2f}"
+        card = _build_card(records[entry.rows[0]], thumbnails, likeness, _PAIR_CAPTIONS)
+        neighbours = [
+            (_NEIGHBOUR_TITLES[side], [_build_card(records[row], thumbnails) for row in rows])
+            for side, rows in entry.neighbours.items()
+        ]
+        return EntryView(layout, [card], neighbours=neighbours)
+    if layout == "single":
+        return EntryView(layout, [_build_card(records[entry.rows[0]], thumbnails, _format_use(entry))])
+    rows = entry.rows[:_GROUP_CARDS]
+    hidden = len(entry.rows) - len(rows)
+    if layout == "shared":
+        cards = [_build_card(records[row], thumbnails) for row in rows]
+        images = entry.shared_caption.images if entry.shared_caption else 0
+        return EntryView(layout, cards, hidden, caption=shorten(entry.caption_text(records)), images=images)
+    figures = ["", *map(_format_cosines, entry.cosines[1 : len(rows)])] if entry.cosines else [""] * len(rows)
+    cards = [_build_card(records[row], thumbnails, cosines) for row, cosines in zip(rows, figures, strict=True)]
+    return EntryView(layout, cards, hidden)
+
+
+def _build_card(record: PairRecord, thumbnails: Thumbnails, figures: str = "", most_captions: int = 1) -> Card:
+    jpeg = None if thumbnails is None else thumbnails.get(record.image_sha256, b"")
+    return Card(
+        id=shorten(record.id),
+        captions=tuple(map(shorten, record.captions[:most_captions])),
+        more_captions=max(0, len(record.captions) - most_captions),
+        origin=" · ".join(shorten(name) for name in (record.source, record.licence) if name),
+        figures=figures,
+        jpeg=None if jpeg is None else base64.b64encode(jpeg).decode(),
     )
-    return card(entry["pairs"][0], pictures, used)
 
 
-def pairing(entry: Results, pictures: Pictures) -> str:
-    """Write a pair, beside what its image looks like and what its caption reads like."""
-    likeness = f"likeness: image {entry['image_likeness']:+.2f} · caption {entry['text_likeness']:+.2f}"
-    beside = "".join(
-        f'<div class="beside"><b>{word}</b>{"".join(card(pair, pictures, small=True) for pair in entry[name])}</div>'
-        for name, word in BESIDE.items()
-    )
-    return f'<div class="row pairing">{card(entry["pairs"][0], pictures, likeness, most=CAPTIONS)}{beside}</div>'
+def _format_use(entry: FindingEntry) -> str:
+    return " · ".join(f"{side} {use.queries:,} ({100 * use.share:.1f} %)" for side, use in entry.use.items())
 
 
-def shared(entry: Results, pictures: Pictures) -> str:
-    """Write a caption that many images share, with some of them."""
-    pairs = entry["pairs"][:SIDE_BY_SIDE]
-    hidden = entry["count"] - len(pairs)
-    names = ", ".join(f"<code>{escape(cut(pair['id']))}</code>" for pair in pairs) + f", {hidden:,} more" * (hidden > 0)
-    frames = "".join(frame(pair, pictures) for pair in pairs)
-    said = f"<p><b>{entry['images']:,} images:</b> {escape(cut(entry['caption']))}</p><small>{names}</small>"
-    return f'<div class="row shared card small"><div>{said}</div><div class="strip">{frames}</div></div>'
+def _format_cosines(cosines: MemberCosines) -> str:
+    return f"image {cosines.image:.3f} · caption {cosines.caption:.3f}"
 
 
-def card(pair: Results, pictures: Pictures, figures: str = "", *, most: int = 1, small: bool = False) -> str:
-    """Write one anchor: thumbnail, caption, id, where it is from, figures."""
-    captions = pair["captions"][:most]
-    said = "".join(f"<p>{escape(cut(caption))}</p>" for caption in captions)
-    further = len(pair["captions"]) - len(captions)
-    more = f" +{further} caption{'s' * (further != 1)}" if further and not small else ""
-    origin = " · ".join(escape(cut(name)) for name in (pair["source"], pair["licence"]) if name)
-    about = f"<code>{escape(cut(pair['id']))}</code>{more}" + (f"<br>{origin}" if origin and not small else "")
-    numbers = f'<span class="figures">{escape(figures)}</span>' if figures else ""
-    text = f"<div>{said}{numbers}<small>{about}</small></div>"
-    return f'<div class="card{" small" * small}">{frame(pair, pictures)}{text}</div>'
+def shorten(text: str) -> str:
+    """Cut a long text.
 
-
-def frame(pair: Results, pictures: Pictures) -> str:
-    """Write a thumbnail, or an empty frame where there is none; nothing where there are no pictures at all."""
-    if pictures is None:
-        return ""
-    content = pictures.get(pair["image_sha256"])
-    if content is None:
-        return '<span class="frame" title="not among the pairs"></span>'
-    return f'<span class="frame"><img alt="" src="data:image/jpeg;base64,{base64.b64encode(content).decode()}"></span>'
-
-
-def cut(text: str) -> str:
-    """Shorten a long text.
-
-    >>> cut("a dog"), len(cut("x" * 1000))
+    >>> shorten("a dog"), len(shorten("x" * 1000))
     ('a dog', 160)
     """
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
-
-
-WRITERS: dict[str, Callable[[Results, Pictures], str]] = {
-    "disagreement": pairing,
-    "hub": single,
-    "never_used": single,
-    "shared_caption": shared,
-}
+    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "…"

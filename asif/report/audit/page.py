@@ -1,98 +1,92 @@
-"""An audit as one HTML page: what was found, the most harmful first, with thumbnails; captions are never markup."""
+"""An audit as one HTML page: its findings, the most harmful first, with thumbnails; captions are never markup."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from html import escape
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from asif.report.audit.context import how, origins, used
-from asif.report.audit.entries import Pictures, entries, pairs_of
-from asif.report.audit.text import ADVICE, TITLES, figures_of
-from asif.report.html import document, paragraph
+from asif.evaluate.audit.findings import AuditFinding
+from asif.evaluate.audit.result import AuditResult
+from asif.report.audit.context import build_histogram, build_origin_table, describe_method, describe_queries
+from asif.report.audit.entries import (
+    EntryView,
+    Layout,
+    Thumbnails,
+    build_entry_view,
+    find_layout,
+    list_shown_rows,
+)
+from asif.report.audit.text import FINDING_ADVICE, FINDING_TITLES, describe_figures, format_count, format_share
+from asif.report.html import render
+from asif.vectors import SIDES
 
-Results = Mapping[str, Any]
-SHOWN = 50  # entries of each finding
+ENTRIES_SHOWN = 50
+"""Entries of each finding that the page shows."""
 
 
-def audit_page(results: Results, pictures: Pictures) -> str:
-    """Write an audit as a page that needs nothing else; `pictures` are those of `shown_images`."""
-    findings = results["findings"]
-    body = "".join(
-        (
-            top(results),
-            summary(results),
-            *(section(results, finding, pictures) for finding in findings),
-            used(results),
-            origins(results, "sources", "source"),
-            origins(results, "licences", "licence"),
-            how(results),
-        )
+@dataclass(frozen=True)
+class FindingSection:
+    """Hold the section of one finding: texts, the command that acts on it, and the first entries; `more` are left."""
+
+    kind: str
+    title: str
+    count: str
+    share: str
+    rule: str
+    figures: Sequence[str]
+    notes: Sequence[str]
+    advice: str
+    command: str | None
+    layout: Layout
+    entries: Sequence[EntryView]
+    more: int
+
+
+def render_audit_page(result: AuditResult, thumbnails: Thumbnails) -> str:
+    """Render an audit as a self-contained page; `thumbnails` are those of `collect_shown_images`."""
+    anchors = result.anchors
+    return render(
+        "audit.html.jinja",
+        title=f"Audit of {anchors.name}",
+        anchors=anchors,
+        encoders=" + ".join(anchors.encoder_spec(side) for side in SIDES),
+        date=result.created[:10],
+        method=result.method,
+        sections=[_build_section(result, finding, thumbnails) for finding in result.findings],
+        usage=result.usage,
+        histograms={side: build_histogram(usage) for side, usage in result.usage.items()},
+        queries=describe_queries(result),
+        origins=[
+            build_origin_table(result, result.sources, "source"),
+            build_origin_table(result, result.licences, "licence"),
+        ],
+        method_facts=describe_method(result),
     )
-    return document(f"Audit of {results['anchors']['name']}", body)
 
 
-def shown_images(results: Results) -> set[str]:
+def collect_shown_images(result: AuditResult) -> set[str]:
     """Return the sha256 of the images that the page shows."""
-    shown = [entry for finding in results["findings"] for entry in finding["listed"][:SHOWN]]
-    return {pair["image_sha256"] for entry in shown for pair in pairs_of(entry)}
+    return {
+        result.records[row].image_sha256
+        for finding in result.findings
+        for entry in finding.entries[:ENTRIES_SHOWN]
+        for row in list_shown_rows(entry)
+    }
 
 
-def top(results: Results) -> str:
-    """Write what was audited."""
-    anchors = results["anchors"]
-    encoders = " + ".join(anchors["encoders"].values())
-    about = f"{anchors['version']}, {anchors['count']:,} anchors, {encoders}, {results['created'][:10]}"
-    how = results["how"]
-    asked = (
-        f"A seeded sample: {how['asked']:,} of {anchors['count']:,} anchors were asked about, against all. Near "
-        "duplicates, disagreement and use are those of the sample; exact copies are all there are."
+def _build_section(result: AuditResult, finding: AuditFinding, thumbnails: Thumbnails) -> FindingSection:
+    shown = finding.entries[:ENTRIES_SHOWN]
+    return FindingSection(
+        kind=finding.kind,
+        title=FINDING_TITLES[finding.kind],
+        count=format_count(finding),
+        share=format_share(finding, result.anchors.count),
+        rule=finding.rule,
+        figures=describe_figures(result, finding),
+        notes=finding.notes,
+        advice=FINDING_ADVICE[finding.kind],
+        command=finding.command,
+        layout=find_layout(finding),
+        entries=[build_entry_view(finding, entry, result.records, thumbnails) for entry in shown],
+        more=finding.total - len(shown),
     )
-    sampled = f'<div class="verdict">{paragraph(asked)}</div>' if how["sampled"] else ""
-    return f"<h1>Audit of {escape(anchors['name'])}</h1>{paragraph(about, 'soft')}{sampled}"
-
-
-def summary(results: Results) -> str:
-    """Write one row for each finding, with a link to it."""
-    rows = "".join(
-        f"<tr{'' if each['anchors'] else ' class=none'}>"
-        f'<td><a href="#{each["kind"]}">{escape(TITLES[each["kind"]])}</a></td>'
-        f"<td>{amount(each)}</td><td>{share(each)}</td>"
-        f'<td class="text">{code(each["command"])}</td></tr>'
-        for each in results["findings"]
-    )
-    head = '<tr><th>finding</th><th>anchors</th><th>share</th><th class="text">to act on it</th></tr>'
-    return f'<div class="scroll"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>'
-
-
-def amount(finding: Results) -> str:
-    """Write how many anchors a finding is about."""
-    return f"{finding['anchors']:,}" if finding["anchors"] else "none"
-
-
-def share(finding: Results) -> str:
-    """Write the share of all anchors."""
-    return f"{100 * finding['share']:.2f} %" if finding["anchors"] else ""
-
-
-def code(command: str | None) -> str:
-    """Write a command."""
-    return f"<code>{escape(command)}</code>" if command else ""
-
-
-def section(results: Results, finding: Results, pictures: Pictures) -> str:
-    """Write one finding."""
-    kind = finding["kind"]
-    parts = [
-        f'<h2 id="{kind}">{escape(TITLES[kind])}: {amount(finding)}</h2>',
-        paragraph(finding["rule"], "soft"),
-        paragraph(" ".join(figures_of(results, finding)), "soft"),
-        *(f'<div class="verdict trained">{paragraph(note)}</div>' for note in finding["notes"]),
-    ]
-    if finding["anchors"]:
-        parts += [
-            paragraph(ADVICE[kind]) if finding["command"] else "",
-            f"<p>{code(finding['command'])}</p>" if finding["command"] else "",
-            entries(finding, SHOWN, pictures),
-        ]
-    return "".join(parts)

@@ -5,29 +5,31 @@ from __future__ import annotations
 import base64
 import io
 import json
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
 from PIL import Image
-from report.test_report import HOSTILE, Read
 from support.audit_sets import DIMS, NEAR, planted, publish
+from support.html_pages import HOSTILE, PageReader
 from support.running import Cli
 
 from asif.encoders.images import thumbnail
 from asif.engine import Engine
 from asif.errors import BadImage
-from asif.evaluate.audit import KINDS, Terms, audit
-from asif.evaluate.audit.thumbnails import pictures
+from asif.evaluate.audit import FINDING_KINDS, AuditOptions, AuditResult, audit
+from asif.evaluate.audit.findings import AnchorUse, AuditFinding, FindingEntry
+from asif.evaluate.audit.thumbnails import read_thumbnails
 from asif.pairs import PairRecord, open_pairs
-from asif.report.audit.entries import LONGEST
-from asif.report.audit.page import SHOWN, audit_page, shown_images
-from asif.report.audit.text import ADVICE, TITLES
+from asif.report.audit.entries import MAX_CHARACTERS
+from asif.report.audit.page import ENTRIES_SHOWN, collect_shown_images, render_audit_page
+from asif.report.audit.text import FINDING_ADVICE, FINDING_TITLES
+from asif.report.html import render
 from asif.vectors import Embeddings
-
-Results = dict[str, Any]
 
 
 def jpeg(colour: tuple[int, int, int], size: tuple[int, int] = (300, 150)) -> bytes:
@@ -37,93 +39,108 @@ def jpeg(colour: tuple[int, int, int], size: tuple[int, int] = (300, 150)) -> by
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+def result(tmp_path_factory: pytest.TempPathFactory) -> AuditResult:
     home = tmp_path_factory.mktemp("page")
     planted().build(home)
-    return audit(Engine("planted", home=home), terms=Terms(near=NEAR)).as_dict()
+    return audit(Engine("planted", home=home), options=AuditOptions(near=NEAR))
 
 
-def test_every_finding_has_words() -> None:
-    assert set(TITLES) == set(ADVICE) == set(KINDS)
+def test_every_finding_has_a_title_and_advice() -> None:
+    assert set(FINDING_TITLES) == set(FINDING_ADVICE) == set(FINDING_KINDS)
 
 
-def test_every_finding_is_shown_in_its_order(results: Results) -> None:
-    page = audit_page(results, None)
-    Read(page)
-    places = [page.index(f'<h2 id="{kind}">') for kind in KINDS]
+def test_every_finding_is_shown_in_its_order(result: AuditResult) -> None:
+    page = render_audit_page(result, None)
+    PageReader(page)
+    places = [page.index(f'<h2 id="{kind}">') for kind in FINDING_KINDS]
     assert places == sorted(places)
-    for finding in results["findings"]:
-        assert f"{TITLES[finding['kind']]}: {finding['anchors']}</h2>" in page
-        for entry in finding["listed"]:
-            assert all(escape(pair["id"]) in page for pair in entry["pairs"])
-    entry = results["findings"][0]["listed"][0]
-    assert f"image {entry['image_likeness']:+.2f} · caption {entry['text_likeness']:+.2f}" in page
+    for finding in result.findings:
+        assert f"{FINDING_TITLES[finding.kind]}: {len(finding.rows)}</h2>" in page
+        for entry in finding.entries:
+            assert all(escape(result.records[row].id) in page for row in entry.rows)
+    likeness = result.findings[0].entries[0].likeness
+    assert f"image {likeness['image']:+.2f} · caption {likeness['text']:+.2f}" in page
     assert "(no licence)" in page and "(no source)" in page
     assert "<img" not in page and 'class="frame"' not in page  # no pairs were given
 
 
-def test_none_is_said_of_each(results: Results) -> None:
-    empty = {"anchors": 0, "share": 0.0, "removable": 0, "entries": 0, "listed": [], "notes": []}
-    page = audit_page({**results, "findings": [{**finding, **empty} for finding in results["findings"]]}, None)
-    assert page.count(": none</h2>") == len(KINDS) and page.count("<td>none</td>") == len(KINDS)
-    assert not any(advice in page for advice in ADVICE.values())
+def test_findings_without_anchors_say_none(result: AuditResult) -> None:
+    empty = tuple(AuditFinding(finding.kind, finding.rule) for finding in result.findings)
+    page = render_audit_page(replace(result, findings=empty), None)
+    assert page.count(": none</h2>") == len(FINDING_KINDS) and page.count("<td>none</td>") == len(FINDING_KINDS)
+    assert not any(advice in page for advice in FINDING_ADVICE.values())
 
 
-def test_only_the_first_are_shown_and_the_rest_is_counted(results: Results) -> None:
-    entry = {"count": 1, "image_queries": 0, "image_share": 0.0}
-    pair = results["findings"][0]["listed"][0]["pairs"][0]
-    many = [
-        {**entry, "pairs": [{**pair, "id": f"anchor-{at:04d}", "image_sha256": f"{at}"}]} for at in range(SHOWN + 7)
-    ]
-    finding = {**results["findings"][KINDS.index("never_used")], "listed": many, "entries": 5000, "anchors": 5000}
-    shown = {**results, "findings": [finding]}
-    page = audit_page(shown, {})
-    assert f"anchor-{SHOWN - 1:04d}" in page and f"anchor-{SHOWN:04d}" not in page
-    assert f"{5000 - SHOWN:,} more" in page
-    assert shown_images(shown) == {str(at) for at in range(SHOWN)}
-    assert page.count('class="frame"') == SHOWN and "<img" not in page  # an empty frame for each that is missing
+def test_only_the_first_are_shown_and_the_rest_is_counted(result: AuditResult) -> None:
+    count = ENTRIES_SHOWN + 7
+    records = {at: PairRecord(f"anchor-{at:04d}", (f"{at}",), f"{at}") for at in range(count)}
+    entries = [FindingEntry([at], use={"image": AnchorUse(0, 0.0)}) for at in range(count)]
+    finding = AuditFinding("never_used", "a rule", np.arange(5000), entries=entries, total=5000)
+    counts = replace(result.sources, rows=())
+    shown = replace(result, findings=(finding,), records=records, sources=counts, licences=counts)
+    page = render_audit_page(shown, {})
+    assert f"anchor-{ENTRIES_SHOWN - 1:04d}" in page and f"anchor-{ENTRIES_SHOWN:04d}" not in page
+    assert f"{5000 - ENTRIES_SHOWN:,} more" in page
+    assert collect_shown_images(shown) == {str(at) for at in range(ENTRIES_SHOWN)}
+    assert page.count('class="frame"') == ENTRIES_SHOWN and "<img" not in page  # an empty frame for each missing one
 
 
-def hostile(value: Any) -> Any:
+class HostileAnchors:
+    """An anchor set whose names are hostile."""
+
+    name = version = digest = HOSTILE
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def encoder_spec(self, side: str) -> str:
+        return HOSTILE
+
+
+def make_hostile(result: AuditResult) -> Any:
     """Put hostile text in place of all names and captions."""
-    if isinstance(value, dict):
-        texts = ("id", "source", "licence", "caption", "name", "rule", "command", "ids_file", "image", "text", "path")
-        return {
-            key: HOSTILE
-            if key in texts and isinstance(each, str)
-            else [HOSTILE]
-            if key == "captions"
-            else hostile(each)
-            for key, each in value.items()
-        }
-    return [hostile(each) for each in value] if isinstance(value, list) else value
+    findings = tuple(
+        replace(each, rule=HOSTILE, notes=(HOSTILE,), ids_file=HOSTILE, command=HOSTILE) for each in result.findings
+    )
+    record = PairRecord(HOSTILE, (HOSTILE,), HOSTILE, source=HOSTILE, licence=HOSTILE)
+    anchors: Any = HostileAnchors(result.anchors.count)
+    return replace(
+        result,
+        anchors=anchors,
+        method=replace(result.method, aligner=HOSTILE, probe={"path": HOSTILE, "images": 3}),
+        findings=findings,
+        records=dict.fromkeys(result.records, record),
+        sources=replace(result.sources, rows=tuple(replace(row, name=HOSTILE) for row in result.sources.rows)),
+        licences=replace(result.licences, rows=tuple(replace(row, name=HOSTILE) for row in result.licences.rows)),
+        command=HOSTILE,
+    )
 
 
-def test_hostile_text_stays_text(results: Results) -> None:
-    odd = hostile({**results, "findings": [{**each, "notes": [HOSTILE]} for each in results["findings"]]})
-    odd["how"]["probe"] = {"path": HOSTILE, "images": 3}
-    for finding in odd["findings"]:
-        finding["notes"] = [HOSTILE]
-        for entry in finding["listed"]:
-            for pair in entry["pairs"]:
-                pair["image_sha256"] = HOSTILE
-    read = Read(audit_page(odd, {HOSTILE: b"not a picture"}))
+def test_hostile_text_stays_text(result: AuditResult) -> None:
+    page = render_audit_page(make_hostile(result), {HOSTILE: b"not a picture"})
+    read = PageReader(page)
     assert "script" not in read.elements
     assert not any(name.startswith("on") for name, _ in read.attributes)
     links = [value or "" for name, value in read.attributes if name in ("src", "href")]
     assert links and all(link.startswith(("#", "data:image/jpeg;base64,")) for link in links)
-    assert any("evil.example" in text for text in read.texts)
+    assert sum("evil.example" in text for text in read.texts) > 50  # names, captions, rules, notes, commands, origins
 
 
-def test_long_captions_are_cut(results: Results) -> None:
-    long = json.loads(json.dumps(results).replace("caption 10", "caption " + "x" * 5000))
-    assert "x" * LONGEST not in audit_page(long, None) and "x" * (LONGEST - 10) in audit_page(long, None)
+def test_long_captions_are_cut(result: AuditResult) -> None:
+    records = {row: replace(each, captions=("x" * 5000,)) for row, each in result.records.items()}
+    page = render_audit_page(replace(result, records=records), None)
+    assert "x" * MAX_CHARACTERS not in page and "x" * (MAX_CHARACTERS - 10) in page
 
 
-def test_a_sample_and_notes_are_said(results: Results) -> None:
-    how = {**results["how"], "sampled": True, "asked": 50}
-    assert "A seeded sample: 50 of 373" in audit_page({**results, "how": how}, None)
-    assert "A seeded sample" not in audit_page(results, None)
+def test_a_sample_is_announced(result: AuditResult) -> None:
+    sampled = replace(result, method=replace(result.method, sampled=True, queries=50))
+    assert "A seeded sample: 50 of 373" in render_audit_page(sampled, None)
+    assert "A seeded sample" not in render_audit_page(result, None)
+
+
+def test_a_name_that_the_context_lacks_is_an_error() -> None:
+    with pytest.raises(UndefinedError, match="title"):
+        render("base.html.jinja")
 
 
 # ---- thumbnails
@@ -159,11 +176,11 @@ def sha256(file: Path) -> str:
 def test_pictures_are_matched_by_their_content(folder: Path) -> None:
     wanted = {sha256(folder / f"{at}.jpg") for at in (3, 5, 7)} | {"nothing"}
     read: list[int] = []
-    found = pictures(open_pairs(folder), wanted, read.append)
+    found = read_thumbnails(open_pairs(folder), wanted, read.append)
     assert set(found) == {sha256(folder / "3.jpg"), sha256(folder / "7.jpg")} and sum(read) == 60
     assert Image.open(io.BytesIO(found[sha256(folder / "7.jpg")])).size == (96, 48)
     read.clear()
-    pictures(open_pairs(folder), {sha256(folder / "3.jpg")}, read.append)
+    read_thumbnails(open_pairs(folder), {sha256(folder / "3.jpg")}, read.append)
     assert sum(read) == 4  # it stops when it has them all
 
 
@@ -176,5 +193,5 @@ def test_the_page_of_the_command_has_thumbnails(cli: Cli, home: Path, folder: Pa
     assert ran.code == 0, ran.err
     page = (tmp_path / "out" / "audit.html").read_text()
     expected = base64.b64encode(thumbnail((folder / "57.jpg").read_bytes())).decode()
-    assert expected in page and "57 &lt;b&gt;" in page and "<b>" not in Read(page).texts
+    assert expected in page and "57 &lt;b&gt;" in page and "<b>" not in PageReader(page).texts
     assert (tmp_path / "out" / "same-image.txt").read_text() == "p58\np59\n"
