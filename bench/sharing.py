@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from asif.anchorset import EncoderInfo, Store
-from asif.anchorset.sharing.tar_archive import Archive, put_archive
+from asif.anchorset.sharing.tar_archive import TarSource, write_archive_file
 from asif.pairs.pair import PairRecord
 from asif.vectors import Fingerprint
 
@@ -51,13 +51,13 @@ def export(place: Path) -> None:
     """Write the archive anew."""
     (place / "big.tar").unlink(missing_ok=True)
     with Store(place / "home").packed("big", place) as parcel:
-        put_archive(place / "big.tar", parcel, lambda done: None)
+        write_archive_file(place / "big.tar", parcel, lambda done: None)
 
 
 def receive(place: Path) -> None:
     """Take the archive in."""
     with open(place / "big.tar", "rb") as file:
-        Store(place / "other").receive(Archive(file, "big.tar"))
+        Store(place / "other").receive(TarSource(file, "big.tar"))
 
 
 def verify(place: Path) -> None:

@@ -10,25 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from asif.anchorset.edit.compact import compact
-from asif.anchorset.edit.gc import Swept, collect
-from asif.anchorset.edit.purge import Erased, purge
-from asif.anchorset.edit.transaction import remove_rows
-from asif.anchorset.edit.upsert import Put, put
+from asif.anchorset.edit.gc import DeletedFiles, collect_garbage
+from asif.anchorset.edit.purge import PurgePlan, purge
+from asif.anchorset.edit.remove import remove_rows
+from asif.anchorset.edit.upsert import UpsertKind, upsert_pairs
 from asif.anchorset.format.anchor_set import AnchorSet
 from asif.anchorset.format.folder import CURRENT, SetFolder, Stamp
 from asif.anchorset.format.manifest import Manifest
 from asif.anchorset.format.references import check_name, parse_reference
 from asif.anchorset.format.verify import Report, verify_folder
 from asif.anchorset.format.versions import LogEntry, check_current, drop_alias, log, move_alias, roll_back
-from asif.anchorset.receipts.check import Checked, check_receipts
-from asif.anchorset.receipts.create import receipt_between
+from asif.anchorset.receipts.check import ReceiptCheck, check_receipts
+from asif.anchorset.receipts.create import build_receipt_between
 from asif.anchorset.receipts.receipt import Receipt
-from asif.anchorset.receipts.receipt_file import check_place
+from asif.anchorset.receipts.receipt_file import check_receipt_path
 from asif.anchorset.select.diff import Difference, difference
 from asif.anchorset.select.find import Choice, find_rows
-from asif.anchorset.sharing.bundle import Parcel, packed
-from asif.anchorset.sharing.import_ import Arrival, Source, receive
-from asif.anchorset.sharing.verified_copy import Progress
+from asif.anchorset.sharing.bundle import Bundle, pack_bundle
+from asif.anchorset.sharing.importer import BundleSource, ImportResult, import_bundle
+from asif.anchorset.sharing.verified_copy import ByteProgress
 from asif.anchorset.write.journal import Journal
 from asif.anchorset.write.profile import publish_profile
 from asif.errors import AsifError, IntegrityError, NotFound, UsageError
@@ -153,7 +153,7 @@ class Store:
         """
         folder, _ = self._find(ref)
         if receipt is not None:
-            check_place(receipt)
+            check_receipt_path(receipt)
         opened = self.open(ref)
         rows = find_rows(opened, ids, where, missing_ok)
         return remove_rows(folder, opened.version, rows, receipt) if len(rows) else opened
@@ -173,7 +173,7 @@ class Store:
                 "a version with the pairs that were removed",
                 "name one that is there, with --before; a purge writes its receipt before it deletes any",
             )
-        return receipt_between(folder, folder.manifest(folder.resolve(wanted)), after)
+        return build_receipt_between(folder, folder.manifest(folder.resolve(wanted)), after)
 
     def check_receipts(
         self,
@@ -181,7 +181,7 @@ class Store:
         receipts: Sequence[Receipt],
         captions: frozenset[str] = frozenset(),
         images: frozenset[str] = frozenset(),
-    ) -> Checked:
+    ) -> ReceiptCheck:
         """Check receipts against the version that `ref` means; for a purge, against every file of the store.
 
         Where `ref` is a path, only the files of that set are looked at. See `receipt_check.check_receipts`.
@@ -190,22 +190,22 @@ class Store:
         root = self.root if folder.name is not None else folder.path
         return check_receipts(folder, folder.resolve(selector), receipts, root, captions, images)
 
-    def put(self, ref: str, fresh: AnchorSet, kind: Put, rejected: int = 0) -> AnchorSet:
+    def put(self, ref: str, fresh: AnchorSet, kind: UpsertKind, rejected: int = 0) -> AnchorSet:
         """Publish the next version of a set with the pairs of another in it, which the same encoders made.
 
         `kind` says whether they are new ("add") or take the place of pairs it has ("update"); see `putting.put`.
         """
         folder, _ = self._find(ref)
-        return put(folder, self.open(ref), fresh, kind, rejected)
+        return upsert_pairs(folder, self.open(ref), fresh, kind, rejected)
 
     def compact(self, name: str) -> AnchorSet:
         """Write the blocks of the current version anew that have deleted rows, or fit into one with others."""
         folder = self._whole(name)
         return compact(folder, folder.resolve(CURRENT))
 
-    def gc(self, name: str, keep: int) -> Swept:
+    def gc(self, name: str, keep: int) -> DeletedFiles:
         """Delete all versions but the newest `keep` and those that aliases point at, and every file they alone need."""
-        return collect(self._whole(name), keep)
+        return collect_garbage(self._whole(name), keep)
 
     def purge(
         self,
@@ -214,9 +214,9 @@ class Store:
         *,
         where: str | None = None,
         missing_ok: bool = False,
-        saying: Callable[[Erased], None] = lambda erased: None,
+        saying: Callable[[PurgePlan], None] = lambda erased: None,
         receipt: Path | None = None,
-    ) -> tuple[AnchorSet, Swept]:
+    ) -> tuple[AnchorSet, DeletedFiles]:
         """Remove pairs so that no file of the set has them any more, hidden rows and older versions included.
 
         Before anything is deleted `receipt`, a file that is not there yet, is written, and `saying` told what will be.
@@ -225,14 +225,16 @@ class Store:
         folder, selector = self._find(ref)
         return purge(folder, folder.resolve(selector), Choice.of(ids, where), missing_ok, saying, receipt)
 
-    def packed(self, ref: str, scratch: Path | None = None) -> AbstractContextManager[Parcel]:
+    def packed(self, ref: str, scratch: Path | None = None) -> AbstractContextManager[Bundle]:
         """Pack one version to leave the store, without its deleted rows; see `parcel.packed`."""
         folder, selector = self._find(ref)
-        return packed(folder, folder.resolve(selector), scratch)
+        return pack_bundle(folder, folder.resolve(selector), scratch)
 
-    def receive(self, source: Source, name: str | None = None, progress: Progress = lambda done: None) -> Arrival:
+    def receive(
+        self, source: BundleSource, name: str | None = None, progress: ByteProgress = lambda done: None
+    ) -> ImportResult:
         """Verify a version that comes in, and publish it under `name`, by default its own; see `incoming.receive`."""
-        return receive(self._sets, source, name, progress)
+        return import_bundle(self._sets, source, name, progress)
 
     def sets(self) -> list[SetEntry]:
         """List the anchor sets; a broken one is listed with its error and never hides the others."""

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 
 from asif.anchorset import AnchorSet, Store
-from asif.anchorset.edit.upsert import Put
+from asif.anchorset.edit.upsert import UpsertKind
 from asif.building.build import BuildOptions, Source, Tolerance, build
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.errors import IntegrityError, NotFound
@@ -20,7 +20,7 @@ def put_pairs(
     source: Source,
     store: Store,
     ref: str,
-    kind: Put,
+    kind: UpsertKind,
     image: ImageEncoder,
     text: TextEncoder,
     max_bad_rows: Tolerance,

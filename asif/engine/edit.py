@@ -7,7 +7,7 @@ from pathlib import Path
 
 from asif.aligners import make_aligner
 from asif.anchorset import AnchorSet, Store, default_home, find_rows
-from asif.anchorset.edit.upsert import Put
+from asif.anchorset.edit.upsert import UpsertKind
 from asif.anchorset.format.references import check_name
 from asif.building import Tolerance
 from asif.building.add_pairs import put_pairs
@@ -59,7 +59,7 @@ def add_pairs(
     ref: str,
     pairs: str | Path | PairSource,
     *,
-    kind: Put = "add",
+    kind: UpsertKind = "add",
     max_bad_rows: Tolerance | None = None,
     home: Path | None = None,
     device: Device = "auto",

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asif.anchorset import AnchorSet, Problem, Store, default_home
-from asif.anchorset.edit.gc import Swept
-from asif.anchorset.edit.purge import Erased
+from asif.anchorset.edit.gc import DeletedFiles
+from asif.anchorset.edit.purge import PurgePlan
 from asif.anchorset.format.row_hash import as_hashes
-from asif.anchorset.receipts.check import Checked
-from asif.anchorset.receipts.merkle import sorted_hashes
+from asif.anchorset.receipts.check import ReceiptCheck
+from asif.anchorset.receipts.merkle import sort_hashes
 from asif.anchorset.receipts.receipt import Receipt
-from asif.anchorset.receipts.residue_scan import Wanted, files_under, search
+from asif.anchorset.receipts.residue_scan import ResidueTargets, list_files, scan_files
 from asif.building.expected_digest import Beside, compare
 from asif.encoders.text_cache import TextCache
 from asif.errors import IntegrityError
@@ -29,7 +29,7 @@ class Purged:
     """Hold what a purge came to; `left` are files outside the set's versions that have the pairs still."""
 
     anchors: AnchorSet
-    swept: Swept
+    swept: DeletedFiles
     left: tuple[Problem, ...]
 
 
@@ -41,27 +41,27 @@ def purge_pairs(
     missing_ok: bool = False,
     receipt: Path | None = None,
     home: Path | None = None,
-    saying: Callable[[Erased], None] = lambda erased: None,
+    saying: Callable[[PurgePlan], None] = lambda erased: None,
 ) -> Purged:
     """Remove pairs for good: from all versions of a set, from the cache of texts, and from interrupted trainings.
 
     What builds in progress, other sets or token files have of them stays, and is named. See `anchorset.purging.purge`.
     """
     store = Store(home or default_home())
-    told: list[Erased] = []
+    told: list[PurgePlan] = []
 
-    def forget(erased: Erased) -> None:
+    def forget(erased: PurgePlan) -> None:
         saying(erased)
         told.append(erased)
-        for fingerprint in erased.texts:
+        for fingerprint in erased.text_fingerprints:
             texts(store).forget(fingerprint, erased.captions)
-        for digest in erased.digests:
+        for digest in erased.set_digests:
             for state in (store.root / "cache" / "training").glob(f"{digest[:12]}-*"):
                 state.unlink(missing_ok=True)
 
     anchors, swept = store.purge(ref, ids, where=where, missing_ok=missing_ok, saying=forget, receipt=receipt)
-    wanted = Wanted(sorted_hashes([as_hashes(told[0].rows)]))
-    return Purged(anchors, swept, search(_quick(store.root), wanted).problems if told[0].rows else ())
+    wanted = ResidueTargets(sort_hashes([as_hashes(told[0].row_hashes)]))
+    return Purged(anchors, swept, scan_files(_quick(store.root), wanted).problems if told[0].row_hashes else ())
 
 
 def texts(store: Store) -> TextCache:
@@ -70,14 +70,14 @@ def texts(store: Store) -> TextCache:
 
 
 def _quick(root: Path) -> list[Path]:
-    return [path for path in files_under(root) if path.suffix in QUICK]
+    return [path for path in list_files(root) if path.suffix in QUICK]
 
 
 @dataclass(frozen=True)
 class Verified:
     """Hold what receipts and the pairs that a set was built from say of it, and what is wrong with it by them."""
 
-    checked: Checked | None
+    checked: ReceiptCheck | None
     beside: Beside | None
     problems: tuple[Problem, ...]
 
@@ -111,10 +111,10 @@ def verify_removal(
     captions = images = frozenset[str]()
     with store.open(ref) as anchors:
         if source is not None:
-            gone = {row for receipt in receipts for row in receipt.gone}
+            gone = {row for receipt in receipts for row in receipt.all_removed}
             beside = compare(source, anchors, gone, limit, progress)
             problems += _differing(store.path(ref), anchors, beside)
-            purged = {row for receipt in receipts if receipt.purged for row in receipt.gone}
+            purged = {row for receipt in receipts if receipt.purged for row in receipt.all_removed}
             captions, images = beside.traces_of(purged)
         if receipts:
             checked = store.check_receipts(ref, receipts, captions, images)

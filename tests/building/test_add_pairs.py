@@ -104,7 +104,7 @@ def test_many_small_additions_leave_few_blocks_and_write_little(
     home: Path, tmp_path: Path, hashing: None, monkeypatch: Any
 ) -> None:
     short_blocks(monkeypatch, 16)
-    monkeypatch.setattr("asif.anchorset.edit.insert.ROWS_PER_PIECE", 8)
+    monkeypatch.setattr("asif.anchorset.edit.insert.PAIRS_PER_RANGE", 8)
     rows = [row(number) for number in range(60)]
     found = make(tmp_path, home, rows[:12])
     written = 0

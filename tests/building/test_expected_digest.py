@@ -91,7 +91,7 @@ def test_a_reject_excuses_one_row_alone(home: Path) -> None:
 def test_removed_pairs_are_taken_off(home: Path) -> None:
     publish(home)
     anchors = Store(home).remove("toy", ["id-004", "id-005", "id-007"], receipt=home / "r.json")
-    gone = read_receipt(home / "r.json").gone
+    gone = read_receipt(home / "r.json").all_removed
     found = compare(source(ROWS), anchors, gone)
     assert (found.digest, found.missing, found.more) == (anchors.digest, (), ())
     assert sorted(record.id for record in found.removed.values()) == ["id-004", "id-005", "id-007"]

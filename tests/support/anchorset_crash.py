@@ -24,7 +24,7 @@ from support.anchorset_sets import build, fill, finish, pairs
 
 from asif.anchorset import Store
 from asif.anchorset.edit import insert, row_ranges
-from asif.anchorset.sharing.tar_archive import Archive, write_archive
+from asif.anchorset.sharing.tar_archive import TarSource, write_archive
 from asif.anchorset.write import publish
 from asif.errors import AsifError, NotFound
 from asif.pairs.pair import Reject
@@ -157,7 +157,7 @@ def times(folder: Path) -> None:
 def edits(folder: Path) -> None:
     """Kill edits: a short deletion list, one so long that the block is written anew, a whole block, and the others."""
     publish.MAX_ROWS = row_ranges.MAX_ROWS = insert.MAX_ROWS = 40
-    insert.ROWS_PER_PIECE = 2
+    insert.PAIRS_PER_RANGE = 2
     ids = sorted(pair.id for pair in pairs(80))
     model = folder / "model"
     in_child(lambda say: build(model, pairs(80)).close())
@@ -207,7 +207,7 @@ def imports(folder: Path) -> None:
 
     def receive(root: Path) -> None:
         with open(folder / "toy.tar", "rb") as file:
-            Store(root).receive(Archive(file, "toy.tar"), "toy")
+            Store(root).receive(TarSource(file, "toy.tar"), "toy")
 
     in_child(pack)
     for kind in ("new", "version"):

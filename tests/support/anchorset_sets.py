@@ -88,7 +88,7 @@ def dense(opened: AnchorSet, side: Side) -> Float32:
 
 def short_blocks(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     """Let blocks have at most so many rows."""
-    for module in ("publish", "pieces", "inserting"):
+    for module in ("write.publish", "edit.row_ranges", "edit.insert"):
         monkeypatch.setattr(f"asif.anchorset.{module}.MAX_ROWS", rows)
 
 

@@ -232,5 +232,5 @@ def prepare() -> None:
 
     asif.building.build.SEGMENT_ROWS = asif.building.copy_rows.SEGMENT_ROWS = 16
     publish.MAX_ROWS = row_ranges.MAX_ROWS = insert.MAX_ROWS = 24
-    insert.ROWS_PER_PIECE = 4
+    insert.PAIRS_PER_RANGE = 4
     embeddings()

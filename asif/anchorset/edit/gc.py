@@ -1,4 +1,4 @@
-"""Delete versions, and every file that no remaining one needs."""
+"""Delete versions, and every file that no remaining version needs."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ from asif.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Swept:
-    """Hold what was deleted: versions, oldest first, and how many files and bytes with them."""
+class DeletedFiles:
+    """Hold what was deleted: the versions, oldest first, and the number and bytes of all files."""
 
     versions: tuple[str, ...]
     files: int
     bytes: int
 
 
-def collect(folder: SetFolder, keep: int) -> Swept:
-    """Delete all versions but the newest `keep` and those that aliases point at, and what they alone need.
+def collect_garbage(folder: SetFolder, keep: int) -> DeletedFiles:
+    """Delete all versions but the newest `keep` and those that aliases point at, and the files that only they need.
 
-    Whoever has a deleted version open goes on with what is mapped, but cannot read more of it. Builds in progress are
-    left alone. Raises UsageError for fewer than one, IntegrityError or UnknownFormat for a version that cannot be read:
-    what it needs is not known.
+    A process that has a deleted version open can go on with what it has mapped, but cannot read more of it. Builds in
+    progress are left alone. Raises UsageError for `keep` below 1, IntegrityError or UnknownFormat for a version that
+    cannot be read, since the files it needs are not known.
     """
     if keep < 1:
         raise UsageError(f"{keep} versions are to be kept", "one, at least", "pass --keep 1")
     with folder.locked():
         versions = folder.versions()
         kept = {*versions[-keep:], *folder.aliases().values()}
-        return sweep(folder, [version for version in versions if version not in kept])
+        return delete_versions(folder, [version for version in versions if version not in kept])
 
 
-def sweep(folder: SetFolder, doomed: Collection[str]) -> Swept:
+def delete_versions(folder: SetFolder, doomed: Collection[str]) -> DeletedFiles:
     """Delete these versions, then every file that no other needs; the caller holds the lock.
 
-    Versions go first, so that none is ever there in part; killed in between, the next sweep finishes.
+    Versions are deleted first, so that no version is ever there without its files. A call that was killed is completed
+    by the next one.
     """
     remaining = [folder.manifest(version) for version in folder.versions() if version not in doomed]
     needed: set[Path] = set()
@@ -47,18 +48,18 @@ def sweep(folder: SetFolder, doomed: Collection[str]) -> Swept:
         needed |= {folder.content("pairs", entry.pairs.sha256) for entry in manifest.blocks}
         needed |= {folder.content("rejects", manifest.rejects.sha256)} if manifest.rejects else set()
     digests = {manifest.digest[:12] for manifest in remaining}
-    gone = [folder.version_file(version) for version in sorted(doomed)]
-    size = _delete(gone, folder.path / "versions")
+    deleted = [folder.version_file(version) for version in sorted(doomed)]
+    size = _delete_files(deleted, folder.path / "versions")
     for kind in CONTENT:
-        strays = [path for path in sorted((folder.path / kind).glob("*")) if path not in needed]
-        size += _delete(strays, folder.path / kind)
-        gone += strays
+        unneeded = [path for path in sorted((folder.path / kind).glob("*")) if path not in needed]
+        size += _delete_files(unneeded, folder.path / kind)
+        deleted += unneeded
     fits = [path for path in sorted((folder.path / "fits").glob("*")) if path.name[:12] not in digests]
-    size += _delete(fits, folder.path / "fits")
-    return Swept(tuple(sorted(doomed)), len(gone) + len(fits), size)
+    size += _delete_files(fits, folder.path / "fits")
+    return DeletedFiles(tuple(sorted(doomed)), len(deleted) + len(fits), size)
 
 
-def _delete(paths: Collection[Path], folder: Path) -> int:
+def _delete_files(paths: Collection[Path], folder: Path) -> int:
     """Delete files of a folder, durably; return their bytes."""
     size = 0
     for path in paths:

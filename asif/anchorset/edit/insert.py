@@ -1,4 +1,4 @@
-"""Rows put into a version: between those it has, in the order of ids, with little written that was there before."""
+"""Insert rows into a version, in the order of ids, rewriting little of what was there before."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from asif.anchorset.edit.row_ranges import Piece, groups, joined, kept, pieces_of, rewritten
-from asif.anchorset.edit.transaction import begun, published
+from asif.anchorset.edit.row_ranges import (
+    RowRange,
+    group_into_blocks,
+    list_row_ranges,
+    mark_deleted,
+    rewrite_ranges,
+    write_joined_block,
+)
+from asif.anchorset.edit.transaction import edit_lock, publish_edit
 from asif.anchorset.format.anchor_set import AnchorSet
 from asif.anchorset.format.blocks import MAX_ROWS
 from asif.anchorset.format.deletion_list import runs_of
@@ -19,97 +26,99 @@ from asif.anchorset.format.folder import SetFolder
 from asif.anchorset.format.manifest import BlockEntry, Manifest
 from asif.vectors import Int64
 
-ROWS_PER_PIECE = 256
-"""Pairs of a set for each piece that an edit may leave.
+PAIRS_PER_RANGE = 256
+"""Pairs of a set for each row range that an edit may leave.
 
-Kernels take ten times as many without being slower, but a manifest names each: 6,250 pieces of 1.6M pairs are 0.6 MB.
+Kernels take ten times as many without slowing down, but a manifest lists each: 6,250 row ranges of 1.6M pairs take
+0.6 MB.
 """
 
 
-def put_rows(
+def insert_rows(
     folder: SetFolder,
     version: str,
     ids: Sequence[str],
-    gone: Int64,
+    removed: Int64,
     fresh: AnchorSet,
     rows: Int64,
     operation: Mapping[str, Any],
 ) -> AnchorSet:
-    """Publish a version of the current one, of these ids, without the rows `gone` and with rows of another set.
+    """Publish a version of the current one without the rows `removed` and with `rows` of the set `fresh`.
 
-    The new rows are written as blocks of their own, and put between pieces of the others; where pieces would be more
-    than one for each 256 pairs, all are written anew that are not whole blocks. Memory: a block, and the ids.
-    `gone` and `rows` are ascending and distinct. Raises Conflict, OutOfSpace.
+    `ids` are those of the current version. New rows are written as blocks of their own and listed between ranges of
+    the other blocks. Where that would leave more than one row range for each 256 pairs, all blocks are rewritten that
+    are not whole. `removed` and `rows` are ascending and distinct. Memory: a block, and the ids. Raises Conflict,
+    OutOfSpace.
     """
-    with begun(folder, version) as parent:
+    with edit_lock(folder, version) as parent:
         names = [pair.id.encode() for pair in fresh.records(rows)]
-        places = np.array([bisect_left(ids, name, key=str.encode) for name in names], np.int64)
-        pieces = list(_interleaved(folder, parent, gone, fresh, rows, places))
-        pieces, behind = _parted(folder, pieces)
-        pairs = sum(map(len, pieces))
-        if len(pieces) > pairs // ROWS_PER_PIECE + -(-pairs // MAX_ROWS):
-            blocks = rewritten(folder, pieces + behind)
+        positions = np.array([bisect_left(ids, name, key=str.encode) for name in names], np.int64)
+        ranges = list(_interleave(folder, parent, removed, fresh, rows, positions))
+        ranges, tail = _split_tail(folder, ranges)
+        pairs = sum(map(len, ranges))
+        if len(ranges) > pairs // PAIRS_PER_RANGE + -(-pairs // MAX_ROWS):
+            blocks = rewrite_ranges(folder, ranges + tail)
         else:
-            blocks = _beside(folder, pieces) + rewritten(folder, behind)
-        return published(folder, parent, blocks, operation)
+            blocks = _write_new_ranges(folder, ranges) + rewrite_ranges(folder, tail)
+        return publish_edit(folder, parent, blocks, operation)
 
 
-def _interleaved(
-    folder: SetFolder, parent: Manifest, gone: Int64, fresh: AnchorSet, rows: Int64, places: Int64
-) -> Iterator[Piece]:
-    """Yield pieces in the order of ids: each of `rows` comes before the parent's row at its place."""
-    found, starts = np.unique(places, return_index=True)
-    new = dict(zip(found.tolist(), np.split(rows, starts[1:]), strict=True))
-    stays, none = np.ones(parent.count, bool), np.empty(0, np.int64)
-    stays[gone] = False
+def _interleave(
+    folder: SetFolder, parent: Manifest, removed: Int64, fresh: AnchorSet, rows: Int64, positions: Int64
+) -> Iterator[RowRange]:
+    """Yield row ranges in the order of ids: each of `rows` comes before the parent's row at its position."""
+    distinct, starts = np.unique(positions, return_index=True)
+    inserted = dict(zip(distinct.tolist(), np.split(rows, starts[1:]), strict=True))
+    live, none = np.ones(parent.count, bool), np.empty(0, np.int64)
+    live[removed] = False
     first = 0
-    for piece in pieces_of(folder, parent):
-        last = first + len(piece)
-        cuts = [first, *found[(found > first) & (found < last)].tolist(), last]
+    for row_range in list_row_ranges(folder, parent):
+        last = first + len(row_range)
+        cuts = [first, *distinct[(distinct > first) & (distinct < last)].tolist(), last]
         for start, stop in pairwise(cuts):
-            yield from _of(fresh, new.get(start, none))
-            left = piece.rows[start - first : stop - first][stays[start:stop]]
-            if len(left):
-                yield Piece(folder, parent, piece.entry, left)
+            yield from _select_from_ranges(fresh, inserted.get(start, none))
+            remaining = row_range.rows[start - first : stop - first][live[start:stop]]
+            if len(remaining):
+                yield RowRange(folder, parent, row_range.entry, remaining)
         first = last
-    yield from _of(fresh, new.get(first, none))
+    yield from _select_from_ranges(fresh, inserted.get(first, none))
 
 
-def _of(fresh: AnchorSet, rows: Int64) -> Iterator[Piece]:
-    """Yield some rows of a set as pieces."""
+def _select_from_ranges(fresh: AnchorSet, rows: Int64) -> Iterator[RowRange]:
+    """Yield some rows of a set as row ranges."""
     first = 0
-    for piece in pieces_of(fresh.folder, fresh.manifest) if len(rows) else ():
-        here = rows[(rows >= first) & (rows < first + len(piece))] - first
-        if len(here):
-            yield replace(piece, rows=piece.rows[here])
-        first += len(piece)
+    for row_range in list_row_ranges(fresh.folder, fresh.manifest) if len(rows) else ():
+        selected = rows[(rows >= first) & (rows < first + len(row_range))] - first
+        if len(selected):
+            yield replace(row_range, rows=row_range.rows[selected])
+        first += len(row_range)
 
 
-def _parted(folder: SetFolder, pieces: list[Piece]) -> tuple[list[Piece], list[Piece]]:
-    """Part pieces from new ones behind all others, and the last blocks that have no more rows than what comes to them.
+def _split_tail(folder: SetFolder, ranges: list[RowRange]) -> tuple[list[RowRange], list[RowRange]]:
+    """Split off the tail: new rows behind all others, and the last blocks that have at most as many rows as follow.
 
-    These are joined: so blocks get smaller towards the end by half or more, they stay few, and a row is written anew
-    some ten times at most, however many edits put a few pairs behind the others.
+    The tail is joined. So each block is at most half as large as the one before it towards the end, blocks stay few,
+    and a row is rewritten about ten times at most, however many edits append a few pairs.
     """
-    first = len(pieces)
-    while first and pieces[first - 1].folder != folder:
+    first = len(ranges)
+    while first and ranges[first - 1].folder != folder:
         first -= 1
-    total = sum(map(len, pieces[first:]))
-    while first and len(pieces[first - 1]) <= total <= MAX_ROWS - len(pieces[first - 1]):
+    total = sum(map(len, ranges[first:]))
+    while first and len(ranges[first - 1]) <= total <= MAX_ROWS - len(ranges[first - 1]):
         first -= 1
-        total += len(pieces[first])
-    return pieces[:first], pieces[first:]
+        total += len(ranges[first])
+    return ranges[:first], ranges[first:]
 
 
-def _beside(folder: SetFolder, pieces: Sequence[Piece]) -> list[BlockEntry]:
-    """Return the entries of pieces: those of another set are written as blocks, and cut as they lie between others."""
+def _write_new_ranges(folder: SetFolder, ranges: Sequence[RowRange]) -> list[BlockEntry]:
+    """Return the entries of row ranges; those of another set are written as blocks, one entry for each range."""
     written: list[BlockEntry] = []
-    for group in groups([piece for piece in pieces if piece.folder != folder]):
-        entry, first = joined(folder, group), 0
-        for piece in group:
+    for group in group_into_blocks([each for each in ranges if each.folder != folder]):
+        entry, first = write_joined_block(folder, group), 0
+        for each in group:
             live = np.zeros(entry.rows, bool)
-            live[first : first + len(piece)] = True
+            live[first : first + len(each)] = True
             written.append(replace(entry, deleted=runs_of(live)))
-            first += len(piece)
+            first += len(each)
     new = iter(written)
-    return [kept(folder, piece) if piece.folder == folder else next(new) for piece in pieces]
+    return [mark_deleted(folder, each) if each.folder == folder else next(new) for each in ranges]

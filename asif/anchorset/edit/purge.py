@@ -1,4 +1,4 @@
-"""Remove pairs for good: from the current version, from hidden rows, and with the older versions that hold them."""
+"""Purge pairs: remove them from the current version, with the deleted rows and older versions that still hold them."""
 
 from __future__ import annotations
 
@@ -10,54 +10,59 @@ from pathlib import Path
 
 import numpy as np
 
-from asif.anchorset.edit.gc import Swept, sweep
-from asif.anchorset.edit.row_ranges import groups, joined, pieces_of
-from asif.anchorset.edit.transaction import begun, published
+from asif.anchorset.edit.gc import DeletedFiles, delete_versions
+from asif.anchorset.edit.row_ranges import group_into_blocks, list_row_ranges, write_joined_block
+from asif.anchorset.edit.transaction import edit_lock, publish_edit
 from asif.anchorset.format.anchor_set import AnchorSet, load_pairs
 from asif.anchorset.format.deletion_list import Mask
 from asif.anchorset.format.folder import CURRENT, SetFolder
 from asif.anchorset.format.manifest import BlockEntry, Manifest
 from asif.anchorset.format.row_hash import as_hashes
-from asif.anchorset.receipts.create import make_receipt, version_hashes
-from asif.anchorset.receipts.merkle import as_rows, contains, sorted_hashes
+from asif.anchorset.receipts.create import build_receipt, read_sorted_hashes
+from asif.anchorset.receipts.merkle import contains_hashes, sort_hashes, view_hash_bytes
 from asif.anchorset.receipts.receipt import Receipt
-from asif.anchorset.receipts.receipt_file import check_place, read_receipt, taken, write_receipt
-from asif.anchorset.receipts.residue_scan import row_sha256
+from asif.anchorset.receipts.receipt_file import check_receipt_path, make_path_taken_error, read_receipt, write_receipt
+from asif.anchorset.receipts.residue_scan import hash_embedding
 from asif.anchorset.select.find import Choice
 from asif.errors import IntegrityError, NotFound, UsageError
 from asif.vectors import SIDES
 
 
 @dataclass(frozen=True)
-class Erased:
-    """Hold what a purge is about to delete: versions, oldest first, and what is known of the pairs.
+class PurgePlan:
+    """Hold what a purge is about to delete: versions, oldest first, and what identifies the pairs elsewhere.
 
-    `digests` are those of the versions, `texts` those of the fingerprints of the encoders that the captions went
-    through in any version.
+    `set_digests` are those of the versions. `text_fingerprints` are those of the encoders that have encoded the
+    captions in any version.
     """
 
     versions: tuple[str, ...]
-    digests: frozenset[str]
-    rows: frozenset[bytes]
+    set_digests: frozenset[str]
+    row_hashes: frozenset[bytes]
     captions: frozenset[str]
-    texts: frozenset[str]
+    text_fingerprints: frozenset[str]
 
 
 @dataclass
-class _Found:
-    """Hold the rows that are chosen, [rows] of each block of any version, hidden ones too, and what they are."""
+class _ChosenRows:
+    """Hold which rows [rows] of each block of any version are chosen, deleted ones too, and what they contain.
+
+    `embeddings` are the sha256 of stored embeddings.
+    """
 
     masks: dict[BlockEntry, Mask] = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
     captions: set[str] = field(default_factory=set)
-    rows: set[bytes] = field(default_factory=set)
+    row_hashes: set[bytes] = field(default_factory=set)
     embeddings: set[bytes] = field(default_factory=set)
 
-    def of(self, entry: BlockEntry) -> Mask:
+    def select_in(self, entry: BlockEntry) -> Mask:
+        """Tell which rows of a block are chosen [rows]."""
         return self.masks[entry.whole]
 
-    def holds(self, manifest: Manifest) -> bool:
-        return any(self.of(entry).any() for entry in manifest.blocks)
+    def are_in(self, manifest: Manifest) -> bool:
+        """Tell whether any block of a version has a chosen row, deleted or not."""
+        return any(self.select_in(entry).any() for entry in manifest.blocks)
 
 
 def purge(
@@ -65,96 +70,102 @@ def purge(
     version: str,
     choice: Choice,
     missing_ok: bool,
-    saying: Callable[[Erased], None],
+    on_plan: Callable[[PurgePlan], None],
     receipt: Path | None = None,
-) -> tuple[AnchorSet, Swept]:
+) -> tuple[AnchorSet, DeletedFiles]:
     """Publish a version of the current one without the chosen pairs; then delete every file that has them.
 
-    Blocks that have them, hidden or not, are written anew, and every older version that holds them is deleted, after
-    the receipt was written and `saying` was told. Rejects and builds in progress are left alone. Killed midway, the
-    same call finishes, from its receipt where that is written. Raises NotFound for ids that no version has, Conflict,
-    and UsageError where no pair would be left, another alias points at a version that would be deleted, or there is a
-    file in the receipt's place.
+    Blocks with chosen rows, deleted or not, are rewritten, and every older version that holds one is deleted. Before
+    anything is deleted, the receipt is written and `on_plan` is called. Rejects and builds in progress are left alone.
+    If a purge was killed, the same call completes it, from its receipt if that was written. Raises NotFound for ids
+    that no version has, Conflict, and UsageError where no pair would be left, where another alias points at a version
+    that would be deleted, or where the receipt's file exists.
     """
-    begun_before = None if receipt is None else unfinished(folder, version, receipt)
-    with begun(folder, version) as current:
-        sweep(folder, ())  # what a killed purge left is in no version any more, so that nothing below would find it
+    resumed = None if receipt is None else _read_unfinished_receipt(folder, version, receipt)
+    with edit_lock(folder, version) as current:
+        delete_versions(folder, ())  # files left by a killed purge belong to no version: the search would miss them
         manifests = [folder.manifest(one) for one in folder.versions()]
-        found = _find(folder, manifests, choice)
-        choice.check(f"{current.name}, in all of its versions,", found.ids, missing_ok or begun_before is not None)
-        doomed = [manifest for manifest in manifests if found.holds(manifest)]
-        if sum(int((entry.live & ~found.of(entry)).sum()) for entry in current.blocks) == 0:
+        chosen = _find_rows(folder, manifests, choice)
+        choice.check(f"{current.name}, in all of its versions,", chosen.ids, missing_ok or resumed is not None)
+        doomed = [manifest for manifest in manifests if chosen.are_in(manifest)]
+        if sum(int((entry.live & ~chosen.select_in(entry)).sum()) for entry in current.blocks) == 0:
             raise UsageError(
                 f"all {current.count:,} pairs of {current.name}@{current.seq} would be removed",
                 "one that stays, at least",
                 "choose fewer, or delete the set itself",
             )
-        names = tuple(manifest.version for manifest in doomed)
-        _check_aliases(folder, names)
-        if begun_before is not None and receipt is not None and not found.rows <= set(begun_before.gone):
-            raise taken(receipt)
-        opened = _without(folder, current, found) if version in names else AnchorSet(folder, version)
-        if receipt is not None and begun_before is None and found.rows:
-            write_receipt(receipt, _receipt(folder, opened.manifest, doomed, found))
+        versions = tuple(manifest.version for manifest in doomed)
+        _check_aliases(folder, versions)
+        if resumed is not None and receipt is not None and not chosen.row_hashes <= set(resumed.all_removed):
+            raise make_path_taken_error(receipt)
+        opened = _publish_without(folder, current, chosen) if version in versions else AnchorSet(folder, version)
+        if receipt is not None and resumed is None and chosen.row_hashes:
+            write_receipt(receipt, _build_purge_receipt(folder, opened.manifest, doomed, chosen))
         digests = frozenset(manifest.digest for manifest in doomed)
-        texts = frozenset(manifest.encoders["text"].fingerprint.digest for manifest in manifests)
-        rows = frozenset(found.rows).union(begun_before.gone if begun_before else ())
-        saying(Erased(names, digests, rows, frozenset(found.captions), texts))
-        return opened, sweep(folder, names)
+        encoders = frozenset(manifest.encoders["text"].fingerprint.digest for manifest in manifests)
+        removed = frozenset(chosen.row_hashes).union(resumed.all_removed if resumed else ())
+        on_plan(PurgePlan(versions, digests, removed, frozenset(chosen.captions), encoders))
+        return opened, delete_versions(folder, versions)
 
 
-def unfinished(folder: SetFolder, version: str, receipt: Path) -> Receipt | None:
-    """Return the receipt of a purge that was killed after writing it, None where the place is free.
+def _read_unfinished_receipt(folder: SetFolder, version: str, path: Path) -> Receipt | None:
+    """Return the receipt of a purge that was killed after writing it, None where `path` is free.
 
     Raises UsageError for any other file.
     """
-    if not os.path.lexists(receipt):
-        check_place(receipt)
+    if not os.path.lexists(path):
+        check_receipt_path(path)
         return None
     try:
-        found = read_receipt(receipt)
+        receipt = read_receipt(path)
     except (IntegrityError, NotFound):
-        raise taken(receipt) from None
-    if not found.purged or (found.name, found.after.version) != (folder.manifest(version).name, version):
-        raise taken(receipt)
-    return found
+        raise make_path_taken_error(path) from None
+    if not receipt.purged or (receipt.name, receipt.after.version) != (folder.manifest(version).name, version):
+        raise make_path_taken_error(path)
+    return receipt
 
 
-def _find(folder: SetFolder, manifests: Iterable[Manifest], choice: Choice) -> _Found:
-    found = _Found()
+def _find_rows(folder: SetFolder, manifests: Iterable[Manifest], choice: Choice) -> _ChosenRows:
+    chosen = _ChosenRows()
     for entry, manifest in {entry: one for one in manifests for entry in one.files}.items():
         pairs = load_pairs(folder, entry)
-        mask = found.masks[entry] = np.array([choice.holds(pair) for pair in pairs], bool)
+        mask = chosen.masks[entry] = np.array([choice.holds(pair) for pair in pairs], bool)
         rows = np.flatnonzero(mask)
         if len(rows):
             block = folder.block(manifest, entry)
-            found.ids.update(pairs[row].id for row in rows)
-            found.captions.update(caption for row in rows for caption in pairs[row].captions)
-            found.rows.update(block.row_hash[row].tobytes() for row in rows)
-            found.embeddings.update(row_sha256(block.side(side)[row]) for side in SIDES for row in rows)
-    return found
+            chosen.ids.update(pairs[row].id for row in rows)
+            chosen.captions.update(caption for row in rows for caption in pairs[row].captions)
+            chosen.row_hashes.update(block.row_hash[row].tobytes() for row in rows)
+            chosen.embeddings.update(hash_embedding(block.side(side)[row]) for side in SIDES for row in rows)
+    return chosen
 
 
-def _receipt(folder: SetFolder, after: Manifest, doomed: Sequence[Manifest], found: _Found) -> Receipt:
-    """Make the receipt of a purge: what the version that it was made of had, and what only others had.
+def _build_purge_receipt(
+    folder: SetFolder, after: Manifest, doomed: Sequence[Manifest], chosen: _ChosenRows
+) -> Receipt:
+    """Build the receipt of a purge: the rows that the version before it had, and those that only others had.
 
-    That version is the parent, where the current one is a purge: one that was killed before it wrote a receipt.
+    The version before it is the parent of `after` if that is itself a purge, one that was killed before it wrote a
+    receipt.
     """
     parents = [one for one in doomed if one.version == after.parent and after.operation.get("kind") == "purge"]
-    has = version_hashes(folder, after)
+    after_rows = read_sorted_hashes(folder, after)
     for before in (*parents, after):
-        had = has if before is after else version_hashes(folder, before)
-        removed = had[~contains(has, had)]
-        if {row.tobytes() for row in as_rows(removed)} <= found.rows and len(had) == len(has) + len(removed):
+        before_rows = after_rows if before is after else read_sorted_hashes(folder, before)
+        removed = before_rows[~contains_hashes(after_rows, before_rows)]
+        all_chosen = {row.tobytes() for row in view_hash_bytes(removed)} <= chosen.row_hashes
+        if all_chosen and len(before_rows) == len(after_rows) + len(removed):
             break
-    every = sorted_hashes([as_hashes(found.rows)])
-    return make_receipt(before, after, had, removed, every[~contains(removed, every)], found.embeddings)
+    every = sort_hashes([as_hashes(chosen.row_hashes)])
+    erased = every[~contains_hashes(removed, every)]
+    return build_receipt(before, after, before_rows, removed, erased, chosen.embeddings)
 
 
 def _check_aliases(folder: SetFolder, doomed: Sequence[str]) -> None:
-    held = {alias: target for alias, target in folder.aliases().items() if target in doomed and alias != CURRENT}
-    if held:
-        alias, target = min(held.items())
+    """Raise UsageError where an alias other than `current` points at a version that is to be deleted."""
+    blocking = {alias: target for alias, target in folder.aliases().items() if target in doomed and alias != CURRENT}
+    if blocking:
+        alias, target = min(blocking.items())
         raise UsageError(
             f"the alias {alias!r} points at {target}, which holds pairs that are to be purged",
             "no alias but current on a version that is to be deleted",
@@ -162,15 +173,15 @@ def _check_aliases(folder: SetFolder, doomed: Sequence[str]) -> None:
         )
 
 
-def _without(folder: SetFolder, current: Manifest, found: _Found) -> AnchorSet:
-    """Publish a version without the chosen pairs; whatever else lies in a block that has one goes into other blocks."""
+def _publish_without(folder: SetFolder, current: Manifest, chosen: _ChosenRows) -> AnchorSet:
+    """Publish a version without the chosen pairs; blocks that have one are rewritten without it."""
     blocks: list[BlockEntry] = []
-    for touched, some in groupby(pieces_of(folder, current), lambda piece: found.of(piece.entry).any()):
+    for touched, ranges in groupby(list_row_ranges(folder, current), lambda each: chosen.select_in(each.entry).any()):
         if touched:
-            rest = [replace(piece, rows=piece.rows[~found.of(piece.entry)[piece.rows]]) for piece in some]
-            stays = [piece for piece in rest if len(piece)]
-            blocks += [joined(folder, group) for group in groups(stays)]
+            rest = [replace(each, rows=each.rows[~chosen.select_in(each.entry)[each.rows]]) for each in ranges]
+            remaining = [each for each in rest if len(each)]
+            blocks += [write_joined_block(folder, group) for group in group_into_blocks(remaining)]
         else:
-            blocks += [piece.entry for piece in some]
+            blocks += [each.entry for each in ranges]
     left = sum(entry.count for entry in blocks)
-    return published(folder, current, blocks, {"kind": "purge", "pairs": current.count - left})
+    return publish_edit(folder, current, blocks, {"kind": "purge", "pairs": current.count - left})

@@ -1,8 +1,9 @@
-"""Pieces: some rows of a block, of this set or of another, from which an edit puts a version together.
+"""Row ranges: some rows of a block, of this set or of another; an edit assembles a version from them.
 
-A version lists its pieces in the order of their ids. Most are whole blocks. A block with rows left out stays one piece
-while these are in few places (see `deletions`); a block into which rows of another were put comes as several, with
-theirs between them: so an edit writes what is new, and the order of ids, which decides between equal scores, is kept.
+A version lists its row ranges in the order of their ids. Most are whole blocks. A block with deleted rows stays one
+row range while its deletion list is short (see `deletion_list`). A block into which rows of another were inserted is
+listed several times, with the inserted rows in between. So an edit writes only what is new and keeps the order of ids,
+which breaks ties between equal scores.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from asif.vectors import SIDES, Int64
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Hold `rows` of a block of a version, ascending and not empty, as they are counted with those left out."""
+class RowRange:
+    """Hold `rows` of a block of a version, ascending and not empty; they are numbered with the deleted ones."""
 
     folder: SetFolder
     manifest: Manifest
@@ -35,73 +36,78 @@ class Piece:
         return len(self.rows)
 
     @property
-    def whole(self) -> bool:
-        """Tell whether the block has no other rows."""
+    def is_whole_block(self) -> bool:
+        """Tell whether these are all rows of the block."""
         return len(self) == self.entry.rows
 
 
-def pieces_of(folder: SetFolder, manifest: Manifest) -> list[Piece]:
-    """Return the pieces of a version as it lists them."""
-    return [Piece(folder, manifest, entry, np.flatnonzero(entry.live)) for entry in manifest.blocks]
+def list_row_ranges(folder: SetFolder, manifest: Manifest) -> list[RowRange]:
+    """Return the row ranges of a version in the order in which its manifest lists them."""
+    return [RowRange(folder, manifest, entry, np.flatnonzero(entry.live)) for entry in manifest.blocks]
 
 
-def groups(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
-    """Group neighbours as long as their rows fit into one block."""
-    group: list[Piece] = []
-    for piece in pieces:
-        if group and sum(map(len, group)) + len(piece) > MAX_ROWS:
+def group_into_blocks(ranges: Sequence[RowRange]) -> Iterator[list[RowRange]]:
+    """Group neighbouring row ranges while their rows fit into one block."""
+    group: list[RowRange] = []
+    for row_range in ranges:
+        if group and sum(map(len, group)) + len(row_range) > MAX_ROWS:
             yield group
             group = []
-        group.append(piece)
+        group.append(row_range)
     if group:
         yield group
 
 
-def kept(folder: SetFolder, piece: Piece) -> BlockEntry:
-    """Return the entry of a piece of the set's own: its block with a list of what is left out, or written anew."""
-    live = np.zeros(piece.entry.rows, bool)
-    live[piece.rows] = True
+def split_at_new_blocks(ranges: Sequence[RowRange]) -> Iterator[list[RowRange]]:
+    """Split row ranges before the first one of each block, so that an edit changes only the parts that it touches."""
+    seen: set[str] = set()
+    part: list[RowRange] = []
+    for row_range in ranges:
+        if part and row_range.entry.sha256 not in seen:
+            yield part
+            part = []
+        seen.add(row_range.entry.sha256)
+        part.append(row_range)
+    if part:
+        yield part
+
+
+def mark_deleted(folder: SetFolder, row_range: RowRange) -> BlockEntry:
+    """Return the block of a row range with all its other rows marked as deleted.
+
+    Where the deletion list would become too long, the rows are written as a block of their own instead.
+    """
+    live = np.zeros(row_range.entry.rows, bool)
+    live[row_range.rows] = True
     runs = runs_of(live)
-    return replace(piece.entry, deleted=runs) if len(runs) <= 2 * LONGEST else joined(folder, [piece])
+    if len(runs) <= 2 * LONGEST:
+        return replace(row_range.entry, deleted=runs)
+    return write_joined_block(folder, [row_range])
 
 
-def rewritten(folder: SetFolder, pieces: Sequence[Piece], to: SetFolder | None = None) -> list[BlockEntry]:
-    """Return entries of pieces as few whole blocks, written into the set or into `to`.
+def rewrite_ranges(folder: SetFolder, ranges: Sequence[RowRange], to: SetFolder | None = None) -> list[BlockEntry]:
+    """Return row ranges as few whole blocks, written into the set or into `to`.
 
-    Blocks of the set that are whole, and fit into none with others, stay as they are.
+    Whole blocks of the set that cannot be joined with their neighbours are kept as they are.
     """
     return [
         group[0].entry
-        if len(group) == 1 and group[0].whole and group[0].folder == folder
-        else joined(to or folder, group)
-        for group in groups(pieces)
+        if len(group) == 1 and group[0].is_whole_block and group[0].folder == folder
+        else write_joined_block(to or folder, group)
+        for group in group_into_blocks(ranges)
     ]
 
 
-def regions(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
-    """Part pieces before the first of each block, so that an edit changes the parts alone into which it falls."""
-    seen: set[str] = set()
-    region: list[Piece] = []
-    for piece in pieces:
-        if region and piece.entry.sha256 not in seen:
-            yield region
-            region = []
-        seen.add(piece.entry.sha256)
-        region.append(piece)
-    if region:
-        yield region
-
-
-def joined(folder: SetFolder, pieces: Sequence[Piece]) -> BlockEntry:
-    """Write one block of pieces that fit into one; the caller holds the lock."""
-    blocks = [(piece.folder.block(piece.manifest, piece.entry), piece.rows) for piece in pieces]
+def write_joined_block(folder: SetFolder, ranges: Sequence[RowRange]) -> BlockEntry:
+    """Write row ranges that fit into one block as one block; the caller holds the lock."""
+    blocks = [(each.folder.block(each.manifest, each.entry), each.rows) for each in ranges]
     image, text = (np.concatenate([block.side(side)[rows] for block, rows in blocks]) for side in SIDES)
     hashes = np.concatenate([block.row_hash[rows] for block, rows in blocks])
     tables: dict[str, list[PairRecord]] = {}
     records: list[PairRecord] = []
-    for piece in pieces:
-        name = piece.entry.pairs.sha256
-        if name not in tables:
-            tables[name] = load_pairs(piece.folder, piece.entry)
-        records += [tables[name][row] for row in piece.rows]
-    return put_block(folder, make_block(image, text, hashes), records, pieces[0].manifest.dtype)
+    for each in ranges:
+        sha256 = each.entry.pairs.sha256
+        if sha256 not in tables:
+            tables[sha256] = load_pairs(each.folder, each.entry)
+        records += [tables[sha256][row] for row in each.rows]
+    return put_block(folder, make_block(image, text, hashes), records, ranges[0].manifest.dtype)

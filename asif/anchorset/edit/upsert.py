@@ -1,4 +1,4 @@
-"""Pairs that are put into a set: new ones beside those it has, or others in place of some."""
+"""Upsert pairs: add new ones to a set, or update those it has."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from asif.anchorset.edit.insert import put_rows
+from asif.anchorset.edit.insert import insert_rows
 from asif.anchorset.format.anchor_set import AnchorSet
 from asif.anchorset.format.folder import SetFolder
 from asif.anchorset.format.references import first_few
@@ -14,51 +14,52 @@ from asif.anchorset.select.compatibility import check_alike
 from asif.anchorset.select.find import every_id, hashed_ids, hashes_of
 from asif.errors import InputRefused
 
-Put = Literal["add", "update"]
+UpsertKind = Literal["add", "update"]
 
 
-def put(folder: SetFolder, current: AnchorSet, fresh: AnchorSet, kind: Put, rejected: int) -> AnchorSet:
+def upsert_pairs(folder: SetFolder, current: AnchorSet, fresh: AnchorSet, kind: UpsertKind, rejected: int) -> AnchorSet:
     """Publish a version of the current one with the pairs of `fresh`.
 
-    A pair that is there already, by row hash, stays; where all are, no version is made. `add` refuses ids that stand
-    for other pairs, `update` ids that the set does not have. Where each caption is an anchor, `<id>#<number>`, a pair
-    is all of its captions. `rejected` rows of the input are counted in the operation. Raises InputRefused, Conflict,
-    EncoderMismatch where other encoders made `fresh`.
+    A pair that the set has already, by row hash, is kept; where it has all, no version is published. `add` refuses ids
+    that stand for other pairs, `update` ids that the set does not have. Where each caption is an anchor,
+    `<id>#<number>`, a pair consists of all of its captions. `rejected` rows of the input are counted in the operation.
+    Raises InputRefused, Conflict, EncoderMismatch where other encoders made `fresh`.
     """
     check_alike(current.manifest, fresh.manifest)
-    ids, theirs = list(every_id(current)), list(hashed_ids(fresh))
-    meant = {pair_of(current, name) for name, _ in theirs}
-    beside = np.array([row for row, name in enumerate(ids) if pair_of(current, name) in meant], np.int64)
-    ours = list(zip((ids[row] for row in beside), hashes_of(current, beside), strict=True))
-    known, wanted = set(ours), set(theirs)
-    new = [row for row, one in enumerate(theirs) if one not in known]
-    names = {pair_of(current, name) for name, _ in ours}
-    changed = {pair_of(current, theirs[row][0]) for row in new}
-    _refuse(current, kind, sorted(changed & names if kind == "add" else changed - names))
-    gone = [
+    ids, given = list(every_id(current)), list(hashed_ids(fresh))
+    given_pairs = {_find_pair_id(current, anchor_id) for anchor_id, _ in given}
+    rows = np.array([row for row, name in enumerate(ids) if _find_pair_id(current, name) in given_pairs], np.int64)
+    known = list(zip((ids[row] for row in rows), hashes_of(current, rows), strict=True))
+    known_set, given_set = set(known), set(given)
+    new = [row for row, anchor in enumerate(given) if anchor not in known_set]
+    known_pairs = {_find_pair_id(current, anchor_id) for anchor_id, _ in known}
+    changed = {_find_pair_id(current, given[row][0]) for row in new}
+    _refuse_ids(current, kind, sorted(changed & known_pairs if kind == "add" else changed - known_pairs))
+    replaced = [
         row
-        for row, one in zip(beside.tolist(), ours, strict=True)
-        if one not in wanted and pair_of(current, one[0]) in changed
+        for row, anchor in zip(rows.tolist(), known, strict=True)
+        if anchor not in given_set and _find_pair_id(current, anchor[0]) in changed
     ]
-    if not new and not gone:
+    if not new and not replaced:
         return current
-    operation = {"kind": kind, "pairs": len(new), "replaced": len(gone), "rejected": rejected}
-    out, rows = (np.array(some, np.int64) for some in (gone, new))
-    return put_rows(folder, current.version, ids, out, fresh, rows, operation)
+    operation = {"kind": kind, "pairs": len(new), "replaced": len(replaced), "rejected": rejected}
+    removed, inserted = np.array(replaced, np.int64), np.array(new, np.int64)
+    return insert_rows(folder, current.version, ids, removed, fresh, inserted, operation)
 
 
-def pair_of(anchors: AnchorSet, name: str) -> str:
+def _find_pair_id(anchors: AnchorSet, anchor_id: str) -> str:
     """Return the id of the pair that an anchor's id belongs to."""
-    return name.rpartition("#")[0] if anchors.manifest.captions == "all" else name
+    return anchor_id.rpartition("#")[0] if anchors.manifest.captions == "all" else anchor_id
 
 
-def _refuse(current: AnchorSet, kind: Put, names: list[str]) -> None:
-    if not names:
+def _refuse_ids(current: AnchorSet, kind: UpsertKind, ids: list[str]) -> None:
+    """Raise InputRefused if there are ids that stand for other pairs (add), or for none (update)."""
+    if not ids:
         return
-    some = first_few(names)
+    some = first_few(ids)
     if kind == "add":
         raise InputRefused(
-            f"{len(names):,} ids stand for other pairs in {current.ref}: {some}",
+            f"{len(ids):,} ids stand for other pairs in {current.ref}: {some}",
             "pairs with ids of their own",
             "asif anchors update, to put them in their place",
         )

@@ -1,4 +1,4 @@
-"""Check receipts against the set, and a purge against every file of the store."""
+"""Check receipts against a set, and purges against every file of the store."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from asif.anchorset.format.folder import SetFolder
 from asif.anchorset.format.manifest import Manifest
 from asif.anchorset.format.row_hash import as_hashes, set_digest
 from asif.anchorset.format.verify import Problem
-from asif.anchorset.receipts.create import version_hashes
-from asif.anchorset.receipts.merkle import Hashes, HashTree, contains, sorted_hashes
+from asif.anchorset.receipts.create import read_sorted_hashes
+from asif.anchorset.receipts.merkle import MerkleTree, SortedHashes, contains_hashes, sort_hashes
 from asif.anchorset.receipts.receipt import Receipt
-from asif.anchorset.receipts.residue_scan import Traces, Wanted, files_under, search
+from asif.anchorset.receipts.residue_scan import ResidueReport, ResidueTargets, list_files, scan_files
 from asif.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Checked:
-    """Hold what became of receipts: which of their versions are there, what is wrong, what was searched for a purge."""
+class ReceiptCheck:
+    """Hold the result of a check: the receipts, which of their versions exist, and the problems.
+
+    `residue` is the scan of the store's files, for purges only.
+    """
 
     receipts: tuple[Receipt, ...]
-    there: frozenset[str]
+    existing_versions: frozenset[str]
     problems: tuple[Problem, ...]
-    traces: Traces | None
+    residue: ResidueReport | None
 
 
 def check_receipts(
@@ -35,52 +38,52 @@ def check_receipts(
     root: Path,
     captions: frozenset[str] = frozenset(),
     images: frozenset[str] = frozenset(),
-) -> Checked:
-    """Check that a version has none of the rows of receipts, and that the receipts' own are what they say.
+) -> ReceiptCheck:
+    """Check that a version has none of the removed rows, and that the versions that receipts were written for match.
 
-    For purges also looks through all files under `root`, for the rows and their embeddings, and for the captions and
-    images (sha256 in hex) that are given. Raises UsageError for a receipt of another set, IntegrityError for a version
-    that cannot be read.
+    For purges, also scan all files under `root` for the rows, their embeddings, and the given captions and images
+    (sha256 in hex). Raises UsageError for a receipt of another set, IntegrityError for a version that cannot be read.
     """
     manifest, versions = folder.manifest(version), folder.versions()
-    problems = _absent(folder, manifest, _rows(receipts))
+    problems = _find_removed_rows(folder, manifest, _collect_row_hashes(receipts))
     for receipt in receipts:
         if manifest.name != receipt.name:
             raise UsageError(
                 f"the receipt is one of the anchor set {receipt.name!r}", f"one of {manifest.name!r}", "name that set"
             )
         if receipt.after.version in versions:
-            problems += _as_told(folder, folder.manifest(receipt.after.version), receipt)
-    there = frozenset(receipt.after.version for receipt in receipts).intersection(versions)
+            problems += _check_after_version(folder, folder.manifest(receipt.after.version), receipt)
+    existing = frozenset(receipt.after.version for receipt in receipts).intersection(versions)
     purges = [receipt for receipt in receipts if receipt.purged]
-    traces = None
+    residue = None
     if purges:
-        embeddings = frozenset(one for receipt in purges for one in receipt.embeddings)
-        traces = search(files_under(root), Wanted(_rows(purges), embeddings, captions, images))
-        problems += [problem for problem in traces.problems if problem not in problems]
-    return Checked(tuple(receipts), there, tuple(problems), traces)
+        embeddings = frozenset(sha256 for receipt in purges for sha256 in receipt.embeddings)
+        targets = ResidueTargets(_collect_row_hashes(purges), embeddings, captions, images)
+        residue = scan_files(list_files(root), targets)
+        problems += [problem for problem in residue.problems if problem not in problems]
+    return ReceiptCheck(tuple(receipts), existing, tuple(problems), residue)
 
 
-def _rows(receipts: Sequence[Receipt]) -> Hashes:
-    return sorted_hashes(as_hashes(receipt.gone) for receipt in receipts)
+def _collect_row_hashes(receipts: Sequence[Receipt]) -> SortedHashes:
+    return sort_hashes(as_hashes(receipt.all_removed) for receipt in receipts)
 
 
-def _absent(folder: SetFolder, manifest: Manifest, rows: Hashes) -> list[Problem]:
-    """Find the removed rows in a version."""
-    count = int(contains(version_hashes(folder, manifest), rows).sum())
+def _find_removed_rows(folder: SetFolder, manifest: Manifest, removed: SortedHashes) -> list[Problem]:
+    """Report how many of the removed rows a version has."""
+    count = int(contains_hashes(read_sorted_hashes(folder, manifest), removed).sum())
     path = folder.version_file(manifest.version)
     return [Problem(path, f"has {count:,} of the rows that a receipt says are gone")] if count else []
 
 
-def _as_told(folder: SetFolder, after: Manifest, receipt: Receipt) -> list[Problem]:
-    """Recompute digest and root of the version that a receipt tells of, from its blocks."""
+def _check_after_version(folder: SetFolder, after: Manifest, receipt: Receipt) -> list[Problem]:
+    """Recompute digest and root of the version that a receipt was written for, from its blocks."""
     fingerprints = {side: info.fingerprint for side, info in after.encoders.items()}
     digest = set_digest(after.dtype, after.captions, fingerprints, live_hashes(folder, after, after.blocks))
-    root = HashTree(version_hashes(folder, after), receipt.bits).root
-    found = {"set digest": (digest, receipt.after.digest), "root": (root, receipt.after.root)}
+    root = MerkleTree(read_sorted_hashes(folder, after), receipt.bits).root
+    values = {"set digest": (digest, receipt.after.digest), "root": (root, receipt.after.root)}
     path = folder.version_file(after.version)
     return [
-        Problem(path, f"its rows give the {what} {has}, the receipt says {told}")
-        for what, (has, told) in found.items()
-        if has != told
+        Problem(path, f"its rows give the {what} {computed}, the receipt says {stated}")
+        for what, (computed, stated) in values.items()
+        if computed != stated
     ]

@@ -1,4 +1,4 @@
-"""The file of a receipt: a free place for it, checked before anything is removed; written whole, and read."""
+"""Write and read the file of a receipt; its path is checked before anything is removed."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 
 from asif.anchorset.format.atomic_io import put_bytes, read_small
-from asif.anchorset.receipts.receipt import LARGEST, Receipt
+from asif.anchorset.receipts.receipt import MAX_RECEIPT_BYTES, Receipt
 from asif.errors import NotFound, UsageError
 
 
-def check_place(path: Path) -> None:
-    """Raise UsageError where something is at `path` already, or no file can be written there."""
+def check_receipt_path(path: Path) -> None:
+    """Raise UsageError where `path` exists already, or cannot be written."""
     if os.path.lexists(path):
-        raise taken(path)
+        raise make_path_taken_error(path)
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise UsageError(
             f"{path} cannot be written: {path.parent} is no folder, or may not be written",
@@ -22,15 +22,15 @@ def check_place(path: Path) -> None:
         )
 
 
-def taken(path: Path) -> UsageError:
-    """Make the error for a place where something is already."""
+def make_path_taken_error(path: Path) -> UsageError:
+    """Make the error for a path that exists already."""
     return UsageError(
         f"{path} is there already", "a file that is not, for the receipt", "choose another name; nothing was removed"
     )
 
 
 def write_receipt(path: Path, receipt: Receipt) -> None:
-    """Write a receipt, durably, whole or not at all."""
+    """Write a receipt, durably and atomically."""
     put_bytes(path, receipt.to_bytes())
 
 
@@ -38,4 +38,4 @@ def read_receipt(path: Path) -> Receipt:
     """Read a receipt, and check its proof; raises NotFound, IntegrityError, UnknownFormat."""
     if not path.exists():
         raise NotFound(f"{path} does not exist", "the file of a receipt", "check the path")
-    return Receipt.from_bytes(read_small(path, LARGEST), str(path))
+    return Receipt.from_bytes(read_small(path, MAX_RECEIPT_BYTES), str(path))

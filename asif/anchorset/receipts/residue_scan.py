@@ -1,4 +1,4 @@
-"""Look through files for what is left of pairs: row hashes, embeddings, captions, images, in whatever form they lie."""
+"""Scan files of any format for residue of removed pairs: row hashes, embeddings, captions, image hashes."""
 
 from __future__ import annotations
 
@@ -19,177 +19,181 @@ from numpy.typing import NDArray
 from asif.anchorset.format.blocks import DTYPES, Block, read_block
 from asif.anchorset.format.row_hash import hash_rows
 from asif.anchorset.format.verify import Problem
-from asif.anchorset.receipts.merkle import Hashes, as_rows, contains
-from asif.anchorset.receipts.multi_search import WIDTH, Needles
-from asif.anchorset.receipts.receipt import LARGEST, Receipt
+from asif.anchorset.receipts.merkle import SortedHashes, contains_hashes, view_hash_bytes
+from asif.anchorset.receipts.multi_search import PREFIX_BYTES, ByteMatcher
+from asif.anchorset.receipts.receipt import MAX_RECEIPT_BYTES, Receipt
 from asif.errors import IntegrityError
 from asif.pairs.pair import PairRecord
 from asif.pairs.records import read_records
 from asif.vectors import SIDES
 
-JSON = (".json", ".jsonl")
-Kinds = Counter[str]
-"""How many of what was found."""
+_JSON_SUFFIXES = (".json", ".jsonl")
+_KindCounts = Counter[str]
+"""How many of each kind of residue were found."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Hold what is looked for: row hashes, sorted; the sha256 of stored embeddings; captions; images' sha256 in hex."""
+class ResidueTargets:
+    """Hold what to search for: row hashes, sorted; sha256 of stored embeddings; captions; sha256 of images, in hex."""
 
-    rows: Hashes
+    rows: SortedHashes
     embeddings: frozenset[bytes] = frozenset()
     captions: frozenset[str] = frozenset()
     images: frozenset[str] = frozenset()
 
     @cached_property
-    def kinds(self) -> dict[bytes, str]:
-        """Return what each byte string is that betrays a pair, but for captions."""
-        rows = [row.tobytes() for row in as_rows(self.rows)]
-        found = {form: "row" for row in rows for form in (row, row.hex().encode())}
-        return found | {form: "image sha256" for name in self.images for form in (name.encode(), bytes.fromhex(name))}
+    def hash_kinds(self) -> dict[bytes, str]:
+        """Map each row hash and image hash, binary and hexadecimal, to its kind."""
+        rows = [row.tobytes() for row in view_hash_bytes(self.rows)]
+        kinds = {form: "row" for row in rows for form in (row, row.hex().encode())}
+        return kinds | {form: "image sha256" for name in self.images for form in (name.encode(), bytes.fromhex(name))}
 
     @cached_property
-    def quoted(self) -> dict[bytes, str]:
-        """Return captions as they stand in JSON, and what they are."""
+    def json_caption_kinds(self) -> dict[bytes, str]:
+        """Map each caption, as JSON quotes it, to its kind."""
         forms = {json.dumps(one, ensure_ascii=plain).encode() for one in self.captions for plain in (True, False)}
         return dict.fromkeys(forms, "caption")
 
     @cached_property
-    def in_json(self) -> Needles:
-        """Return what to look for in JSON: captions as whole strings, so that longer ones do not count."""
-        return Needles([*self.kinds, *self.quoted])
+    def raw_caption_kinds(self) -> dict[bytes, str]:
+        """Map each caption, as bytes, to its kind; short ones, which occur anywhere by chance, are left out."""
+        return {form: "caption" for one in self.captions if len(form := one.encode()) >= PREFIX_BYTES}
 
     @cached_property
-    def in_others(self) -> Needles:
-        """Return what to look for in files of an unknown form: captions anywhere, but for very short ones."""
-        return Needles([*self.kinds, *self.plain])
+    def kinds(self) -> dict[bytes, str]:
+        """Map each byte string that is searched for to its kind."""
+        return {**self.hash_kinds, **self.json_caption_kinds, **self.raw_caption_kinds}
 
     @cached_property
-    def plain(self) -> dict[bytes, str]:
-        """Return captions as bytes, and what they are; those that turn up anywhere by chance are left out."""
-        return {form: "caption" for one in self.captions if len(form := one.encode()) >= WIDTH}
+    def json_matcher(self) -> ByteMatcher:
+        """Return the search for JSON files: captions match as whole strings, not within longer ones."""
+        return ByteMatcher([*self.hash_kinds, *self.json_caption_kinds])
+
+    @cached_property
+    def raw_matcher(self) -> ByteMatcher:
+        """Return the search for files of an unknown format: captions match anywhere."""
+        return ByteMatcher([*self.hash_kinds, *self.raw_caption_kinds])
 
     @cached_property
     def row_set(self) -> frozenset[bytes]:
         """Return the row hashes."""
-        return frozenset(row.tobytes() for row in as_rows(self.rows))
+        return frozenset(row.tobytes() for row in view_hash_bytes(self.rows))
 
 
 @dataclass(frozen=True)
-class Traces:
-    """Hold where something was found, and what was looked at.
+class ResidueReport:
+    """Hold where residue was found, and what was scanned.
 
-    `shared` counts, by file, embeddings of other pairs that are equal to those looked for: they have the same image or
-    caption. `unread` are links and other things that are no plain files.
+    `equal_embeddings` counts, by file, embeddings of other pairs that equal one that was searched for, since they have
+    the same image or caption. `unread` are links and other paths that are no plain files.
     """
 
     problems: tuple[Problem, ...]
-    shared: dict[Path, int]
+    equal_embeddings: dict[Path, int]
     unread: tuple[Path, ...]
     files: int
     bytes: int
 
 
-def files_under(root: Path) -> Iterator[Path]:
-    """Yield all that is in a folder and in those below, in order; follows no links."""
+def list_files(root: Path) -> Iterator[Path]:
+    """Yield all files and links in a folder and its subfolders, in order; follows no links."""
     for folder, inner, names in os.walk(root):
         inner.sort()
         links = [name for name in inner if os.path.islink(os.path.join(folder, name))]
         yield from (Path(folder, name) for name in sorted([*names, *links]))
 
 
-def search(paths: Iterable[Path], wanted: Wanted) -> Traces:
-    """Look into files, whatever they are; one that is deleted meanwhile is gone, and a receipt may name row hashes."""
+def scan_files(paths: Iterable[Path], targets: ResidueTargets) -> ResidueReport:
+    """Scan files of any format; those deleted meanwhile are skipped, and row hashes in a receipt are no residue."""
     problems: list[Problem] = []
-    shared: dict[Path, int] = {}
+    equal_embeddings: dict[Path, int] = {}
     unread: list[Path] = []
     files = size = 0
     for path in paths:
         try:
-            about = path.lstat()
-            if not stat.S_ISREG(about.st_mode):
+            status = path.lstat()
+            if not stat.S_ISREG(status.st_mode):
                 unread.append(path)
                 continue
-            found = _look(path, wanted)
+            counts = _scan_file(path, targets)
         except FileNotFoundError:
             continue
         except OSError as error:
             problems.append(Problem(path, f"cannot be read ({error.strerror})"))
             continue
-        files, size = files + 1, size + about.st_size
-        if equal := found.pop("equal embedding", 0):
-            shared[path] = equal
-        if found and not _is_receipt(path):
-            told = ", ".join(f"{count:,} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(found.items()))
-            problems.append(Problem(path, f"still holds of removed pairs: {told}"))
-    return Traces(tuple(problems), shared, tuple(unread), files, size)
+        files, size = files + 1, size + status.st_size
+        if equal := counts.pop("equal embedding", 0):
+            equal_embeddings[path] = equal
+        if counts and not _is_receipt(path):
+            listing = ", ".join(f"{count:,} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(counts.items()))
+            problems.append(Problem(path, f"still holds of removed pairs: {listing}"))
+    return ResidueReport(tuple(problems), equal_embeddings, tuple(unread), files, size)
 
 
-def _look(path: Path, wanted: Wanted) -> Kinds:
-    block = block_in(path)
+def _scan_file(path: Path, targets: ResidueTargets) -> _KindCounts:
+    block = try_read_block(path)
     if block is not None:
-        return _in_block(block, wanted)
-    kinds = {**wanted.kinds, **wanted.quoted, **wanted.plain}
-    needles = wanted.in_json if path.suffix in JSON else wanted.in_others
-    found = Counter(kinds[each] for each in needles.within_file(path))
+        return _count_in_block(block, targets)
+    matcher = targets.json_matcher if path.suffix in _JSON_SUFFIXES else targets.raw_matcher
+    counts = Counter(targets.kinds[match] for match in matcher.find_in_file(path))
     if path.suffix == ".parquet":
-        found |= _in_records(_records(path), wanted)
+        counts |= _count_in_records(_try_read_records(path), targets)
     if path.suffix == ".jsonl":
         with open(path, "rb") as file:
-            lines = (hashlib.sha256(line.rstrip(b"\n")).digest() for line in file)
-            found |= Counter({"row": sum(one in wanted.row_set for one in lines)})
-    return +found
+            hashes = (hashlib.sha256(line.rstrip(b"\n")).digest() for line in file)
+            counts |= Counter({"row": sum(row_hash in targets.row_set for row_hash in hashes)})
+    return +counts
 
 
-def block_in(path: Path) -> Block | None:
-    """Map a block whose shape is not known beforehand; None for a file that is not exactly one."""
+def try_read_block(path: Path) -> Block | None:
+    """Map a block, with the shape that its own header gives; None for a file that is not exactly a block."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        head = file.read(length) if length < 4096 else b""
+        header = file.read(length) if length < 4096 else b""
     try:
-        shapes = {name: tensor["shape"] for name, tensor in json.loads(head).items()}
-        stored = json.loads(head)["image"]["dtype"]
+        shapes = {name: tensor["shape"] for name, tensor in json.loads(header).items()}
+        stored = json.loads(header)["image"]["dtype"]
         dtype = next(ours for ours, theirs in DTYPES.items() if theirs == stored)
         return read_block(path, shapes["row_hash"][0], {side: shapes[side][1] for side in SIDES}, dtype)
     except (IntegrityError, ValueError, LookupError, TypeError, AttributeError, StopIteration):
         return None
 
 
-def _in_block(block: Block, wanted: Wanted) -> Kinds:
-    there = contains(wanted.rows, np.ascontiguousarray(block.row_hash).view("S32")[:, 0])
-    found = Counter({"row": int(there.sum())})
-    if wanted.embeddings:
+def _count_in_block(block: Block, targets: ResidueTargets) -> _KindCounts:
+    is_target = contains_hashes(targets.rows, np.ascontiguousarray(block.row_hash).view("S32")[:, 0])
+    counts = Counter({"row": int(is_target.sum())})
+    if targets.embeddings:
         for side in SIDES:
-            equal = [row_sha256(row) in wanted.embeddings for row in block.side(side)]
-            found["equal embedding"] += int((np.array(equal, bool) & ~there).sum())
-    return +found
+            is_equal = [hash_embedding(row) in targets.embeddings for row in block.side(side)]
+            counts["equal embedding"] += int((np.array(is_equal, bool) & ~is_target).sum())
+    return +counts
 
 
-def row_sha256(row: NDArray[Any]) -> bytes:
+def hash_embedding(row: NDArray[Any]) -> bytes:
     """Return the sha256 of one stored embedding [d]."""
     return hashlib.sha256(row.tobytes()).digest()
 
 
-def _records(path: Path) -> list[PairRecord]:
+def _try_read_records(path: Path) -> list[PairRecord]:
     try:
         return read_records(path)
     except (ValueError, TypeError, KeyError, OSError, NotImplementedError):
-        return []  # of another form: its bytes were searched as they are
+        return []  # a parquet of another kind: its raw bytes have been searched
 
 
-def _in_records(records: list[PairRecord], wanted: Wanted) -> Kinds:
-    there = contains(wanted.rows, hash_rows(records).view("S32")[:, 0])
+def _count_in_records(records: list[PairRecord], targets: ResidueTargets) -> _KindCounts:
+    is_target = contains_hashes(targets.rows, hash_rows(records).view("S32")[:, 0])
     return Counter(
         {
-            "row": int(there.sum()),
-            "caption": sum(not wanted.captions.isdisjoint(record.captions) for record in records),
-            "image sha256": sum(record.image_sha256 in wanted.images for record in records),
+            "row": int(is_target.sum()),
+            "caption": sum(not targets.captions.isdisjoint(record.captions) for record in records),
+            "image sha256": sum(record.image_sha256 in targets.images for record in records),
         }
     )
 
 
 def _is_receipt(path: Path) -> bool:
-    if path.stat().st_size > LARGEST:
+    if path.stat().st_size > MAX_RECEIPT_BYTES:
         return False
     try:
         Receipt.from_bytes(path.read_bytes(), str(path))

@@ -1,1 +1,1 @@
-"""A version leaves the store and comes into another: as a tar, or by way of the Hugging Face Hub."""
+"""Share a version of a set: as a tar archive, or through the Hugging Face Hub."""

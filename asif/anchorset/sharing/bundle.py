@@ -1,7 +1,7 @@
-"""A parcel: one version of a set as it leaves the store, its manifest and the files that this lists, nothing else.
+"""A bundle: one version of a set as it is shared, its manifest and the files that the manifest lists, nothing else.
 
-Deleted rows stay behind: blocks that have some, or come in pieces, are written anew. So do rejects, which name rows
-that never became anchors, the parent, and the folder that the pairs were read from.
+It has no deleted rows: blocks that have some, or that are listed in several row ranges, are rewritten. It has no
+rejects either, which name rows that never became anchors, no parent, and not the folder that the pairs were read from.
 """
 
 from __future__ import annotations
@@ -13,59 +13,60 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from asif.anchorset.edit.row_ranges import pieces_of, regions, rewritten
+from asif.anchorset.edit.row_ranges import list_row_ranges, rewrite_ranges, split_at_new_blocks
 from asif.anchorset.format.atomic_io import TEMPORARY, make_folder
 from asif.anchorset.format.folder import CONTENT, SetFolder
 from asif.anchorset.format.manifest import BlockEntry, FileEntry, Manifest
 
-MANIFEST = "manifest.json"
-KINDS = ("blocks", "pairs")
+MANIFEST_FILE = "manifest.json"
+MAX_MANIFEST_BYTES = 64 << 20
+CONTENT_KINDS = ("blocks", "pairs")
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """Hold a version that is to leave: what its manifest says there, and where each of its files lies, by path."""
+class Bundle:
+    """Hold a version to be shared: its manifest in the bundle, and the location on disk of each file, by its path."""
 
     manifest: Manifest
-    places: Mapping[str, Path]
+    locations: Mapping[str, Path]
 
 
-def listed(manifest: Manifest) -> dict[str, FileEntry]:
-    """Return the files of a parcel but its manifest, {path: sha256 and size}, in the order in which they come."""
+def list_bundle_files(manifest: Manifest) -> dict[str, FileEntry]:
+    """Return the files of a bundle except its manifest, {path: sha256 and size}, in their order in an archive."""
     files: dict[str, FileEntry] = {}
     for entry in manifest.blocks:
-        files[path_of("blocks", entry.sha256)] = FileEntry(entry.sha256, entry.size)
-        files[path_of("pairs", entry.pairs.sha256)] = entry.pairs
+        files[make_bundle_path("blocks", entry.sha256)] = FileEntry(entry.sha256, entry.size)
+        files[make_bundle_path("pairs", entry.pairs.sha256)] = entry.pairs
     return files
 
 
-def path_of(kind: str, sha256: str) -> str:
-    """Return where a block, or a table of pairs, lies in a parcel."""
+def make_bundle_path(kind: str, sha256: str) -> str:
+    """Return the path of a block, or of a table of pairs, in a bundle."""
     return f"{kind}/{sha256}{CONTENT[kind]}"
 
 
 @contextmanager
-def packed(folder: SetFolder, version: str, scratch: Path | None) -> Iterator[Parcel]:
-    """Pack a version; blocks that are written anew lie in `scratch`, by default the system's, while this is open.
+def pack_bundle(folder: SetFolder, version: str, scratch: Path | None) -> Iterator[Bundle]:
+    """Pack a version; while this is open, rewritten blocks lie in a temporary folder in `scratch`, or the system's.
 
-    Nothing is written into the store. The same version gives the same parcel. Memory: one block. Raises IntegrityError,
+    Writes nothing into the store. The same version gives the same bundle. Memory: one block. Raises IntegrityError,
     OutOfSpace.
     """
     folder.check_links()
     manifest = folder.manifest(version)
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=scratch) as place:
-        spare = SetFolder(Path(place), None)
-        for kind in KINDS:
-            make_folder(spare.path / kind)
-        parts = regions(pieces_of(folder, manifest))  # so that little goes out again after an edit
-        blocks = [entry for part in parts for entry in rewritten(folder, part, spare)]
-        leaving = _outward(manifest, blocks)
-        anew = {path for path in listed(leaving) if (spare.path / path).exists()}
-        places = {path: (spare if path in anew else folder).path / path for path in listed(leaving)}
-        yield Parcel(leaving, places)
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=scratch) as temporary:
+        rewritten = SetFolder(Path(temporary), None)
+        for kind in CONTENT_KINDS:
+            make_folder(rewritten.path / kind)
+        parts = split_at_new_blocks(list_row_ranges(folder, manifest))  # so that an edit changes few files
+        blocks = [entry for part in parts for entry in rewrite_ranges(folder, part, rewritten)]
+        outgoing = _make_outgoing_manifest(manifest, blocks)
+        paths = list(list_bundle_files(outgoing))
+        locations = {path: (rewritten if (rewritten.path / path).exists() else folder).path / path for path in paths}
+        yield Bundle(outgoing, locations)
 
 
-def _outward(manifest: Manifest, blocks: Sequence[BlockEntry]) -> Manifest:
+def _make_outgoing_manifest(manifest: Manifest, blocks: Sequence[BlockEntry]) -> Manifest:
     return replace(
         manifest,
         blocks=tuple(blocks),
@@ -73,12 +74,12 @@ def _outward(manifest: Manifest, blocks: Sequence[BlockEntry]) -> Manifest:
         rejected=0,
         rejects=None,
         parent=None,
-        operation=_without_folder(manifest.operation),
+        operation=_strip_folder(manifest.operation),
     )
 
 
-def _without_folder(operation: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out where on this machine the pairs were read from; the name of the file stays."""
+def _strip_folder(operation: Mapping[str, Any]) -> dict[str, Any]:
+    """Remove the folder that the pairs were read from; the name of the file stays."""
     if "input" not in operation:
         return dict(operation)  # its source is no path
     return {**operation, "source": PurePath(operation["source"]).name}

@@ -1,7 +1,7 @@
-"""The door to huggingface_hub: a set as a dataset repository, whose files are those of a parcel and a card.
+"""The door to huggingface_hub: a set as a dataset repository with the files of a bundle and a dataset card.
 
-Files are named by their content, so that a second push uploads only what is new. Tokens, endpoint, proxies, offline
-mode are huggingface_hub's own business.
+Files are named by their content, so that a second push uploads only new ones. Tokens, endpoint, proxies and offline
+mode are configured in huggingface_hub.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from asif.anchorset.format.atomic_io import check_content, flush, hash_file
 from asif.anchorset.format.folder import CONTENT
 from asif.anchorset.format.manifest import FileEntry
-from asif.anchorset.sharing.bundle import KINDS, MANIFEST, Parcel, listed
-from asif.anchorset.sharing.verified_copy import Progress
+from asif.anchorset.sharing.bundle import CONTENT_KINDS, MANIFEST_FILE, MAX_MANIFEST_BYTES, Bundle, list_bundle_files
+from asif.anchorset.sharing.verified_copy import ByteProgress
 from asif.errors import AsifError, Conflict, InputRefused, IntegrityError, MissingDependency, NotFound, UsageError
 from asif.version import VERSION
 
@@ -27,14 +27,13 @@ if TYPE_CHECKING:
 
     Operation = CommitOperationAdd | CommitOperationCopy | CommitOperationDelete
 
-CARD = "README.md"
-KIND = "dataset"
-LARGEST = 64 << 20  # bytes of a manifest
+_CARD_FILE = "README.md"
+_REPO_TYPE = "dataset"
 
 
 @dataclass(frozen=True)
-class Pushed:
-    """Hold what a push came to: the commit, and which files were new there, and which are there no more."""
+class PushResult:
+    """Hold the result of a push: the commit, and the paths of uploaded and deleted files."""
 
     repo: str
     revision: str
@@ -45,137 +44,143 @@ class Pushed:
     private: bool
 
 
-def push(
-    parcel: Parcel,
+def push_bundle(
+    bundle: Bundle,
     repo: str,
     card: str,
     *,
     revision: str | None = None,
     private: bool = False,
     message: str | None = None,
-) -> Pushed:
-    """Make a dataset repository hold this version, in one commit; it is made where there is none.
+) -> PushResult:
+    """Upload a version to a dataset repository, in one commit; the repository is created if it does not exist.
 
-    Blocks that it has already are not uploaded again, those that the version does not have are deleted from it; other
-    files of the repository stay. Raises AsifError where the Hub cannot be reached or refuses, NotFound, Conflict where
-    somebody else has pushed meanwhile, UsageError where it is to be private and is not, IntegrityError.
+    Blocks that it has already are not uploaded again, and those that the version does not have are deleted from it;
+    other files of the repository stay. Raises AsifError where the Hub cannot be reached or refuses, NotFound, Conflict
+    where someone else has pushed meanwhile, UsageError where `private` is given and the repository is public,
+    IntegrityError.
     """
-    check_repo(repo)
-    with speaking(repo, shown=True):
-        api = _api()
-        api.create_repo(repo, repo_type=KIND, private=private or None, exist_ok=True)
+    check_repo_name(repo)
+    with _translate_hub_errors(repo, shown=True):
+        api = _make_api()
+        api.create_repo(repo, repo_type=_REPO_TYPE, private=private or None, exist_ok=True)
         if revision is not None:
-            api.create_branch(repo, branch=revision, repo_type=KIND, exist_ok=True)
-        found = api.dataset_info(repo, revision=revision)
-        if private and not found.private:
+            api.create_branch(repo, branch=revision, repo_type=_REPO_TYPE, exist_ok=True)
+        info = api.dataset_info(repo, revision=revision)
+        if private and not info.private:
             raise UsageError(
                 f"the repository {repo} is public already", "a private one", "make it private first, or name another"
             )
-        new, gone = _changes(parcel, _files(api, repo, str(found.sha)))
-        done = api.create_commit(
+        new, outdated = _find_changes(bundle, _list_repo_files(api, repo, str(info.sha)))
+        commit = api.create_commit(
             repo,
-            _operations(parcel, card, new, gone),
-            commit_message=message or f"{parcel.manifest.ref}: {parcel.manifest.count:,} anchors",
-            repo_type=KIND,
+            _build_operations(bundle, card, new, outdated),
+            commit_message=message or f"{bundle.manifest.ref}: {bundle.manifest.count:,} anchors",
+            repo_type=_REPO_TYPE,
             revision=revision,
-            parent_commit=str(found.sha),
+            parent_commit=str(info.sha),
         )
-    size = sum(listed(parcel.manifest)[path].size for path in new)
-    return Pushed(repo, revision or "main", str(done.oid), tuple(new), size, tuple(gone), bool(found.private))
+    size = sum(list_bundle_files(bundle.manifest)[path].size for path in new)
+    return PushResult(repo, revision or "main", str(commit.oid), tuple(new), size, tuple(outdated), bool(info.private))
 
 
-def _changes(parcel: Parcel, there: Mapping[str, FileEntry]) -> tuple[list[str], list[str]]:
-    """Return which files are to be uploaded, and which to be deleted: none but blocks and tables that were a set's."""
-    wanted = listed(parcel.manifest)
-    new = [path for path, entry in wanted.items() if there.get(path) != entry]
-    return new, [path for path in there if path not in wanted and _is_content(path)]
+def _find_changes(bundle: Bundle, existing: Mapping[str, FileEntry]) -> tuple[list[str], list[str]]:
+    """Return the files to upload, and those to delete, which are blocks and tables of pairs only."""
+    wanted = list_bundle_files(bundle.manifest)
+    new = [path for path, entry in wanted.items() if existing.get(path) != entry]
+    return new, [path for path in existing if path not in wanted and _is_content(path)]
 
 
 def _is_content(path: str) -> bool:
     kind, _, name = path.partition("/")
     stem = name.partition(".")[0]
-    return kind in KINDS and len(stem) == 64 and name == stem + CONTENT[kind]
+    return kind in CONTENT_KINDS and len(stem) == 64 and name == stem + CONTENT[kind]
 
 
-def _operations(parcel: Parcel, card: str, new: list[str], gone: list[str]) -> list[Operation]:
-    """Return what the commit consists of, after checking every byte that goes out."""
+def _build_operations(bundle: Bundle, card: str, new: list[str], outdated: list[str]) -> list[Operation]:
+    """Return the operations of the commit, after checking every byte to upload."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    wanted = listed(parcel.manifest)
+    wanted = list_bundle_files(bundle.manifest)
     for path in new:
-        check_content(parcel.places[path], wanted[path].sha256, wanted[path].size)
-    texts = {MANIFEST: parcel.manifest.to_bytes(), CARD: card.encode()}
+        check_content(bundle.locations[path], wanted[path].sha256, wanted[path].size)
+    texts = {MANIFEST_FILE: bundle.manifest.to_bytes(), _CARD_FILE: card.encode()}
     return [
-        *(CommitOperationAdd(path_in_repo=path, path_or_fileobj=str(parcel.places[path])) for path in new),
+        *(CommitOperationAdd(path_in_repo=path, path_or_fileobj=str(bundle.locations[path])) for path in new),
         *(CommitOperationAdd(path_in_repo=path, path_or_fileobj=text) for path, text in texts.items()),
-        *(CommitOperationDelete(path_in_repo=path) for path in gone),
+        *(CommitOperationDelete(path_in_repo=path) for path in outdated),
     ]
 
 
-class HubRepo:
-    """Read a set from a dataset repository, at one commit; trusts nothing but what the manifest's hashes prove.
+class HubSource:
+    """Read an untrusted set from a dataset repository, at one commit.
 
-    Raises NotFound, InputRefused where there is no set in it, IntegrityError, AsifError where the Hub is out of reach.
+    Raises NotFound, InputRefused where the repository has no set, IntegrityError, AsifError where the Hub cannot be
+    reached.
     """
 
-    again = "pull it again; where that does not help, tell whoever pushed it"
-    in_order = False
+    retry_hint = "pull it again; where that does not help, tell whoever pushed it"
+    sequential = False
     _scratch: Path
 
     def __init__(self, ref: str) -> None:
         self._repo, _, revision = ref.partition("@")
-        check_repo(self._repo)
-        with speaking(ref):
-            self._api = _api()
+        check_repo_name(self._repo)
+        with _translate_hub_errors(ref):
+            self._api = _make_api()
             self._commit = str(self._api.dataset_info(self._repo, revision=revision or None).sha)
-            self._there = _files(self._api, self._repo, self._commit)
+            self._entries = _list_repo_files(self._api, self._repo, self._commit)
         self.origin = f"{self._repo}@{self._commit[:12]}"
 
     @property
     def size(self) -> int:
-        """Sum the sizes of the files of sets in the repository."""
-        return sum(entry.size for path, entry in self._there.items() if _is_content(path))
+        """Return the total size of the blocks and tables of pairs in the repository."""
+        return sum(entry.size for path, entry in self._entries.items() if _is_content(path))
 
-    def begin(self, scratch: Path) -> bytes:
+    def read_manifest(self, scratch: Path) -> bytes:
         """Download the manifest."""
         self._scratch = scratch / "download"
-        if MANIFEST not in self._there:
+        if MANIFEST_FILE not in self._entries:
             raise InputRefused(
-                f"{self.origin} has no {MANIFEST}", "a repository that asif anchors push made", "check its name"
+                f"{self.origin} has no {MANIFEST_FILE}", "a repository that asif anchors push made", "check its name"
             )
-        if self._there[MANIFEST].size > LARGEST:
-            raise IntegrityError(f"the manifest in {self.origin} is too long", f"at most {LARGEST:,} bytes", self.again)
-        return self._download(MANIFEST).read_bytes()
+        if self._entries[MANIFEST_FILE].size > MAX_MANIFEST_BYTES:
+            raise IntegrityError(
+                f"the manifest in {self.origin} is too long", f"at most {MAX_MANIFEST_BYTES:,} bytes", self.retry_hint
+            )
+        return self._download(MANIFEST_FILE).read_bytes()
 
-    def fetch(self, path: str, entry: FileEntry, to: Path, progress: Progress) -> None:
-        """Download a file, of the size that the manifest gives it."""
-        there = self._there.get(path)
-        if there is None or there.size != entry.size:
-            came = "is missing" if there is None else f"has {there.size:,} bytes"
-            raise IntegrityError(f"{self.origin}: {path} {came}", f"a file of {entry.size:,} bytes", self.again)
+    def fetch_file(self, path: str, entry: FileEntry, to: Path, progress: ByteProgress) -> None:
+        """Download a file, which must have the size and sha256 that the manifest gives."""
+        listed = self._entries.get(path)
+        if listed is None or listed.size != entry.size:
+            came = "is missing" if listed is None else f"has {listed.size:,} bytes"
+            raise IntegrityError(f"{self.origin}: {path} {came}", f"a file of {entry.size:,} bytes", self.retry_hint)
         os.replace(self._download(path), to)
         sha256, size = hash_file(to)
         if (sha256, size) != (entry.sha256, entry.size):
-            raise IntegrityError(f"{self.origin}: {path} has sha256 {sha256}", f"sha256 {entry.sha256}", self.again)
+            raise IntegrityError(
+                f"{self.origin}: {path} has sha256 {sha256}", f"sha256 {entry.sha256}", self.retry_hint
+            )
         flush(to)
         progress(size)
 
-    def finish(self) -> None:
-        """Nothing follows: only files that the manifest lists are looked at."""
+    def check_end(self) -> None:
+        """Check nothing: only files that the manifest lists were downloaded."""
 
     def _download(self, path: str) -> Path:
-        with speaking(self.origin):
-            found = self._api.hf_hub_download(
-                self._repo, path, repo_type=KIND, revision=self._commit, local_dir=self._scratch
+        with _translate_hub_errors(self.origin):
+            downloaded = self._api.hf_hub_download(
+                self._repo, path, repo_type=_REPO_TYPE, revision=self._commit, local_dir=self._scratch
             )
-        return Path(found)
+        return Path(downloaded)
 
 
-def _files(api: HfApi, repo: str, commit: str) -> dict[str, FileEntry]:
-    """List the files of a commit; the sha256 is empty where the Hub does not say it."""
+def _list_repo_files(api: HfApi, repo: str, commit: str) -> dict[str, FileEntry]:
+    """List the files of a commit; the sha256 is empty where the Hub does not give it."""
     from huggingface_hub.hf_api import RepoFile
 
-    tree = api.list_repo_tree(repo, recursive=True, repo_type=KIND, revision=commit)
+    tree = api.list_repo_tree(repo, recursive=True, repo_type=_REPO_TYPE, revision=commit)
     return {
         file.path: FileEntry(file.lfs.sha256 if file.lfs else "", file.size)
         for file in tree
@@ -183,28 +188,30 @@ def _files(api: HfApi, repo: str, commit: str) -> dict[str, FileEntry]:
     }
 
 
-def check_repo(repo: str) -> None:
-    """Raise UsageError unless this is USER/REPO."""
+def check_repo_name(repo: str) -> None:
+    """Raise UsageError unless `repo` is USER/REPO."""
     owner, slash, name = repo.partition("/")
-    plain = all(part and set(part) <= _PLAIN and part[0] not in "-." and ".." not in part for part in (owner, name))
+    plain = all(
+        part and set(part) <= _NAME_CHARACTERS and part[0] not in "-." and ".." not in part for part in (owner, name)
+    )
     if not slash or not plain or len(repo) > 96 or repo.endswith((".git", "-", ".")):
         raise UsageError(
             f"the repository {repo[:100]!a}", "USER/REPO, of letters, digits, . _ -", "name it as the Hub does"
         )
 
 
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
-def _api() -> HfApi:
+def _make_api() -> HfApi:
     from huggingface_hub import HfApi
 
     return HfApi(library_name="asif", library_version=VERSION)
 
 
 @contextmanager
-def _silent(shown: bool) -> Iterator[None]:
-    """Hide the bars of huggingface_hub unless they are to be shown."""
+def _hide_progress_bars(shown: bool) -> Iterator[None]:
+    """Hide the progress bars of huggingface_hub unless `shown`."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     if shown or are_progress_bars_disabled():
@@ -218,10 +225,10 @@ def _silent(shown: bool) -> Iterator[None]:
 
 
 @contextmanager
-def speaking(what: str, shown: bool = False) -> Iterator[None]:
-    """Turn what huggingface_hub raises into errors of asif that name the repository; a full disk stays one.
+def _translate_hub_errors(what: str, shown: bool = False) -> Iterator[None]:
+    """Turn errors of huggingface_hub into errors of asif that name the repository; a full disk stays an OSError.
 
-    Its own bars are shown where `shown`, on a terminal.
+    `shown` shows its progress bars, on a terminal.
     """
     try:
         from huggingface_hub import errors
@@ -231,18 +238,18 @@ def speaking(what: str, shown: bool = False) -> Iterator[None]:
         ) from error
     transport: type[BaseException] = errors.HfHubHTTPError.__bases__[0]  # of whichever HTTP library it uses
     try:
-        with _silent(sys.stderr.isatty() and shown):
+        with _hide_progress_bars(sys.stderr.isatty() and shown):
             yield
     except (transport, OSError, ValueError, RuntimeError) as error:
-        hidden = error.__cause__ if isinstance(error, RuntimeError) else None  # what went wrong with an upload
-        found = hidden or error
-        if isinstance(found, OSError) and found.errno is not None:
+        cause = error.__cause__ if isinstance(error, RuntimeError) else None  # of a failed upload
+        original = cause or error
+        if isinstance(original, OSError) and original.errno is not None:
             raise
-        raise explained(what, found) from error
+        raise _explain_hub_error(what, original) from error
 
 
-def explained(what: str, error: BaseException) -> AsifError:
-    """Say in three beats what huggingface_hub means."""
+def _explain_hub_error(what: str, error: BaseException) -> AsifError:
+    """Return the error of asif for one of huggingface_hub."""
     from huggingface_hub import errors
 
     status = getattr(getattr(error, "response", None), "status_code", None)
@@ -270,11 +277,13 @@ def explained(what: str, error: BaseException) -> AsifError:
         return Conflict(
             f"somebody else changed {what} meanwhile", "the repository as it was found", "look, then push again"
         )
-    away = isinstance(error, (errors.HfHubHTTPError.__bases__[0], errors.LocalEntryNotFoundError))
-    told = f"the Hub answered {status}" if status else "the Hub cannot be reached" if away else "this went wrong"
-    return AsifError(f"{what}: {told} ({_first_line(error)})", "a way to the Hub", "try again later")
+    unreachable = isinstance(error, (errors.HfHubHTTPError.__bases__[0], errors.LocalEntryNotFoundError))
+    failure = (
+        f"the Hub answered {status}" if status else "the Hub cannot be reached" if unreachable else "this went wrong"
+    )
+    return AsifError(f"{what}: {failure} ({_format_first_line(error)})", "a way to the Hub", "try again later")
 
 
-def _first_line(error: BaseException) -> str:
+def _format_first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

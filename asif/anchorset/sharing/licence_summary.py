@@ -1,4 +1,4 @@
-"""What is told to others with a set: from which sources its pairs are, and under which licences."""
+"""Count the pairs of a bundle by source and licence."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from asif.anchorset.format.anchor_set import load_pairs
 from asif.anchorset.format.folder import SetFolder
-from asif.anchorset.sharing.bundle import Parcel, path_of
+from asif.anchorset.sharing.bundle import Bundle, make_bundle_path
 
 _CC_URL = re.compile(r"https?://creativecommons\.org/licenses/([a-z-]+)/(\d\.\d)(/.*)?", re.ASCII)
 _CC = re.compile(r"cc-by(-nc)?(-sa)?-[1-4]\.[05]", re.ASCII)
-_OTHERS = ("cc0-1.0", "pddl", "odc-by", "odbl", "mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause")
-_SAME = {
+_OPEN_LICENCES = ("cc0-1.0", "pddl", "odc-by", "odbl", "mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause")
+_LICENCE_SYNONYMS = {
     "cc0": "cc0-1.0",
     "https://creativecommons.org/publicdomain/zero/1.0/": "cc0-1.0",
     "odc-by-1.0": "odc-by",
@@ -25,14 +25,14 @@ _SAME = {
 
 
 @dataclass(frozen=True)
-class Contents:
-    """Count pairs by (source, licence), None where a pair does not say, and those with a URL."""
+class LicenceSummary:
+    """Hold the number of pairs by (source, licence), None where a pair has none, and of those with a URL."""
 
     pairs: Mapping[tuple[str | None, str | None], int]
     urls: int
 
     @property
-    def licences(self) -> dict[str | None, int]:
+    def by_licence(self) -> dict[str | None, int]:
         """Count pairs by licence, the most frequent first."""
         counts: Counter[str | None] = Counter()
         for (_, licence), count in self.pairs.items():
@@ -42,37 +42,43 @@ class Contents:
     @property
     def unlicensed(self) -> int:
         """Count the pairs without a licence."""
-        return self.licences.get(None, 0)
+        return self.by_licence.get(None, 0)
 
     @property
-    def doubtful(self) -> dict[str, int]:
-        """Count pairs by those licences that asif does not know to allow passing them on."""
-        return {name: count for name, count in self.licences.items() if name is not None and licence_id(name) is None}
+    def unrecognised(self) -> dict[str, int]:
+        """Count pairs by licence, for licences that are not known to allow redistribution."""
+        return {
+            name: count
+            for name, count in self.by_licence.items()
+            if name is not None and find_open_licence_id(name) is None
+        }
 
 
-def contents(parcel: Parcel) -> Contents:
-    """Look through all pairs of a parcel; memory: one block's. Raises IntegrityError."""
+def summarise_licences(bundle: Bundle) -> LicenceSummary:
+    """Read all pairs of a bundle; memory: those of one block. Raises IntegrityError."""
     counts: Counter[tuple[str | None, str | None]] = Counter()
     urls = 0
-    for entry in parcel.manifest.blocks:
-        place = parcel.places[path_of("pairs", entry.pairs.sha256)]
-        for pair in load_pairs(SetFolder(place.parents[1], None), entry):
+    for entry in bundle.manifest.blocks:
+        table = bundle.locations[make_bundle_path("pairs", entry.pairs.sha256)]
+        for pair in load_pairs(SetFolder(table.parents[1], None), entry):
             counts[pair.source or None, (pair.licence or "").strip() or None] += 1
             urls += pair.url is not None
-    return Contents(counts, urls)
+    return LicenceSummary(counts, urls)
 
 
-def licence_id(text: str) -> str | None:
-    """Return the usual identifier of a licence that allows passing pairs on; None for any other text.
+def find_open_licence_id(text: str) -> str | None:
+    """Return the SPDX-like identifier of a licence that allows redistribution; None for any other text.
 
-    Those that forbid commercial use are among them, those that forbid derivatives are not.
+    Licences that forbid commercial use are included, those that forbid derivatives are not.
 
-    >>> licence_id("CC BY-SA 4.0"), licence_id("https://creativecommons.org/licenses/by-nc/2.0/"), licence_id("cc0")
-    ('cc-by-sa-4.0', 'cc-by-nc-2.0', 'cc0-1.0')
-    >>> licence_id("CC-BY-ND-4.0"), licence_id("all rights reserved")
+    >>> find_open_licence_id("CC BY-SA 4.0"), find_open_licence_id("cc0")
+    ('cc-by-sa-4.0', 'cc0-1.0')
+    >>> find_open_licence_id("https://creativecommons.org/licenses/by-nc/2.0/")
+    'cc-by-nc-2.0'
+    >>> find_open_licence_id("CC-BY-ND-4.0"), find_open_licence_id("all rights reserved")
     (None, None)
     """
     name = re.sub(r"[\s_]+", "-", text.strip().lower())
     by_url = _CC_URL.fullmatch(name)
-    name = f"cc-{by_url[1]}-{by_url[2]}" if by_url else _SAME.get(name, name)
-    return name if name in _OTHERS or _CC.fullmatch(name) else None
+    name = f"cc-{by_url[1]}-{by_url[2]}" if by_url else _LICENCE_SYNONYMS.get(name, name)
+    return name if name in _OPEN_LICENCES or _CC.fullmatch(name) else None

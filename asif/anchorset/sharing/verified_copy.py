@@ -1,4 +1,4 @@
-"""Copy a file of known size and hash, and betray any changed byte."""
+"""Copy a file of known size and sha256, and detect any changed byte."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import BinaryIO
 
 from asif.anchorset.format.manifest import FileEntry
 
-CHUNK = 1 << 20
-Progress = Callable[[int], None]
-"""Is told how many bytes were done since it was last told."""
+_COPY_CHUNK = 1 << 20
+ByteProgress = Callable[[int], None]
+"""Is called with the number of bytes done since its last call."""
 
 
-def copy(source: BinaryIO, out: BinaryIO, entry: FileEntry, progress: Progress) -> str | None:
-    """Copy as many bytes as `entry` says, no more; return what is wrong with them, or None."""
-    digest, left = hashlib.sha256(), entry.size
-    while left and (chunk := source.read(min(CHUNK, left))):
+def copy_verified(source: BinaryIO, out: BinaryIO, entry: FileEntry, progress: ByteProgress) -> str | None:
+    """Copy the number of bytes that `entry` gives, and no more; return what is wrong with them, or None."""
+    digest, remaining = hashlib.sha256(), entry.size
+    while remaining and (chunk := source.read(min(_COPY_CHUNK, remaining))):
         digest.update(chunk)
         out.write(chunk)
         progress(len(chunk))
-        left -= len(chunk)
-    if left:
-        return f"ends {left:,} bytes before its end"
+        remaining -= len(chunk)
+    if remaining:
+        return f"ends {remaining:,} bytes before its end"
     return None if digest.hexdigest() == entry.sha256 else f"has sha256 {digest.hexdigest()}"

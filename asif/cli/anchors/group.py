@@ -1,4 +1,4 @@
-"""asif anchors list|recipes|info, and the group of all that is done with anchor sets."""
+"""asif anchors list|recipes|info, and the group of all commands on anchor sets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def command() -> None:
     """List, inspect, verify and share anchor sets, choose from them, and move between their versions."""
 
 
-for each in (
+for subcommand in (
     audit.command,
     select.command,
     edit.add,
@@ -37,7 +37,7 @@ for each in (
     sharing.push,
     sharing.pull,
 ):
-    command.add_command(each)
+    command.add_command(subcommand)
 
 
 @command.command("list")
@@ -66,16 +66,16 @@ def list_(home: Path | None, as_json: bool) -> None:
 @command.command("recipes")
 @options.as_json
 def recipes_(as_json: bool) -> None:
-    """List the recipes that come with asif: what is built on first use, and what from pairs that you bring."""
+    """List the recipes that come with asif: those built on first use, and those built from pairs that you bring."""
     from asif.building.recipe_file import read_recipe, recipes
 
-    found = [read_recipe(path) for path in recipes().values()]
+    known = [read_recipe(path) for path in recipes().values()]
     if as_json:
-        for recipe in found:
+        for recipe in known:
             options.print_json({"kind": recipe.kind, **asdict(recipe)})
         return
     rows: list[tuple[str, ...]] = []
-    for recipe in found:
+    for recipe in known:
         headline = str(recipe.expected[0]) if recipe.expected else "-"
         rows.append((recipe.name, recipe.kind, recipe.status, headline))
     options.table(rows, ("name", "kind", "status", "published"))
@@ -86,7 +86,7 @@ def recipes_(as_json: bool) -> None:
 @options.home
 @options.as_json
 def info(ref: str, home: Path | None, as_json: bool) -> None:
-    """Show what a version of an anchor set was made of, and how."""
+    """Show how a version of an anchor set was made, and from what."""
     with options.store(home).open(ref) as anchors:
         manifest = anchors.manifest
         about = {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from asif.cli import options
+from asif.cli.anchors.version_summary import summarise_version
 
 if TYPE_CHECKING:
     from asif.encoders import Device
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
 @click.argument("ref")
 @click.option("--method", type=click.Choice(["concepts", "kmeans", "kdpp", "random"]), required=True, help="See below.")
 @click.option("--size", type=click.IntRange(min=1), required=True, metavar="N", help="How many anchors to choose.")
-@click.option("--name", required=True, metavar="NEW", help="What the new set is called.")
+@click.option("--name", required=True, metavar="NEW", help="Name of the new set.")
 @click.option("--concepts", type=click.Path(path_type=Path), metavar="FILE", help="concepts: one per line.")
-@click.option("--side", type=click.Choice(["image", "text"]), help="kmeans, kdpp: what they look at.  [default: image]")
+@click.option(
+    "--side", type=click.Choice(["image", "text"]), help="kmeans, kdpp: which embeddings they use.  [default: image]"
+)
 @click.option("--seed", type=click.IntRange(min=0), help="kmeans, random.  [default: 0]")
 @options.device
 @options.home
@@ -39,21 +42,21 @@ def command(
     home: Path | None,
     as_json: bool,
 ) -> None:
-    """Choose N anchors of a set, and make a set of them; nothing is encoded again.
+    """Choose N anchors of a set, and make a set of them; the set's embeddings are not encoded again.
 
-    concepts: as many for each concept as there are, the rare ones first. kmeans: those nearest to N centres. kdpp:
-    those most unlike each other. random: a sample.
+    concepts: equally many for each concept if there are enough, rare concepts first. kmeans: those nearest to N
+    centres. kdpp: the most diverse ones. random: a random sample.
     """
     from asif.engine import select_anchors
 
     started = time.perf_counter()
-    words = None if concepts is None else options.lines(concepts)
-    chosen = select_anchors(
+    concept_texts = None if concepts is None else options.lines(concepts)
+    anchors = select_anchors(
         ref,
         method=method,
         size=size,
         name=name,
-        concepts=words,
+        concepts=concept_texts,
         side=side,
         seed=seed,
         home=home,
@@ -61,8 +64,8 @@ def command(
     )
     seconds = time.perf_counter() - started
     if as_json:
-        about = {"name": chosen.name, "version": chosen.version, "digest": chosen.digest, "anchors": chosen.count}
-        options.print_json({**about, "operation": dict(chosen.manifest.operation), "seconds": round(seconds, 2)})
+        operation = dict(anchors.manifest.operation)
+        options.print_json({**summarise_version(anchors), "operation": operation, "seconds": round(seconds, 2)})
         return
-    origin = chosen.manifest.operation["from"]
-    click.echo(f"{chosen.ref}: {chosen.count:,} anchors of {origin} by {method}, digest {chosen.digest[:12]}")
+    origin = anchors.manifest.operation["from"]
+    click.echo(f"{anchors.ref}: {anchors.count:,} anchors of {origin} by {method}, digest {anchors.digest[:12]}")

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 import click
 
 from asif.cli import options
+from asif.cli.anchors.version_summary import summarise_version
 from asif.errors import UsageError
 
 if TYPE_CHECKING:
-    from asif.anchorset.sharing.bundle import Parcel
-    from asif.anchorset.sharing.import_ import Arrival
-    from asif.anchorset.sharing.licence_summary import Contents
+    from asif.anchorset.sharing.bundle import Bundle
+    from asif.anchorset.sharing.importer import ImportResult
+    from asif.anchorset.sharing.licence_summary import LicenceSummary
 
-STANDARD = Path("-")
-SHOWN = 5  # licences in a warning
+_STDIO = Path("-")  # stdin or stdout
+_SHOWN = 5  # licences that warnings list
 
 
 @click.command("export")
@@ -30,57 +31,68 @@ SHOWN = 5  # licences in a warning
 def export(ref: str, file: Path, home: Path | None, as_json: bool) -> None:
     """Write one version of an anchor set to FILE, a new tar; - writes it to stdout.
 
-    Nothing that was removed goes along, nor do older versions, rejects and fits. The same version gives the same bytes.
+    Removed pairs, older versions, rejects and fits are not exported. The same version gives the same bytes.
     """
-    from asif.anchorset.sharing.tar_archive import archive_size, put_archive, refuse_existing, write_archive
+    from asif.anchorset.sharing.tar_archive import (
+        check_new_file,
+        compute_archive_size,
+        write_archive,
+        write_archive_file,
+    )
 
-    if file == STANDARD:
+    if file == _STDIO:
         if as_json:
             raise UsageError("--json where the archive goes to stdout", "one of them there", "leave --json out")
-        with options.store(home).packed(ref) as parcel:
-            write_archive(sys.stdout.buffer, parcel, lambda done: None)
+        with options.store(home).packed(ref) as bundle:
+            write_archive(sys.stdout.buffer, bundle, lambda done: None)
         return
-    refuse_existing(file)
-    with options.store(home).packed(ref, file.absolute().parent) as parcel:
-        size = archive_size(parcel.manifest)
+    check_new_file(file)
+    with options.store(home).packed(ref, file.absolute().parent) as bundle:
+        size = compute_archive_size(bundle.manifest)
         with options.progress_bar(size, "B") as bar:
-            put_archive(file, parcel, bar.update)
-    made = parcel.manifest
+            write_archive_file(file, bundle, bar.update)
+    manifest = bundle.manifest
     if as_json:
-        about = {"name": made.name, "version": made.version, "digest": made.digest, "anchors": made.count}
-        options.print_json({**about, "file": str(file), "bytes": size})
+        options.print_json({**summarise_version(manifest), "file": str(file), "bytes": size})
     else:
-        click.echo(f"{file}: {made.ref}, {made.count:,} anchors, {options.bytes_text(size)}, digest {made.digest[:12]}")
+        click.echo(
+            f"{file}: {manifest.ref}, {manifest.count:,} anchors, {options.bytes_text(size)}, "
+            f"digest {manifest.digest[:12]}"
+        )
 
 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--name", metavar="NAME", help="What the set is called here; one that is there gets a version.")
+@click.option("--name", metavar="NAME", help="Name of the set here; a set that exists gets a new version.")
 @options.home
 @options.as_json
 def import_(file: Path, name: str | None, home: Path | None, as_json: bool) -> None:
-    """Take in an anchor set that was exported to FILE; - reads stdin. Every byte is verified before it is published."""
-    from asif.anchorset.sharing.tar_archive import Archive
+    """Import an anchor set that was exported to FILE; - reads stdin. Every byte is verified before it is published."""
+    from asif.anchorset.sharing.tar_archive import TarSource
 
-    if file == STANDARD:
-        tell(options.store(home).receive(Archive(sys.stdin.buffer, "stdin"), name), as_json)
+    if file == _STDIO:
+        _print_import(options.store(home).receive(TarSource(sys.stdin.buffer, "stdin"), name), as_json)
         return
     if not os.path.exists(file) or os.path.isdir(file):  # False for names that no file can have
         raise UsageError(
             f"there is no file {str(file)[:200]!a}", "an archive that asif anchors export wrote", "check it"
         )
-    with open(file, "rb") as opened, options.progress_bar(file.stat().st_size, "B") as bar:
-        arrival = options.store(home).receive(Archive(opened, file.name), name, bar.update)
-    tell(arrival, as_json)
+    with open(file, "rb") as archive, options.progress_bar(file.stat().st_size, "B") as bar:
+        result = options.store(home).receive(TarSource(archive, file.name), name, bar.update)
+    _print_import(result, as_json)
 
 
 @click.command("push")
 @click.argument("ref")
 @click.argument("repo", metavar="USER/REPO")
-@click.option("--private", is_flag=True, help="Make the repository a private one; a public one is refused.")
-@click.option("--revision", metavar="BRANCH", help="The branch to push to; made where there is none.  [default: main]")
-@click.option("--message", metavar="TEXT", help="What the commit is called.")
-@click.option("--dry-run", is_flag=True, help="Print the card, say what would go out, and send nothing.")
+@click.option(
+    "--private", is_flag=True, help="Create the repository as a private one; an existing public one is refused."
+)
+@click.option(
+    "--revision", metavar="BRANCH", help="The branch to push to; created if it does not exist.  [default: main]"
+)
+@click.option("--message", metavar="TEXT", help="Commit message.")
+@click.option("--dry-run", is_flag=True, help="Print the dataset card and what would be uploaded, and send nothing.")
 @options.home
 @options.as_json
 def push(
@@ -93,81 +105,78 @@ def push(
     home: Path | None,
     as_json: bool,
 ) -> None:
-    """Make a dataset repository of the Hugging Face Hub hold one version of an anchor set, with a card.
+    """Upload one version of an anchor set, with a dataset card, to a dataset repository of the Hugging Face Hub.
 
-    Ids, captions, sources, licences and URLs go out with the embeddings; what was removed does not. Only blocks that
+    Ids, captions, sources, licences and URLs are uploaded with the embeddings; removed pairs are not. Only blocks that
     the repository does not have are uploaded. The token is that of huggingface_hub: HF_TOKEN, or `hf auth login`.
     """
     from asif.anchorset.sharing import hub
-    from asif.anchorset.sharing.card import card
-    from asif.anchorset.sharing.licence_summary import contents
+    from asif.anchorset.sharing.card import format_card
+    from asif.anchorset.sharing.licence_summary import summarise_licences
 
-    hub.check_repo(repo)
-    with options.store(home).packed(ref) as parcel:
-        what = contents(parcel)
-        warn(parcel, what, repo)
-        text = card(parcel.manifest, what, repo if revision is None else f"{repo}@{revision}")
+    hub.check_repo_name(repo)
+    with options.store(home).packed(ref) as bundle:
+        licences = summarise_licences(bundle)
+        _print_push_summary(bundle, licences, repo)
+        text = format_card(bundle.manifest, licences, repo if revision is None else f"{repo}@{revision}")
         if dry_run:
             click.echo(text, nl=False)
             return
-        done = hub.push(parcel, repo, text, revision=revision, private=private, message=message)
-    made = parcel.manifest
+        result = hub.push_bundle(bundle, repo, text, revision=revision, private=private, message=message)
+    manifest = bundle.manifest
     if as_json:
-        about = {"name": made.name, "version": made.version, "digest": made.digest, "anchors": made.count}
-        options.print_json({**about, **asdict(done)})
+        options.print_json({**summarise_version(manifest), **asdict(result)})
         return
-    seen = "private" if done.private else "public"
+    visibility = "private" if result.private else "public"
     click.echo(
-        f"{done.repo}@{done.commit[:12]} ({seen}): {made.ref}, {made.count:,} anchors, digest {made.digest[:12]}; "
-        f"{len(done.uploaded):,} files new, {options.bytes_text(done.bytes)}, {len(done.deleted):,} deleted"
+        f"{result.repo}@{result.commit[:12]} ({visibility}): {manifest.ref}, {manifest.count:,} anchors, "
+        f"digest {manifest.digest[:12]}; {len(result.uploaded):,} files new, {options.bytes_text(result.bytes)}, "
+        f"{len(result.deleted):,} deleted"
     )
 
 
-def warn(parcel: Parcel, what: Contents, repo: str) -> None:
-    """Say what goes out, and what of it may not be meant to."""
-    made = parcel.manifest
+def _print_push_summary(bundle: Bundle, licences: LicenceSummary, repo: str) -> None:
+    """Print what will be uploaded, with warnings about licences."""
+    manifest = bundle.manifest
     options.notice(
-        f"to {repo}: {made.count:,} pairs of {made.ref}: ids, captions, sources, licences, {what.urls:,} URLs, "
-        "and embeddings; no images"
+        f"to {repo}: {manifest.count:,} pairs of {manifest.ref}: "
+        f"ids, captions, sources, licences, {licences.urls:,} URLs, and embeddings; no images"
     )
-    if what.unlicensed:
-        options.notice(f"warning: {what.unlicensed:,} pairs have no licence")
-    for name, count in list(what.doubtful.items())[:SHOWN]:
+    if licences.unlicensed:
+        options.notice(f"warning: {licences.unlicensed:,} pairs have no licence")
+    for name, count in list(licences.unrecognised.items())[:_SHOWN]:
         options.notice(f"warning: {count:,} pairs have a licence that may not allow passing them on: {name[:80]!r}")
-    if len(what.doubtful) > SHOWN:
-        options.notice(f"warning: so have others, under {len(what.doubtful) - SHOWN:,} more licences")
+    if len(licences.unrecognised) > _SHOWN:
+        options.notice(f"warning: so have others, under {len(licences.unrecognised) - _SHOWN:,} more licences")
 
 
 @click.command("pull")
 @click.argument("repo", metavar="USER/REPO[@REVISION]")
-@click.option("--name", metavar="NAME", help="What the set is called here; one that is there gets a version.")
+@click.option("--name", metavar="NAME", help="Name of the set here; a set that exists gets a new version.")
 @options.home
 @options.as_json
 def pull(repo: str, name: str | None, home: Path | None, as_json: bool) -> None:
-    """Take in an anchor set from the Hugging Face Hub. Every byte is verified before it is published.
+    """Download an anchor set from the Hugging Face Hub. Every byte is verified before it is published.
 
     Blocks that a set of that name has already are not downloaded again.
     """
     from asif.anchorset.format.references import check_name
-    from asif.anchorset.sharing.hub import HubRepo
+    from asif.anchorset.sharing.hub import HubSource
 
     if name is not None:
         check_name(name)
-    source = HubRepo(repo)
+    source = HubSource(repo)
     with options.progress_bar(source.size, "B") as bar:
-        arrival = options.store(home).receive(source, name, bar.update)
-    tell(arrival, as_json)
+        result = options.store(home).receive(source, name, bar.update)
+    _print_import(result, as_json)
 
 
-def tell(arrival: Arrival, as_json: bool) -> None:
-    """Print what came in."""
-    made = arrival.anchors
+def _print_import(result: ImportResult, as_json: bool) -> None:
+    """Print the version that has the imported anchors."""
+    anchors, operation = result.anchors, dict(result.anchors.manifest.operation)
     if as_json:
-        about = {"name": made.name, "version": made.version, "digest": made.digest, "anchors": made.count}
-        options.print_json({**about, "published": arrival.published, "operation": dict(made.manifest.operation)})
-    elif arrival.published:
-        click.echo(
-            f"{made.ref}: {made.count:,} anchors from {made.manifest.operation['from']}, digest {made.digest[:12]}"
-        )
+        options.print_json({**summarise_version(anchors), "published": result.published, "operation": operation})
+    elif result.published:
+        click.echo(f"{anchors.ref}: {anchors.count:,} anchors from {operation['from']}, digest {anchors.digest[:12]}")
     else:
-        options.notice(f"{made.ref} has these anchors already, digest {made.digest[:12]}; nothing was changed")
+        options.notice(f"{anchors.ref} has these anchors already, digest {anchors.digest[:12]}; nothing was changed")

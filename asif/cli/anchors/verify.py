@@ -11,9 +11,10 @@ from asif.cli import options
 from asif.errors import IntegrityError, UsageError
 
 if TYPE_CHECKING:
+    from asif.anchorset.receipts.check import ReceiptCheck
     from asif.engine.purge import Verified
 
-SHOWN = 5  # ids of each kind, without --json
+_SHOWN = 5  # ids of each kind that are printed without --json
 
 
 @click.command("verify")
@@ -24,13 +25,13 @@ SHOWN = 5  # ids of each kind, without --json
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Check the receipt of a removal too: that the set has none of the pairs, and after a purge no file of the "
-    "store either; may be repeated.",
+    help="Also check the receipt of a removal: the set has none of the pairs, and after a purge no file of the store "
+    "has; may be repeated.",
 )
 @click.option(
     "--against",
     metavar="PAIRS",
-    help="Compare with the pairs that the set was built from, less those of receipts; none is encoded.",
+    help="Compare with the pairs that the set was built from, excluding receipted removals; runs no encoder.",
 )
 @click.option("--column", "columns", multiple=True, metavar="ROLE=NAME", help="--against: as it was built with.")
 @click.option("--limit", type=click.IntRange(1), help="--against: as it was built with.")
@@ -49,27 +50,27 @@ def verify(
     if against is None and (columns or limit):
         raise UsageError("--column or --limit without --against", "the pairs they are about", "pass --against PAIRS")
     report = options.store(home).verify(ref)
-    found = None
+    verified = None
     if files or against:
         try:
-            found = _removal(ref, files, against, columns, limit, home)
+            verified = _verify_removal(ref, files, against, columns, limit, home)
         except IntegrityError:
-            report.raise_if_bad()  # rather why the set cannot be read
+            report.raise_if_bad()  # the cause, if the set cannot be read
             raise
-    problems = [*report.problems, *(found.problems if found else ())]
+    problems = [*report.problems, *(verified.problems if verified else ())]
     if as_json:
         about: dict[str, Any] = {"ref": ref, "files": report.files, "bytes": report.bytes}
-        options.print_json({**about, "problems": [str(problem) for problem in problems], **_described(found)})
-    elif found:
-        _tell(found)
+        options.print_json({**about, "problems": [str(problem) for problem in problems], **_format_json(verified)})
+    elif verified:
+        _print_verification(verified)
     report.raise_if_bad()
-    if found:
-        found.raise_if_bad()
+    if verified:
+        verified.raise_if_bad()
     if not as_json:
         click.echo(f"{ref}: {report.files} files, {options.bytes_text(report.bytes)}, all as written")
 
 
-def _removal(
+def _verify_removal(
     ref: str,
     files: tuple[Path, ...],
     against: str | None,
@@ -91,11 +92,11 @@ def _removal(
         )
 
 
-def _described(found: Verified | None) -> dict[str, Any]:
-    """Return what was found, for JSON."""
+def _format_json(verified: Verified | None) -> dict[str, Any]:
+    """Return the result of checking a removal, for JSON."""
     about: dict[str, Any] = {}
-    if found and found.checked:
-        checked = found.checked
+    if verified and verified.checked:
+        checked = verified.checked
         about["receipts"] = [
             {
                 "before": vars(receipt.before),
@@ -103,80 +104,87 @@ def _described(found: Verified | None) -> dict[str, Any]:
                 "removed": len(receipt.removed),
                 "erased": len(receipt.erased),
                 "purged": receipt.purged,
-                "recomputed": receipt.after.version in checked.there,
+                "recomputed": receipt.after.version in checked.existing_versions,
                 "limits": list(receipt.limits),
             }
             for receipt in checked.receipts
         ]
-        if checked.traces:
-            traces = checked.traces
+        if checked.residue:
+            residue = checked.residue
             about["searched"] = {
-                "files": traces.files,
-                "bytes": traces.bytes,
-                "not_read": [str(path) for path in traces.unread],
-                "equal_embeddings": {str(path): count for path, count in traces.shared.items()},
+                "files": residue.files,
+                "bytes": residue.bytes,
+                "not_read": [str(path) for path in residue.unread],
+                "equal_embeddings": {str(path): count for path, count in residue.equal_embeddings.items()},
             }
-    if found and found.beside:
-        beside = found.beside
+    if verified and verified.beside:
+        source = verified.beside
         about["against"] = {
-            "digest": beside.digest,
-            "pairs": beside.pairs,
-            "missing": list(beside.missing),
-            "more": list(beside.more),
-            "rejected": beside.rejected,
-            "removed": len(beside.removed),
+            "digest": source.digest,
+            "pairs": source.pairs,
+            "missing": list(source.missing),
+            "more": list(source.more),
+            "rejected": source.rejected,
+            "removed": len(source.removed),
         }
     return about
 
 
-def _tell(found: Verified) -> None:
-    """Print what was found, for people."""
-    for receipt in found.checked.receipts if found.checked else ():
-        again = found.checked is not None and receipt.after.version in found.checked.there
+def _print_verification(verified: Verified) -> None:
+    """Print the result of checking a removal, for people."""
+    if verified.checked:
+        _print_receipts(verified.checked)
+    if verified.beside:
+        source = verified.beside
+        click.echo(
+            f"against: {source.pairs:,} pairs, besides {len(source.removed):,} that were removed and "
+            f"{source.rejected:,} rejected; a build has the digest {source.digest[:12]}"
+        )
+        for what, ids in (("missing", source.missing), ("besides", source.more)):
+            if ids:
+                shown = ", ".join(ids[:_SHOWN]) + (", …" if len(ids) > _SHOWN else "")
+                click.echo(f"{what}: {len(ids):,} ({shown})")
+    for problem in verified.problems:
+        click.echo(f"wrong: {problem}")
+
+
+def _print_receipts(checked: ReceiptCheck) -> None:
+    for receipt in checked.receipts:
+        recomputed = receipt.after.version in checked.existing_versions
         erased = f", {len(receipt.erased):,} more were erased from older ones" if receipt.erased else ""
         click.echo(
             f"receipt: {receipt.after.version} is {receipt.before.version} without {len(receipt.removed):,} rows"
-            f"{erased}; {'digest and root were recomputed' if again else 'that version is gone since'}"
+            f"{erased}; {'digest and root were recomputed' if recomputed else 'that version is gone since'}"
         )
-    traces = found.checked.traces if found.checked else None
-    if traces:
-        click.echo(f"searched: {traces.files:,} files, {options.bytes_text(traces.bytes)}, for rows and embeddings")
-        for path in traces.unread:
+    residue = checked.residue
+    if residue:
+        click.echo(f"searched: {residue.files:,} files, {options.bytes_text(residue.bytes)}, for rows and embeddings")
+        for path in residue.unread:
             click.echo(f"not read: {path} is no plain file")
-        for path, count in traces.shared.items():
+        for path, count in residue.equal_embeddings.items():
             click.echo(f"equal: {path} has {count:,} such embeddings of other pairs, of the same image or caption")
-    if found.beside:
-        beside = found.beside
-        click.echo(
-            f"against: {beside.pairs:,} pairs, besides {len(beside.removed):,} that were removed and "
-            f"{beside.rejected:,} rejected; a build has the digest {beside.digest[:12]}"
-        )
-        for what, ids in (("missing", beside.missing), ("besides", beside.more)):
-            if ids:
-                shown = ", ".join(ids[:SHOWN]) + (", …" if len(ids) > SHOWN else "")
-                click.echo(f"{what}: {len(ids):,} ({shown})")
-    for problem in found.problems:
-        click.echo(f"wrong: {problem}")
 
 
 @click.command("receipt")
 @click.argument("ref")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--before", metavar="VERSION", help="What the pairs were removed from.  [default: the parent of REF]")
+@click.option(
+    "--before", metavar="VERSION", help="The version that the pairs were removed from.  [default: the parent of REF]"
+)
 @options.home
 @options.as_json
 def receipt(ref: str, file: Path, before: str | None, home: Path | None, as_json: bool) -> None:
-    """Write the receipt of a removal that is done, as `asif anchors remove --receipt FILE` does.
+    """Write the receipt of an earlier removal, as `asif anchors remove --receipt FILE` does.
 
-    REF is the version that was made. A purge deletes what its receipt is made of, and must be given the FILE itself.
+    REF is the version that the removal made. A purge deletes what its receipt is made from: pass it --receipt itself.
     """
-    from asif.anchorset.receipts.receipt_file import check_place, write_receipt
+    from asif.anchorset.receipts.receipt_file import check_receipt_path, write_receipt
 
-    check_place(file)
-    made = options.store(home).receipt(ref, before)
-    write_receipt(file, made)
-    about = {"receipt": str(file), "before": made.before.version, "after": made.after.version}
+    check_receipt_path(file)
+    removal = options.store(home).receipt(ref, before)
+    write_receipt(file, removal)
+    about = {"receipt": str(file), "before": removal.before.version, "after": removal.after.version}
     if as_json:
-        options.print_json({**about, "removed": len(made.removed)})
+        options.print_json({**about, "removed": len(removal.removed)})
     else:
-        click.echo(f"{file}: {made.after.version} is {made.before.version} without {len(made.removed):,} rows")
+        click.echo(f"{file}: {removal.after.version} is {removal.before.version} without {len(removal.removed):,} rows")

@@ -12,7 +12,7 @@ import click
 from asif.cli import options
 from asif.errors import UsageError
 
-SHOWN = 5  # ids of each kind, without --json
+_SHOWN = 5  # ids of each kind that are printed without --json
 
 
 @click.command("log")
@@ -20,7 +20,7 @@ SHOWN = 5  # ids of each kind, without --json
 @options.home
 @options.as_json
 def log(name: str, home: Path | None, as_json: bool) -> None:
-    """List the versions of an anchor set, newest first: what each was made by, and which aliases point at it."""
+    """List the versions of an anchor set, newest first, with the operation that made each and its aliases."""
     entries = options.store(home).log(name)
     if as_json:
         for entry in entries:
@@ -32,7 +32,7 @@ def log(name: str, home: Path | None, as_json: bool) -> None:
         if entry.error is not None:
             rows.append((entry.version, names, "-", "-", f"broken: {entry.error}"))
         else:
-            rows.append((entry.version, names, entry.created, f"{entry.count:,}", described(entry.operation)))
+            rows.append((entry.version, names, entry.created, f"{entry.count:,}", _describe_operation(entry.operation)))
     options.table(rows, ("version", "aliases", "time", "anchors", "made by"))
 
 
@@ -41,12 +41,12 @@ def log(name: str, home: Path | None, as_json: bool) -> None:
 @click.argument("alias")
 @click.argument("version", required=False)
 @click.option("--expect", metavar="VERSION", help="Only if the alias points at this version now.")
-@click.option("--delete", is_flag=True, help="Take the alias away; the version stays.")
+@click.option("--delete", is_flag=True, help="Delete the alias; the version stays.")
 @options.home
 def alias(name: str, alias: str, version: str | None, expect: str | None, delete: bool, home: Path | None) -> None:
-    """Point an alias at a version: NAME@ALIAS then means it, NAME alone what `current` points at.
+    """Point an alias at a version, so that NAME@ALIAS refers to it; NAME alone refers to the alias `current`.
 
-    VERSION is a number, a whole version or another alias. With --expect, whoever comes second is told so (exit code 1).
+    VERSION is a number, a whole version or another alias. With --expect, the second of two changes fails (exit code 1).
     """
     if delete == (version is not None):
         raise UsageError(
@@ -77,46 +77,49 @@ def rollback(name: str, to: str | None, home: Path | None) -> None:
 @options.home
 @options.as_json
 def diff(a: str, b: str, home: Path | None, as_json: bool) -> None:
-    """Tell by which pairs and encoders the set B differs from A: two versions of one set, or two sets."""
-    found = options.store(home).diff(a, b)
+    """Show the pairs and encoders in which the set B differs from A: two versions of one set, or two sets."""
+    difference = options.store(home).diff(a, b)
     if as_json:
-        options.print_json(asdict(found))
+        options.print_json(asdict(difference))
         return
     for kind in ("added", "removed", "changed"):
-        ids = getattr(found, kind)
-        first = ", ".join(ids[:SHOWN]) + (", …" if len(ids) > SHOWN else "")
+        ids = getattr(difference, kind)
+        first = ", ".join(ids[:_SHOWN]) + (", …" if len(ids) > _SHOWN else "")
         click.echo(f"{kind}: {len(ids):,}" + (f" ({first})" if ids else ""))
-    fields = {f"{side} encoder {name}": both for side, each in found.encoders.items() for name, both in each.items()}
-    for name, (was, now) in {**found.stored, **fields}.items():
-        click.echo(f"{name}: {was} in {found.a}, {now} in {found.b}")
+    fields = {
+        f"{side} encoder {name}": both for side, each in difference.encoders.items() for name, both in each.items()
+    }
+    for name, (before, after) in {**difference.stored, **fields}.items():
+        click.echo(f"{name}: {before} in {difference.a}, {after} in {difference.b}")
 
 
 @click.command("compact")
 @click.argument("name")
 @options.home
 def compact(name: str, home: Path | None) -> None:
-    """Write blocks with deleted rows anew, and join small ones; the pairs, the digest and what was fitted stay."""
-    made = options.store(home).compact(name)
-    click.echo(f"{made.ref}: {made.count:,} anchors in {len(made.manifest.blocks):,} blocks, digest {made.digest[:12]}")
+    """Rewrite blocks with deleted rows, and join small ones; pairs, digest and fits stay the same."""
+    anchors = options.store(home).compact(name)
+    blocks = len(anchors.manifest.blocks)
+    click.echo(f"{anchors.ref}: {anchors.count:,} anchors in {blocks:,} blocks, digest {anchors.digest[:12]}")
 
 
 @click.command("gc")
 @click.argument("name")
-@click.option("--keep", type=click.IntRange(min=1), required=True, metavar="N", help="How many versions stay.")
+@click.option("--keep", type=click.IntRange(min=1), required=True, metavar="N", help="How many versions to keep.")
 @options.home
 @options.as_json
 def gc(name: str, keep: int, home: Path | None, as_json: bool) -> None:
-    """Delete all versions but the newest N and those that aliases point at, and the files that they alone need."""
-    swept = options.store(home).gc(name, keep)
+    """Delete all versions but the newest N and those that aliases point at, and the files that only they need."""
+    deleted = options.store(home).gc(name, keep)
     if as_json:
-        options.print_json(asdict(swept))
+        options.print_json(asdict(deleted))
     else:
-        size = options.bytes_text(swept.bytes)
-        click.echo(f"{name}: deleted {len(swept.versions):,} versions, {swept.files:,} files, {size}")
+        size = options.bytes_text(deleted.bytes)
+        click.echo(f"{name}: deleted {len(deleted.versions):,} versions, {deleted.files:,} files, {size}")
 
 
-def described(operation: Mapping[str, Any]) -> str:
-    """Say in a few words what made a version."""
+def _describe_operation(operation: Mapping[str, Any]) -> str:
+    """Describe the operation that made a version, in a few words."""
     numbers = " ".join(f"{value:,} {name}" for name, value in operation.items() if type(value) is int)
     origin = operation.get("from") or operation.get("task") or operation.get("source") or ""
     return " ".join(part for part in (str(operation.get("kind", "")), str(origin), numbers) if part)

@@ -94,7 +94,7 @@ def write_pieces(scratch: Path) -> None:
     from asif.anchorset.write import publish
 
     publish.utc_now = transaction.utc_now = lambda: "2025-01-01T00:00:00Z"
-    insert.ROWS_PER_PIECE = 4
+    insert.PAIRS_PER_RANGE = 4
     build(GOLDEN, [pair for pair in pairs(20) if pair not in BETWEEN], name=PIECES)
     sys.stdout.write(f"{PIECES} {Store(GOLDEN).put(PIECES, build(scratch, BETWEEN), 'add').digest}\n")
     (GOLDEN / "anchors" / PIECES / ".lock").unlink()

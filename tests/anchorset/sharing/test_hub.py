@@ -10,22 +10,19 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from anchorset.edit.test_transaction import same
 from huggingface_hub import constants
-from support.anchorset_sets import DIMS, build, files, pairs, short_blocks
+from support.anchorset_sets import DIMS, build, files, short_blocks
+from support.edited_sets import EVERY, IDS, assert_same_set
 from support.hub_standin import Hub, Repo, serving
 from support.running import Cli, Ran
 
 from asif.anchorset import Store
-from asif.anchorset.sharing.hub import check_repo
-from asif.anchorset.sharing.licence_summary import licence_id
+from asif.anchorset.sharing.hub import check_repo_name
 from asif.errors import UsageError
 from asif.pairs.records import read_records
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")  # huggingface_hub's own, on upload
 REPO = "me/toy"
-EVERY = sorted(pairs(60), key=lambda pair: pair.id)
-IDS = [pair.id for pair in EVERY]
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +70,7 @@ def test_what_is_pushed_can_be_pulled_elsewhere(home: Path, hub: Hub, cli: Cli, 
     assert (ran.code, ran.err) == (0, "")
     assert ran.json["published"] and ran.json["digest"] == made.digest
     assert ran.json["operation"]["from"] == f"{REPO}@{told['commit'][:12]}"
-    same(Store(other).open("toy"), made)
+    assert_same_set(Store(other).open("toy"), made)
     Store(other).verify("toy").raise_if_bad()
     assert not (tmp_path / "cache").exists()  # nothing is laid down twice
     ran = cli("anchors", "pull", REPO, "--home", other)
@@ -103,7 +100,7 @@ def test_a_second_push_uploads_what_is_new_and_a_second_pull_loads_it(
     ran = cli("anchors", "pull", REPO, "--name", "toy", "--home", other)
     assert ran.code == 0, ran.err
     assert len([call for call in hub.calls if "GET /cdn" in call]) == 2
-    same(Store(other).open("toy"), edited)
+    assert_same_set(Store(other).open("toy"), edited)
     Store(other).verify("toy").raise_if_bad()
     assert [entry.seq for entry in Store(other).log("toy")] == [2, 1]
     hub.calls.clear()
@@ -273,8 +270,8 @@ def test_names_of_repositories(home: Path, hub: Hub, cli: Cli, repo: str) -> Non
         assert ran.code == 2 and "USER/REPO" in ran.err
     assert hub.calls == []
     with pytest.raises(UsageError):
-        check_repo(repo)
-    check_repo("Some-One/toy_v1.0")
+        check_repo_name(repo)
+    check_repo_name("Some-One/toy_v1.0")
 
 
 def test_a_dry_run_sends_nothing(home: Path, hub: Hub, cli: Cli) -> None:
@@ -313,22 +310,3 @@ def test_the_card_says_what_there_is(home: Path, hub: Hub, cli: Cli) -> None:
     Store(home).remove("toy", [evil.id])
     ran = cli("anchors", "push", "toy", REPO, "--dry-run")
     assert DatasetCard(ran.out).data.license == "cc-by-4.0" and "warning" not in ran.err
-
-
-@pytest.mark.parametrize(
-    ("licence", "known"),
-    [
-        ("CC-BY-4.0", "cc-by-4.0"),
-        ("cc by-nc-sa 2.0", "cc-by-nc-sa-2.0"),
-        ("https://creativecommons.org/licenses/by/2.0/", "cc-by-2.0"),
-        ("http://creativecommons.org/licenses/by-nc-nd/2.0/", None),
-        ("CC0", "cc0-1.0"),
-        ("Apache-2.0", "apache-2.0"),
-        ("CC-BY-SA", None),
-        ("CC-BY-4.0 but ask me", None),
-        ("", None),
-        ("all rights reserved", None),
-    ],
-)
-def test_licences_that_allow_passing_on(licence: str, known: str | None) -> None:
-    assert licence_id(licence) == known

@@ -1,0 +1,259 @@
+"""Import a bundle: unpack it into a staging folder, verify it as a whole, and only then publish it.
+
+A bundle is untrusted. Until it is published its files lie in `anchors/.incoming`, under a lock: there is one import at
+a time, and it removes what a killed one left.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from asif.anchorset.format.anchor_set import AnchorSet
+from asif.anchorset.format.atomic_io import claim, flush, holds, make_folder, move_file, put_bytes, writing
+from asif.anchorset.format.blocks import block_size
+from asif.anchorset.format.fit_cache import anchors_hash
+from asif.anchorset.format.folder import CURRENT, SetFolder, refuse_link
+from asif.anchorset.format.manifest import FileEntry, Manifest
+from asif.anchorset.format.references import check_name, seq_of
+from asif.anchorset.format.verify import verify_folder
+from asif.anchorset.select.compatibility import check_alike
+from asif.anchorset.sharing.bundle import CONTENT_KINDS, MANIFEST_FILE, list_bundle_files
+from asif.anchorset.sharing.verified_copy import ByteProgress
+from asif.anchorset.write.publish import settle, utc_now
+from asif.errors import Busy, Conflict, IntegrityError, OutOfSpace, UnknownFormat, UsageError
+from asif.pairs.records import check_table
+from asif.version import VERSION
+
+_SPARE_BYTES = 1 << 20  # free space required beyond the size of the bundle
+_INCOMING_FOLDER = ".incoming"
+
+
+class BundleSource(Protocol):
+    """A source of a bundle: an archive or a repository. `origin` names it; `retry_hint` says how to get it again.
+
+    If it is `sequential`, every file must be fetched, in the order of the manifest.
+    """
+
+    origin: str
+    retry_hint: str
+    sequential: bool
+
+    def read_manifest(self, scratch: Path) -> bytes:
+        """Return the bytes of the manifest; `scratch` is a folder for temporary files, on the same disk."""
+        ...
+
+    def fetch_file(self, path: str, entry: FileEntry, to: Path, progress: ByteProgress) -> None:
+        """Write a file of the bundle, durably, to a new file."""
+        ...
+
+    def check_end(self) -> None:
+        """Check that nothing follows the last file."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """Hold the version that has the imported anchors, and whether it was published or existed already."""
+
+    anchors: AnchorSet
+    published: bool
+
+
+def import_bundle(sets: Path, source: BundleSource, name: str | None, progress: ByteProgress) -> ImportResult:
+    """Publish the bundle as a set called `name`, by default its own name, in the folder `sets`.
+
+    If a set of that name exists, it gets a new version, provided that `name` was given and the same encoders made both.
+    If its current version has the same anchors and profiles already, nothing is done. Profiles are imported too; the
+    operation names the imported version. Memory: one block, and about 100 bytes for each pair. Raises UsageError for
+    a name that is taken or invalid, EncoderMismatch, InputRefused, IntegrityError for a damaged or forged bundle,
+    OutOfSpace, Busy during another import, Conflict; then nothing of the bundle remains.
+    """
+    if name is not None:
+        check_name(name)
+    with _staging_folder(sets) as staging:
+        with _source_errors(source, staging):
+            manifest = Manifest.from_bytes(source.read_manifest(staging), MANIFEST_FILE)
+            _check_bundle_manifest(manifest)
+        folder = SetFolder(sets / (name or manifest.name), name or manifest.name)
+        current = _check_importable(folder, manifest, name is not None)
+        if current is not None and _has_same_anchors(current, manifest):
+            return ImportResult(AnchorSet(folder, current.version), False)
+        _check_room(sets, manifest, folder if not source.sequential else None)
+        stage = SetFolder(staging / "set", None)
+        with _source_errors(source, staging):
+            _fetch_and_verify(source, manifest, stage, folder, progress)
+        with writing(folder.path, _SPARE_BYTES):
+            return ImportResult(_publish_import(stage, folder, manifest, source.origin, name is not None), True)
+
+
+@contextmanager
+def _staging_folder(sets: Path) -> Iterator[Path]:
+    """Hold the lock on an empty folder next to the sets."""
+    staging = sets / _INCOMING_FOLDER
+    refuse_link(staging)
+    make_folder(staging)
+    lock = claim(staging / ".lock", _make_busy_error)
+    try:
+        _clear_folder(staging)
+        yield staging
+    finally:
+        _clear_folder(staging)
+        lock.release()
+
+
+def _make_busy_error() -> Busy:
+    return Busy("another anchor set is coming into this store now", "one at a time", "wait for it, then try again")
+
+
+def _clear_folder(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != ".lock":
+            path.unlink()
+
+
+@contextmanager
+def _source_errors(source: BundleSource, staging: Path) -> Iterator[None]:
+    """Add to each IntegrityError where the bundle came from, and how to get it again."""
+    try:
+        yield
+    except UnknownFormat:
+        raise
+    except IntegrityError as error:
+        came = error.came.replace(f"{staging / 'set'}{os.sep}", "")
+        full = came if source.origin in came else f"{source.origin}: {came}"
+        raise IntegrityError(full, error.expected, source.retry_hint) from error
+
+
+def _check_bundle_manifest(manifest: Manifest) -> None:
+    """Raise IntegrityError for what no bundle has: deleted rows, rejects, blocks whose size does not fit their rows."""
+    if manifest.rejects is not None or any(entry.deleted for entry in manifest.blocks):
+        raise IntegrityError("the manifest lists rejects or deleted rows", "anchors alone", "export the set with asif")
+    for entry in manifest.blocks:
+        size = block_size(entry.rows, manifest.dims, manifest.dtype)
+        if entry.size != size:
+            raise IntegrityError(
+                f"the manifest gives a block of {entry.rows} rows {entry.size:,} bytes",
+                f"{size:,}",
+                "export it with asif",
+            )
+
+
+def _check_importable(folder: SetFolder, manifest: Manifest, name_given: bool) -> Manifest | None:
+    """Return the current version of the set, or None; raises where the bundle cannot be its next version."""
+    folder.check_links()
+    if not folder.path.exists():
+        return None
+    current = folder.manifest(folder.resolve(CURRENT)) if folder.versions() else None
+    if not name_given and not (current and _has_same_anchors(current, manifest)):
+        raise UsageError(
+            f"there is an anchor set {folder.name!r} already",
+            "a name that is free",
+            f"pass --name {folder.name} to make this its next version, or another name",
+        )
+    if current is not None:
+        check_alike(current, manifest)
+    return current
+
+
+def _has_same_anchors(current: Manifest, manifest: Manifest) -> bool:
+    return anchors_hash(current) == anchors_hash(manifest) and current.profiles == manifest.profiles
+
+
+def _check_room(sets: Path, manifest: Manifest, known: SetFolder | None) -> None:
+    """Raise OutOfSpace unless there is room for the files that the set `known` does not have."""
+    files = list_bundle_files(manifest).items()
+    needed = _SPARE_BYTES + sum(entry.size for path, entry in files if not (known and (known.path / path).exists()))
+    free = shutil.disk_usage(sets).free
+    if free < needed:
+        raise OutOfSpace(
+            f"{sets} has {free:,} bytes free",
+            f"{needed:,} bytes needed",
+            "free some space, or point ASIF_HOME at a larger disk",
+        )
+
+
+def _fetch_and_verify(
+    source: BundleSource, manifest: Manifest, stage: SetFolder, folder: SetFolder, progress: ByteProgress
+) -> None:
+    """Fetch all files, and verify them as a set."""
+    for kind in (*CONTENT_KINDS, "versions"):
+        make_folder(stage.path / kind)
+    for path, entry in list_bundle_files(manifest).items():
+        to, known = stage.path / path, folder.path / path
+        with writing(to, entry.size):
+            if not source.sequential and holds(known, entry.sha256):
+                _link_or_copy(known, to)
+                progress(entry.size)
+            else:
+                source.fetch_file(path, entry, to, progress)
+    source.check_end()
+    for block in manifest.blocks:
+        _check_pair_table(stage.content("pairs", block.pairs.sha256), block.rows)
+    put_bytes(stage.version_file(manifest.version), manifest.to_bytes())
+    verify_folder(stage, manifest.version).raise_if_bad()
+    stage.version_file(manifest.version).unlink()
+
+
+def _link_or_copy(known: Path, to: Path) -> None:
+    """Hard-link a file, or copy it where links are not possible."""
+    try:
+        os.link(known, to)
+    except OSError:
+        shutil.copyfile(known, to)
+
+
+def _check_pair_table(path: Path, rows: int) -> None:
+    try:
+        check_table(path, rows)
+    except (ValueError, TypeError, KeyError, OSError, NotImplementedError) as error:
+        raise IntegrityError(f"{path} is no table of {rows} pairs ({error})", "the parquet as written", "") from error
+
+
+def _publish_import(
+    stage: SetFolder, folder: SetFolder, manifest: Manifest, origin: str, name_given: bool
+) -> AnchorSet:
+    """Publish the verified files as a new set, or as the next version of an existing one."""
+    assert folder.name is not None
+    operation = {
+        "kind": "import",
+        "from": origin,
+        "ref": manifest.ref,
+        "digest": manifest.digest,
+        "created": manifest.created,
+        "made_by": dict(manifest.operation),
+    }
+    published = replace(manifest, name=folder.name, operation=operation, created=utc_now(), asif=VERSION)
+    if not folder.path.exists():
+        return _publish_new_set(stage, folder, replace(published, seq=1, parent=None))
+    with folder.locked():
+        _check_importable(folder, manifest, name_given)
+        for path, entry in list_bundle_files(manifest).items():
+            move_file(stage.path / path, folder.path / path, entry.sha256)
+        newest = max(map(seq_of, folder.versions()), default=0)
+        version = settle(folder, replace(published, seq=newest + 1, parent=folder.aliases().get(CURRENT)))
+    return AnchorSet(folder, version)
+
+
+def _publish_new_set(stage: SetFolder, folder: SetFolder, manifest: Manifest) -> AnchorSet:
+    put_bytes(stage.version_file(manifest.version), manifest.to_bytes())
+    stage.point(CURRENT, manifest.version)
+    for kind in CONTENT_KINDS:
+        flush(stage.path / kind)
+    try:
+        os.rename(stage.path, folder.path)
+    except OSError as error:
+        if not folder.path.exists():
+            raise
+        raise Conflict(
+            f"the anchor set {folder.name!r} was made meanwhile", "a name that is free", "try again under another name"
+        ) from error
+    flush(folder.path.parent)
+    return AnchorSet(folder, manifest.version)
