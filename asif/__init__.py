@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from asif.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from asif.anchorset import AnchorSet
-    from asif.anchorset.format import verify
+    from asif.anchorset import AnchorSet, verify
     from asif.building import BuildOptions
     from asif.engine import Classifier, Engine, build_anchors, open_anchors, tune_anchors
     from asif.errors import AsifError

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from asif.anchorset import AnchorSet, Store
-from asif.anchorset.format.fit_cache import anchors_hash
+from asif.anchorset.format.fit_cache import hash_anchors
 from asif.vectors import SIDES, Int64, gathered
 from asif.version import VERSION
 
@@ -28,7 +28,7 @@ def publish_rows(chosen: Chosen, store: Store, name: str, operation: Mapping[str
     manifest = chosen[0][0].manifest
     plan = {
         "dtype": manifest.dtype,
-        "anchors": [anchors_hash(source.manifest) for source, _ in chosen],
+        "anchors": [hash_anchors(source.manifest) for source, _ in chosen],
         "rows": [hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest() for _, rows in chosen],
         "operation": dict(operation),
     }

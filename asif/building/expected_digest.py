@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from asif.anchorset import AnchorSet
-from asif.anchorset.format.row_hash import as_hashes, row_hash, set_digest
-from asif.anchorset.select.find import hashed_ids
+from asif.anchorset.format.row_hash import compute_set_digest, hash_record, stack_hashes
+from asif.anchorset.select.find import iter_ids_with_hashes
 from asif.building.build import Source
 from asif.building.pair_records import image_content, records_of
 from asif.errors import BadImage
@@ -57,7 +57,7 @@ def compare(
     `gone` are row hashes that were removed. A row that the set does not have is left out where its id is among the
     set's rejects, once for each of these. Memory: about 200 bytes for each row of the source.
     """
-    ours = {hashed: name for name, hashed in hashed_ids(anchors)}
+    ours = {hashed: name for name, hashed in iter_ids_with_hashes(anchors)}
     excuses: Excuses = Counter(reject.id for reject in anchors.rejects())
     built: dict[bytes, str] = {}
     out: dict[bytes, PairRecord] = {}
@@ -65,7 +65,7 @@ def compare(
     rejected = 0
     removed = frozenset(gone)
     for done, (pair, records) in enumerate(_read(source, anchors, limit), 1):
-        hashes = [row_hash(record) for record in records]
+        hashes = [hash_record(record) for record in records]
         absent = {at: records[at].id for at, one in enumerate(hashes) if one not in ours and one not in removed}
         excused = _excused(excuses, pair, absent) if absent or not records else set()
         rejected += len(excused) if records else 1
@@ -118,4 +118,4 @@ def _excused(excuses: Excuses, item: Pair | Reject, names: Mapping[int, str]) ->
 def _digest(anchors: AnchorSet, built: dict[bytes, str]) -> str:
     ordered = sorted(built, key=lambda one: (built[one].encode(), one))
     fingerprints = {side: anchors.fingerprint(side) for side in SIDES}
-    return set_digest(anchors.manifest.dtype, anchors.manifest.captions, fingerprints, [as_hashes(ordered)])
+    return compute_set_digest(anchors.manifest.dtype, anchors.manifest.captions, fingerprints, [stack_hashes(ordered)])

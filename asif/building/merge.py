@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 
 from asif.anchorset import AnchorSet, Store
-from asif.anchorset.select.compatibility import check_alike, refuse_conflicts
-from asif.anchorset.select.find import hashed_ids
+from asif.anchorset.select.compatibility import check_compatible, check_id_conflicts
+from asif.anchorset.select.find import iter_ids_with_hashes
 from asif.building.copy_rows import publish_rows
 from asif.vectors import Int64
 
@@ -24,7 +24,7 @@ def merge(sets: Sequence[AnchorSet], store: Store, name: str, on_conflict: OnCon
     fingerprints differ, InputRefused where dtypes or captions modes do, or ids conflict, and what `publish_rows` does.
     """
     first, second = sets
-    check_alike(first.manifest, second.manifest)
+    check_compatible(first.manifest, second.manifest)
     chosen = [np.arange(first.count), new_rows(first, second, on_conflict)]
     origin = {"kind": "merge", "from": f"{first.ref} and {second.ref}", "digests": [one.digest for one in sets]}
     operation = {**origin, "on_conflict": on_conflict, "first": len(chosen[0]), "second": len(chosen[1])}
@@ -33,15 +33,15 @@ def merge(sets: Sequence[AnchorSet], store: Store, name: str, on_conflict: OnCon
 
 def new_rows(first: AnchorSet, second: AnchorSet, on_conflict: OnConflict) -> Int64:
     """Return the rows of the second set whose ids the first does not have; raises InputRefused for conflicts."""
-    known = dict(hashed_ids(first))
+    known = dict(iter_ids_with_hashes(first))
     rows: list[int] = []
     conflicts: list[str] = []
-    for row, (name, line) in enumerate(hashed_ids(second)):
+    for row, (name, line) in enumerate(iter_ids_with_hashes(second)):
         if name not in known:
             rows.append(row)
         elif known[name] != line:
             conflicts.append(name)
     if on_conflict == "refuse":
         where = f"in {second.ref} than in {first.ref}"
-        refuse_conflicts(conflicts, where, "pass --on-conflict first to keep those of the first set")
+        check_id_conflicts(conflicts, where, "pass --on-conflict first to keep those of the first set")
     return np.array(rows, np.int64)

@@ -39,7 +39,7 @@ def token_bytes(source: Source, image: ImageEncoder, text: TextEncoder, captions
         some = [item for item in items if isinstance(item, Prepared)]
     if not some:
         return 0
-    images = TokenRows.pack(image.tokens([some[0].image]))
+    images = TokenRows.from_padded(image.tokens([some[0].image]))
     texts = segment.encoded(sorted({caption for item in some for caption in segment.chosen(item.pair)}))
     count = sum(len(segment.chosen(item.pair)) for item in some)
     return int(source.rows * (images.bytes + texts.bytes / len(texts) * count / len(some)))
@@ -132,12 +132,12 @@ class Segment(Collected):
 
     def run(self, images: list[Any]) -> None:
         """Take the tokens of images."""
-        self._images.append(TokenRows.pack(self.image.tokens(images)))
+        self._images.append(TokenRows.from_padded(self.image.tokens(images)))
 
     def finish(self) -> tuple[TokenRows, TokenRows, list[PairRecord], list[Reject]]:
         """Run what is waiting; pairs of which a side has unusable features join the rejects."""
         self.flush()
-        images = TokenRows.joined(self._images)
+        images = TokenRows.concatenate(self._images)
         distinct = sorted({caption for pair, _ in self.pairs for caption in self.chosen(pair)})
         texts, place = self.encoded(distinct), {caption: row for row, caption in enumerate(distinct)}
         bad_images, bad_texts = images.problems(), texts.problems()
@@ -166,5 +166,7 @@ class Segment(Collected):
         """Encode texts, in order."""
         by_length = sorted(range(len(texts)), key=lambda row: len(texts[row]))
         parts = [by_length[start : start + TEXTS] for start in range(0, len(texts), TEXTS)]
-        rows = TokenRows.joined(TokenRows.pack(self.text.tokens([texts[row] for row in part])) for part in parts)
+        rows = TokenRows.concatenate(
+            TokenRows.from_padded(self.text.tokens([texts[row] for row in part])) for part in parts
+        )
         return rows.take(sorted(range(len(texts)), key=by_length.__getitem__))

@@ -52,9 +52,9 @@ def command(pairs: str | None, from_head: str | None, as_json: bool, dry_run: bo
     a folder with metadata.csv or metadata.jsonl, webdataset tars, or a folder with img_emb_*.npy and text_emb_*.npy:
     here, or at a URL that fsspec knows, such as s3://, gs://, hf:// or https://.
     """
-    from asif.anchorset.format.references import check_name
+    from asif.anchorset.format.references import check_set_name
 
-    check_name(given["name"])
+    check_set_name(given["name"])
     if (pairs is None) == (from_head is None):
         raise UsageError(
             "PAIRS and --from-head" if pairs else "neither PAIRS nor --from-head",

@@ -54,7 +54,7 @@ def command(images: tuple[str, ...], as_json: bool, top: int, explain: bool, **g
     wanted: dict[str, Any] = {
         "top": top,
         "explain": EXPLAINED if explain else 0,
-        "credits": explain or bool(engine.anchors.named.mask),
+        "credits": explain or bool(engine.anchors.named.pair_filter),
     }
     from_vectors = any(Path(path).suffix == ".npy" for path in paths)
     if from_vectors:

@@ -170,14 +170,14 @@ def kind_of(text: str) -> tuple[str, str]:
 
 def write(found: dict[str, Any], out: Path) -> None:
     """Write results.json, and report.html where it can be drawn."""
-    from asif.anchorset.format.atomic_io import put_bytes
+    from asif.anchorset.format.atomic_io import atomic_write_bytes
     from asif.errors import MissingDependency
     from asif.report import html_page
 
     text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    put_bytes(out / "results.json", text.encode())
+    atomic_write_bytes(out / "results.json", text.encode())
     try:
-        put_bytes(out / "report.html", html_page(found).encode())
+        atomic_write_bytes(out / "report.html", html_page(found).encode())
     except MissingDependency as error:
         options.notice(f"no report.html: {error}")
 

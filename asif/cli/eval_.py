@@ -66,11 +66,11 @@ def command(task: str, output: Path | None, overwrite: bool, as_json: bool, **gi
         result = measure(terms, bar, given).as_dict(given["language"])
     result["rejects"] = rejects_file(output).name if rejects and output else None
     if output is not None:
-        from asif.anchorset.format.atomic_io import put_bytes
+        from asif.anchorset.format.atomic_io import atomic_write_bytes
 
         if not rejects:
             rejects_file(output).unlink(missing_ok=True)  # that of an earlier run
-        put_bytes(output, (json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        atomic_write_bytes(output, (json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
     if as_json:
         options.print_json(result)
     else:

@@ -53,7 +53,7 @@ def is_linear(aligner: Aligner) -> bool:
 def sums_of_view(anchors: OpenAnchors, kernel: Engine = "auto") -> Moments:
     """Sum over the pairs of a view, in the order and pieces in which a set of just these pairs would be summed."""
     assert isinstance(anchors, View)
-    return Moments.over(anchors.pieces(), kernel)
+    return Moments.over(anchors.iter_copied_blocks(), kernel)
 
 
 def sums(anchors: AnchorSet, kernel: Engine = "auto") -> Moments:
@@ -69,7 +69,7 @@ def sums(anchors: AnchorSet, kernel: Engine = "auto") -> Moments:
         kept = found = None
     if kept is None or found is None:
         found = Moments.of(anchors, kernel)
-    elif kept.own:
+    elif kept.is_exact:
         return found
     else:
         found = found + Moments.over(kept.added, kernel) if kept.added else found

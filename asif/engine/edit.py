@@ -8,7 +8,7 @@ from pathlib import Path
 from asif.aligners import make_aligner
 from asif.anchorset import AnchorSet, Store, default_home, find_rows
 from asif.anchorset.edit.upsert import UpsertKind
-from asif.anchorset.format.references import check_name
+from asif.anchorset.format.references import check_set_name
 from asif.building import Tolerance
 from asif.building.add_pairs import put_pairs
 from asif.building.copy_rows import publish_rows
@@ -34,7 +34,7 @@ def subset_anchors(
     Nothing is encoded, and `ref` stays as it is. Raises what `find_rows` and `publish_rows` do, InputRefused for none.
     """
     store = Store(home or default_home())
-    check_name(name)
+    check_set_name(name)
     with store.open(ref) as anchors:
         rows = find_rows(anchors, ids, where, missing_ok)
         if not len(rows):
@@ -50,7 +50,7 @@ def merge_anchors(
 ) -> AnchorSet:
     """Make the pairs of two sets of the same encoders the current version of the set `name`; see `merged.merge`."""
     store = Store(home or default_home())
-    check_name(name)
+    check_set_name(name)
     with store.open(a) as first, store.open(b) as second:
         return merge((first, second), store, name, on_conflict)
 

@@ -13,7 +13,7 @@ from types import TracebackType
 import numpy as np
 
 from asif.aligners import Aligner, Hubness
-from asif.anchorset import AnchorSet, Mask, OpenAnchors, Store, default_home
+from asif.anchorset import AnchorSet, OpenAnchors, PairFilter, Store, default_home
 from asif.classify import Labels, represent_labels
 from asif.compare import Candidates, scores
 from asif.encoders import Device, ImageEncoder, ImageSource, TextEncoder
@@ -67,7 +67,7 @@ class Engine:
         self._encoders = Encoders(self.home / "cache" / "texts.sqlite", device)
         self._opener = Opener(self.home, aligner, hubness, kernel, device, self._encoders)
         self._swapping = RLock()
-        self._serving = self._opener.open(anchors, Mask.of(where, licences))
+        self._serving = self._opener.open(anchors, PairFilter.of(where, licences))
         self._watch = Watch(Store(self.home), self) if watch else None
 
     # ---- which anchors are served
@@ -113,7 +113,7 @@ class Engine:
         were asked for them. If anything fails, the error is raised and the old anchors go on serving. An engine that
         watches follows `ref` from now on.
         """
-        mask = Mask.of(where, licences)
+        mask = PairFilter.of(where, licences)
         if self._watch is not None:
             check_moves(ref)
         with self._swapping:
@@ -160,7 +160,7 @@ class Engine:
         self._encoders.release(lambda side, spec: fresh.uses(side, spec) or old.uses(side, spec))
 
     def _asked(self, anchors: str | None, where: str | None, licences: Sequence[str] | None) -> Serving:
-        return self._opener.asked(self._serving, anchors, Mask.of(where, licences))
+        return self._opener.asked(self._serving, anchors, PairFilter.of(where, licences))
 
     # ---- encoding
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from asif.aligners import Aligner, Hubness
-from asif.anchorset import AnchorSet, Mask, OpenAnchors, Store, open_view
-from asif.anchorset.format.fit_cache import anchors_hash
+from asif.anchorset import AnchorSet, OpenAnchors, PairFilter, Store, open_view
+from asif.anchorset.format.fit_cache import hash_anchors
 from asif.anchorset.format.references import parse_union
 from asif.encoders import Device
 from asif.engine.aligner_choice import choose
@@ -33,7 +33,7 @@ class Opener:
     encoders: Encoders
     mapped: WeakValueDictionary[tuple[str, str], AnchorSet] = field(default_factory=WeakValueDictionary)
 
-    def open(self, ref: str, mask: Mask) -> Serving:
+    def open(self, ref: str, mask: PairFilter) -> Serving:
         """Open what a reference, or a union of some, means now, without the pairs that a mask leaves out."""
         members = [self._set(part) for part in parse_union(ref)]
         return self._serve(members, mask, tuple(member.exactly for member in members))
@@ -41,9 +41,9 @@ class Opener:
     def _set(self, ref: str) -> AnchorSet:
         """Open a set; one that is open already is not mapped a second time, so that devices hold its blocks once."""
         fresh = open_anchors(ref, home=self.home, device=self.device)
-        return self.mapped.setdefault((fresh.exactly, anchors_hash(fresh.manifest)), fresh)
+        return self.mapped.setdefault((fresh.exactly, hash_anchors(fresh.manifest)), fresh)
 
-    def _serve(self, members: Sequence[AnchorSet], mask: Mask, exactly: tuple[str, ...]) -> Serving:
+    def _serve(self, members: Sequence[AnchorSet], mask: PairFilter, exactly: tuple[str, ...]) -> Serving:
         """Choose what answers with the pairs of sets; check that the loaded encoders made them."""
         anchors: OpenAnchors = members[0] if len(members) == 1 and not mask else open_view(members, mask)
         self.encoders.check(anchors)
@@ -52,7 +52,7 @@ class Opener:
         }
         return Serving(anchors, exactly, mask, roles)
 
-    def asked(self, serving: Serving, ref: str | None, mask: Mask) -> Serving:
+    def asked(self, serving: Serving, ref: str | None, mask: PairFilter) -> Serving:
         """Return what a call is answered with: the served anchors, or others, which are kept beside them.
 
         A mask without a reference is one on the served anchors, besides their own. An alias means what it means now.

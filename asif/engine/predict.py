@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from asif.anchorset import Named, OpenAnchors
+from asif.anchorset import AnchorsIdentity, OpenAnchors
 from asif.classify import Labels
 from asif.compare import Candidates, best_row, rank
 from asif.encoders import ImageEncoder, ImageSource
@@ -66,7 +66,7 @@ class Result:
     timings_ms: dict[str, float] = field(default_factory=dict)
     error: BadImage | None = None
     credits: Credits | None = None
-    anchors: Named | None = None
+    anchors: AnchorsIdentity | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from asif.anchorset import AnchorSet, Problem, Store, default_home
 from asif.anchorset.edit.gc import DeletedFiles
 from asif.anchorset.edit.purge import PurgePlan
-from asif.anchorset.format.row_hash import as_hashes
+from asif.anchorset.format.row_hash import stack_hashes
 from asif.anchorset.receipts.check import ReceiptCheck
 from asif.anchorset.receipts.merkle import sort_hashes
 from asif.anchorset.receipts.receipt import Receipt
@@ -60,7 +60,7 @@ def purge_pairs(
                 state.unlink(missing_ok=True)
 
     anchors, swept = store.purge(ref, ids, where=where, missing_ok=missing_ok, saying=forget, receipt=receipt)
-    wanted = ResidueTargets(sort_hashes([as_hashes(told[0].row_hashes)]))
+    wanted = ResidueTargets(sort_hashes([stack_hashes(told[0].row_hashes)]))
     return Purged(anchors, swept, scan_files(_quick(store.root), wanted).problems if told[0].row_hashes else ())
 
 

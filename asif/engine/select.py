@@ -10,7 +10,7 @@ from typing import Any, Literal
 from asif import selection
 from asif.aligners import make_aligner
 from asif.anchorset import AnchorSet, Store, default_home
-from asif.anchorset.format.references import check_name
+from asif.anchorset.format.references import check_set_name
 from asif.building.copy_rows import publish_rows
 from asif.classify import Labels
 from asif.encoders import Device
@@ -50,7 +50,7 @@ def select_anchors(
     repeat. Raises UsageError for a size the set does not have, and for what the method makes no use of.
     """
     check(method, {"concepts": concepts, "side": side, "seed": seed})
-    check_name(name)
+    check_set_name(name)
     engine = Engine(ref, home=home, device=device, aligner=make_aligner("asif"))  # whatever profile it may have
     anchors = engine.anchor_set
     if not 1 <= size <= anchors.count:

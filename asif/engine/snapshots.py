@@ -11,7 +11,7 @@ import numpy as np
 
 from asif.aligners import Fitted
 from asif.aligners.hubness import bank
-from asif.anchorset import AnchorSet, Mask, OpenAnchors, View
+from asif.anchorset import AnchorSet, OpenAnchors, PairFilter, View
 from asif.classify import Labels
 from asif.compare import Candidates
 from asif.engine.aligner_choice import Choice
@@ -72,10 +72,10 @@ class Serving:
 
     anchors: OpenAnchors
     exactly: tuple[str, ...]
-    mask: Mask
+    mask: PairFilter
     roles: Mapping[Task, Role]
     labels: Recent[Labels, Candidates] = field(default_factory=lambda: Recent(KEPT_LABELS))
-    views: Recent[tuple[str | None, Mask], Serving] = field(default_factory=lambda: Recent(KEPT_VIEWS))
+    views: Recent[tuple[str | None, PairFilter], Serving] = field(default_factory=lambda: Recent(KEPT_VIEWS))
     opening: Lock = field(default_factory=Lock)
 
     @property

@@ -42,7 +42,7 @@ def tune_anchors(
     if not keep:
         return tuned, anchors
     exactly = ref if "/" in ref else f"{anchors.name}@{anchors.version}"
-    return tuned, Store(home or default_home()).keep_profile(exactly, task, tuned.profile(), VERSION)
+    return tuned, Store(home or default_home()).publish_profile(exactly, task, tuned.profile(), VERSION)
 
 
 def captions_of(engine: Engine, seed: int) -> Captions | None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from asif.anchorset import Store
-from asif.anchorset.format.folder import Stamp
-from asif.anchorset.format.references import can_move, parse_union
+from asif.anchorset.format.folder import AliasStamp
+from asif.anchorset.format.references import is_movable_reference, parse_union
 from asif.errors import AsifError, UsageError
 
 LOOK_SECONDS = 0.1
@@ -57,7 +57,7 @@ class Watch:
         self.error: Exception | None = None
         self._store = store
         self._follower = weakref.ref(follower)
-        self._seen: list[Stamp | None] | None = None
+        self._seen: list[AliasStamp | None] | None = None
         self._failed: object = None
         self._again = 0.0
         self._stop = threading.Event()
@@ -107,14 +107,14 @@ class Watch:
         self.error, self._failed, self._again = error, target, time.monotonic() + RETRY_SECONDS
 
 
-def settled(stamp: Stamp | None) -> bool:
+def settled(stamp: AliasStamp | None) -> bool:
     """Tell whether a file is old enough for its next change to show: clocks of file systems tick in milliseconds."""
     return stamp is not None and time.time() - stamp[2] / 1e9 > SETTLED_SECONDS
 
 
 def check_moves(ref: str) -> None:
     """Refuse a reference that means the same for ever."""
-    if not any(map(can_move, parse_union(ref))):
+    if not any(map(is_movable_reference, parse_union(ref))):
         raise UsageError(
             f"{ref} cannot move, and the engine watches", "an alias of a set", "name the set, or its alias"
         )

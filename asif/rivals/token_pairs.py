@@ -35,7 +35,7 @@ class TokenPairs(Pairs):
         found, missing = [np.empty(0, np.int64)], 0
         for record in anchors:
             try:
-                found.append(tokens.texts_of(record))
+                found.append(tokens.find_text_rows(record))
             except InputRefused:
                 missing += 1
         texts = np.unique(np.concatenate(found))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.anchorset import AnchorSet
-from asif.anchorset.format.fit_cache import check_fit, fit_name, write_fit
+from asif.anchorset.format.fit_cache import build_fit_file_name, read_matching_fit, write_fit
 from asif.encoders import Device
 from asif.encoders.torch_common import pick_device
 from asif.engine.engine import Engine
@@ -81,7 +81,7 @@ def train_on(
     whole = projector.resolved(len(pairs))
     described = {"name": whole.name, "parameters": whole.parameters}
     run = {**described, **(origin or {})}
-    path = engine.home / "cache" / "training" / fit_name(anchors.manifest, run)
+    path = engine.home / "cache" / "training" / build_fit_file_name(anchors.manifest, run)
     state = taken_up(path, anchors, run)
     resumed_at, last, seen = (int(state["step"][0]) if state else 0), time.monotonic(), 0
 
@@ -113,7 +113,7 @@ def train_on(
 def taken_up(path: Path, anchors: AnchorSet, described: Mapping[str, Any]) -> dict[str, NDArray[Any]] | None:
     """Read what an interrupted training had come to; None where there is none, or it was changed."""
     try:
-        return check_fit(path, anchors.manifest, described) if path.exists() else None
+        return read_matching_fit(path, anchors.manifest, described) if path.exists() else None
     except IntegrityError as error:
         _log.warning("an interrupted training is not taken up: %s", str(error).splitlines()[0])
         return None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from anchorset.format.test_verify import tree
+from support.anchorset_files import read_file_states
 from support.anchorset_sets import build, pairs
 from support.paths import ROOT, TESTS
 
@@ -23,7 +23,7 @@ STRANGER = """
 import json, os, sys
 from pathlib import Path
 import filelock, numpy.ma, pyarrow.dataset
-from anchorset_sets import build, pairs
+from support.anchorset_sets import build, pairs
 from asif.anchorset import Store
 from asif.errors import AsifError
 store = Store(Path(sys.argv[1]))
@@ -44,7 +44,7 @@ for name, edit in {
     "gc": lambda: store.gc("toy", 1),
     "alias": lambda: store.alias("toy", "best", "1"),
     "rollback": lambda: store.rollback("toy"),
-    "tune": lambda: store.keep_profile("toy", "classify", {}, "0"),
+    "tune": lambda: store.publish_profile("toy", "classify", {}, "0"),
     "build": lambda: build(store.root, pairs(5)),
     "another": lambda: build(store.root, pairs(5), name="new"),
 }.items():
@@ -83,7 +83,7 @@ def test_a_store_of_another_user_is_read_and_never_changed(toy: Path, tmp_path: 
         folder.chmod(0o755)
     for path in [toy, *toy.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    before = tree(toy)
+    before = read_file_states(toy)
     out, err = (process := start(STRANGER, toy)).communicate()
     for path in [toy, *toy.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
@@ -93,7 +93,7 @@ def test_a_store_of_another_user_is_read_and_never_changed(toy: Path, tmp_path: 
     assert read == {"written": False, "kept": False, "problems": [], "log": 2, "errors": [None]}
     refused = [1, ["cannot", "write"], "point ASIF_HOME at a folder of yours, or ask its owner"]
     assert said == dict.fromkeys(said, refused)
-    assert tree(toy) == before
+    assert read_file_states(toy) == before
 
 
 def test_readers_do_not_wait_for_an_edit_and_edits_not_for_the_dead(toy: Path) -> None:

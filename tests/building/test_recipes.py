@@ -356,7 +356,7 @@ def test_a_set_by_the_name_of_its_recipe_is_opened_and_stays(
         assert asif_build(path, "--recipe", name, "--name", called).code == 0
         with asif.open_anchors(called, home=home) as anchors:
             assert (anchors.count, anchors.manifest.seq) == (20, 1)
-    Store(home).keep_profile(name, "classify", {"aligner": "cca"}, "1")
+    Store(home).publish_profile(name, "classify", {"aligner": "cca"}, "1")
     with asif.open_anchors(name, home=home) as anchors:
         assert anchors.manifest.operation["recipe"]["sha256"] == OF_PAIRS[name].sha256
 

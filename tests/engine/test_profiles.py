@@ -46,12 +46,12 @@ def told(engine: Engine) -> list[list[tuple[str, float]]]:
 def test_a_profile_is_a_version_of_the_same_anchors(toy: Path) -> None:
     store = Store(toy)
     before = store.open("toy")
-    after = store.keep_profile("toy", "classify", PROFILE, "1")
+    after = store.publish_profile("toy", "classify", PROFILE, "1")
     assert (after.digest, after.manifest.seq, after.manifest.parent) == (before.digest, 2, before.version)
     assert after.profiles == {"classify": PROFILE} and before.profiles == {}
     assert after.manifest.operation == {"kind": "tune", "task": "classify"}
     assert after.manifest.blocks == before.manifest.blocks
-    both = store.keep_profile("toy", "search", {"aligner": "cca"}, "1")
+    both = store.publish_profile("toy", "search", {"aligner": "cca"}, "1")
     assert set(both.profiles) == {"classify", "search"} and store.open("toy").version == both.version
     assert store.open("toy@1").profiles == {}
     store.verify("toy").raise_if_bad()
@@ -60,14 +60,14 @@ def test_a_profile_is_a_version_of_the_same_anchors(toy: Path) -> None:
 def test_a_profile_of_another_version_is_refused(toy: Path) -> None:
     store = Store(toy)
     old = store.open("toy").version
-    store.keep_profile("toy", "classify", PROFILE, "1")
+    store.publish_profile("toy", "classify", PROFILE, "1")
     with pytest.raises(Busy, match=f"the profile was found for {old}"):
-        store.keep_profile(f"toy@{old}", "classify", PROFILE, "1")
+        store.publish_profile(f"toy@{old}", "classify", PROFILE, "1")
     assert len(list((toy / "anchors" / "toy" / "versions").iterdir())) == 2
 
 
 def test_building_again_keeps_the_profile(toy: Path) -> None:
-    tuned = Store(toy).keep_profile("toy", "classify", PROFILE, "1")
+    tuned = Store(toy).publish_profile("toy", "classify", PROFILE, "1")
     assert make_set(toy).version == tuned.version
     assert Store(toy).open("toy").profiles == {"classify": PROFILE}
     changed = make_set(toy, seed=1)
@@ -77,7 +77,7 @@ def test_building_again_keeps_the_profile(toy: Path) -> None:
 def test_auto_is_the_profile(toy: Path) -> None:
     plain = told(Engine("toy", home=toy))
     assert plain == told(Engine("toy", home=toy, aligner=make_aligner("asif")))
-    Store(toy).keep_profile("toy", "classify", PROFILE, "1")
+    Store(toy).publish_profile("toy", "classify", PROFILE, "1")
     tuned = Engine("toy", home=toy)
     assert (tuned.role().choice.profile, tuned.role("search").choice.profile) == ("classify", None)
     named = Engine("toy", home=toy, aligner=make_aligner(NAME), hubness=Hubness("nnn", 8, 0.25))
@@ -98,7 +98,7 @@ def test_without_a_profile_repeated_texts_decide(home: Path, hashing: None, dist
 
 def test_a_swap_takes_the_other_sets_profile(toy: Path) -> None:
     make_set(toy, "other", seed=1).close()
-    Store(toy).keep_profile("other", "classify", PROFILE, "1")
+    Store(toy).publish_profile("other", "classify", PROFILE, "1")
     engine = Engine("toy", home=toy)
     assert engine.role().choice.aligner.name == "asif"
     engine.swap("other")
@@ -108,7 +108,7 @@ def test_a_swap_takes_the_other_sets_profile(toy: Path) -> None:
 
 
 def test_the_classifier_takes_the_profile_unless_told_otherwise(toy: Path) -> None:
-    Store(toy).keep_profile("toy", "classify", PROFILE, "1")
+    Store(toy).publish_profile("toy", "classify", PROFILE, "1")
     used = {
         "auto": Classifier("toy", home=toy),
         "k": Classifier("toy", k=3, home=toy),
@@ -134,12 +134,12 @@ def test_the_classifier_takes_the_profile_unless_told_otherwise(toy: Path) -> No
 def test_a_profile_from_another_time_is_explained(toy: Path, profile: Any) -> None:
     store = Store(toy)
     if isinstance(profile, dict):
-        store.keep_profile("toy", "classify", profile, "1")
+        store.publish_profile("toy", "classify", profile, "1")
         with pytest.raises(IntegrityError, match="the profile for classify of toy@2 cannot be read"):
             Engine("toy", home=toy)
     else:
         with pytest.raises(ValueError, match="dictionary update"):
-            store.keep_profile("toy", "classify", profile, "1")
+            store.publish_profile("toy", "classify", profile, "1")
 
 
 # ---- fits
@@ -294,7 +294,7 @@ def test_tune_for_people(cli: Cli, toy: Path) -> None:
 )
 def test_tune_refuses(cli: Cli, toy: Path, arguments: tuple[str, ...], code: int, message: str) -> None:
     make_set(toy, "tiny", count=5).close()
-    Store(toy).keep_profile("toy", "classify", PROFILE, "1")
+    Store(toy).publish_profile("toy", "classify", PROFILE, "1")
     ran = cli("tune", *arguments)
     assert (ran.code, message in ran.err) == (code, True), ran.err
     assert Store(toy).open("toy").manifest.seq == 2

@@ -227,7 +227,9 @@ def test_old_sets_go_when_the_last_call_on_them_ends(sets: Path, aligner: str) -
 
 
 def test_memory_stays_the_same_over_many_swaps(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asif.anchorset.select.view.LEAST", 10_000)  # a view is a copy, other anchors each time
+    monkeypatch.setattr(
+        "asif.anchorset.select.view._MIN_MAPPED_ROWS", 10_000
+    )  # a view is a copy, other anchors each time
     random = np.random.default_rng(0)
     from asif.engine import build_anchors
 
@@ -420,7 +422,7 @@ def test_a_version_that_fails_to_load_is_named_once_and_tried_again(
 
 def seal_alias(folder: Path, version: str) -> None:
     """Point `current` at a version, whether it is there or not."""
-    SetFolder(folder, folder.name).point("current", version)
+    SetFolder(folder, folder.name).set_alias("current", version)
 
 
 def test_unforeseen_errors_do_not_end_the_watch(

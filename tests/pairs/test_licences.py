@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.anchorset_sets import pairs
 
-from asif.anchorset import EVERYTHING, Mask
+from asif.anchorset import NO_FILTER, PairFilter
 from asif.errors import NotFound, UsageError
 from asif.pairs.licences import Licence
 
@@ -104,17 +104,21 @@ def test_reading_a_name_again_changes_nothing() -> None:
 
 def test_masks_let_through_what_all_conditions_say() -> None:
     every = pairs(60)
-    odd = Mask.of(licences=["CC BY"])
-    assert [pair.id for pair in every if odd.test()(pair)] == [pair.id for pair in every if pair.licence]
-    sourced = Mask.of("source like 'source %'")
-    both, none = sourced & odd, sourced & Mask.of(licences=["cc0"])
-    assert not any(map(both.test(), every)) and any(map(sourced.test(), every)) and not any(map(none.test(), every))
-    assert (bool(EVERYTHING), bool(odd), EVERYTHING & odd) == (False, True, odd)
-    assert all(map(EVERYTHING.test(), every))
+    odd = PairFilter.of(licences=["CC BY"])
+    assert [pair.id for pair in every if odd.predicate()(pair)] == [pair.id for pair in every if pair.licence]
+    sourced = PairFilter.of("source like 'source %'")
+    both, none = sourced & odd, sourced & PairFilter.of(licences=["cc0"])
+    assert (
+        not any(map(both.predicate(), every))
+        and any(map(sourced.predicate(), every))
+        and not any(map(none.predicate(), every))
+    )
+    assert (bool(NO_FILTER), bool(odd), NO_FILTER & odd) == (False, True, odd)
+    assert all(map(NO_FILTER.predicate(), every))
     assert str(both) == "(source like 'source %') and licence is cc-by"
     assert both.as_dict() == {"where": "source like 'source %'", "licences": ["cc-by"]}
-    assert (Mask.of("id = 'a'") & Mask.of("id = 'b'")).as_dict() == {"where": "(id = 'a') and (id = 'b')"}
-    assert Mask.of(licences=["cc0", "CC0", " "]) == Mask.of(licences=["CC0"])
+    assert (PairFilter.of("id = 'a'") & PairFilter.of("id = 'b'")).as_dict() == {"where": "(id = 'a') and (id = 'b')"}
+    assert PairFilter.of(licences=["cc0", "CC0", " "]) == PairFilter.of(licences=["CC0"])
 
 
 @pytest.mark.parametrize(
@@ -122,19 +126,19 @@ def test_masks_let_through_what_all_conditions_say() -> None:
 )
 def test_masks_that_make_no_sense(given: dict[str, str]) -> None:
     with pytest.raises(UsageError):
-        Mask.of(**given)  # type: ignore[arg-type]
+        PairFilter.of(**given)  # type: ignore[arg-type]
 
 
 def test_unknown_licences_are_named_with_those_that_there_are() -> None:
     counts = Counter({"CC-BY-4.0": 1200, "own terms": 7, None: 3})
     for names in (["cc-by"], ["cc-by", "cc0"], ["own terms", "cc-by-nc"], ["Own Terms"]):
-        Mask.of(licences=names).check("toy@1", counts)
+        PairFilter.of(licences=names).check("toy@1", counts)
     for names, missing in (
         (["cc0"], "cc0"),
         (["cc-by", "ccc-by"], "ccc-by"),
         (["cc-by-nc", "cc-by-3.0"], "cc-by-nc, cc-by-3.0"),
     ):
         with pytest.raises(NotFound) as caught:
-            Mask.of(licences=names).check("toy@1", counts)
+            PairFilter.of(licences=names).check("toy@1", counts)
         assert caught.value.came == f"no pair of toy@1 has the licence {missing}"
         assert caught.value.expected == "licences that it has: CC-BY-4.0 (1,200), own terms (7), none given (3)"

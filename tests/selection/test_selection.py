@@ -359,7 +359,7 @@ def test_select_for_people(cli: Cli, toy: Path) -> None:
 def test_chosen_anchors_answer_as_themselves(toy: Path) -> None:
     everything = select_anchors("toy", method="kmeans", size=20, name="few", home=toy)
     assert everything.digest == Store(toy).open("toy").digest
-    Store(toy).keep_profile("toy", "classify", {"aligner": "cca"}, "1")
+    Store(toy).publish_profile("toy", "classify", {"aligner": "cca"}, "1")
     same = select_anchors("toy", method="kmeans", size=5, name="toy", home=toy)
     assert (same.count, same.manifest.seq, same.manifest.operation["from"]) == (5, 3, "toy@2")
     assert same.profiles == {}  # it was found for 20

@@ -156,7 +156,7 @@ def times(folder: Path) -> None:
 
 def edits(folder: Path) -> None:
     """Kill edits: a short deletion list, one so long that the block is written anew, a whole block, and the others."""
-    publish.MAX_ROWS = row_ranges.MAX_ROWS = insert.MAX_ROWS = 40
+    publish.MAX_BLOCK_ROWS = row_ranges.MAX_BLOCK_ROWS = insert.MAX_BLOCK_ROWS = 40
     insert.PAIRS_PER_RANGE = 2
     ids = sorted(pair.id for pair in pairs(80))
     model = folder / "model"
@@ -168,7 +168,7 @@ def edits(folder: Path) -> None:
         "block": lambda store: store.remove("toy", ids[:40]),
         "add": lambda store: store.put("toy", Store(folder / "fresh").open("toy"), "add"),
         "purge": lambda store: store.purge("toy", [ids[3], ids[60]]),
-        "tune": lambda store: store.keep_profile("toy", "classify", {"aligner": "asif"}, "0.0.test"),
+        "tune": lambda store: store.publish_profile("toy", "classify", {"aligner": "asif"}, "0.0.test"),
     }
     for name, edit in some.items():
         for point in itertools.count(1):

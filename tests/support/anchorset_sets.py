@@ -89,7 +89,7 @@ def dense(opened: AnchorSet, side: Side) -> Float32:
 def short_blocks(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     """Let blocks have at most so many rows."""
     for module in ("write.publish", "edit.row_ranges", "edit.insert"):
-        monkeypatch.setattr(f"asif.anchorset.{module}.MAX_ROWS", rows)
+        monkeypatch.setattr(f"asif.anchorset.{module}.MAX_BLOCK_ROWS", rows)
 
 
 def files(folder: Path) -> list[Path]:

@@ -60,11 +60,11 @@ def replace_info(info: tarfile.TarInfo, **changes: Any) -> tarfile.TarInfo:
 
 def resealed(archive: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
     """Change what the manifest says, and seal it again, as a stranger would."""
-    from asif.anchorset.format.checksummed_json import seal
+    from asif.anchorset.format.checksummed_json import dump_checksummed
 
     (info, data), *rest = members(archive)
     fields = json.loads(data)
     del fields["checksum"]
     change(fields)
-    sealed = seal(fields)
+    sealed = dump_checksummed(fields)
     return packed([(replace_info(info) if len(sealed) == info.size else member(info.name, sealed)[0], sealed), *rest])

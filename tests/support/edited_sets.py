@@ -8,7 +8,7 @@ import numpy as np
 from support.anchorset_sets import DIMS, build, dense, files, pairs, vectors
 
 from asif.anchorset import AnchorSet
-from asif.anchorset.format.row_hash import row_hash
+from asif.anchorset.format.row_hash import hash_record
 from asif.kernels import topk_similarity
 from asif.pairs.pair import PairRecord
 from asif.pairs.records import read_records
@@ -42,6 +42,6 @@ def files_with_pair(home: Path, record: PairRecord) -> list[Path]:
         content = path.read_bytes()
         if path.suffix == ".parquet":
             content += repr(read_records(path)).encode()
-        if row_hash(record) in content or record.id.encode() in content or record.captions[0].encode() in content:
+        if hash_record(record) in content or record.id.encode() in content or record.captions[0].encode() in content:
             found.append(path)
     return found

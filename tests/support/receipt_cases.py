@@ -9,7 +9,7 @@ from typing import Any
 
 from support.edited_sets import EVERY
 
-from asif.anchorset.format.row_hash import as_hashes
+from asif.anchorset.format.row_hash import stack_hashes
 from asif.anchorset.receipts.create import build_receipt
 from asif.anchorset.receipts.merkle import (
     MAX_BITS,
@@ -62,7 +62,7 @@ def checked_by_the_book(data: bytes, per_group: int = 32) -> dict[str, Any]:
 
 
 def hashes(numbers: set[int]) -> Any:
-    return sort_hashes([as_hashes(hashlib.sha256(b"%d" % number).digest() for number in numbers)])
+    return sort_hashes([stack_hashes(hashlib.sha256(b"%d" % number).digest() for number in numbers)])
 
 
 def receipt_of(numbers: set[int], gone: set[int], erased: set[int]) -> Receipt:

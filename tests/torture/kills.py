@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from asif.anchorset import Store
-from asif.anchorset.format.row_hash import row_hash
+from asif.anchorset.format.row_hash import hash_record
 from asif.pairs.records import read_records
 from torture.children import Changes, Child, Say, run
 from torture.looking import Seen, grave, lead, learn, look
@@ -170,7 +170,7 @@ def holds(path: Path, ids: tuple[str, ...]) -> bool:
     if path.suffix == ".parquet":
         data += repr(read_records(path)).encode()
     every = (record(number, revision) for number in range(SIZE) for revision in range(REVISIONS))
-    return any(known.id.encode() in data or row_hash(known) in data for known in every if known.id in ids)
+    return any(known.id.encode() in data or hash_record(known) in data for known in every if known.id in ids)
 
 
 def spoil_journal(rng: random.Random, root: Path) -> bool:

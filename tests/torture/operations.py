@@ -168,7 +168,7 @@ def profiling(rng: random.Random, model: Model) -> Operation:
     profile = {"aligner": "asif", "k": rng.randrange(100)}
 
     def run(store: Store) -> None:
-        store.keep_profile(MAIN, "classify", profile, VERSION)
+        store.publish_profile(MAIN, "classify", profile, VERSION)
 
     return Operation("tune", MAIN, str(profile["k"]), run, model[MAIN].current)
 
@@ -231,6 +231,6 @@ def prepare() -> None:
     from asif.anchorset.write import publish
 
     asif.building.build.SEGMENT_ROWS = asif.building.copy_rows.SEGMENT_ROWS = 16
-    publish.MAX_ROWS = row_ranges.MAX_ROWS = insert.MAX_ROWS = 24
+    publish.MAX_BLOCK_ROWS = row_ranges.MAX_BLOCK_ROWS = insert.MAX_BLOCK_ROWS = 24
     insert.PAIRS_PER_RANGE = 4
     embeddings()

@@ -12,7 +12,7 @@ import numpy as np
 from support.build_fakes import DIMS, FakeImages, FakeTexts, ListSource, vector
 
 from asif.anchorset import AnchorSet, EncoderInfo
-from asif.anchorset.format.row_hash import hash_rows, set_digest
+from asif.anchorset.format.row_hash import compute_set_digest, hash_records
 from asif.pairs import Pair, PairRecord, Reject
 
 SIZE, REVISIONS = 96, 4
@@ -74,7 +74,7 @@ def digest_of(pairs: Pairs) -> str:
     """Return the digest of a set of these pairs."""
     ordered = sorted(pairs.values(), key=lambda known: known.id.encode())
     prints = {side: info.fingerprint for side, info in INFO.items()}
-    return set_digest("float16", "mean", prints, [hash_rows(ordered)])
+    return compute_set_digest("float16", "mean", prints, [hash_records(ordered)])
 
 
 def flaws(opened: AnchorSet) -> list[str]:

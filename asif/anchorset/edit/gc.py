@@ -6,8 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from asif.anchorset.format.atomic_io import flush
-from asif.anchorset.format.folder import CONTENT, SetFolder
+from asif.anchorset.format.atomic_io import fsync_path
+from asif.anchorset.format.folder import CONTENT_SUFFIXES, SetFolder
 from asif.errors import UsageError
 
 
@@ -44,13 +44,13 @@ def delete_versions(folder: SetFolder, doomed: Collection[str]) -> DeletedFiles:
     remaining = [folder.manifest(version) for version in folder.versions() if version not in doomed]
     needed: set[Path] = set()
     for manifest in remaining:
-        needed |= {folder.content("blocks", entry.sha256) for entry in manifest.blocks}
-        needed |= {folder.content("pairs", entry.pairs.sha256) for entry in manifest.blocks}
-        needed |= {folder.content("rejects", manifest.rejects.sha256)} if manifest.rejects else set()
+        needed |= {folder.content_path("blocks", entry.sha256) for entry in manifest.blocks}
+        needed |= {folder.content_path("pairs", entry.pairs.sha256) for entry in manifest.blocks}
+        needed |= {folder.content_path("rejects", manifest.rejects.sha256)} if manifest.rejects else set()
     digests = {manifest.digest[:12] for manifest in remaining}
     deleted = [folder.version_file(version) for version in sorted(doomed)]
     size = _delete_files(deleted, folder.path / "versions")
-    for kind in CONTENT:
+    for kind in CONTENT_SUFFIXES:
         unneeded = [path for path in sorted((folder.path / kind).glob("*")) if path not in needed]
         size += _delete_files(unneeded, folder.path / kind)
         deleted += unneeded
@@ -66,5 +66,5 @@ def _delete_files(paths: Collection[Path], folder: Path) -> int:
         size += path.lstat().st_size
         path.unlink()
     if paths:
-        flush(folder)
+        fsync_path(folder)
     return size

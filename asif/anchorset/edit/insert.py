@@ -20,8 +20,8 @@ from asif.anchorset.edit.row_ranges import (
 )
 from asif.anchorset.edit.transaction import edit_lock, publish_edit
 from asif.anchorset.format.anchor_set import AnchorSet
-from asif.anchorset.format.blocks import MAX_ROWS
-from asif.anchorset.format.deletion_list import runs_of
+from asif.anchorset.format.blocks import MAX_BLOCK_ROWS
+from asif.anchorset.format.deletion_list import encode_deletions
 from asif.anchorset.format.folder import SetFolder
 from asif.anchorset.format.manifest import BlockEntry, Manifest
 from asif.vectors import Int64
@@ -56,7 +56,7 @@ def insert_rows(
         ranges = list(_interleave(folder, parent, removed, fresh, rows, positions))
         ranges, tail = _split_tail(folder, ranges)
         pairs = sum(map(len, ranges))
-        if len(ranges) > pairs // PAIRS_PER_RANGE + -(-pairs // MAX_ROWS):
+        if len(ranges) > pairs // PAIRS_PER_RANGE + -(-pairs // MAX_BLOCK_ROWS):
             blocks = rewrite_ranges(folder, ranges + tail)
         else:
             blocks = _write_new_ranges(folder, ranges) + rewrite_ranges(folder, tail)
@@ -104,7 +104,7 @@ def _split_tail(folder: SetFolder, ranges: list[RowRange]) -> tuple[list[RowRang
     while first and ranges[first - 1].folder != folder:
         first -= 1
     total = sum(map(len, ranges[first:]))
-    while first and len(ranges[first - 1]) <= total <= MAX_ROWS - len(ranges[first - 1]):
+    while first and len(ranges[first - 1]) <= total <= MAX_BLOCK_ROWS - len(ranges[first - 1]):
         first -= 1
         total += len(ranges[first])
     return ranges[:first], ranges[first:]
@@ -118,7 +118,7 @@ def _write_new_ranges(folder: SetFolder, ranges: Sequence[RowRange]) -> list[Blo
         for each in group:
             live = np.zeros(entry.rows, bool)
             live[first : first + len(each)] = True
-            written.append(replace(entry, deleted=runs_of(live)))
+            written.append(replace(entry, deleted=encode_deletions(live)))
             first += len(each)
     new = iter(written)
     return [mark_deleted(folder, each) if each.folder == folder else next(new) for each in ranges]

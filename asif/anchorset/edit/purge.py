@@ -13,17 +13,18 @@ import numpy as np
 from asif.anchorset.edit.gc import DeletedFiles, delete_versions
 from asif.anchorset.edit.row_ranges import group_into_blocks, list_row_ranges, write_joined_block
 from asif.anchorset.edit.transaction import edit_lock, publish_edit
-from asif.anchorset.format.anchor_set import AnchorSet, load_pairs
-from asif.anchorset.format.deletion_list import Mask
-from asif.anchorset.format.folder import CURRENT, SetFolder
+from asif.anchorset.format.anchor_set import AnchorSet
+from asif.anchorset.format.content import load_pair_table
+from asif.anchorset.format.deletion_list import LiveRows
+from asif.anchorset.format.folder import CURRENT_ALIAS, SetFolder
 from asif.anchorset.format.manifest import BlockEntry, Manifest
-from asif.anchorset.format.row_hash import as_hashes
+from asif.anchorset.format.row_hash import stack_hashes
 from asif.anchorset.receipts.create import build_receipt, read_sorted_hashes
 from asif.anchorset.receipts.merkle import contains_hashes, sort_hashes, view_hash_bytes
 from asif.anchorset.receipts.receipt import Receipt
 from asif.anchorset.receipts.receipt_file import check_receipt_path, make_path_taken_error, read_receipt, write_receipt
 from asif.anchorset.receipts.residue_scan import hash_embedding
-from asif.anchorset.select.find import Choice
+from asif.anchorset.select.find import PairSelection
 from asif.errors import IntegrityError, NotFound, UsageError
 from asif.vectors import SIDES
 
@@ -50,13 +51,13 @@ class _ChosenRows:
     `embeddings` are the sha256 of stored embeddings.
     """
 
-    masks: dict[BlockEntry, Mask] = field(default_factory=dict)
+    masks: dict[BlockEntry, LiveRows] = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
     captions: set[str] = field(default_factory=set)
     row_hashes: set[bytes] = field(default_factory=set)
     embeddings: set[bytes] = field(default_factory=set)
 
-    def select_in(self, entry: BlockEntry) -> Mask:
+    def select_in(self, entry: BlockEntry) -> LiveRows:
         """Tell which rows of a block are chosen [rows]."""
         return self.masks[entry.whole]
 
@@ -68,7 +69,7 @@ class _ChosenRows:
 def purge(
     folder: SetFolder,
     version: str,
-    choice: Choice,
+    choice: PairSelection,
     missing_ok: bool,
     on_plan: Callable[[PurgePlan], None],
     receipt: Path | None = None,
@@ -125,11 +126,11 @@ def _read_unfinished_receipt(folder: SetFolder, version: str, path: Path) -> Rec
     return receipt
 
 
-def _find_rows(folder: SetFolder, manifests: Iterable[Manifest], choice: Choice) -> _ChosenRows:
+def _find_rows(folder: SetFolder, manifests: Iterable[Manifest], choice: PairSelection) -> _ChosenRows:
     chosen = _ChosenRows()
     for entry, manifest in {entry: one for one in manifests for entry in one.files}.items():
-        pairs = load_pairs(folder, entry)
-        mask = chosen.masks[entry] = np.array([choice.holds(pair) for pair in pairs], bool)
+        pairs = load_pair_table(folder, entry)
+        mask = chosen.masks[entry] = np.array([choice.matches(pair) for pair in pairs], bool)
         rows = np.flatnonzero(mask)
         if len(rows):
             block = folder.block(manifest, entry)
@@ -156,14 +157,16 @@ def _build_purge_receipt(
         all_chosen = {row.tobytes() for row in view_hash_bytes(removed)} <= chosen.row_hashes
         if all_chosen and len(before_rows) == len(after_rows) + len(removed):
             break
-    every = sort_hashes([as_hashes(chosen.row_hashes)])
+    every = sort_hashes([stack_hashes(chosen.row_hashes)])
     erased = every[~contains_hashes(removed, every)]
     return build_receipt(before, after, before_rows, removed, erased, chosen.embeddings)
 
 
 def _check_aliases(folder: SetFolder, doomed: Sequence[str]) -> None:
     """Raise UsageError where an alias other than `current` points at a version that is to be deleted."""
-    blocking = {alias: target for alias, target in folder.aliases().items() if target in doomed and alias != CURRENT}
+    blocking = {
+        alias: target for alias, target in folder.aliases().items() if target in doomed and alias != CURRENT_ALIAS
+    }
     if blocking:
         alias, target = min(blocking.items())
         raise UsageError(

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from asif.anchorset.format.anchor_set import load_pairs
-from asif.anchorset.format.blocks import MAX_ROWS, make_block
-from asif.anchorset.format.deletion_list import LONGEST, runs_of
+from asif.anchorset.format.blocks import MAX_BLOCK_ROWS, build_block
+from asif.anchorset.format.content import load_pair_table
+from asif.anchorset.format.deletion_list import MAX_DELETED_RUNS, encode_deletions
 from asif.anchorset.format.folder import SetFolder
 from asif.anchorset.format.manifest import BlockEntry, Manifest
-from asif.anchorset.write.publish import put_block
+from asif.anchorset.write.version import store_block
 from asif.pairs.pair import PairRecord
 from asif.vectors import SIDES, Int64
 
@@ -50,7 +50,7 @@ def group_into_blocks(ranges: Sequence[RowRange]) -> Iterator[list[RowRange]]:
     """Group neighbouring row ranges while their rows fit into one block."""
     group: list[RowRange] = []
     for row_range in ranges:
-        if group and sum(map(len, group)) + len(row_range) > MAX_ROWS:
+        if group and sum(map(len, group)) + len(row_range) > MAX_BLOCK_ROWS:
             yield group
             group = []
         group.append(row_range)
@@ -79,8 +79,8 @@ def mark_deleted(folder: SetFolder, row_range: RowRange) -> BlockEntry:
     """
     live = np.zeros(row_range.entry.rows, bool)
     live[row_range.rows] = True
-    runs = runs_of(live)
-    if len(runs) <= 2 * LONGEST:
+    runs = encode_deletions(live)
+    if len(runs) <= 2 * MAX_DELETED_RUNS:
         return replace(row_range.entry, deleted=runs)
     return write_joined_block(folder, [row_range])
 
@@ -108,6 +108,6 @@ def write_joined_block(folder: SetFolder, ranges: Sequence[RowRange]) -> BlockEn
     for each in ranges:
         sha256 = each.entry.pairs.sha256
         if sha256 not in tables:
-            tables[sha256] = load_pairs(each.folder, each.entry)
+            tables[sha256] = load_pair_table(each.folder, each.entry)
         records += [tables[sha256][row] for row in each.rows]
-    return put_block(folder, make_block(image, text, hashes), records, ranges[0].manifest.dtype)
+    return store_block(folder, build_block(image, text, hashes), records, ranges[0].manifest.dtype)

@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from asif.anchorset.format.anchor_set import AnchorSet, live_hashes
-from asif.anchorset.format.fit_cache import carry_fits
+from asif.anchorset.format.anchor_set import AnchorSet
+from asif.anchorset.format.content import iter_live_row_hashes
+from asif.anchorset.format.fit_cache import copy_fits
 from asif.anchorset.format.folder import SetFolder
 from asif.anchorset.format.manifest import BlockEntry, Manifest
-from asif.anchorset.format.references import seq_of
-from asif.anchorset.format.row_hash import set_digest
+from asif.anchorset.format.row_hash import compute_set_digest
 from asif.anchorset.format.versions import check_current
-from asif.anchorset.write.publish import settle, utc_now
+from asif.anchorset.write.version import commit_version, current_utc_time, next_sequence_number
 from asif.version import VERSION
 
 
@@ -40,16 +40,18 @@ def publish_edit(
     count = sum(entry.count for entry in blocks)
     manifest = replace(
         parent,
-        seq=max(map(seq_of, folder.versions())) + 1,
-        digest=set_digest(parent.dtype, parent.captions, fingerprints, live_hashes(folder, parent, blocks)),
+        seq=next_sequence_number(folder),
+        digest=compute_set_digest(
+            parent.dtype, parent.captions, fingerprints, iter_live_row_hashes(folder, parent, blocks)
+        ),
         count=count,
         rows_in=count + parent.rejected,
         blocks=tuple(blocks),
         parent=parent.version,
         operation=operation,
-        created=utc_now(),
+        created=current_utc_time(),
         asif=VERSION,
     )
     if manifest.digest == parent.digest:
-        carry_fits(folder.fit("x").parent, parent, manifest)
-    return AnchorSet(folder, settle(folder, manifest))
+        copy_fits(folder.fit_path("x").parent, parent, manifest)
+    return AnchorSet(folder, commit_version(folder, manifest))

@@ -9,9 +9,9 @@ import numpy as np
 from asif.anchorset.edit.insert import insert_rows
 from asif.anchorset.format.anchor_set import AnchorSet
 from asif.anchorset.format.folder import SetFolder
-from asif.anchorset.format.references import first_few
-from asif.anchorset.select.compatibility import check_alike
-from asif.anchorset.select.find import every_id, hashed_ids, hashes_of
+from asif.anchorset.format.references import format_first_names
+from asif.anchorset.select.compatibility import check_compatible
+from asif.anchorset.select.find import gather_row_hashes, iter_ids, iter_ids_with_hashes
 from asif.errors import InputRefused
 
 UpsertKind = Literal["add", "update"]
@@ -25,20 +25,20 @@ def upsert_pairs(folder: SetFolder, current: AnchorSet, fresh: AnchorSet, kind: 
     `<id>#<number>`, a pair consists of all of its captions. `rejected` rows of the input are counted in the operation.
     Raises InputRefused, Conflict, EncoderMismatch where other encoders made `fresh`.
     """
-    check_alike(current.manifest, fresh.manifest)
-    ids, given = list(every_id(current)), list(hashed_ids(fresh))
-    given_pairs = {_find_pair_id(current, anchor_id) for anchor_id, _ in given}
-    rows = np.array([row for row, name in enumerate(ids) if _find_pair_id(current, name) in given_pairs], np.int64)
-    known = list(zip((ids[row] for row in rows), hashes_of(current, rows), strict=True))
+    check_compatible(current.manifest, fresh.manifest)
+    ids, given = list(iter_ids(current)), list(iter_ids_with_hashes(fresh))
+    given_pairs = {current.manifest.pair_id(anchor_id) for anchor_id, _ in given}
+    rows = np.array([row for row, name in enumerate(ids) if current.manifest.pair_id(name) in given_pairs], np.int64)
+    known = list(zip((ids[row] for row in rows), gather_row_hashes(current, rows), strict=True))
     known_set, given_set = set(known), set(given)
     new = [row for row, anchor in enumerate(given) if anchor not in known_set]
-    known_pairs = {_find_pair_id(current, anchor_id) for anchor_id, _ in known}
-    changed = {_find_pair_id(current, given[row][0]) for row in new}
+    known_pairs = {current.manifest.pair_id(anchor_id) for anchor_id, _ in known}
+    changed = {current.manifest.pair_id(given[row][0]) for row in new}
     _refuse_ids(current, kind, sorted(changed & known_pairs if kind == "add" else changed - known_pairs))
     replaced = [
         row
         for row, anchor in zip(rows.tolist(), known, strict=True)
-        if anchor not in given_set and _find_pair_id(current, anchor[0]) in changed
+        if anchor not in given_set and current.manifest.pair_id(anchor[0]) in changed
     ]
     if not new and not replaced:
         return current
@@ -47,16 +47,11 @@ def upsert_pairs(folder: SetFolder, current: AnchorSet, fresh: AnchorSet, kind: 
     return insert_rows(folder, current.version, ids, removed, fresh, inserted, operation)
 
 
-def _find_pair_id(anchors: AnchorSet, anchor_id: str) -> str:
-    """Return the id of the pair that an anchor's id belongs to."""
-    return anchor_id.rpartition("#")[0] if anchors.manifest.captions == "all" else anchor_id
-
-
 def _refuse_ids(current: AnchorSet, kind: UpsertKind, ids: list[str]) -> None:
     """Raise InputRefused if there are ids that stand for other pairs (add), or for none (update)."""
     if not ids:
         return
-    some = first_few(ids)
+    some = format_first_names(ids)
     if kind == "add":
         raise InputRefused(
             f"{len(ids):,} ids stand for other pairs in {current.ref}: {some}",

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written beside their place, flushed to disk, then renamed."""
+"""Atomic and durable file operations: write a temporary file, flush it to disk, then rename it."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from typing import Any, BinaryIO
 
 from asif.errors import AsifError, Busy, IntegrityError, OutOfSpace
 
-TEMPORARY = ".tmp-"
-RESTORE = "restore the anchor set from a copy, or build it again"
-_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
-_LOCKED_OUT = {errno.EACCES, errno.EPERM, errno.EROFS}
+TEMPORARY_PREFIX = ".tmp-"
+RESTORE_ADVICE = "restore the anchor set from a copy, or build it again"
+_DISK_FULL_ERRORS = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_PERMISSION_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextmanager
-def writing(path: Path, needed: int) -> Iterator[None]:
-    """Turn a full disk into OutOfSpace, and a store that may not be written into AsifError.
+def translate_write_errors(path: Path, needed: int) -> Iterator[None]:
+    """Translate the error of a full disk into OutOfSpace, and that of a read-only store into AsifError.
 
-    `needed` is the number of bytes that were to be written at `path`.
+    `needed` is the number of bytes to be written at `path`.
     """
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in _DISK_FULL_ERRORS:
             raise OutOfSpace(
-                f"no room left while writing {path}: {needed:,} bytes needed, {_free(path):,} free",
+                f"no room left while writing {path}: {needed:,} bytes needed, {_free_bytes(path):,} free",
                 "room for what is being written",
                 "free some space, or point ASIF_HOME at a larger disk, then run the same command again",
             ) from error
-        if error.errno in _LOCKED_OUT:
+        if error.errno in _PERMISSION_ERRORS:
             raise AsifError(
                 f"cannot write {path}: {error.strerror}",
                 "a store that may be written",
@@ -45,66 +45,75 @@ def writing(path: Path, needed: int) -> Iterator[None]:
         raise
 
 
-def claim(lock_file: Path, busy: Callable[[], Busy]) -> Any:
-    """Take a lock that one process has at a time, and return it; raises what `busy` says where another has it."""
+def acquire_lock(lock_file: Path, busy: Callable[[], Busy]) -> Any:
+    """Acquire a lock that one process holds at a time, and return it; raises `busy()` where another one holds it."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(lock_file, timeout=0, thread_local=False)
     try:
-        with writing(lock_file, 4096):
+        with translate_write_errors(lock_file, 4096):
             lock.acquire()
     except Timeout:
         raise busy() from None
     return lock
 
 
-def _free(path: Path) -> int:
-    existing = next(folder for folder in path.absolute().parents if folder.exists())
+def _free_bytes(path: Path) -> int:
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     return shutil.disk_usage(existing).free
 
 
-def replace_file(path: Path, write: Callable[[Path], None], needed: int) -> None:
-    """Let `write` fill a temporary file, then put it in place of `path`, durably."""
-    with writing(path, needed), _temporary(path.parent) as temporary:
+def check_free_space(path: Path, needed: int, what: str, fix: str) -> None:
+    """Raise OutOfSpace unless `needed` bytes are free on the disk of `path`, which need not exist yet."""
+    free = _free_bytes(path)
+    if free < needed:
+        raise OutOfSpace(
+            f"{what} will take about {needed:,} bytes more, and {free:,} are free", "room for all of it", fix
+        )
+
+
+def atomic_write(path: Path, write: Callable[[Path], None], needed: int) -> None:
+    """Let `write` write a temporary file, then replace `path` by it, durably."""
+    with translate_write_errors(path, needed), _temporary(path.parent) as temporary:
         write(temporary)
-        flush(temporary)
+        fsync_path(temporary)
         os.replace(temporary, path)
-        flush(path.parent)
+        fsync_path(path.parent)
 
 
-def put_bytes(path: Path, data: bytes) -> None:
-    """Put data at `path`, durably; a reader sees the old file or the new one."""
-    replace_file(path, lambda temporary: _write_all(temporary, data), len(data))
+def atomic_write_bytes(path: Path, data: bytes) -> None:
+    """Write data to `path` durably; a reader sees the old file or the new one, never a part."""
+    atomic_write(path, lambda temporary: _write_all(temporary, data), len(data))
 
 
-def put_content(folder: Path, suffix: str, write: Callable[[Path], None], needed: int) -> tuple[str, int]:
-    """Write a file that is named by its content, `<folder>/<sha256><suffix>`; return its sha256 and size."""
-    with writing(folder, needed), _temporary(folder) as temporary:
+def write_content_file(folder: Path, suffix: str, write: Callable[[Path], None], needed: int) -> tuple[str, int]:
+    """Write a file that is named by its content, `<folder>/<sha256><suffix>`; return its sha256 and its size."""
+    with translate_write_errors(folder, needed), _temporary(folder) as temporary:
         write(temporary)
         sha256, size = hash_file(temporary)
-        place = folder / f"{sha256}{suffix}"
-        if not holds(place, sha256):
-            flush(temporary)
-            os.replace(temporary, place)
-            flush(folder)
+        path = folder / f"{sha256}{suffix}"
+        if not has_content(path, sha256):
+            fsync_path(temporary)
+            os.replace(temporary, path)
+            fsync_path(folder)
     return sha256, size
 
 
-def move_file(source: Path, place: Path, sha256: str) -> None:
-    """Put a flushed file of that content in its place, on the same disk, durably; not where that has it already."""
-    if not holds(place, sha256):
-        os.replace(source, place)
-        flush(place.parent)
+def move_content_file(source: Path, target: Path, sha256: str) -> None:
+    """Move a flushed file to `target` on the same disk, durably; do nothing where that has the content already."""
+    if not has_content(target, sha256):
+        os.replace(source, target)
+        fsync_path(target.parent)
 
 
-def holds(place: Path, sha256: str) -> bool:
-    """Tell whether a plain file of that content is there."""
-    return place.is_file() and not place.is_symlink() and hash_file(place)[0] == sha256
+def has_content(path: Path, sha256: str) -> bool:
+    """Tell whether `path` is a plain file with that sha256."""
+    return path.is_file() and not path.is_symlink() and hash_file(path)[0] == sha256
 
 
 @contextmanager
 def _temporary(folder: Path) -> Iterator[Path]:
-    path = folder / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
+    path = folder / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
     try:
         yield path
     finally:
@@ -116,8 +125,8 @@ def _write_all(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def flush(path: Path) -> None:
-    """Force a file, or the entries of a folder, to disk."""
+def fsync_path(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to disk."""
     if os.name == "nt" and path.is_dir():
         return  # Windows has no handle to flush for a folder
     descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
@@ -128,81 +137,81 @@ def flush(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents, durably."""
+    """Create a folder and its parents, durably."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    with writing(path, 4096):
+    with translate_write_errors(path, 4096):
         path.mkdir(parents=True, exist_ok=True)
         for folder in missing:
-            flush(folder.parent)
+            fsync_path(folder.parent)
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder so that it is there whole or not at all, even if killed midway."""
-    doomed = path.parent / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
+    """Remove a folder atomically: if killed midway, it exists whole or not at all."""
+    doomed = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
     os.rename(path, doomed)
     shutil.rmtree(doomed)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove temporaries of dead processes; the caller holds the lock under which living ones write."""
-    for leftover in folder.glob(f"{TEMPORARY}*"):
+def remove_temporaries(folder: Path) -> None:
+    """Remove the temporary files of dead processes; the caller holds the lock under which live ones write."""
+    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover)
         else:
             leftover.unlink()
 
 
-def check_regular(path: Path) -> int:
+def _check_plain_file(path: Path) -> int:
     """Return the size of a plain file; raises IntegrityError where it is missing, a symlink, or something else."""
     try:
         found = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
-        raise IntegrityError(f"{path} is missing", "the file that was written", RESTORE) from None
+        raise IntegrityError(f"{path} is missing", "the file that was written", RESTORE_ADVICE) from None
     if not stat.S_ISREG(found.st_mode):
         kind = "a symlink" if stat.S_ISLNK(found.st_mode) else "not a plain file"
-        raise IntegrityError(f"{path} is {kind}", "the plain file that was written", RESTORE)
+        raise IntegrityError(f"{path} is {kind}", "the plain file that was written", RESTORE_ADVICE)
     return found.st_size
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a plain file for reading; raises IntegrityError like `check_regular`."""
-    check_regular(path)
+def open_plain_file(path: Path) -> BinaryIO:
+    """Open a plain file for reading; raises IntegrityError like `_check_plain_file`."""
+    _check_plain_file(path)
     return open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)), "rb")
 
 
-def read_small(path: Path, limit: int = 64 << 20) -> bytes:
-    """Read a whole file of at most `limit` bytes; raises IntegrityError."""
-    with open_regular(path) as file:
+def read_small_file(path: Path, limit: int = 64 << 20) -> bytes:
+    """Read a file of at most `limit` bytes; raises IntegrityError."""
+    with open_plain_file(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise IntegrityError(f"{path} is longer than {limit:,} bytes", "a file of a sane size", RESTORE)
+        raise IntegrityError(f"{path} is longer than {limit:,} bytes", "a file of a sane size", RESTORE_ADVICE)
     return data
 
 
-def check_size(path: Path, size: int) -> None:
+def check_file_size(path: Path, size: int) -> None:
     """Raise IntegrityError unless `path` is a plain file of `size` bytes; reads nothing of it."""
-    found = check_regular(path)
+    found = _check_plain_file(path)
     if found != size:
-        raise IntegrityError(f"{path} has {found:,} bytes", f"{size:,} bytes", RESTORE)
+        raise IntegrityError(f"{path} has {found:,} bytes", f"{size:,} bytes", RESTORE_ADVICE)
 
 
-def check_content(path: Path, sha256: str, size: int) -> None:
+def check_file_content(path: Path, sha256: str, size: int) -> None:
     """Raise IntegrityError unless `path` is a plain file of that size and sha256."""
-    check_size(path, size)
+    check_file_size(path, size)
     found = hash_file(path)[0]
     if found != sha256:
-        raise IntegrityError(f"{path} has sha256 {found}", f"sha256 {sha256}", RESTORE)
+        raise IntegrityError(f"{path} has sha256 {found}", f"sha256 {sha256}", RESTORE_ADVICE)
 
 
-_READ = 1 << 25
-"""Bytes at a time: a block at once, so that threads beside others that compute in Python seldom wait for their turn."""
+_CHUNK_BYTES = 1 << 25
+"""Bytes read at a time: a whole block, so that a hashing thread seldom has to take the interpreter lock."""
 
 
 def hash_file(path: Path) -> tuple[str, int]:
     """Return a file's sha256 and its size in bytes."""
     digest, size = hashlib.sha256(), 0
-    with open_regular(path) as file:
-        buffer = bytearray(min(_READ, os.fstat(file.fileno()).st_size) or 1)
+    with open_plain_file(path) as file:
+        buffer = bytearray(min(_CHUNK_BYTES, os.fstat(file.fileno()).st_size) or 1)
         while count := file.readinto(buffer):  # type: ignore[attr-defined]
             digest.update(memoryview(buffer)[:count])
             size += count

@@ -1,16 +1,15 @@
-"""A block on disk: up to 8,192 anchors as a safetensors file of one fixed layout.
+"""A block on disk: the embeddings of up to 8,192 anchors in a safetensors file of one fixed layout.
 
-The header is a function of (rows, dims, dtype), all of which the manifest states. So reading one parses nothing:
-a file that does not begin with exactly that header, or is not exactly that long, is refused.
+The header is a function of (rows, dims, dtype), all of which the manifest states. So a reader parses nothing: it
+refuses a file that does not begin with exactly that header, or does not have exactly that length.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import mmap
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,23 +17,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.anchorset.format.atomic_io import RESTORE, open_regular
+from asif.anchorset.format.atomic_io import RESTORE_ADVICE, open_plain_file
+from asif.anchorset.format.safetensors_header import TensorSpec, build_safetensors_header
 from asif.errors import BadEmbedding, IntegrityError
 from asif.vectors import Float32, Side, vector_problems
 
-MAX_ROWS = 8192
-DTYPES = {"float16": "F16", "float32": "F32", "bfloat16": "BF16"}  # ours -> the name in safetensors
-_ALIGN = 64
+MAX_BLOCK_ROWS = 8192
+SAFETENSORS_DTYPES = {"float16": "F16", "float32": "F32", "bfloat16": "BF16"}  # our name -> its name in safetensors
 
 UInt8 = NDArray[np.uint8]
 Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Block:
+class AnchorBlock:
     """Hold a block: `image` [n, di] and `text` [n, dt] in the stored dtype, `row_hash` [n, 32], sums [di], [dt].
 
-    The sums are float64, over the stored values. Arrays that were read are views of the file: nothing is copied.
+    The sums are float64, over the stored values. The arrays of `read_block` are views of the mapped file.
     """
 
     image: NDArray[Any]
@@ -69,10 +68,10 @@ def numpy_dtype(dtype: str) -> np.dtype[Any]:
     return np.dtype({"float16": "<f2", "float32": "<f4"}[dtype])
 
 
-def cast(values: Float32, dtype: str) -> NDArray[Any]:
+def cast_embeddings(values: Float32, dtype: str) -> NDArray[Any]:
     """Round embeddings [n, d] to the dtype they are stored in, to nearest.
 
-    Raises BadEmbedding, naming the rows, where a vector is or becomes NaN, infinite or zero.
+    Raises BadEmbedding, which names the rows, where a vector is or becomes NaN, infinite or zero.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         stored = np.ascontiguousarray(values).astype(numpy_dtype(dtype))
@@ -94,87 +93,79 @@ def sum_rows(values: NDArray[Any]) -> Float64:
     return total
 
 
-def make_block(image: NDArray[Any], text: NDArray[Any], row_hash: UInt8) -> Block:
-    """Put a block together from stored values and row hashes."""
-    return Block(image, text, row_hash, sum_rows(image), sum_rows(text))
+def build_block(image: NDArray[Any], text: NDArray[Any], row_hash: UInt8) -> AnchorBlock:
+    """Build a block, with its sums, from stored values and row hashes."""
+    return AnchorBlock(image, text, row_hash, sum_rows(image), sum_rows(text))
 
 
-def block_size(rows: int, dims: Mapping[Side, int], dtype: str) -> int:
+def block_file_size(rows: int, dims: Mapping[Side, int], dtype: str) -> int:
     """Return the size in bytes of a block file."""
-    return _form(rows, dims["image"], dims["text"], dtype).size
+    return _compute_layout(rows, dims["image"], dims["text"], dtype).size
 
 
-def write_block(path: Path, block: Block, dtype: str) -> None:
+def write_block(path: Path, block: AnchorBlock, dtype: str) -> None:
     """Write a block; equal blocks give equal bytes."""
     dims: dict[Side, int] = {"image": block.image.shape[1], "text": block.text.shape[1]}
     with open(path, "xb") as file:
-        file.write(_form(len(block), dims["image"], dims["text"], dtype).header)
+        file.write(_compute_layout(len(block), dims["image"], dims["text"], dtype).header)
         for values in (block.image_sum, block.text_sum, block.image, block.text, block.row_hash):
             file.write(np.ascontiguousarray(values).view(np.uint8).data)
 
 
-def read_block(path: Path, rows: int, dims: Mapping[Side, int], dtype: str) -> Block:
-    """Map a block into memory; raises IntegrityError unless the file has exactly this layout."""
-    form = _form(rows, dims["image"], dims["text"], dtype)
-    with open_regular(path) as file:
-        start = file.read(len(form.header))
-        if start != form.header:
+def read_block(path: Path, rows: int, dims: Mapping[Side, int], dtype: str) -> AnchorBlock:
+    """Map a block into memory; raises IntegrityError unless the file has exactly the expected layout."""
+    layout = _compute_layout(rows, dims["image"], dims["text"], dtype)
+    with open_plain_file(path) as file:
+        start = file.read(len(layout.header))
+        if start != layout.header:
             raise IntegrityError(
                 f"{path} begins with {start[:16]!r}, or describes other tensors",
                 f"an asif block of {rows} rows of {dims['image']} and {dims['text']} {dtype}",
-                RESTORE,
+                RESTORE_ADVICE,
             )
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if len(mapped) != form.size:
-        raise IntegrityError(f"{path} has {len(mapped):,} bytes", f"{form.size:,}", RESTORE)
+    if len(mapped) != layout.size:
+        raise IntegrityError(f"{path} has {len(mapped):,} bytes", f"{layout.size:,}", RESTORE_ADVICE)
     image_sum, text_sum, image, text, row_hash = (
-        np.frombuffer(mapped, tensor.kind, math.prod(tensor.shape), tensor.offset).reshape(tensor.shape)
-        for tensor in form.tensors
+        np.frombuffer(mapped, place.dtype, math.prod(place.shape), place.offset).reshape(place.shape)
+        for place in layout.places
     )
-    return Block(image, text, row_hash, image_sum, text_sum)
+    return AnchorBlock(image, text, row_hash, image_sum, text_sum)
 
 
 @dataclass(frozen=True)
-class _Tensor:
-    """Say where in a file a tensor begins, and of what it consists."""
+class _TensorPlace:
+    """Locate a tensor in a file: its numpy dtype, its shape, and the offset of its first byte."""
 
-    kind: np.dtype[Any]
+    dtype: np.dtype[Any]
     shape: tuple[int, ...]
     offset: int
 
 
 @dataclass(frozen=True)
-class _Form:
-    """Hold what all block files of so many rows, dimensions and dtype have in common."""
+class _Layout:
+    """Hold what all block files of equal rows, dimensions and dtype have in common; `size` is in bytes."""
 
     header: bytes
-    tensors: tuple[_Tensor, ...]
+    places: tuple[_TensorPlace, ...]
     size: int
 
 
 @lru_cache(64)
-def _form(rows: int, image: int, text: int, dtype: str) -> _Form:
-    """Lay tensors out: wide types first, so that each is aligned; then the safetensors header before them.
-
-    The header is its length, JSON, and blanks up to a multiple of 64 bytes.
-    """
+def _compute_layout(rows: int, image: int, text: int, dtype: str) -> _Layout:
+    """Lay the tensors out, wide types first, so that each is aligned."""
     stored, wide = numpy_dtype(dtype), np.dtype("<f8")
-    layout: dict[str, tuple[str, np.dtype[Any], tuple[int, ...]]] = {
-        "image_sum": ("F64", wide, (image,)),
-        "text_sum": ("F64", wide, (text,)),
-        "image": (DTYPES[dtype], stored, (rows, image)),
-        "text": (DTYPES[dtype], stored, (rows, text)),
-        "row_hash": ("U8", np.dtype(np.uint8), (rows, 32)),
+    stored_name = SAFETENSORS_DTYPES[dtype]
+    layout: dict[str, tuple[np.dtype[Any], TensorSpec]] = {
+        "image_sum": (wide, TensorSpec("F64", (image,))),
+        "text_sum": (wide, TensorSpec("F64", (text,))),
+        "image": (stored, TensorSpec(stored_name, (rows, image))),
+        "text": (stored, TensorSpec(stored_name, (rows, text))),
+        "row_hash": (np.dtype(np.uint8), TensorSpec("U8", (rows, 32))),
     }
-    described, tensors, offset = {}, [], 0
-    for name, (called, kind, shape) in layout.items():
-        end = offset + kind.itemsize * math.prod(shape)
-        described[name] = {"dtype": called, "shape": shape, "data_offsets": (offset, end)}
-        tensors.append(_Tensor(kind, shape, offset))
-        offset = end
-    words = json.dumps(described, separators=(",", ":")).encode()
-    words += b" " * (-(8 + len(words)) % _ALIGN)
-    header = len(words).to_bytes(8, "little") + words
-    return _Form(
-        header, tuple(replace(each, offset=each.offset + len(header)) for each in tensors), len(header) + offset
-    )
+    header = build_safetensors_header({name: tensor for name, (_, tensor) in layout.items()})
+    places, offset = [], len(header)
+    for numpy_type, tensor in layout.values():
+        places.append(_TensorPlace(numpy_type, tensor.shape, offset))
+        offset += tensor.size
+    return _Layout(header, tuple(places), offset)

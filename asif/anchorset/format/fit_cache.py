@@ -1,4 +1,7 @@
-"""Fits: what an aligner made of an anchor set, kept beside it as a safetensors file; made anew where there is none."""
+"""The fit cache: the arrays that an aligner was fitted to on an anchor set, each fit a safetensors file of the set.
+
+A fit can always be computed again from the anchors, so a missing or damaged file costs time only.
+"""
 
 from __future__ import annotations
 
@@ -13,153 +16,140 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.anchorset.format.atomic_io import read_small, replace_file
-from asif.anchorset.format.checksummed_json import parse_object
+from asif.anchorset.format.atomic_io import atomic_write, read_small_file
 from asif.anchorset.format.manifest import Manifest
+from asif.anchorset.format.safetensors_header import (
+    TensorSpec,
+    build_safetensors_header,
+    parse_safetensors_header,
+    read_safetensors_metadata,
+)
 from asif.errors import IntegrityError
 from asif.vectors import canonical_json
 
-Float64 = NDArray[np.float64]
-Arrays = Mapping[str, NDArray[Any]]
+FitArrays = Mapping[str, NDArray[Any]]
 """Named arrays: float32 ones stay so, all others become float64."""
-FORMAT = "1"
-LARGEST = 1 << 33  # bytes
-HEADER = 1 << 20  # bytes
-TYPES = {"F64": "<f8", "F32": "<f4"}
-KINDS = {name: kind for kind, name in TYPES.items()}
-Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
-REMOVE = "remove the file: it is made anew"
+_FIT_FORMAT = "1"
+_MAX_FIT_BYTES = 1 << 33
+_NUMPY_DTYPES = {"F64": "<f8", "F32": "<f4"}
+_SAFETENSORS_NAMES = {dtype: name for name, dtype in _NUMPY_DTYPES.items()}
+_REMOVE_ADVICE = "remove the file: the fit is computed again"
 
 
-def anchors_hash(manifest: Manifest) -> str:
+def hash_anchors(manifest: Manifest) -> str:
     """Hash what a fit depends on: the set digest, and the bytes of the embeddings."""
     return hashlib.sha256(canonical_json([manifest.digest, [entry.sha256 for entry in manifest.blocks]])).hexdigest()
 
 
-def fit_name(manifest: Manifest, aligner: Mapping[str, Any]) -> str:
+def build_fit_file_name(manifest: Manifest, aligner: Mapping[str, Any]) -> str:
     """Return the file name of a fit: the set digest it belongs to, and a hash of the aligner's name and parameters."""
-    return _name(manifest.digest, anchors_hash(manifest), aligner)
+    return _build_file_name(manifest.digest, hash_anchors(manifest), aligner)
 
 
-def _name(digest: str, anchors: str, aligner: Mapping[str, Any]) -> str:
-    asked = hashlib.sha256(canonical_json([anchors, dict(aligner)])).hexdigest()
-    return f"{digest[:12]}-{asked[:12]}.safetensors"
+def _build_file_name(digest: str, anchors: str, aligner: Mapping[str, Any]) -> str:
+    key = hashlib.sha256(canonical_json([anchors, dict(aligner)])).hexdigest()
+    return f"{digest[:12]}-{key[:12]}.safetensors"
 
 
-def write_fit(path: Path, manifest: Manifest, aligner: Mapping[str, Any], arrays: Arrays) -> None:
-    """Write named arrays with the digest they were fitted on, and a checksum over all of it; durable, whole or not."""
+def write_fit(path: Path, manifest: Manifest, aligner: Mapping[str, Any], arrays: FitArrays) -> None:
+    """Write named arrays atomically, with the digest of the anchors they were fitted to and a checksum over the file.
+
+    Raises OutOfSpace.
+    """
     stored = {
         name: np.asarray(values, "<f4" if values.dtype == np.float32 else "<f8", order="C")
         for name, values in arrays.items()
     }
     data = b"".join(values.tobytes() for values in stored.values())
-    about = {"aligner": canonical_json(dict(aligner)).decode(), "anchors": anchors_hash(manifest)}
-    about |= {"digest": manifest.digest, "format": FORMAT}
-    shapes = {name: (KINDS[values.dtype.str], values.shape) for name, values in stored.items()}
-    head = header({**about, "sha256": checksum(about, shapes, data)}, shapes)
+    metadata = {"aligner": canonical_json(dict(aligner)).decode(), "anchors": hash_anchors(manifest)}
+    metadata |= {"digest": manifest.digest, "format": _FIT_FORMAT}
+    tensors = {name: TensorSpec(_SAFETENSORS_NAMES[values.dtype.str], values.shape) for name, values in stored.items()}
+    checksum = _compute_checksum(metadata, tensors, data)
+    header = build_safetensors_header(tensors, {**metadata, "sha256": checksum})
 
     def write(temporary: Path) -> None:
         with open(temporary, "xb") as file:
-            file.write(head)
+            file.write(header)
             file.write(data)
 
-    replace_file(path, write, len(head) + len(data))
+    atomic_write(path, write, len(header) + len(data))
 
 
-def checksum(about: Mapping[str, str], shapes: Shapes, data: bytes) -> str:
-    """Hash all that a fit says."""
-    said = canonical_json(
-        [
-            dict(about),
-            {name: list(shape) if kind == "F64" else [kind, *shape] for name, (kind, shape) in shapes.items()},
-        ]
-    )
-    return hashlib.sha256(said + data).hexdigest()
-
-
-def header(about: Mapping[str, str], shapes: Shapes) -> bytes:
-    """Return the safetensors header of arrays that lie one after another, `about` as its metadata."""
-    described: dict[str, Any] = {"__metadata__": dict(about)}
-    offset = 0
-    for name, (kind, shape) in shapes.items():
-        end = offset + np.dtype(TYPES[kind]).itemsize * math.prod(shape)
-        described[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(described, separators=(",", ":")).encode()
-    text += b" " * (-(8 + len(text)) % 64)
-    return len(text).to_bytes(8, "little") + text
+def _compute_checksum(metadata: Mapping[str, str], tensors: Mapping[str, TensorSpec], data: bytes) -> str:
+    """Hash the metadata, the shapes and the values of a fit."""
+    shapes = {
+        name: list(tensor.shape) if tensor.dtype == "F64" else [tensor.dtype, *tensor.shape]
+        for name, tensor in tensors.items()
+    }
+    return hashlib.sha256(canonical_json([dict(metadata), shapes]) + data).hexdigest()
 
 
 def read_fit(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
-    """Read a fit: what it says of itself, and its arrays; raises IntegrityError for any byte that was changed."""
-    data = read_small(path, LARGEST)
-    length = int.from_bytes(data[:8], "little")
-    described = parse_object(data[8 : 8 + length], str(path)) if 8 + length <= len(data) else {}
-    about = described.pop("__metadata__", {})
+    """Read the metadata and the arrays of a fit; raises IntegrityError for any byte that was changed."""
+    data = read_small_file(path, _MAX_FIT_BYTES)
     try:
-        shapes = {
-            name: (str(tensor["dtype"]), tuple(int(size) for size in tensor["shape"]))
-            for name, tensor in described.items()
-        }
-        body = data[8 + length :]
-        intact = header(about, shapes) == data[: 8 + length]
-        said = {name: value for name, value in about.items() if name != "sha256"}
-        intact = intact and checksum(said, shapes, body) == about["sha256"] and about["format"] == FORMAT
-        sizes = [np.dtype(TYPES[kind]).itemsize * math.prod(shape) for kind, shape in shapes.values()]
-        intact = intact and len(body) == sum(sizes)
+        metadata, tensors, length = parse_safetensors_header(data, str(path))
+        body = data[length:]
+        unsigned = {name: value for name, value in metadata.items() if name != "sha256"}
+        intact = (
+            build_safetensors_header(tensors, metadata) == data[:length]
+            and _compute_checksum(unsigned, tensors, body) == metadata["sha256"]
+            and metadata["format"] == _FIT_FORMAT
+            and all(tensor.dtype in _NUMPY_DTYPES for tensor in tensors.values())
+            and len(body) == sum(tensor.size for tensor in tensors.values())
+        )
     except (TypeError, KeyError, ValueError, AttributeError):
         intact = False
     if not intact:
-        raise IntegrityError(f"{path} is no fit, or was changed", "the bytes as written", REMOVE)
+        raise IntegrityError(f"{path} is no fit, or was changed", "the bytes as written", _REMOVE_ADVICE)
     arrays, offset = {}, 0
-    for (name, (kind, shape)), size in zip(shapes.items(), sizes, strict=True):
-        arrays[name] = np.frombuffer(body, TYPES[kind], math.prod(shape), offset).reshape(shape)
-        offset += size
-    return dict(about), arrays
+    for name, tensor in tensors.items():
+        values = np.frombuffer(body, _NUMPY_DTYPES[tensor.dtype], math.prod(tensor.shape), offset)
+        arrays[name] = values.reshape(tensor.shape)
+        offset += tensor.size
+    return metadata, arrays
 
 
-def check_fit(path: Path, manifest: Manifest, aligner: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+def read_matching_fit(path: Path, manifest: Manifest, aligner: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """Read the fit of an aligner to a version; raises IntegrityError where it belongs to other anchors."""
-    about, arrays = read_fit(path)
-    if about["anchors"] != anchors_hash(manifest) or about["aligner"] != canonical_json(dict(aligner)).decode():
+    metadata, arrays = read_fit(path)
+    if metadata["anchors"] != hash_anchors(manifest) or metadata["aligner"] != canonical_json(dict(aligner)).decode():
         raise IntegrityError(
-            f"{path} was fitted to the digest {about['digest'][:12]}, or with other parameters",
+            f"{path} was fitted to the digest {metadata['digest'][:12]}, or with other parameters",
             f"a fit to {manifest.digest[:12]}",
-            REMOVE,
+            _REMOVE_ADVICE,
         )
     return arrays
 
 
-def check_named(path: Path) -> None:
-    """Read a fit, whatever it belongs to; raises IntegrityError for a changed byte, or another fit's file name."""
-    about, _ = read_fit(path)
-    name = _name(about["digest"], about["anchors"], json.loads(about["aligner"]))
+def check_fit_file(path: Path) -> None:
+    """Raise IntegrityError where a byte of a fit was changed, or the file has the name of another fit."""
+    metadata, _ = read_fit(path)
+    name = _build_file_name(metadata["digest"], metadata["anchors"], json.loads(metadata["aligner"]))
     if path.name != name:
-        raise IntegrityError(f"{path} holds the fit {name}", "the fit it is named by", REMOVE)
+        raise IntegrityError(f"{path} holds the fit {name}", "the fit it is named by", _REMOVE_ADVICE)
 
 
-def carry_fits(folder: Path, old: Manifest, new: Manifest) -> None:
-    """Keep the fits to a version for another that has the same rows in other blocks; damaged ones are left alone."""
+def copy_fits(folder: Path, old: Manifest, new: Manifest) -> None:
+    """Write the fits to a version again for another that has the same rows in other blocks; skip damaged files."""
     for path in sorted(folder.glob(f"{old.digest[:12]}-*.safetensors")):
         with suppress(IntegrityError):
-            about, arrays = read_fit(path)
-            if about["anchors"] == anchors_hash(old):
-                aligner = json.loads(about["aligner"])
-                write_fit(folder / fit_name(new, aligner), new, aligner, arrays)
+            metadata, arrays = read_fit(path)
+            if metadata["anchors"] == hash_anchors(old):
+                aligner = json.loads(metadata["aligner"])
+                write_fit(folder / build_fit_file_name(new, aligner), new, aligner, arrays)
 
 
-def kept_aligners(folder: Path, manifest: Manifest, name: str) -> list[tuple[dict[str, Any], str]]:
-    """List what aligners of a name were kept in a folder of fits, the latest first: parameters, and anchors' digest.
+def list_fitted_aligners(folder: Path, manifest: Manifest, name: str) -> list[tuple[dict[str, Any], str]]:
+    """List the fits of aligners of one name, newest first: the parameters, and the digest of the anchors.
 
-    The digest is empty where the fit belongs to these very anchors. Reads headers; a damaged one is `verify`'s to find.
+    The digest is empty where the fit belongs to exactly these anchors. Reads headers only: `verify` finds damage.
     """
-    found = []
+    fitted = []
     for path in sorted(folder.glob("*.safetensors"), key=lambda path: -path.stat().st_mtime_ns):
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            about = parse_object(file.read(length), str(path)).get("__metadata__", {}) if length <= HEADER else {}
-        described = json.loads(about.get("aligner", "{}"))
-        if described.get("name") == name:
-            own = about.get("anchors") == anchors_hash(manifest)
-            found.append((dict(described["parameters"]), "" if own else str(about.get("digest"))))
-    return found
+        metadata = read_safetensors_metadata(path)
+        aligner = json.loads(metadata.get("aligner", "{}"))
+        if aligner.get("name") == name:
+            own = metadata.get("anchors") == hash_anchors(manifest)
+            fitted.append((dict(aligner["parameters"]), "" if own else str(metadata.get("digest"))))
+    return fitted

@@ -1,4 +1,4 @@
-"""The manifest: what one version of an anchor set consists of (format 1)."""
+"""The manifest: the files, the encoders and the history of one version of an anchor set (format 1)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from asif.anchorset.format.atomic_io import RESTORE
-from asif.anchorset.format.blocks import DTYPES, MAX_ROWS
-from asif.anchorset.format.checksummed_json import Fields, check_seal, parse_object, seal
-from asif.anchorset.format.deletion_list import Mask, Runs, is_list, live_mask, live_range
-from asif.anchorset.format.references import check_name, is_version
+from asif.anchorset.format.atomic_io import RESTORE_ADVICE
+from asif.anchorset.format.blocks import MAX_BLOCK_ROWS, SAFETENSORS_DTYPES
+from asif.anchorset.format.checksummed_json import JsonFields, check_checksum, dump_checksummed, parse_json_object
+from asif.anchorset.format.deletion_list import (
+    DeletionList,
+    LiveRows,
+    decode_live_rows,
+    find_live_range,
+    is_deletion_list,
+)
+from asif.anchorset.format.references import check_set_name, is_version
 from asif.errors import IntegrityError, UnknownFormat, UsageError
 from asif.vectors import SIDES, Fingerprint, Side
 
-FORMAT = 1
-FEATURES = ("deletions", "pieces")
-CAPTIONS = ("mean", "first", "all")
+_MANIFEST_FORMAT = 1
+_KNOWN_FEATURES = ("deletions", "pieces")
+CAPTIONS_MODES = ("mean", "first", "all")
 
 
 @dataclass(frozen=True)
@@ -29,33 +35,33 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class BlockEntry:
-    """Name a block of `rows` anchors, the parquet with their pairs, and which rows the version leaves out of both."""
+    """Name a block of `rows` anchors, the parquet with their pairs, and the rows of both that are deleted."""
 
     sha256: str
     size: int
     rows: int
     pairs: FileEntry
-    deleted: Runs = ()
+    deleted: DeletionList = ()
 
     @property
     def count(self) -> int:
-        """Count the rows that are there."""
+        """Count the live rows."""
         return self.rows - sum(self.deleted[1::2])
 
     @property
-    def live(self) -> Mask:
-        """Tell which rows are there [rows]."""
-        return live_mask(self.deleted, self.rows)
+    def live(self) -> LiveRows:
+        """Return which rows are live [rows]."""
+        return decode_live_rows(self.deleted, self.rows)
 
     @property
     def whole(self) -> BlockEntry:
-        """Return the entry of the same block with all of its rows."""
+        """Return the entry of the same block with all of its rows live."""
         return replace(self, deleted=()) if self.deleted else self
 
 
 @dataclass(frozen=True)
 class EncoderInfo:
-    """Hold which encoder made one side: `spec` as the user names it, and its fingerprint."""
+    """Identify the encoder of one side: `spec` as the user names it, and its fingerprint."""
 
     spec: str
     fingerprint: Fingerprint
@@ -65,9 +71,9 @@ class EncoderInfo:
 class Manifest:
     """Describe one version of an anchor set.
 
-    `count` anchors are kept of `rows_in` rows read, `rejected` are not (a row counts once for each anchor it gives);
+    Of `rows_in` rows read, `count` became anchors and `rejected` did not (a row counts once for each anchor it gives).
     `dims` and `encoders` are by side; `parent` is the version that was current before; `created` is ISO 8601 in UTC;
-    `asif` is the writer's version.
+    `asif` is the version of asif that wrote it.
     """
 
     name: str
@@ -90,25 +96,29 @@ class Manifest:
 
     @property
     def files(self) -> list[BlockEntry]:
-        """Return each block once, with all of its rows."""
+        """Return each block once, with all of its rows live."""
         return [entry.whole for entry in {entry.sha256: entry for entry in self.blocks}.values()]
 
-    def live_rows(self) -> list[tuple[BlockEntry, Mask]]:
-        """Return each block once, with all of its rows, and tell which of them are there [rows], in whatever piece."""
-        found: dict[BlockEntry, Mask] = {}
+    def distinct_live_rows(self) -> list[tuple[BlockEntry, LiveRows]]:
+        """Return each block once, with the rows of it that are live in any of its pieces [rows]."""
+        live: dict[BlockEntry, LiveRows] = {}
         for entry in self.blocks:
-            found[entry.whole] = found[entry.whole] | entry.live if entry.whole in found else entry.live
-        return list(found.items())
+            live[entry.whole] = live[entry.whole] | entry.live if entry.whole in live else entry.live
+        return list(live.items())
 
     @property
     def version(self) -> str:
         """Return the version, such as '000001-1f2e3d4c5b6a'."""
-        return version_of(self.seq, self.digest)
+        return build_version_name(self.seq, self.digest)
 
     @property
     def ref(self) -> str:
         """Return the reference that means exactly this version, such as 'coco@3'."""
         return f"{self.name}@{self.seq}"
+
+    def pair_id(self, anchor_id: str) -> str:
+        """Return the id of the pair that an anchor comes from: in mode `all` anchors are called `<pair>#<caption>`."""
+        return anchor_id.rpartition("#")[0] if self.captions == "all" else anchor_id
 
     def to_bytes(self) -> bytes:
         """Serialise; `from_bytes` reads it back."""
@@ -116,57 +126,59 @@ class Manifest:
             side: {"spec": info.spec, "fingerprint": dict(info.fingerprint.fields)}
             for side, info in self.encoders.items()
         }
-        blocks = list(_described(self.blocks))
-        features = _features(self.blocks)
-        return seal({"format": FORMAT, "features": features, **asdict(self), "blocks": blocks, "encoders": encoders})
+        blocks = list(_describe_blocks(self.blocks))
+        features = _list_features(self.blocks)
+        return dump_checksummed(
+            {"format": _MANIFEST_FORMAT, "features": features, **asdict(self), "blocks": blocks, "encoders": encoders}
+        )
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> Manifest:
-        """Read a manifest from untrusted bytes; `where` is named in errors.
+        """Read a manifest from untrusted bytes; errors name `where`.
 
-        Fields it does not know are left alone: what must be understood stands in `features`.
+        Unknown fields are ignored: what a reader must understand is listed in `features`.
         Raises UnknownFormat for a newer format or feature, IntegrityError for any other change.
         """
-        fields = parse_object(data, where)
-        _check_format(Fields(fields, where))
-        check_seal(fields, data, where)
-        manifest = _read(Fields(fields, where))
-        if fields["features"] != _features(manifest.blocks):
-            raise IntegrityError(f"{where} names other features than it uses", "those it uses", RESTORE)
-        _check_sums(manifest, where)
+        fields = parse_json_object(data, where)
+        _check_format(JsonFields(fields, where))
+        check_checksum(fields, data, where)
+        manifest = _read_manifest(JsonFields(fields, where))
+        if fields["features"] != _list_features(manifest.blocks):
+            raise IntegrityError(f"{where} names other features than it uses", "those it uses", RESTORE_ADVICE)
+        _check_counts(manifest, where)
         return manifest
 
 
-def version_of(seq: int, digest: str) -> str:
+def build_version_name(seq: int, digest: str) -> str:
     """Return the version with this sequence number and set digest."""
     return f"{seq:06d}-{digest[:12]}"
 
 
-def _check_format(fields: Fields) -> None:
-    """Refuse what a newer asif wrote before anything else is interpreted."""
-    found = fields.whole("format")
-    came = f"format {found}"
-    if found == FORMAT:
+def _check_format(fields: JsonFields) -> None:
+    """Refuse the manifest of a newer asif before anything else is interpreted."""
+    version = fields.integer("format")
+    came = f"format {version}"
+    if version == _MANIFEST_FORMAT:
         features = fields.items("features")
-        unknown = [feature for feature in features if feature not in FEATURES]
+        unknown = [feature for feature in features if feature not in _KNOWN_FEATURES]
         if not unknown:
             return
         came = f"the features {ascii(unknown)[:80]}"
     raise UnknownFormat(
         f"an anchor set with {came}",
-        f"format {FORMAT} and no features but {', '.join(FEATURES)}",
+        f"format {_MANIFEST_FORMAT} and no features but {', '.join(_KNOWN_FEATURES)}",
         "upgrade asif: pip install -U asif",
     )
 
 
-def _features(blocks: Sequence[BlockEntry]) -> list[str]:
-    """Name what a reader must understand, so that an older one refuses the version instead of misreading it."""
+def _list_features(blocks: Sequence[BlockEntry]) -> list[str]:
+    """List what a reader must understand, so that an older one refuses the version instead of misreading it."""
     deletions = ["deletions"] if any(block.deleted for block in blocks) else []
     return deletions + (["pieces"] if len({block.sha256 for block in blocks}) < len(blocks) else [])
 
 
-def _described(blocks: Sequence[BlockEntry]) -> Iterator[dict[str, Any]]:
-    """Describe blocks; a further piece of one names the place of the first and which rows it leaves out."""
+def _describe_blocks(blocks: Sequence[BlockEntry]) -> Iterator[dict[str, Any]]:
+    """Yield blocks for JSON; a further piece of a block names the position of the first and the rows it leaves out."""
     first: dict[str, int] = {}
     for at, block in enumerate(blocks):
         known = first.setdefault(block.sha256, at)
@@ -176,22 +188,22 @@ def _described(blocks: Sequence[BlockEntry]) -> Iterator[dict[str, Any]]:
             yield {name: value for name, value in asdict(block).items() if name != "deleted" or value}
 
 
-def _read(fields: Fields) -> Manifest:
-    dims, encoders = fields.within("dims"), fields.within("encoders")
+def _read_manifest(fields: JsonFields) -> Manifest:
+    dims, encoders = fields.nested("dims"), fields.nested("encoders")
     return Manifest(
-        name=_name(fields),
-        seq=fields.whole("seq", 1),
+        name=_read_name(fields),
+        seq=fields.integer("seq", 1),
         digest=fields.sha256("digest"),
-        count=fields.whole("count", 1),
-        rows_in=fields.whole("rows_in", 1),
-        rejected=fields.whole("rejected"),
-        dims={side: dims.whole(side, 1) for side in SIDES},
-        dtype=_one_of(fields, "dtype", tuple(DTYPES)),
-        captions=_one_of(fields, "captions", CAPTIONS),
-        encoders={side: _encoder(encoders.within(side)) for side in SIDES},
-        blocks=_blocks(fields.within_each("blocks")),
-        rejects=None if fields.missing("rejects") else _file(fields.within("rejects")),
-        parent=None if fields.missing("parent") else _parent(fields),
+        count=fields.integer("count", 1),
+        rows_in=fields.integer("rows_in", 1),
+        rejected=fields.integer("rejected"),
+        dims={side: dims.integer(side, 1) for side in SIDES},
+        dtype=_read_choice(fields, "dtype", tuple(SAFETENSORS_DTYPES)),
+        captions=_read_choice(fields, "captions", CAPTIONS_MODES),
+        encoders={side: _read_encoder(encoders.nested(side)) for side in SIDES},
+        blocks=_read_blocks(fields.nested_each("blocks")),
+        rejects=None if fields.missing("rejects") else _read_file_entry(fields.nested("rejects")),
+        parent=None if fields.missing("parent") else _read_parent(fields),
         operation=fields.mapping("operation"),
         created=fields.text("created"),
         profiles=fields.mapping("profiles"),
@@ -199,78 +211,80 @@ def _read(fields: Fields) -> Manifest:
     )
 
 
-def _name(fields: Fields) -> str:
+def _read_name(fields: JsonFields) -> str:
     name = fields.text("name")
     try:
-        return check_name(name)
+        return check_set_name(name)
     except UsageError as error:
-        raise fields.wrong({"name": name}, error.expected) from error
+        raise fields.mismatch({"name": name}, error.expected) from error
 
 
-def _parent(fields: Fields) -> str:
+def _read_parent(fields: JsonFields) -> str:
     parent = fields.text("parent")
     if not is_version(parent):
-        raise fields.wrong({"parent": parent}, "parent: a version")
+        raise fields.mismatch({"parent": parent}, "parent: a version")
     return parent
 
 
-def _one_of(fields: Fields, name: str, known: tuple[str, ...]) -> str:
+def _read_choice(fields: JsonFields, name: str, known: tuple[str, ...]) -> str:
     value = fields.text(name)
     if value not in known:
-        raise fields.wrong({name: value}, f"{name}: one of {', '.join(known)}")
+        raise fields.mismatch({name: value}, f"{name}: one of {', '.join(known)}")
     return value
 
 
-def _encoder(fields: Fields) -> EncoderInfo:
+def _read_encoder(fields: JsonFields) -> EncoderInfo:
     return EncoderInfo(fields.text("spec"), Fingerprint(fields.mapping("fingerprint")))
 
 
-def _file(fields: Fields) -> FileEntry:
-    return FileEntry(fields.sha256("sha256"), fields.whole("size"))
+def _read_file_entry(fields: JsonFields) -> FileEntry:
+    return FileEntry(fields.sha256("sha256"), fields.integer("size"))
 
 
-def _blocks(each: Iterable[Fields]) -> tuple[BlockEntry, ...]:
-    """Read blocks and pieces; of one block they have other rows each, in the order of its rows."""
+def _read_blocks(each: Iterable[JsonFields]) -> tuple[BlockEntry, ...]:
+    """Read blocks and pieces; pieces of one block have rows that follow one another and do not overlap."""
     blocks: list[BlockEntry] = []
     ends: dict[str, int] = {}
     for fields in each:
-        block = _block(fields) if fields.missing("of") else _piece(fields, blocks)
-        first, last = live_range(block.deleted, block.rows)
+        block = _read_block(fields) if fields.missing("of") else _read_piece(fields, blocks)
+        first, last = find_live_range(block.deleted, block.rows)
         if first < ends.get(block.sha256, 0):
-            raise fields.wrong({"deleted": block.deleted}, "deleted: rows that follow those of the piece before")
+            raise fields.mismatch({"deleted": block.deleted}, "deleted: rows that follow those of the piece before")
         ends[block.sha256] = last
         blocks.append(block)
     return tuple(blocks)
 
 
-def _piece(fields: Fields, before: Sequence[BlockEntry]) -> BlockEntry:
-    place = fields.whole("of")
+def _read_piece(fields: JsonFields, before: Sequence[BlockEntry]) -> BlockEntry:
+    place = fields.integer("of")
     if place >= len(before):
-        raise fields.wrong({"of": place}, "of: the place of a block before it")
-    return replace(before[place], deleted=_deleted(fields, before[place].rows))
+        raise fields.mismatch({"of": place}, "of: the place of a block before it")
+    return replace(before[place], deleted=_read_deletions(fields, before[place].rows))
 
 
-def _block(fields: Fields) -> BlockEntry:
-    rows = fields.whole("rows", 1)
-    if rows > MAX_ROWS:
-        raise fields.wrong({"rows": rows}, f"rows: at most {MAX_ROWS}")
-    deleted = () if fields.missing("deleted") else _deleted(fields, rows)
-    return BlockEntry(fields.sha256("sha256"), fields.whole("size"), rows, _file(fields.within("pairs")), deleted)
+def _read_block(fields: JsonFields) -> BlockEntry:
+    rows = fields.integer("rows", 1)
+    if rows > MAX_BLOCK_ROWS:
+        raise fields.mismatch({"rows": rows}, f"rows: at most {MAX_BLOCK_ROWS}")
+    deleted = () if fields.missing("deleted") else _read_deletions(fields, rows)
+    return BlockEntry(
+        fields.sha256("sha256"), fields.integer("size"), rows, _read_file_entry(fields.nested("pairs")), deleted
+    )
 
 
-def _deleted(fields: Fields, rows: int) -> Runs:
+def _read_deletions(fields: JsonFields, rows: int) -> DeletionList:
     deleted = tuple(fields.items("deleted"))
-    if not is_list(deleted, rows):
-        raise fields.wrong({"deleted": deleted}, f"deleted: run lengths that leave some of {rows} rows")
+    if not is_deletion_list(deleted, rows):
+        raise fields.mismatch({"deleted": deleted}, f"deleted: run lengths that leave some of {rows} rows")
     return deleted
 
 
-def _check_sums(manifest: Manifest, where: str) -> None:
+def _check_counts(manifest: Manifest, where: str) -> None:
     rows = sum(block.count for block in manifest.blocks)
     counted = manifest.count + manifest.rejected
     if rows != manifest.count or counted != manifest.rows_in or (manifest.rejects is None) != (not manifest.rejected):
         raise IntegrityError(
             f"{where} counts {rows} rows in blocks, {manifest.count} kept, {manifest.rejected} rejected",
             f"counts that add up to {manifest.rows_in} rows read",
-            RESTORE,
+            RESTORE_ADVICE,
         )

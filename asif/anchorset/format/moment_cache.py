@@ -1,4 +1,4 @@
-"""Sums over the rows of a version, kept as a fit is, and followed from one version to another block by block."""
+"""Cached sums over the rows of a version, for moments; another version reaches its own by the rows that differ."""
 
 from __future__ import annotations
 
@@ -9,99 +9,99 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.anchorset.format.blocks import Block, Float64
-from asif.anchorset.format.deletion_list import Mask
-from asif.anchorset.format.fit_cache import check_fit, fit_name
+from asif.anchorset.format.blocks import AnchorBlock, Float64
+from asif.anchorset.format.deletion_list import LiveRows
+from asif.anchorset.format.fit_cache import build_fit_file_name, read_matching_fit
 from asif.anchorset.format.folder import SetFolder
 from asif.anchorset.format.manifest import BlockEntry, Manifest
 from asif.errors import IntegrityError, UnknownFormat
 
-Blocks = list[tuple[NDArray[Any], NDArray[Any]]]
-"""Image and text rows of each block, [n, di] and [n, dt]."""
+_RowBlocks = list[tuple[NDArray[Any], NDArray[Any]]]
+"""Image rows [n, di] and text rows [n, dt] of each block."""
 
-SUMS = {"name": "sums"}
-"""How sums are called among the fits."""
+SUMS_FIT = {"name": "sums"}
+"""The entry in the fit cache, in place of an aligner, under which sums are written."""
 
-FEWEST = 2048
-"""Anchors below which sums are not kept.
+MIN_ANCHORS_FOR_SUMS = 2048
+"""Sums over fewer anchors are not cached.
 
-Time to sum grows with the anchors times the square of the dimensions, time to read or write sums with the square alone,
-so that one number does for all dimensions. With this many, the first time that sums are read has paid for writing them:
-on one core, 1,280 and 384 dimensions, 124 ms to sum, 60 ms to write, 27 ms to read. With 1,024 it has not.
+The time to sum grows with the anchors times the square of the dimensions, the time to read or write sums with the
+square alone, so one number serves all dimensions. With 2,048 anchors, the first read of sums already repays writing
+them: on one core, for 1,280 and 384 dimensions, 124 ms to sum, 60 ms to write, 27 ms to read. With 1,024 it does not.
 """
 
 
 @dataclass(frozen=True)
-class KeptSums:
-    """Hold named sums over some version, and the rows by which the asked version differs from that one."""
+class CachedSums:
+    """Hold named sums over a version, and the rows by which the version of the query differs from it."""
 
     arrays: Mapping[str, Float64]
-    added: Blocks
-    removed: Blocks
+    added: _RowBlocks
+    removed: _RowBlocks
 
     @property
-    def own(self) -> bool:
-        """Tell whether they are those of the asked version."""
+    def is_exact(self) -> bool:
+        """Tell whether these are the sums of exactly the version of the query."""
         return not self.added and not self.removed
 
 
-def find_sums(folder: SetFolder, manifest: Manifest) -> KeptSums | None:
-    """Find the sums over a version, else those from which fewest rows lead to it; None where it has no more itself.
+def find_cached_sums(folder: SetFolder, manifest: Manifest) -> CachedSums | None:
+    """Find the sums over a version, or over the version that differs from it by the fewest rows.
 
-    Raises IntegrityError for sums, or a block they were taken over, that were changed.
+    Return None where none differs by fewer rows than the version has. Raises IntegrityError for changed sums or blocks.
     """
     nearest, fewest = None, manifest.count
-    for other in kept_beside(folder, manifest):
-        apart = sum(int((step.added | step.removed).sum()) for step in steps(other, manifest))
-        if apart < fewest:
-            nearest, fewest = other, apart
+    for other in _find_versions_with_sums(folder, manifest):
+        differing = sum(int((change.added | change.removed).sum()) for change in iter_block_changes(other, manifest))
+        if differing < fewest:
+            nearest, fewest = other, differing
     if nearest is None:
         return None
-    arrays = check_fit(folder.fit(fit_name(nearest, SUMS)), nearest, SUMS)
-    added: Blocks = []
-    removed: Blocks = []
-    for step in steps(nearest, manifest):
-        block = folder.block(manifest, step.entry)
-        added += [pair(block, step.added)] if step.added.any() else []
-        removed += [pair(block, step.removed)] if step.removed.any() else []
-    return KeptSums(arrays, added, removed)
+    arrays = read_matching_fit(folder.fit_path(build_fit_file_name(nearest, SUMS_FIT)), nearest, SUMS_FIT)
+    added: _RowBlocks = []
+    removed: _RowBlocks = []
+    for change in iter_block_changes(nearest, manifest):
+        block = folder.block(manifest, change.entry)
+        added += [_select_rows(block, change.added)] if change.added.any() else []
+        removed += [_select_rows(block, change.removed)] if change.removed.any() else []
+    return CachedSums(arrays, added, removed)
 
 
 @dataclass(frozen=True)
-class Step:
-    """Hold which rows of a block one version has and another has not, either way: [rows] each."""
+class BlockChange:
+    """Hold the rows of a block that only the new version has, and those that only the old one has: [rows] each."""
 
     entry: BlockEntry
-    added: Mask
-    removed: Mask
+    added: LiveRows
+    removed: LiveRows
 
 
-def steps(known: Manifest, wanted: Manifest) -> Iterator[Step]:
-    """Lead from one version to another, block by block, past those that have the same rows in both."""
-    if known.blocks == wanted.blocks:
+def iter_block_changes(old: Manifest, new: Manifest) -> Iterator[BlockChange]:
+    """Yield the changes from one version to another, of each block whose live rows differ."""
+    if old.blocks == new.blocks:
         return
-    ours, theirs = dict(wanted.live_rows()), dict(known.live_rows())
-    for entry in {**ours, **theirs}:
+    before, after = dict(old.distinct_live_rows()), dict(new.distinct_live_rows())
+    for entry in {**after, **before}:
         none = np.zeros(entry.rows, bool)
-        now, was = ours.get(entry, none), theirs.get(entry, none)
+        now, was = after.get(entry, none), before.get(entry, none)
         if not np.array_equal(now, was):
-            yield Step(entry, now & ~was, was & ~now)
+            yield BlockChange(entry, now & ~was, was & ~now)
 
 
-def kept_beside(folder: SetFolder, manifest: Manifest) -> Iterator[Manifest]:
-    """Yield the versions over which sums were kept: this one alone, if it is among them; else all that can be read."""
-    if folder.fit(fit_name(manifest, SUMS)).exists():
+def _find_versions_with_sums(folder: SetFolder, manifest: Manifest) -> Iterator[Manifest]:
+    """Yield the versions with cached sums: this one alone, if it has them; otherwise all that can be read."""
+    if folder.fit_path(build_fit_file_name(manifest, SUMS_FIT)).exists():
         yield manifest
         return
     for version in folder.versions():
         try:
             other = folder.manifest(version)
-        except (IntegrityError, UnknownFormat):  # `verify` tells; nothing is learnt from it here
+        except (IntegrityError, UnknownFormat):  # `verify` reports it
             continue
-        if folder.fit(fit_name(other, SUMS)).exists():
+        if folder.fit_path(build_fit_file_name(other, SUMS_FIT)).exists():
             yield other
 
 
-def pair(block: Block, rows: Mask) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return some rows of both sides; views where they are all."""
+def _select_rows(block: AnchorBlock, rows: LiveRows) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return some rows of both sides of a block; views where they are all of them."""
     return (block.image, block.text) if rows.all() else (block.image[rows], block.text[rows])

@@ -1,4 +1,4 @@
-"""Masks: which pairs may answer, by what is remembered of them, and by their licences."""
+"""Pair filters: which anchors may answer a query, by an expression over their records and by their licences."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from asif.pairs.filter_expression import parse_where
 from asif.pairs.licences import Licence
 from asif.pairs.pair import PairRecord
 
-SHOWN = 20  # licences in an error
+_LICENCES_SHOWN = 20  # licences in an error
 
 
 @dataclass(frozen=True)
-class Mask:
-    """Hold conditions on pairs, all of which must be true: expressions, and lists of licences.
+class PairFilter:
+    """Hold conditions on pairs, all of which must hold: expressions, and lists of licences.
 
-    Of each list a pair must have one licence. Raises UsageError for an expression that is none, and for no licences.
+    A pair must have one licence of each list. Raises UsageError for an invalid expression, and for no licences.
 
-    >>> Mask.of("source = 'web'", ["cc-by", "CC0"]).as_dict()
+    >>> PairFilter.of("source = 'web'", ["cc-by", "CC0"]).as_dict()
     {'where': "source = 'web'", 'licences': ['cc-by', 'cc0']}
     """
 
@@ -29,8 +29,8 @@ class Mask:
     licences: tuple[tuple[Licence, ...], ...] = ()
 
     @classmethod
-    def of(cls, where: str | None = None, licences: Sequence[str] | None = None) -> Mask:
-        """Make a mask of an expression (see `pairs.where`) and names of licences (see `pairs.licences`)."""
+    def of(cls, where: str | None = None, licences: Sequence[str] | None = None) -> PairFilter:
+        """Build a filter of an expression (see `pairs.filter_expression`) and licence names (see `pairs.licences`)."""
         if isinstance(licences, str):
             raise UsageError(f"the licences are one text: {licences[:40]!r}", "a list", "pass licences=[…]")
         if licences is not None and not [name for name in licences if name.strip()]:
@@ -41,29 +41,31 @@ class Mask:
         return cls(() if where is None else (where,), (tuple(named),) if named else ())
 
     def __bool__(self) -> bool:
-        """Tell whether it may leave pairs out."""
+        """Tell whether the filter has any condition."""
         return bool(self.where or self.licences)
 
-    def __and__(self, other: Mask) -> Mask:
-        """Return the mask of what both let through."""
-        return Mask(self.where + other.where, self.licences + other.licences)
+    def __and__(self, other: PairFilter) -> PairFilter:
+        """Return the filter of the pairs that both let through."""
+        return PairFilter(self.where + other.where, self.licences + other.licences)
 
     def __str__(self) -> str:
-        said = [f"licence is {' or '.join(map(str, some))}" for some in self.licences]
-        return " and ".join([f"({text})" if len(self.where) > 1 or said else text for text in self.where] + said)
+        licences = [f"licence is {' or '.join(map(str, some))}" for some in self.licences]
+        return " and ".join(
+            [f"({text})" if len(self.where) > 1 or licences else text for text in self.where] + licences
+        )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it for JSON, what is empty left out."""
-        found: dict[str, Any] = {}
+        """Return the filter for JSON, without empty fields."""
+        fields: dict[str, Any] = {}
         if self.where:
-            found["where"] = self.where[0] if len(self.where) == 1 else " and ".join(f"({one})" for one in self.where)
+            fields["where"] = self.where[0] if len(self.where) == 1 else " and ".join(f"({one})" for one in self.where)
         if self.licences:
             both = [name for name in self.licences[0] if all(name in others for others in self.licences[1:])]
-            found["licences"] = [str(name) for name in both]
-        return found
+            fields["licences"] = [str(name) for name in both]
+        return fields
 
-    def test(self) -> Callable[[PairRecord], bool]:
-        """Return what tells whether a pair is let through; fast for many pairs of few licences."""
+    def predicate(self) -> Callable[[PairRecord], bool]:
+        """Return a predicate of pairs; it is fast for many pairs with few licences."""
         conditions = [parse_where(text) for text in self.where]
         known: dict[str | None, bool] = {}
 
@@ -80,21 +82,21 @@ class Mask:
         return lambda pair: all(holds(pair) for holds in conditions)
 
     def check(self, ref: str, counts: Counter[str | None]) -> None:
-        """Raise NotFound for licences that no pair of `counts` has, naming those that there are.
+        """Raise NotFound for licences that no pair of `counts` has; the error names those that occur.
 
-        A list of well-known licences need not occur whole: one that occurs is enough.
+        Of a list of well-known licences it is enough that one occurs.
         """
-        there = [Licence.read(written) for written in counts if written is not None]
+        present = [Licence.read(written) for written in counts if written is not None]
         for some in self.licences:
-            missing = [name for name in some if not any(name.covers(found) for found in there)]
+            missing = [name for name in some if not any(name.covers(other) for other in present)]
             if [name for name in missing if not name.known] or len(missing) == len(some):
                 named = sorted(counts.items(), key=lambda each: (each[0] is None, -each[1], each[0]))
-                shown = [f"{written or 'none given'} ({count:,})" for written, count in named[:SHOWN]]
+                shown = [f"{written or 'none given'} ({count:,})" for written, count in named[:_LICENCES_SHOWN]]
                 raise NotFound(
                     f"no pair of {ref} has the licence {', '.join(map(str, missing))}",
-                    f"licences that it has: {', '.join(shown)}{', …' if len(named) > SHOWN else ''}",
+                    f"licences that it has: {', '.join(shown)}{', …' if len(named) > _LICENCES_SHOWN else ''}",
                     "name some of those; for others pass --where",
                 )
 
 
-EVERYTHING = Mask()
+NO_FILTER = PairFilter()

@@ -1,4 +1,4 @@
-"""What answers: one version of an anchor set, or a view of some pairs of one or several."""
+"""The protocol of opened anchors: one version of an anchor set, or a view of some pairs of one or several."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.anchorset.format.pair_filter import EVERYTHING, Mask
+from asif.anchorset.format.pair_filter import NO_FILTER, PairFilter
 from asif.pairs.pair import PairRecord
 from asif.vectors import Fingerprint, Int64, Side
 
 
 @dataclass(frozen=True)
-class Named:
-    """Hold what an answer says of the anchors that it comes from; the digest alone decides which they were.
+class AnchorsIdentity:
+    """Name the anchors that a prediction comes from; the digest alone identifies them.
 
-    >>> Named("coco", "000003-1f2e3d4c5b6a", "1f2e", Mask.of("source = 'web'")).as_dict()["where"]
+    >>> AnchorsIdentity("coco", "000003-1f2e3d4c5b6a", "1f2e", PairFilter.of("source = 'web'")).as_dict()["where"]
     "source = 'web'"
     """
 
     name: str
     version: str
     digest: str
-    mask: Mask = EVERYTHING
+    pair_filter: PairFilter = NO_FILTER
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it for JSON; `where` and `licences` stand there where they left pairs out."""
-        return {"name": self.name, "version": self.version, "digest": self.digest, **self.mask.as_dict()}
+        """Return the fields for JSON; `where` and `licences` only where the filter has such conditions."""
+        return {"name": self.name, "version": self.version, "digest": self.digest, **self.pair_filter.as_dict()}
 
 
 class OpenAnchors(Protocol):
-    """Anchors that are open: rows in the order of their ids, and what is known of their pairs. They never change."""
+    """Opened anchors: embeddings in the order of ids, and the records of their pairs. They never change."""
 
     @property
-    def named(self) -> Named: ...
+    def named(self) -> AnchorsIdentity: ...
 
     @property
     def name(self) -> str: ...
 
     @property
     def ref(self) -> str:
-        """Return what means exactly these anchors, such as 'coco@3', for people."""
+        """Return a readable reference to exactly these anchors, such as 'coco@3'."""
         ...
 
     @property
     def digest(self) -> str:
-        """Return the set digest: which pairs, which encoders."""
+        """Return the set digest, which depends on the pairs, the encoders and how they are stored."""
         ...
 
     @property
@@ -59,25 +59,25 @@ class OpenAnchors(Protocol):
 
     @property
     def profiles(self) -> Mapping[str, Any]:
-        """Return what suits exactly these anchors, {task: profile}, where they were tuned."""
+        """Return the profiles that were tuned on exactly these anchors, {task: profile}."""
         ...
 
     def blocks(self, side: Side) -> Sequence[NDArray[Any]]:
-        """Return one side as blocks [n, d] in stored precision, read-only, and the same ones each time."""
+        """Return one side as blocks [n, d] in stored precision, read-only; the same arrays each time."""
         ...
 
     def mean(self, side: Side) -> NDArray[np.float64]:
-        """Return the mean anchor of one side [d]."""
+        """Return the mean embedding of one side [d]."""
         ...
 
     def records(self, indices: Sequence[int] | Int64) -> list[PairRecord]:
-        """Return what is remembered of the pairs at `indices`."""
+        """Return the records of the pairs at `indices`."""
         ...
 
     def fingerprint(self, side: Side) -> Fingerprint:
-        """Return the fingerprint of the encoder that made one side."""
+        """Return the fingerprint of the encoder of one side."""
         ...
 
     def encoder_spec(self, side: Side) -> str:
-        """Return the encoder that made one side, as the user names it."""
+        """Return the encoder of one side, as the user names it."""
         ...

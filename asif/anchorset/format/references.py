@@ -1,4 +1,4 @@
-"""Names of anchor sets and references to them; what is accepted here cannot leave the store."""
+"""Names of anchor sets and references to them; no accepted name leads out of the store."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from asif.errors import UsageError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 _VERSION = re.compile(r"([0-9]{6,18})-([0-9a-f]{12})", re.ASCII)
-MOST_MEMBERS = 32  # of a union
-SHOWN = 5  # ids in an error
-_SEQ = re.compile(r"[0-9]{1,18}", re.ASCII)
+MAX_UNION_MEMBERS = 32  # of a union
+_NAMES_SHOWN = 5  # ids in an error
+_SEQUENCE_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Hold which anchor set is meant: `name` in the store, or the folder `path`; exactly one of them.
+    """Refer to an anchor set: by its `name` in the store, or by the folder `path`; exactly one of them is set.
 
     `selector` is an alias, a sequence number or a whole version; None stands for the alias `current`.
     """
@@ -29,12 +29,12 @@ class Reference:
     selector: str | None
 
 
-def check_name(name: str, what: str = "anchor set name") -> str:
-    """Return the name if it is one; raises UsageError otherwise.
+def check_set_name(name: str, what: str = "anchor set name") -> str:
+    """Return the name if it is valid; raises UsageError otherwise.
 
-    >>> check_name("coco-2017.train")
+    >>> check_set_name("coco-2017.train")
     'coco-2017.train'
-    >>> check_name("../../etc")
+    >>> check_set_name("../../etc")
     Traceback (most recent call last):
         ...
     asif.errors.UsageError: the anchor set name '../../etc'
@@ -51,17 +51,17 @@ def check_name(name: str, what: str = "anchor set name") -> str:
     return name
 
 
-def check_alias(alias: str) -> str:
-    """Return the alias if it is one; it must not read as a sequence number or a version. Raises UsageError."""
-    check_name(alias, "alias")
-    if is_seq(alias) or is_version(alias):
+def check_alias_name(alias: str) -> str:
+    """Return the alias if it is valid: a name, but no sequence number or version. Raises UsageError."""
+    check_set_name(alias, "alias")
+    if is_sequence_number(alias) or is_version(alias):
         raise UsageError(f"the alias {alias!r}", "a name that is not itself a version", "begin it with a letter")
     return alias
 
 
-def is_seq(selector: str) -> bool:
+def is_sequence_number(selector: str) -> bool:
     """Tell whether a selector is a sequence number such as '3'."""
-    return _SEQ.fullmatch(selector) is not None
+    return _SEQUENCE_NUMBER.fullmatch(selector) is not None
 
 
 def is_version(selector: str) -> bool:
@@ -69,10 +69,10 @@ def is_version(selector: str) -> bool:
     return _VERSION.fullmatch(selector) is not None
 
 
-def seq_of(version: str) -> int:
+def parse_sequence_number(version: str) -> int:
     """Return the sequence number in a version.
 
-    >>> seq_of("000003-1f2e3d4c5b6a")
+    >>> parse_sequence_number("000003-1f2e3d4c5b6a")
     3
     """
     return int(version.partition("-")[0])
@@ -81,8 +81,8 @@ def seq_of(version: str) -> int:
 def parse_reference(ref: str) -> Reference:
     """Read `name`, `name@alias`, `name@<seq>`, `name@<version>`, or a path to a set's folder with the same endings.
 
-    What holds a slash, or begins with `.` or `~`, is a path; whoever takes references from strangers refuses
-    those where `.path` is set. Raises UsageError.
+    A reference with a slash, or one that begins with `.` or `~`, is a path; a caller that takes references from
+    strangers must refuse those with `.path`. Raises UsageError.
 
     >>> parse_reference("coco@3")
     Reference(name='coco', path=None, selector='3')
@@ -93,7 +93,7 @@ def parse_reference(ref: str) -> Reference:
         raise UsageError(f"the reference {ref!a}", "a name or a path without NUL", "name an anchor set")
     if not _looks_like_path(ref):
         name, at, selector = ref.partition("@")
-        return Reference(check_name(name), None, _check_selector(selector) if at else None)
+        return Reference(check_set_name(name), None, _check_selector(selector) if at else None)
     folder, at, selector = ref.rpartition("@")
     if not at or "/" in selector or os.sep in selector:
         folder, selector = ref, ""
@@ -101,7 +101,7 @@ def parse_reference(ref: str) -> Reference:
 
 
 def parse_union(ref: str) -> tuple[str, ...]:
-    """Split a union of sets of the store, 'a+b@3', into references; what reads as a path is one. Raises UsageError.
+    """Split a union of sets of the store, 'a+b@3', into references; a path is a single one. Raises UsageError.
 
     >>> parse_union("coco+own@best"), parse_union("./coco+own")
     (('coco', 'own@best'), ('./coco+own',))
@@ -109,19 +109,19 @@ def parse_union(ref: str) -> tuple[str, ...]:
     parts = (ref,) if _looks_like_path(ref) else tuple(ref.split("+"))
     for part in parts:
         parse_reference(part)
-    if len(parts) > MOST_MEMBERS:
-        raise UsageError(f"a union of {len(parts)} sets", f"at most {MOST_MEMBERS}", "merge some of them")
+    if len(parts) > MAX_UNION_MEMBERS:
+        raise UsageError(f"a union of {len(parts)} sets", f"at most {MAX_UNION_MEMBERS}", "merge some of them")
     return parts
 
 
-def can_move(ref: str) -> bool:
-    """Tell whether what a reference means can change: it names an alias, or none, which is `current`.
+def is_movable_reference(ref: str) -> bool:
+    """Tell whether a reference can come to mean another version: it names an alias, or none, which is `current`.
 
-    >>> can_move("coco"), can_move("coco@best"), can_move("coco@3")
+    >>> is_movable_reference("coco"), is_movable_reference("coco@best"), is_movable_reference("coco@3")
     (True, True, False)
     """
     selector = parse_reference(ref).selector
-    return selector is None or not (is_seq(selector) or is_version(selector))
+    return selector is None or not (is_sequence_number(selector) or is_version(selector))
 
 
 def _looks_like_path(ref: str) -> bool:
@@ -129,13 +129,13 @@ def _looks_like_path(ref: str) -> bool:
 
 
 def _check_selector(selector: str) -> str:
-    return selector if is_seq(selector) or is_version(selector) else check_alias(selector)
+    return selector if is_sequence_number(selector) or is_version(selector) else check_alias_name(selector)
 
 
-def first_few(names: Sequence[str]) -> str:
-    """Write the first names of a list, for an error.
+def format_first_names(names: Sequence[str]) -> str:
+    """Format the first names of a list, for an error message.
 
-    >>> first_few(["a", "b"]), first_few(list("abcdefg"))
+    >>> format_first_names(["a", "b"]), format_first_names(list("abcdefg"))
     ("'a', 'b'", "'a', 'b', 'c', 'd', 'e', …")
     """
-    return ", ".join(map(repr, names[:SHOWN])) + (", …" if len(names) > SHOWN else "")
+    return ", ".join(map(repr, names[:_NAMES_SHOWN])) + (", …" if len(names) > _NAMES_SHOWN else "")

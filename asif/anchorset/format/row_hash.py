@@ -1,4 +1,4 @@
-"""What a pair hashes to, what a set of them hashes to, and which of several equal pairs is kept."""
+"""Hashes of pairs, the digest of a set of pairs, and the choice among duplicate pairs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from asif.anchorset.format.blocks import UInt8
 from asif.pairs.pair import PairRecord
 from asif.vectors import Fingerprint, Int64, Side, canonical_json
 
-Dedup = Literal["exact", "keep"]
+DedupMode = Literal["exact", "keep"]
 
 
-def record_line(record: PairRecord) -> bytes:
-    """Return the canonical JSON of a record: what its row hash is taken over.
+def serialize_record(record: PairRecord) -> bytes:
+    """Return the canonical JSON of a record, over which its row hash is computed.
 
-    Put together by hand, as that is ten times faster than `canonical_json` of the fields, which it is equal to.
+    It equals `canonical_json` of the fields, but string formatting is ten times faster.
 
-    >>> print(record_line(PairRecord("é", ("a dog", "two"), "…", licence="CC0-1.0")).decode())
+    >>> print(serialize_record(PairRecord("é", ("a dog", "two"), "…", licence="CC0-1.0")).decode())
     {"captions":["a dog","two"],"id":"é","image_sha256":"…","licence":"CC0-1.0","source":null,"url":null}
     """
     captions = ",".join(map(quoted, record.captions))
@@ -36,37 +36,39 @@ def record_line(record: PairRecord) -> bytes:
     ).encode()
 
 
-def record_from(fields: Mapping[str, Any]) -> PairRecord:
-    """Read back what `record_line` wrote, parsed."""
+def parse_record(fields: Mapping[str, Any]) -> PairRecord:
+    """Return the record of the parsed JSON that `serialize_record` wrote."""
     return PairRecord(**{**fields, "captions": tuple(fields["captions"])})
 
 
-def row_hash(record: PairRecord) -> bytes:
-    """Return the sha256 [32 bytes] of all that is remembered of a pair."""
-    return hashlib.sha256(record_line(record)).digest()
+def hash_record(record: PairRecord) -> bytes:
+    """Return the row hash of a record: the sha256 [32 bytes] of all its fields."""
+    return hashlib.sha256(serialize_record(record)).digest()
 
 
-def content_hash(record: PairRecord) -> bytes:
-    """Return the sha256 [32 bytes] of captions and image alone: equal for the same pair from two places."""
+def hash_content(record: PairRecord) -> bytes:
+    """Return the sha256 [32 bytes] of captions and image alone: equal for the same pair from two sources."""
     content = {"captions": list(record.captions), "image_sha256": record.image_sha256}
     return hashlib.sha256(canonical_json(content)).digest()
 
 
-def hash_rows(records: Sequence[PairRecord]) -> UInt8:
-    """Return the row hashes [n, 32]."""
-    return as_hashes(row_hash(record) for record in records)
+def hash_records(records: Sequence[PairRecord]) -> UInt8:
+    """Return the row hashes of records [n, 32]."""
+    return stack_hashes(hash_record(record) for record in records)
 
 
-def as_hashes(hashes: Iterable[bytes]) -> UInt8:
+def stack_hashes(hashes: Iterable[bytes]) -> UInt8:
     """Stack hashes of 32 bytes to [n, 32]."""
     return np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32)
 
 
-def set_digest(dtype: str, captions: str, fingerprints: Mapping[Side, Fingerprint], row_hashes: Iterable[UInt8]) -> str:
-    """Return the sha256 that names a set: which pairs, which encoders, stored how.
+def compute_set_digest(
+    dtype: str, captions: str, fingerprints: Mapping[Side, Fingerprint], row_hashes: Iterable[UInt8]
+) -> str:
+    """Return the set digest: the sha256 of dtype, captions mode, encoders' fingerprints and row hashes.
 
-    `row_hashes` are [n, 32] in the order of ids, cut anywhere; so the digest does not depend on blocks, and removing
-    a pair gives the digest of building without it. The bytes of the embeddings are named by their blocks' sha256.
+    `row_hashes` are [n, 32] in the order of ids, in chunks of any size; so the digest does not depend on blocks, and
+    removing a pair gives the digest of a build without it. The embeddings are identified by the sha256 of their blocks.
     """
     head = {"dtype": dtype, "captions": captions, **{side: fingerprints[side].digest for side in ("image", "text")}}
     digest = hashlib.sha256(b"asif anchor set 1\n" + canonical_json(head) + b"\n")
@@ -76,22 +78,24 @@ def set_digest(dtype: str, captions: str, fingerprints: Mapping[Side, Fingerprin
 
 
 @dataclass(frozen=True)
-class Resolution:
-    """Hold which rows are kept, in the order of ids, and why others are not: {row: reason}."""
+class DuplicateResolution:
+    """Hold the rows that are kept, in the order of ids, and why others are dropped: {row: reason}."""
 
     kept: Int64
     dropped: dict[int, str]
 
 
-def resolve(ids: Sequence[bytes], row_hashes: UInt8, content_hashes: UInt8, dedup: Dedup) -> Resolution:
-    """Choose among rows with equal ids (UTF-8), and with `exact` among rows of equal content.
+def resolve_duplicates(
+    ids: Sequence[bytes], row_hashes: UInt8, content_hashes: UInt8, dedup: DedupMode
+) -> DuplicateResolution:
+    """Choose among rows with equal ids (UTF-8), and with `exact` among rows with equal content.
 
-    Which pairs are kept does not depend on the order of the rows: of one id the smallest row hash, of one content
-    the smallest id. Of rows equal in everything the first is kept.
+    Which pairs are kept does not depend on the order of the rows: for equal ids the smallest row hash, for equal
+    content the smallest id. Of rows that are equal in everything the first is kept.
 
     >>> hashes = np.zeros((3, 32), np.uint8); hashes[:, 0] = [7, 5, 5]
-    >>> resolve([b"b", b"a", b"a"], hashes, hashes, "keep")
-    Resolution(kept=array([1, 0]), dropped={2: 'duplicate of the same id'})
+    >>> resolve_duplicates([b"b", b"a", b"a"], hashes, hashes, "keep")
+    DuplicateResolution(kept=array([1, 0]), dropped={2: 'duplicate of the same id'})
     """
     kept: list[int] = []
     dropped: dict[int, str] = {}
@@ -106,11 +110,11 @@ def resolve(ids: Sequence[bytes], row_hashes: UInt8, content_hashes: UInt8, dedu
     chosen = np.array(kept, np.int64)
     if dedup == "exact":
         chosen = _drop_equal_content(chosen, ids, content_hashes, dropped)
-    return Resolution(chosen, dropped)
+    return DuplicateResolution(chosen, dropped)
 
 
 def _drop_equal_content(chosen: Int64, ids: Sequence[bytes], hashes: UInt8, dropped: dict[int, str]) -> Int64:
-    """Keep the first, that is the smallest id, of equal content; `chosen` is in the order of ids."""
+    """Keep the smallest id of each content; `chosen` is in the order of ids."""
     words = hashes[chosen].view(np.uint64)  # [m, 4]: a stable sort by them brings equal content together
     order = np.lexsort(words.T)
     equal = np.zeros(len(order), bool)

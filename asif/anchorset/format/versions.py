@@ -1,4 +1,4 @@
-"""The versions of an anchor set: their log, and the aliases that move between them."""
+"""The log of the versions of an anchor set, and moving the aliases between them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from asif.anchorset.format.folder import CURRENT, SetFolder
-from asif.anchorset.format.references import check_alias, seq_of
+from asif.anchorset.format.folder import CURRENT_ALIAS, SetFolder
+from asif.anchorset.format.references import check_alias_name, parse_sequence_number
 from asif.errors import Conflict, IntegrityError, NotFound, UnknownFormat, UsageError
 
 
 @dataclass(frozen=True)
 class LogEntry:
-    """Describe a version in a log, or in `error` why it cannot be read; `aliases` are those that point at it."""
+    """Describe a version in the log, or in `error` why it cannot be read; `aliases` point at it."""
 
     version: str
     seq: int
@@ -28,14 +28,17 @@ class LogEntry:
     error: str | None = None
 
 
-def log(folder: SetFolder) -> list[LogEntry]:
-    """List the versions, newest first; one that cannot be read is listed with its error and hides no other."""
+def read_version_log(folder: SetFolder) -> list[LogEntry]:
+    """List the versions, newest first; a damaged version is listed with its error and does not hide the others."""
     aliases = folder.aliases()
-    return [_entry(folder, version, aliases) for version in reversed(folder.versions())]
+    return [_read_log_entry(folder, version, aliases) for version in reversed(folder.versions())]
 
 
-def _entry(folder: SetFolder, version: str, aliases: Mapping[str, str]) -> LogEntry:
-    seq, names = seq_of(version), tuple(sorted(alias for alias, target in aliases.items() if target == version))
+def _read_log_entry(folder: SetFolder, version: str, aliases: Mapping[str, str]) -> LogEntry:
+    seq, names = (
+        parse_sequence_number(version),
+        tuple(sorted(alias for alias, target in aliases.items() if target == version)),
+    )
     try:
         found = folder.manifest(version)
     except (IntegrityError, UnknownFormat) as error:
@@ -57,27 +60,27 @@ def _entry(folder: SetFolder, version: str, aliases: Mapping[str, str]) -> LogEn
 def move_alias(folder: SetFolder, alias: str, selector: str, expect: str | None) -> str:
     """Point an alias, new or not, at the version that `selector` means; return that version.
 
-    With `expect` the alias moves only if it points at the version that this means. Raises Conflict where it does not,
-    UsageError for a bad alias, NotFound, IntegrityError for a version that cannot be read.
+    With `expect` the alias moves only if it points at the version that `expect` means. Raises Conflict where it does
+    not, UsageError for a bad alias, NotFound, IntegrityError for a damaged version.
     """
-    check_alias(alias)
+    check_alias_name(alias)
     with folder.locked():
         version = folder.resolve(selector)
         folder.manifest(version)
         if expect is not None:
             _check_expected(folder, alias, folder.resolve(expect))
-        folder.point(alias, version)
+        folder.set_alias(alias, version)
     return version
 
 
 def drop_alias(folder: SetFolder, alias: str, expect: str | None) -> str:
-    """Take an alias away, with `expect` only if it points at the version that this means; return where it pointed.
+    """Delete an alias, with `expect` only if it points at the version that `expect` means; return its old version.
 
-    Raises UsageError for `current`, NotFound for an alias that there is none of, Conflict as `move_alias` does.
+    Raises UsageError for `current`, NotFound for an alias that does not exist, Conflict as `move_alias` does.
     """
-    if alias == CURRENT:
+    if alias == CURRENT_ALIAS:
         raise UsageError(
-            f"the alias {CURRENT!r} would be deleted", "another one", "move it: every set has a current version"
+            f"the alias {CURRENT_ALIAS!r} would be deleted", "another one", "move it: every set has a current version"
         )
     with folder.locked():
         if alias not in folder.aliases():
@@ -86,17 +89,17 @@ def drop_alias(folder: SetFolder, alias: str, expect: str | None) -> str:
         version = folder.aliases()[alias]
         if expect is not None:
             _check_expected(folder, alias, folder.resolve(expect))
-        folder.forget(alias)
+        folder.remove_alias(alias)
     return version
 
 
 def _check_expected(folder: SetFolder, alias: str, expected: str) -> None:
     found = folder.aliases().get(alias)
     if found != expected:
-        current = folder.aliases().get(CURRENT)
+        current = folder.aliases().get(CURRENT_ALIAS)
         raise Conflict(
             f"the alias {alias!r} points at {found or 'nothing'}; the current version is {current}",
-            f"{expected}, as was asked for",
+            f"{expected}, as was expected",
             "look at the log, then name the version that it points at now",
         )
 
@@ -104,29 +107,29 @@ def _check_expected(folder: SetFolder, alias: str, expected: str) -> None:
 def roll_back(folder: SetFolder, selector: str | None) -> str:
     """Point `current` at the parent of the current version, or at the version that `selector` means; return it.
 
-    Nothing is deleted. Raises NotFound where there is no parent (any more).
+    Nothing is deleted. Raises NotFound where the parent does not exist (any more).
     """
     with folder.locked():
-        current = folder.resolve(CURRENT)
-        wanted = selector or folder.manifest(current).parent
-        if wanted is None or (selector is None and wanted not in folder.versions()):
+        current = folder.resolve(CURRENT_ALIAS)
+        target = selector or folder.manifest(current).parent
+        if target is None or (selector is None and target not in folder.versions()):
             raise NotFound(
-                f"the parent of {current} is {wanted or 'none: it was the first'}",
+                f"the parent of {current} is {target or 'none: it was the first'}",
                 "a version before it",
                 f"name one with --to: {', '.join(folder.versions())}",
             )
-        version = folder.resolve(wanted)
+        version = folder.resolve(target)
         folder.manifest(version)
-        folder.point(CURRENT, version)
+        folder.set_alias(CURRENT_ALIAS, version)
     return version
 
 
 def check_current(folder: SetFolder, version: str, what: str) -> None:
     """Raise Conflict unless `version` is the current one; the caller holds the lock.
 
-    `what` was done with `version`, such as "the profile was found for".
+    `what` begins the error, before the version, such as "the profile was found for".
     """
-    current = folder.aliases().get(CURRENT)
+    current = folder.aliases().get(CURRENT_ALIAS)
     if current != version:
         raise Conflict(
             f"{what} {version}, but the current version is {current}",

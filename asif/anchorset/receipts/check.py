@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asif.anchorset.format.anchor_set import live_hashes
+from asif.anchorset.format.content import iter_live_row_hashes
 from asif.anchorset.format.folder import SetFolder
 from asif.anchorset.format.manifest import Manifest
-from asif.anchorset.format.row_hash import as_hashes, set_digest
+from asif.anchorset.format.row_hash import compute_set_digest, stack_hashes
 from asif.anchorset.format.verify import Problem
 from asif.anchorset.receipts.create import read_sorted_hashes
 from asif.anchorset.receipts.merkle import MerkleTree, SortedHashes, contains_hashes, sort_hashes
@@ -65,7 +65,7 @@ def check_receipts(
 
 
 def _collect_row_hashes(receipts: Sequence[Receipt]) -> SortedHashes:
-    return sort_hashes(as_hashes(receipt.all_removed) for receipt in receipts)
+    return sort_hashes(stack_hashes(receipt.all_removed) for receipt in receipts)
 
 
 def _find_removed_rows(folder: SetFolder, manifest: Manifest, removed: SortedHashes) -> list[Problem]:
@@ -78,7 +78,9 @@ def _find_removed_rows(folder: SetFolder, manifest: Manifest, removed: SortedHas
 def _check_after_version(folder: SetFolder, after: Manifest, receipt: Receipt) -> list[Problem]:
     """Recompute digest and root of the version that a receipt was written for, from its blocks."""
     fingerprints = {side: info.fingerprint for side, info in after.encoders.items()}
-    digest = set_digest(after.dtype, after.captions, fingerprints, live_hashes(folder, after, after.blocks))
+    digest = compute_set_digest(
+        after.dtype, after.captions, fingerprints, iter_live_row_hashes(folder, after, after.blocks)
+    )
     root = MerkleTree(read_sorted_hashes(folder, after), receipt.bits).root
     values = {"set digest": (digest, receipt.after.digest), "root": (root, receipt.after.root)}
     path = folder.version_file(after.version)

@@ -7,11 +7,11 @@ from collections.abc import Collection
 
 import numpy as np
 
-from asif.anchorset.format.anchor_set import live_hashes
 from asif.anchorset.format.blocks import UInt8
+from asif.anchorset.format.content import iter_live_row_hashes
 from asif.anchorset.format.folder import SetFolder
 from asif.anchorset.format.manifest import Manifest
-from asif.anchorset.format.moment_cache import steps
+from asif.anchorset.format.moment_cache import iter_block_changes
 from asif.anchorset.receipts.merkle import (
     MerkleTree,
     SortedHashes,
@@ -54,7 +54,7 @@ def build_receipt_between(folder: SetFolder, before: Manifest, after: Manifest) 
         )
     before_only: list[UInt8] = []
     after_only: list[UInt8] = []
-    for step in steps(before, after):  # skips the rows of blocks that both versions share
+    for step in iter_block_changes(before, after):  # skips the rows of blocks that both versions share
         rows = folder.block(before, step.entry).row_hash
         before_only.append(rows[step.removed])
         after_only.append(rows[step.added])
@@ -111,7 +111,7 @@ def _drop_hashes(group: bytes, gone: Collection[bytes]) -> bytes:
 
 def read_sorted_hashes(folder: SetFolder, manifest: Manifest) -> SortedHashes:
     """Return the row hashes of a version, sorted, as its blocks have them."""
-    return sort_hashes(live_hashes(folder, manifest, manifest.blocks))
+    return sort_hashes(iter_live_row_hashes(folder, manifest, manifest.blocks))
 
 
 def _split_rows(hashes: SortedHashes) -> tuple[bytes, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from asif.anchorset.format.checksummed_json import Fields, check_seal, parse_object, seal
+from asif.anchorset.format.checksummed_json import JsonFields, check_checksum, dump_checksummed, parse_json_object
 from asif.anchorset.format.references import is_version
 from asif.anchorset.receipts.merkle import MAX_BITS, choose_group_bits, find_group, fold_proof, hash_leaf, hash_root
 from asif.errors import IntegrityError, UnknownFormat
@@ -57,7 +57,7 @@ class Receipt:
 
     def to_bytes(self) -> bytes:
         """Serialise; `from_bytes` reads it back."""
-        return seal(
+        return dump_checksummed(
             {
                 "kind": _KIND,
                 "format": _FORMAT,
@@ -94,14 +94,14 @@ class Receipt:
 
 
 def _parse_receipt(data: bytes, where: str) -> Receipt:
-    parsed = parse_object(data, where)
-    fields = Fields(parsed, where)
+    parsed = parse_json_object(data, where)
+    fields = JsonFields(parsed, where)
     if parsed.get("kind") != _KIND:
-        raise fields.wrong({"kind": parsed.get("kind")}, f"kind: {_KIND!r}")
-    if fields.whole("format") != _FORMAT:
-        came = f"a receipt of format {fields.whole('format')}"
+        raise fields.mismatch({"kind": parsed.get("kind")}, f"kind: {_KIND!r}")
+    if fields.integer("format") != _FORMAT:
+        came = f"a receipt of format {fields.integer('format')}"
         raise UnknownFormat(came, f"format {_FORMAT}", "upgrade asif: pip install -U asif")
-    check_seal(parsed, data, where)
+    check_checksum(parsed, data, where)
     receipt = _read_fields(fields, parsed)
     if receipt.to_bytes() != data:
         raise IntegrityError(f"{where} has fields that no receipt has", "those of this format", _REMEDY)
@@ -149,15 +149,15 @@ def _format_hex(values: Sequence[bytes]) -> list[str]:
     return [value.hex() for value in values]
 
 
-def _read_fields(fields: Fields, parsed: Mapping[str, Any]) -> Receipt:
-    bits = fields.whole("bits")
+def _read_fields(fields: JsonFields, parsed: Mapping[str, Any]) -> Receipt:
+    bits = fields.integer("bits")
     if bits > MAX_BITS:
-        raise fields.wrong({"bits": bits}, f"bits: at most {MAX_BITS}")
+        raise fields.mismatch({"bits": bits}, f"bits: at most {MAX_BITS}")
     return Receipt(
         fields.text("set"),
         parsed.get("purged") is True,
-        _read_version_root(fields.within("before")),
-        _read_version_root(fields.within("after")),
+        _read_version_root(fields.nested("before")),
+        _read_version_root(fields.nested("after")),
         _read_byte_strings(fields, "removed", 32),
         _read_byte_strings(fields, "erased", 32),
         bits,
@@ -170,19 +170,21 @@ def _read_fields(fields: Fields, parsed: Mapping[str, Any]) -> Receipt:
     )
 
 
-def _read_version_root(fields: Fields) -> VersionRoot:
-    root = VersionRoot(fields.text("version"), fields.sha256("digest"), fields.whole("count", 1), fields.sha256("root"))
+def _read_version_root(fields: JsonFields) -> VersionRoot:
+    root = VersionRoot(
+        fields.text("version"), fields.sha256("digest"), fields.integer("count", 1), fields.sha256("root")
+    )
     if not is_version(root.version) or not root.version.endswith(f"-{root.digest[:12]}"):
-        raise fields.wrong({"version": root.version}, "version: one with that digest")
+        raise fields.mismatch({"version": root.version}, "version: one with that digest")
     return root
 
 
-def _read_byte_strings(fields: Fields, name: str, size: int | None) -> tuple[bytes, ...]:
+def _read_byte_strings(fields: JsonFields, name: str, size: int | None) -> tuple[bytes, ...]:
     texts = fields.items(name)
     try:
         values = tuple(bytes.fromhex(text) for text in texts)
     except (TypeError, ValueError):
-        raise fields.wrong({name: texts}, f"{name}: a list of bytes in hexadecimal") from None
+        raise fields.mismatch({name: texts}, f"{name}: a list of bytes in hexadecimal") from None
     if size is not None and any(len(value) != size for value in values):
-        raise fields.wrong({name: texts}, f"{name}: {size} bytes each")
+        raise fields.mismatch({name: texts}, f"{name}: {size} bytes each")
     return values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from asif.anchorset.format.atomic_io import put_bytes, read_small
+from asif.anchorset.format.atomic_io import atomic_write_bytes, read_small_file
 from asif.anchorset.receipts.receipt import MAX_RECEIPT_BYTES, Receipt
 from asif.errors import NotFound, UsageError
 
@@ -31,11 +31,11 @@ def make_path_taken_error(path: Path) -> UsageError:
 
 def write_receipt(path: Path, receipt: Receipt) -> None:
     """Write a receipt, durably and atomically."""
-    put_bytes(path, receipt.to_bytes())
+    atomic_write_bytes(path, receipt.to_bytes())
 
 
 def read_receipt(path: Path) -> Receipt:
     """Read a receipt, and check its proof; raises NotFound, IntegrityError, UnknownFormat."""
     if not path.exists():
         raise NotFound(f"{path} does not exist", "the file of a receipt", "check the path")
-    return Receipt.from_bytes(read_small(path, MAX_RECEIPT_BYTES), str(path))
+    return Receipt.from_bytes(read_small_file(path, MAX_RECEIPT_BYTES), str(path))

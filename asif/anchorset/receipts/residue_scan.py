@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.anchorset.format.blocks import DTYPES, Block, read_block
-from asif.anchorset.format.row_hash import hash_rows
+from asif.anchorset.format.blocks import SAFETENSORS_DTYPES, AnchorBlock, read_block
+from asif.anchorset.format.row_hash import hash_records
 from asif.anchorset.format.verify import Problem
 from asif.anchorset.receipts.merkle import SortedHashes, contains_hashes, view_hash_bytes
 from asif.anchorset.receipts.multi_search import PREFIX_BYTES, ByteMatcher
@@ -145,7 +145,7 @@ def _scan_file(path: Path, targets: ResidueTargets) -> _KindCounts:
     return +counts
 
 
-def try_read_block(path: Path) -> Block | None:
+def try_read_block(path: Path) -> AnchorBlock | None:
     """Map a block, with the shape that its own header gives; None for a file that is not exactly a block."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -153,13 +153,13 @@ def try_read_block(path: Path) -> Block | None:
     try:
         shapes = {name: tensor["shape"] for name, tensor in json.loads(header).items()}
         stored = json.loads(header)["image"]["dtype"]
-        dtype = next(ours for ours, theirs in DTYPES.items() if theirs == stored)
+        dtype = next(ours for ours, theirs in SAFETENSORS_DTYPES.items() if theirs == stored)
         return read_block(path, shapes["row_hash"][0], {side: shapes[side][1] for side in SIDES}, dtype)
     except (IntegrityError, ValueError, LookupError, TypeError, AttributeError, StopIteration):
         return None
 
 
-def _count_in_block(block: Block, targets: ResidueTargets) -> _KindCounts:
+def _count_in_block(block: AnchorBlock, targets: ResidueTargets) -> _KindCounts:
     is_target = contains_hashes(targets.rows, np.ascontiguousarray(block.row_hash).view("S32")[:, 0])
     counts = Counter({"row": int(is_target.sum())})
     if targets.embeddings:
@@ -182,7 +182,7 @@ def _try_read_records(path: Path) -> list[PairRecord]:
 
 
 def _count_in_records(records: list[PairRecord], targets: ResidueTargets) -> _KindCounts:
-    is_target = contains_hashes(targets.rows, hash_rows(records).view("S32")[:, 0])
+    is_target = contains_hashes(targets.rows, hash_records(records).view("S32")[:, 0])
     return Counter(
         {
             "row": int(is_target.sum()),

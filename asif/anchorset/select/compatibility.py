@@ -1,17 +1,17 @@
-"""Whether the rows of two sets can stand beside each other."""
+"""Check that the pairs of two sets can become one set."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from asif.anchorset.format.manifest import Manifest
-from asif.anchorset.format.references import first_few
+from asif.anchorset.format.references import format_first_names
 from asif.errors import EncoderMismatch, InputRefused
 from asif.vectors import SIDES
 
 
-def check_alike(first: Manifest, second: Manifest) -> None:
-    """Refuse sets whose rows cannot stand beside each other, naming what differs."""
+def check_compatible(first: Manifest, second: Manifest) -> None:
+    """Refuse sets whose rows cannot be combined; raises EncoderMismatch or InputRefused, which name what differs."""
     for side in SIDES:
         one, other = first.encoders[side].fingerprint, second.encoders[side].fingerprint
         if one != other:
@@ -21,7 +21,7 @@ def check_alike(first: Manifest, second: Manifest) -> None:
                 f"the {side} encoders differ in {fields}: {first.encoders[side].spec} with fingerprint {prints[0]} "
                 f"made {first.ref}, {second.encoders[side].spec} with {prints[1]} {second.ref}",
                 "sets of the same encoders",
-                f"build {second.name} anew with the encoders of {first.name}",
+                f"build {second.name} again with the encoders of {first.name}",
             )
     for what in ("dtype", "captions"):
         mine, theirs = getattr(first, what), getattr(second, what)
@@ -29,15 +29,15 @@ def check_alike(first: Manifest, second: Manifest) -> None:
             raise InputRefused(
                 f"{first.ref} has {what} {mine}, {second.ref} has {theirs}",
                 f"sets of one {what}",
-                f"build {second.name} anew with --{what} {mine}",
+                f"build {second.name} again with --{what} {mine}",
             )
 
 
-def refuse_conflicts(conflicts: Sequence[str], where: str, fix: str) -> None:
-    """Refuse ids that stand for different pairs in different sets."""
+def check_id_conflicts(conflicts: Sequence[str], where: str, fix: str) -> None:
+    """Raise InputRefused where ids stand for different pairs in different sets."""
     if conflicts:
         raise InputRefused(
-            f"{len(conflicts):,} ids stand for other pairs {where}: {first_few(conflicts)}",
+            f"{len(conflicts):,} ids stand for other pairs {where}: {format_first_names(conflicts)}",
             "ids that stand for one pair each",
             fix,
         )

@@ -1,4 +1,4 @@
-"""Views: some pairs of one set or of several as if they were a set, made for a question and kept in memory alone."""
+"""Views: some pairs of one set or of several, used as if they were a set; a view exists in memory alone."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.anchorset.format.anchor_set import AnchorSet
-from asif.anchorset.format.blocks import MAX_ROWS, Float64, sum_rows
-from asif.anchorset.format.pair_filter import EVERYTHING, Mask
-from asif.anchorset.format.protocol import Named
-from asif.anchorset.format.references import MOST_MEMBERS
-from asif.anchorset.format.row_hash import set_digest
-from asif.anchorset.select.compatibility import check_alike, refuse_conflicts
-from asif.anchorset.select.find import hashed_pairs
+from asif.anchorset.format.blocks import MAX_BLOCK_ROWS, Float64, sum_rows
+from asif.anchorset.format.pair_filter import NO_FILTER, PairFilter
+from asif.anchorset.format.protocol import AnchorsIdentity
+from asif.anchorset.format.references import MAX_UNION_MEMBERS
+from asif.anchorset.format.row_hash import compute_set_digest
+from asif.anchorset.select.compatibility import check_compatible, check_id_conflicts
+from asif.anchorset.select.find import iter_pairs_with_hashes
 from asif.errors import InputRefused, UsageError
 from asif.pairs.pair import PairRecord
 from asif.vectors import SIDES, Fingerprint, Int64, Side, gathered
 
-LEAST = 512
-"""Rows in one piece below which they are copied: so blocks are never many, and kernels read them at full speed."""
+_MIN_MAPPED_ROWS = 512
+"""Shorter runs of rows are copied: so blocks are never many, and kernels read them at full speed."""
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Hold some pairs of sets that are alike, in the order of ids; the digest is that of a set of just these pairs.
+    """Hold some pairs of compatible sets, in the order of ids; the digest is that of a set of exactly these pairs.
 
-    Row i is row `rows[i]` of the member `owners[i]`. Where at least 512 rows lie in one piece they are views of the
-    mapped file; others are copied, in stored precision. Memory: what was copied, and 9 bytes for each pair.
+    Row i is row `rows[i]` of the member `owners[i]`. Runs of at least 512 rows are views of the mapped file; other rows
+    are copied, in stored precision. Memory: the copied rows, and 9 bytes for each pair.
     """
 
     members: tuple[AnchorSet, ...]
-    mask: Mask
+    pair_filter: PairFilter
     digest: str
     owners: NDArray[np.uint8]
     rows: Int64
     sides: Mapping[Side, tuple[NDArray[Any], ...]]
 
     @property
-    def named(self) -> Named:
+    def named(self) -> AnchorsIdentity:
         version = "+".join(member.version for member in self.members)
-        return Named(self.name, version, self.digest, self.mask)
+        return AnchorsIdentity(self.name, version, self.digest, self.pair_filter)
 
     @property
     def name(self) -> str:
@@ -57,7 +57,7 @@ class View:
     @property
     def ref(self) -> str:
         whole = "+".join(member.ref for member in self.members)
-        return f"{whole} where {self.mask}" if self.mask else whole
+        return f"{whole} where {self.pair_filter}" if self.pair_filter else whole
 
     @property
     def count(self) -> int:
@@ -69,30 +69,32 @@ class View:
 
     @property
     def profiles(self) -> dict[str, Any]:
-        """Return none: they were found for other anchors."""
+        """Return none: profiles are tuned for other anchors."""
         return {}
 
     def blocks(self, side: Side) -> list[NDArray[Any]]:
         return list(self.sides[side])
 
-    def pieces(self) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        """Yield both sides cut as a set of these pairs is, copied piece by piece: sums over them come out the same."""
-        for start in range(0, self.count, MAX_ROWS):
-            some = np.arange(start, min(start + MAX_ROWS, self.count))
+    def iter_copied_blocks(self) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """Yield both sides in the blocks of a set of these pairs, each copied, so that sums over them are equal."""
+        for start in range(0, self.count, MAX_BLOCK_ROWS):
+            some = np.arange(start, min(start + MAX_BLOCK_ROWS, self.count))
             image, text = (gathered(self.sides[side], some) for side in SIDES)
             yield image, text
 
     def mean(self, side: Side) -> Float64:
-        total: Float64 = np.add.reduce([sum_rows(both[SIDES.index(side)]) for both in self.pieces()], axis=0)
+        total: Float64 = np.add.reduce(
+            [sum_rows(both[SIDES.index(side)]) for both in self.iter_copied_blocks()], axis=0
+        )
         return total / self.count
 
     def records(self, indices: Sequence[int] | Int64) -> list[PairRecord]:
-        asked = np.asarray(indices, np.int64)
-        found: dict[int, PairRecord] = {}
+        wanted = np.asarray(indices, np.int64)
+        records: dict[int, PairRecord] = {}
         for number, member in enumerate(self.members):
-            places = np.flatnonzero(self.owners[asked] == number)
-            found.update(zip(places.tolist(), member.records(self.rows[asked[places]]), strict=True))
-        return [found[place] for place in range(len(asked))]
+            places = np.flatnonzero(self.owners[wanted] == number)
+            records.update(zip(places.tolist(), member.records(self.rows[wanted[places]]), strict=True))
+        return [records[place] for place in range(len(wanted))]
 
     def fingerprint(self, side: Side) -> Fingerprint:
         return self.members[0].fingerprint(side)
@@ -104,22 +106,24 @@ class View:
         return f"<View {self.ref}: {self.count:,} anchors>"
 
 
-def open_view(members: Sequence[AnchorSet], mask: Mask = EVERYTHING) -> View:
-    """Take the pairs of sets, those that a mask lets through; a pair that several have is taken once.
+def open_view(members: Sequence[AnchorSet], pair_filter: PairFilter = NO_FILTER) -> View:
+    """Open a view of the pairs of sets that match a filter; a pair that several sets have is taken once.
 
     Reads the tables of all pairs. Raises EncoderMismatch where fingerprints differ, InputRefused where dtypes or
-    captions modes do, where an id stands for different pairs, and where no pair is left; NotFound for licences that
-    there are none of, UsageError for more than 32 sets, IntegrityError for a changed table.
+    captions modes differ, where an id stands for different pairs, and where no pair is left; NotFound for licences that
+    no pair has, UsageError for more than 32 sets, IntegrityError for a changed table.
     """
     ref = "+".join(member.ref for member in members)
-    if len(members) > MOST_MEMBERS:  # and a byte tells of which a pair is
+    if len(members) > MAX_UNION_MEMBERS:  # and `owners` are bytes
         raise UsageError(
-            f"a union of {len(members)} sets", f"at most {MOST_MEMBERS}", "merge some: asif anchors merge A B --name C"
+            f"a union of {len(members)} sets",
+            f"at most {MAX_UNION_MEMBERS}",
+            "merge some: asif anchors merge A B --name C",
         )
     for other in members[1:]:
-        check_alike(members[0].manifest, other.manifest)
+        check_compatible(members[0].manifest, other.manifest)
     counts: Counter[str | None] = Counter()
-    streams = [_let_through(number, member, mask, counts) for number, member in enumerate(members)]
+    streams = [_iter_matching(number, member, pair_filter, counts) for number, member in enumerate(members)]
     owners, rows, hashes, conflicts = array("B"), array("q"), bytearray(), []
     for name, same in groupby(heapq.merge(*streams, key=itemgetter(0)), key=itemgetter(0)):
         (_, owner, row, line), *others = same
@@ -128,37 +132,44 @@ def open_view(members: Sequence[AnchorSet], mask: Mask = EVERYTHING) -> View:
         owners.append(owner)
         rows.append(row)
         hashes += line
-    mask.check(ref, counts)
-    refuse_conflicts(
+    pair_filter.check(ref, counts)
+    check_id_conflicts(
         conflicts,
         f"in one of {ref} than in another",
         "merge them, asif anchors merge A B --on-conflict first --name C, and ask with that set",
     )
     if not rows:
-        raise InputRefused(f"no pair of {ref} was chosen by {mask}", "one, at least", "choose otherwise")
+        raise InputRefused(f"no pair of {ref} was chosen by {pair_filter}", "one, at least", "choose otherwise")
     manifest = members[0].manifest
     prints = {side: members[0].fingerprint(side) for side in SIDES}
     lines = np.frombuffer(hashes, np.uint8).reshape(-1, 32)
-    digest = set_digest(manifest.dtype, manifest.captions, prints, [lines])
+    digest = compute_set_digest(manifest.dtype, manifest.captions, prints, [lines])
     whose, which = np.array(owners, np.uint8), np.array(rows, np.int64)
     return View(
-        tuple(members), mask, digest, whose, which, {side: _laid(members, side, whose, which) for side in SIDES}
+        tuple(members),
+        pair_filter,
+        digest,
+        whose,
+        which,
+        {side: _build_blocks(members, side, whose, which) for side in SIDES},
     )
 
 
-def _let_through(
-    number: int, member: AnchorSet, mask: Mask, counts: Counter[str | None]
+def _iter_matching(
+    number: int, member: AnchorSet, pair_filter: PairFilter, counts: Counter[str | None]
 ) -> Iterator[tuple[str, int, int, bytes]]:
-    """Yield id, member, row and row hash of the pairs that a mask lets through; count licences of all."""
-    holds = mask.test()
-    for row, (pair, line) in enumerate(hashed_pairs(member)):
+    """Yield id, member, row and row hash of the pairs that match a filter; count the licences of all pairs."""
+    matches = pair_filter.predicate()
+    for row, (pair, line) in enumerate(iter_pairs_with_hashes(member)):
         counts[pair.licence] += 1
-        if holds(pair):
+        if matches(pair):
             yield pair.id, number, row, line
 
 
-def _laid(members: Sequence[AnchorSet], side: Side, owners: NDArray[np.uint8], rows: Int64) -> tuple[NDArray[Any], ...]:
-    """Lay rows out as blocks: long runs of a block of a member as they are mapped, what is between them copied."""
+def _build_blocks(
+    members: Sequence[AnchorSet], side: Side, owners: NDArray[np.uint8], rows: Int64
+) -> tuple[NDArray[Any], ...]:
+    """Build blocks of rows: views of long runs in a block of a member, and copies of the rows between them."""
     starts = [np.cumsum([0, *map(len, member.blocks(side))]) for member in members]
     places = np.empty(len(rows), np.int64)
     for number, first in enumerate(starts):
@@ -166,23 +177,23 @@ def _laid(members: Sequence[AnchorSet], side: Side, owners: NDArray[np.uint8], r
         places[mine] = np.searchsorted(first, rows[mine], side="right") - 1
     new = (np.diff(rows) != 1) | (np.diff(places) != 0) | (owners[1:] != owners[:-1])
     edges = np.concatenate([[0], np.flatnonzero(new) + 1, [len(rows)]])
-    long = np.flatnonzero(np.diff(edges) >= LEAST)
+    long = np.flatnonzero(np.diff(edges) >= _MIN_MAPPED_ROWS)
     mapped = set(edges[long].tolist())
     cuts = np.unique(np.concatenate([[0, len(rows)], edges[long], edges[long + 1]])).tolist()
-    found: list[NDArray[Any]] = []
+    blocks: list[NDArray[Any]] = []
     for start, stop in pairwise(cuts):
         if start in mapped:
             owner, place = int(owners[start]), int(places[start])
             begin = int(rows[start] - starts[owner][place])
-            found.append(members[owner].blocks(side)[place][begin : begin + stop - start])
+            blocks.append(members[owner].blocks(side)[place][begin : begin + stop - start])
         else:
-            pieces = [slice(at, min(at + MAX_ROWS, stop)) for at in range(start, stop, MAX_ROWS)]
-            found += [_copied(members, side, owners[some], rows[some]) for some in pieces]
-    return tuple(found)
+            pieces = [slice(at, min(at + MAX_BLOCK_ROWS, stop)) for at in range(start, stop, MAX_BLOCK_ROWS)]
+            blocks += [_copy_rows(members, side, owners[some], rows[some]) for some in pieces]
+    return tuple(blocks)
 
 
-def _copied(members: Sequence[AnchorSet], side: Side, owners: NDArray[np.uint8], rows: Int64) -> NDArray[Any]:
-    """Copy rows of members into memory that nobody can write to: engines may keep such a block on a device."""
+def _copy_rows(members: Sequence[AnchorSet], side: Side, owners: NDArray[np.uint8], rows: Int64) -> NDArray[Any]:
+    """Copy rows of members into read-only memory: kernels may cache such a block on a device."""
     kind = members[0].blocks(side)[0].dtype
     values = np.empty((len(rows), members[0].dims[side]), kind)
     for owner in np.unique(owners).tolist():

@@ -14,8 +14,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from asif.anchorset.edit.row_ranges import list_row_ranges, rewrite_ranges, split_at_new_blocks
-from asif.anchorset.format.atomic_io import TEMPORARY, make_folder
-from asif.anchorset.format.folder import CONTENT, SetFolder
+from asif.anchorset.format.atomic_io import TEMPORARY_PREFIX, make_folder
+from asif.anchorset.format.folder import CONTENT_SUFFIXES, SetFolder
 from asif.anchorset.format.manifest import BlockEntry, FileEntry, Manifest
 
 MANIFEST_FILE = "manifest.json"
@@ -42,7 +42,7 @@ def list_bundle_files(manifest: Manifest) -> dict[str, FileEntry]:
 
 def make_bundle_path(kind: str, sha256: str) -> str:
     """Return the path of a block, or of a table of pairs, in a bundle."""
-    return f"{kind}/{sha256}{CONTENT[kind]}"
+    return f"{kind}/{sha256}{CONTENT_SUFFIXES[kind]}"
 
 
 @contextmanager
@@ -52,9 +52,9 @@ def pack_bundle(folder: SetFolder, version: str, scratch: Path | None) -> Iterat
     Writes nothing into the store. The same version gives the same bundle. Memory: one block. Raises IntegrityError,
     OutOfSpace.
     """
-    folder.check_links()
+    folder.refuse_symlinks()
     manifest = folder.manifest(version)
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=scratch) as temporary:
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=scratch) as temporary:
         rewritten = SetFolder(Path(temporary), None)
         for kind in CONTENT_KINDS:
             make_folder(rewritten.path / kind)

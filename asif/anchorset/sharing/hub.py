@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asif.anchorset.format.atomic_io import check_content, flush, hash_file
-from asif.anchorset.format.folder import CONTENT
+from asif.anchorset.format.atomic_io import check_file_content, fsync_path, hash_file
+from asif.anchorset.format.folder import CONTENT_SUFFIXES
 from asif.anchorset.format.manifest import FileEntry
 from asif.anchorset.sharing.bundle import CONTENT_KINDS, MANIFEST_FILE, MAX_MANIFEST_BYTES, Bundle, list_bundle_files
 from asif.anchorset.sharing.verified_copy import ByteProgress
@@ -94,7 +94,7 @@ def _find_changes(bundle: Bundle, existing: Mapping[str, FileEntry]) -> tuple[li
 def _is_content(path: str) -> bool:
     kind, _, name = path.partition("/")
     stem = name.partition(".")[0]
-    return kind in CONTENT_KINDS and len(stem) == 64 and name == stem + CONTENT[kind]
+    return kind in CONTENT_KINDS and len(stem) == 64 and name == stem + CONTENT_SUFFIXES[kind]
 
 
 def _build_operations(bundle: Bundle, card: str, new: list[str], outdated: list[str]) -> list[Operation]:
@@ -103,7 +103,7 @@ def _build_operations(bundle: Bundle, card: str, new: list[str], outdated: list[
 
     wanted = list_bundle_files(bundle.manifest)
     for path in new:
-        check_content(bundle.locations[path], wanted[path].sha256, wanted[path].size)
+        check_file_content(bundle.locations[path], wanted[path].sha256, wanted[path].size)
     texts = {MANIFEST_FILE: bundle.manifest.to_bytes(), _CARD_FILE: card.encode()}
     return [
         *(CommitOperationAdd(path_in_repo=path, path_or_fileobj=str(bundle.locations[path])) for path in new),
@@ -162,7 +162,7 @@ class HubSource:
             raise IntegrityError(
                 f"{self.origin}: {path} has sha256 {sha256}", f"sha256 {entry.sha256}", self.retry_hint
             )
-        flush(to)
+        fsync_path(to)
         progress(size)
 
     def check_end(self) -> None:

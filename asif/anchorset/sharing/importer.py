@@ -15,18 +15,27 @@ from pathlib import Path
 from typing import Protocol
 
 from asif.anchorset.format.anchor_set import AnchorSet
-from asif.anchorset.format.atomic_io import claim, flush, holds, make_folder, move_file, put_bytes, writing
-from asif.anchorset.format.blocks import block_size
-from asif.anchorset.format.fit_cache import anchors_hash
-from asif.anchorset.format.folder import CURRENT, SetFolder, refuse_link
+from asif.anchorset.format.atomic_io import (
+    acquire_lock,
+    atomic_write_bytes,
+    check_free_space,
+    fsync_path,
+    has_content,
+    make_folder,
+    move_content_file,
+    translate_write_errors,
+)
+from asif.anchorset.format.blocks import block_file_size
+from asif.anchorset.format.fit_cache import hash_anchors
+from asif.anchorset.format.folder import CURRENT_ALIAS, SetFolder, refuse_link
 from asif.anchorset.format.manifest import FileEntry, Manifest
-from asif.anchorset.format.references import check_name, seq_of
-from asif.anchorset.format.verify import verify_folder
-from asif.anchorset.select.compatibility import check_alike
+from asif.anchorset.format.references import check_set_name
+from asif.anchorset.format.verify import verify_set_folder
+from asif.anchorset.select.compatibility import check_compatible
 from asif.anchorset.sharing.bundle import CONTENT_KINDS, MANIFEST_FILE, list_bundle_files
 from asif.anchorset.sharing.verified_copy import ByteProgress
-from asif.anchorset.write.publish import settle, utc_now
-from asif.errors import Busy, Conflict, IntegrityError, OutOfSpace, UnknownFormat, UsageError
+from asif.anchorset.write.version import commit_version, current_utc_time, next_sequence_number
+from asif.errors import Busy, Conflict, IntegrityError, UnknownFormat, UsageError
 from asif.pairs.records import check_table
 from asif.version import VERSION
 
@@ -75,7 +84,7 @@ def import_bundle(sets: Path, source: BundleSource, name: str | None, progress: 
     OutOfSpace, Busy during another import, Conflict; then nothing of the bundle remains.
     """
     if name is not None:
-        check_name(name)
+        check_set_name(name)
     with _staging_folder(sets) as staging:
         with _source_errors(source, staging):
             manifest = Manifest.from_bytes(source.read_manifest(staging), MANIFEST_FILE)
@@ -88,7 +97,7 @@ def import_bundle(sets: Path, source: BundleSource, name: str | None, progress: 
         stage = SetFolder(staging / "set", None)
         with _source_errors(source, staging):
             _fetch_and_verify(source, manifest, stage, folder, progress)
-        with writing(folder.path, _SPARE_BYTES):
+        with translate_write_errors(folder.path, _SPARE_BYTES):
             return ImportResult(_publish_import(stage, folder, manifest, source.origin, name is not None), True)
 
 
@@ -98,7 +107,7 @@ def _staging_folder(sets: Path) -> Iterator[Path]:
     staging = sets / _INCOMING_FOLDER
     refuse_link(staging)
     make_folder(staging)
-    lock = claim(staging / ".lock", _make_busy_error)
+    lock = acquire_lock(staging / ".lock", _make_busy_error)
     try:
         _clear_folder(staging)
         yield staging
@@ -137,7 +146,7 @@ def _check_bundle_manifest(manifest: Manifest) -> None:
     if manifest.rejects is not None or any(entry.deleted for entry in manifest.blocks):
         raise IntegrityError("the manifest lists rejects or deleted rows", "anchors alone", "export the set with asif")
     for entry in manifest.blocks:
-        size = block_size(entry.rows, manifest.dims, manifest.dtype)
+        size = block_file_size(entry.rows, manifest.dims, manifest.dtype)
         if entry.size != size:
             raise IntegrityError(
                 f"the manifest gives a block of {entry.rows} rows {entry.size:,} bytes",
@@ -148,10 +157,10 @@ def _check_bundle_manifest(manifest: Manifest) -> None:
 
 def _check_importable(folder: SetFolder, manifest: Manifest, name_given: bool) -> Manifest | None:
     """Return the current version of the set, or None; raises where the bundle cannot be its next version."""
-    folder.check_links()
+    folder.refuse_symlinks()
     if not folder.path.exists():
         return None
-    current = folder.manifest(folder.resolve(CURRENT)) if folder.versions() else None
+    current = folder.manifest(folder.resolve(CURRENT_ALIAS)) if folder.versions() else None
     if not name_given and not (current and _has_same_anchors(current, manifest)):
         raise UsageError(
             f"there is an anchor set {folder.name!r} already",
@@ -159,25 +168,19 @@ def _check_importable(folder: SetFolder, manifest: Manifest, name_given: bool) -
             f"pass --name {folder.name} to make this its next version, or another name",
         )
     if current is not None:
-        check_alike(current, manifest)
+        check_compatible(current, manifest)
     return current
 
 
 def _has_same_anchors(current: Manifest, manifest: Manifest) -> bool:
-    return anchors_hash(current) == anchors_hash(manifest) and current.profiles == manifest.profiles
+    return hash_anchors(current) == hash_anchors(manifest) and current.profiles == manifest.profiles
 
 
 def _check_room(sets: Path, manifest: Manifest, known: SetFolder | None) -> None:
     """Raise OutOfSpace unless there is room for the files that the set `known` does not have."""
     files = list_bundle_files(manifest).items()
     needed = _SPARE_BYTES + sum(entry.size for path, entry in files if not (known and (known.path / path).exists()))
-    free = shutil.disk_usage(sets).free
-    if free < needed:
-        raise OutOfSpace(
-            f"{sets} has {free:,} bytes free",
-            f"{needed:,} bytes needed",
-            "free some space, or point ASIF_HOME at a larger disk",
-        )
+    check_free_space(sets, needed, f"the anchor set in {sets}", "free some space, or point ASIF_HOME at a larger disk")
 
 
 def _fetch_and_verify(
@@ -188,17 +191,17 @@ def _fetch_and_verify(
         make_folder(stage.path / kind)
     for path, entry in list_bundle_files(manifest).items():
         to, known = stage.path / path, folder.path / path
-        with writing(to, entry.size):
-            if not source.sequential and holds(known, entry.sha256):
+        with translate_write_errors(to, entry.size):
+            if not source.sequential and has_content(known, entry.sha256):
                 _link_or_copy(known, to)
                 progress(entry.size)
             else:
                 source.fetch_file(path, entry, to, progress)
     source.check_end()
     for block in manifest.blocks:
-        _check_pair_table(stage.content("pairs", block.pairs.sha256), block.rows)
-    put_bytes(stage.version_file(manifest.version), manifest.to_bytes())
-    verify_folder(stage, manifest.version).raise_if_bad()
+        _check_pair_table(stage.content_path("pairs", block.pairs.sha256), block.rows)
+    atomic_write_bytes(stage.version_file(manifest.version), manifest.to_bytes())
+    verify_set_folder(stage, manifest.version).raise_if_bad()
     stage.version_file(manifest.version).unlink()
 
 
@@ -230,23 +233,24 @@ def _publish_import(
         "created": manifest.created,
         "made_by": dict(manifest.operation),
     }
-    published = replace(manifest, name=folder.name, operation=operation, created=utc_now(), asif=VERSION)
+    published = replace(manifest, name=folder.name, operation=operation, created=current_utc_time(), asif=VERSION)
     if not folder.path.exists():
         return _publish_new_set(stage, folder, replace(published, seq=1, parent=None))
     with folder.locked():
         _check_importable(folder, manifest, name_given)
         for path, entry in list_bundle_files(manifest).items():
-            move_file(stage.path / path, folder.path / path, entry.sha256)
-        newest = max(map(seq_of, folder.versions()), default=0)
-        version = settle(folder, replace(published, seq=newest + 1, parent=folder.aliases().get(CURRENT)))
+            move_content_file(stage.path / path, folder.path / path, entry.sha256)
+        version = commit_version(
+            folder, replace(published, seq=next_sequence_number(folder), parent=folder.aliases().get(CURRENT_ALIAS))
+        )
     return AnchorSet(folder, version)
 
 
 def _publish_new_set(stage: SetFolder, folder: SetFolder, manifest: Manifest) -> AnchorSet:
-    put_bytes(stage.version_file(manifest.version), manifest.to_bytes())
-    stage.point(CURRENT, manifest.version)
+    atomic_write_bytes(stage.version_file(manifest.version), manifest.to_bytes())
+    stage.set_alias(CURRENT_ALIAS, manifest.version)
     for kind in CONTENT_KINDS:
-        flush(stage.path / kind)
+        fsync_path(stage.path / kind)
     try:
         os.rename(stage.path, folder.path)
     except OSError as error:
@@ -255,5 +259,5 @@ def _publish_new_set(stage: SetFolder, folder: SetFolder, manifest: Manifest) ->
         raise Conflict(
             f"the anchor set {folder.name!r} was made meanwhile", "a name that is free", "try again under another name"
         ) from error
-    flush(folder.path.parent)
+    fsync_path(folder.path.parent)
     return AnchorSet(folder, manifest.version)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from asif.anchorset.format.anchor_set import load_pairs
+from asif.anchorset.format.content import load_pair_table
 from asif.anchorset.format.folder import SetFolder
 from asif.anchorset.sharing.bundle import Bundle, make_bundle_path
 
@@ -60,7 +60,7 @@ def summarise_licences(bundle: Bundle) -> LicenceSummary:
     urls = 0
     for entry in bundle.manifest.blocks:
         table = bundle.locations[make_bundle_path("pairs", entry.pairs.sha256)]
-        for pair in load_pairs(SetFolder(table.parents[1], None), entry):
+        for pair in load_pair_table(SetFolder(table.parents[1], None), entry):
             counts[pair.source or None, (pair.licence or "").strip() or None] += 1
             urls += pair.url is not None
     return LicenceSummary(counts, urls)

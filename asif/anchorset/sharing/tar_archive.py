@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 from typing import BinaryIO
 
-from asif.anchorset.format.atomic_io import flush, open_regular, replace_file
+from asif.anchorset.format.atomic_io import atomic_write, fsync_path, open_plain_file
 from asif.anchorset.format.manifest import FileEntry, Manifest
 from asif.anchorset.sharing.bundle import MANIFEST_FILE, MAX_MANIFEST_BYTES, Bundle, list_bundle_files
 from asif.anchorset.sharing.verified_copy import ByteProgress, copy_verified
@@ -36,7 +36,7 @@ def write_archive(out: BinaryIO, bundle: Bundle, progress: ByteProgress) -> None
     for path, entry in list_bundle_files(bundle.manifest).items():
         out.write(_make_header(path, entry.size))
         location = bundle.locations[path]
-        with open_regular(location) as file:
+        with open_plain_file(location) as file:
             wrong = copy_verified(file, out, entry, progress)
         if wrong:
             raise IntegrityError(
@@ -54,7 +54,7 @@ def write_archive_file(path: Path, bundle: Bundle, progress: ByteProgress) -> No
         with open(temporary, "xb") as out:
             write_archive(out, bundle, progress)
 
-    replace_file(path, write, compute_archive_size(bundle.manifest))
+    atomic_write(path, write, compute_archive_size(bundle.manifest))
 
 
 def check_new_file(path: Path) -> None:
@@ -113,7 +113,7 @@ class TarSource:
             wrong = copy_verified(self._file, out, entry, progress)
         if wrong:
             raise self._damaged(f"holds {path}, which {wrong}")
-        flush(to)
+        fsync_path(to)
         self._check_padding(path, entry.size)
 
     def check_end(self) -> None:

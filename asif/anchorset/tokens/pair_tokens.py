@@ -1,8 +1,8 @@
-"""Tokens of pairs on disk: ragged and in float16, the image of each pair once and each of its captions.
+"""Tokens of pairs on disk, ragged and in float16: of the image of each pair and of each of its captions.
 
-A folder of raw arrays, one after another row by row (`image.values` [s, d] float16, `image.lengths` [n] int32,
-`image.pooled` [n, e] float32, and the same of `text`), of `pairs.jsonl`, the record of each image, of `rejects.jsonl`,
-and of `header.json`: which encoders and which input they come from, and how many bytes of each file count.
+The folder holds raw arrays (`image.values` [s, d] float16, `image.lengths` [n] int32, `image.pooled` [n, e] float32,
+and the same for `text`), `pairs.jsonl` with the record of each image, `rejects.jsonl`, and `header.json`: the encoders
+and the input they come from, and how many bytes of each file are valid.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from asif.anchorset.format.atomic_io import check_size, read_small
-from asif.anchorset.format.checksummed_json import unseal
-from asif.anchorset.format.row_hash import record_from
+from asif.anchorset.format.atomic_io import check_file_size, read_small_file
+from asif.anchorset.format.checksummed_json import JsonFields, load_checksummed, parse_json_object
+from asif.anchorset.format.rejects import parse_reject
+from asif.anchorset.format.row_hash import parse_record
 from asif.anchorset.tokens.token_rows import TokenRows
 from asif.errors import EncoderMismatch, InputRefused, IntegrityError, NotFound, UnknownFormat
 from asif.pairs.pair import PairRecord, Reject
 from asif.vectors import SIDES, Fingerprint, Int64, Side
 
-FORMAT = 1
-HEADER = "header.json"
-ARRAYS = {"values": "<f2", "lengths": "<i4", "pooled": "<f4"}
-FILES = (*(f"{side}.{kind}" for side in SIDES for kind in ARRAYS), "pairs.jsonl", "rejects.jsonl")
-WRITE_ANEW = "remove the folder and write the tokens anew"
+TOKENS_FORMAT = 1
+TOKENS_HEADER = "header.json"
+TOKEN_ARRAYS = {"values": "<f2", "lengths": "<i4", "pooled": "<f4"}
+TOKEN_FILES = (*(f"{side}.{kind}" for side in SIDES for kind in TOKEN_ARRAYS), "pairs.jsonl", "rejects.jsonl")
+_REWRITE_ADVICE = "remove the folder and write the tokens again"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class PairTokens:
     """Hold the tokens of pairs: a row of `image` for each of `records`, a row of `text` for each of their captions.
 
     `owners` [texts] is the row of the image that each text belongs to, ascending. `rejects` are the source rows that
-    were left out, and `header` says where all of it comes from.
+    were left out, and `header` holds the origin: encoders and source.
     """
 
     image: TokenRows
@@ -54,10 +55,10 @@ class PairTokens:
     def owners(self) -> Int64:
         return np.repeat(np.arange(len(self.records)), [len(record.captions) for record in self.records])
 
-    def texts_of(self, record: PairRecord) -> Int64:
-        """Return the rows of the texts of an anchor, in the order of its captions; `owners` of them is its image.
+    def find_text_rows(self, record: PairRecord) -> Int64:
+        """Return the rows of the texts of an anchor, in the order of its captions; their `owners` is its image.
 
-        Image and caption decide, so it does not matter how captions became anchors. Raises InputRefused.
+        They are found by image and caption, whatever the captions mode of the anchors. Raises InputRefused.
         """
         try:
             return np.array([self._places[record.image_sha256, caption] for caption in record.captions], np.int64)
@@ -76,7 +77,7 @@ class PairTokens:
 
 def has_tokens(path: Path) -> bool:
     """Tell whether tokens were written to `path`, by its looks."""
-    return (path / HEADER).exists()
+    return (path / TOKENS_HEADER).exists()
 
 
 def open_tokens(
@@ -84,67 +85,69 @@ def open_tokens(
 ) -> PairTokens:
     """Map the tokens of pairs into memory, where they were made by these encoders, and from this source if given.
 
-    `source` is what the header says of it: `identity`, `captions` and `rows`. Every file is held to its size; values
-    are not read. Raises NotFound, EncoderMismatch, InputRefused for another source, IntegrityError for what is damaged
-    or was never finished.
+    `source` are its fields in the header: `identity`, `captions` and `rows`. The size of every file is checked; values
+    are not read. Raises NotFound, EncoderMismatch, InputRefused for another source, IntegrityError for damaged or
+    unfinished tokens.
     """
     if not has_tokens(path):
         raise NotFound(
-            f"there are no tokens in {path}", f"a folder with {HEADER} in it", "write them, or check the path"
+            f"there are no tokens in {path}", f"a folder with {TOKENS_HEADER} in it", "write them, or check the path"
         )
-    header = read_header(path)
-    refuse_other(path, header, encoders, source)
+    header = read_tokens_header(path)
+    _check_origin(path, header, encoders, source)
     if header["next_row"] != header["source"]["rows"]:
         raise IntegrityError(
             f"{path} stops at row {header['next_row']:,} of {header['source']['rows']:,}",
             "tokens that were written to the end",
-            "write them again: what is there is taken up",
+            "write them again: the run resumes where it stopped",
         )
-    for name in FILES:
-        check_size(path / name, header["files"][name])
-    image, text = (open_rows(path, side, header) for side in SIDES)
-    records = tuple(record_from(json.loads(line)) for line in (path / "pairs.jsonl").read_bytes().splitlines())
-    found = PairTokens(image, text, records, read_rejects(path), header)
-    if len(records) != len(image) or len(found.owners) != len(text):
+    for name in TOKEN_FILES:
+        check_file_size(path / name, header["files"][name])
+    image, text = (_open_token_rows(path, side, header) for side in SIDES)
+    records = tuple(parse_record(json.loads(line)) for line in (path / "pairs.jsonl").read_bytes().splitlines())
+    tokens = PairTokens(image, text, records, read_token_rejects(path), header)
+    if len(records) != len(image) or len(tokens.owners) != len(text):
         raise IntegrityError(
             f"{path} has {len(image)} images and {len(text)} texts for the captions of {len(records)} pairs",
             "an image for each pair, and a text for each caption",
-            WRITE_ANEW,
+            _REWRITE_ADVICE,
         )
-    return found
+    return tokens
 
 
-def read_rejects(path: Path) -> tuple[Reject, ...]:
-    """Read the source rows that were left out."""
-    return tuple(Reject(**json.loads(line)) for line in (path / "rejects.jsonl").read_bytes().splitlines())
+def read_token_rejects(path: Path) -> tuple[Reject, ...]:
+    """Read the source rows that were left out; raises IntegrityError."""
+    file = path / "rejects.jsonl"
+    lines = file.read_bytes().splitlines()
+    return tuple(parse_reject(JsonFields(parse_json_object(line, str(file)), str(file))) for line in lines)
 
 
-def open_rows(path: Path, side: Side, header: Mapping[str, Any]) -> TokenRows:
-    """Map one side into memory."""
+def _open_token_rows(path: Path, side: Side, header: Mapping[str, Any]) -> TokenRows:
+    """Map the tokens of one side into memory."""
     dim, pooled_dim = header["dims"][side]
-    place = {kind: path / f"{side}.{kind}" for kind in ARRAYS}
-    lengths = np.fromfile(place["lengths"], ARRAYS["lengths"])
+    place = {kind: path / f"{side}.{kind}" for kind in TOKEN_ARRAYS}
+    lengths = np.fromfile(place["lengths"], TOKEN_ARRAYS["lengths"])
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    check_size(place["values"], int(offsets[-1]) * dim * 2)
-    check_size(place["pooled"], len(lengths) * pooled_dim * 4)
-    values = np.memmap(place["values"], ARRAYS["values"], "r", shape=(int(offsets[-1]), dim))
-    pooled = np.memmap(place["pooled"], ARRAYS["pooled"], "r", shape=(len(lengths), pooled_dim))
+    check_file_size(place["values"], int(offsets[-1]) * dim * 2)
+    check_file_size(place["pooled"], len(lengths) * pooled_dim * 4)
+    values = np.memmap(place["values"], TOKEN_ARRAYS["values"], "r", shape=(int(offsets[-1]), dim))
+    pooled = np.memmap(place["pooled"], TOKEN_ARRAYS["pooled"], "r", shape=(len(lengths), pooled_dim))
     return TokenRows(np.asarray(values), offsets, np.asarray(pooled))
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """Read a header; raises IntegrityError for any byte that was changed, UnknownFormat for that of a newer asif."""
-    where = path / HEADER
-    data = read_small(where)
-    fields = unseal(data, str(where))
-    if fields.whole("format") != FORMAT:
+def read_tokens_header(path: Path) -> dict[str, Any]:
+    """Read the header; raises IntegrityError for any changed byte, UnknownFormat for the header of a newer asif."""
+    where = path / TOKENS_HEADER
+    data = read_small_file(where)
+    fields = load_checksummed(data, str(where))
+    if fields.integer("format") != TOKENS_FORMAT:
         raise UnknownFormat(
-            f"{where} is of format {fields.whole('format')}", f"format {FORMAT}", "install a newer asif"
+            f"{where} is of format {fields.integer('format')}", f"format {TOKENS_FORMAT}", "install a newer asif"
         )
     return dict(json.loads(data))
 
 
-def refuse_other(
+def _check_origin(
     path: Path, header: Mapping[str, Any], encoders: Mapping[Side, Fingerprint], source: Mapping[str, Any] | None
 ) -> None:
     """Raise EncoderMismatch or InputRefused where tokens were made by other encoders or from another input."""

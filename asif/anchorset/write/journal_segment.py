@@ -1,7 +1,7 @@
-"""Segments: the durable pieces of a build in progress, each covering some rows of the source.
+"""Journal segments: the durable parts of a build in progress, each for a range of source rows.
 
 A segment is `<number>.safetensors` (a block), `<number>.jsonl` (the pairs, one canonical record a line) and, written
-last, `<number>.json`: which rows it covers, which of them were rejected, and the sha256 of the other two.
+last, `<number>.json`: the rows it covers, those that were rejected, and the sha256 of the other two files.
 """
 
 from __future__ import annotations
@@ -13,17 +13,31 @@ from typing import Any
 
 import numpy as np
 
-from asif.anchorset.format.atomic_io import check_content, hash_file, put_bytes, read_small, replace_file
-from asif.anchorset.format.blocks import Block, block_size, cast, make_block, read_block, write_block
-from asif.anchorset.format.checksummed_json import Fields, seal, unseal
-from asif.anchorset.format.row_hash import hash_rows, record_line
+from asif.anchorset.format.atomic_io import (
+    atomic_write,
+    atomic_write_bytes,
+    check_file_content,
+    hash_file,
+    read_small_file,
+)
+from asif.anchorset.format.blocks import (
+    AnchorBlock,
+    block_file_size,
+    build_block,
+    cast_embeddings,
+    read_block,
+    write_block,
+)
+from asif.anchorset.format.checksummed_json import JsonFields, dump_checksummed, load_checksummed
+from asif.anchorset.format.rejects import parse_reject, reject_fields
+from asif.anchorset.format.row_hash import hash_records, serialize_record
 from asif.pairs.pair import PairRecord, Reject
 from asif.vectors import SIDES, Float32, Int64, Side
 
 
 @dataclass(frozen=True)
-class Segment:
-    """Find a segment: source rows `first_row` up to `next_row`, which gave `kept` anchors; `dims` None if none."""
+class JournalSegment:
+    """Locate a segment: source rows `first_row` up to `next_row` gave `kept` anchors; `dims` is None without any."""
 
     folder: Path
     number: int
@@ -36,88 +50,87 @@ class Segment:
 
     @property
     def lines_file(self) -> Path:
-        """Return where the records lie, one a line."""
-        return _file(self.folder, self.number, "jsonl")
+        """Return the file of the records, one a line."""
+        return _segment_file(self.folder, self.number, "jsonl")
 
-    def block(self) -> Block:
-        """Map the embeddings; only where `kept` is above zero."""
+    def read_block(self) -> AnchorBlock:
+        """Map the embeddings into memory; only for a segment with anchors."""
         assert self.dims is not None
-        return read_block(_file(self.folder, self.number, "safetensors"), self.kept, self.dims, self.dtype)
+        return read_block(_segment_file(self.folder, self.number, "safetensors"), self.kept, self.dims, self.dtype)
 
-    def lines(self) -> list[bytes]:
+    def read_lines(self) -> list[bytes]:
         """Read the records, one canonical line each, with its newline."""
         return self.lines_file.read_bytes().splitlines(keepends=True) if self.kept else []
 
-    def rejects(self) -> list[Reject]:
+    def read_rejects(self) -> list[Reject]:
         """Read the rejected rows."""
-        return _read_rejects(self._record())
+        return _parse_rejects(self._read_fields())
 
-    def kept_rows(self) -> Int64:
-        """Return the source row of each kept pair, in order; a row whose captions are anchors each comes repeatedly."""
-        return np.array(self._record().items("rows"), np.int64)
+    def read_source_rows(self) -> Int64:
+        """Read the source row of each anchor, in order; a row with several anchors is repeated."""
+        return np.array(self._read_fields().items("rows"), np.int64)
 
-    def _record(self) -> Fields:
-        record = _file(self.folder, self.number, "json")
-        return unseal(read_small(record), str(record))
+    def _read_fields(self) -> JsonFields:
+        path = _segment_file(self.folder, self.number, "json")
+        return load_checksummed(read_small_file(path), str(path))
 
 
 def write_segment(
-    segment: Segment,
+    segment: JournalSegment,
     records: Sequence[PairRecord],
     rows: Sequence[int],
     image: Float32,
     text: Float32,
     rejects: Sequence[Reject],
 ) -> None:
-    """Write a segment; it counts once its last file is there. Raises BadEmbedding, OutOfSpace."""
-    sides: dict[str, Any] = {"dims": segment.dims, "block": None, "lines": None}
+    """Write a segment; it is complete once its last file exists. Raises BadEmbedding, OutOfSpace."""
+    content: dict[str, Any] = {"dims": segment.dims, "block": None, "lines": None}
     if segment.dims is not None:
-        block = make_block(cast(image, segment.dtype), cast(text, segment.dtype), hash_rows(records))
-        place = _file(segment.folder, segment.number, "safetensors")
-        size = block_size(segment.kept, segment.dims, segment.dtype)
-        replace_file(place, lambda path: write_block(path, block, segment.dtype), size)
-        put_bytes(segment.lines_file, b"".join(record_line(record) + b"\n" for record in records))
-        for kind, file in (("block", place), ("lines", segment.lines_file)):
+        block = build_block(
+            cast_embeddings(image, segment.dtype), cast_embeddings(text, segment.dtype), hash_records(records)
+        )
+        block_file = _segment_file(segment.folder, segment.number, "safetensors")
+        size = block_file_size(segment.kept, segment.dims, segment.dtype)
+        atomic_write(block_file, lambda path: write_block(path, block, segment.dtype), size)
+        atomic_write_bytes(segment.lines_file, b"".join(serialize_record(record) + b"\n" for record in records))
+        for kind, file in (("block", block_file), ("lines", segment.lines_file)):
             sha256, size = hash_file(file)
-            sides[kind] = {"sha256": sha256, "size": size}
+            content[kind] = {"sha256": sha256, "size": size}
     fields = {
         "first_row": segment.first_row,
         "next_row": segment.next_row,
         "kept": segment.kept,
         "rows": list(rows),
-        "rejects": [{"row": reject.row, "id": reject.id, "reason": reject.reason} for reject in rejects],
-        **sides,
+        "rejects": [reject_fields(reject) for reject in rejects],
+        **content,
     }
-    put_bytes(_file(segment.folder, segment.number, "json"), seal(fields))
+    atomic_write_bytes(_segment_file(segment.folder, segment.number, "json"), dump_checksummed(fields))
 
 
-def read_segment(folder: Path, number: int, dtype: str) -> Segment | None:
-    """Read a segment back, every byte checked; None after the last one. Raises IntegrityError."""
-    record = _file(folder, number, "json")
-    if not record.is_symlink() and not record.exists():
+def read_segment(folder: Path, number: int, dtype: str) -> JournalSegment | None:
+    """Read a segment and check every byte of it; return None after the last one. Raises IntegrityError."""
+    path = _segment_file(folder, number, "json")
+    if not path.is_symlink() and not path.exists():
         return None
-    fields = unseal(read_small(record), str(record))
+    fields = load_checksummed(read_small_file(path), str(path))
     dims: dict[Side, int] | None = None
     if not fields.missing("dims"):
-        dims = {side: fields.within("dims").whole(side, 1) for side in SIDES}
+        dims = {side: fields.nested("dims").integer(side, 1) for side in SIDES}
         for kind, suffix in (("block", "safetensors"), ("lines", "jsonl")):
-            entry = fields.within(kind)
-            check_content(_file(folder, number, suffix), entry.sha256("sha256"), entry.whole("size"))
-    rows = fields.whole("first_row"), fields.whole("next_row")
-    return Segment(folder, number, *rows, fields.whole("kept"), len(_read_rejects(fields)), dims, dtype)
+            entry = fields.nested(kind)
+            check_file_content(_segment_file(folder, number, suffix), entry.sha256("sha256"), entry.integer("size"))
+    rows = fields.integer("first_row"), fields.integer("next_row")
+    return JournalSegment(folder, number, *rows, fields.integer("kept"), len(_parse_rejects(fields)), dims, dtype)
 
 
-def segment_files(segment: Segment) -> set[str]:
-    """Return the names of a segment's files."""
-    return {_file(segment.folder, segment.number, suffix).name for suffix in ("json", "jsonl", "safetensors")}
+def list_segment_files(segment: JournalSegment) -> set[str]:
+    """Return the names of the files of a segment."""
+    return {_segment_file(segment.folder, segment.number, suffix).name for suffix in ("json", "jsonl", "safetensors")}
 
 
-def _file(folder: Path, number: int, suffix: str) -> Path:
+def _segment_file(folder: Path, number: int, suffix: str) -> Path:
     return folder / f"{number:06d}.{suffix}"
 
 
-def _read_rejects(fields: Fields) -> list[Reject]:
-    found = fields.within_each("rejects")
-    return [
-        Reject(one.whole("row"), None if one.missing("id") else one.text("id"), one.text("reason")) for one in found
-    ]
+def _parse_rejects(fields: JsonFields) -> list[Reject]:
+    return [parse_reject(each) for each in fields.nested_each("rejects")]

@@ -1,4 +1,4 @@
-"""Profiles: what was found to suit an anchor set, kept with it as a version of its own."""
+"""Publish a tuned profile of an anchor set, aligner and parameters for a task, as a version of its own."""
 
 from __future__ import annotations
 
@@ -8,30 +8,29 @@ from typing import Any
 
 from asif.anchorset.format.anchor_set import AnchorSet
 from asif.anchorset.format.folder import SetFolder
-from asif.anchorset.format.references import seq_of
 from asif.anchorset.format.versions import check_current
-from asif.anchorset.write.publish import settle, utc_now
+from asif.anchorset.write.version import commit_version, current_utc_time, next_sequence_number
 
 
 def publish_profile(
     folder: SetFolder, version: str, task: str, profile: Mapping[str, Any], asif_version: str
 ) -> AnchorSet:
-    """Publish the next version of a set: the same anchors, and a profile for a task in place of an older one.
+    """Publish the next version of a set: the same anchors, and a profile for a task that replaces an older one.
 
-    One that was written before a kill, or is current already, is taken as it is. Raises Conflict where `version` is not
-    the current one (any more): the profile was found for other anchors.
+    An equal version that a killed run wrote, or that is current already, is used as it is. Raises Conflict where
+    `version` is no longer the current one: the profile was tuned for other anchors.
     """
     with folder.locked():
         check_current(folder, version, "the profile was found for")
-        found = folder.manifest(version)
-        recipe = found.operation.get("recipe")  # a ready-made set stays one
+        current = folder.manifest(version)
+        recipe = current.operation.get("recipe")  # a ready-made set stays a ready-made set
         manifest = replace(
-            found,
-            seq=max(map(seq_of, folder.versions())) + 1,
+            current,
+            seq=next_sequence_number(folder),
             parent=version,
             operation={"kind": "tune", "task": task, **({"recipe": recipe} if recipe else {})},
-            created=utc_now(),
-            profiles={**found.profiles, task: dict(profile)},
+            created=current_utc_time(),
+            profiles={**current.profiles, task: dict(profile)},
             asif=asif_version,
         )
-        return AnchorSet(folder, settle(folder, manifest))
+        return AnchorSet(folder, commit_version(folder, manifest))

@@ -105,16 +105,16 @@ def _encode_probe(engine: Engine, path: str) -> Probe:
 
 def _write_files(result: AuditResult, out: Path, source: PairSource | None, removal: list[str]) -> AuditResult:
     """Write the files of an audit; return it with the files of ids and the commands that remove them."""
-    from asif.anchorset.format.atomic_io import put_bytes
+    from asif.anchorset.format.atomic_io import atomic_write_bytes
     from asif.report.audit.page import render_audit_page
 
     out.mkdir(parents=True, exist_ok=True)
     findings = [_write_ids(finding, result.removable_ids(finding), out, removal) for finding in result.findings]
     result = replace(result, findings=tuple(findings))
     text = json.dumps(result.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    put_bytes(out / "audit.json", text.encode(errors="replace"))  # paths may hold bytes that are no UTF-8
+    atomic_write_bytes(out / "audit.json", text.encode(errors="replace"))  # paths may hold bytes that are no UTF-8
     page = render_audit_page(result, None if source is None else _read_thumbnails(result, source))
-    put_bytes(out / "audit.html", page.encode(errors="replace"))
+    atomic_write_bytes(out / "audit.html", page.encode(errors="replace"))
     options.notice(f"written to {out}: audit.json, audit.html, and the ids that may go")
     return result
 
@@ -124,7 +124,7 @@ def _write_ids(finding: AuditFinding, ids: list[str], out: Path, removal: list[s
 
     An id with a line break would be read back as two, which may be those of other pairs: it is left out.
     """
-    from asif.anchorset.format.atomic_io import put_bytes
+    from asif.anchorset.format.atomic_io import atomic_write_bytes
     from asif.report.audit.text import name_ids_file
 
     file = out / name_ids_file(finding.kind)
@@ -134,7 +134,7 @@ def _write_ids(finding: AuditFinding, ids: list[str], out: Path, removal: list[s
         options.notice(f"{len(ids) - len(plain):,} ids with line breaks or blanks around them are not in {file}")
     if not plain:
         return finding
-    put_bytes(file, ("\n".join(plain) + "\n").encode())
+    atomic_write_bytes(file, ("\n".join(plain) + "\n").encode())
     return replace(finding, ids_file=str(file), command=shlex.join([*removal, "--ids-file", str(file)]))
 
 

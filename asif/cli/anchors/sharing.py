@@ -160,11 +160,11 @@ def pull(repo: str, name: str | None, home: Path | None, as_json: bool) -> None:
 
     Blocks that a set of that name has already are not downloaded again.
     """
-    from asif.anchorset.format.references import check_name
+    from asif.anchorset.format.references import check_set_name
     from asif.anchorset.sharing.hub import HubSource
 
     if name is not None:
-        check_name(name)
+        check_set_name(name)
     source = HubSource(repo)
     with options.progress_bar(source.size, "B") as bar:
         result = options.store(home).receive(source, name, bar.update)

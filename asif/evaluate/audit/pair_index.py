@@ -46,11 +46,11 @@ def build_pair_index(anchors: AnchorSet, progress: Callable[[int], None] = lambd
     caption_rows: list[int] = []
     origins: dict[str, list[int]] = {"source": [], "licence": []}
     names: dict[str, dict[str | None, int]] = {"source": {}, "licence": {}}
-    row, each_caption = 0, anchors.manifest.captions == "all"
+    row = 0
     for block in range(len(anchors.manifest.blocks)):
         records = anchors.pairs(block)
         for record in records:
-            pair_id = record.id.rpartition("#")[0] if each_caption else record.id
+            pair_id = anchors.manifest.pair_id(record.id)
             hashes["image"].append(_hash(record.image_sha256.encode()))
             hashes["captions"].append(_hash(canonical_json(list(record.captions))))
             hashes["pair"].append(_hash(pair_id.encode()))

@@ -10,7 +10,7 @@ import numpy as np
 
 from asif.aligners.sampling import evenly
 from asif.anchorset import AnchorSet
-from asif.anchorset.format.references import seq_of
+from asif.anchorset.format.references import parse_sequence_number
 from asif.building.batch import mean_of, unit
 from asif.errors import InputRefused
 from asif.pairs import Reject
@@ -64,7 +64,7 @@ def labels(encoded: Sequence[Encoded]) -> list[str]:
     """
     specs = [one.spec for one in encoded]
     return [
-        f"{one.spec} ({one.anchors['name']}@{seq_of(one.anchors['version'])})"
+        f"{one.spec} ({one.anchors['name']}@{parse_sequence_number(one.anchors['version'])})"
         if one.anchors and specs.count(one.spec) > 1
         else one.spec
         for one in encoded
@@ -102,6 +102,6 @@ def grouped(anchors: AnchorSet) -> dict[str, list[int]]:
     """Return the rows of each pair by its id: several where each caption is an anchor, `<id>#<number>`."""
     rows: dict[str, list[int]] = {}
     for row, record in enumerate(anchors.records(range(anchors.count))):
-        name = record.id.rpartition("#")[0] if anchors.manifest.captions == "all" else record.id
+        name = anchors.manifest.pair_id(record.id)
         rows.setdefault(name, []).append(row)
     return rows

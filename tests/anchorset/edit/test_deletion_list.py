@@ -13,18 +13,25 @@ from support.anchorset_sets import files
 from support.edited_sets import EVERY, IDS, publish
 
 from asif.anchorset import Store
-from asif.anchorset.format.deletion_list import LONGEST, is_list, live_mask, live_range, live_slices, runs_of
+from asif.anchorset.format.deletion_list import (
+    MAX_DELETED_RUNS,
+    decode_live_rows,
+    encode_deletions,
+    find_live_range,
+    find_live_slices,
+    is_deletion_list,
+)
 from asif.errors import IntegrityError, UnknownFormat
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=70))
 def test_a_deletion_list_says_which_rows_are_there(live: list[bool]) -> None:
-    runs = runs_of(np.array(live))
-    assert live_mask(runs, len(live)).tolist() == live
-    assert [row for some in live_slices(runs, len(live)) for row in range(len(live))[some]] == np.flatnonzero(
+    runs = encode_deletions(np.array(live))
+    assert decode_live_rows(runs, len(live)).tolist() == live
+    assert [row for some in find_live_slices(runs, len(live)) for row in range(len(live))[some]] == np.flatnonzero(
         live
     ).tolist()
-    assert is_list(runs, len(live)) == (any(live) and len(runs) <= 2 * LONGEST)
+    assert is_deletion_list(runs, len(live)) == (any(live) and len(runs) <= 2 * MAX_DELETED_RUNS)
 
 
 @pytest.mark.parametrize("runs", [(1,), (0, 0), (1, -1), (2, 9), (0, 10), (1, True), (1.0, 1), ("1", 1), (1, 1) * 17])
@@ -52,4 +59,4 @@ def test_deletions_are_a_feature_that_must_be_understood(home: Path, features: l
 @given(st.lists(st.booleans(), min_size=1, max_size=40).filter(any))
 def test_a_live_range_goes_from_the_first_row_to_the_last(live: list[bool]) -> None:
     rows = np.flatnonzero(live)
-    assert live_range(runs_of(np.array(live)), len(live)) == (rows[0], rows[-1] + 1)
+    assert find_live_range(encode_deletions(np.array(live)), len(live)) == (rows[0], rows[-1] + 1)

@@ -106,7 +106,7 @@ def test_too_many_pieces_are_joined(home: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_sums_follow_through_pieces(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asif.anchorset.format.anchor_set.FEWEST", 1)
+    monkeypatch.setattr("asif.anchorset.format.anchor_set.MIN_ANCHORS_FOR_SUMS", 1)
     first = publish(home, EVERY[::2])
     first.keep_sums({"count": np.array([30.0])})
     found = put(home, EVERY[5:30:8])

@@ -14,7 +14,7 @@ from support.edited_sets import EVERY, IDS, assert_same_set, publish
 from support.receipt_cases import GONE, NAMES, checked_by_the_book
 
 from asif.anchorset import Store
-from asif.anchorset.format.row_hash import record_line, row_hash
+from asif.anchorset.format.row_hash import hash_record, serialize_record
 from asif.anchorset.receipts.receipt_file import read_receipt
 from asif.encoders.text_cache import TextCache, key
 from asif.engine import purge_pairs
@@ -43,7 +43,7 @@ def test_a_killed_purge_is_finished_with_its_receipt(home: Path, when: str) -> N
     found, _ = store.purge("toy", NAMES, receipt=place)  # the same call
     receipt = read_receipt(place)
     assert written in (None, place.read_bytes())
-    assert receipt.before.version == first and list(receipt.removed) == sorted(map(row_hash, GONE))
+    assert receipt.before.version == first and list(receipt.removed) == sorted(map(hash_record, GONE))
     assert receipt.erased == () and len(receipt.embeddings) == 4
     assert [entry.version for entry in store.log("toy")] == [found.version] == [receipt.after.version]
     assert store.check_receipts("toy", [receipt]).problems == ()
@@ -78,13 +78,13 @@ def test_rows_of_older_versions_are_erased(home: Path) -> None:
     store.remove("toy", [IDS[50]])
     store.purge("toy", [NAMES[0]], receipt=home / "r.json")
     receipt = read_receipt(home / "r.json")
-    assert receipt.removed == (row_hash(replace(GONE[0], captions=("other words",))),)
-    assert receipt.erased == (row_hash(GONE[0]),) and len(receipt.embeddings) == 4
+    assert receipt.removed == (hash_record(replace(GONE[0], captions=("other words",))),)
+    assert receipt.erased == (hash_record(GONE[0]),) and len(receipt.embeddings) == 4
     checked_by_the_book((home / "r.json").read_bytes())
     store.remove("toy", [NAMES[1]])
     store.purge("toy", [NAMES[1]], receipt=home / "hidden.json")
     hidden = read_receipt(home / "hidden.json")
-    assert hidden.removed == () and hidden.erased == (row_hash(GONE[1]),)
+    assert hidden.removed == () and hidden.erased == (hash_record(GONE[1]),)
     assert hidden.before.digest == hidden.after.digest == store.open("toy").digest
     checked_by_the_book((home / "hidden.json").read_bytes())
     assert store.check_receipts("toy", [receipt, hidden]).problems == ()
@@ -101,7 +101,7 @@ def test_what_the_store_remembers_beside_the_set_is_purged_too(home: Path) -> No
         state.parent.mkdir(exist_ok=True)
         state.write_bytes(b"weights")
     (home / "cache/tokens/toy").mkdir(parents=True)
-    (home / "cache/tokens/toy/pairs.jsonl").write_bytes(record_line(GONE[1]) + b"\n")
+    (home / "cache/tokens/toy/pairs.jsonl").write_bytes(serialize_record(GONE[1]) + b"\n")
     done = purge_pairs("toy", NAMES, receipt=home / "r.json", home=home)
     assert [problem.path.name for problem in done.left] == ["pairs.jsonl"]
     assert [state.exists() for state in states] == [False, True]

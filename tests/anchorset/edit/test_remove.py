@@ -15,7 +15,7 @@ from support.edited_sets import EVERY, IDS, assert_same_set, publish
 
 from asif.aligners import Moments, make_aligner
 from asif.anchorset import Store
-from asif.anchorset.format.deletion_list import LONGEST
+from asif.anchorset.format.deletion_list import MAX_DELETED_RUNS
 from asif.engine import cached_fit
 from asif.errors import NotFound, UsageError
 
@@ -27,7 +27,7 @@ from asif.errors import NotFound, UsageError
     st.sampled_from([7, 40, 100]),
 )
 def test_removing_pairs_gives_the_digest_of_a_build_without_them(gone: list[set[str]], dtype: str, cut: int) -> None:
-    with tempfile.TemporaryDirectory() as folder, patch("asif.anchorset.write.publish.MAX_ROWS", cut):
+    with tempfile.TemporaryDirectory() as folder, patch("asif.anchorset.write.publish.MAX_BLOCK_ROWS", cut):
         root = Path(folder)
         publish(root, dtype=dtype)
         for some in gone:
@@ -75,19 +75,22 @@ def test_few_deletions_are_views_and_cost_bytes(home: Path) -> None:
 
 def test_many_pieces_are_written_as_one(home: Path) -> None:
     publish(home)
-    found = Store(home).remove("toy", IDS[1 : 2 * LONGEST : 2])
-    assert len(found.blocks("image")) == LONGEST + 1
+    found = Store(home).remove("toy", IDS[1 : 2 * MAX_DELETED_RUNS : 2])
+    assert len(found.blocks("image")) == MAX_DELETED_RUNS + 1
     again = Store(home).remove("toy", [IDS[40]])
     assert len(again.blocks("image")) == 1 and again.manifest.blocks[0].deleted == ()
     assert_same_set(
-        again, publish(home / "other", [pair for pair in EVERY if pair.id not in {*IDS[1 : 2 * LONGEST : 2], IDS[40]}])
+        again,
+        publish(
+            home / "other", [pair for pair in EVERY if pair.id not in {*IDS[1 : 2 * MAX_DELETED_RUNS : 2], IDS[40]}]
+        ),
     )
     Store(home).verify("toy").raise_if_bad()
 
 
 def test_sums_follow_a_removal_row_by_row(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asif.anchorset.format.anchor_set.FEWEST", 1)
-    monkeypatch.setattr("asif.anchorset.write.publish.MAX_ROWS", 30)
+    monkeypatch.setattr("asif.anchorset.format.anchor_set.MIN_ANCHORS_FOR_SUMS", 1)
+    monkeypatch.setattr("asif.anchorset.write.publish.MAX_BLOCK_ROWS", 30)
     cached_fit.sums(publish(home))
     found = Store(home).remove("toy", [IDS[4], IDS[5], IDS[40]])
     kept = found.kept_sums()

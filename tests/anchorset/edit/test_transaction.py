@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from anchorset.write.test_crash import killed_builds, needs_fork
+from anchorset.write.test_crash import needs_fork, run_killed_builds
 from support.edited_sets import EVERY, IDS, assert_same_set, publish
 
 from asif.anchorset import Store
@@ -49,7 +49,7 @@ def test_of_many_edits_at_once_none_is_lost(home: Path) -> None:
 
 @needs_fork
 def test_an_edit_killed_at_any_change_to_the_disk_leaves_a_whole_version(tmp_path: Path) -> None:
-    results = killed_builds(tmp_path, "edits")
+    results = run_killed_builds(tmp_path, "edits")
     for name in ("list", "anew", "block", "add", "purge", "tune"):
         mine = [result for result in results if result["edit"] == name]
         assert [result["killed"] for result in mine] == [-9] * (len(mine) - 1) + [0] and len(mine) > 8

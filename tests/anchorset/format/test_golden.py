@@ -13,8 +13,7 @@ import pytest
 from support.anchorset_sets import DIMS, build, dense, pairs, vectors
 from support.paths import TESTS
 
-from asif.anchorset import Store
-from asif.anchorset.format import verify
+from asif.anchorset import Store, verify
 from asif.anchorset.format.blocks import numpy_dtype
 from asif.pairs.pair import Reject
 
@@ -93,7 +92,7 @@ def write_pieces(scratch: Path) -> None:
     from asif.anchorset.edit import insert, transaction
     from asif.anchorset.write import publish
 
-    publish.utc_now = transaction.utc_now = lambda: "2025-01-01T00:00:00Z"
+    publish.current_utc_time = transaction.current_utc_time = lambda: "2025-01-01T00:00:00Z"
     insert.PAIRS_PER_RANGE = 4
     build(GOLDEN, [pair for pair in pairs(20) if pair not in BETWEEN], name=PIECES)
     sys.stdout.write(f"{PIECES} {Store(GOLDEN).put(PIECES, build(scratch, BETWEEN), 'add').digest}\n")
@@ -104,7 +103,7 @@ def write_golden() -> None:
     from asif.anchorset.edit import transaction
     from asif.anchorset.write import publish
 
-    publish.utc_now = transaction.utc_now = lambda: "2025-01-01T00:00:00Z"
+    publish.current_utc_time = transaction.current_utc_time = lambda: "2025-01-01T00:00:00Z"
     for dtype in DIGESTS:
         opened = build(GOLDEN, ITEMS, name=f"golden-{dtype}", dtype=dtype)
         (GOLDEN / "anchors" / opened.name / ".lock").unlink()

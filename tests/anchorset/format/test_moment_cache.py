@@ -27,8 +27,8 @@ EVERY = [
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let blocks be short, and sums over few anchors be worth a file."""
-    monkeypatch.setattr("asif.anchorset.write.publish.MAX_ROWS", CUT)
-    monkeypatch.setattr("asif.anchorset.format.anchor_set.FEWEST", 1)
+    monkeypatch.setattr("asif.anchorset.write.publish.MAX_BLOCK_ROWS", CUT)
+    monkeypatch.setattr("asif.anchorset.format.anchor_set.MIN_ANCHORS_FOR_SUMS", 1)
 
 
 def publish(home: Path, rows: slice) -> AnchorSet:
@@ -49,11 +49,11 @@ def publish(home: Path, rows: slice) -> AnchorSet:
         )
 
 
-def kept(home: Path) -> list[Path]:
+def find_sum_files(home: Path) -> list[Path]:
     return sorted((home / "anchors" / "toy" / "fits").glob("*"))
 
 
-def same(found: Moments, anchors: AnchorSet) -> None:
+def assert_same_moments(found: Moments, anchors: AnchorSet) -> None:
     """Compare with fresh sums: within 1e-12 of the largest entry."""
     fresh = Moments.of(anchors)
     assert found.count == fresh.count == anchors.count
@@ -81,17 +81,17 @@ def test_sums_are_taken_once_and_then_taken_up(home: Path, reads: list[int]) -> 
     anchors = publish(home, slice(0, 40))
     cached_fit.fit(make_aligner("cca"), anchors)
     cached_fit.fit(make_aligner("procrustes"), anchors)
-    assert reads == [40] and len(kept(home)) == 3
+    assert reads == [40] and len(find_sum_files(home)) == 3
     again = Store(home).open("toy")
     cached_fit.fit(make_aligner("0.5*ridge+asif(k=3)"), again)
     assert reads == [40]
-    same(moments_of(again), again)
+    assert_same_moments(moments_of(again), again)
     Store(home).verify("toy").raise_if_bad()
 
 
 def test_a_fit_from_kept_sums_is_the_same(home: Path) -> None:
     fitted = [cached_fit.fit(make_aligner("cca(size=3)"), publish(home, slice(0, 40)))]
-    for path in kept(home):
+    for path in find_sum_files(home):
         if "cca" in path.read_bytes()[:300].decode(errors="replace"):
             path.unlink()
     fitted.append(cached_fit.fit(make_aligner("cca(size=3)"), Store(home).open("toy")))
@@ -102,7 +102,7 @@ def test_a_fit_from_kept_sums_is_the_same(home: Path) -> None:
 
 def test_an_aligner_without_maps_sums_nothing(home: Path, reads: list[int]) -> None:
     cached_fit.fit(make_aligner("asif"), publish(home, slice(0, 40)))
-    assert reads == [] and kept(home) == []
+    assert reads == [] and find_sum_files(home) == []
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def test_sums_follow_an_edit(home: Path, reads: list[int], before: slice, after:
     anchors = publish(home, after)
     found = cached_fit.sums(anchors)
     assert reads == read
-    same(found, anchors)
+    assert_same_moments(found, anchors)
     reads.clear()
-    same(cached_fit.sums(Store(home).open("toy")), anchors)
+    assert_same_moments(cached_fit.sums(Store(home).open("toy")), anchors)
     assert reads == [anchors.count]  # by the comparison alone
     Store(home).verify("toy").raise_if_bad()
 
@@ -136,7 +136,7 @@ def test_fifty_edits_do_not_drift(home: Path, reads: list[int]) -> None:
     assert reads[0] == 80
     assert max(reads[1:]) <= 48  # the rows that an edit changed, never all of them
     assert found.count == anchors.count == 80
-    same(found, anchors)
+    assert_same_moments(found, anchors)
 
 
 def test_the_nearest_version_is_followed(home: Path, reads: list[int]) -> None:
@@ -150,7 +150,7 @@ def test_the_nearest_version_is_followed(home: Path, reads: list[int]) -> None:
 def test_any_changed_byte_is_found_and_rows_are_summed_anew(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     anchors = publish(home, slice(0, 40))
     cached_fit.sums(anchors)
-    (path,) = kept(home)
+    (path,) = find_sum_files(home)
     whole = path.read_bytes()
     rng = np.random.default_rng(0)
     for place in (0, 9, len(whole) - 1, *rng.integers(0, len(whole), 20).tolist()):
@@ -159,13 +159,13 @@ def test_any_changed_byte_is_found_and_rows_are_summed_anew(home: Path, caplog: 
         path.write_bytes(damaged)
         assert str(path) in str(Store(home).verify("toy").problems)
         caplog.clear()
-        same(cached_fit.sums(anchors), anchors)
+        assert_same_moments(cached_fit.sums(anchors), anchors)
         assert "kept sums are not used" in caplog.text
         assert path.read_bytes() == whole
     path.write_bytes(b"")
     following = publish(home, slice(0, 48))  # whose nearest sums are those
     caplog.clear()
-    same(cached_fit.sums(following), following)
+    assert_same_moments(cached_fit.sums(following), following)
     assert "kept sums are not used" in caplog.text
 
 
@@ -177,13 +177,13 @@ def test_a_block_that_is_gone_is_not_taken_away(home: Path, caplog: pytest.LogCa
         (home / "anchors" / "toy" / "blocks" / f"{sha256}.safetensors").unlink()
     with pytest.raises(IntegrityError, match="is missing"):
         anchors.kept_sums()
-    same(cached_fit.sums(anchors), anchors)
+    assert_same_moments(cached_fit.sums(anchors), anchors)
     assert "is missing" in caplog.text
 
 
 def test_sums_over_few_anchors_are_not_kept(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asif.anchorset.format.anchor_set.FEWEST", 41)
+    monkeypatch.setattr("asif.anchorset.format.anchor_set.MIN_ANCHORS_FOR_SUMS", 41)
     cached_fit.sums(publish(home, slice(0, 40)))
-    assert kept(home) == []
+    assert find_sum_files(home) == []
     cached_fit.sums(publish(home, slice(0, 41)))
-    assert len(kept(home)) == 1
+    assert len(find_sum_files(home)) == 1

@@ -227,7 +227,7 @@ def test_what_is_built_after_a_rollback_follows_it(home: Path, three: list[Ancho
 
 @pytest.mark.parametrize("cut", [1, 4, 100])
 def test_diff_names_pairs_by_what_was_done_to_them(home: Path, cut: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asif.anchorset.write.publish.MAX_ROWS", cut)
+    monkeypatch.setattr("asif.anchorset.write.publish.MAX_BLOCK_ROWS", cut)
     old = sorted(pairs(12), key=lambda pair: pair.id)
     new = [replace(old[1], licence="other"), *old[2:9], *pairs(3, start=50)]
     build(home, old)

@@ -8,7 +8,7 @@ from support.edited_sets import publish
 from support.receipt_cases import GONE, NAMES
 from support.running import Cli
 
-from asif.anchorset.format.row_hash import row_hash
+from asif.anchorset.format.row_hash import hash_record
 
 
 def test_commands(home: Path, cli: Cli, tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_commands(home: Path, cli: Cli, tmp_path: Path) -> None:
     assert found["receipts"][0]["purged"] and found["searched"]["files"] > 4
     strays = [home / "stray", home / "anchors/toy/blocks/stray"]
     for stray in strays:
-        stray.write_bytes(row_hash(GONE[0]))
+        stray.write_bytes(hash_record(GONE[0]))
     bad = cli("anchors", "verify", "toy", "--receipt", purged, "--json")
     assert bad.code == 5 and len(bad.json["problems"]) == 3 and str(strays[0]) in " ".join(bad.json["problems"])
     assert f"wrong: {strays[0]}: still holds" in cli("anchors", "verify", "toy", "--receipt", purged).out

@@ -13,7 +13,7 @@ from support.edited_sets import EVERY, publish
 from support.receipt_cases import GONE, NAMES, checked_by_the_book
 
 from asif.anchorset import Store
-from asif.anchorset.format.row_hash import row_hash
+from asif.anchorset.format.row_hash import hash_record
 from asif.anchorset.receipts.create import read_sorted_hashes
 from asif.anchorset.receipts.merkle import (
     MerkleTree,
@@ -28,7 +28,10 @@ def test_removing_with_a_receipt_is_building_without(
     tmp_path_factory: pytest.TempPathFactory, rows: set[int], cut: int
 ) -> None:
     root = tmp_path_factory.mktemp("sets")
-    with patch("asif.anchorset.write.publish.MAX_ROWS", cut), patch("asif.anchorset.edit.row_ranges.MAX_ROWS", cut):
+    with (
+        patch("asif.anchorset.write.publish.MAX_BLOCK_ROWS", cut),
+        patch("asif.anchorset.edit.row_ranges.MAX_BLOCK_ROWS", cut),
+    ):
         publish(root)
         left = [pair for at, pair in enumerate(EVERY) if at not in rows]
         found = Store(root).remove("toy", [EVERY[at].id for at in rows], receipt=root / "r.json")
@@ -37,7 +40,7 @@ def test_removing_with_a_receipt_is_building_without(
         assert receipt.after.digest == expected.digest == found.digest
         folder, _ = Store(root / "other")._find("toy")
         assert receipt.after.root == MerkleTree(read_sorted_hashes(folder, expected.manifest), receipt.bits).root
-        assert list(receipt.removed) == sorted(row_hash(EVERY[at]) for at in rows)
+        assert list(receipt.removed) == sorted(hash_record(EVERY[at]) for at in rows)
         assert Store(root).check_receipts("toy", [receipt]).problems == ()
         assert Store(root).receipt("toy").to_bytes() == (root / "r.json").read_bytes()
         checked_by_the_book((root / "r.json").read_bytes())
@@ -54,7 +57,7 @@ def test_a_receipt_can_be_made_later(home: Path) -> None:
     store.remove("toy", NAMES[1:])
     assert len(store.receipt("toy").removed) == 1
     both = store.receipt("toy", before="1")
-    assert sorted(both.removed) == sorted(map(row_hash, GONE)) and both.before.count == 60
+    assert sorted(both.removed) == sorted(map(hash_record, GONE)) and both.before.count == 60
     with pytest.raises(UsageError, match="has 2 pairs that"):
         store.receipt("toy@1", before="3")
     store.put("toy", build(home / "new", pairs(1, start=900)), "add")

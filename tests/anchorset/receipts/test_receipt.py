@@ -17,7 +17,7 @@ from support.edited_sets import publish
 from support.receipt_cases import GONE, NAMES, checked_by_the_book, hashes, plain_root, receipt_of
 
 from asif.anchorset import Store
-from asif.anchorset.format.checksummed_json import seal
+from asif.anchorset.format.checksummed_json import dump_checksummed
 from asif.anchorset.receipts.receipt import Receipt
 from asif.anchorset.receipts.receipt_file import read_receipt
 from asif.errors import IntegrityError, UnknownFormat
@@ -121,7 +121,7 @@ def test_a_sealed_forgery_is_found(change: Change) -> None:
 
 
 def resealed(fields: dict[str, Any]) -> bytes:
-    return seal({name: value for name, value in fields.items() if name != "checksum"})
+    return dump_checksummed({name: value for name, value in fields.items() if name != "checksum"})
 
 
 def test_a_newer_receipt_is_not_guessed_at() -> None:

@@ -15,7 +15,7 @@ from support.edited_sets import EVERY, publish
 from support.receipt_cases import GONE, NAMES, hashes
 
 from asif.anchorset import Store
-from asif.anchorset.format.row_hash import record_line, row_hash
+from asif.anchorset.format.row_hash import hash_record, serialize_record
 from asif.anchorset.receipts.receipt import Receipt
 from asif.anchorset.receipts.receipt_file import read_receipt
 from asif.anchorset.receipts.residue_scan import ResidueTargets, list_files, scan_files
@@ -74,11 +74,13 @@ PLANTS: dict[str, Plant] = {
     "a block": _copied("blocks", "anchors/toy/blocks/stray.safetensors"),
     "a block by another name": _copied("blocks", "adding/something"),
     "a table": _copied("pairs", "anchors/toy/pairs/stray.parquet"),
-    "a hash": _written("note.bin", b"x" * 13 + row_hash(GONE[0]) + b"y"),
-    "a hash in words": _written("cache/log.txt", b"purged " + row_hash(GONE[1]).hex().encode()),
-    "a record": _written("cache/tokens/toy/pairs.jsonl", record_line(EVERY[0]) + b"\n" + record_line(GONE[0]) + b"\n"),
-    "a cut block": _written("cut.safetensors", b"\0" * 100 + row_hash(GONE[0])),
-    "a broken table": _written("broken.parquet", b"PAR1" + row_hash(GONE[0]) + b"PAR1"),
+    "a hash": _written("note.bin", b"x" * 13 + hash_record(GONE[0]) + b"y"),
+    "a hash in words": _written("cache/log.txt", b"purged " + hash_record(GONE[1]).hex().encode()),
+    "a record": _written(
+        "cache/tokens/toy/pairs.jsonl", serialize_record(EVERY[0]) + b"\n" + serialize_record(GONE[0]) + b"\n"
+    ),
+    "a cut block": _written("cut.safetensors", b"\0" * 100 + hash_record(GONE[0])),
+    "a broken table": _written("broken.parquet", b"PAR1" + hash_record(GONE[0]) + b"PAR1"),
     "another set": _another_set,
     "a build in progress": _a_build_in_progress,
 }

@@ -20,7 +20,7 @@ from support.anchorset_sets import DIMS, ENCODERS, build, dense, pairs
 from support.engine_sets import fake_image, make_set
 
 from asif.aligners import Hubness, make_aligner
-from asif.anchorset import AnchorSet, Mask, OpenAnchors, Store, View, open_view
+from asif.anchorset import AnchorSet, OpenAnchors, PairFilter, Store, View, open_view
 from asif.classify import Labels
 from asif.encoders import ImageEncoder
 from asif.engine import Engine, merge_anchors, subset_anchors
@@ -58,7 +58,7 @@ class Near:  # noqa: PLW1641
         return isinstance(other, Near) and np.allclose(self.values, other.values, rtol=0, atol=1e-6)
 
 
-def asked(engine: Engine, **which: Any) -> list[Any]:
+def predict_all(engine: Engine, **which: Any) -> list[Any]:
     """Ask about vectors, and return what is answered but for the times; what is summed over blocks nearly."""
     images, prompts = unit(4, DIMS["image"], 1), unit(6, DIMS["text"], 2)
     found = engine.classify_vectors(images, LABELS, prompts, explain=3, credits=True, **which)
@@ -71,7 +71,7 @@ def asked(engine: Engine, **which: Any) -> list[Any]:
     return answers
 
 
-def same(view: OpenAnchors, published: AnchorSet) -> None:
+def assert_same_anchors(view: OpenAnchors, published: AnchorSet) -> None:
     assert isinstance(view, View)
     assert (view.digest, view.count, view.dims) == (published.digest, published.count, published.dims)
     assert view.records(range(view.count)) == published.records(range(published.count))
@@ -111,9 +111,9 @@ def test_a_view_is_the_set_of_its_pairs(
 ) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
-        patch("asif.anchorset.write.publish.MAX_ROWS", cut),
-        patch("asif.anchorset.select.view.MAX_ROWS", cut),
-        patch("asif.anchorset.select.view.LEAST", least),
+        patch("asif.anchorset.write.publish.MAX_BLOCK_ROWS", cut),
+        patch("asif.anchorset.select.view.MAX_BLOCK_ROWS", cut),
+        patch("asif.anchorset.select.view._MIN_MAPPED_ROWS", least),
     ):
         home = Path(folder)
         build(home, first, name="a", dtype=dtype)
@@ -125,37 +125,37 @@ def test_a_view_is_the_set_of_its_pairs(
             published = whole if where is None else subset_anchors("both", "some", where=where, home=home)
         except InputRefused:  # no pair is left
             with pytest.raises(InputRefused, match="no pair of"):
-                open_view(members, Mask.of(where))
+                open_view(members, PairFilter.of(where))
             return
-        view = open_view(members, Mask.of(where))
-        same(view, published)
+        view = open_view(members, PairFilter.of(where))
+        assert_same_anchors(view, published)
         engine = Engine("a", home=home)
         for aligner, hubness in ALIGNERS:
             engine = Engine("a", home=home, aligner=aligner, hubness=hubness)
-            expected = asked(
+            expected = predict_all(
                 Engine(f"{published.name}@{published.version}", home=home, aligner=aligner, hubness=hubness)
             )
-            assert asked(engine, anchors="a+b", where=where) == expected  # equal bits
+            assert predict_all(engine, anchors="a+b", where=where) == expected  # equal bits
 
 
-def base(block: Any) -> Any:
+def find_mapped_base(block: Any) -> Any:
     while isinstance(block, np.ndarray):
         block = block.base
     return block
 
 
 def test_long_runs_are_mapped_and_the_rest_is_copied(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asif.anchorset.select.view.LEAST", 4)
+    monkeypatch.setattr("asif.anchorset.select.view._MIN_MAPPED_ROWS", 4)
     build(home, EVERY, name="a")
     Store(home).remove("a", IDS[30:31])
     build(home, EVERY[8:9], name="b")
     anchors = Store(home).open("a")
-    view = open_view([anchors, Store(home).open("b")], Mask.of(f"not id in {(*IDS[5:9], *IDS[10:12])}"))
-    same(view, subset_anchors("a@1", "c", [*IDS[:5], IDS[9], *IDS[12:30], *IDS[31:]], home=home))
+    view = open_view([anchors, Store(home).open("b")], PairFilter.of(f"not id in {(*IDS[5:9], *IDS[10:12])}"))
+    assert_same_anchors(view, subset_anchors("a@1", "c", [*IDS[:5], IDS[9], *IDS[12:30], *IDS[31:]], home=home))
     for side in DIMS:
         blocks = view.blocks(side)
         assert [len(block) for block in blocks] == [5, 1, 18, 9]
-        assert [isinstance(base(block), bytes) for block in blocks] == [False, True, False, False]
+        assert [isinstance(find_mapped_base(block), bytes) for block in blocks] == [False, True, False, False]
         ours = anchors.blocks(side)[0], None, anchors.blocks(side)[0], anchors.blocks(side)[1]
         for block, mine in zip(blocks, ours, strict=True):
             assert mine is None or np.shares_memory(block, mine)
@@ -167,10 +167,10 @@ def test_a_mask_alone_and_a_subset(home: Path) -> None:
     published = subset_anchors("a", "some", where=WHERE, home=home)
     for which in ({"anchors": "a"}, {}, {"anchors": "a@1"}):
         view = engine.role(where=WHERE, **which).anchors
-        same(view, published)
-    assert asked(engine, where=WHERE) == asked(Engine("some", home=home, aligner=make_aligner("asif")))
+        assert_same_anchors(view, published)
+    assert predict_all(engine, where=WHERE) == predict_all(Engine("some", home=home, aligner=make_aligner("asif")))
     licensed = engine.role(licences=["CC BY"]).anchors
-    same(licensed, subset_anchors("a", "by", where="licence = 'CC-BY-4.0'", home=home))
+    assert_same_anchors(licensed, subset_anchors("a", "by", where="licence = 'CC-BY-4.0'", home=home))
     assert licensed.named.as_dict() == {
         "name": "a", "version": engine.anchors.named.version, "digest": licensed.digest, "licences": ["cc-by"]
     }  # fmt: skip
@@ -187,7 +187,7 @@ def test_an_engine_may_serve_a_view_and_calls_narrow_it(home: Path) -> None:
     merge_anchors("a", "b", "both", home=home)
     engine = Engine("a+b", home=home, licences=["cc-by"])
     assert engine.exactly == tuple(Store(home).resolve(name) for name in ("a", "b"))
-    same(engine.anchors, subset_anchors("both", "by", where="licence = 'CC-BY-4.0'", home=home))
+    assert_same_anchors(engine.anchors, subset_anchors("both", "by", where="licence = 'CC-BY-4.0'", home=home))
     with pytest.raises(UsageError, match=r"a@1\+b@1 where licence is cc-by, which is no set of its own"):
         engine.anchor_set  # noqa: B018
     narrow = engine.role(where=f"id in ('{IDS[0]}', '{IDS[1]}', '{IDS[2]}')").anchors
@@ -196,7 +196,7 @@ def test_an_engine_may_serve_a_view_and_calls_narrow_it(home: Path) -> None:
     ]
     assert engine.role(anchors="a").anchors.count == 25  # who names anchors names all of them
     engine.swap("a", where=WHERE)
-    assert engine.anchors.named.mask == Mask.of(WHERE)
+    assert engine.anchors.named.pair_filter == PairFilter.of(WHERE)
     assert Engine("a", home=home).anchor_set.count == 25
 
 
@@ -223,10 +223,10 @@ def test_what_cannot_be_asked(home: Path, monkeypatch: Any, which: Any, error: A
     monkeypatch.setitem(ENCODERS, "text", replace(ENCODERS["text"], fingerprint=Fingerprint({"model": "other"})))
     build(home, EVERY[10:], name="strange")
     engine = Engine("a", home=home, aligner=make_aligner("asif"))
-    before = asked(engine)
+    before = predict_all(engine)
     with pytest.raises(error, match=message):
-        asked(engine, **which)
-    assert asked(engine) == before
+        predict_all(engine, **which)
+    assert predict_all(engine) == before
     masked = engine.role(anchors="a+clash", where=f"id != '{IDS[9]}'").anchors  # without the pairs in question
     assert masked.count == 14
 
@@ -281,10 +281,10 @@ def test_many_threads_name_the_same_view_and_it_is_made_once(home: Path, monkeyp
 
     monkeypatch.setattr("asif.engine.opener.open_view", counted)
     engine = Engine("a", home=home, aligner=make_aligner("asif"))
-    expected = asked(engine, anchors="a+b")
+    expected = predict_all(engine, anchors="a+b")
     which = [{"anchors": "a+b"}, {"where": WHERE}, {"anchors": "b"}] * 20
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda some: asked(engine, **some), which))
+        found = list(pool.map(lambda some: predict_all(engine, **some), which))
     assert found[::3] == [expected] * 20 and len({str(each[0]) for each in found}) == 3
     assert len(made) == 2
 

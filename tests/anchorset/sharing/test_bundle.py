@@ -17,7 +17,7 @@ from support.edited_sets import EVERY, IDS, assert_same_set
 from support.running import Cli
 
 from asif.anchorset import Store
-from asif.anchorset.format.row_hash import row_hash
+from asif.anchorset.format.row_hash import hash_record
 from asif.pairs.pair import Reject
 
 
@@ -40,7 +40,7 @@ def test_a_set_comes_back_without_what_was_removed(gone: list[str], dtype: str) 
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             content = b"".join(tar.extractfile(one).read() for one in tar)  # type: ignore[union-attr]
         for pair in EVERY:
-            assert (row_hash(pair) in content) == (pair.id not in gone)
+            assert (hash_record(pair) in content) == (pair.id not in gone)
         found = imported(other, data)
         assert_same_set(found, made)
         assert [found.manifest.encoders, found.manifest.captions] == [made.manifest.encoders, made.manifest.captions]
@@ -94,7 +94,7 @@ def test_where_the_pairs_lay_is_nobodys_business(home: Path) -> None:
 
 def test_profiles_come_along(home: Path, tmp_path: Path) -> None:
     build(home, EVERY)
-    Store(home).keep_profile("toy", "classify", {"aligner": "cca(lambda=3)"}, "0")
+    Store(home).publish_profile("toy", "classify", {"aligner": "cca(lambda=3)"}, "0")
     assert imported(tmp_path, exported(home)).profiles == {"classify": {"aligner": "cca(lambda=3)"}}
 
 

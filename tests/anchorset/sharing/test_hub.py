@@ -290,7 +290,9 @@ def test_the_card_says_what_there_is(home: Path, hub: Hub, cli: Cli) -> None:
     evil = replace(EVERY[0], licence='mine | <img src="x"> [a](b)', source="a\n# b")
     records = [replace(pair, licence="CC BY 4.0", source="flickr") for pair in EVERY[1:]]
     made = build(home, [evil, *records])
-    Store(home).keep_profile("toy", "classify", {"aligner": "cca(lambda=3)", "hubness": {"method": "nnn"}, "n": 7}, "0")
+    Store(home).publish_profile(
+        "toy", "classify", {"aligner": "cca(lambda=3)", "hubness": {"method": "nnn"}, "n": 7}, "0"
+    )
     ran = cli("anchors", "push", "toy", REPO, "--dry-run")
     assert "warning: 1 pairs have a licence that may not allow" in ran.err and "have no licence" not in ran.err
     read = DatasetCard(ran.out)

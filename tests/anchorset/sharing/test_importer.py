@@ -9,14 +9,14 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from anchorset.write.test_crash import killed_builds, needs_fork
+from anchorset.write.test_crash import needs_fork, run_killed_builds
 from support.anchorset_sets import build, files, pairs, short_blocks
 from support.bundles import exported, imported, left
 from support.edited_sets import EVERY, IDS, assert_same_set
 from support.running import Cli
 
 from asif.anchorset import Store
-from asif.anchorset.format.atomic_io import claim
+from asif.anchorset.format.atomic_io import acquire_lock
 from asif.errors import Busy, Conflict, EncoderMismatch, InputRefused, IntegrityError, OutOfSpace, UsageError
 
 
@@ -67,7 +67,7 @@ def test_one_comes_in_at_a_time(home: Path, archive: bytes) -> None:
     place.mkdir(parents=True)
     (place / "set").mkdir()
     (place / "set" / "left by a killed one").write_bytes(b"x")
-    held = claim(place / ".lock", lambda: Busy("", "", ""))
+    held = acquire_lock(place / ".lock", lambda: Busy("", "", ""))
     with pytest.raises(Busy, match="another anchor set"):
         imported(home, archive)
     assert [path.name for path in files(home)] == ["left by a killed one"]  # it may be at work
@@ -143,7 +143,7 @@ def test_links_are_not_followed(home: Path, archive: bytes, tmp_path: Path) -> N
 def test_room_is_looked_for_first(home: Path, archive: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 5000))
-    with pytest.raises(OutOfSpace, match="5,000 bytes free") as caught:
+    with pytest.raises(OutOfSpace, match="5,000 are free") as caught:
         imported(home, archive)
     assert "bytes needed" in caught.value.expected and caught.value.exit_code == 6
     assert left(home) == []
@@ -180,7 +180,7 @@ def test_a_disk_that_fills_up(home: Path, archive: bytes, monkeypatch: pytest.Mo
 
 @needs_fork
 def test_an_import_that_is_killed_leaves_nothing_half(tmp_path: Path) -> None:
-    results = killed_builds(tmp_path, "imports")
+    results = run_killed_builds(tmp_path, "imports")
     for kind in ("new", "version"):
         some = [result for result in results if result["import"] == kind]
         assert [result["killed"] for result in some] == [-9] * (len(some) - 1) + [0] and len(some) > 6

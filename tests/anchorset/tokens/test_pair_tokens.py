@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.build_fakes import ListSource, TokenImages, TokenTexts, drawn, listed, make, some_rows, vector
 
-from asif.anchorset.format.atomic_io import put_bytes
-from asif.anchorset.format.checksummed_json import seal
-from asif.anchorset.tokens.pair_tokens import FILES, HEADER, PairTokens, open_tokens, read_header
+from asif.anchorset.format.atomic_io import atomic_write_bytes
+from asif.anchorset.format.checksummed_json import dump_checksummed
+from asif.anchorset.tokens.pair_tokens import TOKEN_FILES, TOKENS_HEADER, PairTokens, open_tokens, read_tokens_header
 from asif.anchorset.tokens.token_journal import TokenJournal
 from asif.anchorset.tokens.token_rows import TokenRows
 from asif.building import tokens as building
@@ -38,11 +38,11 @@ from asif.pairs import Pair, PairRecord, open_pairs
 from asif.vectors import Fingerprint, Float32, Side
 
 
-def half(values: Float32) -> Float32:
+def round_to_half(values: Float32) -> Float32:
     return values.astype(np.float16).astype(np.float32)
 
 
-def holds(found: PairTokens, source: ListSource, rows: Sequence[int]) -> None:
+def assert_tokens_match(found: PairTokens, source: ListSource, rows: Sequence[int]) -> None:
     """Compare with what each pair and each caption gives by itself."""
     pairs = [pair for row, pair in enumerate(source.items) if row in rows]
     assert [record.captions for record in found.records] == [pair.captions for pair in pairs]  # type: ignore[union-attr]
@@ -53,17 +53,17 @@ def holds(found: PairTokens, source: ListSource, rows: Sequence[int]) -> None:
     assert found.owners.tolist() == [at for at, _ in captions]
     for at, pair in enumerate(pairs):
         content: Any = pair.image  # type: ignore[union-attr]
-        assert np.array_equal(images.values[at], half(drawn(content, 4, 5)))
+        assert np.array_equal(images.values[at], round_to_half(drawn(content, 4, 5)))
         assert np.array_equal(images.pooled[at], vector(content, "image"))
     for at, (_, caption) in enumerate(captions):
         words = len(caption.split())
         assert texts.mask[at].tolist() == [True] * words + [False] * (texts.mask.shape[1] - words)
-        assert np.array_equal(texts.values[at][:words], half(drawn(caption.encode(), words, 3)))
+        assert np.array_equal(texts.values[at][:words], round_to_half(drawn(caption.encode(), words, 3)))
         assert not texts.values[at][words:].any()
         assert np.array_equal(texts.pooled[at], vector(caption.encode(), "text"))
 
 
-def write(source: Any, path: Path, **options: Any) -> PairTokens:
+def write_pair_tokens(source: Any, path: Path, **options: Any) -> PairTokens:
     image, text = options.pop("image", None) or TokenImages(), options.pop("text", None) or TokenTexts()
     return from_pairs(source, image, text, path, **options)
 
@@ -72,7 +72,7 @@ def fingerprints() -> dict[Side, Fingerprint]:
     return {"image": TokenImages().fingerprint, "text": TokenTexts().fingerprint}
 
 
-def content(path: Path) -> dict[str, bytes]:
+def read_folder(path: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in path.iterdir()}
 
 
@@ -89,15 +89,17 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rows_come_back_as_they_went_in(counts: list[int], data: st.DataObject) -> None:
     rows = [drawn(bytes([at, count]), count, 3) for at, count in enumerate(counts)]
     pooled = drawn(b"pooled", len(counts), 2)
-    packed = TokenRows.joined(TokenRows.of(rows[at : at + 2], pooled[at : at + 2]) for at in range(0, len(rows), 2))
+    packed = TokenRows.concatenate(
+        TokenRows.of(rows[at : at + 2], pooled[at : at + 2]) for at in range(0, len(rows), 2)
+    )
     assert len(packed) == len(rows) and packed.lengths.tolist() == counts
     wanted = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=6)) if rows else []
     found = packed.read(wanted)
     assert found.mask.sum(axis=1).tolist() == [counts[row] for row in wanted]
     assert found.pooled.tolist() == pooled[np.array(wanted, int)].tolist()
     for at, row in enumerate(wanted):
-        assert np.array_equal(found.values[at][found.mask[at]].reshape(-1, 3), half(rows[row]))
-    again = TokenRows.pack(found)
+        assert np.array_equal(found.values[at][found.mask[at]].reshape(-1, 3), round_to_half(rows[row]))
+    again = TokenRows.from_padded(found)
     assert np.array_equal(again.offsets, packed.take(wanted).offsets)
     assert np.array_equal(again.values.ravel(), packed.take(wanted).values.ravel())
 
@@ -128,29 +130,29 @@ def test_rows_that_cannot_be_used() -> None:
 def test_every_image_and_every_caption(tmp_path: Path, count: int) -> None:
     source, done = listed(*some_rows(count)), [0]
     image = TokenImages()
-    found = write(source, tmp_path / "tokens", image=image, progress=done.append)
-    holds(found, source, range(count))
+    found = write_pair_tokens(source, tmp_path / "tokens", image=image, progress=done.append)
+    assert_tokens_match(found, source, range(count))
     assert found.ids == [f"id-{row:03}" for row in range(count)] and found.rejects == ()
     assert done[-1] == count and done == sorted(done)
     assert sorted(image.seen[1:]) == sorted({content for _, content, _ in some_rows(count)})  # [0]: to know the size
-    assert sorted(content(tmp_path / "tokens")) == sorted([HEADER, *FILES])
+    assert sorted(read_folder(tmp_path / "tokens")) == sorted([TOKENS_HEADER, *TOKEN_FILES])
     assert [file.name for file in tmp_path.iterdir()] == ["tokens"]
 
 
 @pytest.mark.usefixtures("small_segments")
 def test_segments_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(listed(*some_rows(30)), tmp_path / "a")
+    write_pair_tokens(listed(*some_rows(30)), tmp_path / "a")
     monkeypatch.setattr(building, "SEGMENT_ROWS", 128)
-    write(listed(*some_rows(30)), tmp_path / "b")
-    assert content(tmp_path / "a") == content(tmp_path / "b")
+    write_pair_tokens(listed(*some_rows(30)), tmp_path / "b")
+    assert read_folder(tmp_path / "a") == read_folder(tmp_path / "b")
 
 
 def test_the_first_caption_alone(tmp_path: Path) -> None:
-    found = write(listed(*some_rows(4)), tmp_path / "tokens", captions="first")
+    found = write_pair_tokens(listed(*some_rows(4)), tmp_path / "tokens", captions="first")
     assert [record.captions for record in found.records] == [(f"caption {row}",) for row in range(4)]
     assert found.owners.tolist() == [0, 1, 2, 3]
     with pytest.raises(InputRefused, match="tokens of another input"):
-        write(listed(*some_rows(4)), tmp_path / "tokens", captions="all")
+        write_pair_tokens(listed(*some_rows(4)), tmp_path / "tokens", captions="all")
 
 
 @pytest.mark.usefixtures("small_segments")
@@ -160,8 +162,8 @@ def test_bad_rows_are_left_out_and_told(tmp_path: Path) -> None:
     rows[5], rows[6] = ("five", b"huge", ("c", "d")), ("six", b"six", ("e", "lost"))
     source = listed(*rows)
     image = TokenImages(odd={b"odd": [0.0] * 6}, huge=[b"huge"])
-    found = write(source, tmp_path / "tokens", image=image, text=TokenTexts(odd={"lost": [np.nan] * 4}))
-    holds(found, source, [0, 1, 3, 4, 7, 8, 10, 11])
+    found = write_pair_tokens(source, tmp_path / "tokens", image=image, text=TokenTexts(odd={"lost": [np.nan] * 4}))
+    assert_tokens_match(found, source, [0, 1, 3, 4, 7, 8, 10, 11])
     assert [(reject.row, reject.id, reject.reason) for reject in found.rejects] == [
         (2, "two", "bad image bytes"),
         (5, "five", "image tokens are not finite in float16"),
@@ -172,7 +174,7 @@ def test_bad_rows_are_left_out_and_told(tmp_path: Path) -> None:
 
 def test_no_pair_left(tmp_path: Path) -> None:
     with pytest.raises(InputRefused, match="none of 2 rows can be used: row 0: bad a bytes"):
-        write(listed((None, b"bad a", ("a",)), (None, b"bad b", ("b",))), tmp_path / "tokens")
+        write_pair_tokens(listed((None, b"bad a", ("a",)), (None, b"bad b", ("b",))), tmp_path / "tokens")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -181,44 +183,44 @@ def test_anchors_find_their_tokens(tmp_path: Path, captions: str) -> None:
     """Sets keep pairs in the order of ids, without duplicates, and name those that have no id."""
     rows = [*some_rows(9)[::-1], (None, b"nameless", ("x y", "z")), ("again", b"image 3", ("caption 3", "ein Bär"))]
     source = listed(*rows)
-    found = write(source, tmp_path / "tokens")
+    found = write_pair_tokens(source, tmp_path / "tokens")
     anchors = make(source, tmp_path / "home", captions=captions).anchors
     records = anchors.records(range(anchors.count))
     assert len(records) > 9
     for record in records:
-        texts = found.texts_of(record)
+        texts = found.find_text_rows(record)
         for row, caption in zip(texts, record.captions, strict=True):
             assert np.array_equal(found.text.pooled[row], vector(caption.encode(), "text"))
             owner = found.records[found.owners[row]]
             assert (owner.image_sha256, caption in owner.captions) == (record.image_sha256, True)
     with pytest.raises(InputRefused, match="'new' is not among the 11 whose tokens were kept"):
-        found.texts_of(PairRecord("new", ("caption 1",), records[0].image_sha256))
+        found.find_text_rows(PairRecord("new", ("caption 1",), records[0].image_sha256))
 
 
 # what is there already
 
 
 def test_tokens_are_written_once(tmp_path: Path) -> None:
-    write(listed(*some_rows(5)), tmp_path / "tokens")
+    write_pair_tokens(listed(*some_rows(5)), tmp_path / "tokens")
     image = TokenImages()
-    found = write(listed(*some_rows(5)), tmp_path / "tokens", image=image)
-    holds(found, listed(*some_rows(5)), range(5))
+    found = write_pair_tokens(listed(*some_rows(5)), tmp_path / "tokens", image=image)
+    assert_tokens_match(found, listed(*some_rows(5)), range(5))
     assert image.seen == []
 
 
 def test_tokens_of_other_encoders_are_refused(tmp_path: Path) -> None:
-    write(listed(*some_rows(5)), tmp_path / "tokens")
+    write_pair_tokens(listed(*some_rows(5)), tmp_path / "tokens")
     for options in ({"image": TokenImages(model="new")}, {"text": TokenTexts(model="new")}):
         with pytest.raises(EncoderMismatch, match=r"model 'new.*', not 'fake"):
-            write(listed(*some_rows(5)), tmp_path / "tokens", **options)
+            write_pair_tokens(listed(*some_rows(5)), tmp_path / "tokens", **options)
     assert len(open_tokens(tmp_path / "tokens", fingerprints()).image) == 5
 
 
 def test_tokens_of_other_pairs_are_refused(tmp_path: Path) -> None:
-    write(listed(*some_rows(5)), tmp_path / "tokens")
+    write_pair_tokens(listed(*some_rows(5)), tmp_path / "tokens")
     other = replace(listed(*some_rows(5)), identity="another list")
     with pytest.raises(InputRefused, match="the tokens of another input, or of an earlier state of it"):
-        write(other, tmp_path / "tokens")
+        write_pair_tokens(other, tmp_path / "tokens")
 
 
 @pytest.mark.parametrize("name", ["tokens", "tokens.partial"])
@@ -226,7 +228,7 @@ def test_nothing_of_somebody_else_is_touched(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / "letter.txt").write_text("dear")
     with pytest.raises(UsageError, match=f"{name} is there already"):
-        write(listed(*some_rows(5)), tmp_path / "tokens")
+        write_pair_tokens(listed(*some_rows(5)), tmp_path / "tokens")
     assert (tmp_path / name / "letter.txt").read_text() == "dear"
 
 
@@ -235,9 +237,9 @@ def test_no_tokens_at_all(tmp_path: Path) -> None:
         open_tokens(tmp_path / "nowhere", fingerprints())
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", TOKEN_FILES)
 def test_a_file_of_another_size_is_refused(tmp_path: Path, name: str) -> None:
-    write(listed(*some_rows(5), (None, b"bad", ("a",))), tmp_path / "tokens")
+    write_pair_tokens(listed(*some_rows(5), (None, b"bad", ("a",))), tmp_path / "tokens")
     file = tmp_path / "tokens" / name
     whole = file.read_bytes()
     for changed in (whole[:-1], whole + b"\0"):
@@ -250,7 +252,7 @@ def test_a_file_of_another_size_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_lengths_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    write(listed(*some_rows(5)), tmp_path / "tokens")
+    write_pair_tokens(listed(*some_rows(5)), tmp_path / "tokens")
     file = tmp_path / "tokens" / "text.lengths"
     lengths = np.fromfile(file, "<i4")
     (lengths + 1).tofile(file)
@@ -259,18 +261,18 @@ def test_lengths_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_header_that_was_changed_is_refused(tmp_path: Path) -> None:
-    write(listed(*some_rows(5)), tmp_path / "tokens")
-    place = tmp_path / "tokens" / HEADER
+    write_pair_tokens(listed(*some_rows(5)), tmp_path / "tokens")
+    place = tmp_path / "tokens" / TOKENS_HEADER
     place.write_bytes(place.read_bytes().replace(b'"rows":5', b'"rows":6'))
     with pytest.raises(IntegrityError, match="its checksum does not fit"):
         open_tokens(tmp_path / "tokens", fingerprints())
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
-    write(listed(*some_rows(5)), tmp_path / "tokens")
-    header = read_header(tmp_path / "tokens")
+    write_pair_tokens(listed(*some_rows(5)), tmp_path / "tokens")
+    header = read_tokens_header(tmp_path / "tokens")
     del header["checksum"]
-    put_bytes(tmp_path / "tokens" / HEADER, seal({**header, "format": 2}))
+    atomic_write_bytes(tmp_path / "tokens" / TOKENS_HEADER, dump_checksummed({**header, "format": 2}))
     with pytest.raises(UnknownFormat, match="is of format 2"):
         open_tokens(tmp_path / "tokens", fingerprints())
 
@@ -282,7 +284,7 @@ class Killed(BaseException):
     """Stop a run where nothing catches it."""
 
 
-def stopping(source: ListSource, row: int, error: type[BaseException]) -> ListSource:
+def stop_at_row(source: ListSource, row: int, error: type[BaseException]) -> ListSource:
     def before(at: int) -> None:
         if at == row:
             raise error
@@ -297,7 +299,7 @@ MANY = listed(*some_rows(120))
 def partial(tmp_path: Path, small_segments: None) -> Path:
     """Kill a run at row 100, of which 64 had been read ahead: four segments of 8 rows are kept."""
     with pytest.raises(Killed):
-        write(stopping(MANY, 100, Killed), tmp_path / "tokens")
+        write_pair_tokens(stop_at_row(MANY, 100, Killed), tmp_path / "tokens")
     return tmp_path / "tokens.partial"
 
 
@@ -310,7 +312,7 @@ def test_half_written_tokens_are_not_taken_for_whole_ones(tmp_path: Path, partia
         open_tokens(tmp_path / "tokens", fingerprints())
 
 
-@pytest.mark.parametrize("torn", [(), FILES[:1], FILES])
+@pytest.mark.parametrize("torn", [(), TOKEN_FILES[:1], TOKEN_FILES])
 def test_a_killed_run_is_taken_up(tmp_path: Path, partial: Path, torn: Sequence[str]) -> None:
     """What was written after the last segment, or while it was written, does not count."""
     for name in torn:
@@ -318,12 +320,12 @@ def test_a_killed_run_is_taken_up(tmp_path: Path, partial: Path, torn: Sequence[
             file.write(b"torn")
     done: list[int] = []
     image = TokenImages()
-    found = write(MANY, tmp_path / "tokens", image=image, progress=done.append)
+    found = write_pair_tokens(MANY, tmp_path / "tokens", image=image, progress=done.append)
     assert done[:2] == [32, 40]
     assert len(image.seen) == 1 + 120 - 32
-    holds(found, MANY, range(120))
-    write(MANY, tmp_path / "at once")
-    assert content(tmp_path / "tokens") == content(tmp_path / "at once")
+    assert_tokens_match(found, MANY, range(120))
+    write_pair_tokens(MANY, tmp_path / "at once")
+    assert read_folder(tmp_path / "tokens") == read_folder(tmp_path / "at once")
 
 
 @pytest.mark.parametrize("damage", ["shorter", "other encoder", "header"])
@@ -332,23 +334,23 @@ def test_a_run_that_cannot_be_taken_up_is_begun_anew(tmp_path: Path, partial: Pa
     if damage == "shorter":
         os.truncate(partial / "text.values", 10)
     if damage == "header":
-        (partial / HEADER).write_bytes(b"{")
+        (partial / TOKENS_HEADER).write_bytes(b"{")
     done: list[int] = []
-    found = write(MANY, tmp_path / "tokens", image=image, progress=done.append)
+    found = write_pair_tokens(MANY, tmp_path / "tokens", image=image, progress=done.append)
     assert done[0] == 0
-    holds(found, MANY, range(120))
+    assert_tokens_match(found, MANY, range(120))
 
 
 @pytest.mark.usefixtures("small_segments")
 def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match="stopped at row 32 of 120; the tokens up to there are kept"):
-        write(stopping(MANY, 100, KeyboardInterrupt), tmp_path / "tokens")
-    holds(write(MANY, tmp_path / "tokens"), MANY, range(120))
+        write_pair_tokens(stop_at_row(MANY, 100, KeyboardInterrupt), tmp_path / "tokens")
+    assert_tokens_match(write_pair_tokens(MANY, tmp_path / "tokens"), MANY, range(120))
 
 
 def test_a_source_that_ends_early(tmp_path: Path) -> None:
     with pytest.raises(InputRefused, match="ended after 5 rows"):
-        write(replace(listed(*some_rows(5)), rows=9), tmp_path / "tokens")
+        write_pair_tokens(replace(listed(*some_rows(5)), rows=9), tmp_path / "tokens")
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
@@ -382,8 +384,8 @@ def test_the_size_is_known_before(tmp_path: Path) -> None:
     expected = 50 * (4 * 5 * 2 + 6 * 4 + 4) + 100 * (2 * 3 * 2 + 4 * 4 + 4)
     assert token_bytes(source, TokenImages(), TokenTexts()) == expected
     assert token_bytes(source, TokenImages(), TokenTexts(), "first") == expected - 50 * (2 * 3 * 2 + 4 * 4 + 4)
-    write(source, tmp_path / "tokens")
-    arrays = [name for name in FILES if not name.endswith(".jsonl")]
+    write_pair_tokens(source, tmp_path / "tokens")
+    arrays = [name for name in TOKEN_FILES if not name.endswith(".jsonl")]
     assert sum((tmp_path / "tokens" / name).stat().st_size for name in arrays) == expected
     assert token_bytes(listed((None, b"bad", ("a",))), TokenImages(), TokenTexts()) == 0
 
@@ -392,7 +394,7 @@ def test_a_disk_that_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(building.shutil, "disk_usage", lambda path: SimpleNamespace(free=999))
     image = TokenImages()
     with pytest.raises(OutOfSpace, match=r"will take about [0-9,]+ bytes more, and 999 are free"):
-        write(listed(*some_rows(50)), tmp_path / "tokens", image=image)
+        write_pair_tokens(listed(*some_rows(50)), tmp_path / "tokens", image=image)
     assert len(image.seen) == 1
 
 
@@ -401,16 +403,16 @@ def test_captions_of_about_one_length_are_encoded_together(tmp_path: Path, monke
     captions = [" ".join(["word"] * (1 + row % 5)) + f" {row}" for row in range(20)]
     source = listed(*[(None, b"image %d" % row, (caption,)) for row, caption in enumerate(captions)])
     text = TokenTexts()
-    holds(write(source, tmp_path / "tokens", text=text), source, range(20))
+    assert_tokens_match(write_pair_tokens(source, tmp_path / "tokens", text=text), source, range(20))
     assert set(text.calls) == {4} and [len(one.split()) for one in text.seen[-20::4]] == [2, 3, 4, 5, 6]
 
 
 def test_vectors_of_somebody_else_have_no_tokens(tmp_path: Path) -> None:
     vectors = ListSource([Pair(0, "a", None, ("a",), image_embedding=np.ones(6), text_embedding=np.ones(4))])
     with pytest.raises(UsageError, match="a list has vectors that somebody else computed"):
-        write(vectors, tmp_path / "tokens")
+        write_pair_tokens(vectors, tmp_path / "tokens")
     with pytest.raises(UsageError, match="an image to encode, with an anchor set of precomputed vectors"):
-        write(listed(*some_rows(2)), tmp_path / "tokens", image=PrecomputedEncoder("image", 6))
+        write_pair_tokens(listed(*some_rows(2)), tmp_path / "tokens", image=PrecomputedEncoder("image", 6))
 
 
 @pytest.mark.realdata
@@ -424,5 +426,5 @@ def test_tokens_of_real_pairs(realdata: Path, tmp_path: Path, image_encoder: Any
     texts = text_encoder.tokens([caption for pair in pairs for caption in pair.captions])
     for kept, made in ((found.image, images), (found.text, texts)):
         back = kept.read(range(len(made)))
-        assert np.array_equal(back.values, half(made.values))
+        assert np.array_equal(back.values, round_to_half(made.values))
         assert np.array_equal(back.mask, made.mask) and np.array_equal(back.pooled, made.pooled)

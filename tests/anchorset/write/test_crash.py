@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import json
 import os
 import shutil
 import subprocess
@@ -14,22 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.anchorset_kills import needs_fork, run_killed_builds
 from support.anchorset_sets import build, fill, finish, pairs
-from support.paths import ROOT, SUPPORT, TESTS
 
 from asif.anchorset import Store
 from asif.errors import AsifError, OutOfSpace
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked builds; this system cannot fork")
 ORDER = ["opening", "appending", "publishing"]
-
-
-def killed_builds(folder: Path, how: str) -> list[dict[str, Any]]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(ROOT)])}
-    run = [sys.executable, "-W", "error", str(SUPPORT / "anchorset_crash.py"), str(folder), how]
-    done = subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def check(result: dict[str, Any], old: str, new: str) -> None:
@@ -52,7 +42,7 @@ def expected(tmp_path: Path) -> tuple[str, str]:
 @needs_fork
 def test_a_build_killed_at_any_change_to_the_disk_can_be_finished(tmp_path: Path) -> None:
     old, new = expected(tmp_path)
-    results = killed_builds(tmp_path, "points")
+    results = run_killed_builds(tmp_path, "points")
     assert [result["killed"] for result in results[:-1]] == [-9] * (len(results) - 1)
     assert results[-1]["killed"] == 0  # past the last point
     assert len(results) > 60
@@ -68,7 +58,7 @@ def test_a_build_killed_at_any_change_to_the_disk_can_be_finished(tmp_path: Path
 @needs_fork
 def test_a_build_killed_again_and_again_can_be_finished(tmp_path: Path) -> None:
     old, new = expected(tmp_path)
-    results = killed_builds(tmp_path, "times")
+    results = run_killed_builds(tmp_path, "times")
     assert len(results) == 4
     for result in results:
         check(result, old, new)

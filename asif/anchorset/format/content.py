@@ -1,0 +1,64 @@
+"""The content of a version: read its tables of pairs, its rejects and its row hashes, after checking the files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
+
+from asif.anchorset.format.atomic_io import RESTORE_ADVICE, check_file_content
+from asif.anchorset.format.blocks import UInt8
+from asif.anchorset.format.checksummed_json import JsonFields, parse_json_object
+from asif.anchorset.format.folder import SetFolder
+from asif.anchorset.format.manifest import BlockEntry, FileEntry, Manifest
+from asif.anchorset.format.rejects import parse_reject
+from asif.errors import IntegrityError
+from asif.pairs.pair import PairRecord, Reject
+from asif.pairs.records import read_ids, read_records
+
+_T = TypeVar("_T")
+
+
+def select_live_rows(values: NDArray[Any], entry: BlockEntry) -> NDArray[Any]:
+    """Return the live rows of a block; a view where none is deleted."""
+    return values[entry.live] if entry.deleted else values
+
+
+def iter_live_row_hashes(folder: SetFolder, manifest: Manifest, entries: Sequence[BlockEntry]) -> Iterator[UInt8]:
+    """Yield the row hashes [n, 32] of the live rows of each entry, in order."""
+    for entry in entries:
+        yield select_live_rows(folder.block(manifest, entry).row_hash, entry)
+
+
+def load_rejects(folder: SetFolder, entry: FileEntry) -> list[Reject]:
+    """Read the rejects of a version after checking every byte; raises IntegrityError."""
+    path = folder.content_path("rejects", entry.sha256)
+    check_file_content(path, entry.sha256, entry.size)
+    lines = path.read_bytes().splitlines(keepends=True)
+    return [parse_reject(JsonFields(parse_json_object(line, str(path)), str(path))) for line in lines]
+
+
+def load_pair_table(folder: SetFolder, entry: BlockEntry) -> list[PairRecord]:
+    """Read the pairs of a block, deleted rows included, after checking every byte; raises IntegrityError."""
+    return _load_table(folder, entry, read_records)
+
+
+def load_pair_ids(folder: SetFolder, entry: BlockEntry) -> list[str]:
+    """Read the ids of a block's pairs, as `load_pair_table` does."""
+    return _load_table(folder, entry, read_ids)
+
+
+def _load_table(folder: SetFolder, entry: BlockEntry, read: Callable[[Path], list[_T]]) -> list[_T]:
+    path = folder.content_path("pairs", entry.pairs.sha256)
+    check_file_content(path, entry.pairs.sha256, entry.pairs.size)
+    try:
+        rows = read(path)
+    except (ValueError, TypeError, KeyError, OSError, NotImplementedError) as error:
+        raise IntegrityError(
+            f"{path} is no table of pairs ({error})", "the parquet as written", RESTORE_ADVICE
+        ) from error
+    if len(rows) != entry.rows:
+        raise IntegrityError(f"{path} holds {len(rows)} pairs", f"{entry.rows}, as its block", RESTORE_ADVICE)
+    return rows
