@@ -145,7 +145,7 @@ def test_room_is_looked_for_first(home: Path, archive: bytes, monkeypatch: pytes
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 5000))
     with pytest.raises(OutOfSpace, match="5,000 are free") as caught:
         imported(home, archive)
-    assert "bytes needed" in caught.value.expected and caught.value.exit_code == 6
+    assert "room for all of it" in caught.value.expected and caught.value.exit_code == 6
     assert left(home) == []
 
 
