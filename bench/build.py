@@ -17,10 +17,10 @@ from common import machine, realdata, show
 
 def bare_forward(image_rows: int = 1024, caption_rows: int = 4096) -> tuple[float, float]:
     """Measure the encoders alone, inputs prepared beforehand: images and captions per second."""
-    from asif.encoders import DEFAULT, load_image_encoder, load_text_encoder
+    from asif.encoders import DEFAULT_ENCODERS, load_image_encoder, load_text_encoder
 
     table = pq.read_table(realdata() / "flickr8k" / "train.parquet").slice(0, image_rows).to_pylist()
-    image, text = load_image_encoder(DEFAULT["image"]), load_text_encoder(DEFAULT["text"])
+    image, text = load_image_encoder(DEFAULT_ENCODERS["image"]), load_text_encoder(DEFAULT_ENCODERS["text"])
     prepared = [image.prepare(row["image"]["bytes"]) for row in table]
     captions = [caption for row in table for caption in row["captions"]][:caption_rows]
     image.forward(prepared[:32])

@@ -18,7 +18,7 @@ from sklearn.neighbors import NearestCentroid
 from asif.aligners import Aligner, Hubness, make_aligner
 from asif.aligners.hubness import bank
 from asif.compare import Candidates, scores
-from asif.encoders import DEFAULT, encode_images, load_image_encoder, load_text_encoder
+from asif.encoders import DEFAULT_ENCODERS, encode_images, load_image_encoder, load_text_encoder
 from asif.kernels import topk_similarity
 from asif.tuning import tune
 from asif.vectors import Embeddings
@@ -56,8 +56,8 @@ def main() -> None:
     """Embed once; sample, fit and test for every count and seed."""
     print(machine() + "\n")
     files, truth = pictures()
-    images = encode_images(load_image_encoder(DEFAULT["image"]), files).values
-    encoder = load_text_encoder(DEFAULT["text"])
+    images = encode_images(load_image_encoder(DEFAULT_ENCODERS["image"]), files).values
+    encoder = load_text_encoder(DEFAULT_ENCODERS["text"])
     captions = Embeddings.from_raw(encoder.forward([f"a handwritten digit {word}" for word in WORDS])).values
     labels = Embeddings.from_raw(encoder.forward([f"the digit {word}" for word in WORDS]))
     plain, found = Hubness("none"), {}

@@ -19,7 +19,7 @@ from retrieval import CAPTIONS, features, measured
 from asif import selection
 from asif.aligners import Aligner, Hubness, make_aligner
 from asif.classify import Labels
-from asif.encoders import DEFAULT, encode_texts, load_head, load_text_encoder
+from asif.encoders import DEFAULT_ENCODERS, encode_texts, load_head, load_text_encoder
 from asif.prompts import templates
 from asif.vectors import Embeddings, Float32, Int64
 
@@ -71,10 +71,10 @@ def methods(
 
 def class_prompts() -> Float32:
     """Encode the first name of every ImageNet class, each once, as `asif anchors select` does."""
-    _, head = load_head(DEFAULT["image"])
+    _, head = load_head(DEFAULT_ENCODERS["image"])
     names = dict.fromkeys(name.split(",")[0].strip() for name in head.names)
     prompts = Labels(tuple(names), templates("photo")).prompts()
-    return encode_texts(load_text_encoder(DEFAULT["text"]), prompts).values
+    return encode_texts(load_text_encoder(DEFAULT_ENCODERS["text"]), prompts).values
 
 
 def spread(values: NDArray[np.float64]) -> str:

@@ -19,7 +19,7 @@ from support.paths import ROOT
 from support.running import Cli, Ran
 
 import asif
-from asif.encoders import DEFAULT, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
+from asif.encoders import DEFAULT_ENCODERS, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
 from asif.kernels import cpu, native_binding, sparse
 
 settings.register_profile("ci", derandomize=True)  # a verdict on a change, not on luck; elsewhere the search goes on
@@ -35,12 +35,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def image_encoder() -> ImageEncoder:
-    return load_image_encoder(DEFAULT["image"])
+    return load_image_encoder(DEFAULT_ENCODERS["image"])
 
 
 @pytest.fixture(scope="session")
 def text_encoder() -> TextEncoder:
-    return load_text_encoder(DEFAULT["text"])
+    return load_text_encoder(DEFAULT_ENCODERS["text"])
 
 
 @pytest.fixture(scope="session")

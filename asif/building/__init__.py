@@ -1,6 +1,15 @@
-"""Pairs become an anchor set: read, encode, journal, publish; killed at any moment, taken up again."""
+"""Build anchor sets from pairs: read, encode, journal, publish; a killed build resumes where it stopped."""
 
-from asif.building.build import BadRows, BuildOptions, Built, Source, Tolerance, build
-from asif.building.pair_records import CAPTIONS, Captions
+from asif.building.build import BadRowCounter, BuildOptions, BuildResult, PairReader, Tolerance, build_anchor_set
+from asif.building.pair_records import CAPTION_MODES, CaptionMode
 
-__all__ = ["CAPTIONS", "BadRows", "BuildOptions", "Built", "Captions", "Source", "Tolerance", "build"]
+__all__ = [
+    "CAPTION_MODES",
+    "BadRowCounter",
+    "BuildOptions",
+    "BuildResult",
+    "CaptionMode",
+    "PairReader",
+    "Tolerance",
+    "build_anchor_set",
+]

@@ -1,4 +1,4 @@
-"""New pairs for a set that is there: encoded as its own were, first into a set of their own, then put into it."""
+"""Add pairs to an existing set: encode them into a scratch set first, then insert them into the set."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Callable
 
 from asif.anchorset import AnchorSet, Store
 from asif.anchorset.edit.upsert import UpsertKind
-from asif.building.build import BuildOptions, Source, Tolerance, build
+from asif.building.build import BuildOptions, PairReader, Tolerance, build_anchor_set
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.errors import IntegrityError, NotFound
 
-SCRATCH = "adding"
-"""The folder beside `anchors` for pairs that are encoded, but not put into their set yet."""
+SCRATCH_FOLDER = "adding"
+"""The folder next to `anchors` that holds pairs which are encoded but not inserted yet."""
 
 
-def put_pairs(
-    source: Source,
+def encode_and_add(
+    source: PairReader,
     store: Store,
     ref: str,
     kind: UpsertKind,
@@ -26,35 +26,36 @@ def put_pairs(
     max_bad_rows: Tolerance,
     progress: Callable[[int], None],
 ) -> AnchorSet:
-    """Encode pairs with these encoders, which made the set, and publish its next version with them.
+    """Encode pairs with the encoders that made the set, and publish its next version with them.
 
-    Only the new pairs are encoded; what was encoded is kept until it is published, so that after a kill, a conflict or
-    a full disk the same call goes on. See `building.build` and `anchorset.putting.put` for errors.
+    Only the new pairs are encoded. Their embeddings are kept on disk until they are published, so that the same call
+    resumes after a kill, a conflict or a full disk. Raises what `build_anchor_set` and
+    `Store.put` raise.
     """
     with store.open(ref) as anchors:
         manifest = anchors.manifest
         options = BuildOptions(manifest.captions, manifest.dtype, max_bad_rows=max_bad_rows)  # type: ignore[arg-type]
-        made_by = [anchors.fingerprint("image").digest, anchors.fingerprint("text").digest, options, source.identity]
-    scratch = Store(store.root / SCRATCH)
-    name = hashlib.sha256(repr(made_by).encode()).hexdigest()
-    fresh = encoded_before(scratch, name)
-    if fresh is None:
+        inputs = [anchors.fingerprint("image").digest, anchors.fingerprint("text").digest, options, source.identity]
+    scratch = Store(store.root / SCRATCH_FOLDER)
+    name = hashlib.sha256(repr(inputs).encode()).hexdigest()
+    encoded = _open_encoded(scratch, name)
+    if encoded is None:
         operation = {"kind": "encode", "source": str(source.path)}
-        fresh = build(source, scratch, name, image, text, options, operation, progress).anchors
-    with fresh:
-        published = store.put(ref, fresh, kind, fresh.manifest.rejected)
+        encoded = build_anchor_set(source, scratch, name, image, text, options, operation, progress).anchors
+    with encoded:
+        published = store.put(ref, encoded, kind, encoded.manifest.rejected)
     shutil.rmtree(scratch.root / "anchors" / name)
     return published
 
 
-def encoded_before(scratch: Store, name: str) -> AnchorSet | None:
-    """Return what an earlier call encoded whole and could not publish; what was damaged since is removed."""
+def _open_encoded(scratch: Store, name: str) -> AnchorSet | None:
+    """Return the scratch set that an earlier call completed but did not publish; a damaged one is deleted."""
     try:
-        found = scratch.open(name)
-        scratch.verify(found.ref).raise_if_bad()
-        return found
+        encoded = scratch.open(name)
+        scratch.verify(encoded.ref).raise_if_bad()
+        return encoded
     except NotFound:
         return None
-    except IntegrityError:  # a call that was killed while it cleaned up leaves a part, too
+    except IntegrityError:  # also what a call leaves that was killed during clean-up
         shutil.rmtree(scratch.root / "anchors" / name)
         return None

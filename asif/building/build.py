@@ -1,4 +1,4 @@
-"""Pairs become an anchor set: read, encode, journal, publish; killed at any moment, taken up again."""
+"""Build an anchor set from pairs: read, encode, journal, publish; a killed build resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from itertools import islice
 from typing import Any, Protocol
 
 from asif.anchorset import AnchorSet, EncoderInfo, Journal, Store
-from asif.building.batch import Clock, Segment, prepare
-from asif.building.pair_records import Captions
+from asif.building.batch import EmbeddingBatch, EncoderClock, prepare_pair
+from asif.building.pair_records import CaptionMode
 from asif.encoders import ImageEncoder, TextEncoder
-from asif.encoders.prefetch import ahead
+from asif.encoders.prefetch import prefetch
 from asif.errors import InputRefused, Interrupted, UsageError
 from asif.pairs import Pair, Place, Reject
 from asif.version import VERSION
 
 SEGMENT_ROWS = 512
-"""Rows that a killed build computes anew, at most."""
+"""Rows in one journal segment: what a killed build has to compute again, at most."""
 
 
-class Source(Protocol):
-    """Where pairs come from: what `build` needs of `asif.pairs.PairSource`."""
+class PairReader(Protocol):
+    """Read pairs in a fixed order: the part of `asif.pairs.PairSource` that a build needs."""
 
     @property
     def path(self) -> Place: ...
@@ -39,7 +39,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How many bad rows a build puts up with: a share of all rows, or a number.
+    """Limit the bad rows of a build: to a share of all rows, or to a number.
 
     >>> Tolerance.parse("1%").allowed(6000), Tolerance.parse("25").allowed(6000)
     (60, 25)
@@ -63,15 +63,15 @@ class Tolerance:
         raise UsageError(f"--max-bad-rows is {text!r}", "a share or a number of rows", "pass for example 1% or 25")
 
     def allowed(self, rows: int) -> int:
-        """Return how many of so many rows may be bad."""
+        """Return how many of `rows` rows may be bad."""
         return int(self.share * rows) if self.number is None else self.number
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How pairs become anchors; `limit` counts rows of the source."""
+    """Hold how pairs become anchors; `limit` is the number of source rows to read."""
 
-    captions: Captions = "mean"
+    captions: CaptionMode = "mean"
     dtype: str = "float16"
     dedup: str = "exact"
     limit: int | None = None
@@ -80,14 +80,14 @@ class BuildOptions:
 
 
 @dataclass(frozen=True)
-class Built:
-    """What a build did: `rows` read in this run after the `resumed_at` that an earlier run had done, and the times."""
+class BuildResult:
+    """Hold the result of a build: the set, the `rows` read in this run after row `resumed_at`, and the times."""
 
     anchors: AnchorSet
     rows: int
     resumed_at: int
     seconds: float
-    clock: Clock
+    clock: EncoderClock
 
     @property
     def encoder_share(self) -> float:
@@ -95,8 +95,8 @@ class Built:
         return (self.clock.image_seconds + self.clock.text_seconds) / self.seconds if self.seconds else 0.0
 
 
-def build(
-    source: Source,
+def build_anchor_set(
+    source: PairReader,
     store: Store,
     name: str,
     image: ImageEncoder,
@@ -105,13 +105,13 @@ def build(
     operation: dict[str, Any],
     progress: Callable[[int], None] = lambda rows: None,
     profiles: Mapping[str, Any] | None = None,
-) -> Built:
+) -> BuildResult:
     """Build a version of the anchor set `name` and make it current.
 
-    `progress` is called with the number of rows done; `profiles` {task: profile} are kept with the set. Memory: one
+    `progress` is called with the number of rows done; `profiles` {task: profile} are stored with the set. Memory: one
     segment of 512 rows, and about 100 bytes per pair. Raises InputRefused for damaged or empty input and when more
     rows are bad than `options.max_bad_rows` allows, Interrupted on Ctrl-C; both keep the journal, and the same call
-    goes on where it stopped.
+    resumes where it stopped.
     """
     started = time.perf_counter()
     rows = source.rows if options.limit is None else min(source.rows, options.limit)
@@ -130,10 +130,10 @@ def build(
         with store.journal(name, plan) as old:
             old.discard()
     with store.journal(name, plan) as journal:
-        resumed_at, clock = journal.next_row, Clock()
+        resumed_at, clock = journal.next_row, EncoderClock()
         progress(resumed_at)
         try:
-            _fill(journal, source, rows, Segment(image, text, options.captions, clock), options, progress)
+            _encode_rows(journal, source, rows, EmbeddingBatch(image, text, options.captions, clock), options, progress)
             anchors = journal.publish(
                 image=info["image"],
                 text=info["text"],
@@ -150,36 +150,37 @@ def build(
                 "the rest of the rows",
                 "run the same command again: it goes on from there",
             ) from None
-    return Built(anchors, rows - resumed_at, resumed_at, time.perf_counter() - started, clock)
+    return BuildResult(anchors, rows - resumed_at, resumed_at, time.perf_counter() - started, clock)
 
 
-def _fill(
+def _encode_rows(
     journal: Journal,
-    source: Source,
+    source: PairReader,
     rows: int,
-    segment: Segment,
+    batch: EmbeddingBatch,
     options: BuildOptions,
     progress: Callable[[int], None],
 ) -> None:
-    """Encode the rows that the journal does not have yet, segment by segment."""
+    """Encode the rows that are not in the journal yet, segment by segment."""
     done = journal.next_row
-    bad = BadRows(options.max_bad_rows.allowed(rows), rows, "; what is done is kept")
+    bad = BadRowCounter(options.max_bad_rows.allowed(rows), rows, "; what is done is kept")
     for reject in journal.rejects():
         bad.count(reject)
-    items = _numbered(islice(source.read(done), rows - done), options)
-    with closing(ahead(lambda item: prepare(item, segment.image), items)) as every:  # a stop cancels what waits
-        for prepared in every:
-            segment.add(prepared)
+    items = _fill_missing_ids(islice(source.read(done), rows - done), options)
+    # closing it cancels pending work
+    with closing(prefetch(lambda item: prepare_pair(item, batch.image), items)) as prepared_rows:
+        for prepared in prepared_rows:
+            batch.add(prepared)
             done += 1
             if isinstance(prepared, Reject):
                 bad.count(prepared)
-            if len(segment) == SEGMENT_ROWS or done == rows:
-                before = len(segment.rejects)
-                records, rows_of, image, text = segment.finish()
-                for reject in segment.rejects[before:]:
+            if len(batch) == SEGMENT_ROWS or done == rows:
+                before = len(batch.rejects)
+                records, rows_of, image, text = batch.finish()
+                for reject in batch.rejects[before:]:
                     bad.count(reject)
-                journal.append(records, image, text, segment.rejects, done, rows_of)
-                segment = Segment(segment.image, segment.text, segment.captions, segment.clock)
+                journal.append(records, image, text, batch.rejects, done, rows_of)
+                batch = EmbeddingBatch(batch.image, batch.text, batch.captions, batch.clock)
                 progress(done)
     if done < rows:
         raise InputRefused(
@@ -189,24 +190,24 @@ def _fill(
         )
 
 
-def _numbered(items: Iterable[Pair | Reject], options: BuildOptions) -> Iterator[Pair | Reject]:
-    """Tell pairs without an id apart where equal ones are to be kept: by position, for want of anything else."""
+def _fill_missing_ids(items: Iterable[Pair | Reject], options: BuildOptions) -> Iterator[Pair | Reject]:
+    """Give pairs without an id one from their row, where equal pairs are kept (dedup = "keep")."""
     for item in items:
         nameless = options.dedup == "keep" and isinstance(item, Pair) and item.id is None
         yield replace(item, id=f"row-{item.row}") if nameless else item
 
 
-class BadRows:
-    """Count bad rows and stop when there are too many; `consoled` ends the advice that is given then."""
+class BadRowCounter:
+    """Count bad rows and raise when there are too many; `note` is appended to the advice of that error."""
 
-    def __init__(self, allowed: int, rows: int, consoled: str = "") -> None:
+    def __init__(self, allowed: int, rows: int, note: str = "") -> None:
         self.allowed = allowed
         self.rows = rows
-        self.consoled = consoled
+        self.note = note
         self.reasons: list[Reject] = []
 
     def count(self, reject: Reject) -> None:
-        """Count one reject; raises InputRefused, with the first reasons, when it is one too many."""
+        """Count one reject; raises InputRefused, with the first reasons, above the limit."""
         if not reject.bad:
             return
         self.reasons.append(reject)
@@ -215,5 +216,5 @@ class BadRows:
             raise InputRefused(
                 f"{len(self.reasons)} bad rows ({first})",
                 f"at most {self.allowed} bad rows of {self.rows:,}",
-                f"mend the input, or allow more with --max-bad-rows{self.consoled}",
+                f"mend the input, or allow more with --max-bad-rows{self.note}",
             )

@@ -1,4 +1,4 @@
-"""What a build would take, before any model is loaded; speeds are those of earlier builds on this machine."""
+"""Estimate a build before any model is loaded, from the speeds of earlier builds on this machine."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from asif.building.batch import Clock
-from asif.encoders.embedded import EMBEDDED
+from asif.building.batch import EncoderClock
+from asif.encoders.embedded import EMBEDDED_WEIGHTS
 from asif.pairs import PairSource
 
-PRIOR = {"image": 50.0, "text": 200.0}
-"""Images and captions per second of a small encoder on two CPU cores, until a build has been measured here."""
+_DEFAULT_RATES = {"image": 50.0, "text": 200.0}
+"""Images and captions per second of a small encoder on two CPU cores, used until a build was measured here."""
 UNKNOWN_DIM = 1024
-CAPTION_BYTES = 150
-WIDTH = {"float16": 2, "bfloat16": 2, "float32": 4}
+_CAPTION_BYTES = 150
+_DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """Rows, seconds and bytes of a build; `measured` tells whether the speeds were measured on this machine."""
+class BuildEstimate:
+    """Hold the rows, seconds and bytes of a build; `measured` tells whether its speeds come from this machine."""
 
     rows: int
     seconds: float
@@ -33,30 +33,32 @@ class Estimate:
         return asdict(self)
 
     def as_text(self) -> str:
-        """Say it in a line."""
+        """Return one line for the terminal."""
         how = "at speeds measured here" if self.measured else "at an assumed speed: no build has been measured here yet"
         return f"{self.rows:,} rows, about {self.seconds:,.0f} s ({how}), about {self.bytes / 1e6:,.1f} MB on disk"
 
 
-def estimate(source: PairSource, image: str, text: str, dtype: str, limit: int | None, home: Path) -> Estimate:
-    """Estimate a build; one caption per row is assumed, disk doubles while it runs."""
+def estimate_build(
+    source: PairSource, image: str, text: str, dtype: str, limit: int | None, home: Path
+) -> BuildEstimate:
+    """Estimate a build with one caption per row; while it runs, it takes twice the bytes."""
     rows = source.rows if limit is None else min(limit, source.rows)
     if source.dims:
         dims, seconds, measured = sum(source.dims), rows / 20_000, True
     else:
-        rates = read_rates(home)
-        seconds = rows / rates.get(image, PRIOR["image"]) + rows / rates.get(text, PRIOR["text"])
-        dims, measured = dim_of(image) + dim_of(text), image in rates and text in rates
-    return Estimate(rows, round(seconds, 1), rows * (dims * WIDTH[dtype] + 32 + CAPTION_BYTES), measured)
+        rates = read_encoder_rates(home)
+        seconds = rows / rates.get(image, _DEFAULT_RATES["image"]) + rows / rates.get(text, _DEFAULT_RATES["text"])
+        dims, measured = _find_dim(image) + _find_dim(text), image in rates and text in rates
+    return BuildEstimate(rows, round(seconds, 1), rows * (dims * _DTYPE_BYTES[dtype] + 32 + _CAPTION_BYTES), measured)
 
 
-def dim_of(spec: str) -> int:
+def _find_dim(spec: str) -> int:
     """Return an encoder's dimension without loading it, or a typical one."""
     library, _, name = spec.partition(":")
-    return EMBEDDED[name].dim if library == "embedded" and name in EMBEDDED else UNKNOWN_DIM
+    return EMBEDDED_WEIGHTS[name].dim if library == "embedded" and name in EMBEDDED_WEIGHTS else UNKNOWN_DIM
 
 
-def read_rates(home: Path) -> dict[str, float]:
+def read_encoder_rates(home: Path) -> dict[str, float]:
     """Read measured speeds: {encoder: inputs per second}; none where there is no readable file."""
     with suppress(OSError, ValueError, TypeError, AttributeError):
         found = json.loads((home / "cache" / "rates.json").read_text())
@@ -64,9 +66,9 @@ def read_rates(home: Path) -> dict[str, float]:
     return {}
 
 
-def keep_rates(home: Path, image: str, text: str, clock: Clock) -> None:
-    """Remember the speeds of a build; a home that cannot be written loses nothing but the next estimate."""
-    rates = read_rates(home)
+def update_encoder_rates(home: Path, image: str, text: str, clock: EncoderClock) -> None:
+    """Save the encoders' speeds in a build; does nothing where the home folder cannot be written."""
+    rates = read_encoder_rates(home)
     if clock.images >= 32:
         rates[image] = clock.images / clock.image_seconds
     if clock.texts >= 32:

@@ -1,4 +1,4 @@
-"""Anchors from a classifier's head: class prototypes paired with class descriptions, no image needed."""
+"""Read a classifier's head as pairs: class prototypes with class descriptions; no image is needed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from asif.encoders import Head
+from asif.encoders import ClassifierHead
 from asif.errors import UsageError
 from asif.pairs import Pair, Reject
 from asif.vectors import canonical_json
 
-CAPTIONS = ("{name}: {definition}", "a photo of a {short}.")
-PLACES = ("{name}", "{short}", "{definition}")
+HEAD_CAPTIONS = ("{name}: {definition}", "a photo of a {short}.")
+_PLACEHOLDERS = ("{name}", "{short}", "{definition}")
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,16 @@ class HeadSource:
     """
 
     path: Path
-    head: Head
-    captions: tuple[str, ...] = CAPTIONS
+    head: ClassifierHead
+    captions: tuple[str, ...] = HEAD_CAPTIONS
 
     def __post_init__(self) -> None:
         for template in self.captions:
-            if not any(place in template for place in PLACES):
+            if not any(place in template for place in _PLACEHOLDERS):
                 raise UsageError(
                     f"the caption template {template[:80]!r} names no class",
-                    f"a text with one of {', '.join(PLACES)} in it",
-                    f"use for example {CAPTIONS[0]!r}",
+                    f"a text with one of {', '.join(_PLACEHOLDERS)} in it",
+                    f"use for example {HEAD_CAPTIONS[0]!r}",
                 )
 
     @property
@@ -55,16 +55,16 @@ class HeadSource:
                 row,
                 self.head.ids[row],
                 None,
-                tuple(filled(template, name, definition) for template in self.captions),
+                tuple(_fill_template(template, name, definition) for template in self.captions),
                 source=str(self.path),
                 image_embedding=self.head.prototypes[row],
             )
 
 
-def filled(template: str, name: str, definition: str) -> str:
+def _fill_template(template: str, name: str, definition: str) -> str:
     """Fill a caption template for one class.
 
-    >>> filled("a photo of a {short}.", "tench, Tinca tinca", "freshwater game fish")
+    >>> _fill_template("a photo of a {short}.", "tench, Tinca tinca", "freshwater game fish")
     'a photo of a tench.'
     """
     short = name.split(",", maxsplit=1)[0].strip()

@@ -1,4 +1,4 @@
-"""Two sets become one: the pairs of both, their stored bytes, nothing encoded."""
+"""Merge two sets: the pairs of both with their stored embeddings; runs no encoder."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from asif.vectors import Int64
 OnConflict = Literal["refuse", "first"]
 
 
-def merge(sets: Sequence[AnchorSet], store: Store, name: str, on_conflict: OnConflict = "refuse") -> AnchorSet:
+def merge_sets(sets: Sequence[AnchorSet], store: Store, name: str, on_conflict: OnConflict = "refuse") -> AnchorSet:
     """Publish the pairs of two sets as the next version of the set `name`.
 
-    A pair that both have, by row hash, is taken once. Of an id that stands for different pairs the first set's is taken
-    if `on_conflict` is `first`. The digest is that of a build of all these pairs. Raises EncoderMismatch where
+    A pair that is in both, by row hash, is taken once. Where an id stands for different pairs, `on_conflict` "first"
+    takes that of the first set. The digest is that of a build of all these pairs. Raises EncoderMismatch where
     fingerprints differ, InputRefused where dtypes or captions modes do, or ids conflict, and what `publish_rows` does.
     """
     first, second = sets
     check_compatible(first.manifest, second.manifest)
-    chosen = [np.arange(first.count), new_rows(first, second, on_conflict)]
+    chosen = [np.arange(first.count), _find_new_rows(first, second, on_conflict)]
     origin = {"kind": "merge", "from": f"{first.ref} and {second.ref}", "digests": [one.digest for one in sets]}
     operation = {**origin, "on_conflict": on_conflict, "first": len(chosen[0]), "second": len(chosen[1])}
     return publish_rows(list(zip(sets, chosen, strict=True)), store, name, operation)
 
 
-def new_rows(first: AnchorSet, second: AnchorSet, on_conflict: OnConflict) -> Int64:
+def _find_new_rows(first: AnchorSet, second: AnchorSet, on_conflict: OnConflict) -> Int64:
     """Return the rows of the second set whose ids the first does not have; raises InputRefused for conflicts."""
     known = dict(iter_ids_with_hashes(first))
     rows: list[int] = []

@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from asif.building.pair_records import Captions
+from asif.building.pair_records import CaptionMode
 from asif.vectors import Side
 
-METHODS = ("random", "kmeans", "kdpp", "concepts")
-"""How anchors are chosen among pairs."""
-MARKS = ("paper", "code", "2nd")
-"""Where a figure was read: the publication, the authors' code, another's account. One only recalled has no mark."""
+SELECTION_METHODS = ("random", "kmeans", "kdpp", "concepts")
+"""The methods that select anchors among pairs."""
+SOURCE_MARKS = ("paper", "code", "2nd")
+"""Where a figure was read: in the paper, the authors' code, or a secondary source."""
 
 
 @dataclass(frozen=True)
-class Expected:
-    """A published figure: what is measured, as `asif eval` calls it and in the same units, and where it was read."""
+class PublishedFigure:
+    """Hold a published figure: dataset and metric as `asif eval` names them, in its units, and where it was read."""
 
     dataset: str
     metric: str
@@ -30,8 +30,8 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Selection:
-    """How anchors are chosen among the pairs: a method of METHODS, how many, and which `concepts` are balanced."""
+class RecipeSelection:
+    """Hold how anchors are selected: a method of SELECTION_METHODS, the number, and the `concepts` to balance."""
 
     method: str
     size: int
@@ -43,7 +43,7 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What recipes of both kinds say; `sha256` is that of the file, None where there is none."""
+    """Hold the fields of both kinds of recipe; `sha256` is that of its file, if there is one."""
 
     kind: ClassVar[Literal["head", "pairs"]]
     name: str
@@ -52,13 +52,13 @@ class Recipe:
     licence: str = ""
     status: str = "built on first use"
     aligner: str | None = None
-    expected: tuple[Expected, ...] = ()
+    expected: tuple[PublishedFigure, ...] = ()
     sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadRecipe(Recipe):
-    """Say how an anchor set is made from the head of the image encoder: `captions` are templates for its classes."""
+    """Describe an anchor set made from the image encoder's head; `captions` are templates for its classes."""
 
     kind = "head"
     captions: tuple[str, ...]
@@ -67,27 +67,27 @@ class HeadRecipe(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class PairsRecipe(Recipe):
-    """Say how pairs that the user brings become an anchor set, and what it is for.
+    """Describe an anchor set made from pairs that the user provides.
 
-    `origin` says where pairs come from, `columns` {role: column} how their columns are called, `captions` which are
-    used, `limit` how many rows. `selection` and `aligner` are what comes after the build: they are told, not done.
-    `assumed` says what the publication leaves open and was filled in here.
+    `origin` says where to get the pairs; `columns` {role: column}, `captions` and `limit` (rows) are build options.
+    `selection` and `aligner` are steps after the build: they are printed, not run. `assumed` lists the choices that the
+    publication leaves open.
     """
 
     kind = "pairs"
     origin: str
     columns: Mapping[str, str]
-    captions: Captions
+    captions: CaptionMode
     limit: int | None = None
-    selection: Selection | None = None
+    selection: RecipeSelection | None = None
     assumed: str | None = None
 
     def describe(self) -> str:
-        """Say in lines what follows from the recipe, and what is left to do after a build."""
+        """Return lines for the terminal: the status, the assumptions, and the steps after a build."""
         lines = {
             "assumed": self.assumed,
             "left to do: selection": self.selection,
             "left to do: aligner": self.aligner,
         }
-        told = [f"  {what}: {value}" for what, value in lines.items() if value is not None]
-        return "\n".join([f"recipe {self.name}: {self.status}", *told])
+        steps = [f"  {what}: {value}" for what, value in lines.items() if value is not None]
+        return "\n".join([f"recipe {self.name}: {self.status}", *steps])

@@ -1,4 +1,4 @@
-"""Tables of a declarative file, checked at the door: no key unknown, none missing, every value of its kind."""
+"""Check TOML tables against a schema: no unknown keys, none missing, every value of its kind."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from asif.errors import UsageError
 
-Kind = Literal["text", "texts", "count", "number", "table", "tables"]
-KINDS: dict[Kind, tuple[str, Callable[[Any], bool]]] = {
+ValueKind = Literal["text", "texts", "count", "number", "table", "tables"]
+_KINDS: dict[ValueKind, tuple[str, Callable[[Any], bool]]] = {
     "text": ("a text", lambda value: isinstance(value, str) and bool(value.strip())),
     "texts": (
         "a list of texts",
@@ -20,25 +20,25 @@ KINDS: dict[Kind, tuple[str, Callable[[Any], bool]]] = {
     "table": ("a table", lambda value: isinstance(value, dict)),
     "tables": ("a list of tables", lambda value: isinstance(value, list) and all(isinstance(e, dict) for e in value)),
 }
-"""What a value may be: how it is called, and how it is told."""
+"""The kinds of value: a name for error messages, and a predicate."""
 
 
-def checked(
-    table: Mapping[str, Any], where: str, required: Mapping[str, Kind], optional: Mapping[str, Kind]
+def check_toml_table(
+    table: Mapping[str, Any], where: str, required: Mapping[str, ValueKind], optional: Mapping[str, ValueKind]
 ) -> dict[str, Any]:
-    """Return a table with None for the optional keys it does not have.
+    """Return the table, with None for optional keys that are absent.
 
     Raises UsageError, naming `where` and what is allowed, for an unknown or missing key or a value of another kind.
 
-    >>> checked({"size": 3}, "[selection] of a.toml", {"size": "count"}, {"concepts": "text"})
+    >>> check_toml_table({"size": 3}, "[selection] of a.toml", {"size": "count"}, {"concepts": "text"})
     {'size': 3, 'concepts': None}
     """
     kinds = {**required, **optional}
     for key, value in table.items():
-        one_of(key, kinds, f"{where} has the key {key!r}")
-        called, told = KINDS[kinds[key]]
-        if not told(value):
-            raise UsageError(f"{where} has {key} = {value!r}", f"{called} for {key}", f"correct {key}")
+        check_allowed(key, kinds, f"{where} has the key {key!r}")
+        label, is_valid = _KINDS[kinds[key]]
+        if not is_valid(value):
+            raise UsageError(f"{where} has {key} = {value!r}", f"{label} for {key}", f"correct {key}")
     missing = [key for key in required if key not in table]
     if missing:
         raise UsageError(
@@ -49,10 +49,10 @@ def checked(
     return {key: table.get(key) for key in kinds}
 
 
-def one_of(value: str, allowed: Collection[str], came: str) -> str:
-    """Return a value that is allowed; raises UsageError, with the nearest that is, for another.
+def check_allowed(value: str, allowed: Collection[str], came: str) -> str:
+    """Return `value` if it is allowed; otherwise raise UsageError that suggests the nearest allowed one.
 
-    >>> one_of("captoins", ["captions", "columns"], "a.toml has the key 'captoins'")
+    >>> check_allowed("captoins", ["captions", "columns"], "a.toml has the key 'captoins'")
     Traceback (most recent call last):
     asif.errors.UsageError: a.toml has the key 'captoins'
       expected: one of captions, columns
@@ -60,13 +60,13 @@ def one_of(value: str, allowed: Collection[str], came: str) -> str:
     """
     if value in allowed:
         return value
-    raise UsageError(came, f"one of {', '.join(allowed)}", advice(value, allowed))
+    raise UsageError(came, f"one of {', '.join(allowed)}", suggest_nearest(value, allowed))
 
 
-def advice(value: str, allowed: Collection[str]) -> str:
-    """Say what was probably meant.
+def suggest_nearest(value: str, allowed: Collection[str]) -> str:
+    """Suggest the nearest allowed value, as advice for an error.
 
-    >>> advice("cliptions", ["captions", "columns"])
+    >>> suggest_nearest("cliptions", ["captions", "columns"])
     'write captions, if that was meant'
     """
     near = get_close_matches(value, allowed, 1)

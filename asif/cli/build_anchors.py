@@ -82,13 +82,13 @@ def refuse_pairs_options() -> None:
 def build_pairs(path: str, as_json: bool, dry_run: bool, given: dict[str, Any]) -> None:
     """Show what the pairs are, then build."""
     from asif.building import BuildOptions, Tolerance
-    from asif.building.estimate import estimate
-    from asif.encoders import DEFAULT, check_spec
+    from asif.building.estimate import estimate_build
+    from asif.encoders import DEFAULT_ENCODERS, check_spec
     from asif.pairs import open_pairs
 
     tolerance = Tolerance.parse(given["max_bad_rows"])
     recipe = None if given["recipe"] is None else pairs_recipe(given["recipe"])
-    image, text = given["image_encoder"] or DEFAULT["image"], given["text_encoder"] or DEFAULT["text"]
+    image, text = given["image_encoder"] or DEFAULT_ENCODERS["image"], given["text_encoder"] or DEFAULT_ENCODERS["text"]
     columns, limit = options.columns(given["columns"]), given["limit"]
     if recipe is not None:
         image, text = recipe.encoders["image"], recipe.encoders["text"]
@@ -98,7 +98,7 @@ def build_pairs(path: str, as_json: bool, dry_run: bool, given: dict[str, Any]) 
     check_spec(text, "text")
     source = open_pairs(path, columns=columns)
     options.notice(source.describe())
-    guess = estimate(source, image, text, given["dtype"], limit, home_of(given))
+    guess = estimate_build(source, image, text, given["dtype"], limit, home_of(given))
     if dry_run:
         if as_json:
             options.print_json(guess.as_dict())
@@ -148,17 +148,17 @@ def pairs_recipe(name_or_path: str) -> PairsRecipe:
 def build_head(encoder: str, as_json: bool, given: dict[str, Any]) -> None:
     """Build anchors from a classifier's head."""
     from asif.anchorset import Store
-    from asif.building.head import CAPTIONS
+    from asif.building.head import HEAD_CAPTIONS
     from asif.building.recipe import HeadRecipe
-    from asif.encoders import DEFAULT
+    from asif.encoders import DEFAULT_ENCODERS
     from asif.engine import build_from_head
 
-    text = given["text_encoder"] or DEFAULT["text"]
+    text = given["text_encoder"] or DEFAULT_ENCODERS["text"]
     recipe = HeadRecipe(
         name=given["name"],
         about=f"the head of {encoder}",
         encoders={"image": encoder, "text": text},
-        captions=CAPTIONS,
+        captions=HEAD_CAPTIONS,
     )
     built = build_from_head(recipe, Store(home_of(given)), given["device"], given["dtype"])
     show(built, as_json, home_of(given))

@@ -81,9 +81,9 @@ def command(out: Path, as_json: bool, **given: Any) -> None:
         texts = single_captions(engine, encoding)
         bar.reset()
         found = compare(engine, texts, sets, plan, out / "runs.jsonl", progress)
-    from asif.pairs import redacted
+    from asif.pairs import redact_url
 
-    found["command"] = shlex.join(["asif", *map(redacted, sys.argv[1:])])
+    found["command"] = shlex.join(["asif", *map(redact_url, sys.argv[1:])])
     write(found, out)
     if as_json:
         options.print_json(found)
@@ -127,7 +127,7 @@ def opened(engine: Engine, given: dict[str, Any]) -> list[DataSet]:
     from asif.classify import TEMPLATES, Labels
     from asif.evaluate import Terms, classes_of, read_classnames
     from asif.evaluate.comparison.datasets import label_set, retrieval_set
-    from asif.pairs import open_captioned, open_labelled, redacted
+    from asif.pairs import open_captioned, open_labelled, redact_url
 
     terms = Terms(given["limit"])
     written = options.chosen_templates(given["template"], given["templates"])
@@ -135,7 +135,7 @@ def opened(engine: Engine, given: dict[str, Any]) -> list[DataSet]:
     sets: list[DataSet] = []
     for text in given["datasets"]:
         kind, path = kind_of(text)
-        name = redacted(click.format_filename(path))
+        name = redact_url(click.format_filename(path))
         if kind == "captions":
             source = open_captioned(path)
             options.notice(source.describe())

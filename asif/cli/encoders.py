@@ -32,13 +32,13 @@ def command() -> None:
 @options.as_json
 def list_(as_json: bool) -> None:
     """List the forms of encoder names, and which are installed."""
-    from asif.encoders import DEFAULT
-    from asif.encoders.catalogue import catalogue
+    from asif.encoders import DEFAULT_ENCODERS
+    from asif.encoders.catalogue import list_encoders
 
     rows: list[tuple[str, ...]] = []
-    for entry in catalogue():
+    for entry in list_encoders():
         if as_json:
-            options.print_json({**asdict(entry), "default": entry.spec == DEFAULT[entry.side]})
+            options.print_json({**asdict(entry), "default": entry.spec == DEFAULT_ENCODERS[entry.side]})
             continue
         state = "-" if entry.install is None else entry.installed or f"no: {entry.install}"
         rows.append((entry.side, entry.spec, str(entry.dim or "-"), state, entry.about))
@@ -96,7 +96,7 @@ def compare(what: tuple[str, ...], as_json: bool, **given: Any) -> None:
 
 def look(what: tuple[str, ...], given: dict[str, Any]) -> SeenPairs:
     """Take the pairs out of anchor sets, or embed them."""
-    from asif.encoders import DEFAULT, check_spec
+    from asif.encoders import DEFAULT_ENCODERS, check_spec
     from asif.evaluate.encoder_pairs.embeddings import from_anchors
 
     with ExitStack() as stack:
@@ -110,7 +110,10 @@ def look(what: tuple[str, ...], given: dict[str, Any]) -> SeenPairs:
             "one source of pairs, or anchor sets only",
             "name the encoders with --image-encoder and --text-encoder, or build an anchor set with each",
         )
-    images, texts = given["image_encoders"] or (DEFAULT["image"],), given["text_encoders"] or (DEFAULT["text"],)
+    images, texts = (
+        given["image_encoders"] or (DEFAULT_ENCODERS["image"],),
+        given["text_encoders"] or (DEFAULT_ENCODERS["text"],),
+    )
     for spec in images:
         check_spec(spec, "image")
     for spec in texts:

@@ -123,9 +123,9 @@ def retrieval(terms: Terms, bar: Any, given: dict[str, Any]) -> Evaluation:
 
 def called(given: dict[str, Any]) -> str:
     """Return the data set as the user named it; bytes in it that are no UTF-8 are replaced, credentials hidden."""
-    from asif.pairs import redacted
+    from asif.pairs import redact_url
 
-    return redacted(click.format_filename(given["dataset"]))
+    return redact_url(click.format_filename(given["dataset"]))
 
 
 def announce(source: PairSource, terms: Terms, bar: Any) -> None:

@@ -1,13 +1,20 @@
 """Frozen encoders by name: `timm:…`, `sentence-transformers:…`, `embedded:…`, `open-clip:…`, `precomputed`."""
 
-from asif.encoders.load import DEFAULT, check_spec, load_head, load_image_encoder, load_text_encoder, synset_names
-from asif.encoders.protocol import Head, ImageEncoder, ImageSource, TextEncoder, encode_images, encode_texts
+from asif.encoders.load import (
+    DEFAULT_ENCODERS,
+    check_spec,
+    find_synset_names,
+    load_head,
+    load_image_encoder,
+    load_text_encoder,
+)
+from asif.encoders.protocol import ClassifierHead, ImageEncoder, ImageSource, TextEncoder, encode_images, encode_texts
 from asif.encoders.torch_common import Device
 
 __all__ = [
-    "DEFAULT",
+    "DEFAULT_ENCODERS",
     "Device",
-    "Head",
+    "ClassifierHead",
     "ImageEncoder",
     "ImageSource",
     "TextEncoder",
@@ -17,5 +24,5 @@ __all__ = [
     "load_head",
     "load_image_encoder",
     "load_text_encoder",
-    "synset_names",
+    "find_synset_names",
 ]

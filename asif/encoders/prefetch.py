@@ -15,34 +15,34 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ahead(work: Callable[[T], R], items: Iterable[T], depth: int = 64) -> Generator[R, None, None]:
+def prefetch(work: Callable[[T], R], items: Iterable[T], depth: int = 64) -> Generator[R, None, None]:
     """Yield work(item) for every item in order, computed by threads up to `depth` items ahead.
 
-    Waiting work is cancelled when the consumer stops.
+    Pending work is cancelled when the consumer stops.
 
-    >>> list(ahead(lambda x: x * x, range(4)))
+    >>> list(prefetch(lambda x: x * x, range(4)))
     [0, 1, 4, 9]
     """
-    waiting: deque[Future[R]] = deque()
+    pending: deque[Future[R]] = deque()
     try:
         for item in items:
-            waiting.append(decoders("torch" in sys.modules).submit(work, item))
-            if len(waiting) >= depth:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(_decoder_pool("torch" in sys.modules).submit(work, item))
+            if len(pending) >= depth:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
-        for future in waiting:
+        for future in pending:
             future.cancel()
 
 
 @cache
-def decoders(with_torch: bool) -> ThreadPoolExecutor:
-    """Start the threads that decode, half as many as there are cores and at least two.
+def _decoder_pool(with_torch: bool) -> ThreadPoolExecutor:
+    """Start the decoding threads: half as many as there are cores, at least two.
 
-    torch would spread the preprocessing of one image over all cores, six times slower than on one, and take them from
-    the model. Its number of threads is a setting of each thread, but also the default of threads to come: so every
-    decoder sets its own to one, and then this thread sets the default back.
+    torch would spread the preprocessing of one image over all cores: six times slower than on one, and these cores are
+    taken from the model. torch.set_num_threads sets the calling thread's number and the default of later threads, so
+    each decoder sets its own to one, and then this thread restores the default.
     """
     workers = max(2, (os.cpu_count() or 2) // 2)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
@@ -51,7 +51,7 @@ def decoders(with_torch: bool) -> ThreadPoolExecutor:
         default = torch.get_num_threads()
 
         def start() -> None:
-            torch.get_num_threads()  # takes the default over once, here rather than after the setting
+            torch.get_num_threads()  # reads the default once, before it is set
             torch.set_num_threads(1)
             started.wait()
 
@@ -63,4 +63,6 @@ def decoders(with_torch: bool) -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=decoders.cache_clear)  # a forked process has the pool, but none of its threads
+    os.register_at_fork(
+        after_in_child=_decoder_pool.cache_clear
+    )  # a forked process has the pool, but none of its threads

@@ -1,4 +1,4 @@
-"""What an encoder is: a frozen unimodal model with a dimension and a fingerprint."""
+"""The interface of encoders: frozen unimodal models with a dimension and a fingerprint."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ ImageSource = bytes | Path | str
 """An encoded image: its bytes, or the file that holds them."""
 
 
-class Readable(Protocol):
-    """A file, here or elsewhere."""
+class ReadableFile(Protocol):
+    """A local or remote file."""
 
     def open(self, mode: Literal["rb"]) -> IO[bytes]: ...
 
 
 class ImageEncoder(Protocol):
-    """Turn images into vectors, in two steps so that decoding can run beside the model."""
+    """Encode images in two steps, so that decoding can run in parallel with the model."""
 
     @property
     def spec(self) -> str: ...
@@ -30,7 +30,7 @@ class ImageEncoder(Protocol):
     def fingerprint(self) -> Fingerprint: ...
     @property
     def batch(self) -> int:
-        """How many prepared images suit one call of `forward` on this machine."""
+        """The number of prepared images that suits one call of `forward` on this machine."""
         ...
 
     def prepare(self, source: ImageSource) -> Any:
@@ -42,7 +42,7 @@ class ImageEncoder(Protocol):
         ...
 
     def tokens(self, prepared: Sequence[Any]) -> Tokens:
-        """Run the model: its last features of every patch, and what `forward` returns, to the bit, in one pass.
+        """Run the model once: the last features of every patch, and bit for bit what `forward` returns.
 
         Raises UsageError where the model has none.
         """
@@ -50,7 +50,7 @@ class ImageEncoder(Protocol):
 
 
 class TextEncoder(Protocol):
-    """Turn texts into vectors."""
+    """Encode texts."""
 
     @property
     def spec(self) -> str: ...
@@ -64,7 +64,7 @@ class TextEncoder(Protocol):
         ...
 
     def tokens(self, texts: Sequence[str]) -> Tokens:
-        """Run the model: its last features of every token, and what `forward` returns, to the bit, in one pass.
+        """Run the model once: the last features of every token, and bit for bit what `forward` returns.
 
         Raises UsageError where the model has none.
         """
@@ -72,8 +72,8 @@ class TextEncoder(Protocol):
 
 
 @dataclass(frozen=True)
-class Head:
-    """The last layer of a classifier: one prototype in image space per class.
+class ClassifierHead:
+    """Hold the last layer of a classifier: one prototype in image space per class.
 
     `prototypes` [c, dim], `ids` (WordNet synsets), `names` (comma-separated lemmas) and `definitions`, c each.
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from asif.encoders.torch_common import ONE_AT_A_TIME, Device, Passes, pick_device, weights_sha256
+from asif.encoders.torch_common import MODEL_LOCK, Device, ForwardPasses, hash_weights, pick_device
 from asif.errors import AsifError, MissingDependency, UsageError
 from asif.vectors import Fingerprint, Float32, Tokens
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-TOKENS = {"cpu": 256, "cuda": 16384}
+_TOKENS_PER_PASS = {"cpu": 256, "cuda": 16384}
 """Tokens in every forward pass: on the CPU more bring nothing."""
 
-POOLING = {
+_POOLING_FLAGS = {
     "cls": "pooling_mode_cls_token",
     "max": "pooling_mode_max_tokens",
     "mean": "pooling_mode_mean_tokens",
@@ -30,7 +30,7 @@ POOLING = {
     "weightedmean": "pooling_mode_weightedmean_tokens",
     "lasttoken": "pooling_mode_lasttoken",
 }
-"""What sentence-transformers 6 calls a mode is a flag of version 5; this is the order in which 5 joins them."""
+"""Modes of sentence-transformers 6 and the flags of version 5, in the order in which 5 concatenates them."""
 
 
 class SentenceTransformersEncoder:
@@ -44,8 +44,8 @@ class SentenceTransformersEncoder:
     def __init__(self, spec: str, model: SentenceTransformer, device: str) -> None:
         self.spec = spec
         self._model = model.eval()
-        self._tokens = TOKENS[device]
-        self._passes: dict[int, Passes] = {}  # by number of tokens
+        self._tokens = _TOKENS_PER_PASS[device]
+        self._passes: dict[int, ForwardPasses] = {}  # by number of tokens
         self._longest = model.max_seq_length or 512
         self.dim = len(model.encode(["a"], show_progress_bar=False)[0])
 
@@ -57,9 +57,9 @@ class SentenceTransformersEncoder:
                 "library": "sentence-transformers",
                 "model": self.spec.partition(":")[2],
                 # sentence-transformers 6 renamed a module that 5 calls auto_model
-                "weights_sha256": weights_sha256(self._model, lambda key: key.replace(".auto_model.", ".model.")),
+                "weights_sha256": hash_weights(self._model, lambda key: key.replace(".auto_model.", ".model.")),
                 "modules": modules,
-                "pooling": [pooling_of(module) for module in self._model if type(module).__name__ == "Pooling"],
+                "pooling": [describe_pooling(module) for module in self._model if type(module).__name__ == "Pooling"],
                 "max_tokens": self._longest,
                 "prompt": self._model.prompts.get(self._model.default_prompt_name or "", ""),
                 "dtype": "float32",
@@ -77,15 +77,15 @@ class SentenceTransformersEncoder:
             return vectors
 
         out = np.empty((len(texts), self.dim), np.float32)
-        with ONE_AT_A_TIME:  # tokenizers are no safer in threads than models are
-            for rows, vectors in self._passed(texts, run):
+        with MODEL_LOCK:  # tokenizers are no safer in threads than models are
+            for rows, vectors in self._run_passes(texts, run):
                 out[rows] = vectors[: len(rows)]
         return out
 
     def tokens(self, texts: Sequence[str]) -> Tokens:
-        """Run the model over texts: what comes out of the transformer [n, t, d], and `forward`'s vectors.
+        """Run the model over texts: the transformer's output [n, t, d], and `forward`'s vectors.
 
-        All tokens that the model attends to count, its marks of start and end among them. Raises UsageError for a
+        Includes all tokens that the model attends to, with its start and end marks. Raises UsageError for a
         model without token features.
         """
 
@@ -94,29 +94,29 @@ class SentenceTransformersEncoder:
 
         pooled = np.empty((len(texts), self.dim), np.float32)
         found: list[Float32] = [np.empty((0, 0), np.float32)] * len(texts)
-        with ONE_AT_A_TIME:
-            for rows, every in self._passed(texts, run):
-                for row, said in zip(rows, every, strict=False):  # what fills the batch up is left over
-                    found[row] = self._token_features(said)
-                    pooled[row] = said["sentence_embedding"].float().cpu().numpy()
+        with MODEL_LOCK:
+            for rows, outputs in self._run_passes(texts, run):
+                for row, output in zip(rows, outputs, strict=False):  # padding of the batch is left over
+                    found[row] = self._token_features(output)
+                    pooled[row] = output["sentence_embedding"].float().cpu().numpy()
         return Tokens.padded(found, pooled)
 
-    def _token_features(self, said: Mapping[str, Any]) -> Float32:
-        if "token_embeddings" not in said or "attention_mask" not in said:
+    def _token_features(self, output: Mapping[str, Any]) -> Float32:
+        if "token_embeddings" not in output or "attention_mask" not in output:
             raise UsageError(
-                f"{self.spec} gives no token features, only {', '.join(sorted(said))}",
+                f"{self.spec} gives no token features, only {', '.join(sorted(output))}",
                 "a text model with a transformer in it",
                 "choose another text encoder, or do without tokens",
             )
-        values: Float32 = said["token_embeddings"][said["attention_mask"].bool()].float().cpu().numpy()
+        values: Float32 = output["token_embeddings"][output["attention_mask"].bool()].float().cpu().numpy()
         return values
 
-    def _passed(self, texts: Sequence[str], run: Callable[[list[str]], R]) -> Iterator[tuple[list[int], R]]:
-        """Yield what `run` makes of texts of one length, at one size for each, and the rows that it begins with."""
+    def _run_passes(self, texts: Sequence[str], run: Callable[[list[str]], R]) -> Iterator[tuple[list[int], R]]:
+        """Yield (rows, `run`'s result) for batches of texts of equal token count; padding comes after the rows."""
         for length, rows in self._by_length(texts).items():
-            passes = self._passes.setdefault(length, Passes(max(2, self._tokens // length), least=2))
-            for some, made in passes.of([texts[row] for row in rows], run):
-                yield rows[some], made
+            passes = self._passes.setdefault(length, ForwardPasses(max(2, self._tokens // length), least=2))
+            for some, result in passes.run([texts[row] for row in rows], run):
+                yield rows[some], result
 
     def _by_length(self, texts: Sequence[str]) -> dict[int, list[int]]:
         """Group rows by their number of tokens."""
@@ -129,17 +129,17 @@ class SentenceTransformersEncoder:
         return dict(sorted(groups.items()))
 
 
-def pooling_of(pooling: Any) -> dict[str, Any]:
-    """Say how token vectors become one, in the same words for sentence-transformers 5 and 6."""
+def describe_pooling(pooling: Any) -> dict[str, Any]:
+    """Describe how token vectors are pooled, equally for sentence-transformers 5 and 6."""
     found: dict[str, Any] = pooling.get_config_dict()
-    modes = found.get("pooling_mode") or [mode for mode, flag in POOLING.items() if found.get(flag)]
+    modes = found.get("pooling_mode") or [mode for mode, flag in _POOLING_FLAGS.items() if found.get(flag)]
     listed = [modes] if isinstance(modes, str) else list(modes)
     return {"modes": listed, "include_prompt": bool(found.get("include_prompt", True))}
 
 
-def load(name: str, device: Device, folder: Path | None = None) -> SentenceTransformersEncoder:
+def load_sentence_encoder(name: str, device: Device, folder: Path | None = None) -> SentenceTransformersEncoder:
     """Load a model: `id[@revision]` from the cache, the hub or a local folder; the embedded one from `folder`."""
-    library = import_library()
+    library = import_sentence_transformers()
     model, _, revision = name.partition("@")
     where = pick_device(device)
     try:
@@ -156,8 +156,8 @@ def load(name: str, device: Device, folder: Path | None = None) -> SentenceTrans
     return SentenceTransformersEncoder(f"sentence-transformers:{name}", loaded, where)
 
 
-def import_library() -> Any:
-    """Import sentence-transformers, or say how to get it; its progress bars and notices stay off our stdout."""
+def import_sentence_transformers() -> Any:
+    """Import sentence-transformers, or raise MissingDependency; silences its progress bars."""
     try:
         import sentence_transformers
         from transformers.utils import logging

@@ -1,10 +1,11 @@
-"""Embeddings of texts kept on disk by fingerprint and prompt, so that known labels load no text encoder."""
+"""Cache text embeddings on disk by fingerprint and text, so that known labels load no text encoder."""
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +13,21 @@ import numpy as np
 from asif.errors import AsifError
 from asif.vectors import Float32
 
-SEAL = 8
-"""Bytes of checksum before each vector."""
+CHECKSUM_BYTES = 8
+"""Bytes of the checksum before each vector."""
 
 
 class TextCache:
-    """Keep unit text embeddings in one SQLite file; only hashes of the texts are stored.
+    """Store unit text embeddings in one SQLite file, by hashes of the texts.
 
-    A cache that cannot be written or read is no cache: everything works without it, only slower.
+    A cache that cannot be read or written is skipped: everything works without it, only slower.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def get(self, fingerprint: str, texts: Sequence[str], dim: int) -> dict[str, Float32]:
-        """Return the known ones: {text: vector [dim]}."""
+        """Return the cached embeddings: {text: vector [dim]}."""
         found: dict[str, Float32] = {}
         if not self.path.is_file():
             return found
@@ -34,40 +35,42 @@ class TextCache:
             with self._connect() as connection:
                 for text in texts:
                     query = "SELECT vector FROM texts WHERE key = ?"
-                    row = connection.execute(query, (key(fingerprint, text),)).fetchone()
-                    vector = unsealed(row[0]) if row is not None else None
-                    if vector is not None and len(vector) == dim:  # damaged entries are encoded anew
+                    row = connection.execute(query, (hash_text(fingerprint, text),)).fetchone()
+                    vector = _check_checksum(row[0]) if row is not None else None
+                    if vector is not None and len(vector) == dim:  # damaged entries are encoded again
                         found[text] = vector
         except sqlite3.Error:
             return {}
         return found
 
     def put(self, fingerprint: str, vectors: dict[str, Float32]) -> None:
-        """Keep more."""
+        """Add embeddings."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._connect() as connection:
                 connection.execute("CREATE TABLE IF NOT EXISTS texts (key BLOB PRIMARY KEY, vector BLOB NOT NULL)")
-                rows = [(key(fingerprint, text), sealed(vector)) for text, vector in vectors.items()]
+                rows = [(hash_text(fingerprint, text), _add_checksum(vector)) for text, vector in vectors.items()]
                 connection.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?)", rows)
         except (sqlite3.Error, OSError):
             return
 
-    def known(self, fingerprint: str, texts: Collection[str]) -> set[str]:
+    def find_known(self, fingerprint: str, texts: Collection[str]) -> set[str]:
         """Return which texts have an entry; raises sqlite3.Error for a file that cannot be read."""
         if not self.path.is_file():
             return set()
         with self._connect() as connection:
             query = "SELECT 1 FROM texts WHERE key = ?"
-            return {text for text in texts if connection.execute(query, (key(fingerprint, text),)).fetchone()}
+            return {text for text in texts if connection.execute(query, (hash_text(fingerprint, text),)).fetchone()}
 
     def forget(self, fingerprint: str, texts: Collection[str]) -> None:
-        """Delete the entries of texts, and overwrite them; raises AsifError where that cannot be done."""
+        """Delete and overwrite the entries of texts; raises AsifError where that fails."""
         try:
-            if self.known(fingerprint, texts):
+            if self.find_known(fingerprint, texts):
                 with self._connect() as connection:
                     connection.execute("PRAGMA secure_delete = ON")
-                    connection.executemany("DELETE FROM texts WHERE key = ?", [(key(fingerprint, t),) for t in texts])
+                    connection.executemany(
+                        "DELETE FROM texts WHERE key = ?", [(hash_text(fingerprint, t),) for t in texts]
+                    )
         except sqlite3.Error as error:
             raise AsifError(
                 f"the embeddings of texts in {self.path} cannot be deleted ({error})",
@@ -75,37 +78,28 @@ class TextCache:
                 "wait for who uses it, or delete the file: it is made anew",
             ) from error
 
-    def _connect(self) -> _Closing:
-        return _Closing(sqlite3.connect(self.path, timeout=5))
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        """Open a transaction; sqlite3's own context manager does not close the connection."""
+        with closing(sqlite3.connect(self.path, timeout=5)) as connection, connection:
+            yield connection
 
 
-class _Closing:
-    """A transaction that also closes its connection; sqlite3's own leaves it open."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> sqlite3.Connection:
-        return self._connection
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._connection.commit()
-        self._connection.close()
+def _add_checksum(vector: Float32) -> bytes:
+    """Serialise a vector after its checksum."""
+    return hashlib.sha256(vector.tobytes()).digest()[:CHECKSUM_BYTES] + vector.tobytes()
 
 
-def sealed(vector: Float32) -> bytes:
-    """Write a vector with a checksum before it."""
-    return hashlib.sha256(vector.tobytes()).digest()[:SEAL] + vector.tobytes()
-
-
-def unsealed(entry: object) -> Float32 | None:
-    """Read a vector that `sealed` wrote, or None where something has changed."""
-    if not isinstance(entry, bytes) or hashlib.sha256(entry[SEAL:]).digest()[:SEAL] != entry[:SEAL]:
+def _check_checksum(entry: object) -> Float32 | None:
+    """Read a vector that `_add_checksum` wrote; None where a byte has changed."""
+    if (
+        not isinstance(entry, bytes)
+        or hashlib.sha256(entry[CHECKSUM_BYTES:]).digest()[:CHECKSUM_BYTES] != entry[:CHECKSUM_BYTES]
+    ):
         return None
-    return np.frombuffer(entry[SEAL:], np.float32)
+    return np.frombuffer(entry[CHECKSUM_BYTES:], np.float32)
 
 
-def key(fingerprint: str, text: str) -> bytes:
-    """Hash fingerprint and text to a key."""
+def hash_text(fingerprint: str, text: str) -> bytes:
+    """Hash fingerprint and text to the key of an entry."""
     return hashlib.sha256(f"{fingerprint}\n{text}".encode()).digest()

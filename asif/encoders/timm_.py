@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asif.encoders.images import DECODER, decode
-from asif.encoders.protocol import Head, ImageSource
-from asif.encoders.torch_common import ONE_AT_A_TIME, Device, Passes, pick_device, weights_sha256
+from asif.encoders.images import DECODER_VERSION, decode_image
+from asif.encoders.protocol import ClassifierHead, ImageSource
+from asif.encoders.torch_common import MODEL_LOCK, Device, ForwardPasses, hash_weights, pick_device
 from asif.errors import AsifError, InputRefused, MissingDependency, UsageError
 from asif.vectors import Fingerprint, Float32, Tokens
 
 if TYPE_CHECKING:
     import torch
 
-BATCH = {"cpu": 4, "cuda": 32}
+_BATCH_SIZES = {"cpu": 4, "cuda": 32}
 """Images in every forward pass. On the CPU 4 are as fast, each, as 16, and 64 fall out of the cache."""
 
 
@@ -37,10 +37,10 @@ class TimmEncoder:
         self._config: dict[str, Any] = data.resolve_model_data_config(model)
         self._transform = data.create_transform(**self._config, is_training=False)
         self._device = device
-        self._weights = weights_sha256(model)
+        self._weights = hash_weights(model)
         self._model: Any = model.eval().to(device).to(memory_format=torch.channels_last)
         self.dim = int(getattr(model, "head_hidden_size", None) or model.num_features)  # type: ignore[arg-type]
-        self._passes = Passes(BATCH[device])
+        self._passes = ForwardPasses(_BATCH_SIZES[device])
 
     @property
     def batch(self) -> int:
@@ -56,7 +56,7 @@ class TimmEncoder:
                 "model": self.spec.partition(":")[2],
                 "weights_sha256": self._weights,
                 "preprocessing": config,
-                "decoder": DECODER,
+                "decoder": DECODER_VERSION,
                 "pooling": "pre-logits",
                 "dtype": "float32",
                 "backend": "torch",
@@ -65,7 +65,7 @@ class TimmEncoder:
 
     def prepare(self, source: ImageSource) -> torch.Tensor:
         """Decode one image and apply timm's own evaluation transform: [3, h, w]."""
-        tensor: torch.Tensor = self._transform(decode(source))
+        tensor: torch.Tensor = self._transform(decode_image(source))
         return tensor
 
     def forward(self, prepared: Sequence[torch.Tensor]) -> Float32:
@@ -77,27 +77,29 @@ class TimmEncoder:
             return vectors
 
         out = np.empty((len(prepared), self.dim), np.float32)
-        with ONE_AT_A_TIME, torch.inference_mode():
-            for rows, vectors in self._passes.of(prepared, run):
+        with MODEL_LOCK, torch.inference_mode():
+            for rows, vectors in self._passes.run(prepared, run):
                 out[rows] = vectors[: rows.stop - rows.start]
         return out
 
     def tokens(self, prepared: Sequence[torch.Tensor]) -> Tokens:
         """Run the model over prepared images in batches: patches [n, t, d] in reading order, and `forward`'s vectors.
 
-        Class and register tokens are no patches. Raises UsageError for a model that has no patches.
+        Class and register tokens are left out. Raises UsageError for a model that has no patches.
         """
         import torch
 
         def run(batch: list[torch.Tensor]) -> tuple[Float32, Float32]:
             features = self._model.forward_features(self._stacked(batch))
-            patches = patches_of(self._model, features, self.spec).float().cpu().numpy().copy()  # a head may overwrite
+            patches = (
+                select_patches(self._model, features, self.spec).float().cpu().numpy().copy()
+            )  # a head may overwrite
             return patches, self._model.forward_head(features).float().cpu().numpy()
 
         pooled = np.empty((len(prepared), self.dim), np.float32)
         values = np.empty((len(prepared), 0, 0), np.float32)
-        with ONE_AT_A_TIME, torch.inference_mode():
-            for rows, (patches, vectors) in self._passes.of(prepared, run):
+        with MODEL_LOCK, torch.inference_mode():
+            for rows, (patches, vectors) in self._passes.run(prepared, run):
                 if not values.size:
                     values = np.empty((len(prepared), *patches.shape[1:]), np.float32)
                 values[rows], pooled[rows] = patches[: rows.stop - rows.start], vectors[: rows.stop - rows.start]
@@ -109,8 +111,8 @@ class TimmEncoder:
         return torch.stack(batch).to(device=self._device, memory_format=torch.channels_last)
 
 
-def patches_of(model: Any, features: Any, spec: str) -> torch.Tensor:
-    """Take the patches [b, t, d] out of what `forward_features` of a timm model returns: a sequence or a map.
+def select_patches(model: Any, features: Any, spec: str) -> torch.Tensor:
+    """Return the patches [b, t, d] of the features of a timm model: of a sequence or of a map.
 
     Raises UsageError where it is neither, or holds a class token alone.
     """
@@ -119,7 +121,7 @@ def patches_of(model: Any, features: Any, spec: str) -> torch.Tensor:
         by_row = features if getattr(model, "output_fmt", "NCHW") == "NHWC" else features.permute(0, 2, 3, 1)
         patches: torch.Tensor = by_row.flatten(1, 2)
         return patches
-    # volo and others have a class token, and do not count it
+    # volo and others have a class token that is not in num_prefix_tokens
     prefix = getattr(model, "num_prefix_tokens", int(getattr(model, "cls_token", None) is not None))
     if len(shape) == 3 and shape[1] > prefix:
         sequence: torch.Tensor = features[:, prefix:]
@@ -131,28 +133,28 @@ def patches_of(model: Any, features: Any, spec: str) -> torch.Tensor:
     )
 
 
-def load(name: str, device: Device, weights: Path | None = None) -> TimmEncoder:
+def load_timm_encoder(name: str, device: Device, weights: Path | None = None) -> TimmEncoder:
     """Load a timm model without its head: `name[@revision]`, or the embedded EfficientNet-Lite0 from `weights`."""
-    encoder, _ = load_with_head(name, device, weights)
+    encoder, _ = _load_with_head(name, device, weights)
     return encoder
 
 
-def load_head(name: str, device: Device, weights: Path | None = None) -> tuple[TimmEncoder, Head]:
-    """Load a timm classifier as an encoder and, beside it, the class prototypes in its head."""
-    encoder, head = load_with_head(name, device, weights)
-    return encoder, read_head(name, head, encoder.dim)
+def load_timm_classifier(name: str, device: Device, weights: Path | None = None) -> tuple[TimmEncoder, ClassifierHead]:
+    """Load a timm classifier as an encoder, together with the class prototypes in its head."""
+    encoder, head = _load_with_head(name, device, weights)
+    return encoder, _read_classifier_head(name, head, encoder.dim)
 
 
-def load_with_head(name: str, device: Device, weights: Path | None) -> tuple[TimmEncoder, torch.nn.Module]:
-    """Load a timm model and take its classifier off; returns both."""
-    model: Any = create(name) if weights is None else create_embedded(weights)
+def _load_with_head(name: str, device: Device, weights: Path | None) -> tuple[TimmEncoder, torch.nn.Module]:
+    """Load a timm model and remove its classifier; returns both."""
+    model: Any = create_timm_model(name) if weights is None else create_embedded_model(weights)
     head = model.get_classifier()
     model.reset_classifier(0)
     spec = f"timm:{name}" if weights is None else f"embedded:{name}"
     return TimmEncoder(spec, model, pick_device(device)), head
 
 
-def create(name: str) -> torch.nn.Module:
+def create_timm_model(name: str) -> torch.nn.Module:
     """Create a pretrained timm model, its weights from the local cache or the hub."""
     timm = import_timm()
     # in hf-hub:<id>[@revision] and local-dir:<path>, timm reads an @ itself
@@ -173,7 +175,7 @@ def create(name: str) -> torch.nn.Module:
         ) from error
 
 
-def create_embedded(weights: Path) -> torch.nn.Module:
+def create_embedded_model(weights: Path) -> torch.nn.Module:
     """Create EfficientNet-Lite0 from pinned weights, whose tensors map one to one, in order, onto timm's."""
     import torch
 
@@ -184,7 +186,7 @@ def create_embedded(weights: Path) -> torch.nn.Module:
     return model
 
 
-def read_head(name: str, model_head: torch.nn.Module, dim: int) -> Head:
+def _read_classifier_head(name: str, model_head: torch.nn.Module, dim: int) -> ClassifierHead:
     """Pair the rows of a linear classifier with the class names and definitions that timm ships."""
     timm = import_timm()
     weight = getattr(model_head, "weight", None)
@@ -206,17 +208,17 @@ def read_head(name: str, model_head: torch.nn.Module, dim: int) -> Head:
     names = [info.index_to_description(i) for i in range(len(weight))]
     definitions = [text[len(name) + 2 :] for name, text in zip(names, detailed, strict=True)]
     ids = [info.index_to_label_name(i) for i in range(len(weight))]
-    return Head(weight.detach().float().cpu().numpy(), tuple(ids), tuple(names), tuple(definitions))
+    return ClassifierHead(weight.detach().float().cpu().numpy(), tuple(ids), tuple(names), tuple(definitions))
 
 
-def synset_names(ids: Sequence[str]) -> list[str] | None:
-    """Return the lemmas of WordNet ids, commas between them, as ImageNet-21k has them; None unless it has all."""
+def read_synset_names(ids: Sequence[str]) -> list[str] | None:
+    """Return the lemmas of WordNet ids, separated by commas; None unless all are in ImageNet-21k."""
     info = import_timm().data.ImageNetInfo("imagenet-22k")
     return [info.label_name_to_description(id_) for id_ in ids] if set(ids) <= set(info.label_names()) else None
 
 
 def import_timm() -> Any:
-    """Import timm, or say how to get it."""
+    """Import timm, or raise MissingDependency."""
     try:
         import timm
         import timm.data

@@ -1,4 +1,4 @@
-"""What encoders on torch share: the device, and a hash over weights."""
+"""Shared by encoders on torch: the device, a hash over weights, and forward passes of one size."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Device = Literal["auto", "cpu", "cuda"]
 
 _log = logging.getLogger(__name__)
 
-ONE_AT_A_TIME = threading.Lock()
-"""Held while a model runs: with several at once, torch splits the work otherwise and last bits change."""
+MODEL_LOCK = threading.Lock()
+"""Held while a model runs: with several at once, torch splits the work differently and last bits change."""
 
 
 def pick_device(device: Device) -> Literal["cpu", "cuda"]:
-    """Name the torch device: CUDA where asked for or found by `auto`, the CPU otherwise."""
+    """Name the torch device: CUDA if requested or found by `auto`, the CPU otherwise."""
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
@@ -37,12 +37,12 @@ def pick_device(device: Device) -> Literal["cpu", "cuda"]:
     return "cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda"
 
 
-def weights_sha256(model: torch.nn.Module, known_as: Callable[[str], str] = str) -> str:
-    """Hash every weight and buffer: names, shapes and bytes in order of name; `known_as` maps names to lasting ones."""
+def hash_weights(model: torch.nn.Module, stable_name: Callable[[str], str] = str) -> str:
+    """Hash every weight and buffer: names, shapes, bytes, sorted by name; `stable_name` maps changing names to one."""
     import torch
 
     digest = hashlib.sha256()
-    for name, tensor in sorted((known_as(name), tensor) for name, tensor in model.state_dict().items()):
+    for name, tensor in sorted((stable_name(name), tensor) for name, tensor in model.state_dict().items()):
         plain = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {plain.dtype} {list(plain.shape)}\n".encode())
         digest.update(plain.reshape(-1).view(torch.uint8).numpy())
@@ -50,33 +50,33 @@ def weights_sha256(model: torch.nn.Module, known_as: Callable[[str], str] = str)
 
 
 @dataclass
-class Passes:
-    """Run inputs through a model, `size` in every pass: half as many from where the device runs out of memory."""
+class ForwardPasses:
+    """Run inputs through a model in passes of `size`, which is halved when the device runs out of memory."""
 
     size: int
     least: int = 1
 
-    def of(self, inputs: Sequence[T], run: Callable[[list[T]], R]) -> Iterator[tuple[slice, R]]:
-        """Yield which inputs a pass was for, and what `run` made of it, in order.
+    def run(self, inputs: Sequence[T], forward: Callable[[list[T]], R]) -> Iterator[tuple[slice, R]]:
+        """Yield, in order, the slice of inputs of each pass and what `forward` returned for them.
 
-        Every pass is full, the last one filled up with repetitions, whose results come after those that count. Raises
+        Every pass has `size` inputs; the last one is padded with repetitions, whose results come last. Raises
         OutOfSpace where not even `least` inputs fit.
         """
         start = 0
         while start < len(inputs):
             some = inputs[start : start + self.size]
-            made = self._run([some[at % len(some)] for at in range(self.size)], run)
-            if made is None:
+            result = self._run_one([some[at % len(some)] for at in range(self.size)], forward)
+            if result is None:
                 continue
-            yield slice(start, start + len(some)), made
+            yield slice(start, start + len(some)), result
             start += len(some)
 
-    def _run(self, full: list[T], run: Callable[[list[T]], R]) -> R | None:
-        """Run a pass; None where there was no room, and the next one is half as large."""
+    def _run_one(self, full: list[T], forward: Callable[[list[T]], R]) -> R | None:
+        """Run a pass; None where memory ran out, after halving `size`."""
         import torch
 
         try:
-            return run(full)
+            return forward(full)
         except torch.OutOfMemoryError as error:
             if self.size <= self.least:
                 raise OutOfSpace(

@@ -10,12 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from asif.anchorset import AnchorSet, Store, default_home
-from asif.building import BuildOptions, Built, build
-from asif.building.estimate import keep_rates
+from asif.building import BuildOptions, BuildResult, build_anchor_set
+from asif.building.estimate import update_encoder_rates
 from asif.building.head import HeadSource
 from asif.building.recipe import HeadRecipe, PairsRecipe
-from asif.building.recipe_file import read_recipe, recipes
-from asif.encoders import DEFAULT, Device, ImageEncoder, TextEncoder, load_head, load_image_encoder, load_text_encoder
+from asif.building.recipe_file import list_recipes, read_recipe
+from asif.encoders import (
+    DEFAULT_ENCODERS,
+    Device,
+    ImageEncoder,
+    TextEncoder,
+    load_head,
+    load_image_encoder,
+    load_text_encoder,
+)
 from asif.encoders.precomputed import PrecomputedEncoder
 from asif.errors import Busy, InputRefused, NotFound
 from asif.pairs import PairSource, open_pairs
@@ -34,7 +42,7 @@ def open_anchors(ref: str = DEFAULT_ANCHORS, *, home: Path | None = None, device
     naming the sets that exist, IntegrityError for damaged files, UnknownFormat for newer ones.
     """
     store = Store(home or default_home())
-    path = recipes().get(ref)
+    path = list_recipes().get(ref)
     if path is None:
         return store.open(ref)
     recipe = read_recipe(path)
@@ -74,27 +82,27 @@ def _build_once(recipe: HeadRecipe, store: Store, device: Device) -> AnchorSet:
     return store.open(recipe.name)
 
 
-def build_from_head(recipe: HeadRecipe, store: Store, device: Device = "auto", dtype: str = "float16") -> Built:
+def build_from_head(recipe: HeadRecipe, store: Store, device: Device = "auto", dtype: str = "float16") -> BuildResult:
     """Build an anchor set from a classifier's head, as a recipe says."""
     image, head = load_head(recipe.encoders["image"], device)
     text = load_text_encoder(recipe.encoders["text"], device)
     source = HeadSource(Path(recipe.encoders["image"]), head, recipe.captions)
     operation = {"kind": "build", "source": recipe.about, "recipe": recipe.sha256}
     options = BuildOptions(dtype=dtype)
-    return build(source, store, recipe.name, image, text, options, operation, profiles=recipe.profiles)
+    return build_anchor_set(source, store, recipe.name, image, text, options, operation, profiles=recipe.profiles)
 
 
 def build_anchors(
     pairs: str | Path | PairSource,
     name: str,
     *,
-    image_encoder: str = DEFAULT["image"],
-    text_encoder: str = DEFAULT["text"],
+    image_encoder: str = DEFAULT_ENCODERS["image"],
+    text_encoder: str = DEFAULT_ENCODERS["text"],
     options: BuildOptions | None = None,
     home: Path | None = None,
     device: Device = "auto",
     progress: Callable[[int], None] = lambda rows: None,
-) -> Built:
+) -> BuildResult:
     """Build an anchor set from image-text pairs and make it the current version of `name`.
 
     `pairs` is whatever `asif.pairs.open_pairs` reads: parquet, a folder with metadata, tars, precomputed vectors (for
@@ -114,7 +122,7 @@ def build_from_recipe(
     home: Path | None = None,
     device: Device = "auto",
     progress: Callable[[int], None] = lambda rows: None,
-) -> Built:
+) -> BuildResult:
     """Build an anchor set from image-text pairs as a recipe says, which is recorded: its name and its sha256.
 
     Encoders, columns, captions and limit are the recipe's, whatever `options` has for them; a source that is open
@@ -142,7 +150,7 @@ def _build_pairs(
     home: Path | None,
     device: Device,
     progress: Callable[[int], None],
-) -> Built:
+) -> BuildResult:
     store = Store(home or default_home())
     image: ImageEncoder
     text: TextEncoder
@@ -151,6 +159,6 @@ def _build_pairs(
     else:
         image, text = load_image_encoder(encoders["image"], device), load_text_encoder(encoders["text"], device)
     operation = {"kind": "build", "source": str(source.path), "input": source.identity, **made_from}
-    built = build(source, store, name, image, text, options, operation, progress)
-    keep_rates(store.root, image.spec, text.spec, built.clock)
+    built = build_anchor_set(source, store, name, image, text, options, operation, progress)
+    update_encoder_rates(store.root, image.spec, text.spec, built.clock)
     return built

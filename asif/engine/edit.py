@@ -10,9 +10,9 @@ from asif.anchorset import AnchorSet, Store, default_home, find_rows
 from asif.anchorset.edit.upsert import UpsertKind
 from asif.anchorset.format.references import check_set_name
 from asif.building import Tolerance
-from asif.building.add_pairs import put_pairs
+from asif.building.add_pairs import encode_and_add
 from asif.building.copy_rows import publish_rows
-from asif.building.merge import OnConflict, merge
+from asif.building.merge import OnConflict, merge_sets
 from asif.encoders import Device
 from asif.engine.engine import Engine
 from asif.errors import InputRefused
@@ -52,7 +52,7 @@ def merge_anchors(
     store = Store(home or default_home())
     check_set_name(name)
     with store.open(a) as first, store.open(b) as second:
-        return merge((first, second), store, name, on_conflict)
+        return merge_sets((first, second), store, name, on_conflict)
 
 
 def add_pairs(
@@ -84,4 +84,4 @@ def add_pairs(
     store = Store(home or default_home())
     store.check_current(ref)  # rather now than when all is encoded
     encoders = engine.image_encoder(anchors), engine.text_encoder(anchors)
-    return put_pairs(source, store, ref, kind, *encoders, max_bad_rows or Tolerance(), progress)
+    return encode_and_add(source, store, ref, kind, *encoders, max_bad_rows or Tolerance(), progress)

@@ -12,7 +12,7 @@ from asif.anchorset import AnchorsIdentity, OpenAnchors
 from asif.classify import Labels
 from asif.compare import Candidates, best_row, rank
 from asif.encoders import ImageEncoder, ImageSource
-from asif.encoders.prefetch import ahead
+from asif.encoders.prefetch import prefetch
 from asif.engine.snapshots import Role
 from asif.errors import BadImage
 from asif.explain import Contributions, contributions
@@ -142,7 +142,7 @@ def encoded(
         except BadImage as error:
             return source, error
 
-    prepared = ahead(prepare, images)
+    prepared = prefetch(prepare, images)
     while some := list(islice(prepared, BATCH)):
         started = time.perf_counter()
         good = [tensor for _, tensor in some if not isinstance(tensor, BadImage)]

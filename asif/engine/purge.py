@@ -15,7 +15,7 @@ from asif.anchorset.receipts.check import ReceiptCheck
 from asif.anchorset.receipts.merkle import sort_hashes
 from asif.anchorset.receipts.receipt import Receipt
 from asif.anchorset.receipts.residue_scan import ResidueTargets, list_files, scan_files
-from asif.building.expected_digest import Beside, compare
+from asif.building.expected_digest import SourceComparison, compare_source
 from asif.encoders.text_cache import TextCache
 from asif.errors import IntegrityError
 from asif.pairs import PairSource
@@ -78,7 +78,7 @@ class Verified:
     """Hold what receipts and the pairs that a set was built from say of it, and what is wrong with it by them."""
 
     checked: ReceiptCheck | None
-    beside: Beside | None
+    beside: SourceComparison | None
     problems: tuple[Problem, ...]
 
     def raise_if_bad(self) -> None:
@@ -112,10 +112,10 @@ def verify_removal(
     with store.open(ref) as anchors:
         if source is not None:
             gone = {row for receipt in receipts for row in receipt.all_removed}
-            beside = compare(source, anchors, gone, limit, progress)
+            beside = compare_source(source, anchors, gone, limit, progress)
             problems += _differing(store.path(ref), anchors, beside)
             purged = {row for receipt in receipts if receipt.purged for row in receipt.all_removed}
-            captions, images = beside.traces_of(purged)
+            captions, images = beside.find_traces(purged)
         if receipts:
             checked = store.check_receipts(ref, receipts, captions, images)
             problems += checked.problems
@@ -123,7 +123,7 @@ def verify_removal(
     return Verified(checked, beside, tuple(problems))
 
 
-def _differing(path: Path, anchors: AnchorSet, beside: Beside) -> list[Problem]:
+def _differing(path: Path, anchors: AnchorSet, beside: SourceComparison) -> list[Problem]:
     if beside.digest == anchors.digest:
         return []
     return [
@@ -137,7 +137,7 @@ def _differing(path: Path, anchors: AnchorSet, beside: Beside) -> list[Problem]:
 
 def _cached(cache: TextCache, fingerprint: str, captions: Collection[str]) -> list[Problem]:
     try:
-        known = cache.known(fingerprint, captions)
+        known = cache.find_known(fingerprint, captions)
     except sqlite3.Error as error:
         return [Problem(cache.path, f"cannot be read ({error})")]
     return [Problem(cache.path, f"has the embeddings of {len(known):,} captions of removed pairs")] if known else []

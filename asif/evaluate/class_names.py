@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from asif.encoders import synset_names
+from asif.encoders import find_synset_names
 from asif.errors import InputRefused, UsageError
-from asif.pairs import Labelled
+from asif.pairs import LabelledImages
 from asif.prompts import readable
 
 Names = tuple[str, ...]
@@ -55,7 +55,7 @@ def read_classnames(path: Path) -> dict[str, Names]:
     return names
 
 
-def classes_of(data: Labelled, given: Mapping[str, Names] | None) -> Classes:
+def classes_of(data: LabelledImages, given: Mapping[str, Names] | None) -> Classes:
     """Decide what the classes of a data set are and how they are called in prompts.
 
     Names that are given go before names that came with the data. Of these, names written as prompts stay as they are,
@@ -91,13 +91,13 @@ def classes_of(data: Labelled, given: Mapping[str, Names] | None) -> Classes:
     return Classes(labels, names, f"file, else {origin}", unused)
 
 
-def _own_names(data: Labelled) -> tuple[tuple[Names, ...], str]:
+def _own_names(data: LabelledImages) -> tuple[tuple[Names, ...], str]:
     """Name the classes without help from outside: one name each, and where the names come from."""
     if data.names and data.literal:
         return tuple((name,) for name in data.names), "dataset"
     spelt = data.names or data.classes
     if all(SYNSET.fullmatch(label) for label in spelt):
-        lemmas = synset_names(spelt)
+        lemmas = find_synset_names(spelt)
         if lemmas:
             return tuple((several.split(",")[0],) for several in lemmas), "WordNet"
     return tuple((readable(label),) for label in spelt), "readable labels"

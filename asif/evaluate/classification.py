@@ -16,7 +16,7 @@ from asif.errors import BadImage, EncoderMismatch, UsageError
 from asif.evaluate.metrics import accuracy, mean_per_class_recall
 from asif.evaluate.provenance import Evaluation, about, also_anchors, made_by, near_anchors
 from asif.evaluate.row_reader import Intake, Terms
-from asif.pairs import Labelled, Pair, Reject
+from asif.pairs import LabelledImages, Pair, Reject
 from asif.vectors import Embeddings, Float32, Int64
 
 TOP = 5
@@ -25,7 +25,7 @@ ROWS, VECTORS = 256, 8192  # answered for at a time
 
 def evaluate_classification(
     engine: Engine,
-    data: Labelled,
+    data: LabelledImages,
     labels: Labels,
     *,
     terms: Terms | None = None,
@@ -103,7 +103,7 @@ def figures(best: Int64, right: Int64, classes: int) -> dict[str, float | None]:
 
 
 def answers(
-    engine: Engine, data: Labelled, labels: Labels, label_vectors: Embeddings | None, intake: Intake
+    engine: Engine, data: LabelledImages, labels: Labels, label_vectors: Embeddings | None, intake: Intake
 ) -> Iterator[Answer]:
     """Answer for every row, some at a time."""
     every, step = embedded(engine, intake.read(data.read())), ROWS if label_vectors is None else VECTORS
@@ -143,7 +143,7 @@ def embedded(
         yield (*waiting.popleft(), vector)
 
 
-def check_vectors(engine: Engine, data: Labelled, label_vectors: Embeddings | None) -> None:
+def check_vectors(engine: Engine, data: LabelledImages, label_vectors: Embeddings | None) -> None:
     """Refuse vectors for one side only, and unless the anchors are vectors of the same width."""
     dims, anchors = data.source.dims, engine.anchors
     spec, width = anchors.encoder_spec("image"), anchors.dims["image"]

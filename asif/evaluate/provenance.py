@@ -103,7 +103,7 @@ def about(source: PairSource, rows_sha256: str) -> dict[str, Any]:
         "files": len(source.files),
         "bytes": source.bytes,
         "rows": source.rows,
-        "columns": source.columns.named(),
+        "columns": source.columns.by_role(),
         "sha256": source.sha256,
         "rows_sha256": rows_sha256,
     }

@@ -9,8 +9,8 @@ from itertools import islice
 
 import numpy as np
 
-from asif.building import BadRows, Tolerance
-from asif.encoders.images import read_bytes
+from asif.building import BadRowCounter, Tolerance
+from asif.encoders.images import read_image_bytes
 from asif.errors import BadImage, InputRefused
 from asif.pairs import Pair, Place, Reject
 from asif.vectors import canonical_json
@@ -36,7 +36,7 @@ class Intake:
         self.rows = rows if terms.limit is None else min(rows, terms.limit)
         self.images: set[str] = set()
         self._terms = terms
-        self._bad = BadRows(terms.max_bad_rows.allowed(self.rows), self.rows)
+        self._bad = BadRowCounter(terms.max_bad_rows.allowed(self.rows), self.rows)
         self._kept = self._rejected = 0
         self._digest = hashlib.sha256()
 
@@ -55,7 +55,7 @@ class Intake:
                 continue
             assert item.image is not None  # or it has vectors
             try:
-                content = read_bytes(item.image)
+                content = read_image_bytes(item.image)
             except BadImage as error:
                 self.reject(Reject(item.row, item.id, error.came))
             else:

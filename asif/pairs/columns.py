@@ -1,4 +1,4 @@
-"""Which column of a source plays which role: found by name, then by shape, or named by the caller."""
+"""Find which column of a source has which role: by name, then by shape, or as named by the caller."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from asif.errors import InputRefused, UsageError
 
-Words = Literal["captions", "label"]
-"""What goes with an image: captions make pairs, a label makes a labelled image."""
-Shape = Literal["bytes", "image", "text", "texts", "number", "vector", "null", "other"]
+TextRole = Literal["captions", "label"]
+"""The text that goes with an image: captions make a pair, a label makes a labelled image."""
+ColumnShape = Literal["bytes", "image", "text", "texts", "number", "vector", "null", "other"]
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Columns:
     status: str | None = None
     label: str | None = None
 
-    def named(self) -> dict[str, str]:
-        """Return the roles that have a column: {role: column}.
+    def by_role(self) -> dict[str, str]:
+        """Return {role: column} for the roles that have a column.
 
-        >>> Columns(image="jpg", captions="caption").named()
+        >>> Columns(image="jpg", captions="caption").by_role()
         {'image': 'jpg', 'captions': 'caption'}
         """
         return {field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name)}
@@ -45,7 +45,7 @@ class Columns:
 ROLES = tuple(field.name for field in fields(Columns))
 SHARD_IMAGES = ("jpg", "png", "webp")
 
-_OTHERS: dict[Words, Words] = {"captions": "label", "label": "captions"}
+_OTHER_TEXT_ROLE: dict[TextRole, TextRole] = {"captions": "label", "label": "captions"}
 _PIXELS = ("image", "img", "picture", "photo", *SHARD_IMAGES, "jpeg", "image_bytes", "img_bytes")
 _PATHS = (
     *("image", "img", "picture", "photo"),
@@ -65,117 +65,123 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "text_embedding": ("text_embedding", "text_emb", "text_vector", "caption_embedding"),
     "label": ("label", "labels", "class", "cls", "class_name", "classname", "category", "target", "fine_label"),
 }
-_WORDS: tuple[Shape, ...] = ("text", "number", "bytes", "null")
-_ACCEPTS: dict[str, tuple[Shape, ...]] = {
+_TEXT_SHAPES: tuple[ColumnShape, ...] = ("text", "number", "bytes", "null")
+_ACCEPTS: dict[str, tuple[ColumnShape, ...]] = {
     "image": ("image", "bytes", "text", "null"),
     "captions": ("text", "texts", "bytes", "null"),
-    **dict.fromkeys(("id", "source", "licence", "url", "status", "label"), _WORDS),
+    **dict.fromkeys(("id", "source", "licence", "url", "status", "label"), _TEXT_SHAPES),
     **dict.fromkeys(("image_embedding", "text_embedding"), ("vector",)),
 }
 
 
-def shape_of_value(value: Any) -> Shape:
+def infer_value_shape(value: Any) -> ColumnShape:
     """Name the shape of a JSON value.
 
-    >>> [shape_of_value(value) for value in ("a", ["a", "b"], 3, None, {"a": 1})]
+    >>> [infer_value_shape(value) for value in ("a", ["a", "b"], 3, None, {"a": 1})]
     ['text', 'texts', 'number', 'null', 'other']
     """
     if isinstance(value, list):
         return "texts" if all(isinstance(item, (str, dict)) for item in value) else "other"
-    shapes: dict[type, Shape] = {str: "text", int: "number", float: "number", bytes: "bytes", type(None): "null"}
+    shapes: dict[type, ColumnShape] = {str: "text", int: "number", float: "number", bytes: "bytes", type(None): "null"}
     return shapes.get(type(value), "other")
 
 
 def find_columns(
-    shapes: Mapping[str, Shape], chosen: Mapping[str, str], where: str, words: Words = "captions"
+    shapes: Mapping[str, ColumnShape], overrides: Mapping[str, str], where: str, text_role: TextRole = "captions"
 ) -> Columns:
-    """Find the column of each role among {column: shape}; `chosen` {role: column} goes before what is found.
+    """Find the column of each role among {column: shape}; `overrides` {role: column} wins over what is found.
 
-    Images are looked for as named pixels, then any `struct<bytes, path>`, then named paths, then the only binary
-    column. Where both embeddings are there they are used instead of the image, unless `chosen` names the image.
-    `words` says which column must go with the image; where it is the label, captions and text vectors are left alone,
-    and image vectors are used where they are named, or where there is no image.
-    Raises UsageError for a choice that cannot be followed, InputRefused when a needed role has no column.
+    The image is a column named like pixels, else the only `struct<bytes, path>`, else a column named like paths, else
+    the only binary column. If both embeddings are there, they are used instead, unless `overrides` names the image.
+    `text_role` is the column required with the image; for labels, captions and text vectors are ignored, and image
+    vectors are used where they are named, or where there is no image.
+    Raises UsageError for an unusable override, InputRefused when a required role has no column.
 
-    >>> find_columns({"TEXT": "text", "jpg": "bytes", "key": "text"}, {}, "a.parquet").named()
+    >>> find_columns({"TEXT": "text", "jpg": "bytes", "key": "text"}, {}, "a.parquet").by_role()
     {'image': 'jpg', 'captions': 'TEXT', 'id': 'key'}
     """
-    roles = _roles(words)
-    _check_choice(shapes, chosen, where, roles)
-    found = {role: _by_name(shapes, names, _ACCEPTS[role]) for role, names in _NAMES.items() if role in roles}
-    columns = Columns(**{**found, **chosen})
-    if columns.precomputed and "image" not in chosen:
+    roles = _usable_roles(text_role)
+    _check_choice(shapes, overrides, where, roles)
+    found = {role: _find_by_name(shapes, names, _ACCEPTS[role]) for role, names in _NAMES.items() if role in roles}
+    columns = Columns(**{**found, **overrides})
+    if columns.precomputed and "image" not in overrides:
         return columns
-    if words == "captions" and {"image_embedding", "text_embedding"} & set(chosen):
+    if text_role == "captions" and {"image_embedding", "text_embedding"} & set(overrides):
         raise UsageError(
-            f"{where} has vectors for one side only; it has {_listed(shapes)}",
+            f"{where} has vectors for one side only; it has {_format_shapes(shapes)}",
             "a column for image_embedding and one for text_embedding",
             "name both, or neither",
         )
     vectors = columns.image_embedding
     columns = replace(columns, image_embedding=None, text_embedding=None)
-    if words == "label" and "image_embedding" in chosen:
+    if text_role == "label" and "image_embedding" in overrides:
         columns = replace(columns, image=None, image_embedding=vectors)
     elif columns.image is None:
-        taken = set(columns.named().values())
-        free: dict[str, Shape] = {name: shape for name, shape in shapes.items() if name not in taken}
-        columns = replace(columns, image=_image(free))
-        if words == "label" and columns.image is None:
+        taken = set(columns.by_role().values())
+        free: dict[str, ColumnShape] = {name: shape for name, shape in shapes.items() if name not in taken}
+        columns = replace(columns, image=_find_image(free))
+        if text_role == "label" and columns.image is None:
             columns = replace(columns, image_embedding=vectors)
     if columns.status is None and columns.image in SHARD_IMAGES and {"key", "url"} & set(shapes):
-        columns = replace(columns, status=_by_name(shapes, ("status",), _WORDS))
-    _require(columns, shapes, where, words)
+        columns = replace(columns, status=_find_by_name(shapes, ("status",), _TEXT_SHAPES))
+    _check_required(columns, shapes, where, text_role)
     return columns
 
 
-def _roles(words: Words) -> tuple[str, ...]:
-    unused = ("text_embedding",) if words == "label" else ()
-    return tuple(role for role in ROLES if role not in (_OTHERS[words], *unused))
+def _usable_roles(text_role: TextRole) -> tuple[str, ...]:
+    unused = ("text_embedding",) if text_role == "label" else ()
+    return tuple(role for role in ROLES if role not in (_OTHER_TEXT_ROLE[text_role], *unused))
 
 
-def check_shard(columns: Columns, shapes: Mapping[str, Shape], where: str) -> None:
-    """Raise InputRefused unless a further shard has the columns too, in a usable shape."""
-    for role, column in columns.named().items():
+def check_shard(columns: Columns, shapes: Mapping[str, ColumnShape], where: str) -> None:
+    """Raise InputRefused unless a further shard has the same columns in a usable shape."""
+    for role, column in columns.by_role().items():
         if shapes.get(column) not in _ACCEPTS[role]:
             raise InputRefused(
-                f"{where} has no column {column!r} that can be used as {role}; it has {_listed(shapes)}",
+                f"{where} has no column {column!r} that can be used as {role}; it has {_format_shapes(shapes)}",
                 "the same columns in all files that are read as one source",
                 "move files of another kind out of the folder",
             )
 
 
-def _by_name(shapes: Mapping[str, Shape], names: tuple[str, ...], accepts: tuple[Shape, ...]) -> str | None:
+def _find_by_name(
+    shapes: Mapping[str, ColumnShape], names: tuple[str, ...], accepts: tuple[ColumnShape, ...]
+) -> str | None:
     usable = [column for column, shape in shapes.items() if shape in accepts]
     return next((column for name in names for column in usable if column.lower() == name), None)
 
 
-def _image(shapes: Mapping[str, Shape]) -> str | None:
+def _find_image(shapes: Mapping[str, ColumnShape]) -> str | None:
     structs = [column for column, shape in shapes.items() if shape == "image"]
     binaries = [column for column, shape in shapes.items() if shape == "bytes"]
     return (
-        _by_name(shapes, _PIXELS, ("image", "bytes", "null"))
+        _find_by_name(shapes, _PIXELS, ("image", "bytes", "null"))
         or (structs[0] if len(structs) == 1 else None)
-        or _by_name(shapes, _PATHS, ("text",))
+        or _find_by_name(shapes, _PATHS, ("text",))
         or (binaries[0] if len(binaries) == 1 else None)
     )
 
 
-def _check_choice(shapes: Mapping[str, Shape], chosen: Mapping[str, str], where: str, roles: tuple[str, ...]) -> None:
-    for role, column in chosen.items():
+def _check_choice(
+    shapes: Mapping[str, ColumnShape], overrides: Mapping[str, str], where: str, roles: tuple[str, ...]
+) -> None:
+    for role, column in overrides.items():
         if role not in roles:
             raise UsageError(f"unknown role {role!r}", f"one of {', '.join(roles)}", "name a role that exists")
         if column not in shapes:
             raise UsageError(
-                f"{where} has no column {column!r}", f"one of {_listed(shapes)}", f"choose one of them for {role}"
+                f"{where} has no column {column!r}",
+                f"one of {_format_shapes(shapes)}",
+                f"choose one of them for {role}",
             )
         if shapes[column] not in _ACCEPTS[role]:
             raise UsageError(
                 f"column {column!r} of {where} holds {shapes[column]}",
                 f"{' or '.join(_ACCEPTS[role])} for {role}",
-                f"choose another column for {role}: {_listed(shapes)}",
+                f"choose another column for {role}: {_format_shapes(shapes)}",
             )
-    embeddings = {"image_embedding", "text_embedding"} & set(chosen)
-    if embeddings and "image" in chosen:
+    embeddings = {"image_embedding", "text_embedding"} & set(overrides)
+    if embeddings and "image" in overrides:
         raise UsageError(
             "both an image column and an embedding column were named",
             "images to be encoded, or precomputed vectors",
@@ -183,7 +189,7 @@ def _check_choice(shapes: Mapping[str, Shape], chosen: Mapping[str, str], where:
         )
 
 
-def _require(columns: Columns, shapes: Mapping[str, Shape], where: str, words: Words) -> None:
+def _check_required(columns: Columns, shapes: Mapping[str, ColumnShape], where: str, text_role: TextRole) -> None:
     pictures = "image" if columns.image_embedding is None else "image_embedding"
     if getattr(columns, pictures) is None and columns.url is not None:
         raise InputRefused(
@@ -193,17 +199,17 @@ def _require(columns: Columns, shapes: Mapping[str, Shape], where: str, words: W
         )
     wanted = (
         "image bytes, image paths or vectors, with captions"
-        if words == "captions"
+        if text_role == "captions"
         else "images, or image vectors, with labels"
     )
-    for role in (pictures, words):
+    for role in (pictures, text_role):
         if getattr(columns, role) is None:
             raise InputRefused(
-                f"{where} has no column that looks like {role}; it has {_listed(shapes)}",
+                f"{where} has no column that looks like {role}; it has {_format_shapes(shapes)}",
                 wanted,
                 f"say which column it is: {role}=COLUMN",
             )
 
 
-def _listed(shapes: Mapping[str, Shape]) -> str:
+def _format_shapes(shapes: Mapping[str, ColumnShape]) -> str:
     return ", ".join(f"{column} ({shape})" for column, shape in shapes.items()) or "no columns"

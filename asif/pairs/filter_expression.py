@@ -1,7 +1,7 @@
-"""Expressions over what is remembered of pairs, such as `licence != 'CC0-1.0' and caption like '%dog%'`.
+"""Filter expressions over pair records, such as `licence != 'CC0-1.0' and caption like '%dog%'`.
 
-They are read by Python's own parser, after SQL's words are put in Python's; only a handful of nodes is understood, and
-nothing is ever evaluated.
+SQL's words are translated to Python's, and Python's own parser reads the result; only a few kinds of node are accepted,
+and nothing is evaluated.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from asif.errors import UsageError
 from asif.pairs.pair import PairRecord
 
-Holds = Callable[[PairRecord], bool]
-FIELDS: dict[str, Callable[[PairRecord], Sequence[str | None]]] = {
+Predicate = Callable[[PairRecord], bool]
+_FIELDS: dict[str, Callable[[PairRecord], Sequence[str | None]]] = {
     "id": lambda pair: (pair.id,),
     "source": lambda pair: (pair.source,),
     "licence": lambda pair: (pair.licence,),
@@ -24,27 +24,27 @@ FIELDS: dict[str, Callable[[PairRecord], Sequence[str | None]]] = {
     "url": lambda pair: (pair.url,),
     "caption": lambda pair: pair.captions,
 }
-QUOTES = ("'", '"')
-ALLOWED = ("=", "==", "!=", "(", ")", "[", "]", ",")
-WORDS = {"=": "==", "like": "@"}
-_LONGEST = 10_000  # characters
+_QUOTES = ("'", '"')
+_SYMBOLS = ("=", "==", "!=", "(", ")", "[", "]", ",")
+_OPERATORS = {"=": "==", "like": "@"}
+_MAX_CHARACTERS = 10_000  # characters
 
 
-def parse_where(text: str) -> Holds:
-    """Read an expression: `field = 'text'`, `!=`, `[not] in ('a', 'b')`, `[not] like 'a%_'`, `and`, `or`, `not`, `()`.
+def parse_where(text: str) -> Predicate:
+    """Compile `field = 'text'`, `!=`, `[not] in ('a', 'b')`, `[not] like 'a%_'`, `and`, `or`, `not`, `()`.
 
-    Fields are id, source, licence (or license), url and caption, of which a pair may have several: one must fit. What a
-    pair does not have is equal to nothing, so that `!=` is true of it. In a pattern `%` stands for any text, `_` for
-    one character; capitals matter, and a backslash is itself. Raises UsageError for anything else.
+    Fields are id, source, licence (or license), url and caption; of several captions, one must match. Missing fields
+    never match, so `!=` is true of them. In a pattern `%` stands for any text, `_` for
+    one character; case matters, and a backslash is literal. Raises UsageError for anything else.
 
     >>> holds = parse_where("caption like '%dog%' and not source = 'web'")
     >>> holds(PairRecord("1", ("a cat", "two dogs"), "…")), holds(PairRecord("2", ("a dog",), "…", source="web"))
     (True, False)
     """
     try:
-        if len(text) > _LONGEST:
-            raise ValueError(f"more than {_LONGEST:,} characters")
-        return _node(ast.parse(_as_python(text), mode="eval").body)
+        if len(text) > _MAX_CHARACTERS:
+            raise ValueError(f"more than {_MAX_CHARACTERS:,} characters")
+        return _compile_node(ast.parse(_translate_to_python(text), mode="eval").body)
     except (ValueError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError) as error:
         raise UsageError(
             f"the expression {text[:80]!r}: {error.args[0] if error.args else 'too deep'}",
@@ -53,16 +53,16 @@ def parse_where(text: str) -> Holds:
         ) from None
 
 
-def _as_python(text: str) -> str:
-    """Put SQL's words in Python's: `like` becomes the operator `@`, and `not like` `%`."""
+def _translate_to_python(text: str) -> str:
+    """Translate SQL's words to Python's: `like` becomes the operator `@`, and `not like` `%`."""
     words: list[str] = []
     for token in tokenize.generate_tokens(io.StringIO(text.replace("\n", " ").strip()).readline):
-        if token.type == tokenize.STRING and token.string[0] in QUOTES:
-            if words and words[-1][:1] == "r" and words[-1][1:2] in QUOTES:
+        if token.type == tokenize.STRING and token.string[0] in _QUOTES:
+            if words and words[-1][:1] == "r" and words[-1][1:2] in _QUOTES:
                 raise ValueError("two texts side by side: put double quotes around one with a quote in it")
             words.append("r" + token.string)
-        elif token.type == tokenize.NAME or token.string in ALLOWED:
-            word = WORDS.get(token.string.lower(), token.string.lower())
+        elif token.type == tokenize.NAME or token.string in _SYMBOLS:
+            word = _OPERATORS.get(token.string.lower(), token.string.lower())
             if word == "@" and words[-1:] == ["not"]:
                 words[-1] = "%"
             else:
@@ -72,29 +72,33 @@ def _as_python(text: str) -> str:
     return " ".join(words)
 
 
-def _node(node: ast.expr) -> Holds:
+def _compile_node(node: ast.expr) -> Predicate:
     if isinstance(node, ast.BoolOp):
-        parts = [_node(value) for value in node.values]
+        parts = [_compile_node(value) for value in node.values]
         every = all if isinstance(node.op, ast.And) else any
         return lambda pair: every(part(pair) for part in parts)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        inner = _node(node.operand)
+        inner = _compile_node(node.operand)
         return lambda pair: not inner(pair)
     if isinstance(node, ast.BinOp):
-        pattern, field, fits = _pattern(_text(node.right)), _field(node.left), isinstance(node.op, ast.MatMult)
+        pattern, field, fits = (
+            _compile_like(_read_text(node.right)),
+            _find_field(node.left),
+            isinstance(node.op, ast.MatMult),
+        )
         return lambda pair: fits == any(value is not None and pattern.fullmatch(value) for value in field(pair))
     if isinstance(node, ast.Compare) and len(node.ops) == 1:
-        return _comparison(node.left, node.ops[0], node.comparators[0])
+        return _compile_comparison(node.left, node.ops[0], node.comparators[0])
     raise ValueError(f"{ast.unparse(node)[:40]!r} is no comparison")
 
 
-def _comparison(left: ast.expr, operator: ast.cmpop, right: ast.expr) -> Holds:
-    field = _field(left)
+def _compile_comparison(left: ast.expr, operator: ast.cmpop, right: ast.expr) -> Predicate:
+    field = _find_field(left)
     if isinstance(operator, ast.In | ast.NotIn):
         listed = right.elts if isinstance(right, ast.Tuple | ast.List) else [right]
-        values = frozenset(map(_text, listed))
+        values = frozenset(map(_read_text, listed))
     elif isinstance(operator, ast.Eq | ast.NotEq):
-        values = frozenset({_text(right)})
+        values = frozenset({_read_text(right)})
     else:
         raise ValueError("texts are compared with =, !=, in and like alone")
     if isinstance(operator, ast.NotIn | ast.NotEq):
@@ -102,23 +106,23 @@ def _comparison(left: ast.expr, operator: ast.cmpop, right: ast.expr) -> Holds:
     return lambda pair: not values.isdisjoint(field(pair))
 
 
-def _field(node: ast.expr) -> Callable[[PairRecord], Sequence[str | None]]:
+def _find_field(node: ast.expr) -> Callable[[PairRecord], Sequence[str | None]]:
     name = node.id if isinstance(node, ast.Name) else ast.unparse(node)
-    if name not in FIELDS:
+    if name not in _FIELDS:
         raise ValueError(f"{name[:40]!r} is no field")
-    return FIELDS[name]
+    return _FIELDS[name]
 
 
-def _text(node: ast.expr) -> str:
+def _read_text(node: ast.expr) -> str:
     if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
         raise ValueError(f"{ast.unparse(node)[:40]!r} is no text in quotes")
     return node.value
 
 
-def _pattern(like: str) -> re.Pattern[str]:
-    """Turn a pattern of `like` into a regular expression.
+def _compile_like(like: str) -> re.Pattern[str]:
+    """Compile a `like` pattern to a regular expression.
 
-    >>> _pattern("a%_.").pattern
+    >>> _compile_like("a%_.").pattern
     'a.*.\\\\.'
     """
     parts = (".*" if part == "%" else "." if part == "_" else re.escape(part) for part in re.split("([%_])", like))

@@ -1,4 +1,4 @@
-"""Data sets to evaluate on: labelled images, and images with their captions."""
+"""Open evaluation data: labelled images, and images with captions."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from asif.errors import InputRefused
-from asif.pairs.benchmark import BenchmarkFolder
+from asif.pairs.benchmark_folder import BenchmarkFolder
 from asif.pairs.class_folders import ClassFolders
 from asif.pairs.columns import Columns
-from asif.pairs.location import place_of
+from asif.pairs.location import parse_place
 from asif.pairs.open import open_source
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.parquet import ParquetSource
-from asif.pairs.parquet_file import intact, open_file
-from asif.pairs.source import SPLITS, PairSource
+from asif.pairs.parquet_file import open_parquet_file, read_intact
+from asif.pairs.source import SPLIT_NAMES, PairSource
 from asif.pairs.webdataset import open_webdataset
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Hold a source of labelled images with what its labels stand for.
+class LabelledImages:
+    """Hold a source of labelled images and the names of its labels.
 
-    `names` are what the numbers 0, 1, 2 … mean, where labels are numbers and the source says so; `templates` are the
-    prompts that come with the data. `literal` tells whether names were written as prompts.
+    `names` are the names of the labels 0, 1, 2 …, where labels are numbers and the source names them; `templates` are
+    the prompts that come with the data; `literal` tells whether names are used in prompts as they are.
     """
 
     source: PairSource
@@ -39,9 +39,9 @@ class Labelled:
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """All labels, those of rows that are not read later too: in one pass over the labels, if need be."""
+        """All labels, also of rows that are not evaluated; without a list of names, in one pass over the labels."""
         if self.names is not None:
-            return told_apart(self.names)
+            return _number_duplicates(self.names)
         if isinstance(self.source, ClassFolders):
             return self.source.classes
         labels = replace(self.source, columns=Columns(label=self.source.columns.label)).read()
@@ -65,38 +65,38 @@ class Labelled:
                 yield Reject(item.row, item.id, f"label {label} is not among the {len(classes)} classes")
 
 
-def open_labelled(path: str | Path, *, columns: Mapping[str, str] | None = None) -> Labelled:
+def open_labelled(path: str | Path, *, columns: Mapping[str, str] | None = None) -> LabelledImages:
     """Open labelled images: parquet, tars, metadata.csv|jsonl, class folders, or a CLIP_benchmark folder.
 
     The path may be a URL, as for `open_pairs`. Labels are texts, or numbers whose names are in Hugging Face's metadata
-    or in classnames.txt. `columns` {role: column} goes before what is found. Raises UsageError for a path or column
+    or in classnames.txt. `columns` {role: column} wins over what is found. Raises UsageError for a path or column
     that is not there, InputRefused for what cannot be read.
     """
-    place = place_of(path)
+    place = parse_place(path)
     folder = BenchmarkFolder.find(place, "label")
     if folder is not None:
         source = open_webdataset(place, folder.files, {"label": "cls", **(columns or {})}, "label")
-        return Labelled(source, folder.classes, folder.templates, literal=True)
-    found = one_split(open_source(place, dict(columns or {}), "label"))
-    return Labelled(found, _names(found) if isinstance(found, ParquetSource) else None)
+        return LabelledImages(source, folder.classes, folder.templates, literal=True)
+    found = _check_one_split(open_source(place, dict(columns or {}), "label"))
+    return LabelledImages(found, _read_class_names(found) if isinstance(found, ParquetSource) else None)
 
 
 def open_captioned(path: str | Path, *, columns: Mapping[str, str] | None = None) -> PairSource:
-    """Open images with captions: whatever `open_pairs` reads, or a CLIP_benchmark folder, with one caption a line."""
-    place = place_of(path)
+    """Open images with captions: anything `open_pairs` reads, or a CLIP_benchmark folder, with one caption a line."""
+    place = parse_place(path)
     folder = BenchmarkFolder.find(place, "captions")
     if folder is not None:
-        chosen = {"captions": "txt", **(columns or {})}
-        return replace(open_webdataset(place, folder.files, chosen), by_line=True)
-    return one_split(open_source(place, dict(columns or {}), "captions"))
+        overrides = {"captions": "txt", **(columns or {})}
+        return replace(open_webdataset(place, folder.files, overrides), by_line=True)
+    return _check_one_split(open_source(place, dict(columns or {}), "captions"))
 
 
-def one_split(source: PairSource) -> PairSource:
-    """Refuse shards of several splits, such as train-0.parquet and test-0.parquet, as one data set."""
+def _check_one_split(source: PairSource) -> PairSource:
+    """Return the source; raises InputRefused for shards of several splits, such as train-0 and test-0."""
     shards = (
         {} if isinstance(source, ClassFolders) else {re.split(r"[-_.]", f.name)[0].lower(): f for f in source.files}
     )
-    splits = sorted(SPLITS & set(shards))
+    splits = sorted(SPLIT_NAMES & set(shards))
     if len(splits) > 1:
         raise InputRefused(
             f"{source.path} holds the splits {', '.join(splits)}",
@@ -106,21 +106,21 @@ def one_split(source: PairSource) -> PairSource:
     return source
 
 
-def told_apart(names: Sequence[str]) -> tuple[str, ...]:
-    """Give names that come twice their number.
+def _number_duplicates(names: Sequence[str]) -> tuple[str, ...]:
+    """Append their number to names that occur more than once.
 
-    >>> told_apart(["crane", "heron", "crane"])
+    >>> _number_duplicates(["crane", "heron", "crane"])
     ('crane #0', 'heron', 'crane #2')
     """
     times = Counter(names)
     return tuple(f"{name} #{number}" if times[name] > 1 else name for number, name in enumerate(names))
 
 
-def _names(source: ParquetSource) -> tuple[str, ...] | None:
+def _read_class_names(source: ParquetSource) -> tuple[str, ...] | None:
     """Read the names of a ClassLabel from the metadata that Hugging Face datasets writes."""
     file = source.files[0]
-    with open_file(file) as opened:
-        metadata = intact(lambda: opened.schema_arrow, f"{file}: the schema").metadata or {}
+    with open_parquet_file(file) as opened:
+        metadata = read_intact(lambda: opened.schema_arrow, f"{file}: the schema").metadata or {}
     try:
         features: Any = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
         names = (features.get(source.columns.label) or {}).get("names")

@@ -1,4 +1,4 @@
-"""Licences by name: when what stands beside a pair is the licence that was asked for. In doubt it is not."""
+"""Compare licences by name: whether a pair's licence is the required one. In doubt it is not."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _SHORT = {"zero": "cc0", "0": "cc0", "mark": "cc-pdm"}
 
 @dataclass(frozen=True)
 class Licence:
-    """Hold a licence's name without its version, and the version, where one is given.
+    """Hold a licence's name without its version, and the version if there is one.
 
-    Capitals, blanks and underscores do not matter. Of Creative Commons licences versions, ported ones, and addresses
-    at creativecommons.org are understood; any other name is taken as it is, so that MIT-0 is not MIT, nor GPL-2.0
-    GPL-3.0. `known` tells the former.
+    Case, blanks and underscores do not matter. For Creative Commons licences (`known`), versions, ported versions and
+    URLs at creativecommons.org are parsed; any other name is taken as it is, so that MIT-0 is not MIT, nor GPL-2.0
+    GPL-3.0.
 
     >>> [str(Licence.read(text)) for text in ("CC BY 4.0", "https://creativecommons.org/licenses/by-sa/3.0/de/")]
     ['cc-by-4.0', 'cc-by-sa-3.0']
@@ -36,7 +36,7 @@ class Licence:
 
     @classmethod
     def read(cls, text: str) -> Licence:
-        """Read a name as somebody wrote it."""
+        """Parse a name in any spelling."""
         name = re.sub(r"[\s_-]+", "-", text.strip().casefold()).strip("-")
         found = _URL.fullmatch(name)
         if found is not None:
@@ -54,8 +54,8 @@ class Licence:
     def covers(self, other: Licence) -> bool:
         """Tell whether this name means that licence: the same family, and the same version if this one names one.
 
-        >>> asked = Licence.read("cc-by")
-        >>> [asked.covers(Licence.read(text)) for text in ("CC-BY-4.0", "cc by", "CC-BY-NC-4.0", "CC-BY-SA-4.0")]
+        >>> required = Licence.read("cc-by")
+        >>> [required.covers(Licence.read(text)) for text in ("CC-BY-4.0", "cc by", "CC-BY-NC-4.0", "CC-BY-SA-4.0")]
         [True, True, False, False]
         >>> Licence.read("CC-BY-4.0").covers(Licence.read("CC-BY-3.0"))
         False

@@ -1,4 +1,4 @@
-"""Pairs from a folder of images with metadata.csv or metadata.jsonl."""
+"""Read pairs from a folder of images with metadata.csv or metadata.jsonl."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from itertools import islice
 from typing import Any
 
 from asif.errors import InputRefused
-from asif.pairs.columns import Shape, Words, find_columns, shape_of_value
+from asif.pairs.columns import ColumnShape, TextRole, find_columns, infer_value_shape
 from asif.pairs.location import Place
 from asif.pairs.pair import Pair, Reject
-from asif.pairs.row_parser import Flaw, judge
-from asif.pairs.source import PairSource, size_of
+from asif.pairs.row_parser import Flaw, parse_row
+from asif.pairs.source import PairSource, find_file_size
 
 HEAD_ROWS = 64
-Record = dict[str, Any]
+RowFields = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class TableSource(PairSource):
+class MetadataSource(PairSource):
     """Read pairs from a CSV or JSON-lines file whose image paths are relative to its folder."""
 
     @cached_property
     def _count(self) -> int:
-        return sum(1 for _ in _records(self.files[0]))
+        return sum(1 for _ in _read_rows(self.files[0]))
 
     @property
     def rows(self) -> int:
@@ -37,40 +37,42 @@ class TableSource(PairSource):
 
     def read(self, start: int = 0) -> Iterator[Pair | Reject]:
         """Yield one item for each row from `start` on; a line that cannot be parsed is a Reject."""
-        names = self.columns.named()
-        for row, record in enumerate(islice(_records(self.files[0]), start, None), start):
+        names = self.columns.by_role()
+        for row, record in enumerate(islice(_read_rows(self.files[0]), start, None), start):
             if isinstance(record, Flaw):
                 yield Reject(row, None, record.reason)
             else:
                 cells = {role: record.get(name) for role, name in names.items()}
-                yield judge(row, cells, self.files[0].parent)
+                yield parse_row(row, cells, self.files[0].parent)
 
 
-def open_table(path: Place, file: Place, chosen: Mapping[str, str], words: Words = "captions") -> TableSource:
+def open_metadata(
+    path: Place, file: Place, overrides: Mapping[str, str], text_role: TextRole = "captions"
+) -> MetadataSource:
     """Open a .csv or .jsonl file, reading only its head."""
-    if size_of(file) == 0:
+    if find_file_size(file) == 0:
         raise InputRefused(f"{file} is empty (0 bytes)", "rows with file_name and a caption", "write the file again")
-    shapes = _csv_shapes(file) if file.suffix == ".csv" else shapes_of(islice(_records(file), HEAD_ROWS))
-    columns = find_columns(shapes, chosen, str(file), words)
-    used = set(columns.named().values())
+    shapes = _read_csv_shapes(file) if file.suffix == ".csv" else infer_shapes(islice(_read_rows(file), HEAD_ROWS))
+    columns = find_columns(shapes, overrides, str(file), text_role)
+    used = set(columns.by_role().values())
     unused = tuple(name for name in shapes if name not in used)
-    return TableSource(path, f"folder with {file.name}", columns, unused, (file,), None)
+    return MetadataSource(path, f"folder with {file.name}", columns, unused, (file,), None)
 
 
-def shapes_of(records: Iterable[Record | Flaw | None]) -> dict[str, Shape]:
-    """Join the columns of a few records; a null takes the shape of a later value."""
-    shapes: dict[str, Shape] = {}
+def infer_shapes(records: Iterable[RowFields | Flaw | None]) -> dict[str, ColumnShape]:
+    """Return the shape of each column over a few rows; a null takes the shape of a later value."""
+    shapes: dict[str, ColumnShape] = {}
     for record in records:
         for name, value in record.items() if isinstance(record, dict) else ():
             if shapes.get(name, "null") == "null":
-                shapes[name] = shape_of_value(value)
+                shapes[name] = infer_value_shape(value)
     return shapes
 
 
-def json_record(line: str | bytes) -> Record | Flaw:
+def parse_json_row(line: str | bytes) -> RowFields | Flaw:
     """Parse one JSON object.
 
-    >>> json_record('{"a": 1}'), json_record("{oops")
+    >>> parse_json_row('{"a": 1}'), parse_json_row("{oops")
     ({'a': 1}, Flaw(reason='not JSON: Expecting property name enclosed in double quotes at column 2'))
     """
     try:
@@ -82,19 +84,19 @@ def json_record(line: str | bytes) -> Record | Flaw:
     return record if isinstance(record, dict) else Flaw(f"not a JSON object but a {type(record).__name__}")
 
 
-def _records(path: Place) -> Iterator[Record | Flaw]:
-    # surrogateescape lets a row with broken UTF-8 through to be rejected by itself
+def _read_rows(path: Place) -> Iterator[RowFields | Flaw]:
+    # surrogateescape lets a row with broken UTF-8 through, so that only this row is rejected
     try:
         with path.open("r", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             if path.suffix == ".csv":
-                yield from _csv_records(file)
+                yield from _read_csv_rows(file)
             else:
-                yield from (json_record(line) for line in file if line.strip())
+                yield from (parse_json_row(line) for line in file if line.strip())
     except OSError as error:
         raise InputRefused(f"{path} cannot be read: {error}", "a readable file", "check the file") from error
 
 
-def _csv_records(file: Any) -> Iterator[Record | Flaw]:
+def _read_csv_rows(file: Any) -> Iterator[RowFields | Flaw]:
     reader = csv.reader(file, strict=True)
     names = next(reader, [])
     while True:
@@ -111,7 +113,7 @@ def _csv_records(file: Any) -> Iterator[Record | Flaw]:
             yield dict(zip(names, fields, strict=True))
 
 
-def _csv_shapes(path: Place) -> dict[str, Shape]:
+def _read_csv_shapes(path: Place) -> dict[str, ColumnShape]:
     with path.open("r", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         try:
             names = next(csv.reader(file, strict=True), [])

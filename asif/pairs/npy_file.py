@@ -1,4 +1,4 @@
-"""Vectors in .npy files: mapped into memory where the file lies here, read by ranges where it does not."""
+"""Read arrays in .npy files: local files are memory-mapped, remote ones read by ranges."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class NpyFile:
     rows: Callable[[int, int], NDArray[Any]]
 
 
-def open_array(path: Place) -> NpyFile:
-    """Open an array, reading its header; nothing is unpickled. Raises OSError, ValueError or EOFError."""
+def open_npy_file(path: Place) -> NpyFile:
+    """Open an array, reading its header only; unpickles nothing. Raises OSError, ValueError or EOFError."""
     if isinstance(path, Path):
         array = np.lib.format.open_memmap(path, mode="r")
         return NpyFile(array.shape, array.dtype, lambda start, stop: np.array(array[start:stop]))
-    return _elsewhere(path)
+    return _open_remote(path)
 
 
-def _elsewhere(path: RemotePath) -> NpyFile:
+def _open_remote(path: RemotePath) -> NpyFile:
     file = path.open("rb")
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(file)

@@ -1,4 +1,4 @@
-"""Tell what a path holds, and open it."""
+"""Detect the format of a path, and open it as a source of pairs."""
 
 from __future__ import annotations
 
@@ -6,87 +6,89 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from asif.errors import InputRefused, UsageError
-from asif.pairs.class_folders import has_classes, open_classes
-from asif.pairs.columns import Words
-from asif.pairs.location import Place, entries, place_of
-from asif.pairs.metadata_folder import open_table
+from asif.pairs.class_folders import has_class_folders, open_class_folders
+from asif.pairs.columns import TextRole
+from asif.pairs.location import Place, list_folder, parse_place
+from asif.pairs.metadata_folder import open_metadata
 from asif.pairs.npy import has_npy, open_npy
 from asif.pairs.parquet import open_parquet
 from asif.pairs.remote import RemotePath
-from asif.pairs.source import PairSource, natural
+from asif.pairs.source import PairSource, natural_sort_key
 from asif.pairs.webdataset import open_webdataset
 
 
 def open_pairs(path: str | Path, *, columns: Mapping[str, str] | None = None) -> PairSource:
-    """Find out what `path` is and which columns it has, reading only its head.
+    """Detect the format and the columns of `path`, reading only its head.
 
     A parquet, tar, .csv or .jsonl file, or a folder of parquet shards, of tars, of images with metadata.csv|jsonl,
-    or of clip-retrieval's .npy parts; here, or at the URL of a store elsewhere that fsspec knows. `columns` {role:
-    column} goes before what is found.
+    or of clip-retrieval's .npy parts; local, or at a URL that fsspec knows. `columns` {role: column} wins over what is
+    found.
     Raises UsageError for a path or column that is not there, InputRefused for what cannot be read, Unreachable for a
     store that does not answer, MissingDependency for a protocol whose package is not installed.
     """
-    return open_source(place_of(path), dict(columns or {}), "captions")
+    return open_source(parse_place(path), dict(columns or {}), "captions")
 
 
-def open_source(place: Place, chosen: Mapping[str, str], words: Words) -> PairSource:
-    """Open whatever form of `place` is known, for its captions or for its labels."""
+def open_source(place: Place, overrides: Mapping[str, str], text_role: TextRole) -> PairSource:
+    """Open a place in any known format, for its captions or for its labels."""
     try:
         if place.is_dir():
-            return _open_folder(place, chosen, words)
+            return _open_folder(place, overrides, text_role)
         if place.is_file():
-            return _open_file(place, chosen, words)
+            return _open_file(place, overrides, text_role)
     except OSError as error:
         raise InputRefused(f"{place} cannot be read: {error}", "a readable path", "check its permissions") from error
-    what = "image-text pairs" if words == "captions" else "labelled images"
+    what = "image-text pairs" if text_role == "captions" else "labelled images"
     raise UsageError(f"{place} does not exist", f"a file or folder of {what}", "check the path")
 
 
-def _open_file(path: Place, chosen: Mapping[str, str], words: Words) -> PairSource:
+def _open_file(path: Place, overrides: Mapping[str, str], text_role: TextRole) -> PairSource:
     if path.suffix in (".csv", ".jsonl"):
-        return open_table(path, path, chosen, words)
+        return open_metadata(path, path, overrides, text_role)
     if path.suffix == ".tar":
-        return open_webdataset(path, [path], chosen, words)
+        return open_webdataset(path, [path], overrides, text_role)
     if path.suffix in (".parquet", ".pq"):
-        return open_parquet(path, [path], chosen, words)
+        return open_parquet(path, [path], overrides, text_role)
     slash = " (the URL of a folder ends in a slash)" if isinstance(path, RemotePath) and path.is_url else ""
-    raise _unknown(f"{path} is a {path.suffix or 'nameless'} file{slash}", words)
+    raise _unknown_input(f"{path} is a {path.suffix or 'nameless'} file{slash}", text_role)
 
 
-def _open_folder(path: Place, chosen: Mapping[str, str], words: Words) -> PairSource:
-    inside = entries(path)
+def _open_folder(path: Place, overrides: Mapping[str, str], text_role: TextRole) -> PairSource:
+    inside = list_folder(path)
     tables = [inside[name] for name in ("metadata.csv", "metadata.jsonl") if name in inside and inside[name].is_file()]
-    data = entries(inside["data"]) if "data" in inside and inside["data"].is_dir() else {}
-    tars, shards = _files(inside, ".tar"), _files(inside, ".parquet") or _files(data, ".parquet")
+    data = list_folder(inside["data"]) if "data" in inside and inside["data"].is_dir() else {}
+    tars, shards = _list_files(inside, ".tar"), _list_files(inside, ".parquet") or _list_files(data, ".parquet")
     if len(tables) > 1:
-        raise _either(path, *tables)
+        raise _ambiguous_input(path, *tables)
     if tables:
-        return open_table(path, tables[0], chosen, words)
-    if words == "captions" and has_npy(path):
-        return open_npy(path, chosen)
+        return open_metadata(path, tables[0], overrides, text_role)
+    if text_role == "captions" and has_npy(path):
+        return open_npy(path, overrides)
     if tars and {file.stem for file in shards} <= {file.stem for file in tars}:
-        return open_webdataset(path, tars, chosen, words)  # img2dataset leaves a parquet of metadata beside each tar
+        return open_webdataset(
+            path, tars, overrides, text_role
+        )  # img2dataset leaves a parquet of metadata beside each tar
     if tars:
-        raise _either(path, tars[0], shards[0])
+        raise _ambiguous_input(path, tars[0], shards[0])
     if shards:
-        return open_parquet(path, shards, chosen, words)
-    if words == "label" and has_classes(path):
-        return open_classes(path, chosen)
-    raise _unknown(f"{path} holds no file that is known here", words)
+        return open_parquet(path, shards, overrides, text_role)
+    if text_role == "label" and has_class_folders(path):
+        return open_class_folders(path, overrides)
+    raise _unknown_input(f"{path} holds no file that is known here", text_role)
 
 
-def _files(inside: Mapping[str, Place], suffix: str) -> list[Place]:
+def _list_files(inside: Mapping[str, Place], suffix: str) -> list[Place]:
     found = [file for name, file in inside.items() if name.endswith(suffix) and name[0] not in "._" and file.is_file()]
-    return sorted(found, key=natural)
+    return sorted(found, key=natural_sort_key)
 
 
-def _either(path: Place, *files: Place) -> UsageError:
+def _ambiguous_input(path: Place, *files: Place) -> UsageError:
     names = " and ".join(file.name for file in files)
     return UsageError(f"{path} holds both {names}", "one kind of input", "give the path of the file to be read")
 
 
-def _unknown(came: str, words: Words) -> InputRefused:
-    if words == "label":
+def _unknown_input(came: str, text_role: TextRole) -> InputRefused:
+    if text_role == "label":
         return InputRefused(
             came,
             "parquet, tar, metadata.csv or metadata.jsonl with labels, or a folder with a folder of images per class",

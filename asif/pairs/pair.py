@@ -1,4 +1,4 @@
-"""A pair, a rejected row, and what is remembered of a pair once it is an anchor."""
+"""A pair, a rejected row, and the record that an anchor set keeps of a pair."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Pair:
 
     `row` is the position in the source, from 0. `image` is encoded bytes, a file, or None when
     `image_embedding` [di] and `text_embedding` [dt] were precomputed. Captions are never empty or blank. `label` is
-    there where the source was opened for its labels.
+    set where the source was opened for its labels.
     """
 
     row: int
@@ -41,13 +41,13 @@ class Reject:
 
     @property
     def bad(self) -> bool:
-        """Tell whether the row is damaged; one that its source marks as not downloaded is only left out."""
+        """Tell whether the row is damaged; a row marked as not downloaded by its source is not."""
         return not self.reason.startswith("status: ")
 
 
 @dataclass(frozen=True)
 class PairRecord:
-    """Hold what an anchor set remembers of a pair: everything but the pixels.
+    """Hold what an anchor set stores of a pair: everything but the pixels.
 
     `image_sha256` is the hash of the encoded image file (of the float32 vector, where vectors were precomputed).
     """
@@ -58,3 +58,14 @@ class PairRecord:
     source: str | None = None
     licence: str | None = None
     url: str | None = None
+
+
+def base_id(anchor_id: str, captions: str) -> str:
+    """Return the id of the pair that an anchor was made from; `captions` is the set's captions mode.
+
+    With `all`, each caption is an anchor of its own, named `<id of the pair>#<number>`.
+
+    >>> base_id("a#1", "all"), base_id("a#1", "mean")
+    ('a', 'a#1')
+    """
+    return anchor_id.rpartition("#")[0] if captions == "all" else anchor_id

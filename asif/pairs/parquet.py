@@ -1,4 +1,4 @@
-"""Pairs from parquet files: one file, or shards that run on as one source."""
+"""Read pairs from one parquet file, or from shards as one source."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from asif.errors import InputRefused
-from asif.pairs.arrow import cell, shape_of_type, vectors
-from asif.pairs.columns import SHARD_IMAGES, Columns, Shape, Words, check_shard, find_columns
-from asif.pairs.location import Place, each
+from asif.pairs.arrow import infer_arrow_shape, read_cell, read_vector_column
+from asif.pairs.columns import SHARD_IMAGES, Columns, ColumnShape, TextRole, check_shard, find_columns
+from asif.pairs.location import Place, map_places
 from asif.pairs.pair import Pair, Reject
-from asif.pairs.parquet_file import intact, open_file, read_batches
-from asif.pairs.row_parser import judge
+from asif.pairs.parquet_file import open_parquet_file, read_batches, read_intact
+from asif.pairs.row_parser import parse_row
 from asif.pairs.source import PairSource
 
 
@@ -32,50 +32,50 @@ class ParquetSource(PairSource):
         """Yield one item for each row from `start` on; row groups before it are not decoded."""
         first = 0
         for file, count in zip(self.files, self.counts, strict=True):
-            for row, cells in read_cells(file, count, self.columns, self.dims, max(start - first, 0)):
-                yield judge(first + row, cells, file.parent)
+            for row, cells in read_parquet_cells(file, count, self.columns, self.dims, max(start - first, 0)):
+                yield parse_row(first + row, cells, file.parent)
             first += count
 
 
 def open_parquet(
-    path: Place, files: Sequence[Place], chosen: Mapping[str, str], words: Words = "captions"
+    path: Place, files: Sequence[Place], overrides: Mapping[str, str], text_role: TextRole = "captions"
 ) -> ParquetSource:
     """Open parquet files as one source, reading only their footers (and the first rows, for the width of vectors)."""
-    heads = each(read_head, files)
+    heads = map_places(read_parquet_head, files)
     shapes = heads[0][1]
-    columns = find_columns(shapes, chosen, str(files[0]), words)
+    columns = find_columns(shapes, overrides, str(files[0]), text_role)
     for file, (_, others) in zip(files, heads, strict=True):
         check_shard(columns, others, str(file))
-    used = set(columns.named().values())
+    used = set(columns.by_role().values())
     return ParquetSource(
         path=path,
-        kind=_kind(columns, shapes),
+        kind=_describe_kind(columns, shapes),
         columns=columns,
         unused=tuple(name for name in shapes if name not in used),
         files=tuple(files),
-        dims=_dims(files, columns),
+        dims=_find_dims(files, columns),
         counts=tuple(count for count, _ in heads),
     )
 
 
-def read_head(path: Place) -> tuple[int, dict[str, Shape]]:
+def read_parquet_head(path: Place) -> tuple[int, dict[str, ColumnShape]]:
     """Read the footer: the number of rows, and {column: shape}."""
-    with open_file(path) as file:
-        schema = intact(lambda: file.schema_arrow, f"{path}: the schema in its footer")
-        shapes = {field.name: shape_of_type(field.type) for field in schema}
+    with open_parquet_file(path) as file:
+        schema = read_intact(lambda: file.schema_arrow, f"{path}: the schema in its footer")
+        shapes = {field.name: infer_arrow_shape(field.type) for field in schema}
         repeated = [name for name, times in Counter(schema.names).items() if times > 1]
         return file.metadata.num_rows, {**shapes, **dict.fromkeys(repeated, "other")}
 
 
-def read_cells(
+def read_parquet_cells(
     path: Place, count: int, columns: Columns, dims: tuple[int, int] | None, start: int
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (row, {role: value}) for each of the `count` rows from `start` on."""
     if start >= count:
         return
-    names = columns.named()
+    names = columns.by_role()
     widths = dict(zip(("image_embedding", "text_embedding"), dims, strict=True)) if dims else {}
-    with open_file(path) as file:
+    with open_parquet_file(path) as file:
         if file.metadata.num_rows != count:
             raise InputRefused(
                 f"{path} had {count:,} rows and now has {file.metadata.num_rows:,}",
@@ -84,26 +84,26 @@ def read_cells(
             )
         for first, batch in read_batches(file, path, sorted(set(names.values())), start):
             read = {role: batch.column(name) for role, name in names.items()}
-            blocks = {role: vectors(read.pop(role), width) for role, width in widths.items() if role in read}
+            blocks = {role: read_vector_column(read.pop(role), width) for role, width in widths.items() if role in read}
             for row in range(max(start - first, 0), batch.num_rows):
-                cells = {role: cell(column, row) for role, column in read.items()}
+                cells = {role: read_cell(column, row) for role, column in read.items()}
                 yield first + row, {**cells, **{role: block[row] for role, block in blocks.items()}}
 
 
-def _dims(files: Sequence[Place], columns: Columns) -> tuple[int, int] | None:
+def _find_dims(files: Sequence[Place], columns: Columns) -> tuple[int, int] | None:
     if columns.image_embedding is None:
         return None
     text = columns.text_embedding
-    return _width(files, columns.image_embedding), 0 if text is None else _width(files, text)
+    return _find_width(files, columns.image_embedding), 0 if text is None else _find_width(files, text)
 
 
-def _width(files: Sequence[Place], name: str) -> int:
-    """Take the width of vectors from the type, or else from the first rows: the most common, as one may be bad."""
+def _find_width(files: Sequence[Place], name: str) -> int:
+    """Return the width of vectors from their type, or else the most common one of the first rows."""
     import pyarrow.compute as pc
     from pyarrow import types
 
     for path in files:
-        with open_file(path) as file:
+        with open_parquet_file(path) as file:
             kind = file.schema_arrow.field(name).type
             if types.is_fixed_size_list(kind):
                 return int(kind.list_size)
@@ -114,7 +114,7 @@ def _width(files: Sequence[Place], name: str) -> int:
     return 0
 
 
-def _kind(columns: Columns, shapes: Mapping[str, Shape]) -> str:
+def _describe_kind(columns: Columns, shapes: Mapping[str, ColumnShape]) -> str:
     if columns.image is None:
         return "precomputed vectors (parquet)"
     if shapes[columns.image] == "text":

@@ -1,4 +1,4 @@
-"""Parquet files in bounded memory; whatever is damaged is refused, naming the row group."""
+"""Read parquet files in bounded memory; errors for damaged files name the row group."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import IO, Any
 from asif.errors import InputRefused
 from asif.pairs.location import Place
 
-BATCH_ROWS = 256
-BATCH_BYTES = 32 << 20
+_BATCH_ROWS = 256
+_BATCH_BYTES = 32 << 20
 
 
-def open_file(path: Place) -> Any:
+def open_parquet_file(path: Place) -> Any:
     """Open a parquet file with a whole footer, as a `pyarrow.parquet.ParquetFile`; raises InputRefused."""
     import pyarrow.parquet as pq
 
-    opened = path if isinstance(path, Path) else intact(path.open, str(path))
-    head, tail = intact(lambda: _ends(opened), str(path))
+    file_or_path = path if isinstance(path, Path) else read_intact(path.open, str(path))
+    head, tail = read_intact(lambda: _read_ends(file_or_path), str(path))
     if not head:
         raise InputRefused(f"{path} is empty (0 bytes)", "a parquet file", "make or download the file again")
     if head[:4] != b"PAR1":
         what = "a tar archive; name it .tar" if head[257:262] == b"ustar" else f"it starts with {head[:8]!r}"
         raise InputRefused(f"{path} is not a parquet file: {what}", "a parquet file", "give a parquet file")
     if tail != b"PAR1":
-        raise _damaged(f"{path}: the footer", "the file is cut off before its end")
+        raise _damaged_parquet(f"{path}: the footer", "the file is cut off before its end")
     # Both settings are needed for memory that does not grow with the file: read-ahead keeps whole row groups.
     settings = {"pre_buffer": False, "buffer_size": 1 << 20, "page_checksum_verification": True}
-    file = intact(lambda: pq.ParquetFile(opened, **settings), f"{path}: the footer")
+    file = read_intact(lambda: pq.ParquetFile(file_or_path, **settings), f"{path}: the footer")
     about = file.metadata
     grouped = sum(about.row_group(group).num_rows for group in range(about.num_row_groups))
     if grouped != about.num_rows:
         file.close()
-        raise _damaged(f"{path}: the footer", f"it says {about.num_rows} rows, its row groups {grouped}")
+        raise _damaged_parquet(f"{path}: the footer", f"it says {about.num_rows} rows, its row groups {grouped}")
     return file
 
 
@@ -45,45 +45,45 @@ def read_batches(file: Any, path: Place, names: list[str], start: int) -> Iterat
         end = first + about.num_rows
         if end > start:
             place = f"{path}: row group {group} of {file.metadata.num_row_groups} (rows {first} to {end - 1})"
-            size = _batch_rows(about.num_rows, about.total_byte_size)
+            size = _choose_batch_rows(about.num_rows, about.total_byte_size)
             batches = file.iter_batches(size, row_groups=[group], columns=names, use_threads=False)
-            while (batch := intact(lambda batches=batches: next(batches, None), place)) is not None:
+            while (batch := read_intact(lambda batches=batches: next(batches, None), place)) is not None:
                 yield first, batch
                 first += batch.num_rows
             if first != end:
-                raise _damaged(place, f"{end - first} rows are missing")
+                raise _damaged_parquet(place, f"{end - first} rows are missing")
         first = end
 
 
-def intact(read: Any, place: str) -> Any:
-    """Return what `read` returns; raises InputRefused, naming the place, for all that pyarrow raises."""
+def read_intact(read: Any, place: str) -> Any:
+    """Return what `read` returns; raises InputRefused, naming the place, for any error of pyarrow."""
     import pyarrow as pa
 
     try:
         return read()
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise _damaged(place, str(error)) from error
+        raise _damaged_parquet(place, str(error)) from error
 
 
-def _batch_rows(rows: int, size: int) -> int:
+def _choose_batch_rows(rows: int, size: int) -> int:
     """Choose a few hundred rows, fewer where rows are large, so that a batch stays near BATCH_BYTES.
 
-    >>> _batch_rows(1000, 50_000_000), _batch_rows(1000, 5_000_000_000)
+    >>> _choose_batch_rows(1000, 50_000_000), _choose_batch_rows(1000, 5_000_000_000)
     (256, 6)
     """
-    return min(BATCH_ROWS, max(1, BATCH_BYTES * rows // max(size, 1)))
+    return min(_BATCH_ROWS, max(1, _BATCH_BYTES * rows // max(size, 1)))
 
 
-def _ends(opened: Path | IO[bytes]) -> tuple[bytes, bytes]:
-    if isinstance(opened, Path):
-        with opened.open("rb") as file:
-            return _ends(file)
-    head = opened.read(512)
-    opened.seek(-min(4, len(head)), 2)
-    return head, opened.read()
+def _read_ends(file_or_path: Path | IO[bytes]) -> tuple[bytes, bytes]:
+    if isinstance(file_or_path, Path):
+        with file_or_path.open("rb") as file:
+            return _read_ends(file)
+    head = file_or_path.read(512)
+    file_or_path.seek(-min(4, len(head)), 2)
+    return head, file_or_path.read()
 
 
-def _damaged(place: str, why: str) -> InputRefused:
+def _damaged_parquet(place: str, why: str) -> InputRefused:
     return InputRefused(
         f"{place} cannot be read: {why.strip().splitlines()[0] if why.strip() else 'no reason given'}",
         "an intact parquet file",

@@ -1,4 +1,4 @@
-"""Pair records as parquet: the form in which an anchor set keeps them, row-aligned with its block."""
+"""Pair records as parquet, as an anchor set stores them: row-aligned with its block."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from asif.pairs.pair import PairRecord
 
-LARGEST = 1 << 30  # bytes of a table of strangers in memory
+MAX_TABLE_BYTES = 1 << 30  # bytes in memory of an untrusted table
 
 
 def write_records(path: Path, records: Sequence[PairRecord]) -> None:
@@ -39,10 +39,10 @@ def _schema() -> Any:
     )
 
 
-def check_table(path: Path, rows: int) -> None:
-    """Raise ValueError, before much memory is taken, unless this is a table of so many pairs, with captions.
+def check_records_file(path: Path, rows: int) -> None:
+    """Raise ValueError, before much memory is taken, unless this is a table of `rows` pairs, all with captions.
 
-    For tables that anyone may have made: a few kilobytes can stand for any amount of text.
+    For untrusted files: a few kilobytes can decompress to any amount of text.
     """
     import pyarrow.parquet as pq
 
@@ -51,17 +51,17 @@ def check_table(path: Path, rows: int) -> None:
         size = sum(about.row_group(at).total_byte_size for at in range(about.num_row_groups))
         if not file.schema_arrow.equals(_schema()) or about.num_rows != rows:
             raise ValueError(f"{about.num_rows} rows of {', '.join(file.schema_arrow.names)[:200]}")
-        if size > LARGEST or not _bounded(file, max(1, min(rows, LARGEST // max(1, size)))):
-            raise ValueError(f"pairs without captions, or more than {LARGEST:,} bytes of them")
+        if size > MAX_TABLE_BYTES or not _is_bounded(file, max(1, min(rows, MAX_TABLE_BYTES // max(1, size)))):
+            raise ValueError(f"pairs without captions, or more than {MAX_TABLE_BYTES:,} bytes of them")
 
 
-def _bounded(file: Any, step: int) -> bool:
-    """Go through a table a few rows at a time, since one text may stand in all of them."""
+def _is_bounded(file: Any, step: int) -> bool:
+    """Tell whether a table fits in memory and has captions, reading a few rows at a time (rows may share one text)."""
     taken = 0
     for batch in file.iter_batches(batch_size=step):
         taken += batch.nbytes
         captions = batch.column("captions")
-        if taken > LARGEST or captions.flatten().null_count or 0 in captions.value_lengths().to_pylist():
+        if taken > MAX_TABLE_BYTES or captions.flatten().null_count or 0 in captions.value_lengths().to_pylist():
             return False
     return True
 

@@ -1,4 +1,4 @@
-"""What may be shown of a URL: not its password, nor the token in its query."""
+"""Hide passwords and tokens in URLs before they are shown."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ _QUERY = re.compile(r"(://(?:(?!::)[^\s'\"<>?])*)\?(?:(?!::)[^\s'\"<>])+")
 _FRAGMENT = re.compile(r"(?<=#).+")
 
 
-def redacted(url: str) -> str:
-    """Hide the credentials of a URL, or of every link of a chain; what is no URL stays as it is.
+def redact_url(url: str) -> str:
+    """Hide the credentials of a URL, or of every URL in an fsspec chain; other text stays as it is.
 
-    A user or container without a password is shown, but for http, where it may be a token.
+    A user or container without a password is shown, except for http, where it may be a token.
 
-    >>> redacted("simplecache::https://me:secret@host/a.parquet?sig=abc"), redacted("sftp://me@host/a.tar")
+    >>> redact_url("simplecache::https://me:secret@host/a.parquet?sig=abc"), redact_url("sftp://me@host/a.tar")
     ('simplecache::https://…@host/a.parquet?…', 'sftp://me@host/a.tar')
     """
-    return "::".join(_link(link) for link in url.split("::")) if "://" in url else url
+    return "::".join(_redact_link(link) for link in url.split("::")) if "://" in url else url
 
 
-def scrubbed(text: str) -> str:
+def redact_text(text: str) -> str:
     """Hide the credentials of every URL in a text.
 
-    >>> scrubbed("403, url='https://me:secret@host/a?sig=abc', retried")
+    >>> redact_text("403, url='https://me:secret@host/a?sig=abc', retried")
     "403, url='https://…@host/a?…', retried"
     """
     return _QUERY.sub(rf"\1?{HIDDEN}", _PASSWORD.sub(f"://{HIDDEN}@", text))
 
 
-def _link(link: str) -> str:
+def _redact_link(link: str) -> str:
     path, mark, query = _PASSWORD.sub(f"://{HIDDEN}@", link).partition("?")
     if path.startswith("http"):
         path = _FRAGMENT.sub(HIDDEN, path)

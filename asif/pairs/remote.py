@@ -1,6 +1,6 @@
-"""Places elsewhere, as a pathlib path would be: s3://, gs://, hf://, https:// and what else fsspec knows.
+"""Remote paths with pathlib's interface: s3://, gs://, hf://, https:// and other protocols of fsspec.
 
-The door to fsspec. What is shown of a place is its URL without credentials.
+The door to fsspec. Error messages show URLs without credentials.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import IO, Any
 from urllib.parse import quote, unquote
 
 from asif.errors import InputRefused, MissingDependency, UsageError
-from asif.pairs.redaction import HIDDEN, redacted
+from asif.pairs.redaction import HIDDEN, redact_url
 from asif.pairs.remote_file import RemoteFile
-from asif.pairs.retry import asked, told
+from asif.pairs.retry import describe_error, with_retries
 
 _PARTS = re.compile(rf"((?:[^:/]+::)*[^:/]+://)?(.*?)((?:\?{HIDDEN})?(?:::.*)?)", re.DOTALL)
 _TAGS = ("etag", "blob_id", "content-md5", "digest", "generation", "mtime", "last-modified", "last_modified")
@@ -28,15 +28,15 @@ _TIMES = ("lastmodified", "modified", "updated", "created")
 class RemotePath:
     """Name a file or folder of an fsspec filesystem, with the part of pathlib's interface that sources need.
 
-    `path` is what the filesystem calls it, a URL where `is_url`, `query` its query or "", `shown` its URL without
-    credentials, `listed` what a listing said about it. What is asked is remembered: a path is a look at one moment.
+    `path` is its name in the filesystem (a URL where `is_url`), `query` its query or "", `shown` its URL without
+    credentials, `listing` its entry in a listing. Answers of the store are cached: a path shows one moment.
     """
 
     fs: Any
     path: str
     query: str
     shown: str
-    listed: Mapping[str, Any] | None = field(default=None, compare=False)
+    listing: Mapping[str, Any] | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return self.shown
@@ -46,18 +46,18 @@ class RemotePath:
 
     def __truediv__(self, name: str | PurePosixPath) -> RemotePath:
         inner = f"{quote(str(name)) if self.is_url else name}"
-        before, rest, after = _split(self.shown)
-        shown = f"{before}{_joined(rest, str(name))}{after}"
-        return RemotePath(self.fs, _joined(self.path, inner), self.query if self.is_url else "", shown)
+        before, rest, after = _split_url(self.shown)
+        shown = f"{before}{_join_path(rest, str(name))}{after}"
+        return RemotePath(self.fs, _join_path(self.path, inner), self.query if self.is_url else "", shown)
 
     @property
     def is_url(self) -> bool:
-        """Tell whether names are quoted and files have no folders but by convention: that of http."""
+        """Tell whether this is an http URL: names are quoted, and folders exist by convention only."""
         return "://" in self.path
 
     @property
     def where(self) -> str:
-        """Return what the filesystem is asked for; it may hold credentials."""
+        """Return the path with its query, as the filesystem takes it; may contain credentials."""
         return self.path + self.query
 
     @property
@@ -79,16 +79,16 @@ class RemotePath:
     @property
     def parent(self) -> RemotePath:
         """Return the folder."""
-        before, rest, after = _split(self.shown)
+        before, rest, after = _split_url(self.shown)
         shown = f"{before}{rest.rstrip('/').rpartition('/')[0]}{after}"
-        return replace(self, path=self.path.rstrip("/").rpartition("/")[0], shown=shown, listed=None)
+        return replace(self, path=self.path.rstrip("/").rpartition("/")[0], shown=shown, listing=None)
 
     def absolute(self) -> RemotePath:
-        """Return the place itself."""
+        """Return this path: it is absolute."""
         return self
 
     def relative_to(self, folder: RemotePath) -> PurePosixPath:
-        """Return the path from a folder that this lies in."""
+        """Return the path relative to a folder that contains it."""
         inner = self.path.removeprefix(folder.path.rstrip("/")).strip("/")
         return PurePosixPath(unquote(inner) if self.is_url else inner)
 
@@ -116,7 +116,7 @@ class RemotePath:
 
     @property
     def tag(self) -> str:
-        """Return what changes when the content does: the store's hash or, for want of one, a time; or else ""."""
+        """Return what changes with the content: the store's hash, else a time, else ""."""
         about = {key.lower(): value for key, value in self._info.items()}
         return next((f"{key}: {about[key]}" for key in (*_TAGS, *_TIMES) if about.get(key) is not None), "")
 
@@ -147,18 +147,18 @@ class RemotePath:
 
     @cached_property
     def _info(self) -> Mapping[str, Any]:
-        """What the store says of the place; empty where there is nothing."""
-        if self.listed is not None and (self.listed.get("size") is not None or self.listed["type"] == "directory"):
-            return self.listed
+        """The store's information about the path; empty where nothing is there."""
+        if self.listing is not None and (self.listing.get("size") is not None or self.listing["type"] == "directory"):
+            return self.listing
         try:
-            info: dict[str, Any] = asked(self.shown, self.query, lambda: self.fs.info(self.where))
+            info: dict[str, Any] = with_retries(self.shown, self.query, lambda: self.fs.info(self.where))
         except FileNotFoundError:
             return {}
         return {**info, "type": "directory"} if self.is_url and self.path.endswith("/") else info
 
     @cached_property
     def _children(self) -> tuple[RemotePath, ...]:
-        entries = asked(self.shown, self.query, lambda: self.fs.ls(self.where, detail=True))
+        entries = with_retries(self.shown, self.query, lambda: self.fs.ls(self.where, detail=True))
         found = {name: entry for entry in entries if (name := self._inside(entry["name"]))}
         return tuple(self._child(name, found[name]) for name in sorted(found))
 
@@ -175,15 +175,15 @@ class RemotePath:
     def _child(self, name: str, entry: Mapping[str, Any]) -> RemotePath:
         child = self / name
         slash = "/" if self.is_url and entry["type"] == "directory" else ""
-        return replace(child, path=child.path + slash, listed=entry)
+        return replace(child, path=child.path + slash, listing=entry)
 
 
 def connect(url: str) -> RemotePath:
-    """Find the filesystem of a URL; nothing is asked of it yet.
+    """Return the path of a URL in its filesystem; sends no request yet.
 
-    Raises MissingDependency where its package is not installed, UsageError for a protocol that there is none of.
+    Raises MissingDependency where its package is not installed, UsageError for an unknown protocol.
     """
-    shown = redacted(url)
+    shown = redact_url(url)
     try:
         from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
@@ -194,21 +194,21 @@ def connect(url: str) -> RemotePath:
         raise MissingDependency(
             f"{shown} without the package {package}", "the package that reads such URLs", f"pip install {package}"
         ) from None
-    except Exception as error:  # of any library, about any part of the URL or of its settings
+    except Exception as error:  # any library may raise anything about the URL or its settings
         raise UsageError(
-            f"{shown} cannot be opened: {told(error)}",
+            f"{shown} cannot be opened: {describe_error(error)}",
             "a path, or a URL that fsspec knows: s3://, gs://, hf://, https://, …",
             "correct it, or what is set for fsspec",
         ) from None
-    fs.invalidate_cache()  # of what was listed before
+    fs.invalidate_cache()  # of earlier listings
     path, mark, query = path.partition("?")
     return RemotePath(fs, path if "://" in path else path.rstrip("/"), mark + query, shown)
 
 
-def _split(shown: str) -> tuple[str, str, str]:
-    """Part a URL into what is before its path, the path, and what is after.
+def _split_url(shown: str) -> tuple[str, str, str]:
+    """Split a URL into what is before its path, the path, and what is after it.
 
-    >>> _split("zip://photos::s3://bucket/a.zip"), _split("https://host/a?…")
+    >>> _split_url("zip://photos::s3://bucket/a.zip"), _split_url("https://host/a?…")
     (('zip://', 'photos', '::s3://bucket/a.zip'), ('https://', 'host/a', '?…'))
     """
     match = _PARTS.fullmatch(shown)
@@ -216,5 +216,5 @@ def _split(shown: str) -> tuple[str, str, str]:
     return match[1] or "", match[2], match[3]
 
 
-def _joined(folder: str, name: str) -> str:
+def _join_path(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}" if folder else name

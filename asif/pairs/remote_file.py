@@ -1,4 +1,4 @@
-"""Reading a file that lies elsewhere: by ranges, each asked for again when the connection fails."""
+"""Read a remote file by ranges, each retried when the connection fails."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from asif.errors import InputRefused
-from asif.pairs.retry import asked
+from asif.pairs.retry import with_retries
 
 if TYPE_CHECKING:
     from asif.pairs.remote import RemotePath
 
-BLOCK = 2 << 20
+_BLOCK_BYTES = 2 << 20
 """Bytes of one request."""
-BLOCKS = 16
-"""Blocks kept of an open file: columns of parquet lie apart and are read in turn."""
+_CACHED_BLOCKS = 16
+"""Blocks cached per open file: the columns of a parquet file lie apart and are read in turn."""
 
 
 class RemoteFile(io.RawIOBase):
-    """Read a file that was found with a certain size; one that has another now is refused."""
+    """Read a file of known size; raises InputRefused if its size has changed."""
 
     def __init__(self, place: RemotePath) -> None:
         self._place = place
         self._size = place.size
-        self._at = 0
-        self._file: Any = asked(str(place), place.query, self._opened)
+        self._position = 0
+        self._file: Any = with_retries(str(place), place.query, self._open)
 
     def readable(self) -> bool:
         return True
@@ -33,21 +33,21 @@ class RemoteFile(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        return self._at
+        return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence])
-        return self._at
+        self._position = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence])
+        return self._position
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        # never over the edge of a block: what a short answer lacks would be made up from the next
-        want = min(len(view), self._size - self._at, BLOCK - self._at % BLOCK)
+        # never across blocks: fsspec would fill a short answer from the next block
+        want = min(len(view), self._size - self._position, _BLOCK_BYTES - self._position % _BLOCK_BYTES)
         if want <= 0:
             return 0
-        data = asked(str(self._place), self._place.query, lambda: self._read(want))
+        data = with_retries(str(self._place), self._place.query, lambda: self._read(want))
         view[: len(data)] = data
-        self._at += len(data)
+        self._position += len(data)
         return len(data)
 
     def close(self) -> None:
@@ -55,9 +55,13 @@ class RemoteFile(io.RawIOBase):
             self._file.close()
         super().close()
 
-    def _opened(self) -> Any:
-        kept = {"block_size": BLOCK, "cache_type": "blockcache", "cache_options": {"maxblocks": BLOCKS}}
-        file = self._place.fs.open(self._place.where, "rb", **kept)
+    def _open(self) -> Any:
+        options = {
+            "block_size": _BLOCK_BYTES,
+            "cache_type": "blockcache",
+            "cache_options": {"maxblocks": _CACHED_BLOCKS},
+        }
+        file = self._place.fs.open(self._place.where, "rb", **options)
         size = getattr(file, "size", None)
         if size is not None and size != self._size:
             file.close()
@@ -69,12 +73,12 @@ class RemoteFile(io.RawIOBase):
         return file
 
     def _read(self, want: int) -> bytes:
-        """Read from where we are; after a failure the file is opened anew, without the block that came short."""
+        """Read at the current position; a failure reopens the file, which drops an incomplete cached block."""
         if self._file is None:
-            self._file = self._opened()
+            self._file = self._open()
         file, self._file = self._file, None
         try:
-            file.seek(self._at)
+            file.seek(self._position)
             data: bytes = file.read(want)
         except ValueError as error:
             if not self._place.is_url:
@@ -85,6 +89,6 @@ class RemoteFile(io.RawIOBase):
                 f"download the file first, or have it copied while it is read: simplecache::{self._place}",
             ) from error
         if not data:
-            raise ConnectionError(f"the answer ends at byte {self._at:,} of {self._size:,}")
+            raise ConnectionError(f"the answer ends at byte {self._position:,} of {self._size:,}")
         self._file = file
         return data

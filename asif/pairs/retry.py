@@ -1,4 +1,4 @@
-"""Questions to a store elsewhere: asked again when the connection fails, errors in our own words."""
+"""Requests to a remote store, retried when the connection fails; library errors become asif's own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from asif.errors import AsifError, InputRefused, OutOfSpace, Unreachable
-from asif.pairs.redaction import HIDDEN, scrubbed
+from asif.pairs.redaction import HIDDEN, redact_text
 
 PAUSES = (0.5, 1.5, 4.0)
 """Seconds before each further attempt."""
@@ -18,26 +18,26 @@ _GONE = (404, 410)
 T = TypeVar("T")
 
 
-def asked(shown: str, query: str, question: Callable[[], T]) -> T:
-    """Return the answer to a question about the place `shown`, whose `query` may be secret.
+def with_retries(shown: str, query: str, request: Callable[[], T]) -> T:
+    """Return what `request` returns, retrying after each of PAUSES; `shown` names the place, `query` may be secret.
 
-    Raises FileNotFoundError where there is nothing, InputRefused where one may not look, OutOfSpace where a copy found
-    no room, Unreachable where no answer comes after a few attempts. Every library of a protocol has errors of its own,
-    which may quote credentials: none of them is passed on, not even as a cause.
+    Raises FileNotFoundError where nothing is there, InputRefused without permission, OutOfSpace where a local copy did
+    not fit, Unreachable after the last attempt. Each protocol's library has its own errors, which may quote
+    credentials: none of them is passed on, not even as a cause.
     """
     for pause in (*PAUSES, None):
         try:
-            return question()
+            return request()
         except AsifError:
             raise
         except Exception as raised:
-            error = _cause(shown, raised)
-            known = _known(shown, error)
-            if known is not None:
-                raise known from None
+            error = _find_cause(shown, raised)
+            final = _translate_error(shown, error)
+            if final is not None:
+                raise final from None
             if pause is None:
                 raise Unreachable(
-                    f"{shown} does not answer: {told(error, query)}",
+                    f"{shown} does not answer: {describe_error(error, query)}",
                     f"an answer at one of {len(PAUSES) + 1} attempts",
                     "check the connection and run the same again: what a build has done is kept, and it goes on",
                 ) from None
@@ -45,24 +45,24 @@ def asked(shown: str, query: str, question: Callable[[], T]) -> T:
     raise AssertionError("the last attempt returns or raises")
 
 
-def told(error: BaseException, query: str = "") -> str:
-    """Say what an error of a library says, in a line, without credentials."""
+def describe_error(error: BaseException, query: str = "") -> str:
+    """Return the first line of a library's error, without credentials."""
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else "no reason given"
-    return f"{type(error).__name__}: {scrubbed(text.replace(query, f'?{HIDDEN}') if query else text)}"
+    return f"{type(error).__name__}: {redact_text(text.replace(query, f'?{HIDDEN}') if query else text)}"
 
 
-def _cause(shown: str, error: Exception) -> BaseException:
-    """Look behind the FileNotFoundError that fsspec's http makes of whatever goes wrong."""
+def _find_cause(shown: str, error: Exception) -> BaseException:
+    """Return the cause of the FileNotFoundError that fsspec's http raises for any error."""
     hidden = isinstance(error, FileNotFoundError) and shown.rpartition("::")[2].startswith("http")
     return error.__cause__ or error if hidden else error
 
 
-def _known(shown: str, error: BaseException) -> Exception | None:
-    """Tell whether another attempt would be in vain."""
+def _translate_error(shown: str, error: BaseException) -> Exception | None:
+    """Return our error where another attempt would be useless, None where it may help."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return OutOfSpace(f"there is no room for a copy of {shown}", "room in the temporary folder", "free some space")
-    status = _status(error)
+    status = _find_http_status(error)
     if isinstance(error, _MISSING) or status in _GONE:
         return FileNotFoundError(errno.ENOENT, "not found", shown)
     if isinstance(error, PermissionError) or status in _REFUSED or "Credential" in type(error).__name__:
@@ -74,7 +74,7 @@ def _known(shown: str, error: BaseException) -> Exception | None:
     return None
 
 
-def _status(error: BaseException) -> int | None:
+def _find_http_status(error: BaseException) -> int | None:
     """Return the HTTP status in an error of aiohttp, gcsfs, adlfs or huggingface_hub."""
     for holder in (error, getattr(error, "response", None)):
         for name in ("status", "status_code", "code"):

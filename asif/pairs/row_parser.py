@@ -1,4 +1,4 @@
-"""From the cells of one row to a pair, or to the reason why it is none."""
+"""Parse the cells of one row into a pair, or reject the row with a reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from asif.pairs.location import Place
 from asif.pairs.pair import Pair, Reject
-from asif.pairs.redaction import redacted
+from asif.pairs.redaction import redact_url
 from asif.pairs.remote import RemotePath
 from asif.vectors import vector_problems
 
@@ -22,7 +22,7 @@ CAPTION_FIELDS = ("raw", "caption", "text", "sentence")
 
 @dataclass(frozen=True)
 class Flaw:
-    """Stand in for a cell that could not be read, and say why."""
+    """Take the place of a cell that could not be read, with the reason."""
 
     reason: str
 
@@ -31,46 +31,46 @@ class _BadRow(Exception):
     """One row cannot be used; never leaves this file."""
 
 
-def judge(row: int, cells: Mapping[str, Any], folder: Place) -> Pair | Reject:
-    """Make a pair of the cells {role: value}, or reject the row with a plain reason.
+def parse_row(row: int, cells: Mapping[str, Any], folder: Place) -> Pair | Reject:
+    """Parse the cells {role: value} into a pair, or into a Reject with a plain reason.
 
-    Relative image paths are taken from `folder`; where that lies elsewhere, no path may leave it, and whether a file is
-    there is found out when it is read. A role that is missing from `cells` has no column in the source.
+    Relative image paths start at `folder`; no path may leave a remote folder, and whether a remote file exists is
+    found out when it is read. A role that is missing from `cells` has no column in the source.
 
-    >>> judge(0, {"image": b"...", "captions": ["a dog", " "], "id": 7}, Path())
+    >>> parse_row(0, {"image": b"...", "captions": ["a dog", " "], "id": 7}, Path())
     Pair(row=0, id='7', image=b'...', captions=('a dog',), source=None, licence=None, url=None, \
 image_embedding=None, text_embedding=None, label=None)
-    >>> judge(1, {"image": b"...", "captions": "  ", "id": 8}, Path())
+    >>> parse_row(1, {"image": b"...", "captions": "  ", "id": 8}, Path())
     Reject(row=1, id='8', reason='caption is empty')
     """
     name = None
     try:
-        name = _word("id", cells.get("id"))
+        name = _parse_word("id", cells.get("id"))
         if cells.get("status", "success") != "success":
-            raise _BadRow(f"status: {_word('status', cells['status']) or 'null'}")
+            raise _BadRow(f"status: {_parse_word('status', cells['status']) or 'null'}")
         return Pair(
             row,
             name,
-            _image(cells["image"], folder) if "image" in cells else None,
-            _captions(cells["captions"]) if "captions" in cells else (name or f"row {row}",),
-            source=_word("source", cells.get("source")),
-            licence=_word("licence", cells.get("licence")),
-            url=_word("url", cells.get("url")),
-            image_embedding=_vector("image_embedding", cells.get("image_embedding")),
-            text_embedding=_vector("text_embedding", cells.get("text_embedding")),
-            label=_label(cells["label"]) if "label" in cells else None,
+            _parse_image(cells["image"], folder) if "image" in cells else None,
+            _parse_captions(cells["captions"]) if "captions" in cells else (name or f"row {row}",),
+            source=_parse_word("source", cells.get("source")),
+            licence=_parse_word("licence", cells.get("licence")),
+            url=_parse_word("url", cells.get("url")),
+            image_embedding=_check_vector("image_embedding", cells.get("image_embedding")),
+            text_embedding=_check_vector("text_embedding", cells.get("text_embedding")),
+            label=_parse_label(cells["label"]) if "label" in cells else None,
         )
     except _BadRow as bad:
         return Reject(row, name, str(bad))
 
 
-def vector_cells(raw: NDArray[Any]) -> list[NDArray[Any] | Flaw]:
-    """Split [n, d] into rows, with a flaw in place of each that is not finite or zero."""
+def split_vectors(raw: NDArray[Any]) -> list[NDArray[Any] | Flaw]:
+    """Split [n, d] into rows, with a Flaw for each that is not finite or zero."""
     problems = vector_problems(raw)
     return [Flaw(problems[row]) if row in problems else vector for row, vector in enumerate(raw)]
 
 
-def _image(cell: Any, folder: Place) -> bytes | Place:
+def _parse_image(cell: Any, folder: Place) -> bytes | Place:
     if isinstance(cell, dict):
         cell = cell["bytes"] if cell.get("bytes") is not None else cell.get("path")
     if cell is None:
@@ -79,67 +79,69 @@ def _image(cell: Any, folder: Place) -> bytes | Place:
         if not cell:
             raise _BadRow("image is empty")
         return cell
-    return _file(_text("image", cell), folder)
+    return _parse_path(_parse_text("image", cell), folder)
 
 
-def _file(name: str, folder: Place) -> Place:
+def _parse_path(name: str, folder: Place) -> Place:
     if not name.strip():
         raise _BadRow("image is empty")
     if "://" in name:
-        raise _BadRow(f"image is a URL, not a file: {redacted(name)}")
+        raise _BadRow(f"image is a URL, not a file: {redact_url(name)}")
     if ".." in Path(name).parts:
         raise _BadRow(f"image path leaves its folder: {name}")
     if not isinstance(folder, Path):
-        return _elsewhere(name, folder)
+        return _parse_remote_path(name, folder)
     path = folder / name
     if not os.path.isfile(path):  # unlike Path.is_file, False also for names too long for the system
         raise _BadRow(f"image file not found: {name}")
     return path
 
 
-def _elsewhere(name: str, folder: RemotePath) -> RemotePath:
-    parts = name.replace("\\", "/").split("/")  # some stores take one for the other
+def _parse_remote_path(name: str, folder: RemotePath) -> RemotePath:
+    parts = name.replace("\\", "/").split("/")  # some stores treat them alike
     if parts[0] == "" or ".." in parts or "::" in name:
         raise _BadRow(f"image path leaves its folder: {name}")
     return folder / str(PurePosixPath(name))
 
 
-def _captions(cell: Any) -> tuple[str, ...]:
+def _parse_captions(cell: Any) -> tuple[str, ...]:
     if cell is None:
         raise _BadRow("caption is null")
-    texts = [_caption(item).strip() for item in cell] if isinstance(cell, list) else [_caption(cell).strip()]
+    texts = (
+        [_parse_caption(item).strip() for item in cell] if isinstance(cell, list) else [_parse_caption(cell).strip()]
+    )
     captions = tuple(text for text in texts if text)
     if not captions:
         raise _BadRow("caption is empty")
     return captions
 
 
-def _caption(cell: Any) -> str:
+def _parse_caption(cell: Any) -> str:
     if isinstance(cell, dict):
         cell = next((cell[field] for field in CAPTION_FIELDS if field in cell), cell)
-    return "" if cell is None else _text("caption", cell)
+    return "" if cell is None else _parse_text("caption", cell)
 
 
-def _word(role: str, cell: Any) -> str | None:
+def _parse_word(role: str, cell: Any) -> str | None:
     if isinstance(cell, (int, float)):
         return str(cell)
-    return None if cell is None else _text(role, cell).strip() or None
+    return None if cell is None else _parse_text(role, cell).strip() or None
 
 
-def _label(cell: Any) -> str:
+def _parse_label(cell: Any) -> str:
     if isinstance(cell, float) and not math.isnan(cell):  # a column of numbers with gaps is one of floats
         if not cell.is_integer():
             raise _BadRow(f"label is {cell}, no whole number")
         cell = int(cell)
     if cell is None or isinstance(cell, float):
         raise _BadRow("label is null")
-    label = _word("label", cell)
+    label = _parse_word("label", cell)
     if label is None:
         raise _BadRow("label is empty")
     return label
 
 
-def _text(role: str, cell: Any) -> str:
+def _parse_text(role: str, cell: Any) -> str:
     if isinstance(cell, Flaw):
         raise _BadRow(f"{role} {cell.reason}")
     try:
@@ -154,7 +156,7 @@ def _text(role: str, cell: Any) -> str:
     return text
 
 
-def _vector(role: str, cell: Any) -> NDArray[Any] | None:
+def _check_vector(role: str, cell: Any) -> NDArray[Any] | None:
     if isinstance(cell, Flaw):
         raise _BadRow(f"{role.replace('_', ' ')} {cell.reason}")
     vector: NDArray[Any] | None = cell

@@ -1,4 +1,4 @@
-"""What every source of pairs offers, whatever it looks like on disk."""
+"""The interface of every source of pairs, independent of its format."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from asif.pairs.pair import Pair, Reject
 from asif.pairs.remote import RemotePath
 from asif.vectors import canonical_json
 
-SPLITS = {"train", "dev", "val", "valid", "validation", "test"}
-"""What parts of a data set are called; to mix them is hardly ever meant."""
+SPLIT_NAMES = {"train", "dev", "val", "valid", "validation", "test"}
+"""The usual names of a data set's splits; reading several as one is refused."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,21 @@ class PairSource(ABC):
     @property
     def bytes(self) -> int:
         """Sum the sizes of the files."""
-        return sum(size_of(file) for file in self.files)
+        return sum(find_file_size(file) for file in self.files)
 
     @property
     def identity(self) -> str:
-        """Hash what tells whether this is the same input: paths, sizes, modification times, columns in use.
+        """Hash what identifies the input: paths, sizes, modification times, columns in use.
 
-        Of a file elsewhere it is the URL without credentials, which may be others next time, and the store's own tag.
+        For a remote file: its URL without credentials, which may change, and the store's own tag.
         """
-        known = [_known(file) for file in self.files]
-        return hashlib.sha256(canonical_json([known, self.columns.named()])).hexdigest()
+        stamps = [_stamp_file(file) for file in self.files]
+        return hashlib.sha256(canonical_json([stamps, self.columns.by_role()])).hexdigest()
 
     @property
     def sha256(self) -> str:
         """Hash the content: that of the file, or of the list of files, by name, with the hash of each."""
-        hashes = [_sha256(file) for file in self.files]
+        hashes = [_hash_file(file) for file in self.files]
         if len(hashes) == 1:
             return hashes[0]
         root: Any = self.path if self.path.is_dir() else self.path.parent  # of the same kind as the files
@@ -70,10 +70,10 @@ class PairSource(ABC):
         return hashlib.sha256(canonical_json(list(zip(names, hashes, strict=True)))).hexdigest()
 
     def describe(self) -> str:
-        """Say in a few lines what will be read, before work starts."""
+        """Return a few lines that say what will be read."""
         files = f"{len(self.files):,} file{'s' * (len(self.files) != 1)}"
         lines = [f"{self.path}: {self.kind}", f"  {self.rows:,} rows, {self.bytes:,} bytes in {files}"]
-        lines += [f"  {role}: {column}" for role, column in self.columns.named().items()]
+        lines += [f"  {role}: {column}" for role, column in self.columns.by_role().items()]
         if self.dims:
             text = f", {self.dims[1]} (text)" if self.columns.text_embedding else ""
             lines.append(f"  vectors: {self.dims[0]} (image){text}")
@@ -82,19 +82,19 @@ class PairSource(ABC):
         return "\n".join(lines)
 
 
-def size_of(file: Place) -> int:
+def find_file_size(file: Place) -> int:
     """Return the bytes of a file."""
     return file.size if isinstance(file, RemotePath) else file.stat().st_size
 
 
-def _known(file: Place) -> list[Any]:
+def _stamp_file(file: Place) -> list[Any]:
     if isinstance(file, RemotePath):
         return [str(file), file.size, file.tag]
     stat = file.stat()
     return [str(file.absolute()), stat.st_size, stat.st_mtime_ns]
 
 
-def _sha256(path: Place) -> str:
+def _hash_file(path: Place) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
@@ -102,11 +102,11 @@ def _sha256(path: Place) -> str:
     return digest.hexdigest()
 
 
-def natural(path: Place) -> list[tuple[int, str]]:
+def natural_sort_key(path: Place) -> list[tuple[int, str]]:
     """Return the sort key that puts `part-10` after `part-2`.
 
     >>> from pathlib import Path
-    >>> sorted([Path("part-10"), Path("part-2")], key=natural)[0].name
+    >>> sorted([Path("part-10"), Path("part-2")], key=natural_sort_key)[0].name
     'part-2'
     """
     return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"(\d+)", path.name)]

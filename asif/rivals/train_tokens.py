@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asif.anchorset.tokens.pair_tokens import has_tokens
-from asif.building import Source
-from asif.building.tokens import Captions, from_pairs, token_bytes
+from asif.building import PairReader
 from asif.encoders import Device
 from asif.engine.engine import Engine
 from asif.errors import InputRefused
 from asif.rivals import FreezeAlignTokens, TokenPairs
 from asif.rivals.projector import FEWEST
+from asif.rivals.token_encoding import TokenCaptions, estimate_token_bytes, tokens_from_pairs
 from asif.rivals.train import Training, train_on
 from asif.vectors import canonical_json
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def train_on_tokens(
     ref: str,
     projector: FreezeAlignTokens,
-    source: Source,
+    source: PairReader,
     folder: Path | None = None,
     *,
     home: Path | None = None,
@@ -44,12 +44,12 @@ def train_on_tokens(
     """
     engine = Engine(ref, home=home, device=device)
     anchors = engine.anchor_set
-    captions: Captions = "first" if anchors.manifest.captions == "first" else "all"
+    captions: TokenCaptions = "first" if anchors.manifest.captions == "first" else "all"
     image, text = engine.image_encoder(anchors), engine.text_encoder(anchors)
     place = folder or engine.home / "cache" / "tokens" / anchors.name
     if not has_tokens(place):
-        announce(token_bytes(source, image, text, captions), place)
-    tokens = from_pairs(source, image, text, place, captions, lambda rows: encoding(rows, source.rows))
+        announce(estimate_token_bytes(source, image, text, captions), place)
+    tokens = tokens_from_pairs(source, image, text, place, captions, lambda rows: encoding(rows, source.rows))
     pairs, missing = TokenPairs.of(tokens, anchors.records(range(anchors.count)))
     if len(pairs) < FEWEST:
         raise InputRefused(

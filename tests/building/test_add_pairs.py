@@ -15,8 +15,8 @@ from support.engine_sets import IMAGE_DIM, TEXT_DIM, Fake, fake_image, fake_text
 from support.running import Cli
 
 from asif.anchorset import AnchorSet, Store
-from asif.building import BuildOptions, build
-from asif.building.add_pairs import SCRATCH
+from asif.building import BuildOptions, build_anchor_set
+from asif.building.add_pairs import SCRATCH_FOLDER
 from asif.engine import add_pairs
 from asif.errors import Conflict, EncoderMismatch, InputRefused
 from asif.pairs import open_pairs
@@ -53,7 +53,9 @@ def parquet(folder: Path, rows: list[dict[str, Any]], name: str = "pairs") -> Pa
 def make(folder: Path, home: Path, rows: list[dict[str, Any]], name: str = "toy", **options: Any) -> AnchorSet:
     path = parquet(folder, rows, name)
     how = BuildOptions(**options)
-    return build(open_pairs(path), Store(home), name, fake_image(), fake_text(), how, {"kind": "build"}).anchors
+    return build_anchor_set(
+        open_pairs(path), Store(home), name, fake_image(), fake_text(), how, {"kind": "build"}
+    ).anchors
 
 
 def same(found: AnchorSet, expected: AnchorSet) -> None:
@@ -96,7 +98,7 @@ def test_adding_pairs_is_building_with_them(
         shared = set(found.manifest.blocks) & set(Store(home).open("toy@2").manifest.blocks)
         assert len(shared) == 3  # all: what follows all others makes blocks of its own
     assert [entry.name for entry in Store(home).sets()] == ["expected", "toy"]
-    assert list((home / SCRATCH / "anchors").iterdir()) == []
+    assert list((home / SCRATCH_FOLDER / "anchors").iterdir()) == []
     Store(home).verify("toy").raise_if_bad()
 
 
@@ -230,14 +232,14 @@ def test_what_was_encoded_and_is_damaged_is_encoded_again(
         patch.setattr(Store, "put", None)
         with pytest.raises(TypeError):
             add_pairs("toy", path, home=home)
-    (block,) = (home / SCRATCH).rglob("*.safetensors")
+    (block,) = (home / SCRATCH_FOLDER).rglob("*.safetensors")
     data = block.read_bytes()
     block.unlink()
     if spoil == "a byte is another":
         at = data.index(np.float16(1).tobytes()[:1], 600)
         block.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
     same(add_pairs("toy", path, home=home), make(tmp_path, home, AFTER[0] + AFTER[1], "expected"))
-    assert list((home / SCRATCH / "anchors").iterdir()) == []
+    assert list((home / SCRATCH_FOLDER / "anchors").iterdir()) == []
 
 
 def test_many_additions_at_once_are_all_there(home: Path, tmp_path: Path, hashing: None) -> None:

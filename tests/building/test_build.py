@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,17 +18,19 @@ from support.build_fakes import (
     FakeImages,
     FakeTexts,
     ListSource,
-    ids,
-    listed,
-    make,
+    anchor_ids,
+    build_set,
+    draw_vector,
+    list_source,
     reject_lines,
     rejects,
     some_rows,
-    stored,
-    vector,
+    stored_rows,
+    unit,
     write_parquet,
 )
 from support.build_images import random_png
+from support.dry_run import dry_run
 from support.running import Ran
 
 from asif.aligners import Hubness, make_aligner
@@ -38,18 +38,12 @@ from asif.anchorset import Store
 from asif.building import BuildOptions, Tolerance
 from asif.building.head import HeadSource
 from asif.building.recipe import HeadRecipe
-from asif.building.recipe_file import read_recipe, recipes
-from asif.encoders import Head, ImageEncoder, TextEncoder
+from asif.building.recipe_file import list_recipes, read_recipe
+from asif.encoders import ClassifierHead, ImageEncoder, TextEncoder
 from asif.engine import build_anchors
 from asif.errors import InputRefused, UsageError
 from asif.pairs import Pair, Reject
 from asif.vectors import Float32, Side
-
-
-def unit(raw: Any) -> Any:
-    wide = np.asarray(raw, np.float64)
-    return wide / np.linalg.norm(wide)
-
 
 # captions
 
@@ -58,8 +52,8 @@ def defined(captions: str, rows: Sequence[Any]) -> dict[str, tuple[tuple[str, ..
     """Say what a build is, plainly: {id: (captions, image vector, text vector)}."""
     anchors: dict[str, tuple[tuple[str, ...], Any, Any]] = {}
     for name, image, texts in rows:
-        each = [unit(vector(text.encode(), "text")) for text in texts]
-        shown = unit(vector(image, "image"))
+        each = [unit(draw_vector(text.encode(), "text")) for text in texts]
+        shown = unit(draw_vector(image, "image"))
         if captions == "mean":
             anchors[name] = texts, shown, unit(np.mean(each, axis=0))
         elif captions == "first":
@@ -72,30 +66,30 @@ def defined(captions: str, rows: Sequence[Any]) -> dict[str, tuple[tuple[str, ..
 @pytest.mark.parametrize("captions", ["mean", "first", "all"])
 def test_captions(tmp_path: Path, captions: Any) -> None:
     rows = some_rows(11)
-    anchors = make(listed(*rows), tmp_path, captions=captions, dtype="float32").anchors
+    anchors = build_set(list_source(*rows), tmp_path, captions=captions, dtype="float32").anchors
     expected = defined(captions, rows)
-    assert ids(anchors) == list(expected)
+    assert anchor_ids(anchors) == list(expected)
     assert len(expected) == {"mean": 11, "first": 11, "all": 16}[captions]
     assert [record.captions for record in anchors.records(range(anchors.count))] == [e[0] for e in expected.values()]
     for at, side in enumerate(SIDES):
-        np.testing.assert_allclose(stored(anchors, side), [each[1 + at] for each in expected.values()], atol=2e-7)
+        np.testing.assert_allclose(stored_rows(anchors, side), [each[1 + at] for each in expected.values()], atol=2e-7)
 
 
 def test_a_caption_is_encoded_once_in_a_segment(tmp_path: Path) -> None:
     text = FakeTexts()
-    make(listed(*[(str(row), b"%d" % row, ("a dog", f"{row % 3}")) for row in range(9)]), tmp_path, text=text)
+    build_set(list_source(*[(str(row), b"%d" % row, ("a dog", f"{row % 3}")) for row in range(9)]), tmp_path, text=text)
     assert text.seen == ["0", "1", "2", "a dog"]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "bfloat16"])
 def test_stored_values_are_the_computed_ones_rounded(tmp_path: Path, dtype: str) -> None:
     rows = some_rows(9)
-    exact = make(listed(*rows), tmp_path, name="exact", dtype="float32").anchors
-    anchors = make(listed(*rows), tmp_path, dtype=dtype).anchors
+    exact = build_set(list_source(*rows), tmp_path, name="exact", dtype="float32").anchors
+    anchors = build_set(list_source(*rows), tmp_path, dtype=dtype).anchors
     as_type = {"float16": np.float16, "float32": np.float32, "bfloat16": ml_dtypes.bfloat16}[dtype]
     for side in SIDES:
-        assert stored(anchors, side).dtype == as_type
-        assert np.array_equal(stored(anchors, side), stored(exact, side).astype(as_type))
+        assert stored_rows(anchors, side).dtype == as_type
+        assert np.array_equal(stored_rows(anchors, side), stored_rows(exact, side).astype(as_type))
 
 
 # ids and duplicates
@@ -103,11 +97,11 @@ def test_stored_values_are_the_computed_ones_rounded(tmp_path: Path, dtype: str)
 
 def test_ids_are_kept_or_made_from_the_content(tmp_path: Path) -> None:
     rows: list[Any] = [("mine", b"x", ("a dog",)), (None, b"y", ("a dog",)), (None, b"y", ("a cat",))]
-    anchors = make(listed(*rows), tmp_path).anchors
-    assert "mine" in ids(anchors)
-    assert {len(name) for name in ids(anchors)} == {4, 16}
-    other_order = make(listed(*rows[::-1]), tmp_path, name="other").anchors
-    assert ids(other_order) == ids(anchors)
+    anchors = build_set(list_source(*rows), tmp_path).anchors
+    assert "mine" in anchor_ids(anchors)
+    assert {len(name) for name in anchor_ids(anchors)} == {4, 16}
+    other_order = build_set(list_source(*rows[::-1]), tmp_path, name="other").anchors
+    assert anchor_ids(other_order) == anchor_ids(anchors)
 
 
 def test_equal_pairs_are_dropped_or_kept_as_said(tmp_path: Path) -> None:
@@ -120,13 +114,13 @@ def test_equal_pairs_are_dropped_or_kept_as_said(tmp_path: Path) -> None:
         (None, b"z", ("a cow",)),
         (None, b"z", ("a cow",)),
     ]
-    exact = make(listed(*rows), tmp_path).anchors
+    exact = build_set(list_source(*rows), tmp_path).anchors
     assert (exact.count, exact.manifest.rows_in, exact.manifest.rejected) == (3, 7, 4)
     found = rejects(tmp_path, exact)
     assert {row: found[row] for row in (0, 2)} == {0: "duplicate of a", 2: "duplicate of the same id"}
     assert sorted(found.values()).count("id used by another pair") == 1
-    kept = make(listed(*rows), tmp_path, name="kept", dedup="keep").anchors
-    assert [name for name in ids(kept) if name.startswith("row")] == ["row-5", "row-6"]
+    kept = build_set(list_source(*rows), tmp_path, name="kept", dedup="keep").anchors
+    assert [name for name in anchor_ids(kept) if name.startswith("row")] == ["row-5", "row-6"]
     assert (kept.count, kept.manifest.rejected) == (5, 2)  # an id names one pair, whatever is kept
 
 
@@ -155,9 +149,16 @@ def test_the_order_of_rows_does_not_matter(
     found: list[Any] = []
     for name, some in (("one", rows), ("two", shuffled)):
         try:
-            anchors = make(listed(*some), home, image, name=name, **options).anchors
+            anchors = build_set(list_source(*some), home, image, name=name, **options).anchors
             reasons = sorted(reason for _, reason in reject_lines(home, anchors))
-            found.append((anchors.digest, ids(anchors), reasons, *(stored(anchors, side).tobytes() for side in SIDES)))
+            found.append(
+                (
+                    anchors.digest,
+                    anchor_ids(anchors),
+                    reasons,
+                    *(stored_rows(anchors, side).tobytes() for side in SIDES),
+                )
+            )
         except InputRefused as error:
             found.append(error.came.replace("'two'", "'one'"))
     assert found[0] == found[1]
@@ -175,21 +176,23 @@ def test_shuffled_pairs_and_the_real_encoders(
         )
         for row in range(37)
     ]
-    first = make(listed(*rows), tmp_path, image_encoder, text_encoder, captions="mean").anchors
+    first = build_set(list_source(*rows), tmp_path, image_encoder, text_encoder, captions="mean").anchors
     order = rng.permutation(len(rows))
-    second = make(listed(*[rows[at] for at in order]), tmp_path, image_encoder, text_encoder, "other").anchors
+    second = build_set(list_source(*[rows[at] for at in order]), tmp_path, image_encoder, text_encoder, "other").anchors
     assert first.digest == second.digest
     assert first.count == 37
     for side in SIDES:
-        assert stored(first, side).tobytes() == stored(second, side).tobytes()
-    assert np.abs(np.linalg.norm(stored(first, "image").astype(np.float64), axis=1) - 1).max() < 1e-3
+        assert stored_rows(first, side).tobytes() == stored_rows(second, side).tobytes()
+    assert np.abs(np.linalg.norm(stored_rows(first, "image").astype(np.float64), axis=1) - 1).max() < 1e-3
 
 
 def test_the_digest_does_not_depend_on_segments_and_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digests, blocks = set(), set()
     for rows in (512, 1, 7, 16):
         monkeypatch.setattr("asif.building.build.SEGMENT_ROWS", rows)
-        anchors = make(listed(*some_rows(16)), tmp_path, FakeImages(batch=1 + rows % 5), name=f"by-{rows}").anchors
+        anchors = build_set(
+            list_source(*some_rows(16)), tmp_path, FakeImages(batch=1 + rows % 5), name=f"by-{rows}"
+        ).anchors
         digests.add(anchors.digest)
         blocks |= {entry.sha256 for entry in anchors.manifest.blocks}
     assert len(digests) == len(blocks) == 1
@@ -200,9 +203,9 @@ def test_the_digest_does_not_depend_on_segments_and_batches(tmp_path: Path, monk
 
 def test_the_limit_counts_rows(tmp_path: Path) -> None:
     rows: list[Any] = [("a", b"bad 1", ("x",)), *some_rows(9)]
-    anchors = make(listed(*rows), tmp_path, limit=4, max_bad_rows=Tolerance(number=1)).anchors
+    anchors = build_set(list_source(*rows), tmp_path, limit=4, max_bad_rows=Tolerance(number=1)).anchors
     assert (anchors.manifest.rows_in, anchors.count) == (4, 3)
-    assert make(listed(*rows), tmp_path, limit=99, max_bad_rows=Tolerance(number=1)).anchors.count == 9
+    assert build_set(list_source(*rows), tmp_path, limit=99, max_bad_rows=Tolerance(number=1)).anchors.count == 9
 
 
 @pytest.mark.parametrize(
@@ -230,9 +233,11 @@ def test_unusable_vectors_are_rejected_and_never_stored(tmp_path: Path, side: Si
     whole, part = ({name: [value] * width for name, value in ODD.items()} for width in (6, 4))
     image = FakeImages(odd={name.encode(): row for name, row in whole.items()} if side == "image" else {})
     text = FakeTexts(odd=part if side == "text" else {})
-    anchors = make(listed(*rows), tmp_path, image, text, captions=captions, max_bad_rows=Tolerance(number=3)).anchors
+    anchors = build_set(
+        list_source(*rows), tmp_path, image, text, captions=captions, max_bad_rows=Tolerance(number=3)
+    ).anchors
     expected = defined(captions, [rows[0], rows[-1]])
-    assert ids(anchors) == list(expected)
+    assert anchor_ids(anchors) == list(expected)
     assert list(rejects(tmp_path, anchors)) == [1, 2, 3]
     assert all(reason.startswith(f"{side} embedding is ") for reason in rejects(tmp_path, anchors).values())
     if side == "image":
@@ -242,27 +247,31 @@ def test_unusable_vectors_are_rejected_and_never_stored(tmp_path: Path, side: Si
             "zero",
         ]
     for each in SIDES:
-        values = stored(anchors, each).astype(np.float64)
+        values = stored_rows(anchors, each).astype(np.float64)
         np.testing.assert_allclose(np.linalg.norm(values, axis=1), 1, atol=2e-3)
     with pytest.raises(InputRefused, match=f"3 bad rows .*row 1: {side} embedding is"):
-        make(listed(*rows), tmp_path, image, text, "strict", captions=captions, max_bad_rows=Tolerance(number=2))
+        build_set(
+            list_source(*rows), tmp_path, image, text, "strict", captions=captions, max_bad_rows=Tolerance(number=2)
+        )
 
 
 def test_captions_that_cancel_out(tmp_path: Path) -> None:
     text = FakeTexts(odd={"up": [0, 1, 0, 0], "down": [0, -2, 0, 0]})
     rows: list[Any] = [("a", b"1", ("up", "down")), ("b", b"2", ("up",))]
-    anchors = make(listed(*rows), tmp_path, text=text, max_bad_rows=Tolerance(number=1)).anchors
+    anchors = build_set(list_source(*rows), tmp_path, text=text, max_bad_rows=Tolerance(number=1)).anchors
     assert rejects(tmp_path, anchors) == {0: "text embedding is zero"}
-    assert ids(anchors) == ["b"]
+    assert anchor_ids(anchors) == ["b"]
 
 
 def test_vectors_of_any_length_and_one_pair(tmp_path: Path) -> None:
     """The smallest and the largest float32 are directions like any other."""
     tiny, huge = np.float32(1e-38), np.float32(3e38)
     image = FakeImages(odd={b"1": [tiny, tiny, 0, 0, 0, 0], b"2": [huge, -huge, 0, 0, 0, 0]})
-    anchors = make(listed(("a", b"1", ("x",)), ("b", b"2", ("y",))), tmp_path, image, dtype="float32").anchors
-    np.testing.assert_allclose(stored(anchors, "image")[:, :2], np.array([[1, 1], [1, -1]]) / np.sqrt(2), rtol=1e-6)
-    assert make(listed(("a", b"1", ("x",))), tmp_path, name="one").anchors.count == 1
+    anchors = build_set(list_source(("a", b"1", ("x",)), ("b", b"2", ("y",))), tmp_path, image, dtype="float32").anchors
+    np.testing.assert_allclose(
+        stored_rows(anchors, "image")[:, :2], np.array([[1, 1], [1, -1]]) / np.sqrt(2), rtol=1e-6
+    )
+    assert build_set(list_source(("a", b"1", ("x",))), tmp_path, name="one").anchors.count == 1
 
 
 def test_rows_that_their_source_left_out_are_not_bad(tmp_path: Path) -> None:
@@ -271,24 +280,24 @@ def test_rows_that_their_source_left_out_are_not_bad(tmp_path: Path) -> None:
         Pair(1, "a", b"x", ("y",)),
         Reject(2, None, "image is null"),
     ]
-    anchors = make(ListSource(items), tmp_path, max_bad_rows=Tolerance(number=1)).anchors
+    anchors = build_set(ListSource(items), tmp_path, max_bad_rows=Tolerance(number=1)).anchors
     assert (anchors.manifest.rows_in, anchors.manifest.rejected) == (3, 2)
     with pytest.raises(InputRefused, match=r"1 bad rows \(row 2: image is null\)"):
-        make(ListSource(items, identity="again"), tmp_path, max_bad_rows=Tolerance(number=0))
+        build_set(ListSource(items, identity="again"), tmp_path, max_bad_rows=Tolerance(number=0))
 
 
 def test_no_rows_and_no_good_rows(tmp_path: Path) -> None:
     with pytest.raises(InputRefused, match="has no rows"):
-        make(listed(), tmp_path)
+        build_set(list_source(), tmp_path)
     with pytest.raises(InputRefused, match=r"none of 2 rows can become an anchor .*bad 1 bytes"):
-        make(listed(("a", b"bad 1", ("x",)), ("b", b"bad 1", ("x",))), tmp_path, max_bad_rows=Tolerance(1.0))
+        build_set(list_source(("a", b"bad 1", ("x",)), ("b", b"bad 1", ("x",))), tmp_path, max_bad_rows=Tolerance(1.0))
     assert Store(tmp_path).sets() == []
 
 
 def test_a_source_that_ends_early_is_refused(tmp_path: Path) -> None:
-    source = replace(listed(*some_rows(5)), rows=9)
+    source = replace(list_source(*some_rows(5)), rows=9)
     with pytest.raises(InputRefused, match="ended after 5 rows") as caught:
-        make(source, tmp_path)
+        build_set(source, tmp_path)
     assert caught.value.expected.startswith("9 rows")
 
 
@@ -309,22 +318,22 @@ def test_precomputed_vectors(tmp_path: Path) -> None:
     good = [row for row in range(30) if row not in (7, 8)]
     assert list(rejects(tmp_path, anchors)) == [7, 8]
     for side, raw in (("image", image), ("text", text)):
-        np.testing.assert_allclose(stored(anchors, side), [unit(raw[row]) for row in good], atol=1e-7)
+        np.testing.assert_allclose(stored_rows(anchors, side), [unit(raw[row]) for row in good], atol=1e-7)
         assert anchors.encoder_spec(side) == "precomputed"
 
 
-HEAD = Head(
+HEAD = ClassifierHead(
     np.eye(3, 6, dtype=np.float32) * 7, ("n1", "n2", "n3"), ("tench", "cat, tabby", "{name}"), ("a fish", "b", "c")
 )
 
 
 def test_anchors_from_a_head(tmp_path: Path) -> None:
     source = HeadSource(Path("head"), HEAD, ("{name}: {definition}", "a photo of {name}"))
-    anchors = make(source, tmp_path, captions="mean", dtype="float32").anchors
-    assert ids(anchors) == ["n1", "n2", "n3"]
-    assert np.array_equal(stored(anchors, "image"), np.eye(3, 6, dtype=np.float32))
-    wanted = [unit(vector(text.encode(), "text")) for text in ("tench: a fish", "a photo of tench")]
-    np.testing.assert_allclose(stored(anchors, "text")[0], unit(np.mean(wanted, axis=0)), atol=2e-7)
+    anchors = build_set(source, tmp_path, captions="mean", dtype="float32").anchors
+    assert anchor_ids(anchors) == ["n1", "n2", "n3"]
+    assert np.array_equal(stored_rows(anchors, "image"), np.eye(3, 6, dtype=np.float32))
+    wanted = [unit(draw_vector(text.encode(), "text")) for text in ("tench: a fish", "a photo of tench")]
+    np.testing.assert_allclose(stored_rows(anchors, "text")[0], unit(np.mean(wanted, axis=0)), atol=2e-7)
     assert anchors.records([1])[0].captions == ("cat, tabby: b", "a photo of cat, tabby")
     changed = replace(source, head=replace(HEAD, prototypes=HEAD.prototypes * np.float32(2)))
     assert len({source.identity, changed.identity, replace(source, captions=("{name}",)).identity}) == 3
@@ -333,7 +342,7 @@ def test_anchors_from_a_head(tmp_path: Path) -> None:
 
 
 def test_recipes(tmp_path: Path) -> None:
-    path = recipes()["imagenet-head"]
+    path = list_recipes()["imagenet-head"]
     recipe = read_recipe(path)
     assert isinstance(recipe, HeadRecipe)
     assert (recipe.name, recipe.encoders["image"], recipe.captions) == (
@@ -388,7 +397,7 @@ def test_the_command_says_what_it_did(asif_build: Callable[..., Ran], pairs: Pat
         "resumed_at_row": 0,
         "bytes": Store(home).size("other"),
     }
-    assert stored(opened, "text").dtype == ml_dtypes.bfloat16
+    assert stored_rows(opened, "text").dtype == ml_dtypes.bfloat16
 
 
 @pytest.mark.usefixtures("fakes")
@@ -438,21 +447,6 @@ def test_a_call_that_makes_no_sense(
     assert fakes[0].seen == []
 
 
-DRY_RUN = """
-import sys
-from asif.cli import main
-sys.argv = ["asif", "build-anchors", *sys.argv[1:]]
-main()
-print([name for name in ("torch", "timm", "sentence_transformers", "PIL") if name in sys.modules], file=sys.stderr)
-"""
-
-
-def dry_run(*arguments: str) -> Ran:
-    run = [sys.executable, "-W", "error", "-c", DRY_RUN, *arguments, "--name", "toy", "--dry-run"]
-    done = subprocess.run(run, capture_output=True, text=True, check=False)
-    return Ran(done.returncode, done.stdout, done.stderr)
-
-
 def test_a_dry_run_loads_no_model(pairs: Path, home: Path) -> None:
     ran = dry_run(str(pairs), "--json")
     assert ran.code == 0, ran.err
@@ -471,31 +465,31 @@ def test_a_dry_run_loads_no_model(pairs: Path, home: Path) -> None:
     "content", ["", "{", "[]", "7", "null", '{"a": "x"}', '{"a": null}', '{"a": -1, "b": 0}', "\ud83d"]
 )
 def test_damaged_rates_are_no_rates(tmp_path: Path, content: str) -> None:
-    from asif.building.estimate import read_rates
+    from asif.building.estimate import read_encoder_rates
 
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "rates.json").write_bytes(content.encode("utf-8", "surrogatepass"))
-    assert read_rates(tmp_path) == {}
+    assert read_encoder_rates(tmp_path) == {}
 
 
 def test_speeds_are_remembered(asif_build: Callable[..., Ran], fakes: Any, tmp_path: Path, home: Path) -> None:
-    from asif.building.estimate import read_rates
+    from asif.building.estimate import read_encoder_rates
 
     path = write_parquet(
         tmp_path / "p.parquet", [b"%d" % row for row in range(40)], [f"text {row}" for row in range(40)]
     )
     fakes[0].seconds = {"encoding": 0.01}
     assert asif_build(path, "--name", "toy").code == 0
-    rates = read_rates(home)
+    rates = read_encoder_rates(home)
     assert rates.keys() == {"timm:fake", "sentence-transformers:fake"}
     assert 100 < rates["timm:fake"] < 400  # 40 images in ten batches of 10 ms
 
 
 def test_a_build_of_other_encoders_is_another_set(tmp_path: Path) -> None:
-    first = make(listed(*some_rows(4)), tmp_path).anchors
-    again = make(listed(*some_rows(4)), tmp_path).anchors
+    first = build_set(list_source(*some_rows(4)), tmp_path).anchors
+    again = build_set(list_source(*some_rows(4)), tmp_path).anchors
     assert (again.version, again.digest) == (first.version, first.digest)
-    other = make(listed(*some_rows(4)), tmp_path, FakeImages(model="other")).anchors
+    other = build_set(list_source(*some_rows(4)), tmp_path, FakeImages(model="other")).anchors
     assert other.digest != first.digest
     assert other.manifest.parent == first.version
 
@@ -503,6 +497,6 @@ def test_a_build_of_other_encoders_is_another_set(tmp_path: Path) -> None:
 def test_vectors_are_float32_until_they_are_stored(tmp_path: Path) -> None:
     """A mean of captions is taken of unit vectors: a long one does not drown a short one."""
     text = FakeTexts(odd={"long": [1000, 0, 0, 0], "short": [0, 0.001, 0, 0]})
-    anchors = make(listed(("a", b"1", ("long", "short"))), tmp_path, text=text, dtype="float32").anchors
-    found: Float32 = stored(anchors, "text")[0]
+    anchors = build_set(list_source(("a", b"1", ("long", "short"))), tmp_path, text=text, dtype="float32").anchors
+    found: Float32 = stored_rows(anchors, "text")[0]
     np.testing.assert_allclose(found, np.array([1, 1, 0, 0]) / np.sqrt(2), rtol=1e-6)

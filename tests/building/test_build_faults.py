@@ -23,9 +23,9 @@ from support.build_fakes import (
     FakeImages,
     FakeTexts,
     ListSource,
+    build_set,
     identity,
-    listed,
-    make,
+    list_source,
     rejects,
     some_rows,
     write_parquet,
@@ -35,7 +35,7 @@ from support.paths import ROOT, SUPPORT, TESTS
 from support.running import Ran
 
 from asif.anchorset import Store
-from asif.building import BuildOptions, Tolerance, build
+from asif.building import BuildOptions, Tolerance, build_anchor_set
 from asif.errors import InputRefused, Interrupted, NotFound, UsageError
 
 DRIVER = SUPPORT / "build_driver.py"
@@ -56,7 +56,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Return the set that an uninterrupted build gives."""
-    return make(listed(*some_rows(ROWS)), tmp_path_factory.mktemp("whole")).anchors
+    return build_set(list_source(*some_rows(ROWS)), tmp_path_factory.mktemp("whole")).anchors
 
 
 def driver(*arguments: Any, **told: Any) -> subprocess.Popen[str]:
@@ -162,7 +162,7 @@ def stopped_at(row: int) -> ListSource:
         if at == row:
             raise KeyboardInterrupt
 
-    return ListSource(listed(*some_rows(ROWS)).items, before=before)
+    return ListSource(list_source(*some_rows(ROWS)).items, before=before)
 
 
 @pytest.mark.parametrize("row", [0, 1, 70, 149])
@@ -172,7 +172,7 @@ def test_a_stopped_build_says_what_it_kept(
     monkeypatch.setattr("asif.building.build.SEGMENT_ROWS", SEGMENT)
     progress: list[int] = []
     with pytest.raises(Interrupted) as caught:
-        build(
+        build_anchor_set(
             stopped_at(row),
             Store(tmp_path),
             "toy",
@@ -185,7 +185,7 @@ def test_a_stopped_build_says_what_it_kept(
     kept = max(row - 63, 0) // SEGMENT * SEGMENT  # images are decoded up to 64 rows ahead
     assert progress == list(range(0, kept + 1, SEGMENT))
     assert caught.value.came == f"stopped at row {kept} of {ROWS}; {kept} anchors are kept"
-    again = make(listed(*some_rows(ROWS)), tmp_path)
+    again = build_set(list_source(*some_rows(ROWS)), tmp_path)
     assert (again.resumed_at, again.rows) == (kept, ROWS - kept)
     assert identity(again.anchors) == identity(whole)
 
@@ -193,9 +193,9 @@ def test_a_stopped_build_says_what_it_kept(
 def test_fresh_does_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Any) -> None:
     monkeypatch.setattr("asif.building.build.SEGMENT_ROWS", SEGMENT)
     with pytest.raises(Interrupted):
-        make(stopped_at(120), tmp_path)
+        build_set(stopped_at(120), tmp_path)
     image = FakeImages()
-    built = make(listed(*some_rows(ROWS)), tmp_path, image, resume=False)
+    built = build_set(list_source(*some_rows(ROWS)), tmp_path, image, resume=False)
     assert (built.resumed_at, identity(built.anchors), len(image.seen)) == (0, identity(whole), ROWS)
 
 
@@ -208,13 +208,13 @@ def test_another_build_does_not_go_on_from_this_one(
 ) -> None:
     monkeypatch.setattr("asif.building.build.SEGMENT_ROWS", SEGMENT)
     with pytest.raises(Interrupted):
-        make(stopped_at(120), tmp_path)
-    assert make(listed(*some_rows(ROWS)), tmp_path, **change).resumed_at == 0
+        build_set(stopped_at(120), tmp_path)
+    assert build_set(list_source(*some_rows(ROWS)), tmp_path, **change).resumed_at == 0
 
 
 def bad_rows(*bad: int) -> ListSource:
     rows = some_rows(ROWS)
-    return listed(
+    return list_source(
         *[
             (name, b"bad", texts) if row in bad else (name, image, texts)
             for row, (name, image, texts) in enumerate(rows)
@@ -225,10 +225,10 @@ def bad_rows(*bad: int) -> ListSource:
 def test_too_many_bad_rows_keep_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asif.building.build.SEGMENT_ROWS", SEGMENT)
     with pytest.raises(InputRefused) as caught:
-        make(bad_rows(40, 80, 140), tmp_path, max_bad_rows=Tolerance(number=2))
+        build_set(bad_rows(40, 80, 140), tmp_path, max_bad_rows=Tolerance(number=2))
     assert caught.value.came == "3 bad rows (row 40: bad bytes; row 80: bad bytes; row 140: bad bytes)"
     assert caught.value.expected == "at most 2 bad rows of 150"
-    built = make(bad_rows(40, 80, 140), tmp_path, max_bad_rows=Tolerance(number=3))
+    built = build_set(bad_rows(40, 80, 140), tmp_path, max_bad_rows=Tolerance(number=3))
     assert built.resumed_at == 128
     assert list(rejects(tmp_path, built.anchors)) == [40, 80, 140]
 
@@ -237,9 +237,9 @@ def test_bad_rows_of_earlier_runs_count(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("asif.building.build.SEGMENT_ROWS", SEGMENT)
     for _ in range(2):  # the second run must stop at the same row
         with pytest.raises(InputRefused):
-            make(bad_rows(40, 80, 140), tmp_path, max_bad_rows=Tolerance(number=2))
+            build_set(bad_rows(40, 80, 140), tmp_path, max_bad_rows=Tolerance(number=2))
     with pytest.raises(InputRefused):
-        make(bad_rows(40, 80, 140), tmp_path, max_bad_rows=Tolerance(number=1))
+        build_set(bad_rows(40, 80, 140), tmp_path, max_bad_rows=Tolerance(number=1))
 
 
 # damaged images
@@ -352,7 +352,7 @@ def test_bad_images_and_the_real_encoder(tmp_path: Path, image_encoder: Any) -> 
     rows: list[Any] = [
         (None, image, (f"caption {row}",)) for row, image in enumerate([b for b, _ in bad] + good_images())
     ]
-    anchors = make(listed(*rows), tmp_path, image_encoder, max_bad_rows=Tolerance(1.0)).anchors
+    anchors = build_set(list_source(*rows), tmp_path, image_encoder, max_bad_rows=Tolerance(1.0)).anchors
     found = rejects(tmp_path, anchors)
     assert list(found) == list(range(10))
     assert all(reason in found[row] for row, (_, reason) in enumerate(bad) if reason != "image is empty")
@@ -427,7 +427,7 @@ def test_a_failing_build_leaves_the_old_version(
 @pytest.mark.parametrize("name", ["", "Toy", "a/b", "..", "a\0b", "x" * 65, "\uff41"])
 def test_names_cannot_leave_the_store(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError):
-        make(listed(*some_rows(3)), tmp_path, name=name)
+        build_set(list_source(*some_rows(3)), tmp_path, name=name)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -441,8 +441,8 @@ def test_an_encoder_that_breaks_keeps_what_is_done(tmp_path: Path, monkeypatch: 
             return super().prepare(source)
 
     with pytest.raises(MemoryError):
-        make(listed(*some_rows(ROWS)), tmp_path, Broken())
-    built = make(listed(*some_rows(ROWS)), tmp_path)
+        build_set(list_source(*some_rows(ROWS)), tmp_path, Broken())
+    built = build_set(list_source(*some_rows(ROWS)), tmp_path)
     assert (built.resumed_at, identity(built.anchors)) == (96, identity(whole))
 
 

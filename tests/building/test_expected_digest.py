@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.build_fakes import FakeImages, FakeTexts, ListSource, listed, make, some_rows, write_parquet
+from support.build_fakes import FakeImages, FakeTexts, ListSource, build_set, list_source, some_rows, write_parquet
 from support.running import Cli
 
 from asif.anchorset import Store
 from asif.anchorset.receipts.receipt_file import read_receipt
 from asif.building import Tolerance
-from asif.building.expected_digest import compare
+from asif.building.expected_digest import compare_source
 from asif.encoders.text_cache import TextCache
 from asif.engine import verify_removal
 from asif.errors import IntegrityError
@@ -41,12 +41,12 @@ ROWS: list[tuple[str | None, bytes, tuple[str, ...]]] = [
 def source(rows: list[tuple[str | None, bytes, tuple[str, ...]]]) -> ListSource:
     """Give pairs, and two rows that are none."""
     lost = [Reject(len(rows), None, "caption is empty"), Reject(len(rows) + 1, "id-no", "status: 404")]
-    return ListSource([*listed(*rows).items, *lost])
+    return ListSource([*list_source(*rows).items, *lost])
 
 
 def publish(home: Path, rows: Any = ROWS, **options: Any) -> Any:
     images = FakeImages(odd={b"odd image": [0.0] * 6})
-    return make(source(rows), home, images, max_bad_rows=Tolerance(number=99), **options).anchors
+    return build_set(source(rows), home, images, max_bad_rows=Tolerance(number=99), **options).anchors
 
 
 @pytest.mark.parametrize("captions", ["mean", "first", "all"])
@@ -55,10 +55,10 @@ def test_a_set_is_what_its_pairs_are_built_into(home: Path, captions: str, dedup
     rows = [row for row in ROWS if dedup == "exact" or row[0]]  # with `keep`, pairs without ids are named by their rows
     anchors = publish(home, rows, captions=captions, dedup=dedup)
     seen: list[int] = []
-    found = compare(source(rows), anchors, progress=seen.append)
+    found = compare_source(source(rows), anchors, progress=seen.append)
     assert (found.missing, found.more, found.digest, found.pairs) == ((), (), anchors.digest, anchors.count)
     assert found.rejected >= 5 and seen == list(range(1, len(rows) + 3))
-    turned = compare(ListSource(source(rows).items[::-1]), anchors)
+    turned = compare_source(ListSource(source(rows).items[::-1]), anchors)
     assert (turned.digest, turned.missing) == (anchors.digest, ())
 
 
@@ -70,11 +70,11 @@ def test_what_differs_is_told(home: Path) -> None:
         *ROWS[4:],
         ("new", b"image 99", ("new",)),
     ]
-    found = compare(source(changed), anchors)
+    found = compare_source(source(changed), anchors)
     assert found.missing == ("id-002", "new") and found.digest != anchors.digest
     assert found.more == ("id-002", "id-003")
-    assert compare(source(ROWS), anchors, limit=4).more[1:3] == ("id-004", "id-005")
-    nothing = compare(ListSource([]), anchors)
+    assert compare_source(source(ROWS), anchors, limit=4).more[1:3] == ("id-004", "id-005")
+    nothing = compare_source(ListSource([]), anchors)
     assert len(nothing.more) == anchors.count and nothing.pairs == 0
 
 
@@ -82,26 +82,26 @@ def test_a_reject_excuses_one_row_alone(home: Path) -> None:
     """A pair that was tampered out of the set is not excused by another that has its id."""
     publish(home)
     store = Store(home)
-    found = compare(source(ROWS), store.remove("toy", ["id-003"]))
+    found = compare_source(source(ROWS), store.remove("toy", ["id-003"]))
     assert found.missing == ("id-003",)
     twice = source([*ROWS, ("id-bad", b"good after all", ("x",))])
-    assert compare(twice, store.open("toy@1")).missing == ("id-bad",)
+    assert compare_source(twice, store.open("toy@1")).missing == ("id-bad",)
 
 
 def test_removed_pairs_are_taken_off(home: Path) -> None:
     publish(home)
     anchors = Store(home).remove("toy", ["id-004", "id-005", "id-007"], receipt=home / "r.json")
     gone = read_receipt(home / "r.json").all_removed
-    found = compare(source(ROWS), anchors, gone)
+    found = compare_source(source(ROWS), anchors, gone)
     assert (found.digest, found.missing, found.more) == (anchors.digest, (), ())
     assert sorted(record.id for record in found.removed.values()) == ["id-004", "id-005", "id-007"]
     without = [row for row in ROWS if row[0] not in ("id-004", "id-005", "id-007")]
-    left = compare(source(without), anchors, gone)  # the source has been cleaned
+    left = compare_source(source(without), anchors, gone)  # the source has been cleaned
     assert (left.digest, dict(left.removed)) == (anchors.digest, {})
-    captions, images = found.traces_of(frozenset(gone))
+    captions, images = found.find_traces(frozenset(gone))
     assert captions == {"caption 4", "caption 5", "caption 7"}  # "ein Bär" belongs to others too
     assert images == {hashlib.sha256(b"image %d" % number).hexdigest() for number in (4, 5, 7)}
-    assert found.traces_of(()) == (frozenset(), frozenset())
+    assert found.find_traces(()) == (frozenset(), frozenset())
 
 
 def test_vectors_are_compared_by_their_bytes(home: Path, tmp_path: Path) -> None:
@@ -114,8 +114,8 @@ def test_vectors_are_compared_by_their_bytes(home: Path, tmp_path: Path) -> None
     }
     pq.write_table(pa.table(table), tmp_path / "v.parquet")
     pairs = open_pairs(tmp_path / "v.parquet")
-    anchors = make(pairs, home, FakeImages(dim=2), FakeTexts(dim=2)).anchors
-    assert compare(pairs, anchors).digest == anchors.digest
+    anchors = build_set(pairs, home, FakeImages(dim=2), FakeTexts(dim=2)).anchors
+    assert compare_source(pairs, anchors).digest == anchors.digest
     assert np.concatenate(anchors.blocks("image")).shape == (3, 2)
 
 
@@ -130,7 +130,7 @@ def parquet(tmp_path: Path) -> Path:
 
 
 def test_commands(home: Path, cli: Cli, parquet: Path, tmp_path: Path) -> None:
-    make(open_pairs(parquet), home, max_bad_rows=Tolerance(number=9))
+    build_set(open_pairs(parquet), home, max_bad_rows=Tolerance(number=9))
     assert cli("anchors", "verify", "toy", "--limit", 3).code == 2
     found = cli("anchors", "verify", "toy", "--against", parquet, "--json")
     assert found.code == 0 and found.json["against"]["missing"] == [] and found.json["against"]["removed"] == 0
@@ -148,7 +148,7 @@ def test_commands(home: Path, cli: Cli, parquet: Path, tmp_path: Path) -> None:
 def test_words_of_purged_pairs_are_found(home: Path, parquet: Path, tmp_path: Path) -> None:
     """What a purge could not know of: captions and images alone, without the rest of the pair."""
     pairs = open_pairs(parquet)
-    anchors = make(pairs, home, max_bad_rows=Tolerance(number=9)).anchors
+    anchors = build_set(pairs, home, max_bad_rows=Tolerance(number=9)).anchors
     store = Store(home)
     store.purge("toy", ["id-008"], receipt=tmp_path / "r.json")
     receipts = [read_receipt(tmp_path / "r.json")]

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from building.test_build import dry_run, unit
-from support.build_fakes import FakeImages, FakeTexts, ids, stored, vector
+from support.build_fakes import FakeImages, FakeTexts, anchor_ids, draw_vector, stored_rows, unit
 from support.build_images import random_png
+from support.dry_run import dry_run
 from support.paths import ROOT
 from support.running import Cli, Ran
 
@@ -23,12 +23,12 @@ from asif.aligners import ALIGNERS, make_aligner
 from asif.anchorset import Store
 from asif.building import BuildOptions
 from asif.building.estimate import UNKNOWN_DIM
-from asif.building.recipe import MARKS, HeadRecipe, PairsRecipe, Selection
-from asif.building.recipe_file import find_recipe, read_recipe, recipes
+from asif.building.recipe import SOURCE_MARKS, HeadRecipe, PairsRecipe, RecipeSelection
+from asif.building.recipe_file import find_recipe, list_recipes, read_recipe
 from asif.engine import build_from_recipe
 from asif.errors import InputRefused, NotFound, UsageError
 
-READ = {name: read_recipe(path) for name, path in recipes().items()}
+READ = {name: read_recipe(path) for name, path in list_recipes().items()}
 OF_PAIRS = {name: recipe for name, recipe in READ.items() if isinstance(recipe, PairsRecipe)}
 FIXED = [name for name, recipe in OF_PAIRS.items() if recipe.aligner]
 pytestmark = pytest.mark.usefixtures("home")
@@ -58,8 +58,8 @@ def test_there_is_a_recipe_for_each_published_method() -> None:
 @pytest.mark.parametrize("name", READ)
 def test_a_recipe_is_called_as_its_folder_and_hashes_its_file(name: str) -> None:
     assert READ[name].name == name
-    assert READ[name].sha256 == hashlib.sha256(recipes()[name].read_bytes()).hexdigest()
-    assert find_recipe(name) == READ[name] == find_recipe(str(recipes()[name]))
+    assert READ[name].sha256 == hashlib.sha256(list_recipes()[name].read_bytes()).hexdigest()
+    assert find_recipe(name) == READ[name] == find_recipe(str(list_recipes()[name]))
 
 
 def test_the_recipe_that_sets_were_built_from_is_unchanged() -> None:
@@ -70,7 +70,7 @@ def test_the_recipe_that_sets_were_built_from_is_unchanged() -> None:
 @pytest.mark.parametrize("name", OF_PAIRS)
 def test_published_figures_are_shares_with_a_source(name: str) -> None:
     for figure in OF_PAIRS[name].expected:
-        assert 0 < figure.value < 1 and figure.mark in MARKS
+        assert 0 < figure.value < 1 and figure.mark in SOURCE_MARKS
         assert figure.source.strip()
         assert figure.metric == "acc1" or figure.metric.endswith("_retrieval_recall@1")
 
@@ -138,7 +138,7 @@ def test_all_that_a_recipe_of_pairs_says(own: Path) -> None:
     assert recipe.encoders == {"image": "timm:fake", "text": "sentence-transformers:fake"}
     assert recipe.columns == {"image": "picture", "captions": "said"}
     assert (recipe.captions, recipe.limit, recipe.origin, recipe.aligner) == ("all", 3, "a drawer", "cca")
-    assert recipe.selection == Selection("kmeans", 600)
+    assert recipe.selection == RecipeSelection("kmeans", 600)
     assert [str(figure) for figure in recipe.expected] == ["drawer acc1 1 [code: the drawer]"]
     assert recipe.describe() == (
         "recipe own: run here\n  assumed: nothing much\n"
@@ -197,7 +197,7 @@ def test_what_is_wrong_with_a_recipe_is_said(own: Path, old: str, new: str, came
 
 @pytest.mark.parametrize("key", ["encoder", "text-encoder", "captions"])
 def test_a_recipe_of_a_head_says_everything(tmp_path: Path, key: str) -> None:
-    lines = recipes()["imagenet-head"].read_text().splitlines(keepends=True)
+    lines = list_recipes()["imagenet-head"].read_text().splitlines(keepends=True)
     (tmp_path / "recipe.toml").write_text("".join(line for line in lines if not line.startswith(f"{key} =")))
     with pytest.raises(UsageError, match=rf"\[head\] of .* has no {key}"):
         read_recipe(tmp_path / "recipe.toml")
@@ -244,8 +244,10 @@ def test_a_build_follows_its_recipe(
     records = anchors.records(range(anchors.count))
     assert sorted(text for record in records for text in record.captions if text.startswith("num")) == sorted(CAPTIONS)
     at = next(at for at, record in enumerate(records) if record.captions == (CAPTIONS[3],))
-    np.testing.assert_allclose(stored(anchors, "image")[at], unit(vector(random_png(3), "image")), atol=2e-7)
-    np.testing.assert_allclose(stored(anchors, "text")[at], unit(vector(CAPTIONS[3].encode(), "text")), atol=2e-7)
+    np.testing.assert_allclose(stored_rows(anchors, "image")[at], unit(draw_vector(random_png(3), "image")), atol=2e-7)
+    np.testing.assert_allclose(
+        stored_rows(anchors, "text")[at], unit(draw_vector(CAPTIONS[3].encode(), "text")), atol=2e-7
+    )
 
 
 @pytest.mark.parametrize("name", OF_PAIRS)
@@ -271,7 +273,7 @@ def test_the_limit_and_the_columns_are_the_recipes(asif_build: Cli, own: Path, t
     recipe = find_recipe(str(own))
     assert isinstance(recipe, PairsRecipe)
     again = build_from_recipe(recipe, path, "again", options=BuildOptions(captions="first", limit=1), home=home)
-    assert (again.anchors.digest, ids(again.anchors)) == (built.digest, ids(built))
+    assert (again.anchors.digest, anchor_ids(again.anchors)) == (built.digest, anchor_ids(built))
 
 
 @pytest.mark.parametrize("name", OF_PAIRS)

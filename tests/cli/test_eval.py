@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from pairs.test_labelled import benchmark, class_folders, labelled, with_vectors
-from pairs.test_open import IMAGE, table
+from support.labelled_files import benchmark, class_folders, labelled, with_vectors
+from support.pair_files import IMAGE, table
 from support.engine_sets import IMAGE_DIM, TEXT_DIM, make_precomputed, make_set
 from support.running import Cli, Ran
 
@@ -348,11 +348,13 @@ def measured(cli: Cli) -> Callable[..., dict[str, Any]]:
 def definitions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a store with the classes of a head and one caption each, by which the bench's figures came about."""
     from asif.building.recipe import HeadRecipe
-    from asif.encoders import DEFAULT
+    from asif.encoders import DEFAULT_ENCODERS
     from asif.engine import build_from_head
 
     home = tmp_path_factory.mktemp("definitions")
-    recipe = HeadRecipe(name="definitions", about="a test", encoders=DEFAULT, captions=("{name}: {definition}",))
+    recipe = HeadRecipe(
+        name="definitions", about="a test", encoders=DEFAULT_ENCODERS, captions=("{name}: {definition}",)
+    )
     build_from_head(recipe, Store(home)).anchors.close()
     return home
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from building.test_build_faults import wait_for
-from support.build_fakes import listed, make, some_rows, write_parquet
+from support.build_fakes import build_set, list_source, some_rows, write_parquet
 from support.paths import ROOT, SUPPORT, TESTS
 
 from asif.anchorset import Store
@@ -67,7 +67,7 @@ def parquet(path: Path, rows: list[Any]) -> Path:
 @pytest.fixture
 def toy(home: Path) -> Path:
     """Return a store in which the first rows are a set."""
-    make(listed(*some_rows(20)), home)
+    build_set(list_source(*some_rows(20)), home)
     return home
 
 
@@ -79,14 +79,14 @@ def test_add(toy: Path, tmp_path: Path, phase: str) -> None:
     assert said.startswith("error: stopped at row " + ("130 of 130" if phase == "publishing" else "0 of 130"))
     assert Store(toy).open("toy").version == old
     assert again(toy, "anchors", "add", "toy", path)["anchors"] == ROWS
-    expected = make(listed(*every), tmp_path / "expected").anchors
+    expected = build_set(list_source(*every), tmp_path / "expected").anchors
     assert Store(toy).open("toy").digest == expected.digest
     Store(toy).gc("toy", 1)
     Store(toy).verify("toy").raise_if_bad()
 
 
 def test_tune(home: Path) -> None:
-    old = make(listed(*some_rows(800)), home).anchors.version
+    old = build_set(list_source(*some_rows(800)), home).anchors.version
     ask = ("tune", "--anchors", "toy", "--task", "classify", "--seconds")
     interrupted(home, "trying", *ask, 600)
     assert [entry.version for entry in Store(home).log("toy")] == [old]

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 from support.build_images import encoded, random_png
+from support.tiny_encoders import WORDS, headless, texts_of, tiny_model
 
 from asif.encoders import (
-    Head,
+    ClassifierHead,
     ImageEncoder,
     TextEncoder,
     check_spec,
@@ -31,11 +32,11 @@ from asif.encoders import (
     sentence_transformers_,
     timm_,
 )
-from asif.encoders.embedded import EMBEDDED
-from asif.encoders.images import decode
+from asif.encoders.embedded import EMBEDDED_WEIGHTS
+from asif.encoders.images import decode_image
 from asif.encoders.precomputed import PrecomputedEncoder
-from asif.encoders.prefetch import ahead
-from asif.encoders.text_cache import SEAL, TextCache
+from asif.encoders.prefetch import prefetch
+from asif.encoders.text_cache import CHECKSUM_BYTES, TextCache
 from asif.encoders.torch_common import pick_device
 from asif.errors import AsifError, BadImage, IntegrityError, MissingDependency, UsageError
 from asif.vectors import Float32, Side
@@ -45,22 +46,6 @@ DIGESTS = {
     IMAGE: "6dab760ff43f60cc091c61d87a6d6a96022485b60c4465e8e8a4e9c77ca111a2",
     TEXT: "c99e7c388abbf8a7b5a281aafbf56b9c47b21c8d8ad00bd46e0ab526d89a335e",
 }
-WORDS = (
-    "a",
-    "the",
-    "dog",
-    "cat",
-    "runs",
-    "over",
-    "green",
-    "hill",
-    "under",
-    "blue",
-    "suns",
-    "while",
-    "reading",
-    "books",
-)
 
 
 def cosines(a: Float32, b: Float32) -> Any:
@@ -114,24 +99,15 @@ def test_the_embedded_fingerprints_are_what_they_were(image_encoder: ImageEncode
     assert (text_encoder.spec, text_encoder.dim) == (TEXT, 384)
     assert {each.spec: each.fingerprint.digest for each in (image_encoder, text_encoder)} == DIGESTS
     assert (
-        timm_.load("efficientnet-lite0", "cpu", EMBEDDED["efficientnet-lite0"].find()).fingerprint.digest
+        timm_.load_timm_encoder(
+            "efficientnet-lite0", "cpu", EMBEDDED_WEIGHTS["efficientnet-lite0"].find()
+        ).fingerprint.digest
         == (DIGESTS[IMAGE])
     )
-    again = sentence_transformers_.load("all-minilm-l6-v2", "cpu", EMBEDDED["all-minilm-l6-v2"].find().parent)
+    again = sentence_transformers_.load_sentence_encoder(
+        "all-minilm-l6-v2", "cpu", EMBEDDED_WEIGHTS["all-minilm-l6-v2"].find().parent
+    )
     assert again.fingerprint.digest == DIGESTS[TEXT]
-
-
-def tiny_model(**config: Any) -> Any:
-    import timm
-    import torch
-
-    torch.manual_seed(3)
-    return timm.create_model("test_efficientnet", pretrained=False, pretrained_cfg_overlay=config)
-
-
-def headless(model: Any, spec: str = "timm:tiny") -> timm_.TimmEncoder:
-    model.reset_classifier(0)
-    return timm_.TimmEncoder(spec, model, "cpu")
 
 
 def test_whatever_changes_vectors_changes_an_image_fingerprint() -> None:
@@ -152,7 +128,7 @@ def test_whatever_changes_vectors_changes_an_image_fingerprint() -> None:
 
 def test_the_decoder_is_part_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     first = headless(tiny_model()).fingerprint
-    monkeypatch.setattr(timm_, "DECODER", "pillow-rgb-2")
+    monkeypatch.setattr(timm_, "DECODER_VERSION", "pillow-rgb-2")
     assert first.differences(headless(tiny_model()).fingerprint) == {"decoder": ("pillow-rgb-1", "pillow-rgb-2")}
 
 
@@ -172,7 +148,7 @@ def test_the_decoder_is_part_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch)
 )
 def test_pooling_in_the_words_of_both_versions(config: dict[str, Any], modes: list[str], prompt: bool) -> None:
     pooling = types.SimpleNamespace(get_config_dict=lambda: config)
-    assert sentence_transformers_.pooling_of(pooling) == {"modes": modes, "include_prompt": prompt}
+    assert sentence_transformers_.describe_pooling(pooling) == {"modes": modes, "include_prompt": prompt}
 
 
 @pytest.fixture
@@ -224,11 +200,6 @@ def test_an_image_vector_does_not_depend_on_its_batch(
     assert len({vector.tobytes() for vector in picture_vectors}) == len(pictures)
 
 
-def texts_of(lengths: list[int]) -> list[str]:
-    rng = np.random.default_rng(len(lengths))
-    return [" ".join(rng.choice(WORDS, size=length)) for length in lengths]
-
-
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 30])
 def test_a_text_vector_does_not_depend_on_its_batch(text_encoder: TextEncoder, length: int) -> None:
     """Two texts of one word, and up to ten tokens in all, took another path and differed by 1e-7 before."""
@@ -251,12 +222,12 @@ def test_image_vectors_are_those_of_timm(image_encoder: Any, pictures: list[byte
     import timm
     import torch
 
-    model = timm_.create_embedded(EMBEDDED["efficientnet-lite0"].find()).eval()
+    model = timm_.create_embedded_model(EMBEDDED_WEIGHTS["efficientnet-lite0"].find()).eval()
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
     with torch.inference_mode():
         for row in range(0, 33, 4):
             features = model.forward_head(
-                model.forward_features(transform(decode(pictures[row]))[None]), pre_logits=True
+                model.forward_features(transform(decode_image(pictures[row]))[None]), pre_logits=True
             )
             assert cosines(features.numpy(), picture_vectors[row : row + 1])[0] > 0.99999
 
@@ -291,11 +262,11 @@ def test_a_bad_image_among_good_ones(image_encoder: ImageEncoder, pictures: list
 
 
 @pytest.fixture(scope="module")
-def head() -> Head:
+def head() -> ClassifierHead:
     return load_head(IMAGE, "cpu")[1]
 
 
-def test_the_head_knows_its_classes(head: Head) -> None:
+def test_the_head_knows_its_classes(head: ClassifierHead) -> None:
     assert head.prototypes.shape == (1000, 1280)
     assert (head.ids[285], head.names[285]) == ("n02124075", "Egyptian cat")
     assert head.definitions[285] == "a domestic cat of Egypt"
@@ -307,7 +278,7 @@ def test_the_head_knows_its_classes(head: Head) -> None:
     [("chelsea", ("cat", "tabby")), ("rocket", ("missile", "projectile")), ("coffee", ("espresso", "cup"))],
 )
 def test_photographs_are_recognised(
-    image_encoder: ImageEncoder, head: Head, photo: str, words: tuple[str, ...]
+    image_encoder: ImageEncoder, head: ClassifierHead, photo: str, words: tuple[str, ...]
 ) -> None:
     data = pytest.importorskip("skimage.data", reason="the photographs come with scikit-image")
     vector = encode_images(image_encoder, [encoded(getattr(data, photo)(), "PNG")]).values[0]
@@ -392,7 +363,7 @@ def test_the_revision_reaches_timm(monkeypatch: pytest.MonkeyPatch, name: str, a
         return "a model"
 
     monkeypatch.setattr("timm.create_model", create)
-    assert timm_.create(name) == "a model"
+    assert timm_.create_timm_model(name) == "a model"
     assert calls == [(asked[0], True, asked[1])]
 
 
@@ -411,7 +382,7 @@ def test_the_revision_reaches_sentence_transformers(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_text_model_from_a_folder(tmp_path: Path, text_encoder: TextEncoder) -> None:
-    (tmp_path / "model").symlink_to(EMBEDDED["all-minilm-l6-v2"].find().parent)
+    (tmp_path / "model").symlink_to(EMBEDDED_WEIGHTS["all-minilm-l6-v2"].find().parent)
     encoder = load_text_encoder(f"sentence-transformers:{tmp_path / 'model'}", "cpu")
     texts = texts_of([1, 2, 9, 30])
     assert np.array_equal(encoder.forward(texts), text_encoder.forward(texts))
@@ -459,7 +430,7 @@ def test_an_embedded_package_that_is_missing(monkeypatch: pytest.MonkeyPatch, sp
 
 
 def test_weights_that_were_changed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    known = EMBEDDED["all-minilm-l6-v2"]
+    known = EMBEDDED_WEIGHTS["all-minilm-l6-v2"]
     (tmp_path / "model").mkdir()
     (tmp_path / known.file).write_bytes(b"other weights")
     origin = types.SimpleNamespace(origin=str(tmp_path / "__init__.py"))
@@ -473,7 +444,8 @@ def test_weights_that_were_changed(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("module", "use"), [("timm", timm_.import_timm), ("sentence_transformers", sentence_transformers_.import_library)]
+    ("module", "use"),
+    [("timm", timm_.import_timm), ("sentence_transformers", sentence_transformers_.import_sentence_transformers)],
 )
 def test_a_library_that_is_missing(monkeypatch: pytest.MonkeyPatch, module: str, use: Callable[[], Any]) -> None:
     monkeypatch.setitem(sys.modules, module, None)
@@ -500,7 +472,7 @@ def test_precomputed_vectors_have_no_encoder() -> None:
 
 def test_ahead_reads_a_little_ahead_and_keeps_the_order() -> None:
     read: list[int] = []
-    results = ahead(lambda x: x * x, (read.append(x) or x for x in range(1000)), depth=8)
+    results = prefetch(lambda x: x * x, (read.append(x) or x for x in range(1000)), depth=8)
     assert [next(results) for _ in range(5)] == [0, 1, 4, 9, 16]
     assert len(read) == 12
     results.close()
@@ -508,7 +480,7 @@ def test_ahead_reads_a_little_ahead_and_keeps_the_order() -> None:
 
 
 def test_ahead_hands_on_what_went_wrong() -> None:
-    results = ahead(lambda x: 6 // x, [3, 0, 2])
+    results = prefetch(lambda x: 6 // x, [3, 0, 2])
     assert next(results) == 2
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -577,7 +549,7 @@ def test_a_cache_that_is_no_database(tmp_path: Path, content: bytes) -> None:
 def test_entries_of_other_types_are_misses(tmp_path: Path) -> None:
     cache, known = TextCache(tmp_path / "texts.sqlite"), unit_vectors(2)
     cache.put("f", known)
-    for entry in ("x" * (SEAL + 64), 7, b"", b"x" * (SEAL + 64)):
+    for entry in ("x" * (CHECKSUM_BYTES + 64), 7, b"", b"x" * (CHECKSUM_BYTES + 64)):
         with sqlite3.connect(cache.path) as connection:
             connection.execute("UPDATE texts SET vector = ?", (entry,))
         connection.close()
@@ -654,8 +626,8 @@ def threads_of(code: str) -> list[int]:
 def test_decoders_take_one_thread_each_and_leave_the_rest_to_the_model() -> None:
     found = threads_of(
         "import threading, torch; torch.set_num_threads(2)\n"
-        "from asif.encoders.prefetch import ahead\n"
-        "print(*set(ahead(lambda _: torch.get_num_threads(), range(20))), torch.get_num_threads())\n"
+        "from asif.encoders.prefetch import prefetch\n"
+        "print(*set(prefetch(lambda _: torch.get_num_threads(), range(20))), torch.get_num_threads())\n"
         "later = threading.Thread(target=lambda: print(torch.get_num_threads())); later.start(); later.join()\n"
     )
     assert found == [1, 2, 2]
@@ -665,9 +637,9 @@ def test_decoders_take_one_thread_each_and_leave_the_rest_to_the_model() -> None
 def test_a_forked_process_decodes_too() -> None:
     found = threads_of(
         "import os, warnings; warnings.simplefilter('ignore')\n"
-        "from asif.encoders.prefetch import ahead\n"
-        "print(sum(ahead(abs, range(5))), flush=True)\n"
+        "from asif.encoders.prefetch import prefetch\n"
+        "print(sum(prefetch(abs, range(5))), flush=True)\n"
         "child = os.fork()\n"
-        "print(sum(ahead(abs, range(child == 0 and 7 or 6))), flush=True) if child == 0 else os.waitpid(child, 0)\n"
+        "print(sum(prefetch(abs, range(child == 0 and 7 or 6))), flush=True) if child == 0 else os.waitpid(child, 0)\n"
     )
     assert found == [10, 21]

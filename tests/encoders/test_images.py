@@ -20,7 +20,7 @@ from support.build_images import Pixels, chunk, encoded, exif, gif_declaring, pn
 from support.paths import SUPPORT
 
 from asif.encoders import images
-from asif.encoders.images import MAX_PIXELS, QUIET, decode, to_8_bits
+from asif.encoders.images import MAX_PIXELS, PILLOW_MODULES, decode_image, to_8_bits
 from asif.errors import BadImage
 
 NOISE = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
@@ -112,7 +112,7 @@ DECODED: dict[str, tuple[bytes, Any, int]] = {
 @pytest.mark.parametrize("name", DECODED)
 def test_decoded(name: str) -> None:
     content, expected, off = DECODED[name]
-    image = decode(content)
+    image = decode_image(content)
     assert image.mode == "RGB"
     found = np.asarray(image).astype(int)
     assert found.shape == np.shape(expected)
@@ -123,7 +123,7 @@ def test_a_file_is_decoded_like_its_bytes(tmp_path: Path) -> None:
     file = tmp_path / "a.jpg"  # whatever its name says
     file.write_bytes(encoded(NOISE, "PNG"))
     for source in (file, str(file)):
-        assert np.array_equal(np.asarray(decode(source)), NOISE)
+        assert np.array_equal(np.asarray(decode_image(source)), NOISE)
 
 
 def test_16_bits_are_rounded() -> None:
@@ -150,7 +150,7 @@ def test_exif_orientation(form: str, orientation: int) -> None:
     tags = Image.Exif()
     tags[0x0112] = orientation
     stored = np.ascontiguousarray(STORED[orientation](FLAT))
-    found = np.asarray(decode(encoded(stored, form, exif=tags, **EXACT[form]))).astype(int)
+    found = np.asarray(decode_image(encoded(stored, form, exif=tags, **EXACT[form]))).astype(int)
     assert found.shape == FLAT.shape
     assert np.abs(found - FLAT).max() <= (3 if form == "JPEG" else 0)
 
@@ -178,14 +178,14 @@ DAMAGED_EXIF = {
 def test_damaged_exif_is_no_reason_to_refuse_pixels(name: str, form: str) -> None:
     data, orientation = DAMAGED_EXIF[name]
     stored = np.ascontiguousarray(STORED[orientation](FLAT))
-    found = np.asarray(decode(encoded(stored, form, exif=data, **EXACT[form]))).astype(int)
+    found = np.asarray(decode_image(encoded(stored, form, exif=data, **EXACT[form]))).astype(int)
     assert found.shape == FLAT.shape
     assert np.abs(found - FLAT).max() <= (3 if form == "JPEG" else 0)
 
 
 def test_megabytes_of_exif() -> None:
     content = png(1, 1, extra=chunk(b"eXIf", b"\0" * 20_000_000), pixels=b"\0" + bytes(RED))
-    assert np.asarray(decode(content)).tolist() == [[list(RED)]]
+    assert np.asarray(decode_image(content)).tolist() == [[list(RED)]]
 
 
 PICTURE = Image.fromarray(FLAT)
@@ -223,7 +223,7 @@ if features.check("avif"):
 
 def refusal(source: bytes | Path | str) -> BadImage:
     with pytest.raises(BadImage) as caught:
-        decode(source)
+        decode_image(source)
     assert caught.value.exit_code == 3
     assert caught.value.expected.startswith("a JPEG, PNG, WEBP, GIF, BMP, TIFF of at most 100,000,000 pixels")
     assert caught.value.fix == "repair or leave out this image"
@@ -245,9 +245,9 @@ def test_bytes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     content = encoded(NOISE, "PNG")
     file = tmp_path / "a.png"
     file.write_bytes(content)
-    monkeypatch.setattr(images, "MAX_BYTES", len(content))
-    assert np.array_equal(np.asarray(decode(file)), NOISE)
-    monkeypatch.setattr(images, "MAX_BYTES", len(content) - 1)
+    monkeypatch.setattr(images, "_MAX_BYTES", len(content))
+    assert np.array_equal(np.asarray(decode_image(file)), NOISE)
+    monkeypatch.setattr(images, "_MAX_BYTES", len(content) - 1)
     for source in (file, content):
         assert refusal(source).came == f"more than {len(content) - 1} bytes"
 
@@ -256,9 +256,9 @@ def test_too_little_memory_is_not_the_image(monkeypatch: pytest.MonkeyPatch) -> 
     def out_of_memory(image: Image.Image) -> Image.Image:
         raise MemoryError
 
-    monkeypatch.setattr(images, "to_rgb", out_of_memory)
+    monkeypatch.setattr(images, "_to_rgb", out_of_memory)
     with pytest.raises(MemoryError):
-        decode(encoded(NOISE, "PNG"))
+        decode_image(encoded(NOISE, "PNG"))
 
 
 def safe(content: bytes) -> Pixels | str:
@@ -266,7 +266,7 @@ def safe(content: bytes) -> Pixels | str:
     found: list[Any] = []
     for _ in range(2):
         try:
-            image = decode(content)
+            image = decode_image(content)
             assert image.mode == "RGB"
             assert 0 < image.width * image.height <= MAX_PIXELS
             found.append(np.asarray(image))
@@ -307,17 +307,17 @@ def changes(content: bytes, rng: np.random.Generator, count: int) -> list[bytes]
 
 def test_pillows_warnings_neither_show_nor_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", NOISE.shape[0] * NOISE.shape[1] - 1)  # warns up to twice as many
-    assert np.array_equal(np.asarray(decode(encoded(NOISE, "PNG"))), NOISE)
+    assert np.array_equal(np.asarray(decode_image(encoded(NOISE, "PNG"))), NOISE)
 
 
 def test_threads_leave_the_warnings_of_others_on() -> None:
     """`warnings.catch_warnings` in several threads does not: this found it in 16 of 20 runs."""
     content = random_png(3, 200, 300)
-    decode(content)
+    decode_image(content)
     before = list(warnings.filters)
-    assert sum(getattr(found[3], "pattern", None) == QUIET for found in before) == 1
+    assert sum(getattr(found[3], "pattern", None) == PILLOW_MODULES for found in before) == 1
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: np.asarray(decode(content)).tobytes(), range(200)))
+        found = list(pool.map(lambda _: np.asarray(decode_image(content)).tobytes(), range(200)))
     assert len(set(found)) == 1
     assert warnings.filters == before
 

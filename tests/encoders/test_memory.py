@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from encoders.test_encoders import headless, texts_of, tiny_model
-from support.build_fakes import listed, make
+from support.build_fakes import build_set, list_source
 from support.build_images import random_png
+from support.tiny_encoders import headless, texts_of, tiny_model
 
 from asif.encoders import TextEncoder
-from asif.encoders.open_clip_ import Tower
+from asif.encoders.open_clip_ import OpenClipTower
 from asif.encoders.sentence_transformers_ import SentenceTransformersEncoder
 from asif.errors import OutOfSpace
 
@@ -72,10 +72,10 @@ def test_texts_go_on_with_half_a_batch(monkeypatch: pytest.MonkeyPatch, text_enc
 
 def test_towers_go_on_with_half_a_batch() -> None:
     model, seen = torch.nn.Linear(5, 3), []
-    tower = Tower("stand-in", model, 3, "cpu")
+    tower = OpenClipTower("stand-in", model, 3, "cpu")
     inputs = list(torch.randn(7, 5, generator=torch.Generator().manual_seed(1)))
-    expected = tower.run(model, inputs)
-    np.testing.assert_allclose(tower.run(short_of_memory(model, 1, seen), inputs), expected, rtol=0, atol=1e-6)
+    expected = tower.run_model(model, inputs)
+    np.testing.assert_allclose(tower.run_model(short_of_memory(model, 1, seen), inputs), expected, rtol=0, atol=1e-6)
     assert seen == [4, 2, *[1] * 7] and tower.batch == 1
 
 
@@ -92,10 +92,12 @@ def test_a_set_that_was_built_with_half_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text_encoder: TextEncoder
 ) -> None:
     """Memory runs out at the second pass: the same digest, and embeddings that differ by rounding."""
-    source = listed(*[(f"{row}", picture, ("a dog",)) for row, picture in enumerate(PICTURES)])
+    source = list_source(*[(f"{row}", picture, ("a dog",)) for row, picture in enumerate(PICTURES)])
     plain, short, seen = headless(tiny_model()), headless(tiny_model()), []
     monkeypatch.setattr(short, "_model", short_of_memory(short._model, 2, seen, good=1))
-    sets = [make(source, tmp_path / name, each, text_encoder).anchors for name, each in (("a", plain), ("b", short))]
+    sets = [
+        build_set(source, tmp_path / name, each, text_encoder).anchors for name, each in (("a", plain), ("b", short))
+    ]
     assert seen == [4, 4, 2, 2, 2]  # four at a time come from the build
     assert sets[0].digest == sets[1].digest
     one, two = (np.concatenate(each.blocks("image")).astype(np.float32) for each in sets)

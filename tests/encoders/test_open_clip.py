@@ -16,7 +16,7 @@ from support.build_images import random_png
 from support.running import Cli
 
 from asif.encoders import check_spec, load_head, load_image_encoder, load_text_encoder
-from asif.encoders.images import decode
+from asif.encoders.images import decode_image
 from asif.errors import AsifError, BadImage, MissingDependency, UsageError
 from asif.vectors import Side
 
@@ -106,7 +106,7 @@ def test_the_vectors_are_the_models_own(library: Any, name: str) -> None:
     encoder, texts = load_image_encoder(f"open-clip:{name}", "cpu"), load_text_encoder(f"open-clip:{name}", "cpu")
     assert (encoder.dim, texts.dim, encoder.spec) == (8, 8, f"open-clip:{name}")
     with torch.inference_mode():
-        image = model.encode_image(torch.stack([transform(decode(each)) for each in images])).numpy()
+        image = model.encode_image(torch.stack([transform(decode_image(each)) for each in images])).numpy()
         text = model.encode_text(library.get_tokenizer("tiny")(TEXTS)).numpy()
     found = encoder.forward([encoder.prepare(each) for each in images])
     np.testing.assert_allclose(found, image, rtol=1e-4, atol=1e-5)

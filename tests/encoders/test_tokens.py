@@ -96,7 +96,7 @@ def test_a_class_token_that_timm_does_not_count() -> None:
     class Volo:
         cls_token = 1
 
-    assert timm_.patches_of(Volo(), features, "timm:volo").tolist() == features[:, 1:].tolist()
+    assert timm_.select_patches(Volo(), features, "timm:volo").tolist() == features[:, 1:].tolist()
 
 
 @pytest.mark.parametrize(

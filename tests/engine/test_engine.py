@@ -21,7 +21,7 @@ from asif.aligners import make_aligner
 from asif.anchorset import AnchorSet, Store
 from asif.classify import Labels, represent_labels
 from asif.compare import rank
-from asif.encoders import Head, ImageEncoder, TextEncoder
+from asif.encoders import ClassifierHead, ImageEncoder, TextEncoder
 from asif.engine import Classifier, Engine, Result, read_vectors
 from asif.engine.predict import BATCH
 from asif.engine.snapshots import KEPT_LABELS
@@ -468,7 +468,9 @@ captions = [{captions}]
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a recipe file that asif knows as `ready`; building it takes no model."""
-    head = Head(np.eye(3, IMAGE_DIM, dtype=np.float32), ("n1", "n2", "n3"), ("cat", "dog", "owl"), ("x", "y", "z"))
+    head = ClassifierHead(
+        np.eye(3, IMAGE_DIM, dtype=np.float32), ("n1", "n2", "n3"), ("cat", "dog", "owl"), ("x", "y", "z")
+    )
     path = tmp_path / "recipe.toml"
     path.write_text(RECIPE.format(captions='"{name}: {definition}"'))
     monkeypatch.setattr("asif.engine.build.recipes", lambda: {"ready": path})

@@ -53,7 +53,7 @@ def test_no_pairs_make_no_subset(home: Path) -> None:
 
 @pytest.mark.parametrize("segment", [3, 1024])
 def test_a_merged_set_is_a_build_of_all_pairs(home: Path, segment: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asif.building.copy_rows.SEGMENT_ROWS", segment)
+    monkeypatch.setattr("asif.building.copy_rows.COPY_SEGMENT_ROWS", segment)
     build(home, EVERY[:25], name="a")
     build(home, EVERY[15:], name="b")
     Store(home).remove("a", IDS[:1])
@@ -65,7 +65,7 @@ def test_a_merged_set_is_a_build_of_all_pairs(home: Path, segment: int, monkeypa
 
 
 def test_a_merge_goes_on_where_it_was_stopped(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asif.building.copy_rows.SEGMENT_ROWS", 4)
+    monkeypatch.setattr("asif.building.copy_rows.COPY_SEGMENT_ROWS", 4)
     build(home, EVERY[:10], name="a")
     build(home, EVERY[10:21], name="b")
     real, appended = Store.journal, []

@@ -302,9 +302,9 @@ def test_tune_refuses(cli: Cli, toy: Path, arguments: tuple[str, ...], code: int
 
 def test_a_recipe_brings_its_profiles(tmp_path: Path) -> None:
     from asif.building.recipe import HeadRecipe
-    from asif.building.recipe_file import read_recipe, recipes
+    from asif.building.recipe_file import list_recipes, read_recipe
 
-    text = recipes()["imagenet-head"].read_text()
+    text = list_recipes()["imagenet-head"].read_text()
     own = tmp_path / "recipe.toml"
     own.write_text(text.split("[profiles")[0] + '[profiles.classify]\naligner = "cca"\n')
     recipe = read_recipe(own)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
-from pairs.test_open import IMAGE, table
+from support.pair_files import IMAGE, table
 from support.engine_sets import IMAGE_DIM, TEXT_DIM, fake_image, fake_text, make_precomputed, make_set
 
 from asif.aligners import Hubness, make_aligner
@@ -23,7 +23,7 @@ from asif.compare import Candidates, scores
 from asif.engine import Engine
 from asif.errors import EncoderMismatch, InputRefused, UsageError
 from asif.evaluate import Terms, classes_of, evaluate_classification, evaluate_retrieval, read_classnames
-from asif.pairs import Labelled, PairSource, Reject, open_captioned, open_labelled
+from asif.pairs import LabelledImages, PairSource, Reject, open_captioned, open_labelled
 from asif.vectors import Embeddings, Side
 
 WORDS = ("red fox", "owl", "newt", "car_side", "BACKGROUND_Google", "inline-skate", "Faces")
@@ -46,7 +46,7 @@ def labels_of(count: int) -> list[str]:
     return [WORDS[draw] for draw in np.random.default_rng(5).integers(0, len(WORDS), count)]
 
 
-def labelled(path: Path, count: int = ROWS, bad: tuple[int, ...] = ()) -> Labelled:
+def labelled(path: Path, count: int = ROWS, bad: tuple[int, ...] = ()) -> LabelledImages:
     return open_labelled(table(path / "l.parquet", image=image_column(count, bad), label=labels_of(count)))
 
 
@@ -186,7 +186,7 @@ def test_wordnet_ids_have_names(tmp_path: Path, names: bool) -> None:
     image = image_column(2)
     data = open_labelled(table(tmp_path / "a.parquet", image=image, label=ids))
     if names:
-        data = Labelled(data.source, tuple(ids))
+        data = LabelledImages(data.source, tuple(ids))
     classes = classes_of(data, {"n02119789": ("small fox",)} if names else None)
     assert classes.labels == tuple(ids)
     assert classes.names == (("tench",), ("small fox" if names else "kit fox",))
@@ -384,7 +384,7 @@ def test_images_near_anchors_are_counted_once(home: Path, tmp_path: Path) -> Non
     assert (found.counts["images"], found.counts["images_near_anchors"]) == (4, 2)
 
 
-def labelled_vectors(path: Path, count: int = 30, width: int = IMAGE_DIM) -> Labelled:
+def labelled_vectors(path: Path, count: int = 30, width: int = IMAGE_DIM) -> LabelledImages:
     """Write image vectors with one of six labels each."""
     images = np.random.default_rng(4).standard_normal((count, width)).astype(np.float32)
     column = pa.array(list(images), pa.list_(pa.float32(), width))
@@ -465,7 +465,7 @@ def test_provenance(toy: Engine, tmp_path: Path) -> None:
 def test_the_hash_of_rows_is_that_of_content(toy: Engine, tmp_path: Path) -> None:
     """Other containers, names and paths of the same labelled images: the same hash; another label: another."""
 
-    def digest(data: Labelled) -> str:
+    def digest(data: LabelledImages) -> str:
         found: str = evaluate_classification(toy, data, Labels(data.classes)).data["rows_sha256"]
         return found
 

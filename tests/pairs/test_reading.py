@@ -144,7 +144,7 @@ def test_flickr8k() -> None:
         pytest.skip(f"no real data: {path}")
     source = open_pairs(path)
     assert source.kind == "parquet (Hugging Face)" and source.rows == 6000
-    assert source.columns.named() == {"image": "image", "captions": "captions", "id": "id"}
+    assert source.columns.by_role() == {"image": "image", "captions": "captions", "id": "id"}
     pairs = [pair for pair in source.read() if isinstance(pair, Pair)]
     assert len(pairs) == 6000 and {len(pair.captions) for pair in pairs} == {5}
     assert all(isinstance(pair.image, bytes) and pair.image[:2] == b"\xff\xd8" for pair in pairs)

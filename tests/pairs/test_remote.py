@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pairs.test_labelled import LAYOUTS, found
-from pairs.test_open import KINDS, files, image_paths, table, vector_parts, vector_table
-from support.build_fakes import identity, make, rejects, write_parquet
-from support.remote_stores import Store, install, put, served
+from support.build_fakes import build_set, identity, rejects, write_parquet
+from support.labelled_files import LAYOUTS, found
+from support.pair_files import KINDS, files, image_paths, table, vector_parts, vector_table
+from support.remote_stores import ToyStore, install_store, put_folder, serve_folder
 from support.running import Cli
 
 from asif.anchorset import Store as Anchors
@@ -26,10 +26,10 @@ from asif.building import Tolerance
 from asif.cli.eval_ import called
 from asif.errors import AsifError, InputRefused, MissingDependency, OutOfSpace, Unreachable, UsageError
 from asif.evaluate.provenance import about
-from asif.pairs import Pair, PairSource, Reject, open_labelled, open_pairs, redacted, remote_file
-from asif.pairs.redaction import scrubbed
+from asif.pairs import Pair, PairSource, Reject, open_labelled, open_pairs, redact_url, remote_file
+from asif.pairs.redaction import redact_text
 from asif.pairs.remote import RemotePath, connect
-from asif.pairs.retry import PAUSES, told
+from asif.pairs.retry import PAUSES, describe_error
 
 SECRETS = ("secret", "token")
 TWO = Tolerance(number=2)
@@ -54,7 +54,7 @@ def stores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     memory: Any = fsspec.filesystem("memory")
     memory.store.clear()
     memory.pseudo_dirs[:] = [""]
-    install()
+    install_store()
     monkeypatch.setattr("asif.pairs.retry.PAUSES", (0.0,) * len(PAUSES))
     yield
     memory.store.clear()
@@ -95,7 +95,7 @@ def test_every_form_elsewhere_is_what_it_is_here(form: str, tmp_path: Path) -> N
     assert [file.name for file in remote.files] == [file.name for file in local.files]
     assert [item.row for item in remote.read(1)] == list(range(1, local.rows))
     assert remote.describe().splitlines()[1:] == local.describe().splitlines()[1:]
-    built = [make(source, tmp_path / name).anchors for name, source in (("here", local), ("there", remote))]
+    built = [build_set(source, tmp_path / name).anchors for name, source in (("here", local), ("there", remote))]
     assert identity(built[0]) == identity(built[1])
 
 
@@ -121,25 +121,25 @@ def test_a_file_url_is_a_path_here(tmp_path: Path) -> None:
 
 
 def test_shards_in_natural_order_and_their_footers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_file, "BLOCK", 1 << 12)
+    monkeypatch.setattr(remote_file, "_BLOCK_BYTES", 1 << 12)
     for shard in range(12):
         images = [np.random.default_rng(shard).bytes(400_000), b"x"]
         table(tmp_path / f"part-{shard}.parquet", image=images, caption=[f"{shard}", "more"])
-    put(tmp_path, "bucket")
+    put_folder(tmp_path, "bucket")
     source = open_pairs("toys://bucket")
     assert [file.name for file in source.files] == [f"part-{shard}.parquet" for shard in range(12)]
-    assert sum(end - start for _, start, end in Store.requests) < source.bytes / 2
+    assert sum(end - start for _, start, end in ToyStore.requests) < source.bytes / 2
     assert contents(source) == contents(open_pairs(tmp_path))
 
 
 def test_a_tar_that_is_done_is_not_read_again(tmp_path: Path) -> None:
     folder = FORMS["tar_folder"](tmp_path / "data")
-    put(folder, "bucket")
+    put_folder(folder, "bucket")
     source = open_pairs("toys://bucket")
     assert source.rows == 2
-    Store.requests.clear()
+    ToyStore.requests.clear()
     assert [item.row for item in source.read(1)] == [1]
-    assert {path for path, _, _ in Store.requests} == {"bucket/00001.tar"}
+    assert {path for path, _, _ in ToyStore.requests} == {"bucket/00001.tar"}
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -153,16 +153,16 @@ def test_any_reading_gives_the_bytes_or_an_error(
     data: bytes, moves: list[tuple[str, int, int]], broken: set[int], cut: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever fails or comes short on the way: what is read is right, or Unreachable is raised."""
-    install()
-    monkeypatch.setattr(remote_file, "BLOCK", 16)
-    monkeypatch.setattr(remote_file, "BLOCKS", 3)
+    install_store()
+    monkeypatch.setattr(remote_file, "_BLOCK_BYTES", 16)
+    monkeypatch.setattr(remote_file, "_CACHED_BLOCKS", 3)
 
     def answer(number: int, content: bytes) -> bytes:
         if number in broken:
             raise TimeoutError("no answer")
         return content[: len(content) // 2] if number in cut else content
 
-    Store.files["bucket/a"], Store.answer = data, staticmethod(answer)
+    ToyStore.files["bucket/a"], ToyStore.answer = data, staticmethod(answer)
     file, at = connect("toys://bucket/a").open("rb"), 0
     for whence, offset, count in moves:
         base = {"start": 0, "here": at, "end": len(data)}[whence]
@@ -182,19 +182,19 @@ def test_any_reading_gives_the_bytes_or_an_error(
 
 
 def test_one_failed_request_is_asked_again(tmp_path: Path) -> None:
-    Store.files["bucket/a.parquet"] = write_parquet(tmp_path / "a.parquet", [b"1", b"2"], ["a", "b"]).read_bytes()
+    ToyStore.files["bucket/a.parquet"] = write_parquet(tmp_path / "a.parquet", [b"1", b"2"], ["a", "b"]).read_bytes()
     whole = contents(open_pairs("toys://bucket/a.parquet"))
-    needed = len(Store.requests)
+    needed = len(ToyStore.requests)
 
     def some(number: int, content: bytes) -> bytes:
         if number % 3:
             raise ConnectionResetError("reset by peer")
         return content
 
-    Store.requests.clear()
-    Store.answer = staticmethod(some)
+    ToyStore.requests.clear()
+    ToyStore.answer = staticmethod(some)
     assert contents(open_pairs("toys://bucket/a.parquet")) == whole
-    assert len(Store.requests) > needed
+    assert len(ToyStore.requests) > needed
 
 
 FAILURES: dict[str, tuple[Exception, type[Exception], int, str]] = {
@@ -218,7 +218,7 @@ def test_failures_when_a_source_is_opened(failure: str) -> None:
         times.append(path)
         raise error
 
-    Store.asked = staticmethod(fail)
+    ToyStore.asked = staticmethod(fail)
     with pytest.raises(AsifError, match=said) as caught:
         open_pairs("toys://me:secret@bucket/a.parquet?sig=token")
     assert type(caught.value) is kind and caught.value.exit_code == code
@@ -230,12 +230,12 @@ def test_failures_when_a_source_is_opened(failure: str) -> None:
 @pytest.mark.parametrize("form", ["hugging_face", "tar_texts", "npy", "vectors", "metadata_csv"])
 def test_a_connection_lost_while_reading(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever request it is that is never answered: Unreachable, and not a damaged file."""
-    monkeypatch.setattr(remote_file, "BLOCK", 256)
+    monkeypatch.setattr(remote_file, "_BLOCK_BYTES", 256)
     here = FORMS[form](tmp_path / "data")
-    put(tmp_path / "data", "bucket")
+    put_folder(tmp_path / "data", "bucket")
     url = f"toys://bucket/{here.relative_to(tmp_path / 'data').as_posix()}".removesuffix("/.")
     whole = contents(open_pairs(url))
-    needed = len(Store.requests)
+    needed = len(ToyStore.requests)
     assert needed > 1
     for last in {0, 1, needed // 2, needed - 1}:
 
@@ -244,48 +244,48 @@ def test_a_connection_lost_while_reading(form: str, tmp_path: Path, monkeypatch:
                 raise TimeoutError("timed out")
             return content
 
-        Store.requests.clear()
-        Store.answer = staticmethod(answer)
+        ToyStore.requests.clear()
+        ToyStore.answer = staticmethod(answer)
         with pytest.raises(Unreachable, match="timed out"):
             contents(open_pairs(url))
-    Store.requests.clear()
-    Store.answer = staticmethod(lambda number, content: content)
+    ToyStore.requests.clear()
+    ToyStore.answer = staticmethod(lambda number, content: content)
     assert contents(open_pairs(url)) == whole
 
 
 def test_a_build_goes_on_where_the_connection_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asif.building.build.SEGMENT_ROWS", 16)
-    monkeypatch.setattr(remote_file, "BLOCK", 1 << 10)
+    monkeypatch.setattr(remote_file, "_BLOCK_BYTES", 1 << 10)
     rows = 400
     images = [np.random.default_rng(row).bytes(500) for row in range(rows)]
     captions = [f"caption {row}" for row in range(rows)]
     path = write_parquet(tmp_path / "a.parquet", images, captions)
-    Store.files["bucket/a.parquet"] = path.read_bytes()
+    ToyStore.files["bucket/a.parquet"] = path.read_bytes()
     url = "toys://me:secret@bucket/a.parquet?sig="
     contents(open_pairs(url + "token"))
-    lost = len(Store.requests) * 3 // 4  # of which nearly half were for the footer
+    lost = len(ToyStore.requests) * 3 // 4  # of which nearly half were for the footer
 
     def answer(number: int, content: bytes) -> bytes:
         if number > lost:
             raise TimeoutError("timed out")
         return content
 
-    Store.requests.clear()
-    Store.answer = staticmethod(answer)
+    ToyStore.requests.clear()
+    ToyStore.answer = staticmethod(answer)
     with pytest.raises(Unreachable, match="goes on"):
-        make(open_pairs(url + "token"), tmp_path / "there")
-    Store.answer = staticmethod(lambda number, content: content)
-    built = make(open_pairs(url + "token2"), tmp_path / "there")  # a new token is no new input
+        build_set(open_pairs(url + "token"), tmp_path / "there")
+    ToyStore.answer = staticmethod(lambda number, content: content)
+    built = build_set(open_pairs(url + "token2"), tmp_path / "there")  # a new token is no new input
     assert 0 < built.resumed_at < rows
-    assert identity(built.anchors) == identity(make(open_pairs(path), tmp_path / "here").anchors)
-    Store.files["bucket/a.parquet"] = write_parquet(path, images, [*captions[1:], "new"]).read_bytes()
-    assert make(open_pairs(url + "token"), tmp_path / "there").resumed_at == 0  # other content is
+    assert identity(built.anchors) == identity(build_set(open_pairs(path), tmp_path / "here").anchors)
+    ToyStore.files["bucket/a.parquet"] = write_parquet(path, images, [*captions[1:], "new"]).read_bytes()
+    assert build_set(open_pairs(url + "token"), tmp_path / "there").resumed_at == 0  # other content is
 
 
 def test_a_file_that_changes_is_refused() -> None:
-    Store.files["bucket/a.csv"] = b"file_name,text\na.jpg,a dog\n"
+    ToyStore.files["bucket/a.csv"] = b"file_name,text\na.jpg,a dog\n"
     source = open_pairs("toys://bucket/a.csv")
-    Store.files["bucket/a.csv"] += b"b.jpg,a cat\n"
+    ToyStore.files["bucket/a.csv"] += b"b.jpg,a cat\n"
     with pytest.raises(InputRefused, match="had 27 bytes and now has 39"):
         list(source.read())
 
@@ -316,8 +316,8 @@ def test_an_unknown_protocol() -> None:
     ["../other/a.jpg", "x/../../a.jpg", "/bucket/set/a.jpg", "..\\other\\a.jpg", "\\a.jpg", "a.jpg::b"],
 )
 def test_an_image_may_not_leave_the_folder_of_its_table(name: str) -> None:
-    Store.files["bucket/set/metadata.csv"] = f"file_name,text\n{name},a dog\n".encode()
-    Store.files |= {"bucket/set/a.jpg": b"x", "bucket/other/a.jpg": b"x", "bucket/b": b"x"}
+    ToyStore.files["bucket/set/metadata.csv"] = f"file_name,text\n{name},a dog\n".encode()
+    ToyStore.files |= {"bucket/set/a.jpg": b"x", "bucket/other/a.jpg": b"x", "bucket/b": b"x"}
     (item,) = open_pairs("toys://bucket/set").read()
     assert item == Reject(0, None, f"image path leaves its folder: {name}")
 
@@ -325,17 +325,17 @@ def test_an_image_may_not_leave_the_folder_of_its_table(name: str) -> None:
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "toys://bucket/b", "https://me:secret@host/a.jpg?sig=token"])
 def test_an_image_may_not_be_of_another_protocol(url: str, tmp_path: Path) -> None:
     table(tmp_path / "a.parquet", image_path=[url], text=["a dog"])
-    put(tmp_path, "bucket")
+    put_folder(tmp_path, "bucket")
     for path in ("toys://bucket/a.parquet", tmp_path / "a.parquet"):
         (item,) = open_pairs(path).read()
-        assert item == Reject(0, None, f"image is a URL, not a file: {redacted(url)}")
+        assert item == Reject(0, None, f"image is a URL, not a file: {redact_url(url)}")
         assert not any(secret in item.reason for secret in SECRETS)
 
 
 def test_a_missing_image_is_a_bad_row_and_a_lost_connection_is_not(tmp_path: Path) -> None:
     files(tmp_path / "set", a=b"first", b=b"second")
     (tmp_path / "set/metadata.csv").write_text("file_name,text\na.jpg,a dog\nnone.jpg,a bird\nb.jpg,a cat\n")
-    put(tmp_path / "set", "bucket")
+    put_folder(tmp_path / "set", "bucket")
     home = tmp_path / "home"
 
     def lost(number: int, content: bytes) -> bytes:
@@ -343,11 +343,11 @@ def test_a_missing_image_is_a_bad_row_and_a_lost_connection_is_not(tmp_path: Pat
             raise TimeoutError("timed out")
         return content
 
-    Store.answer = staticmethod(lost)
+    ToyStore.answer = staticmethod(lost)
     with pytest.raises(Unreachable):
-        make(open_pairs("toys://bucket"), home, max_bad_rows=TWO)
-    Store.answer = staticmethod(lambda number, content: content)
-    anchors = make(open_pairs("toys://bucket"), home, max_bad_rows=TWO).anchors
+        build_set(open_pairs("toys://bucket"), home, max_bad_rows=TWO)
+    ToyStore.answer = staticmethod(lambda number, content: content)
+    anchors = build_set(open_pairs("toys://bucket"), home, max_bad_rows=TWO).anchors
     assert anchors.count == 2
     assert list(rejects(home, anchors)) == [1] and "not found" in rejects(home, anchors)[1]
 
@@ -374,21 +374,21 @@ def test_a_missing_image_is_a_bad_row_and_a_lost_connection_is_not(tmp_path: Pat
     ],
 )
 def test_what_is_shown_of_a_url(url: str, shown: str) -> None:
-    assert redacted(url) == shown and redacted(shown) == shown
+    assert redact_url(url) == shown and redact_url(shown) == shown
 
 
 def test_what_is_shown_of_an_error() -> None:
     text = "GET https://me:secret@host/a?sig=token: 403 (see 'http://x/?k=token'); what? s3://b/c"
-    assert scrubbed(text) == "GET https://…@host/a?… 403 (see 'http://x/?…'); what? s3://b/c"
-    assert told(ValueError("url: /a?sig=token failed"), "?sig=token") == "ValueError: url: /a?… failed"
-    assert told(ValueError("")) == "ValueError: no reason given"
+    assert redact_text(text) == "GET https://…@host/a?… 403 (see 'http://x/?…'); what? s3://b/c"
+    assert describe_error(ValueError("url: /a?sig=token failed"), "?sig=token") == "ValueError: url: /a?… failed"
+    assert describe_error(ValueError("")) == "ValueError: no reason given"
 
 
 def test_credentials_are_nowhere(tmp_path: Path, cli: Cli, home: Path) -> None:
     data = tmp_path / "data"
     vector_table(data, caption=["a", "b"], id=["1", "2"]).rename(data / "first.parquet")
     vector_table(data, caption=["c", "d"], id=["3", "4"]).rename(data / "new.parquet")
-    put(data, "bucket")
+    put_folder(data, "bucket")
     url = "toys://me:secret@bucket/{}?sig=token"
     ran = cli("build-anchors", url.format("first.parquet"), "--name", "toy", "--json")
     assert (ran.code, ran.json["anchors"]) == (0, 2), ran.err
@@ -438,7 +438,7 @@ def web() -> None:
 def test_forms_over_http(form: str, tmp_path: Path, web: None) -> None:
     data = tmp_path / "some data"
     here = FORMS[form](data)
-    with served(tmp_path) as (url, _):
+    with serve_folder(tmp_path) as (url, _):
         path = f"{url}some%20data/" + ("" if here == data else here.relative_to(data).as_posix())
         remote, local = open_pairs(path), open_pairs(here)
         assert contents(remote) == contents(local)
@@ -447,7 +447,7 @@ def test_forms_over_http(form: str, tmp_path: Path, web: None) -> None:
 
 def test_class_folders_over_http(tmp_path: Path, web: None) -> None:
     LAYOUTS["class folders"](tmp_path / "data")
-    with served(tmp_path) as (url, _):
+    with serve_folder(tmp_path) as (url, _):
         remote = open_labelled(f"{url}data/")
         assert contents(remote.source) == contents(open_labelled(tmp_path / "data").source)
         assert remote.classes == ("cat", "dog")
@@ -461,7 +461,7 @@ def test_odd_names_over_http(tmp_path: Path, web: None) -> None:
     rows = [{"file_name": name, "text": "t"} for name in [*names, "%2e%2e/secret.jpg"]]
     (tmp_path / "secret.jpg").write_bytes(b"no")
     (tmp_path / "set/metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    with served(tmp_path) as (url, seen):
+    with serve_folder(tmp_path) as (url, seen):
         items = list(open_pairs(f"{url}set/").read())
         assert [content(item)[2].decode() for item in items[:-1]] == names
         with pytest.raises(FileNotFoundError):
@@ -471,7 +471,7 @@ def test_odd_names_over_http(tmp_path: Path, web: None) -> None:
 
 def test_a_token_in_a_url(tmp_path: Path, web: None) -> None:
     FORMS["metadata_csv"](tmp_path / "set")
-    with served(tmp_path, token="token") as (url, _):
+    with serve_folder(tmp_path, token="token") as (url, _):
         remote = open_pairs(f"{url}set/metadata.csv?sig=token")
         assert contents(remote) == contents(open_pairs(tmp_path / "set/metadata.csv"))
         with pytest.raises(InputRefused, match="status 403") as caught:
@@ -484,9 +484,9 @@ def test_a_token_in_a_url(tmp_path: Path, web: None) -> None:
 
 
 def test_a_server_without_ranges(tmp_path: Path, web: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_file, "BLOCK", 1 << 10)
+    monkeypatch.setattr(remote_file, "_BLOCK_BYTES", 1 << 10)
     path = write_parquet(tmp_path / "a.parquet", [b"%d" % row * 500 for row in range(9)], ["a"] * 9)
-    with served(tmp_path, ranges=False) as (url, _):
+    with serve_folder(tmp_path, ranges=False) as (url, _):
         with pytest.raises(InputRefused, match=f"simplecache::{url}a.parquet"):
             contents(open_pairs(f"{url}a.parquet"))
         assert contents(open_pairs(f"simplecache::{url}a.parquet")) == contents(open_pairs(path))
@@ -497,9 +497,9 @@ def test_a_server_without_ranges(tmp_path: Path, web: None, monkeypatch: pytest.
 def test_results_show_no_credentials(tmp_path: Path) -> None:
     """Neither does a result of an evaluation, where the path stands among what was evaluated on."""
     LAYOUTS["texts"](tmp_path / "data")
-    put(tmp_path / "data", "bucket")
-    (name,) = Store.files
+    put_folder(tmp_path / "data", "bucket")
+    (name,) = ToyStore.files
     url = f"toys://me:secret@{name}?sig=token"
     told_about = about(open_labelled(url).source, "…")
-    assert told_about["path"] == redacted(url) == called({"dataset": url})
+    assert told_about["path"] == redact_url(url) == called({"dataset": url})
     assert told_about["sha256"] == open_labelled(next(tmp_path.rglob("*.parquet"))).source.sha256

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from asif.pairs import Pair, Reject, open_pairs
-from asif.pairs.row_parser import judge
+from asif.pairs.row_parser import parse_row
 
 NAN, INF = float("nan"), float("inf")
 REASONS: list[tuple[dict[str, Any], str]] = [
@@ -54,17 +54,19 @@ REASONS: list[tuple[dict[str, Any], str]] = [
 def test_a_bad_row_is_rejected_with_its_reason(cells: dict[str, Any], reason: str, tmp_path: Path) -> None:
     (tmp_path / "there.jpg").write_bytes(b"x")
     good = {"image": "there.jpg", "captions": "a dog", "id": 5, "status": "success", "url": "", "licence": 4}
-    assert judge(1, good, tmp_path) == Pair(1, "5", tmp_path / "there.jpg", ("a dog",), licence="4")
-    assert judge(1, {**good, **cells}, tmp_path) == Reject(1, "5", reason)
+    assert parse_row(1, good, tmp_path) == Pair(1, "5", tmp_path / "there.jpg", ("a dog",), licence="4")
+    assert parse_row(1, {**good, **cells}, tmp_path) == Reject(1, "5", reason)
 
 
 @pytest.mark.parametrize("name", [None, "", "  "])
 def test_an_empty_id_is_none(name: Any) -> None:
-    assert judge(0, {"image": b"x", "captions": "a", "id": name}, Path()) == Pair(0, None, b"x", ("a",))
+    assert parse_row(0, {"image": b"x", "captions": "a", "id": name}, Path()) == Pair(0, None, b"x", ("a",))
 
 
 def test_an_unreadable_id_rejects_its_row() -> None:
-    assert judge(0, {"image": b"x", "captions": "a", "id": b"\xff"}, Path()) == Reject(0, None, "id is not valid UTF-8")
+    assert parse_row(0, {"image": b"x", "captions": "a", "id": b"\xff"}, Path()) == Reject(
+        0, None, "id is not valid UTF-8"
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_an_unreadable_id_rejects_its_row() -> None:
     ],
 )
 def test_captions_are_kept_as_given(given: Any, kept: tuple[str, ...]) -> None:
-    pair = judge(0, {"image": b"x", "captions": given}, Path())
+    pair = parse_row(0, {"image": b"x", "captions": given}, Path())
     assert isinstance(pair, Pair) and pair.captions == kept
 
 
@@ -186,7 +188,7 @@ def test_broken_csv_rows_are_rejected(tmp_path: Path) -> None:
 
 
 def test_broken_samples_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asif.pairs.webdataset.MEMBER_BYTES", 1000)
+    monkeypatch.setattr("asif.pairs.webdataset.MAX_MEMBER_BYTES", 1000)
     members = {"0.jpg": b"x", "0.txt": b"a", "1.txt": b"no image", "2.jpg": b"no text", "3.jpg": b"", "3.txt": b"a"}
     members |= {"4.jpg": b"x" * 1001, "4.txt": b"a", "5.jpg": b"x", "5.json": b"{", "6.jpg": b"x", "6.txt": b"b"}
     with tarfile.open(tmp_path / "a.tar", "w") as archive:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import erf
-from support.build_fakes import TokenImages, TokenTexts, listed, make, some_rows, write_parquet
+from support.build_fakes import TokenImages, TokenTexts, build_set, list_source, some_rows, write_parquet
 from support.engine_sets import make_precomputed
 from support.running import Cli
 
@@ -20,11 +20,11 @@ from asif.aligners import make_aligner
 from asif.anchorset import Store
 from asif.anchorset.tokens.pair_tokens import PairTokens, open_tokens
 from asif.anchorset.tokens.token_rows import TokenRows
-from asif.building.tokens import from_pairs, token_bytes
 from asif.engine import Engine
 from asif.errors import InputRefused, Interrupted, NotFound, Stale, UsageError
 from asif.pairs import PairRecord
 from asif.rivals import FittedTokens, FreezeAlign, FreezeAlignTokens, TokenPairs, TrainingPairs, trained_before
+from asif.rivals.token_encoding import estimate_token_bytes, tokens_from_pairs
 from asif.rivals.train import Training
 from asif.rivals.train_tokens import train_on_tokens
 from asif.vectors import Embeddings, Side, Tokens
@@ -219,8 +219,8 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def trained(home: Path, rows: int = 30, pairs: int = 30, **options: Any) -> Training:
     """Build the set `toy` of some rows, and train on the tokens of some."""
-    make(listed(*some_rows(rows)), home).anchors.close()
-    return train_on_tokens("toy", SMALL, listed(*some_rows(pairs)), home=home, device="cpu", **options)
+    build_set(list_source(*some_rows(rows)), home).anchors.close()
+    return train_on_tokens("toy", SMALL, list_source(*some_rows(pairs)), home=home, device="cpu", **options)
 
 
 def content(training: Training) -> dict[str, bytes]:
@@ -232,7 +232,7 @@ def test_kept_and_loaded_it_scores_the_same(home: Path) -> None:
     sizes: list[int] = []
     found = trained(home, announce=lambda size, place: sizes.append(size))
     assert (found.images, found.texts, found.missing, found.resumed_at) == (30, 45, 0, 0)
-    assert sizes == [token_bytes(listed(*some_rows(30)), TokenImages(), TokenTexts())]
+    assert sizes == [estimate_token_bytes(list_source(*some_rows(30)), TokenImages(), TokenTexts())]
     again = trained_before(FreezeAlignTokens(), found.anchors)
     assert isinstance(again, FittedTokens) and again.parameters == found.fitted.parameters and again.dims == DIMS
     assert isinstance(found.fitted, FittedTokens)
@@ -279,8 +279,8 @@ def test_what_was_interrupted_on_other_tokens_is_not_taken_up(
 @pytest.mark.usefixtures("loaded")
 @pytest.mark.parametrize(("captions", "texts"), [("mean", 45), ("first", 30), ("all", 45)])
 def test_captions_as_the_anchors_have_them(home: Path, captions: str, texts: int) -> None:
-    make(listed(*some_rows(30)), home, captions=captions).anchors.close()
-    found = train_on_tokens("toy", SMALL, listed(*some_rows(30)), home=home, device="cpu")
+    build_set(list_source(*some_rows(30)), home, captions=captions).anchors.close()
+    found = train_on_tokens("toy", SMALL, list_source(*some_rows(30)), home=home, device="cpu")
     assert (found.images, found.texts, found.missing) == (30, texts, 0)
 
 
@@ -300,11 +300,11 @@ def test_anchors_whose_pairs_are_elsewhere(home: Path, tmp_path: Path) -> None:
 def test_anchors_that_changed(home: Path) -> None:
     """Each error names the command that trains this form."""
     command = "asif train-freeze-align --tokens PAIRS --anchors toy"
-    first = make(listed(*some_rows(30)), home).anchors
+    first = build_set(list_source(*some_rows(30)), home).anchors
     with pytest.raises(NotFound, match=command):
         trained_before(FreezeAlignTokens(), first)
     trained(home)
-    changed = make(listed(*some_rows(29)), home).anchors
+    changed = build_set(list_source(*some_rows(29)), home).anchors
     with pytest.raises(Stale, match=command):
         trained_before(FreezeAlignTokens(), changed)
     with pytest.raises(NotFound, match="no freeze-align was trained"):  # one form is not the other
@@ -359,7 +359,7 @@ def test_scores_cannot_be_taken_apart() -> None:
 def test_anchors_of_precomputed_vectors(home: Path, tmp_path: Path) -> None:
     make_precomputed(tmp_path / "vectors", home).close()
     with pytest.raises(UsageError, match="an anchor set of precomputed vectors"):
-        train_on_tokens("vectors", SMALL, listed(*some_rows(12)), home=home)
+        train_on_tokens("vectors", SMALL, list_source(*some_rows(12)), home=home)
 
 
 # the command
@@ -392,7 +392,7 @@ def test_options_that_need_tokens(cli: Cli, home: Path, idle: Sequence[str]) -> 
 
 @pytest.mark.usefixtures("loaded")
 def test_the_vector_form_is_still_the_usual_one(cli: Cli, home: Path) -> None:
-    make(listed(*some_rows(30)), home).anchors.close()
+    build_set(list_source(*some_rows(30)), home).anchors.close()
     ran = cli("train-freeze-align", "--anchors", "toy", "--width", 8, "--epochs", 2, "--json")
     assert ran.code == 0 and ran.json["aligner"] == "freeze-align" and "anchors_without_tokens" not in ran.json
 
@@ -406,7 +406,7 @@ def test_real_pairs(realdata: Path, tmp_path: Path, image_encoder: Any, text_enc
 
     source = open_pairs(realdata / "flickr8k/dev.parquet")
     some = ListSource([item for item, _ in zip(source.read(), range(150), strict=False)])
-    tokens = from_pairs(some, image_encoder, text_encoder, tmp_path / "tokens")
+    tokens = tokens_from_pairs(some, image_encoder, text_encoder, tmp_path / "tokens")
     pairs, missing = TokenPairs.of(tokens, tokens.records)
     _, run = FreezeAlignTokens(width=64, epochs=30, batch=32).train(pairs)
     assert missing == 0 and len(pairs) == 150

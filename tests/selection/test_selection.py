@@ -245,7 +245,7 @@ def test_the_choice_does_not_depend_on_blocks(seed: int, places: list[int], dtyp
 def test_a_chosen_set_is_a_build_of_only_those_pairs(
     tmp_path: Path, dtype: str, captions: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chosen_module, "SEGMENT_ROWS", 4)
+    monkeypatch.setattr(chosen_module, "COPY_SEGMENT_ROWS", 4)
     whole = build(tmp_path / "whole", pairs(40), dtype=dtype, captions=captions)
     rows = selection.random(40, 13, seed=1)
     made = publish_rows([(whole, rows)], Store(tmp_path / "whole"), "some", {"kind": "select"})
@@ -261,7 +261,7 @@ def test_a_chosen_set_is_a_build_of_only_those_pairs(
 
 
 def test_what_was_killed_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chosen_module, "SEGMENT_ROWS", 4)
+    monkeypatch.setattr(chosen_module, "COPY_SEGMENT_ROWS", 4)
     whole, store, rows = build(tmp_path, pairs(40)), Store(tmp_path), np.arange(0, 40, 3)
     with monkeypatch.context() as patch:
         read: list[int] = []

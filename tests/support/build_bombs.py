@@ -26,7 +26,7 @@ from support.build_images import (
     webp_lossless,
 )
 
-from asif.encoders.images import decode
+from asif.encoders.images import decode_image
 from asif.errors import BadImage
 
 HUGE = 60_000
@@ -73,7 +73,7 @@ HARMLESS = {
 
 def outcome(content: bytes) -> str:
     try:
-        return f"decoded to {decode(content).size}"
+        return f"decoded to {decode_image(content).size}"
     except BadImage as error:
         return f"BadImage: {error.came}"
     except BaseException as error:
@@ -81,7 +81,7 @@ def outcome(content: bytes) -> str:
 
 
 if __name__ == "__main__":
-    decode(random_png(0))  # Pillow's plugins are loaded before the memory is measured
+    decode_image(random_png(0))  # Pillow's plugins are loaded before the memory is measured
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + SPARE,) * 2)
     for name, content in (BOMBS | HARMLESS).items():

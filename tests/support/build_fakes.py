@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from asif.anchorset import AnchorSet, Store
-from asif.building import BuildOptions, Built, build
-from asif.encoders.images import decode
+from asif.building import BuildOptions, BuildResult, build_anchor_set
+from asif.encoders.images import decode_image
 from asif.errors import BadImage
 from asif.pairs import Pair, Reject
 from asif.vectors import Fingerprint, Float32, Side, Tokens
@@ -24,10 +24,16 @@ from asif.vectors import Fingerprint, Float32, Side, Tokens
 DIMS = {"image": 6, "text": 4}
 
 
-def vector(content: bytes, side: str) -> Float32:
+def draw_vector(content: bytes, side: str) -> Float32:
     """Draw a vector of no particular length from the content."""
     drawn = hashlib.shake_256(side.encode() + content).digest(2 * DIMS[side])
     return np.frombuffer(drawn, "<i2").astype(np.float32) / 1000 + np.float32(0.001)
+
+
+def unit(raw: Any) -> Any:
+    """Scale a vector to unit length in float64."""
+    wide = np.asarray(raw, np.float64)
+    return wide / np.linalg.norm(wide)
 
 
 @dataclass
@@ -56,7 +62,7 @@ class FakeImages:
     def prepare(self, source: Any) -> bytes:
         time.sleep(self.seconds.get("decoding", 0.0))
         if self.pictures:
-            decode(source)
+            decode_image(source)
         if source.startswith(b"bad"):
             raise BadImage(f"{source.decode()} bytes", "good bytes", "leave them out")
         return bytes(source)
@@ -64,7 +70,7 @@ class FakeImages:
     def forward(self, prepared: Sequence[bytes]) -> Float32:
         time.sleep(self.seconds.get("encoding", 0.0))
         self.seen += prepared
-        rows = [self.odd.get(content, vector(content, "image")) for content in prepared]
+        rows = [self.odd.get(content, draw_vector(content, "image")) for content in prepared]
         return np.array(rows, np.float32).reshape(-1, self.dim)
 
 
@@ -87,11 +93,11 @@ class FakeTexts:
 
     def forward(self, texts: Sequence[str]) -> Float32:
         self.seen += texts
-        rows = [self.odd.get(text, vector(text.encode(), "text")) for text in texts]
+        rows = [self.odd.get(text, draw_vector(text.encode(), "text")) for text in texts]
         return np.array(rows, np.float32).reshape(-1, self.dim)
 
 
-def drawn(content: bytes, count: int, dim: int) -> Float32:
+def draw_rows(content: bytes, count: int, dim: int) -> Float32:
     seed = int.from_bytes(content, "little") % 2**32
     return np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32)
 
@@ -103,7 +109,7 @@ class TokenImages(FakeImages):
     huge: Sequence[bytes] = ()
 
     def tokens(self, prepared: Sequence[bytes]) -> Tokens:
-        rows = [drawn(content, 4, 5) * (1e6 if content in self.huge else 1) for content in prepared]
+        rows = [draw_rows(content, 4, 5) * (1e6 if content in self.huge else 1) for content in prepared]
         return Tokens.padded(rows, self.forward(prepared))
 
 
@@ -115,7 +121,7 @@ class TokenTexts(FakeTexts):
 
     def tokens(self, texts: Sequence[str]) -> Tokens:
         self.calls.append(len(texts))
-        return Tokens.padded([drawn(text.encode(), len(text.split()), 3) for text in texts], self.forward(texts))
+        return Tokens.padded([draw_rows(text.encode(), len(text.split()), 3) for text in texts], self.forward(texts))
 
 
 @dataclass
@@ -137,7 +143,7 @@ class ListSource:
             yield self.items[row]
 
 
-def listed(*rows: tuple[str | None, bytes, tuple[str, ...]]) -> ListSource:
+def list_source(*rows: tuple[str | None, bytes, tuple[str, ...]]) -> ListSource:
     """Make a source of (id, image, captions)."""
     return ListSource([Pair(row, *cells) for row, cells in enumerate(rows)])
 
@@ -158,16 +164,18 @@ OPERATION = {"kind": "build", "source": "test"}
 SIDES: tuple[Side, Side] = ("image", "text")
 
 
-def make(source: Any, home: Path, image: Any = None, text: Any = None, name: str = "toy", **options: Any) -> Built:
+def build_set(
+    source: Any, home: Path, image: Any = None, text: Any = None, name: str = "toy", **options: Any
+) -> BuildResult:
     chosen = BuildOptions(**options)
-    return build(source, Store(home), name, image or FakeImages(), text or FakeTexts(), chosen, OPERATION)
+    return build_anchor_set(source, Store(home), name, image or FakeImages(), text or FakeTexts(), chosen, OPERATION)
 
 
-def stored(anchors: AnchorSet, side: Side) -> Any:
+def stored_rows(anchors: AnchorSet, side: Side) -> Any:
     return np.concatenate(anchors.blocks(side))
 
 
-def ids(anchors: AnchorSet) -> list[str]:
+def anchor_ids(anchors: AnchorSet) -> list[str]:
     return [record.id for record in anchors.records(range(anchors.count))]
 
 

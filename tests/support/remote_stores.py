@@ -17,7 +17,7 @@ Answer = Callable[[int, bytes], bytes]
 """What comes of the n-th request for bytes: them, some of them, or an error."""
 
 
-class Store(AbstractFileSystem):  # type: ignore[misc]
+class ToyStore(AbstractFileSystem):  # type: ignore[misc]
     """Hold files {path: content} in memory; `answer` stands between them and whoever asks for a range."""
 
     protocol = "toys"
@@ -65,25 +65,25 @@ class Ranges(AbstractBufferedFile):  # type: ignore[misc]
 
     def _fetch_range(self, start: int, end: int) -> bytes:
         path = self.path.partition("?")[0]
-        Store.requests.append((path, start, end))
-        return Store.answer(len(Store.requests), Store.files[path][start:end])
+        ToyStore.requests.append((path, start, end))
+        return ToyStore.answer(len(ToyStore.requests), ToyStore.files[path][start:end])
 
 
-def install() -> None:
+def install_store() -> None:
     """Make the store known to fsspec, empty and in order."""
-    fsspec.register_implementation("toys", Store, clobber=True)
-    Store.files, Store.requests = {}, []
-    Store.answer, Store.asked = staticmethod(lambda number, content: content), staticmethod(lambda path: None)
+    fsspec.register_implementation("toys", ToyStore, clobber=True)
+    ToyStore.files, ToyStore.requests = {}, []
+    ToyStore.answer, ToyStore.asked = staticmethod(lambda number, content: content), staticmethod(lambda path: None)
 
 
-def put(folder: Path, root: str) -> None:
+def put_folder(folder: Path, root: str) -> None:
     """Put the files of a folder into the store."""
     for file in sorted(folder.rglob("*")):
         if file.is_file():
-            Store.files[f"{root}/{file.relative_to(folder).as_posix()}"] = file.read_bytes()
+            ToyStore.files[f"{root}/{file.relative_to(folder).as_posix()}"] = file.read_bytes()
 
 
-class Handler(SimpleHTTPRequestHandler):
+class RangeHandler(SimpleHTTPRequestHandler):
     """Serve files, by ranges where `ranges`; to whoever lacks `token` in the query, nothing where that is set."""
 
     def __init__(self, *args: Any, ranges: bool, token: str | None, seen: list[str], **kwargs: Any) -> None:
@@ -124,10 +124,10 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def served(folder: Path, ranges: bool = True, token: str | None = None) -> Iterator[tuple[str, list[str]]]:
+def serve_folder(folder: Path, ranges: bool = True, token: str | None = None) -> Iterator[tuple[str, list[str]]]:
     """Serve a folder over http; yields its URL and what is asked for."""
     seen: list[str] = []
-    handler = partial(Handler, directory=str(folder), ranges=ranges, token=token, seen=seen)
+    handler = partial(RangeHandler, directory=str(folder), ranges=ranges, token=token, seen=seen)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

@@ -10,10 +10,10 @@ from typing import Any
 from support.build_fakes import FakeImages, FakeTexts
 
 from asif.anchorset import Store, find_rows
-from asif.building import BuildOptions, Tolerance, build
-from asif.building.add_pairs import put_pairs
+from asif.building import BuildOptions, Tolerance, build_anchor_set
+from asif.building.add_pairs import encode_and_add
 from asif.building.copy_rows import publish_rows
-from asif.building.merge import merge
+from asif.building.merge import merge_sets
 from asif.version import VERSION
 from torture.universe import REVISIONS, SIZE, Chosen, Pairs, embeddings, name_of, record, source
 
@@ -79,7 +79,7 @@ def building(rng: random.Random, model: Model) -> Operation:
 
     def run(store: Store) -> None:
         options = BuildOptions(max_bad_rows=Tolerance(number=1))
-        build(source(pairs, rejected), store, MAIN, FakeImages(), FakeTexts(), options, {"kind": "build"})
+        build_anchor_set(source(pairs, rejected), store, MAIN, FakeImages(), FakeTexts(), options, {"kind": "build"})
 
     return Operation("build", MAIN, f"{len(pairs)} pairs", run, held(pairs))
 
@@ -87,7 +87,7 @@ def building(rng: random.Random, model: Model) -> Operation:
 def put(kind: Any, pairs: Sequence[Chosen], current: Pairs) -> Operation:
     def run(store: Store) -> None:
         tolerance, given = Tolerance(number=1), source(pairs)
-        put_pairs(given, store, MAIN, kind, FakeImages(), FakeTexts(), tolerance, lambda rows: None)
+        encode_and_add(given, store, MAIN, kind, FakeImages(), FakeTexts(), tolerance, lambda rows: None)
 
     return Operation(kind, MAIN, f"{len(pairs)} pairs", run, {**current, **held(pairs)})
 
@@ -192,7 +192,7 @@ def merging(rng: random.Random, model: Model) -> Operation | None:
 
     def run(store: Store) -> None:
         with store.open(MAIN) as one, store.open(PART) as other:
-            merge((one, other), store, BOTH, "first")
+            merge_sets((one, other), store, BOTH, "first")
 
     return Operation("merge", BOTH, "", run, {**second, **first})
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from support.build_fakes import DIMS, FakeImages, FakeTexts, ListSource, vector
+from support.build_fakes import DIMS, FakeImages, FakeTexts, ListSource, draw_vector
 
 from asif.anchorset import AnchorSet, EncoderInfo
 from asif.anchorset.format.row_hash import compute_set_digest, hash_records
@@ -64,8 +64,8 @@ def embeddings() -> dict[tuple[str, str], tuple[Any, Any]]:
     for number in range(SIZE):
         for revision in range(REVISIONS):
             known = record(number, revision)
-            texts = np.stack([vector(text.encode(), "text") for text in known.captions]).astype(np.float64)
-            image = unit(vector(content(number, revision), "image").astype(np.float64))
+            texts = np.stack([draw_vector(text.encode(), "text") for text in known.captions]).astype(np.float64)
+            image = unit(draw_vector(content(number, revision), "image").astype(np.float64))
             found[known.id, known.image_sha256] = image, unit(unit(texts).mean(axis=0))
     return found
 

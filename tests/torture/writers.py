@@ -11,7 +11,7 @@ from pathlib import Path
 from support.build_fakes import FakeImages, FakeTexts
 
 from asif.anchorset import Store
-from asif.building import BuildOptions, build
+from asif.building import BuildOptions, build_anchor_set
 from asif.errors import Conflict
 from torture.children import Child, Say, run
 from torture.looking import read
@@ -49,7 +49,7 @@ def laid(root: Path, numbers: list[int], adding: list[int]) -> None:
     options, how = BuildOptions(), {"kind": "build"}
     for name, some in [(MAIN, numbers), *((f"one-{number}", [number]) for number in adding)]:
         pairs = source([(number, 0) for number in some])
-        build(pairs, Store(root), name, FakeImages(), FakeTexts(), options, how).anchors.close()
+        build_anchor_set(pairs, Store(root), name, FakeImages(), FakeTexts(), options, how).anchors.close()
 
 
 def patiently(edit: object, start: Path) -> int:

@@ -36,7 +36,7 @@ from asif.anchorset.sharing.bundle import CONTENT_KINDS, MANIFEST_FILE, list_bun
 from asif.anchorset.sharing.verified_copy import ByteProgress
 from asif.anchorset.write.version import commit_version, current_utc_time, next_sequence_number
 from asif.errors import Busy, Conflict, IntegrityError, UnknownFormat, UsageError
-from asif.pairs.records import check_table
+from asif.pairs.records import check_records_file
 from asif.version import VERSION
 
 _SPARE_BYTES = 1 << 20  # free space required beyond the size of the bundle
@@ -215,7 +215,7 @@ def _link_or_copy(known: Path, to: Path) -> None:
 
 def _check_pair_table(path: Path, rows: int) -> None:
     try:
-        check_table(path, rows)
+        check_records_file(path, rows)
     except (ValueError, TypeError, KeyError, OSError, NotImplementedError) as error:
         raise IntegrityError(f"{path} is no table of {rows} pairs ({error})", "the parquet as written", "") from error
 

@@ -64,7 +64,7 @@ def command(
     """
     from asif.engine import Engine
     from asif.evaluate.audit import AuditOptions, audit
-    from asif.pairs import open_pairs, redacted
+    from asif.pairs import open_pairs, redact_url
 
     if pairs is not None and out is None:
         raise UsageError("--pairs without --out", "a folder for the page that shows them", "pass --out FOLDER")
@@ -81,7 +81,7 @@ def command(
             bar.update(rows)
 
         result = audit(engine, probe, audit_options, progress)
-    result = replace(result, command=shlex.join(["asif", *map(redacted, sys.argv[1:])]))
+    result = replace(result, command=shlex.join(["asif", *map(redact_url, sys.argv[1:])]))
     if out is not None:
         removal = ["asif", "anchors", "remove", ref, *(["--home", str(home)] if home else [])]
         result = _write_files(result, out, source, removal)

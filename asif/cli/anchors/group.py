@@ -67,9 +67,9 @@ def list_(home: Path | None, as_json: bool) -> None:
 @options.as_json
 def recipes_(as_json: bool) -> None:
     """List the recipes that come with asif: those built on first use, and those built from pairs that you bring."""
-    from asif.building.recipe_file import read_recipe, recipes
+    from asif.building.recipe_file import list_recipes, read_recipe
 
-    known = [read_recipe(path) for path in recipes().values()]
+    known = [read_recipe(path) for path in list_recipes().values()]
     if as_json:
         for recipe in known:
             options.print_json({"kind": recipe.kind, **asdict(recipe)})

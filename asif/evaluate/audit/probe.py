@@ -14,9 +14,9 @@ from asif.evaluate.comparison.datasets import retrieval_set
 from asif.evaluate.provenance import also_anchors
 from asif.evaluate.retrieval import check_vectors, embedded
 from asif.evaluate.row_reader import Intake, Terms
-from asif.pairs import Pair, Place, Reject, open_captioned, open_labelled, redacted
-from asif.pairs.location import entries, place_of
-from asif.pairs.webdataset import IMAGES
+from asif.pairs import Pair, Place, Reject, open_captioned, open_labelled, redact_url
+from asif.pairs.location import list_folder, parse_place
+from asif.pairs.webdataset import IMAGE_SUFFIXES
 from asif.vectors import SIDES, Embeddings, Float32, Side
 
 
@@ -41,7 +41,7 @@ def encode_probe(engine: Engine, path: str, limits: Terms | None = None) -> Prob
         return _encode_without_captions(engine, path, no_pairs, limits)
     dataset = retrieval_set(engine, source, path, limits)
     queries = dict(zip(SIDES, (dataset.images.values, dataset.texts.values), strict=True))
-    return Probe(queries, {"path": redacted(path), **dataset.described["counts"]})
+    return Probe(queries, {"path": redact_url(path), **dataset.described["counts"]})
 
 
 def _encode_without_captions(engine: Engine, path: str, no_pairs: InputRefused, limits: Terms) -> Probe:
@@ -49,7 +49,7 @@ def _encode_without_captions(engine: Engine, path: str, no_pairs: InputRefused, 
     try:
         data = open_labelled(path)
     except InputRefused:
-        files = _list_images(place_of(path))
+        files = _list_images(parse_place(path))
         if not files:
             raise no_pairs from None
         items: Iterator[Pair | Reject] = (Pair(row, str(file), file, ("",)) for row, file in enumerate(files))
@@ -60,16 +60,16 @@ def _encode_without_captions(engine: Engine, path: str, no_pairs: InputRefused, 
 
 def _list_images(place: Place) -> list[Place]:
     """Return an image file, or the image files of a folder, sorted by name."""
-    files = list(entries(place).values()) if place.is_dir() else [place]
-    return [file for file in files if file.suffix.lower().lstrip(".") in IMAGES and file.is_file()]
+    files = list(list_folder(place).values()) if place.is_dir() else [place]
+    return [file for file in files if file.suffix.lower().lstrip(".") in IMAGE_SUFFIXES and file.is_file()]
 
 
 def _encode_images(engine: Engine, path: str, items: Iterator[Pair | Reject], intake: Intake) -> Probe:
     """Encode the images of some rows."""
     vectors = [vector for _, _, vector in embedded(engine, items, intake)]
-    counts, _ = intake.close(place_of(path))
+    counts, _ = intake.close(parse_place(path))
     among = also_anchors(engine.anchors, intake.images)
     values = Embeddings.from_raw(np.stack(vectors)).values
     return Probe(
-        {"image": values}, {"path": redacted(path), **counts, "images": len(values), "images_among_anchors": among}
+        {"image": values}, {"path": redact_url(path), **counts, "images": len(values), "images_among_anchors": among}
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Set
 
-from asif.encoders.images import read_bytes, thumbnail
+from asif.encoders.images import make_thumbnail, read_image_bytes
 from asif.errors import BadImage
 from asif.pairs import Pair, PairSource
 
@@ -26,11 +26,11 @@ def read_thumbnails(
         if not isinstance(item, Pair) or item.image is None:
             continue
         try:
-            content = read_bytes(item.image)
+            content = read_image_bytes(item.image)
             digest = hashlib.sha256(content).hexdigest()
             if digest in missing:
                 missing.discard(digest)
-                thumbnails[digest] = thumbnail(content)
+                thumbnails[digest] = make_thumbnail(content)
         except BadImage:
             continue  # a page shows an empty frame in its place
     return thumbnails

@@ -20,7 +20,7 @@ from asif.evaluate.metrics import best_ranks
 from asif.evaluate.provenance import about, also_anchors
 from asif.evaluate.retrieval import Gallery, check_vectors, embedded, encode, report
 from asif.evaluate.row_reader import Intake, Terms
-from asif.pairs import Labelled, PairSource
+from asif.pairs import LabelledImages, PairSource
 from asif.tuning import Task as Role
 from asif.vectors import SIDES, Embeddings, Float32, Int64, Side
 
@@ -168,7 +168,7 @@ def retrieval_set(engine: Engine, source: PairSource, name: str, terms: Terms | 
     return RetrievalSet(name, images, texts, np.array(gallery.owners), tuple(gallery.texts), tuple(ids), described)
 
 
-def label_set(engine: Engine, data: Labelled, labels: Labels, name: str, terms: Terms | None = None) -> LabelSet:
+def label_set(engine: Engine, data: LabelledImages, labels: Labels, name: str, terms: Terms | None = None) -> LabelSet:
     """Encode labelled images; raises what `evaluate_classification` does."""
     intake, vectors, truth = Intake(data.source.rows, terms or Terms()), list[Float32](), list[int]()
     place = {label: at for at, label in enumerate(labels.labels)}

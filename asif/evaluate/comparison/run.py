@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from asif.building.recipe import Expected, Recipe
+from asif.building.recipe import PublishedFigure, Recipe
 from asif.engine import Engine
 from asif.evaluate.comparison.datasets import Answers, DataSet
 from asif.evaluate.comparison.methods import LADDERS, METHODS, Contender, Sample, contend
@@ -255,7 +255,7 @@ def benchmark(found: dict[str, Any], run: dict[str, Any], result: dict[str, Any]
     }
 
 
-def published(expected: Expected) -> dict[str, Any]:
+def published(expected: PublishedFigure) -> dict[str, Any]:
     """Write a published figure as the report shows it."""
     what = f"{expected.dataset}, {expected.metric}"
     return {"what": what, "figure": expected.value, "source": f"{expected.source} ({expected.mark})"}

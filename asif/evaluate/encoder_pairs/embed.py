@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 
 from asif.aligners.sampling import evenly
-from asif.building.batch import mean_of, unit
+from asif.vectors import mean_direction, normalise_rows
 from asif.encoders import Device, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
-from asif.encoders.images import read_bytes
+from asif.encoders.images import read_image_bytes
 from asif.encoders.precomputed import PrecomputedEncoder
-from asif.encoders.prefetch import ahead
+from asif.encoders.prefetch import prefetch
 from asif.errors import BadImage, InputRefused
 from asif.evaluate.encoder_pairs.embeddings import Encoded, SeenPairs
 from asif.pairs import Pair, PairSource, Reject
@@ -69,7 +69,7 @@ def from_pairs(
         why = f": row {left_out[0].row}: {left_out[0].reason}" if left_out else ""
         raise InputRefused(f"{source.path} has no pair that can be used{why}", "at least 4", "mend the input")
     encoded = [
-        Encoded(side, encoder.spec, encoder.fingerprint, unit(np.stack([vectors[row] for row in rows])))
+        Encoded(side, encoder.spec, encoder.fingerprint, normalise_rows(np.stack([vectors[row] for row in rows])))
         for side, encoder, vectors in found
     ]
     sides = [tuple(one for one in encoded if one.side == side) for side in ("image", "text")]
@@ -94,7 +94,7 @@ def embed_images(
     def prepare(pair: Pair) -> tuple[Pair, Any]:
         try:
             assert pair.image is not None  # no vectors were precomputed
-            return pair, encoder.prepare(read_bytes(pair.image))
+            return pair, encoder.prepare(read_image_bytes(pair.image))
         except BadImage as error:
             return pair, error
 
@@ -107,7 +107,7 @@ def embed_images(
             progress(len(waiting))
             waiting.clear()
 
-    with closing(ahead(prepare, pairs)) as every:  # a stop cancels what waits
+    with closing(prefetch(prepare, pairs)) as every:  # a stop cancels what waits
         for pair, prepared in every:
             if isinstance(prepared, BadImage):
                 rejects[pair.row] = Reject(pair.row, pair.id, prepared.came)
@@ -128,7 +128,7 @@ def embed_texts(encoder: TextEncoder, captions_of: Mapping[int, tuple[str, ...]]
         some = rows[start : start + TEXT_ROWS]
         distinct = sorted({text for row in some for text in captions_of[row]})
         encoded = dict(zip(distinct, encoder.forward(distinct), strict=True))
-        vectors.update({row: mean_of([encoded[text] for text in captions_of[row]]) for row in some})
+        vectors.update({row: mean_direction([encoded[text] for text in captions_of[row]]) for row in some})
         progress(len(some))
     return vectors
 

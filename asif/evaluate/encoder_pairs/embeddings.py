@@ -11,7 +11,7 @@ import numpy as np
 from asif.aligners.sampling import evenly
 from asif.anchorset import AnchorSet
 from asif.anchorset.format.references import parse_sequence_number
-from asif.building.batch import mean_of, unit
+from asif.vectors import mean_direction, normalise_rows
 from asif.errors import InputRefused
 from asif.pairs import Reject
 from asif.vectors import Fingerprint, Float32, Side
@@ -92,7 +92,7 @@ def from_anchors(sets: Sequence[AnchorSet], limit: int) -> SeenPairs:
         about = {"name": anchors.name, "version": anchors.version, "digest": anchors.digest}
         for side, known in found.items():
             rows = np.concatenate([block.astype(np.float32) for block in anchors.blocks(side)])
-            values = unit(np.stack([mean_of(list(rows[rows_of[name]])) for name in names]))
+            values = normalise_rows(np.stack([mean_direction(list(rows[rows_of[name]])) for name in names]))
             one = Encoded(side, anchors.encoder_spec(side), anchors.fingerprint(side), values, about)
             known.setdefault(one.identity, one)
     return SeenPairs(tuple(found["image"].values()), tuple(found["text"].values()))

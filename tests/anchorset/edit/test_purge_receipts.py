@@ -16,7 +16,7 @@ from support.receipt_cases import GONE, NAMES, checked_by_the_book
 from asif.anchorset import Store
 from asif.anchorset.format.row_hash import hash_record, serialize_record
 from asif.anchorset.receipts.receipt_file import read_receipt
-from asif.encoders.text_cache import TextCache, key
+from asif.encoders.text_cache import TextCache, hash_text
 from asif.engine import purge_pairs
 from asif.errors import AsifError, UsageError
 
@@ -107,7 +107,7 @@ def test_what_the_store_remembers_beside_the_set_is_purged_too(home: Path) -> No
     assert [state.exists() for state in states] == [False, True]
     assert list(cache.get(texts, list(said), 3)) == ["kept"]
     for caption in GONE[0].captions:
-        assert key(texts, caption) not in cache.path.read_bytes()
+        assert hash_text(texts, caption) not in cache.path.read_bytes()
         assert said[caption].tobytes() not in cache.path.read_bytes()
     (home / "cache/texts.sqlite").write_bytes(b"no database at all, but long enough to be looked at")
     with pytest.raises(AsifError, match="cannot be deleted"):

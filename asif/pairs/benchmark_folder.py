@@ -1,15 +1,15 @@
-"""Folders as CLIP_benchmark lays them out: `test/0.tar`, `test/1.tar` … with lists of names beside."""
+"""Folders in CLIP_benchmark's layout: `test/0.tar`, `test/1.tar` … and lists of class names and templates."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from asif.errors import InputRefused, UsageError
-from asif.pairs.columns import Words
+from asif.pairs.columns import TextRole
 from asif.pairs.location import Place
 
-SPLIT = "test"
-_KINDS: dict[Words, str] = {"label": "classification", "captions": "retrieval"}
+_SPLIT = "test"
+_KINDS: dict[TextRole, str] = {"label": "classification", "captions": "retrieval"}
 
 
 @dataclass(frozen=True)
@@ -21,38 +21,38 @@ class BenchmarkFolder:
     templates: tuple[str, ...]
 
     @classmethod
-    def find(cls, path: Place, words: Words) -> BenchmarkFolder | None:
-        """Look at a folder; None where it is laid out otherwise.
+    def find(cls, path: Place, text_role: TextRole) -> BenchmarkFolder | None:
+        """Read the folder's lists; None where it has another layout.
 
         Raises InputRefused for tars that are missing, UsageError where the folder says it is of another kind.
         """
-        count = path / SPLIT / "nshards.txt"
+        count = path / _SPLIT / "nshards.txt"
         if not path.is_dir() or not count.is_file():
             return None
-        kind = " ".join(_lines(path / "dataset_type.txt") or [_KINDS["label"]]).lower()
-        if kind != _KINDS[words]:
+        kind = " ".join(_read_lines(path / "dataset_type.txt") or [_KINDS["label"]]).lower()
+        if kind != _KINDS[text_role]:
             raise UsageError(
                 f"{path} is for {kind}, as its dataset_type.txt says",
-                f"a folder for {_KINDS[words]}",
+                f"a folder for {_KINDS[text_role]}",
                 "choose the task that goes with the data",
             )
-        shards = "".join(_lines(count) or [])
+        shards = "".join(_read_lines(count) or [])
         if not shards.isdecimal() or int(shards) < 1:
             raise InputRefused(f"{count} says {shards!r}", "the number of tars", "write it again")
-        files = tuple(path / SPLIT / f"{number}.tar" for number in range(int(shards)))
+        files = tuple(path / _SPLIT / f"{number}.tar" for number in range(int(shards)))
         missing = [file.name for file in files if not file.is_file()]
         if missing:
             raise InputRefused(
-                f"{path / SPLIT} lacks {', '.join(missing[:5])}, {len(missing)} of {shards} tars",
+                f"{path / _SPLIT} lacks {', '.join(missing[:5])}, {len(missing)} of {shards} tars",
                 f"0.tar to {int(shards) - 1}.tar, as nshards.txt says",
                 "download the rest",
             )
-        names = _lines(path / "classnames.txt")
-        templates = _lines(path / "zeroshot_classification_templates.txt")
+        names = _read_lines(path / "classnames.txt")
+        templates = _read_lines(path / "zeroshot_classification_templates.txt")
         return cls(files, tuple(names) if names else None, tuple(templates or ()))
 
 
-def _lines(path: Place) -> list[str] | None:
+def _read_lines(path: Place) -> list[str] | None:
     if not path.is_file():
         return None
     try:
