@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asif.aligners import Fitted, TemplateMode
+from asif.aligners import FittedAligner, TemplateMode
 from asif.compare import Candidates
 from asif.errors import UsageError
-from asif.kernels import Engine
-from asif.vectors import Embeddings, Int64, joined
+from asif.kernels import KernelName
+from asif.vectors import Embeddings, Int64, join_rows
 
 TEMPLATES = ("{}",)
 MAX_LABEL = 10_000
@@ -120,7 +120,7 @@ def check_templates(templates: Sequence[str]) -> None:
 
 
 def represent_labels(
-    labels: Labels, encode: Callable[[Sequence[str]], Embeddings], fitted: Fitted, engine: Engine = "auto"
+    labels: Labels, encode: Callable[[Sequence[str]], Embeddings], fitted: FittedAligner, engine: KernelName = "auto"
 ) -> Candidates:
     """Encode the prompts and represent them over the anchors, some thousand at a time."""
     prompts = labels.by_label()
@@ -133,7 +133,7 @@ def represent_labels(
         if widest > 1:
             embeddings = combined(embeddings, np.array([len(label) for label in some]), widest, labels.mode)
         parts.append(fitted.represent("text", embeddings, engine))
-    return Candidates(joined(parts), widest if labels.mode == "max" else 1)
+    return Candidates(join_rows(parts), widest if labels.mode == "max" else 1)
 
 
 def combined(embeddings: Embeddings, sizes: Int64, widest: int, mode: TemplateMode) -> Embeddings:

@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from asif.aligners.hubness import with_bias
-from asif.kernels import Prepared, nearest, prepare, similarity, topk
+from asif.aligners.hubness import append_bias
+from asif.kernels import PreparedRows, compute_similarity, find_nearest, prepare_rows, select_topk
 from asif.vectors import Float32, Rows, TopK
 
 
@@ -27,13 +27,13 @@ class Candidates:
         return len(self.rows) // self.per_candidate
 
     @cached_property
-    def prepared(self) -> Prepared:
+    def prepared(self) -> PreparedRows:
         """The rows as queries meet them, ready for all comparisons: with one entry more where there are biases."""
-        return prepare(self.rows if self.biases is None else with_bias(self.rows, -self.biases))
+        return prepare_rows(self.rows if self.biases is None else append_bias(self.rows, -self.biases))
 
     def facing(self, queries: Rows) -> Rows:
         """Return queries as they meet the rows."""
-        return queries if self.biases is None else with_bias(queries, np.ones(len(queries), np.float32))
+        return queries if self.biases is None else append_bias(queries, np.ones(len(queries), np.float32))
 
 
 def scores(queries: Rows, candidates: Candidates) -> Float32:
@@ -46,7 +46,7 @@ def scores(queries: Rows, candidates: Candidates) -> Float32:
     >>> scores(rows, Candidates(rows, per_candidate=2)).tolist()
     [[1.0], [1.0]]
     """
-    every = similarity(candidates.facing(queries), candidates.prepared)
+    every = compute_similarity(candidates.facing(queries), candidates.prepared)
     best: Float32 = every.reshape(len(queries), len(candidates), candidates.per_candidate).max(axis=2)
     return best
 
@@ -57,8 +57,8 @@ def rank(queries: Rows, candidates: Candidates, k: int) -> TopK:
     Where a candidate is one row, memory does not hold the scores of all candidates.
     """
     if candidates.per_candidate == 1:
-        return nearest(candidates.facing(queries), candidates.prepared, k)
-    return topk(scores(queries, candidates), k)
+        return find_nearest(candidates.facing(queries), candidates.prepared, k)
+    return select_topk(scores(queries, candidates), k)
 
 
 def best_row(query: Rows, candidates: Candidates, candidate: int) -> int:

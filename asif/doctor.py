@@ -74,12 +74,14 @@ def device() -> Finding:
 
 def kernels() -> Finding:
     """Find the compiled kernels."""
-    found = native_binding.available()
+    found = native_binding.list_instruction_sets()
     if not found:
         return Finding(
-            "kernels", "not compiled: similarities are computed by torch, exactly but slowly", native_binding.REINSTALL
+            "kernels",
+            "not compiled: similarities are computed by torch, exactly but slowly",
+            native_binding.REINSTALL_HINT,
         )
-    return Finding("kernels", f"{found[0]}, {native_binding.threads()} threads (compiled: {', '.join(found)})")
+    return Finding("kernels", f"{found[0]}, {native_binding.count_threads()} threads (compiled: {', '.join(found)})")
 
 
 def place(home: Path) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""The family of what can go wrong.
+"""The exceptions of asif, and their exit codes.
 
 AsifError                1    a failure while running
 ├── MissingDependency    1    an optional library is not installed
@@ -17,7 +17,7 @@ AsifError                1    a failure while running
 ├── OutOfSpace           6    disk or memory is full
 └── Interrupted        130    stopped by the user; what was done is kept
 
-Every error has three beats: what came, what was expected, what to do about it.
+Every message has three parts: what came, what was expected, what to do.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asif.vectors import Float32, Int64, Parts
+from asif.vectors import AnchorContributions, Float32, Int64
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Contributions:
     score: float
 
 
-def contributions(parts: Parts, top: int) -> Contributions:
+def contributions(parts: AnchorContributions, top: int) -> Contributions:
     """Name the anchors that add most to a score, and what all others add together.
 
     Equal contributions are ordered by anchor index.
 
-    >>> contributions(Parts(np.array([2, 5, 7]), np.array([0.25, 0.5, -0.125])), top=1)
+    >>> contributions(AnchorContributions(np.array([2, 5, 7]), np.array([0.25, 0.5, -0.125])), top=1)
     Contributions(anchors=array([5]), values=array([0.5], dtype=float32), remainder=0.125, others=2, score=0.625)
     """
     order = np.lexsort((parts.anchors, -parts.values))

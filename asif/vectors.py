@@ -1,4 +1,4 @@
-"""The values that rooms hand on: frozen, checked once at the door, trusted inside."""
+"""Values shared by all packages: frozen, checked at construction, trusted afterwards."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Embeddings:
         Lengths are taken in float64, so float16 input neither overflows nor vanishes.
         """
         wide = np.atleast_2d(np.asarray(raw)).astype(np.float64)
-        problems = vector_problems(wide)
+        problems = find_vector_problems(wide)
         if problems:
             rows = ", ".join(map(str, list(problems)[:10]))
             raise BadEmbedding(
@@ -68,10 +68,10 @@ class Embeddings:
         return cls((scaled / np.linalg.norm(scaled, axis=1, keepdims=True)).astype(np.float32))
 
 
-def vector_problems(raw: NDArray[np.floating[Any]]) -> dict[int, str]:
-    """Name what is wrong with rows of raw [n, d]: {row: "not finite" | "zero"}.
+def find_vector_problems(raw: NDArray[np.floating[Any]]) -> dict[int, str]:
+    """Find unusable rows of raw [n, d]: {row: "not finite" | "zero"}.
 
-    >>> vector_problems(np.array([[1.0, np.nan], [0.0, 0.0], [0.0, 2.0]]))
+    >>> find_vector_problems(np.array([[1.0, np.nan], [0.0, 0.0], [0.0, 2.0]]))
     {0: 'not finite', 1: 'zero'}
     """
     finite = np.isfinite(raw).all(axis=1)
@@ -79,11 +79,33 @@ def vector_problems(raw: NDArray[np.floating[Any]]) -> dict[int, str]:
     return {int(row): "zero" if finite[row] else "not finite" for row in np.flatnonzero(~(finite & nonzero))}
 
 
+def mean_direction(vectors: Sequence[Float32]) -> Float32:
+    """Average vectors [d] after scaling each to unit length; NaN where one of them is zero.
+
+    >>> mean_direction([np.array([3.0, 0.0], np.float32), np.array([0.0, 0.5], np.float32)])
+    array([0.5, 0.5], dtype=float32)
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rows = np.stack(vectors).astype(np.float64)
+        mean: Float32 = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).mean(axis=0).astype(np.float32)
+    return mean
+
+
+def normalise_rows(rows: Float32) -> Float32:
+    """Scale rows [n, d] to unit length; the caller has checked that none is zero or not finite.
+
+    >>> normalise_rows(np.array([[3.0, 4.0]], np.float32))
+    array([[0.6, 0.8]], dtype=float32)
+    """
+    wide = rows.astype(np.float64)
+    return np.asarray(wide / np.linalg.norm(wide, axis=1, keepdims=True), np.float32)
+
+
 @dataclass(frozen=True)
 class Tokens:
-    """Hold what a model says of n inputs: `values` [n, t, d] of their tokens, and `pooled` [n, e].
+    """Hold a model's token features of n inputs: `values` [n, t, d] of tokens, and `pooled` [n, e].
 
-    `mask` [n, t] tells which tokens an input has; the values of the others are zero. Nothing is normalised.
+    `mask` [n, t] marks the tokens that an input has; the values of the others are zero. Nothing is normalised.
     """
 
     values: Float32
@@ -100,7 +122,7 @@ class Tokens:
 
     @classmethod
     def padded(cls, rows: Sequence[NDArray[np.floating[Any]]], pooled: Float32) -> Tokens:
-        """Put the tokens [t, d] of each input side by side, as many columns as the longest has.
+        """Stack the tokens [t, d] of each input, padded to the length of the longest.
 
         >>> two = Tokens.padded([np.ones((1, 2)), np.ones((3, 2))], np.zeros((2, 2), np.float32))
         >>> two.values[..., 0].tolist(), two.mask.sum(axis=1).tolist()
@@ -116,7 +138,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class TopK:
-    """Hold the k best per query, score descending, then smaller index.
+    """Hold the k best entries per query, score descending, then smaller index.
 
     `indices` [q, k] int64, `scores` [q, k] float32.
     """
@@ -131,9 +153,9 @@ class TopK:
 
 @dataclass(frozen=True)
 class SparseRows:
-    """Hold vectors of `width` entries of which at most k are not zero.
+    """Hold vectors of `width` entries, at most k of them not zero.
 
-    `indices` [n, k] int64, distinct within a row; `values` [n, k] float32, zero where fewer than k entries count.
+    `indices` [n, k] int64, distinct within a row; `values` [n, k] float32, zero for unused entries.
     """
 
     indices: Int64
@@ -150,20 +172,20 @@ class SparseRows:
     def __getitem__(self, rows: slice) -> SparseRows:
         return SparseRows(self.indices[rows], self.values[rows], self.width)
 
-    def dense(self) -> Float32:
-        """Spread out to [n, width].
+    def to_dense(self) -> Float32:
+        """Return the rows as a dense array [n, width].
 
-        >>> SparseRows(np.array([[2, 0]]), np.array([[0.6, 0.8]], np.float32), 4).dense()
+        >>> SparseRows(np.array([[2, 0]]), np.array([[0.6, 0.8]], np.float32), 4).to_dense()
         array([[0.8, 0. , 0.6, 0. ]], dtype=float32)
         """
         out = np.zeros((len(self), self.width), np.float32)
         np.put_along_axis(out, self.indices, self.values, axis=1)
         return out
 
-    def widened(self, entries: int) -> SparseRows:
-        """Return the same rows with so many entries each; the further ones are zero, their indices unused ones.
+    def widen(self, entries: int) -> SparseRows:
+        """Return the same rows with `entries` entries each; the added ones are zero, at indices the row does not use.
 
-        >>> SparseRows(np.array([[1, 0]]), np.array([[0.6, 0.8]], np.float32), 4).widened(3).indices.tolist()
+        >>> SparseRows(np.array([[1, 0]]), np.array([[0.6, 0.8]], np.float32), 4).widen(3).indices.tolist()
         [[1, 0, 2]]
         """
         more = entries - self.indices.shape[1]
@@ -192,7 +214,7 @@ class DenseRows:
 
 @dataclass(frozen=True)
 class FusedRows:
-    """Hold rows of several aligners side by side, part by part; inner products add up over the parts."""
+    """Hold the rows of several aligners, a part for each; an inner product is the sum over the parts."""
 
     parts: tuple[SparseRows | DenseRows, ...]
 
@@ -208,33 +230,33 @@ class FusedRows:
 
 
 Rows = SparseRows | DenseRows | FusedRows
-"""What an aligner makes of embeddings; rows of one aligner are compared by inner product."""
+"""Embeddings as an aligner represents them; rows of one aligner are compared by inner product."""
 
 
-def joined(parts: Sequence[Rows]) -> Rows:
-    """Put rows of one aligner together, one part after another.
+def join_rows(parts: Sequence[Rows]) -> Rows:
+    """Concatenate rows of one aligner.
 
-    >>> joined([DenseRows(np.ones((2, 3), np.float32)), DenseRows(np.ones((1, 3), np.float32))]).values.shape
+    >>> join_rows([DenseRows(np.ones((2, 3), np.float32)), DenseRows(np.ones((1, 3), np.float32))]).values.shape
     (3, 3)
     """
     first = parts[0]
     if isinstance(first, FusedRows):
         fused = [rows for rows in parts if isinstance(rows, FusedRows)]
-        columns = [joined([rows.parts[at] for rows in fused]) for at in range(len(first.parts))]
+        columns = [join_rows([rows.parts[at] for rows in fused]) for at in range(len(first.parts))]
         return FusedRows(tuple(column for column in columns if not isinstance(column, FusedRows)))
     sparse = [rows for rows in parts if isinstance(rows, SparseRows)]
     if not sparse:
         return DenseRows(np.concatenate([rows.values for rows in parts if isinstance(rows, DenseRows)]))
     widest = max(rows.indices.shape[1] for rows in sparse)
-    even = [rows.widened(widest) for rows in sparse]
+    even = [rows.widen(widest) for rows in sparse]
     indices, values = (np.concatenate([getattr(rows, name) for rows in even]) for name in ("indices", "values"))
     return SparseRows(indices, values, sparse[0].width)
 
 
-def gathered(blocks: Sequence[NDArray[Any]], rows: Int64) -> NDArray[Any]:
-    """Copy rows, in ascending order, out of blocks [n, d] whose rows count on from one to the next [m, d].
+def gather_rows(blocks: Sequence[NDArray[Any]], rows: Int64) -> NDArray[Any]:
+    """Copy rows [m, d], in ascending order, from blocks [n, d] whose rows are numbered consecutively.
 
-    >>> gathered([np.eye(2), 5 * np.eye(2)], np.array([1, 2])).tolist()
+    >>> gather_rows([np.eye(2), 5 * np.eye(2)], np.array([1, 2])).tolist()
     [[0.0, 1.0], [5.0, 0.0]]
     """
     found, first = [], 0
@@ -245,20 +267,20 @@ def gathered(blocks: Sequence[NDArray[Any]], rows: Int64) -> NDArray[Any]:
     return np.concatenate(found)
 
 
-def scaled(rows: SparseRows | DenseRows, factor: float) -> SparseRows | DenseRows:
+def scale_rows(rows: SparseRows | DenseRows, factor: float) -> SparseRows | DenseRows:
     """Multiply rows by a number.
 
-    >>> scaled(DenseRows(np.array([[0.6, 0.8]], np.float32)), 0.5).values.tolist()
+    >>> scale_rows(DenseRows(np.array([[0.6, 0.8]], np.float32)), 0.5).values.tolist()
     [[0.30000001192092896, 0.4000000059604645]]
     """
     values = rows.values * np.float32(factor)
     return replace(rows, values=values)
 
 
-def lengths(rows: Rows) -> list[Float32]:
+def compute_lengths(rows: Rows) -> list[Float32]:
     """Return the lengths of rows, for each part of fused ones: [n] each.
 
-    >>> lengths(DenseRows(np.array([[0.6, 0.8]], np.float32)))
+    >>> compute_lengths(DenseRows(np.array([[0.6, 0.8]], np.float32)))
     [array([1.], dtype=float32)]
     """
     parts = rows.parts if isinstance(rows, FusedRows) else (rows,)
@@ -266,8 +288,8 @@ def lengths(rows: Rows) -> list[Float32]:
 
 
 @dataclass(frozen=True)
-class Parts:
-    """Hold what single anchors add to a score: `anchors` [m], ascending, and `values` [m]; their sum is the score."""
+class AnchorContributions:
+    """Hold the contributions of single anchors to a score: `anchors` [m], ascending, `values` [m], whose sum it is."""
 
     anchors: Int64
     values: NDArray[np.float64]
@@ -275,9 +297,9 @@ class Parts:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Hold what decides an encoder's output: library, model, weights, preprocessing, pooling, dtype; as JSON keeps it.
+    """Hold what determines an encoder's output, as JSON values: library, model, weights, preprocessing, pooling, dtype.
 
-    Two encoders with equal fingerprints may be exchanged; `digest` is the sha256 of the canonical JSON.
+    Two encoders with equal fingerprints are interchangeable; `digest` is the sha256 of the canonical JSON.
 
     >>> a = Fingerprint({"model": "resnet50", "dtype": "float32"})
     >>> a == Fingerprint({"dtype": "float32", "model": "resnet50"})
@@ -304,7 +326,7 @@ class Fingerprint:
 
 
 def canonical_json(value: Any) -> bytes:
-    """Serialise to the one JSON form that hashes are taken over: sorted keys, no blanks, UTF-8.
+    """Serialise to canonical JSON, over which hashes are computed: sorted keys, no blanks, UTF-8.
 
     >>> canonical_json({"b": 1, "a": "é"}).decode()
     '{"a":"é","b":1}'

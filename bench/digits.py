@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestCentroid
 
 from asif.aligners import Aligner, Hubness, make_aligner
-from asif.aligners.hubness import bank
+from asif.aligners.hubness import build_query_bank
 from asif.compare import Candidates, scores
 from asif.encoders import DEFAULT_ENCODERS, encode_images, load_image_encoder, load_text_encoder
 from asif.kernels import topk_similarity
@@ -47,7 +47,9 @@ def accuracy(
     """Return the share of images whose best label is right."""
     fitted = aligner.fit(pairs)
     rows = fitted.represent("text", labels)
-    biases = None if hubness.method == "none" else hubness.biases(rows, bank(fitted, pairs, "image"))
+    biases = (
+        None if hubness.method == "none" else hubness.compute_biases(rows, build_query_bank(fitted, pairs, "image"))
+    )
     every = scores(fitted.represent("image", tests), Candidates(rows, biases=biases))
     return 100 * float((every.argmax(axis=1) == right).mean())
 
@@ -70,7 +72,7 @@ def main() -> None:
             for name in FIXED:
                 aligner = make_aligner(name.partition(",")[0])
                 cut = mock.patch(
-                    "asif.aligners.relative.topk_with_ties",
+                    "asif.aligners.relative.find_topk_with_ties",
                     lambda queries, anchors, k, engine: topk_similarity(queries, anchors, k, engine=engine),
                 )
                 if name.endswith("cut"):

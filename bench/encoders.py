@@ -19,7 +19,7 @@ from retrieval import CAPTIONS, features, measured
 from scipy.stats import spearmanr
 
 from asif.aligners import Hubness, make_aligner
-from asif.aligners.sampling import evenly
+from asif.aligners.sampling import choose_evenly_spaced
 from asif.evaluate.encoder_pairs.alignment import Space, align
 from asif.evaluate.encoder_pairs.permutation_test import Measured
 from asif.vectors import Embeddings, Float32
@@ -71,7 +71,7 @@ def main() -> None:
     images, captions = features("train")
     mean_captions = Embeddings.from_raw(captions.reshape(len(images), CAPTIONS, -1).mean(axis=1)).values
     dev_images, dev_captions = features("dev")
-    chosen = {count: evenly(len(images), count) for count in COUNTS}
+    chosen = {count: choose_evenly_spaced(len(images), count) for count in COUNTS}
     texts = {count: Space.of(mean_captions[rows]) for count, rows in chosen.items()}
     found: dict[tuple[int, str], list[Measured]] = {}
     recalls: dict[str, list[float]] = {name: [] for name in ALIGNERS}

@@ -11,7 +11,7 @@ from common import Pairs, machine, show
 from numpy.typing import NDArray
 
 from asif.aligners import Linear, Moments, make_aligner
-from asif.aligners.linear import solve
+from asif.aligners.linear import solve_maps
 from asif.evaluate.comparison.peak_memory import high_water, reset
 
 ROWS = 8192
@@ -55,8 +55,8 @@ def main() -> None:
     for name in ("procrustes", "ridge", "cca"):
         aligner = make_aligner(name)
         assert isinstance(aligner, Linear)
-        solved = timed(f"{name}: solve", lambda aligner=aligner: solve(aligner, moments))
-        again = timed(f"{name}: solve after both edits", lambda aligner=aligner: solve(aligner, restored))
+        solved = timed(f"{name}: solve", lambda aligner=aligner: solve_maps(aligner, moments))
+        again = timed(f"{name}: solve after both edits", lambda aligner=aligner: solve_maps(aligner, restored))
         np.testing.assert_allclose(again.correlations, solved.correlations, rtol=1e-6)
     show(["step", "seconds", "peak MiB so far"], rows)
 

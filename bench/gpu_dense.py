@@ -74,16 +74,16 @@ class Truth:
     def __init__(self, queries: torch.Tensor, anchors: torch.Tensor, k: int) -> None:
         self.at = torch.linspace(0, len(queries) - 1, min(CHECKED, len(queries)), device=queries.device).long()
         self.asked, self.anchors, self.k = queries[self.at], anchors, k
-        grid = torch_.on_grid(self.asked)
+        grid = torch_.round_to_grid(self.asked)
         keys = torch.empty((len(grid), 0), dtype=torch.int64, device=queries.device)
         best = torch.empty((len(grid), 0), dtype=torch.float64, device=queries.device)
         for start in range(0, len(anchors), CHUNK):
             rows = anchors[start : start + CHUNK]
-            scores = torch_.canonical(grid, torch_.on_grid(rows))
-            keys = torch_.best_of(keys, torch_.sort_keys(scores, start), k)
+            scores = torch_.score_grid_rows(grid, torch_.round_to_grid(rows))
+            keys = torch_.merge_keys(keys, torch_.pack_keys(scores, start), k)
             products = torch.cat([best, self.asked.double() @ rows.double().T], dim=1)
             best = products.topk(min(k, products.shape[1]), dim=1).values
-        self.indices, self.kth = torch_.indices_of(keys), best[:, -1:]
+        self.indices, self.kth = torch_.unpack_indices(keys), best[:, -1:]
 
     def exact(self, indices: torch.Tensor) -> bool:
         """Tell whether indices [q, k] are the canonical ones, in their order."""
@@ -103,7 +103,7 @@ def expected(cell: dict[str, Any], ceilings: dict[str, float], item: int) -> flo
     millisecond of launches per 100 of them.
     """
     count, dim, asked, k = (cell[name] for name in ("N", "d", "q", "k"))
-    plan = cuda.Plan(count, k)
+    plan = cuda.SearchPlan(count, k)
     share = 1 + plan.size / count
     reading = count * dim * item * share / (0.85 * ceilings["bytes"])
     multiplying = 2.0 * asked * count * dim * share / (0.55 * ceilings["bf16"])

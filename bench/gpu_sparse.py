@@ -7,24 +7,24 @@ from typing import Any
 
 import torch
 
-from asif.kernels.cuda_sparse import DeviceIndex, DeviceRows
-from asif.kernels.torch_ import scores_of
+from asif.kernels.cuda_sparse import SparseDeviceIndex, SparseDeviceRows
+from asif.kernels.torch_ import unpack_scores
 
 OURS, TORCH, TORCH_DENSE, CUPYX = "ours", "torch csr @ csr", "torch csr @ dense", "cupyx csr @ csr"
 BEST = 10  # rows of a gallery that are wanted
 DENSE_BYTES = 2**35  # a gallery spread out that a peer may take
 
 
-def rows(count: int, width: int, k: int, device: torch.device, seed: int) -> DeviceRows:
+def rows(count: int, width: int, k: int, device: torch.device, seed: int) -> SparseDeviceRows:
     """Make unit rows of k entries, one at a random place of each of k equal parts of the anchors."""
     chance = torch.Generator(device).manual_seed(seed)
     offsets = torch.rand((count, k), generator=chance, device=device, dtype=torch.float64)
     places = ((torch.arange(k, device=device) + offsets) * (width // k)).long().clamp(max=width - 1)
     values = torch.rand((count, k), generator=chance, device=device) ** 4
-    return DeviceRows(places, torch.nn.functional.normalize(values, dim=1), width)
+    return SparseDeviceRows(places, torch.nn.functional.normalize(values, dim=1), width)
 
 
-def csr(some: DeviceRows) -> torch.Tensor:
+def csr(some: SparseDeviceRows) -> torch.Tensor:
     """Write rows as torch takes them."""
     count, k = some.indices.shape
     starts = torch.arange(count + 1, device=some.indices.device) * k
@@ -33,16 +33,16 @@ def csr(some: DeviceRows) -> torch.Tensor:
     return torch.sparse_csr_tensor(starts, indices.values.ravel(), values.ravel(), (count, some.width))
 
 
-def contenders(queries: DeviceRows, gallery: DeviceRows, best: bool) -> dict[str, Callable[[], Any]]:
+def contenders(queries: SparseDeviceRows, gallery: SparseDeviceRows, best: bool) -> dict[str, Callable[[], Any]]:
     """Return the ways to score all pairs, or to find the best rows: each makes ready outside, and returns scores."""
-    index = DeviceIndex(gallery)
+    index = SparseDeviceIndex(gallery)
     left = csr(queries)
 
     def finished(scores: torch.Tensor) -> torch.Tensor:
         return scores.topk(min(BEST, scores.shape[1]), dim=1).values if best else scores
 
     def ours() -> torch.Tensor:
-        return scores_of(index.topk(queries, min(BEST, len(gallery)))) if best else index.similarity(queries)
+        return unpack_scores(index.topk(queries, min(BEST, len(gallery)))) if best else index.similarity(queries)
 
     def torch_pairs() -> torch.Tensor:
         return finished((left @ turned).to_dense())
@@ -73,7 +73,7 @@ def contenders(queries: DeviceRows, gallery: DeviceRows, best: bool) -> dict[str
     return made
 
 
-def error(scores: torch.Tensor, queries: DeviceRows, gallery: DeviceRows, best: bool) -> float:
+def error(scores: torch.Tensor, queries: SparseDeviceRows, gallery: SparseDeviceRows, best: bool) -> float:
     """Return the largest difference to float64 products, over the first queries."""
     some = queries[:4]
     parts = [some.spread() @ gallery[at : at + 250].spread().T for at in range(0, len(gallery), 250)]

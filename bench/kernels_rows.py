@@ -82,7 +82,7 @@ class Right:
 
     def exact(self, left: SparseRows) -> NDArray[np.float64]:
         """Return float64 products of a few rows with all of these [left, right]."""
-        products: NDArray[np.float64] = self.csr.astype(np.float64) @ left.dense().T.astype(np.float64)
+        products: NDArray[np.float64] = self.csr.astype(np.float64) @ left.to_dense().T.astype(np.float64)
         return products.T
 
 

@@ -104,7 +104,7 @@ def measured(case: str, pattern: str, a: SparseRows, b: SparseRows, lefts: list[
 
 def pairs_actions(left: SparseRows, right: Right) -> Actions:
     """Return the ways to compare all rows of two sides: each returns dense products."""
-    by_row, dense = csr(left), torch.from_numpy(np.ascontiguousarray(right.rows.dense().T))
+    by_row, dense = csr(left), torch.from_numpy(np.ascontiguousarray(right.rows.to_dense().T))
     tensor, turned = torch_csr(by_row), torch_csr(right.transposed)
 
     def scipy_products() -> Float32:
@@ -127,7 +127,7 @@ def pairs_actions(left: SparseRows, right: Right) -> Actions:
 
 def gallery_actions(left: SparseRows, right: Right) -> Actions:
     """Return the ways to find the best rows of a gallery: each returns their indices."""
-    by_row, dense = csr(left), torch.from_numpy(np.ascontiguousarray(left.dense().T))
+    by_row, dense = csr(left), torch.from_numpy(np.ascontiguousarray(left.to_dense().T))
     tensor, turned, gallery = torch_csr(by_row), torch_csr(right.transposed), torch_csr(right.csr)
 
     def ours_best() -> Int64:

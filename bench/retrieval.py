@@ -15,10 +15,10 @@ from common import Pairs, machine, realdata, show
 from numpy.typing import NDArray
 
 from asif.aligners import Aligner, Hubness, make_aligner
-from asif.aligners.hubness import bank
+from asif.aligners.hubness import build_query_bank
 from asif.compare import Candidates, scores
 from asif.evaluate.comparison.peak_memory import high_water, reset
-from asif.tuning import Captions, Tuned, tune
+from asif.tuning import CaptionSampler, TuningResult, tune
 from asif.vectors import Embeddings, Float32, Int64, Side
 
 SIDES: tuple[Side, Side] = ("image", "text")
@@ -78,14 +78,14 @@ def main() -> None:
     show(["pairs", "seed", "aligner", "hubness", "held-out mean reciprocal rank"], choices)
 
 
-def tuned_to(pairs: Pairs, captions: Float32, seed: int) -> tuple[Tuned, float]:
+def tuned_to(pairs: Pairs, captions: Float32, seed: int) -> tuple[TuningResult, float]:
     """Tune inside the anchors; the questions are two of the five captions [n, 5, d]. Returns the peak memory, too."""
     before = reset()
     tuned = tune(pairs, "search", seconds=600, seed=seed, captions=two_of(captions, seed))
     return tuned, high_water() - before
 
 
-def two_of(captions: Float32, seed: int) -> Captions:
+def two_of(captions: Float32, seed: int) -> CaptionSampler:
     """Return what gives two of the five captions [n, 5, d] of each anchor."""
 
     def single(rows: Int64) -> tuple[Embeddings, Int64]:
@@ -109,7 +109,7 @@ def measured(aligner: Aligner, hubness: Hubness, pairs: Pairs, image: Embeddings
     for query, candidate in (SIDES, SIDES[::-1]):
         biases = None
         if hubness.method != "none":
-            biases = hubness.biases(rows[candidate], bank(fitted, pairs, query))
+            biases = hubness.compute_biases(rows[candidate], build_query_bank(fitted, pairs, query))
         every = scores(rows[query], Candidates(rows[candidate], biases=biases))
         own = owners == np.arange(len(image))[:, None]
         ranks = best_ranks(every, own if query == "image" else own.T)

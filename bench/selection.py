@@ -60,12 +60,12 @@ def methods(
 ) -> dict[str, tuple[tuple[int, ...], Choose]]:
     """Return each method with its seeds, one where none matters, and how it chooses (count, seed)."""
     return {
-        "random": (SEEDS, lambda count, seed: selection.random(len(image[0]), count, seed)),
-        "kmeans": (SEEDS, lambda count, seed: selection.kmeans(image, count, seed)),
-        "kmeans, text": (SEEDS, lambda count, seed: selection.kmeans(text, count, seed)),
-        "kdpp": ((0,), lambda count, _: selection.kdpp(image, count)),
-        "kdpp, text": ((0,), lambda count, _: selection.kdpp(text, count)),
-        "concepts": ((0,), lambda count, _: selection.concepts(text, prompts, count)),
+        "random": (SEEDS, lambda count, seed: selection.choose_at_random(len(image[0]), count, seed)),
+        "kmeans": (SEEDS, lambda count, seed: selection.choose_by_kmeans(image, count, seed)),
+        "kmeans, text": (SEEDS, lambda count, seed: selection.choose_by_kmeans(text, count, seed)),
+        "kdpp": ((0,), lambda count, _: selection.choose_by_kdpp(image, count)),
+        "kdpp, text": ((0,), lambda count, _: selection.choose_by_kdpp(text, count)),
+        "concepts": ((0,), lambda count, _: selection.choose_by_concepts(text, prompts, count)),
     }
 
 

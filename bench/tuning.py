@@ -22,35 +22,42 @@ from asif.aligners import Anchors, make_aligner
 from asif.encoders import encode_images
 from asif.engine import Engine
 from asif.engine.tune import captions_of
-from asif.kernels import similarity
-from asif.tuning import Captions, Task
-from asif.tuning.criteria import ahead, chance_of_first, reciprocal
-from asif.tuning.grid import grid
-from asif.tuning.scoring import answers
-from asif.tuning.splits import BLUR, divisions
+from asif.kernels import compute_similarity
+from asif.tuning import CaptionSampler, Task
+from asif.tuning.criteria import compute_chance_of_first, compute_reciprocal_rank, count_candidates_ahead
+from asif.tuning.grid import build_grid
+from asif.tuning.scoring import fit_and_score
+from asif.tuning.splits import NOISE_COSINE, split_folds
 from asif.vectors import Embeddings, Float32
 
 PAIRS = 3_000
-BLURS = (0.6, BLUR)
+BLURS = (0.6, NOISE_COSINE)
 SETS = ("caltech101", "cifar10")
 
 
-def criteria(anchors: Anchors, task: Task, captions: Captions | None) -> dict[str, list[float]]:
+def criteria(anchors: Anchors, task: Task, captions: CaptionSampler | None) -> dict[str, list[float]]:
     """Return for every setting the criterion, and before it other ones: less noise, or one direction of search."""
-    parts = list(divisions(anchors, 0, captions))[:2]
+    parts = list(split_folds(anchors, 0, captions))[:2]
     found = {}
-    for setting in grid(384):
+    for setting in build_grid(384):
         worth: list[list[Any]] = []
         for at, plain in enumerate(parts):
             if task == "search":
-                right = plain.right
-                table = answers(setting.name(plain.fitted.count), plain, task, False).table
-                worth.append([reciprocal(ahead(table, right)), reciprocal(ahead(table.T, right.T))])
+                right = plain.matches
+                table = fit_and_score(setting.name(plain.anchors.count), plain, task, False).table
+                worth.append(
+                    [
+                        compute_reciprocal_rank(count_candidates_ahead(table, right)),
+                        compute_reciprocal_rank(count_candidates_ahead(table.T, right.T)),
+                    ]
+                )
                 continue
-            asked = [plain, *(plain.blurred(at, cosine) for cosine in BLURS)]
-            tables = [answers(setting.name(one.fitted.count), one, task, False).table for one in asked]
-            wrong = (~plain.right).sum(axis=1)
-            worth.append([chance_of_first(ahead(table, plain.right), wrong) for table in tables])
+            asked = [plain, *(plain.add_noise(at, cosine) for cosine in BLURS)]
+            tables = [fit_and_score(setting.name(one.anchors.count), one, task, False).table for one in asked]
+            wrong = (~plain.matches).sum(axis=1)
+            worth.append(
+                [compute_chance_of_first(count_candidates_ahead(table, plain.matches), wrong) for table in tables]
+            )
         each = [float(np.mean(np.concatenate(column))) for column in zip(*worth, strict=True)]
         found[setting.name(anchors.count)] = [*each, float(np.mean(each))] if task == "search" else each
     return found
@@ -81,7 +88,7 @@ def main() -> None:
             def measure(name: str) -> list[float]:
                 fitted, found = make_aligner(name).fit(anchors), []
                 for asked, texts, right in truth.values():
-                    every = similarity(fitted.represent("image", asked), fitted.represent("text", texts))
+                    every = compute_similarity(fitted.represent("image", asked), fitted.represent("text", texts))
                     found.append(100 * float((every.argmax(axis=1) == right).mean()))
                 return found
 
@@ -114,7 +121,7 @@ def main() -> None:
 def recalls(name: str, pairs: Pairs, images: Embeddings, captions: Embeddings) -> list[float]:
     """Return R@1 from images to captions and back."""
     fitted = make_aligner(name).fit(pairs)
-    every: Float32 = similarity(fitted.represent("image", images), fitted.represent("text", captions))
+    every: Float32 = compute_similarity(fitted.represent("image", images), fitted.represent("text", captions))
     own = np.repeat(np.arange(len(images)), CAPTIONS) == np.arange(len(images))[:, None]
     return [100 * float((best_ranks(*way) == 0).mean()) for way in ((every, own), (every.T, own.T))]
 

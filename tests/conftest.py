@@ -62,12 +62,12 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     name, _, instructions = request.param.partition("-")
     monkeypatch.setenv("ASIF_INSTRUCTIONS", instructions)
     if name == "scipy":
-        monkeypatch.setattr(native_binding, "FOLDER", Path("nowhere"))
+        monkeypatch.setattr(native_binding, "NATIVE_FOLDER", Path("nowhere"))
     if name == "interpreted":
         interpret(monkeypatch)
-    native_binding.load.cache_clear()
+    native_binding.load_native.cache_clear()
     yield {"scipy": "torch", "interpreted": "cuda"}.get(name, name)
-    native_binding.load.cache_clear()
+    native_binding.load_native.cache_clear()
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
 
     def use(count: int) -> None:
         for module in (cpu, sparse):
-            monkeypatch.setattr(module, "threads", lambda: count)
+            monkeypatch.setattr(module, "count_threads", lambda: count)
         torch.set_num_threads(count)
         faiss.omp_set_num_threads(count)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from support.engine_toys import hashed, queries, toy
 from support.paths import SUPPORT
 
-from asif.aligners import Fitted, make_aligner
+from asif.aligners import FittedAligner, make_aligner
 from asif.classify import MAX_LABEL, PROMPT_ROWS, Labels, fill, represent_labels
 from asif.compare import Candidates, rank, scores
 from asif.errors import UsageError
@@ -87,7 +87,7 @@ def test_labels_of_every_script_and_with_braces() -> None:
     assert Labels(("a" * MAX_LABEL,)).prompts() == ["a" * MAX_LABEL]
     candidates = represent_labels(labels, hashed, fitted())
     assert len(candidates) == len(STRANGE)
-    assert len(np.unique(candidates.rows.dense(), axis=0)) == len(STRANGE)
+    assert len(np.unique(candidates.rows.to_dense(), axis=0)) == len(STRANGE)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_filling(template: str, label: str, prompt: str) -> None:
     assert fill(template, label) == prompt
 
 
-def fitted(name: str = "asif") -> Fitted:
+def fitted(name: str = "asif") -> FittedAligner:
     return make_aligner(name, k=20, power=2).fit(toy(40))
 
 

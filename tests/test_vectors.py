@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from asif.errors import BadEmbedding
-from asif.vectors import Embeddings, Fingerprint, SparseRows, TopK, canonical_json, joined, vector_problems
+from asif.vectors import Embeddings, Fingerprint, SparseRows, TopK, canonical_json, find_vector_problems, join_rows
 
 SMALLEST = float(np.float32(1e-45))  # the smallest subnormal of float32
 ROW = [3.0, -4.0, 12.0]
@@ -44,7 +44,7 @@ def test_nan_and_infinity_are_refused_by_row(bad: float, dtype: str) -> None:
     raw[1, 2] = raw[4, 0] = bad
     with pytest.raises(BadEmbedding, match=r"2 of 5 vectors cannot be used \(not finite\): rows 1, 4"):
         Embeddings.from_raw(raw)
-    assert vector_problems(raw) == {1: "not finite", 4: "not finite"}
+    assert find_vector_problems(raw) == {1: "not finite", 4: "not finite"}
 
 
 def test_zero_rows_are_refused_by_row_ten_of_them_named() -> None:
@@ -55,8 +55,8 @@ def test_zero_rows_are_refused_by_row_ten_of_them_named() -> None:
         Embeddings.from_raw(raw)
     assert caught.value.came == f"15 of 30 vectors cannot be used (zero): rows {named}"
     assert caught.value.exit_code == 3
-    assert vector_problems(np.array([[-0.0, 0.0]])) == {0: "zero"}
-    assert vector_problems(np.array([[np.nan, 0.0], [0.0, 5e-324]])) == {0: "not finite"}
+    assert find_vector_problems(np.array([[-0.0, 0.0]])) == {0: "zero"}
+    assert find_vector_problems(np.array([[np.nan, 0.0], [0.0, 5e-324]])) == {0: "not finite"}
 
 
 def test_what_overflowed_before_the_door_is_refused() -> None:
@@ -105,11 +105,11 @@ def test_shapes_must_agree(kind: Any) -> None:
 def test_sparse_rows_slice_join_and_spread() -> None:
     rows = SparseRows(np.array([[4, 0], [1, 2], [3, 0]]), np.array([[1, 2], [3, 0], [5, 6]], np.float32), 5)
     expected = [[2, 0, 0, 0, 1], [0, 3, 0, 0, 0], [6, 0, 0, 5, 0]]
-    assert rows.dense().tolist() == expected
-    assert rows[1:].dense().tolist() == expected[1:]
-    together = joined([rows[2:], rows[:1], rows[0:0], rows[1:2]])
+    assert rows.to_dense().tolist() == expected
+    assert rows[1:].to_dense().tolist() == expected[1:]
+    together = join_rows([rows[2:], rows[:1], rows[0:0], rows[1:2]])
     assert isinstance(together, SparseRows)
-    assert together.dense().tolist() == [expected[2], expected[0], expected[1]]
+    assert together.to_dense().tolist() == [expected[2], expected[0], expected[1]]
     assert (len(rows[1:2]), rows[1:2].width) == (1, 5)
 
 

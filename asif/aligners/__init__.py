@@ -1,27 +1,28 @@
-"""Aligners by name: ways of making two spaces comparable by way of an anchor set."""
+"""Aligners: each makes the embeddings of two encoders comparable by means of an anchor set."""
 
-from asif.aligners.fused import Fused, Member
+from asif.aligners.fused import Fused, FusedMember, is_linear
 from asif.aligners.hubness import Hubness
 from asif.aligners.linear import Linear
 from asif.aligners.moments import Moments
-from asif.aligners.protocol import Aligner, Anchors, Fitted, TemplateMode, TrainedAligner
-from asif.aligners.registry import ALIGNERS, PARAMETERS, RIVALS, make_aligner
+from asif.aligners.protocol import Aligner, Anchors, FittedAligner, TemplateMode, TrainedAligner
+from asif.aligners.registry import ALIGNER_NAMES, PARAMETER_NAMES, RIVALS, make_aligner
 from asif.aligners.relative import Relative
 
 __all__ = [
-    "ALIGNERS",
-    "PARAMETERS",
+    "ALIGNER_NAMES",
+    "PARAMETER_NAMES",
     "RIVALS",
     "Aligner",
     "Anchors",
-    "Fitted",
+    "FittedAligner",
     "Fused",
     "Hubness",
     "Linear",
-    "Member",
+    "FusedMember",
     "Moments",
     "Relative",
     "TemplateMode",
     "TrainedAligner",
+    "is_linear",
     "make_aligner",
 ]

@@ -1,4 +1,4 @@
-"""Fusion: several aligners' scores, standardised and weighed, added up."""
+"""Fusion: a weighted sum of the standardised scores of several aligners."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from asif.aligners.protocol import Aligner, Anchors, Arrays, Fitted, TemplateMode
-from asif.aligners.sampling import strangers
+from asif.aligners.linear import Linear
+from asif.aligners.protocol import Aligner, Anchors, FitArrays, FittedAligner, TemplateMode
+from asif.aligners.sampling import represent_leave_one_out
 from asif.errors import UsageError
-from asif.kernels import Engine, similarity
-from asif.vectors import SIDES, Embeddings, FusedRows, Parts, Side, scaled
+from asif.kernels import KernelName, compute_similarity
+from asif.vectors import SIDES, AnchorContributions, Embeddings, FusedRows, Side, scale_rows
 
-SAMPLED = 512  # anchors of either side that tell how far scores spread
+_SPREAD_ANCHORS = 512  # of each side, from which the spread of scores is estimated
 
 
 @dataclass(frozen=True)
-class Member:
-    """One aligner of a fusion, and how much its standardised scores count."""
+class FusedMember:
+    """Hold one aligner of a fusion and the weight of its standardised scores."""
 
     aligner: Aligner
     weight: float
@@ -31,13 +32,13 @@ class Fused:
     """Add up the scores of several aligners, each divided by its spread and multiplied by its weight.
 
     The spread is the standard deviation of an aligner's scores between images and texts of different anchors, at most
-    512 of either, so a score does not depend on what else is asked. With s_j an aligner's score, σ_j its spread and
-    w_j its weight, the fused score is Σ (w_j/σ_j) s_j / Σ (w_j/σ_j): a mean of cosines, and the inner product of rows
-    that stand side by side. Raises UsageError for fewer than two members, for a weight that is not above zero, and for
-    members whose image rows are not of unit length.
+    512 of each side, so a score does not depend on the other queries. With s_j an aligner's score, σ_j its spread and
+    w_j its weight, the fused score is Σ (w_j/σ_j) s_j / Σ (w_j/σ_j): a weighted mean of cosines, and the inner product
+    of the members' concatenated rows. Raises UsageError for fewer than two members, for a weight that is not above
+    zero, and for members whose image rows are not of unit length.
     """
 
-    members: tuple[Member, ...]
+    members: tuple[FusedMember, ...]
     name: str = "fused"
 
     def __post_init__(self) -> None:
@@ -75,23 +76,25 @@ class Fused:
         """Bind every member to the anchor set."""
         return FittedFused(self, anchors, tuple(member.aligner.fit(anchors) for member in self.members))
 
-    def restore(self, anchors: Anchors, arrays: Arrays) -> FittedFused:
-        """Bind every member to the anchor set as it was fitted before."""
+    def restore(self, anchors: Anchors, arrays: FitArrays) -> FittedFused:
+        """Restore every member from the arrays of an earlier fit."""
         fitted = []
-        for at, member in enumerate(self.members):
-            own = {name.partition(".")[2]: values for name, values in arrays.items() if name.startswith(f"{at}.")}
-            fitted.append(member.aligner.restore(anchors, own))
+        for index, member in enumerate(self.members):
+            member_arrays = {
+                name.partition(".")[2]: values for name, values in arrays.items() if name.startswith(f"{index}.")
+            }
+            fitted.append(member.aligner.restore(anchors, member_arrays))
         return FittedFused(self, anchors, tuple(fitted), tuple(arrays["shares"].tolist()))
 
 
 @dataclass(frozen=True)
 class FittedFused:
-    """A fusion over one anchor set."""
+    """A fusion fitted to one anchor set; `restored` are the shares of an earlier fit."""
 
     aligner: Fused
     anchors: Anchors
-    fitted: tuple[Fitted, ...]
-    known: tuple[float, ...] | None = None
+    fitted: tuple[FittedAligner, ...]
+    restored: tuple[float, ...] | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -100,51 +103,62 @@ class FittedFused:
 
     @cached_property
     def shares(self) -> list[float]:
-        """What each member's score counts for; together 1. A member whose scores never differ counts for nothing."""
-        if self.known is not None:
-            return list(self.known)
-        spreads = [spread(fitted, self.anchors) for fitted in self.fitted]
-        return shares([member.weight for member in self.aligner.members], spreads)
+        """The members' shares of the fused score, with sum 1; a member whose scores never vary gets 0."""
+        if self.restored is not None:
+            return list(self.restored)
+        spreads = [compute_spread(fitted, self.anchors) for fitted in self.fitted]
+        return _compute_shares([member.weight for member in self.aligner.members], spreads)
 
-    def arrays(self) -> Arrays:
-        """Return the members' arrays, numbered, and the shares."""
-        found = {
-            f"{at}.{name}": each for at, fitted in enumerate(self.fitted) for name, each in fitted.arrays().items()
+    def arrays(self) -> FitArrays:
+        """Return the members' arrays, prefixed with their index, and the shares."""
+        numbered = {
+            f"{index}.{name}": values
+            for index, fitted in enumerate(self.fitted)
+            for name, values in fitted.arrays().items()
         }
-        return {**found, "shares": np.array(self.shares)}
+        return {**numbered, "shares": np.array(self.shares)}
 
-    def represent(self, side: Side, embeddings: Embeddings, engine: Engine = "auto") -> FusedRows:
-        """Represent embeddings [n, d] by every member, each part as long as the root of its share."""
+    def represent(self, side: Side, embeddings: Embeddings, engine: KernelName = "auto") -> FusedRows:
+        """Represent embeddings [n, d] by every member, its rows multiplied by the square root of its share."""
         parts = []
         for fitted, share in zip(self.fitted, self.shares, strict=True):
             rows = fitted.represent(side, embeddings, engine)
             assert not isinstance(rows, FusedRows)  # members are plain aligners
-            parts.append(scaled(rows, float(np.sqrt(share))))
+            parts.append(scale_rows(rows, float(np.sqrt(share))))
         return FusedRows(tuple(parts))
 
-    def parts(self, image: FusedRows, text: FusedRows) -> Parts:
-        """Take a score apart: what an anchor adds to the members' scores, added up."""
-        each = [fitted.parts(x, y) for fitted, x, y in zip(self.fitted, image.parts, text.parts, strict=True)]
-        anchors, where = np.unique(np.concatenate([parts.anchors for parts in each]), return_inverse=True)
+    def split_score(self, image: FusedRows, text: FusedRows) -> AnchorContributions:
+        """Split a score into anchor contributions: the sums of those to the members' scores."""
+        by_member = [
+            fitted.split_score(x, y) for fitted, x, y in zip(self.fitted, image.parts, text.parts, strict=True)
+        ]
+        anchors, positions = np.unique(np.concatenate([one.anchors for one in by_member]), return_inverse=True)
         values = np.zeros(len(anchors))
-        np.add.at(values, where, np.concatenate([parts.values for parts in each]))
-        return Parts(anchors, values)
+        np.add.at(values, positions, np.concatenate([one.values for one in by_member]))
+        return AnchorContributions(anchors, values)
 
 
-def shares(weights: Sequence[float], spreads: Sequence[float]) -> list[float]:
-    """Return w_j/σ_j over their sum; a member without spread gets 0, and if none has any all count the same.
+def _compute_shares(weights: Sequence[float], spreads: Sequence[float]) -> list[float]:
+    """Return w_j/σ_j over their sum: 0 for a member without spread, equal shares if no member has any.
 
-    >>> shares([1.0, 0.5], [0.1, 0.2])
+    >>> _compute_shares([1.0, 0.5], [0.1, 0.2])
     [0.8, 0.2]
     """
-    counts = [weight / spread if spread > 0 else 0.0 for weight, spread in zip(weights, spreads, strict=True)]
-    total = sum(counts)
-    return [count / total for count in counts] if total else [1 / len(counts)] * len(counts)
+    scaled = [weight / spread if spread > 0 else 0.0 for weight, spread in zip(weights, spreads, strict=True)]
+    total = sum(scaled)
+    return [each / total for each in scaled] if total else [1 / len(scaled)] * len(scaled)
 
 
-def spread(fitted: Fitted, anchors: Anchors, engine: Engine = "auto") -> float:
+def compute_spread(fitted: FittedAligner, anchors: Anchors, engine: KernelName = "auto") -> float:
     """Return the standard deviation of an aligner's scores between images and texts of different anchors."""
-    images, texts = (strangers(fitted, anchors, side, SAMPLED, engine) for side in SIDES)
-    every = similarity(images, texts, engine=engine).astype(np.float64)
-    different = every[~np.eye(len(every), dtype=bool)]
-    return float(different.std()) if len(different) else 0.0
+    images, texts = (represent_leave_one_out(fitted, anchors, side, _SPREAD_ANCHORS, engine) for side in SIDES)
+    scores = compute_similarity(images, texts, engine=engine).astype(np.float64)
+    off_diagonal = scores[~np.eye(len(scores), dtype=bool)]
+    return float(off_diagonal.std()) if len(off_diagonal) else 0.0
+
+
+def is_linear(aligner: Aligner) -> bool:
+    """Tell whether an aligner, or a member of a fusion, is a closed-form linear map, solved from second moments."""
+    if isinstance(aligner, Fused):
+        return any(is_linear(member.aligner) for member in aligner.members)
+    return isinstance(aligner, Linear)

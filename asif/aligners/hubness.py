@@ -1,4 +1,4 @@
-"""Hubness correction: how easily a candidate is everyone's neighbour is taken off its scores."""
+"""Hubness correction: lowers the scores of candidates that are near neighbours of many queries."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import Any, Literal
 
 import numpy as np
 
-from asif.aligners.protocol import Anchors, Fitted
-from asif.aligners.sampling import strangers
+from asif.aligners.protocol import Anchors, FittedAligner
+from asif.aligners.sampling import represent_leave_one_out
 from asif.errors import UsageError
-from asif.kernels import Engine, nearest
-from asif.vectors import DenseRows, Float32, FusedRows, Rows, Side, SparseRows, lengths
+from asif.kernels import KernelName, find_nearest
+from asif.vectors import DenseRows, Float32, FusedRows, Rows, Side, SparseRows, compute_lengths
 
-Method = Literal["none", "nnn", "csls"]
-BANK_ROWS = 16_384
-MOST = 0.9  # with larger shares, sums of a score and a bias might leave the range in which they are exact
-METHODS: tuple[Method, ...] = ("none", "nnn", "csls")
+HubnessMethod = Literal["none", "nnn", "csls"]
+MAX_BANK_ROWS = 16_384
+_MAX_ALPHA = 0.9  # above it, the sum of a score and a bias might leave the range in which it is exact
+HUBNESS_METHODS: tuple[HubnessMethod, ...] = ("none", "nnn", "csls")
 
 
 @dataclass(frozen=True)
 class Hubness:
-    """Correct scores by a bank of queries: the anchors' other side, never the queries that are asked.
+    """Correct scores by a query bank: the anchors' other side, never the queries themselves.
 
-    - `nnn`: a candidate's score less `alpha` times the mean of its `k` largest similarities to the bank (nearest
-      neighbour normalisation, Chowdhury et al., EMNLP 2024)
-    - `csls`: twice the score less such a mean, of the 10 largest, and less the same mean of the query among the
-      candidates' bank (Lample et al., ICLR 2018); the latter ranks nothing anew for one query and is left out, and
-      the score is halved, so that it is `nnn` with k = 10 and alpha = ½.
+    - `nnn`: subtract from a candidate's score `alpha` times the mean of its `k` largest similarities to the bank
+      (nearest neighbour normalisation, Chowdhury et al., EMNLP 2024)
+    - `csls`: twice the score, minus such a mean of the 10 largest, minus the same mean of the query in the candidates'
+      bank (Lample et al., ICLR 2018); the last term does not change the ranking for one query and is left out, and
+      the score is halved, which makes it `nnn` with k = 10 and alpha = ½.
 
     Raises UsageError for an unknown method, k < 1 or an alpha outside 0 to 0.9.
 
@@ -35,18 +35,20 @@ class Hubness:
     {'method': 'csls', 'k': 10, 'alpha': 0.5}
     """
 
-    method: Method = "nnn"
+    method: HubnessMethod = "nnn"
     k: int = 32
     alpha: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise UsageError(f"the hubness correction is {self.method!r}", f"one of {', '.join(METHODS)}", "pass nnn")
+        if self.method not in HUBNESS_METHODS:
+            raise UsageError(
+                f"the hubness correction is {self.method!r}", f"one of {', '.join(HUBNESS_METHODS)}", "pass nnn"
+            )
         if self.k < 1:
             raise UsageError(f"hubness k is {self.k}", "a whole number from 1", "pass a k such as 32")
-        if not 0 <= self.alpha <= MOST:
+        if not 0 <= self.alpha <= _MAX_ALPHA:
             raise UsageError(
-                f"hubness alpha is {self.alpha}", f"a number from 0 to {MOST}", "pass an alpha such as 0.5"
+                f"hubness alpha is {self.alpha}", f"a number from 0 to {_MAX_ALPHA}", "pass an alpha such as 0.5"
             )
         if self.method == "csls":
             object.__setattr__(self, "k", 10)
@@ -59,30 +61,30 @@ class Hubness:
         return {"method": self.method, "k": self.k, "alpha": self.alpha}
 
     def __str__(self) -> str:
-        """Name it: 'nnn k=32 alpha=0.5'."""
-        found = self.parameters
-        return " ".join([found.pop("method"), *(f"{name}={value}" for name, value in found.items())])
+        """Return a short text such as 'nnn k=32 alpha=0.5'."""
+        parameters = self.parameters
+        return " ".join([parameters.pop("method"), *(f"{name}={value}" for name, value in parameters.items())])
 
-    def biases(self, rows: Rows, bank: Rows, engine: Engine = "auto") -> Float32:
-        """Return what is taken off each row's scores [n]: alpha x the mean of its k best scores with the bank.
+    def compute_biases(self, rows: Rows, bank: Rows, engine: KernelName = "auto") -> Float32:
+        """Return what to subtract from each row's scores [n]: alpha x the mean of its k best scores with the bank.
 
         >>> rows = DenseRows(np.eye(2, dtype=np.float32))
-        >>> Hubness(k=1).biases(rows, DenseRows(np.array([[1.0, 0.0], [0.0, 0.5]], np.float32))).tolist()
+        >>> Hubness(k=1).compute_biases(rows, DenseRows(np.array([[1.0, 0.0], [0.0, 0.5]], np.float32))).tolist()
         [0.5, 0.25]
         """
         if self.method == "none":
             return np.zeros(len(rows), np.float32)
-        best = nearest(rows, bank, self.k, engine=engine).scores
+        best = find_nearest(rows, bank, self.k, engine=engine).scores
         return np.asarray(self.alpha * best.mean(axis=1, dtype=np.float64), np.float32)
 
 
-def bank(fitted: Fitted, anchors: Anchors, side: Side, engine: Engine = "auto") -> Rows:
-    """Represent one side of the anchors, at most BANK_ROWS of them, evenly spread: what candidates are held against.
+def build_query_bank(fitted: FittedAligner, anchors: Anchors, side: Side, engine: KernelName = "auto") -> Rows:
+    """Represent one side of at most MAX_BANK_ROWS evenly spaced anchors: the query bank of the hubness correction.
 
-    Raises UsageError where rows are not of one length.
+    Raises UsageError where rows differ in length.
     """
-    rows = strangers(fitted, anchors, side, BANK_ROWS, engine)
-    if not all(equal(part) for part in lengths(rows)):
+    rows = represent_leave_one_out(fitted, anchors, side, MAX_BANK_ROWS, engine)
+    if not all(_are_equal_lengths(part) for part in compute_lengths(rows)):
         raise UsageError(
             f"a hubness correction of {side} rows that are not of one length",
             "an aligner that normalises both sides, so that scores of all queries can be compared",
@@ -91,24 +93,26 @@ def bank(fitted: Fitted, anchors: Anchors, side: Side, engine: Engine = "auto") 
     return rows
 
 
-def equal(found: Float32) -> bool:
-    """Tell whether all lengths above zero are the same, but for rounding.
+def _are_equal_lengths(row_lengths: Float32) -> bool:
+    """Tell whether all lengths above zero are equal up to rounding.
 
-    >>> equal(np.array([0.5, 0.0, 0.50001], np.float32)), equal(np.array([0.5, 1.0], np.float32))
-    (True, False)
+    >>> _are_equal_lengths(np.array([0.5, 0.0, 0.50001], np.float32))
+    True
+    >>> _are_equal_lengths(np.array([0.5, 1.0], np.float32))
+    False
     """
-    above = found[found > 0]
-    return not len(above) or float(above.max()) <= 1.001 * float(above.min())
+    positive = row_lengths[row_lengths > 0]
+    return not len(positive) or float(positive.max()) <= 1.001 * float(positive.min())
 
 
-def with_bias(rows: Rows, bias: Float32) -> Rows:
-    """Append to each row one more entry, its bias: inner products with rows that have 1 there are that much larger.
+def append_bias(rows: Rows, bias: Float32) -> Rows:
+    """Append its bias to each row as one more entry: it is added to inner products with rows that have 1 there.
 
-    >>> with_bias(DenseRows(np.array([[0.6, 0.8]], np.float32)), np.array([-0.25], np.float32)).values.tolist()
+    >>> append_bias(DenseRows(np.array([[0.6, 0.8]], np.float32)), np.array([-0.25], np.float32)).values.tolist()
     [[0.6000000238418579, 0.800000011920929, -0.25]]
     """
     if isinstance(rows, FusedRows):
-        first = with_bias(rows.parts[0], bias)
+        first = append_bias(rows.parts[0], bias)
         assert not isinstance(first, FusedRows)
         return FusedRows((first, *rows.parts[1:]))
     if isinstance(rows, DenseRows):

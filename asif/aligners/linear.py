@@ -10,37 +10,37 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from asif.aligners.moments import Moments, moments_of
-from asif.aligners.protocol import Anchors, Arrays, TemplateMode
+from asif.aligners.moments import Moments, find_moments
+from asif.aligners.protocol import Anchors, FitArrays, TemplateMode
 from asif.errors import UsageError
-from asif.kernels import Engine
-from asif.kernels.blas import product
-from asif.kernels.canonical import on_grid
-from asif.vectors import SIDES, DenseRows, Embeddings, Parts, Side
+from asif.kernels import KernelName
+from asif.kernels.blas import multiply
+from asif.kernels.canonical import round_to_grid
+from asif.vectors import SIDES, AnchorContributions, DenseRows, Embeddings, Side
 
 Float64 = NDArray[np.float64]
 
-ROWS = 4096  # represented at a time
-MOST = 5.0  # a higher power of correlations leaves one direction and nothing else
-BLANK = 1e-9  # variance, of unit rows, that is rounding and nothing else
-FAINTEST = 1e-5  # directions whose correlation is a smaller part of the largest are left out: they are noise
+_BATCH_ROWS = 4096  # mapped at a time
+_MAX_EXPONENT = 5.0  # a higher power of correlations leaves only one direction
+MIN_VARIANCE = 1e-9  # of unit rows: below it there is only rounding
+_MIN_RELATIVE_CORRELATION = 1e-5  # to the largest: directions below it are noise
 
 
 @dataclass(frozen=True)
 class Linear:
-    """Map both sides linearly into one space, whose axes are the singular directions of the pairs' covariance.
+    """Map both sides linearly into one space, whose axes are the singular directions of the cross-covariance.
 
     With covariances S about the means, A = (S_xx + λ·trace(S_xx)/d)^-½ if the image side is whitened, else 1, and B
     likewise for the text side, U R Vᵀ = svd(A S_xy B). An image x is represented by R^a Uᵀ A (x - mean), a text y by
     R^b Vᵀ B (y - mean), both of unit length, so scores are cosines in [-1, 1].
 
-    - `procrustes`: nothing whitened, a = b = 0: the rotation that brings pairs closest (Schönemann 1966)
+    - `procrustes`: nothing whitened, a = b = 0: the rotation that minimises distances in pairs (Schönemann 1966)
     - `ridge`: one side whitened, its exponent 1: least squares from that side to the other (Hoerl and Kennard 1970)
-    - `cca`: both whitened, a = b = ½: canonical correlations, by which axes are weighed (Hotelling 1936; Li et al.,
+    - `cca`: both whitened, a = b = ½: axes are weighted by their canonical correlations (Hotelling 1936; Li et al.,
       ICLR 2025, with λ on both sides)
 
-    `whiten` and `exponents` are (image, text); `size` keeps so many directions. Raises UsageError for a λ that is not
-    above zero where something is whitened, for exponents outside 0 to 5, and for a size below 1.
+    `whiten` and `exponents` are (image, text); `size` is the number of directions kept. Raises UsageError for a λ
+    that is not above zero where something is whitened, for exponents outside 0 to 5, and for a size below 1.
     """
 
     name: str
@@ -52,17 +52,19 @@ class Linear:
     def __post_init__(self) -> None:
         if any(self.whiten) and not (self.strength is not None and 0 < self.strength < np.inf):
             raise UsageError(f"lambda is {self.strength}", "a number above zero", "pass a lambda such as 1")
-        if not all(0 <= exponent <= MOST for exponent in self.exponents):
+        if not all(0 <= exponent <= _MAX_EXPONENT for exponent in self.exponents):
             raise UsageError(
-                f"weight is {2 * self.exponents[0]}", f"a number from 0 to {2 * MOST:g}", "pass a weight such as 1"
+                f"weight is {2 * self.exponents[0]}",
+                f"a number from 0 to {2 * _MAX_EXPONENT:g}",
+                "pass a weight such as 1",
             )
         if self.size is not None and self.size < 1:
             raise UsageError(f"size is {self.size}", "a whole number from 1", "pass a size such as 256")
 
     @property
     def parameters(self) -> dict[str, Any]:
-        every = {"lambda": self.strength, "size": self.size, "exponents": list(self.exponents)}
-        return {key: value for key, value in every.items() if value is not None}
+        parameters = {"lambda": self.strength, "size": self.size, "exponents": list(self.exponents)}
+        return {key: value for key, value in parameters.items() if value is not None}
 
     @property
     def template_mode(self) -> TemplateMode:
@@ -70,16 +72,16 @@ class Linear:
         return "mean"
 
     def fit(self, anchors: Anchors) -> FittedLinear:
-        """Bind to an anchor set; sums are taken and the map is solved when first needed."""
+        """Bind to an anchor set; the moments are summed and the maps solved when first needed."""
         return FittedLinear(self, anchors)
 
-    def restore(self, anchors: Anchors, arrays: Arrays) -> FittedLinear:
-        """Bind to an anchor set with the map that was solved for it before."""
-        return FittedLinear(self, anchors, Maps.from_arrays(arrays))
+    def restore(self, anchors: Anchors, arrays: FitArrays) -> FittedLinear:
+        """Bind to an anchor set with the maps of an earlier fit."""
+        return FittedLinear(self, anchors, LinearMaps.from_arrays(arrays))
 
 
 def procrustes(size: int | None = None) -> Linear:
-    """Rotate one side onto the other: the safest map where pairs are few.
+    """Rotate one side onto the other: the most robust map for few pairs.
 
     >>> procrustes().parameters
     {'exponents': [0.0, 0.0]}
@@ -101,7 +103,7 @@ def ridge(strength: float = 0.1, towards: Side = "image", size: int | None = Non
 
 
 def cca(strength: float = 1.0, size: int | None = None, weight: float = 1.0) -> Linear:
-    """Find the directions in which both sides vary together, weighed by how strongly they do (to the power `weight`).
+    """Find the directions in which both sides correlate, weighted by their correlations to the power `weight`.
 
     >>> cca(size=64).parameters
     {'lambda': 1.0, 'size': 64, 'exponents': [0.5, 0.5]}
@@ -110,12 +112,12 @@ def cca(strength: float = 1.0, size: int | None = None, weight: float = 1.0) -> 
 
 
 @dataclass(frozen=True)
-class Maps:
-    """Hold what a fit comes to: means [d], maps [d, s] on the grid with the powers of two that were taken out [s].
+class LinearMaps:
+    """Hold a solution: means [d], maps [d, s] on the grid, and the powers of two by which columns were divided [s].
 
     `correlations` [s] are those of the axes; `shared` [s, s] is Σ z_x z_yᵀ / N, the anchors' mean product of
-    representations before normalisation. Columns of the maps are at most half a unit long, so that products with
-    embeddings on the grid are exact in float64: rows are represented alike in whatever batch they come.
+    representations before normalisation. Columns of the maps have a length of at most ½, so that products with
+    embeddings on the grid are exact in float64: the representation of a row does not depend on its batch.
     """
 
     means: dict[Side, Float64]
@@ -124,60 +126,68 @@ class Maps:
     correlations: Float64
     shared: Float64
 
-    def as_arrays(self) -> Arrays:
-        """Return it as named arrays, to be kept in a file."""
+    def as_arrays(self) -> FitArrays:
+        """Return the solution as named arrays, for a file."""
         sides = {"mean": self.means, "map": self.maps, "scale": self.scales}
-        found = {f"{what}_{side}": values[side] for what, values in sides.items() for side in SIDES}
-        return {**found, "correlations": self.correlations, "shared": self.shared}
+        arrays = {f"{what}_{side}": values[side] for what, values in sides.items() for side in SIDES}
+        return {**arrays, "correlations": self.correlations, "shared": self.shared}
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays) -> Maps:
+    def from_arrays(cls, arrays: FitArrays) -> LinearMaps:
         """Read what `as_arrays` wrote; raises KeyError where something is missing."""
         means, maps, scales = ({side: arrays[f"{what}_{side}"] for side in SIDES} for what in ("mean", "map", "scale"))
         return cls(means, maps, scales, arrays["correlations"], arrays["shared"])
 
-    def apply(self, side: Side, centred: Float64, engine: Engine = "auto") -> Float64:
-        """Map rows about the mean [n, d] into the common space [n, s], not normalised."""
-        return product(on_grid(centred), self.maps[side], engine=engine) * self.scales[side]
+    def apply(self, side: Side, centred: Float64, engine: KernelName = "auto") -> Float64:
+        """Map centred rows [n, d] into the common space [n, s], without normalisation."""
+        return multiply(round_to_grid(centred), self.maps[side], engine=engine) * self.scales[side]
 
 
-def solve(aligner: Linear, moments: Moments) -> Maps:
-    """Solve for the maps: two symmetric eigenproblems at most, and one singular value decomposition."""
+def solve_maps(aligner: Linear, moments: Moments) -> LinearMaps:
+    """Solve for the maps: at most two symmetric eigenproblems, and one singular value decomposition."""
     xx, yy, xy = moments.covariances()
     means: dict[Side, Float64] = {"image": moments.image / moments.count, "text": moments.text / moments.count}
-    if min(np.trace(xx), np.trace(yy)) < BLANK:  # one pair, or always the same: there is nothing to go by
-        nothing: dict[Side, Float64] = {"image": np.zeros((len(xx), 1)), "text": np.zeros((len(yy), 1))}
-        return Maps(means, nothing, {"image": np.ones(1), "text": np.ones(1)}, np.ones(1), np.zeros((1, 1)))
+    if min(np.trace(xx), np.trace(yy)) < MIN_VARIANCE:  # one pair, or equal pairs: no covariance to use
+        empty: dict[Side, Float64] = {"image": np.zeros((len(xx), 1)), "text": np.zeros((len(yy), 1))}
+        return LinearMaps(means, empty, {"image": np.ones(1), "text": np.ones(1)}, np.ones(1), np.zeros((1, 1)))
     strength, found = moments.axes.get(aligner.whiten, (None, None))
     if found is None or strength != aligner.strength:
-        found = axes(aligner, moments, xy)
+        found = _solve_axes(aligner, moments, xy)
         moments.axes[aligner.whiten] = (aligner.strength, found)
     image, correlations, text = found
-    clear = int((correlations > FAINTEST * correlations[0]).sum())
+    clear = int((correlations > _MIN_RELATIVE_CORRELATION * correlations[0]).sum())
     size = max(1, min(clear, aligner.size or clear))
-    kept = np.maximum(correlations[:size], np.finfo(np.float64).tiny)
-    image = image[:, :size] * kept ** aligner.exponents[0]
-    text = text[:, :size] * kept ** aligner.exponents[1]
-    scales: dict[Side, Float64] = {"image": column_scales(image), "text": column_scales(text)}
-    maps = {"image": on_grid(image / scales["image"]), "text": on_grid(text / scales["text"])}
+    used = np.maximum(correlations[:size], np.finfo(np.float64).tiny)
+    image = image[:, :size] * used ** aligner.exponents[0]
+    text = text[:, :size] * used ** aligner.exponents[1]
+    scales: dict[Side, Float64] = {"image": _compute_column_scales(image), "text": _compute_column_scales(text)}
+    maps = {"image": round_to_grid(image / scales["image"]), "text": round_to_grid(text / scales["text"])}
     shared = (maps["image"] * scales["image"]).T @ xy @ (maps["text"] * scales["text"])
-    return Maps(means, {"image": maps["image"], "text": maps["text"]}, scales, kept, shared)
+    return LinearMaps(means, {"image": maps["image"], "text": maps["text"]}, scales, used, shared)
 
 
-def axes(aligner: Linear, moments: Moments, xy: Float64) -> tuple[Float64, Float64, Float64]:
-    """Return all axes before they are weighed: A U [di, s], the correlations [s], descending, and B V [dt, s]."""
-    left = inverse_root(*moments.spectra["image"], aligner.strength) if aligner.whiten[0] and aligner.strength else None
-    right = inverse_root(*moments.spectra["text"], aligner.strength) if aligner.whiten[1] and aligner.strength else None
+def _solve_axes(aligner: Linear, moments: Moments, xy: Float64) -> tuple[Float64, Float64, Float64]:
+    """Return all axes before weighting: A U [di, s], the correlations [s], descending, and B V [dt, s]."""
+    left = (
+        _compute_inverse_root(*moments.spectra["image"], aligner.strength)
+        if aligner.whiten[0] and aligner.strength
+        else None
+    )
+    right = (
+        _compute_inverse_root(*moments.spectra["text"], aligner.strength)
+        if aligner.whiten[1] and aligner.strength
+        else None
+    )
     middle = xy if left is None else left @ xy
     middle = middle if right is None else middle @ right
     u, correlations, vt = linalg.svd(middle, full_matrices=False)
     return (u if left is None else left @ u), correlations, (vt.T if right is None else right @ vt.T)
 
 
-def inverse_root(values: Float64, vectors: Float64, strength: float) -> Float64:
+def _compute_inverse_root(values: Float64, vectors: Float64, strength: float) -> Float64:
     """Return (S + λ·trace(S)/d)^-½ from the eigenvalues [d] and eigenvectors [d, d] of S.
 
-    >>> inverse_root(np.array([1.0, 3.0]), np.eye(2), 0.5).round(6).tolist()
+    >>> _compute_inverse_root(np.array([1.0, 3.0]), np.eye(2), 0.5).round(6).tolist()
     [[0.707107, 0.0], [0.0, 0.5]]
     """
     values = np.maximum(values, 0.0)
@@ -186,10 +196,10 @@ def inverse_root(values: Float64, vectors: Float64, strength: float) -> Float64:
     return root
 
 
-def column_scales(columns: Float64) -> Float64:
-    """Return the powers of two that leave columns between a quarter and a half unit long [s].
+def _compute_column_scales(columns: Float64) -> Float64:
+    """Return the powers of two [s] by which columns must be divided to have a length between ¼ and ½.
 
-    >>> column_scales(np.array([[3.0, 0.0], [4.0, 0.0]])).tolist()
+    >>> _compute_column_scales(np.array([[3.0, 0.0], [4.0, 0.0]])).tolist()
     [16.0, 1.0]
     """
     lengths = np.linalg.norm(columns, axis=0)
@@ -198,27 +208,27 @@ def column_scales(columns: Float64) -> Float64:
 
 @dataclass(frozen=True)
 class FittedLinear:
-    """A linear map fitted to one anchor set."""
+    """A linear map fitted to one anchor set; `restored` is the solution of an earlier fit."""
 
     aligner: Linear
     anchors: Anchors
-    known: Maps | None = None
+    restored: LinearMaps | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
         return self.aligner.parameters
 
     @cached_property
-    def solved(self) -> Maps:
-        return self.known or solve(self.aligner, moments_of(self.anchors))
+    def solution(self) -> LinearMaps:
+        return self.restored or solve_maps(self.aligner, find_moments(self.anchors))
 
-    def arrays(self) -> Arrays:
-        """Return the solved map as named arrays."""
-        return self.solved.as_arrays()
+    def arrays(self) -> FitArrays:
+        """Return the solution as named arrays."""
+        return self.solution.as_arrays()
 
-    def represent(self, side: Side, embeddings: Embeddings, engine: Engine = "auto") -> DenseRows:
-        """Map embeddings [n, d] into the common space [n, s], to unit length; zero where no direction is left."""
-        mean = self.solved.means[side]
+    def represent(self, side: Side, embeddings: Embeddings, engine: KernelName = "auto") -> DenseRows:
+        """Map embeddings [n, d] into the common space [n, s], to unit length; rows equal to the mean become zero."""
+        mean = self.solution.means[side]
         dim = len(mean)
         if embeddings.dim != dim:
             raise UsageError(
@@ -226,34 +236,38 @@ class FittedLinear:
                 "equal dimensions",
                 "encode with the encoder of the anchor set",
             )
-        out = np.zeros((len(embeddings), len(self.solved.correlations)), np.float32)
-        for start in range(0, len(embeddings), ROWS):
-            some = slice(start, start + ROWS)
-            mapped = self.solved.apply(side, embeddings.values[some].astype(np.float64) - mean, engine)
+        out = np.zeros((len(embeddings), len(self.solution.correlations)), np.float32)
+        for start in range(0, len(embeddings), _BATCH_ROWS):
+            some = slice(start, start + _BATCH_ROWS)
+            mapped = self.solution.apply(side, embeddings.values[some].astype(np.float64) - mean, engine)
             largest = np.abs(mapped).max(axis=1, keepdims=True)
-            np.divide(mapped, largest, out=mapped, where=largest > 0)  # however small a row is, its length is not
+            np.divide(
+                mapped, largest, out=mapped, where=largest > 0
+            )  # first, so that the length of a tiny row does not underflow
             lengths = np.linalg.norm(mapped, axis=1, keepdims=True)
             np.divide(mapped, lengths, out=mapped, where=lengths > 0)
             out[some] = mapped
         return DenseRows(out)
 
-    def parts(self, image: DenseRows, text: DenseRows) -> Parts:
-        """Take a score apart: an anchor pair (x, y) adds what both its sides have to say for the two.
+    def split_score(self, image: DenseRows, text: DenseRows) -> AnchorContributions:
+        """Split a score into anchor contributions: the products of their image and text terms.
 
         With u, v the representations, z_x and z_y those of the pair before normalisation, and C = Σ z_x z_yᵀ / N, which
-        is R^(1+a+b) but for the rounding of the maps, pair i adds (z_x·C^-ᵀ R^2b u)(z_y·R^-2b v) / N. These add up to
+        is R^(1+a+b) up to the rounding of the maps, pair i adds (z_x·C^-ᵀ R^2b u)(z_y·R^-2b v) / N. These add up to
         u·v.
         """
-        shared = self.solved.shared
-        if not shared.any():  # nothing could be learnt
-            return Parts(np.arange(self.anchors.count), np.zeros(self.anchors.count))
-        weights = self.solved.correlations ** (2 * self.aligner.exponents[1])
+        shared = self.solution.shared
+        if not shared.any():  # no covariance: see `solve_maps`
+            return AnchorContributions(np.arange(self.anchors.count), np.zeros(self.anchors.count))
+        weights = self.solution.correlations ** (2 * self.aligner.exponents[1])
         facing_image = linalg.solve(shared.T, image.values[0] * weights)
-        heard = self.heard("image", facing_image) * self.heard("text", text.values[0] / weights)
-        return Parts(np.arange(self.anchors.count), heard / self.anchors.count)
+        products = self._project_anchors("image", facing_image) * self._project_anchors(
+            "text", text.values[0] / weights
+        )
+        return AnchorContributions(np.arange(self.anchors.count), products / self.anchors.count)
 
-    def heard(self, side: Side, facing: Float64) -> Float64:
+    def _project_anchors(self, side: Side, vector: Float64) -> Float64:
         """Return the inner products of all anchors' representations, before normalisation, with a vector [s]: [N]."""
-        direction = self.solved.maps[side] @ (self.solved.scales[side] * facing)
-        offset = self.solved.means[side] @ direction
+        direction = self.solution.maps[side] @ (self.solution.scales[side] * vector)
+        offset = self.solution.means[side] @ direction
         return np.concatenate([block.astype(np.float64) @ direction - offset for block in self.anchors.blocks(side)])

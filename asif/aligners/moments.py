@@ -1,4 +1,4 @@
-"""Second moments of anchor pairs: all that a closed-form linear map needs to know of them."""
+"""Second moments of anchor pairs: the sums from which closed-form linear maps are solved."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from asif.aligners.protocol import Anchors, Arrays
-from asif.kernels import Engine
-from asif.kernels.blas import second_moments
+from asif.aligners.protocol import Anchors, FitArrays
+from asif.kernels import KernelName
+from asif.kernels.blas import compute_second_moments
 from asif.vectors import Side
 
 Float64 = NDArray[np.float64]
@@ -25,8 +25,8 @@ class Moments:
     """Hold sums over pairs (x, y) of an image and a text embedding, float64.
 
     `count` is N, `image` Σx [di], `text` Σy [dt], `image_image` Σxxᵀ, `text_text` Σyyᵀ, `image_text` Σxyᵀ. Sums over
-    disjoint pairs add up to the sum over all of them, and those of removed pairs are taken away again, so that an
-    edited set is fitted anew without its rows being read.
+    disjoint pairs can be added, and sums of removed pairs subtracted, so that an edited set is fitted again without
+    reading its other rows.
     """
 
     count: int
@@ -37,7 +37,7 @@ class Moments:
     image_text: Float64
 
     @classmethod
-    def of(cls, anchors: Anchors, engine: Engine = "auto") -> Moments:
+    def of(cls, anchors: Anchors, engine: KernelName = "auto") -> Moments:
         """Sum over an anchor set, block by block; memory, here or on the device, holds one block in float64.
 
         >>> from types import SimpleNamespace
@@ -48,21 +48,21 @@ class Moments:
         return cls.over(zip(anchors.blocks("image"), anchors.blocks("text"), strict=True), engine)
 
     @classmethod
-    def over(cls, blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]], engine: Engine = "auto") -> Moments:
+    def over(cls, blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]], engine: KernelName = "auto") -> Moments:
         """Sum over blocks of image and text rows, of which there is at least one."""
         total: Moments | None = None
         for image, text in blocks:
-            some = cls(len(image), *second_moments(image, text, engine=engine))
+            some = cls(len(image), *compute_second_moments(image, text, engine=engine))
             total = some if total is None else total + some
         assert total is not None
         return total
 
-    def as_arrays(self) -> Arrays:
-        """Return it as named arrays, to be kept in a file."""
+    def as_arrays(self) -> FitArrays:
+        """Return the sums as named arrays, for a file."""
         return {field.name: np.asarray(getattr(self, field.name), np.float64) for field in fields(self)}
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays) -> Moments:
+    def from_arrays(cls, arrays: FitArrays) -> Moments:
         """Read what `as_arrays` wrote; raises KeyError where something is missing."""
         count, *sums = (arrays[field.name] for field in fields(cls))
         return cls(int(count), *sums)
@@ -81,7 +81,7 @@ class Moments:
 
     @cached_property
     def axes(self) -> dict[Any, Any]:
-        """What the last linear map of each kind found: maps that differ in size or weights alone share it."""
+        """The axes of the last linear map of each kind: maps that differ only in size or weights share them."""
         return {}
 
     def covariances(self) -> tuple[Float64, Float64, Float64]:
@@ -94,15 +94,15 @@ class Moments:
         )
 
 
-Some = TypeVar("Some", bound=Anchors)
-_KNOWN: WeakKeyDictionary[Anchors, Moments] = WeakKeyDictionary()
+AnchorsT = TypeVar("AnchorsT", bound=Anchors)
+_MOMENTS: WeakKeyDictionary[Anchors, Moments] = WeakKeyDictionary()
 
 
-def moments_of(anchors: Some, summed: Callable[[Some], Moments] = Moments.of) -> Moments:
-    """Return the sums over an anchor set, taken once while it is open: all linear maps of it share them.
+def find_moments(anchors: AnchorsT, compute: Callable[[AnchorsT], Moments] = Moments.of) -> Moments:
+    """Return the sums over an anchor set, computed once while it is open: all its linear maps share them.
 
-    `summed` is how they are taken, the first time.
+    `compute` is called the first time.
     """
-    if anchors not in _KNOWN:
-        _KNOWN[anchors] = summed(anchors)
-    return _KNOWN[anchors]
+    if anchors not in _MOMENTS:
+        _MOMENTS[anchors] = compute(anchors)
+    return _MOMENTS[anchors]

@@ -1,4 +1,4 @@
-"""What an aligner is: it makes the embeddings of two encoders comparable by way of an anchor set."""
+"""Protocols of aligners, which make the embeddings of two encoders comparable by means of an anchor set."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.anchorset import OpenAnchors
-from asif.kernels import Engine
-from asif.vectors import Embeddings, Parts, Rows, Side
+from asif.kernels import KernelName
+from asif.vectors import AnchorContributions, Embeddings, Rows, Side
 
 TemplateMode = Literal["mean", "max"]
-Arrays = Mapping[str, NDArray[Any]]
-"""What a fit came to, by name: float64, or float32 for trained weights."""
+FitArrays = Mapping[str, NDArray[Any]]
+"""The arrays of a fit by name: float64, or float32 for trained weights."""
 
 
 class Anchors(Protocol):
-    """What an aligner sees of an anchor set: row-aligned blocks of both sides, and their means."""
+    """The part of an anchor set that aligners use: row-aligned blocks of both sides, and their means."""
 
     @property
     def count(self) -> int: ...
@@ -33,59 +33,65 @@ class Anchors(Protocol):
         ...
 
 
-class Fitted(Protocol):
+class FittedAligner(Protocol):
     """An aligner fitted to one anchor set."""
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Return what makes results reproducible, JSON-able: the aligner's parameters, none left open."""
+        """Return the aligner's parameters with every default resolved, as JSON values: they reproduce its results."""
         ...
 
-    def arrays(self) -> Arrays:
-        """Return what the fit came to, to be kept in a file: empty where the anchors themselves are all it is."""
+    def arrays(self) -> FitArrays:
+        """Return the arrays of the fit, for a file; empty where the fit is the anchors themselves."""
         ...
 
-    def represent(self, side: Side, embeddings: Embeddings, engine: Engine = "auto") -> Rows:
-        """Re-express embeddings so that images and texts can be compared by inner product."""
+    def represent(self, side: Side, embeddings: Embeddings, engine: KernelName = "auto") -> Rows:
+        """Map embeddings to rows such that images and texts can be compared by inner product."""
         ...
 
-    def parts(self, image: Any, text: Any) -> Parts:
-        """Take the score of one image's row and one text's, as `represent` makes them, apart into anchors' parts."""
+    def split_score(self, image: Any, text: Any) -> AnchorContributions:
+        """Split the score of one image row and one text row, as `represent` returns them, into anchor contributions."""
         ...
 
 
 class Aligner(Protocol):
-    """A way of making two spaces comparable; `fit` binds it to an anchor set."""
+    """A method of making two spaces comparable; `fit` binds it to an anchor set."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Return what makes results reproducible, JSON-able."""
+        """Return the parameters as JSON values."""
         ...
 
     @property
     def template_mode(self) -> TemplateMode:
-        """Return how it combines the prompts of one label unless told otherwise."""
+        """Return how the prompts of one label are combined by default."""
         ...
 
-    def fit(self, anchors: Anchors) -> Fitted:
+    def fit(self, anchors: Anchors) -> FittedAligner:
         """Bind the aligner to an anchor set, in seconds and without training."""
         ...
 
-    def restore(self, anchors: Anchors, arrays: Arrays) -> Fitted:
-        """Bind the aligner to an anchor set that it was fitted to before: `arrays` are those of that fit."""
+    def restore(self, anchors: Anchors, arrays: FitArrays) -> FittedAligner:
+        """Bind the aligner to an anchor set by the arrays of an earlier fit to it."""
         ...
 
 
 class TrainedAligner(ABC):
-    """An aligner whose weights are trained beforehand and kept with an anchor set; a query never trains it."""
+    """An aligner whose weights are trained in advance and stored with an anchor set; queries never train it."""
 
     @abstractmethod
-    def latest(self, anchors: OpenAnchors) -> Aligner:
-        """Return the one that was trained on these anchors last; raises Stale or NotFound, naming the command."""
+    def find_trained(self, anchors: OpenAnchors) -> Aligner:
+        """Return the aligner that was last trained on these anchors, its parameters resolved.
+
+        Raises Stale where it was trained on other anchors, NotFound where none was trained; both name the command.
+        """
 
     @abstractmethod
-    def load(self, anchors: OpenAnchors) -> Fitted:
-        """Load the weights of `latest`; raises what it raises, and IntegrityError for changed weights."""
+    def load_trained(self, anchors: OpenAnchors) -> FittedAligner:
+        """Load the weights that were last trained on these anchors.
+
+        Raises what `find_trained` raises, and IntegrityError for weights that were changed on disk.
+        """

@@ -1,4 +1,4 @@
-"""Aligners by what they are called: a name with parameters, or several added up."""
+"""Aligners by name: one name with parameters, or a weighted sum of several."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
-from asif.aligners.fused import Fused, Member
+from asif.aligners.fused import Fused, FusedMember
 from asif.aligners.linear import cca, procrustes, ridge
 from asif.aligners.protocol import Aligner
 from asif.aligners.relative import Relative, asif_paper
 from asif.errors import UsageError
 
-MAKERS: dict[str, tuple[Callable[..., Aligner], tuple[str, ...]]] = {
+_CONSTRUCTORS: dict[str, tuple[Callable[..., Aligner], tuple[str, ...]]] = {
     "asif": (Relative, ("k", "power", "centre")),
     "asif-paper": (asif_paper, ("k", "power")),
     "procrustes": (procrustes, ("size",)),
@@ -22,17 +22,17 @@ MAKERS: dict[str, tuple[Callable[..., Aligner], tuple[str, ...]]] = {
     "cca": (cca, ("strength", "size", "weight")),
 }
 RIVALS = {"ape": "asif.rivals:Ape", "fusemix": "asif.rivals:FuseMix", "freeze-align": "asif.rivals:FreezeAlign"}
-"""Trained aligners by name: module and class, imported when one is named."""
-ALIGNERS = (*MAKERS, *RIVALS)
-PARAMETERS = tuple(dict.fromkeys(name for _, names in MAKERS.values() for name in names))
-WHOLE = ("k", "size", "layers", "hidden", "blocks", "width", "batch", "steps", "epochs", "seed")
-MEMBER = re.compile(r"\s*(?:([0-9.e-]+)\s*\*)?\s*([a-z-]+)\s*(?:\(([^()]*)\))?\s*")
+"""Trained aligners by name: module and class, imported when first used."""
+ALIGNER_NAMES = (*_CONSTRUCTORS, *RIVALS)
+PARAMETER_NAMES = tuple(dict.fromkeys(name for _, names in _CONSTRUCTORS.values() for name in names))
+INTEGER_PARAMETERS = ("k", "size", "layers", "hidden", "blocks", "width", "batch", "steps", "epochs", "seed")
+_MEMBER_PATTERN = re.compile(r"\s*(?:([0-9.e-]+)\s*\*)?\s*([a-z-]+)\s*(?:\(([^()]*)\))?\s*")
 
 
 def make_aligner(name: str, **given: Any) -> Aligner:
     """Make an aligner by name; parameters that are None or False keep their defaults.
 
-    A name may bring its parameters along, and several may be added up, the later ones weighed: see `Fused`.
+    The name may contain parameters, or be a weighted sum of several: see `Fused`.
     Raises UsageError for an unknown name, a parameter that the aligner does not have, or one out of range.
 
     >>> make_aligner("asif", k=100, power=None).parameters["k"]
@@ -41,15 +41,15 @@ def make_aligner(name: str, **given: Any) -> Aligner:
     0.5
     """
     given = {key: value for key, value in given.items() if value is not None and value is not False}
-    if name in ALIGNERS:
-        return made(name, given)
+    if name in ALIGNER_NAMES:
+        return _build_aligner(name, given)
     if given:
         raise UsageError(
-            f"the aligner {name!r} was given {', '.join(map(spoken, given))} beside it",
-            f"one of {', '.join(ALIGNERS)}, or parameters inside the parentheses",
+            f"the aligner {name!r} was given {', '.join(map(_option_name, given))} beside it",
+            f"one of {', '.join(ALIGNER_NAMES)}, or parameters inside the parentheses",
             "write for example --aligner 'cca(lambda=3)+0.5*asif(k=200)'",
         )
-    members = [member(part, name) for part in name.split("+")]
+    members = [_parse_member(part, name) for part in name.split("+")]
     if len(members) == 1 and members[0].weight == 1:
         return members[0].aligner
     trained = [each.aligner.name for each in members if each.aligner.name in RIVALS]
@@ -58,56 +58,56 @@ def make_aligner(name: str, **given: Any) -> Aligner:
     return Fused(tuple(members))
 
 
-def member(text: str, whole: str) -> Member:
-    """Read one member of a fusion: its weight, its name, its parameters."""
-    found = MEMBER.fullmatch(text)
-    if found is None or found[2] not in ALIGNERS:
+def _parse_member(text: str, whole: str) -> FusedMember:
+    """Parse one member of a fusion: its weight, its name, its parameters."""
+    found = _MEMBER_PATTERN.fullmatch(text)
+    if found is None or found[2] not in ALIGNER_NAMES:
         raise UsageError(
             f"the aligner is {whole!r}",
-            f"one of {', '.join(ALIGNERS)}, with parameters in parentheses, or several added up",
+            f"one of {', '.join(ALIGNER_NAMES)}, with parameters in parentheses, or several added up",
             "write for example --aligner asif or --aligner 'cca(lambda=3)+0.5*asif(k=200)'",
         )
     weight, name, parameters = found.groups()
-    given = dict(parameter(each, whole) for each in (parameters or "").split(",") if each.strip())
+    given = dict(_parse_parameter(each, whole) for each in (parameters or "").split(",") if each.strip())
     try:
-        return Member(made(name, given), float(weight or 1))
+        return FusedMember(_build_aligner(name, given), float(weight or 1))
     except ValueError as error:
         raise UsageError(f"the weight {weight!r} in {whole!r}", "a number", "write for example 0.5*asif") from error
 
 
-def parameter(text: str, whole: str) -> tuple[str, Any]:
-    """Read one parameter of a member: `k=200`, `centre`, `towards=text`."""
+def _parse_parameter(text: str, whole: str) -> tuple[str, Any]:
+    """Parse one parameter of a member: `k=200`, `centre`, `towards=text`."""
     key, _, value = (part.strip() for part in text.partition("="))
     try:
         if key == "centre" and not value:
             return key, True
         if key == "towards":
             return key, value
-        return ("strength" if key == "lambda" else key), int(value) if key in WHOLE else float(value)
+        return ("strength" if key == "lambda" else key), int(value) if key in INTEGER_PARAMETERS else float(value)
     except ValueError as error:
         raise UsageError(f"{text!r} in {whole!r}", "a name and a number", "write for example asif(k=200)") from error
 
 
-def made(name: str, given: dict[str, Any]) -> Aligner:
-    """Make one aligner; raises UsageError for a parameter it does not have."""
-    maker, accepted = MAKERS.get(name) or rival(name)
-    strange = [key for key in given if key not in accepted]
-    if strange:
+def _build_aligner(name: str, given: dict[str, Any]) -> Aligner:
+    """Build one aligner; raises UsageError for a parameter that it does not have."""
+    construct, accepted = _CONSTRUCTORS.get(name) or _import_rival(name)
+    unknown = [key for key in given if key not in accepted]
+    if unknown:
         raise UsageError(
-            f"{name} was given {', '.join(map(spoken, strange))}, which it does not have",
-            f"some of {', '.join(map(spoken, accepted))}",
+            f"{name} was given {', '.join(map(_option_name, unknown))}, which it does not have",
+            f"some of {', '.join(map(_option_name, accepted))}",
             "leave it out, or choose another aligner",
         )
-    return maker(**given)
+    return construct(**given)
 
 
-def rival(name: str) -> tuple[Callable[..., Aligner], tuple[str, ...]]:
+def _import_rival(name: str) -> tuple[Callable[..., Aligner], tuple[str, ...]]:
     """Import a trained aligner; returns its class and the names of its parameters."""
-    module, _, kind = RIVALS[name].partition(":")
-    found = getattr(import_module(module), kind)
-    return found, tuple(field.name for field in fields(found))
+    module, _, class_name = RIVALS[name].partition(":")
+    aligner = getattr(import_module(module), class_name)
+    return aligner, tuple(field.name for field in fields(aligner))
 
 
-def spoken(parameter: str) -> str:
-    """Return a parameter's name as the command line has it: `lambda` is a word that Python keeps."""
+def _option_name(parameter: str) -> str:
+    """Return a parameter's name on the command line: `lambda` is reserved in Python."""
     return "lambda" if parameter == "strength" else parameter

@@ -1,4 +1,4 @@
-"""Relative representations: ASIF (Norelli et al., NeurIPS 2023, arXiv 2210.01738), two ways."""
+"""Relative representations: ASIF (Norelli et al., NeurIPS 2023, arXiv 2210.01738), revised and as published."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.aligners.protocol import Anchors, Arrays, TemplateMode
+from asif.aligners.protocol import Anchors, FitArrays, TemplateMode
 from asif.errors import UsageError
-from asif.kernels import Engine, topk_similarity
-from asif.vectors import Embeddings, Float32, Parts, Side, SparseRows, TopK
+from asif.kernels import KernelName, topk_similarity
+from asif.vectors import AnchorContributions, Embeddings, Float32, Side, SparseRows, TopK
 
 Normalise = Literal["both", "text"]
 
-WEIGHED_ROWS = 1024  # at a time: their float64 weights stay in the cache
+_BATCH_ROWS = 1024  # whose float64 weights fit in the cache
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class Relative:
     """Represent an embedding by its similarities to the anchors: keep the k largest, clamp at 0, raise to p, normalise.
 
     r(x)_i = max(<f(x), f(x_i)>, 0)^p over the k most similar anchors i, 0 elsewhere. Where further anchors are exactly
-    as similar as the k-th, as texts are that several pairs share, they all count: a cut through them would be
-    arbitrary. `k` None means `usual_k` of the number of anchors. With `normalise="both"` rows have
-    unit length (all zero where no similarity is positive), so scores are cosines in [0, 1] and images can be ranked
-    for a text as well as labels for an image. The published code normalises the text side only: same top label, but
-    scores that cannot be compared between images. `centre` first subtracts the anchors' mean on each side and
-    renormalises, for the anchors and for what is compared with them. `asif-paper` cuts through ties as published.
+    as similar as the k-th, as texts are that several pairs share, they are all included: a cut through them would be
+    arbitrary. `k` None means `compute_default_k` of the number of anchors. With `normalise="both"` rows have unit
+    length (zero where no similarity is positive), so scores are cosines in [0, 1], and images can be ranked for a text
+    as well as labels for an image. The published code normalises the text side only: same top label, but scores that
+    cannot be compared between images. `centre` first subtracts the anchors' mean on each side and renormalises, for
+    anchors and queries. `asif-paper` cuts through ties as published.
     Raises UsageError for k < 1 or a power that is not above zero.
 
     >>> Relative(k=3, power=0)
@@ -60,15 +60,15 @@ class Relative:
 
     @property
     def template_mode(self) -> TemplateMode:
-        """Average the prompts, or, as the published code does, let the best one count."""
+        """Average the prompts, or take the best one, as the published code does."""
         return "mean" if self.normalise == "both" else "max"
 
     def fit(self, anchors: Anchors) -> FittedRelative:
-        """Bind to an anchor set; nothing is computed until it is needed."""
+        """Bind to an anchor set; nothing is computed before the first query."""
         return FittedRelative(self, anchors)
 
-    def restore(self, anchors: Anchors, arrays: Arrays) -> FittedRelative:
-        """Bind to an anchor set; there is nothing to restore, the anchors are all there is."""
+    def restore(self, anchors: Anchors, arrays: FitArrays) -> FittedRelative:
+        """Bind to an anchor set; there are no arrays to restore."""
         assert not arrays
         return self.fit(anchors)
 
@@ -87,36 +87,36 @@ class FittedRelative:
 
     @property
     def k(self) -> int:
-        """Return how many anchors an input keeps, ties aside."""
-        return min(self.aligner.k or usual_k(self.anchors.count), self.anchors.count)
+        """Return how many anchors are kept for an input, without ties."""
+        return min(self.aligner.k or compute_default_k(self.anchors.count), self.anchors.count)
 
     @property
     def parameters(self) -> dict[str, Any]:
-        return {**self.aligner.parameters, "k": self.aligner.k or usual_k(self.anchors.count)}
+        return {**self.aligner.parameters, "k": self.aligner.k or compute_default_k(self.anchors.count)}
 
-    def arrays(self) -> Arrays:
-        """Return nothing: the anchors are all there is."""
+    def arrays(self) -> FitArrays:
+        """Return no arrays: the fit is the anchors themselves."""
         return {}
 
-    def represent(self, side: Side, embeddings: Embeddings, engine: Engine = "auto") -> SparseRows:
-        """Re-express embeddings [n, d] as sparse rows over the anchors: min(k, N) entries each, more for ties."""
+    def represent(self, side: Side, embeddings: Embeddings, engine: KernelName = "auto") -> SparseRows:
+        """Represent embeddings [n, d] as sparse rows over the anchors: min(k, N) entries each, more for ties."""
         values, blocks = embeddings.values, self.anchors.blocks(side)
         if self.aligner.centre:
-            values, blocks = centred(values, self.anchors.mean(side)), self._centred_blocks[side]
+            values, blocks = centre_rows(values, self.anchors.mean(side)), self._centred_blocks[side]
         if self.aligner.normalise == "text":
             found = topk_similarity(values, blocks, self.k, engine=engine)
         else:
-            found = topk_with_ties(values, blocks, self.k, engine)
+            found = find_topk_with_ties(values, blocks, self.k, engine)
         unit = self.aligner.normalise == "both" or side == "text"
         weights = np.empty_like(found.scores)
-        for start in range(0, len(weights), WEIGHED_ROWS):
-            some = slice(start, start + WEIGHED_ROWS)
-            weights[some] = weighed(found.scores[some], self.aligner.power, unit)
+        for start in range(0, len(weights), _BATCH_ROWS):
+            some = slice(start, start + _BATCH_ROWS)
+            weights[some] = _compute_weights(found.scores[some], self.aligner.power, unit)
         return SparseRows(found.indices, weights, self.anchors.count)
 
-    def parts(self, image: SparseRows, text: SparseRows) -> Parts:
-        """Take a score apart: score = Σ r_i t_i over the anchors i that both keep; anchor i adds r_i t_i."""
-        return shared(image, text)
+    def split_score(self, image: SparseRows, text: SparseRows) -> AnchorContributions:
+        """Split a score into anchor contributions: anchor i, if both rows have it, adds r_i t_i."""
+        return multiply_shared_entries(image, text)
 
     @cached_property
     def _centred_blocks(self) -> dict[Side, CentredBlocks]:
@@ -124,25 +124,25 @@ class FittedRelative:
         return {side: CentredBlocks(self.anchors.blocks(side), self.anchors.mean(side)) for side in sides}
 
 
-def usual_k(count: int) -> int:
-    """Return how many of `count` anchors an input keeps unless told otherwise.
+def compute_default_k(count: int) -> int:
+    """Return the default k for `count` anchors.
 
     5 N^0.355: 20 of 50, 58 of 1,000, 800 of 1.6 million. Near the best k for 50 to 6,000 pairs (bench/RESULTS.md), and
     the published k for the published number.
 
-    >>> [usual_k(count) for count in (1, 50, 1_000, 6_000, 1_600_000)]
+    >>> [compute_default_k(count) for count in (1, 50, 1_000, 6_000, 1_600_000)]
     [1, 20, 58, 110, 797]
     """
     return min(count, round(5 * math.pow(count, 0.355)))
 
 
-def topk_with_ties(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, engine: Engine) -> TopK:
+def find_topk_with_ties(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, engine: KernelName) -> TopK:
     """Find the k most similar anchors of each query and all others exactly as similar as the k-th: [q, k or more].
 
-    Scores of what is less similar than the k-th, and stands there because other queries have ties, are 0.
+    Entries less similar than the k-th, which are there only because other queries have ties, have score 0.
 
     >>> anchors = np.eye(3, dtype=np.float32)[[0, 0, 1, 2]]
-    >>> topk_with_ties(np.eye(3, dtype=np.float32)[:2], [anchors], 1, "auto").scores.tolist()
+    >>> find_topk_with_ties(np.eye(3, dtype=np.float32)[:2], [anchors], 1, "auto").scores.tolist()
     [[1.0, 1.0], [1.0, 0.0]]
     """
     count, taken = sum(map(len, anchors)), k
@@ -157,40 +157,40 @@ def topk_with_ties(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, en
     return TopK(found.indices[:, :entries], scores[:, :entries])
 
 
-def shared(image: SparseRows, text: SparseRows) -> Parts:
-    """Return the products of the entries that two rows share, where they are above zero.
+def multiply_shared_entries(image: SparseRows, text: SparseRows) -> AnchorContributions:
+    """Return the products of the entries that two rows share, those above zero.
 
     >>> r = SparseRows(np.array([[0, 1, 2]]), np.array([[0.5, 0.5, 0.75]], np.float32), 4)
     >>> t = SparseRows(np.array([[2, 3, 1]]), np.array([[0.5, 0.25, 0.0]], np.float32), 4)
-    >>> shared(r, t)
-    Parts(anchors=array([2]), values=array([0.375]))
+    >>> multiply_shared_entries(r, t)
+    AnchorContributions(anchors=array([2]), values=array([0.375]))
     """
-    both, mine, theirs = np.intersect1d(image.indices[0], text.indices[0], return_indices=True)
-    products = image.values[0][mine].astype(np.float64) * text.values[0][theirs]
-    speaking = products > 0
-    return Parts(both[speaking], products[speaking])
+    anchors, in_image, in_text = np.intersect1d(image.indices[0], text.indices[0], return_indices=True)
+    products = image.values[0][in_image].astype(np.float64) * text.values[0][in_text]
+    positive = products > 0
+    return AnchorContributions(anchors[positive], products[positive])
 
 
-def weighed(similarities: Float32, power: float, unit: bool) -> NDArray[np.float64]:
-    """Clamp similarities [q, k], best first, at 0, raise them to a power and, if asked, scale rows to unit length.
+def _compute_weights(similarities: Float32, power: float, unit: bool) -> NDArray[np.float64]:
+    """Clamp similarities [q, k], best first, at 0, raise them to a power and, with `unit`, scale rows to unit length.
 
-    >>> weighed(np.array([[0.8, 0.6, -0.1]], np.float32), 1, unit=True).round(6).tolist()
+    >>> _compute_weights(np.array([[0.8, 0.6, -0.1]], np.float32), 1, unit=True).round(6).tolist()
     [[0.8, 0.6, 0.0]]
     """
     positive = np.maximum(similarities, 0.0).astype(np.float64)
     if not unit:
-        return raised(positive, power)
-    largest = positive[:, :1].copy()  # dividing by it first keeps small similarities from vanishing under a high power
-    powered = raised(np.divide(positive, largest, out=positive, where=largest > 0), power)
+        return _raise_to_power(positive, power)
+    largest = positive[:, :1].copy()  # dividing by it first prevents underflow under a high power
+    powered = _raise_to_power(np.divide(positive, largest, out=positive, where=largest > 0), power)
     lengths = np.linalg.norm(powered, axis=1, keepdims=True)
     np.divide(powered, lengths, out=powered, where=lengths > 0)
     return powered
 
 
-def raised(values: NDArray[np.float64], power: float) -> NDArray[np.float64]:
-    """Raise to a power; whole ones by squaring, which is ten times as fast.
+def _raise_to_power(values: NDArray[np.float64], power: float) -> NDArray[np.float64]:
+    """Raise values to a power; to whole ones by repeated squaring, which is ten times as fast.
 
-    >>> raised(np.array([0.5]), 5.0).tolist(), raised(np.array([0.25]), 0.5).tolist()
+    >>> _raise_to_power(np.array([0.5]), 5.0).tolist(), _raise_to_power(np.array([0.25]), 0.5).tolist()
     ([0.03125], [0.5])
     """
     if power != int(power) or power > 64:
@@ -205,8 +205,8 @@ def raised(values: NDArray[np.float64], power: float) -> NDArray[np.float64]:
     return result
 
 
-def centred(rows: NDArray[Any], mean: NDArray[np.float64]) -> Float32:
-    """Subtract the mean and renormalise; a row that equals the mean has no direction left and becomes zero."""
+def centre_rows(rows: NDArray[Any], mean: NDArray[np.float64]) -> Float32:
+    """Subtract the mean and normalise to unit length; a row that equals the mean becomes zero."""
     shifted = rows.astype(np.float64) - mean
     length = np.linalg.norm(shifted, axis=1, keepdims=True)
     directions = np.divide(shifted, length, out=np.zeros_like(shifted), where=length > 1e-6)
@@ -215,14 +215,14 @@ def centred(rows: NDArray[Any], mean: NDArray[np.float64]) -> Float32:
 
 @dataclass(frozen=True)
 class CentredBlocks(Sequence[NDArray[Any]]):
-    """Centre blocks as they are read, so that memory holds one at a time; the first gigabyte is kept."""
+    """Centre blocks when they are read, one at a time in memory; the first gigabyte is cached."""
 
     blocks: Sequence[NDArray[Any]]
     mean: NDArray[np.float64]
-    kept_bytes: int = 2**30
+    cached_bytes: int = 2**30
 
     @cached_property
-    def _kept(self) -> dict[int, Float32]:
+    def _cache(self) -> dict[int, Float32]:
         return {}
 
     @overload
@@ -233,12 +233,12 @@ class CentredBlocks(Sequence[NDArray[Any]]):
         if isinstance(at, slice):
             return [self[i] for i in range(len(self))[at]]
         at = range(len(self))[at]  # -1 is the last one
-        if at not in self._kept:
-            block = centred(self.blocks[at], self.mean)
-            if sum(kept.nbytes for kept in self._kept.values()) + block.nbytes > self.kept_bytes:
+        if at not in self._cache:
+            block = centre_rows(self.blocks[at], self.mean)
+            if sum(cached.nbytes for cached in self._cache.values()) + block.nbytes > self.cached_bytes:
                 return block
-            self._kept[at] = block
-        return self._kept[at]
+            self._cache[at] = block
+        return self._cache[at]
 
     def __len__(self) -> int:
         return len(self.blocks)

@@ -1,4 +1,4 @@
-"""Some anchors stand in for questions: banks of hubness corrections, and how far scores spread."""
+"""Samples of anchors used as queries: for query banks of hubness corrections and for the spread of scores."""
 
 from __future__ import annotations
 
@@ -8,49 +8,53 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.aligners.protocol import Anchors, Fitted
-from asif.kernels import Engine
-from asif.vectors import Embeddings, FusedRows, Int64, Rows, Side, SparseRows, gathered
+from asif.aligners.protocol import Anchors, FittedAligner
+from asif.kernels import KernelName
+from asif.vectors import Embeddings, FusedRows, Int64, Rows, Side, SparseRows, gather_rows
 
 
-def evenly(count: int, most: int) -> Int64:
-    """Choose at most so many of `count` rows, evenly spread from the first to the last: rows are often sorted.
+def choose_evenly_spaced(count: int, most: int) -> Int64:
+    """Choose at most `most` of `count` rows, evenly spaced from first to last, because rows are often sorted.
 
-    >>> evenly(4, 2).tolist(), evenly(2, 4).tolist()
+    >>> choose_evenly_spaced(4, 2).tolist(), choose_evenly_spaced(2, 4).tolist()
     ([0, 3], [0, 1])
     """
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 
-def sample(anchors: Anchors, side: Side, most: int) -> Embeddings:
-    """Return one side of at most so many anchors, evenly spread [m, d].
+def _sample_anchors(anchors: Anchors, side: Side, most: int) -> Embeddings:
+    """Return one side of at most `most` evenly spaced anchors [m, d].
 
     >>> from types import SimpleNamespace
     >>> blocks = {"image": [np.eye(4, dtype=np.float16)[:1], np.eye(4, dtype=np.float16)[1:]]}
-    >>> sample(SimpleNamespace(count=4, blocks=blocks.get), "image", 2).values.tolist()
+    >>> _sample_anchors(SimpleNamespace(count=4, blocks=blocks.get), "image", 2).values.tolist()
     [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
     """
-    return Embeddings(gathered(anchors.blocks(side), evenly(anchors.count, most)).astype(np.float32))
+    return Embeddings(gather_rows(anchors.blocks(side), choose_evenly_spaced(anchors.count, most)).astype(np.float32))
 
 
-def strangers(fitted: Fitted, anchors: Anchors, side: Side, most: int, engine: Engine = "auto") -> Rows:
-    """Represent one side of at most so many anchors as if each were not an anchor itself.
+def represent_leave_one_out(
+    fitted: FittedAligner, anchors: Anchors, side: Side, most: int, engine: KernelName = "auto"
+) -> Rows:
+    """Represent one side of at most `most` anchors, leave-one-out.
 
-    An anchor is more similar to itself than anything that is asked will be to it; where rows are over the anchors, its
-    own entry is taken out of its row, and the rest brought to the length that it had.
+    An anchor is more similar to itself than any query will be; where rows have an entry for each anchor, its own entry
+    is removed from its row, and the rest is scaled to the row's former length.
     """
-    rows = fitted.represent(side, sample(anchors, side, most), engine)
-    own = evenly(anchors.count, most)
+    rows = fitted.represent(side, _sample_anchors(anchors, side, most), engine)
+    own = choose_evenly_spaced(anchors.count, most)
     if isinstance(rows, FusedRows):
-        return FusedRows(tuple(without(part, own) if isinstance(part, SparseRows) else part for part in rows.parts))
-    return without(rows, own) if isinstance(rows, SparseRows) else rows
+        return FusedRows(
+            tuple(_drop_own_entries(part, own) if isinstance(part, SparseRows) else part for part in rows.parts)
+        )
+    return _drop_own_entries(rows, own) if isinstance(rows, SparseRows) else rows
 
 
-def without(rows: SparseRows, own: Int64) -> SparseRows:
-    """Take entry own[i] out of row i, and bring the row to its old length again.
+def _drop_own_entries(rows: SparseRows, own: Int64) -> SparseRows:
+    """Set entry own[i] of row i to zero, and scale the row to its former length.
 
     >>> rows = SparseRows(np.array([[1, 0]]), np.array([[0.8, 0.6]], np.float32), 2)
-    >>> without(rows, np.array([1])).values.tolist()
+    >>> _drop_own_entries(rows, np.array([1])).values.tolist()
     [[0.0, 1.0]]
     """
     left = np.where(rows.indices == own[:, None], 0.0, rows.values.astype(np.float64))
@@ -59,10 +63,10 @@ def without(rows: SparseRows, own: Int64) -> SparseRows:
     return replace(rows, values=scaled.astype(np.float32))
 
 
-def groups(rows: NDArray[Any]) -> Int64:
-    """Number rows [n], equal ones alike, in order of first appearance.
+def group_equal_rows(rows: NDArray[Any]) -> Int64:
+    """Return a group number for each row [n], equal for equal rows, in order of first appearance.
 
-    >>> groups(np.array([[1.0, 2.0], [0.0, 1.0], [1.0, 2.0]])).tolist()
+    >>> group_equal_rows(np.array([[1.0, 2.0], [0.0, 1.0], [1.0, 2.0]])).tolist()
     [0, 1, 0]
     """
     whole = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()

@@ -13,7 +13,7 @@ from asif.building.pair_records import CaptionMode, make_pair_records, read_imag
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.errors import BadImage
 from asif.pairs import Pair, PairRecord, Reject
-from asif.vectors import Float32, mean_direction, normalise_rows, vector_problems
+from asif.vectors import Float32, find_vector_problems, mean_direction, normalise_rows
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,10 @@ class EmbeddingBatch(PairBatch):
         image = np.concatenate(self._vectors) if self._vectors else np.empty((0, self.image.dim), np.float32)
         records, rows, text = self._embed_texts()
         image = image[rows]
-        problems = {**_name_side("text", vector_problems(text)), **_name_side("image", vector_problems(image))}
+        problems = {
+            **_name_side("text", find_vector_problems(text)),
+            **_name_side("image", find_vector_problems(image)),
+        }
         bad = {rows[at]: (at, reason) for at, reason in sorted(problems.items(), reverse=True)}
         for row, (_, reason) in sorted(bad.items()):
             self.rejects.append(Reject(self.pairs[row][0].row, self.pairs[row][0].id, reason))

@@ -10,7 +10,7 @@ import numpy as np
 
 from asif.anchorset import AnchorSet, Store
 from asif.anchorset.format.fit_cache import hash_anchors
-from asif.vectors import SIDES, Int64, gathered
+from asif.vectors import SIDES, Int64, gather_rows
 from asif.version import VERSION
 
 COPY_SEGMENT_ROWS = 1024
@@ -37,7 +37,7 @@ def publish_rows(selected: _RowsOfSets, store: Store, name: str, operation: Mapp
         for source, rows in _split_segments(selected):
             done += len(rows)
             if done > journal.next_row:
-                image, text = (gathered(source.blocks(side), rows).astype(np.float32) for side in SIDES)
+                image, text = (gather_rows(source.blocks(side), rows).astype(np.float32) for side in SIDES)
                 journal.append(
                     source.records(rows), image, text, [], done
                 )  # float32 rounds back to the stored values exactly

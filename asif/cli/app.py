@@ -19,7 +19,7 @@ COMMANDS = {
     "tune": ("asif.cli.tune", "Find what suits an anchor set, and keep it with it."),
     "train-ape": ("asif.cli.train:ape", "Train APE on an anchor set: a rival, for comparison."),
     "train-fusemix": ("asif.cli.train:fusemix", "Train FuseMix on an anchor set."),
-    "train-freeze-align": ("asif.cli.train_tokens:command", "Train freeze-align on an anchor set."),
+    "train-freeze-align": ("asif.cli.train:freeze_align", "Train freeze-align on an anchor set."),
     "compare": ("asif.cli.compare", "Find out whether training a projector is worth it."),
     "eval": ("asif.cli.eval_", "Measure an anchor set on labelled images or captions."),
     "anchors": ("asif.cli.anchors.group", "List, inspect, verify, select and edit anchor sets."),

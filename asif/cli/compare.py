@@ -58,7 +58,7 @@ def command(out: Path, as_json: bool, **given: Any) -> None:
     """
     from asif.engine import Engine
     from asif.evaluate.comparison.run import compare
-    from asif.rivals.train import single_captions
+    from asif.rivals.train import encode_single_captions
 
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", "a folder", "choose another name for --out")
@@ -78,7 +78,7 @@ def command(out: Path, as_json: bool, **given: Any) -> None:
             bar.update(done - bar.n)
 
         sets = opened(engine, given)
-        texts = single_captions(engine, encoding)
+        texts = encode_single_captions(engine, encoding)
         bar.reset()
         found = compare(engine, texts, sets, plan, out / "runs.jsonl", progress)
     from asif.pairs import redact_url

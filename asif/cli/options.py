@@ -175,10 +175,10 @@ def columns(given: tuple[str, ...]) -> dict[str, str]:
 
 def chosen_aligner(given: Mapping[str, Any]) -> tuple[Aligner | None, Hubness | None]:
     """Make what the options name: an aligner, or None for what suits the anchors; a hubness correction, or None."""
-    from asif.aligners import PARAMETERS, Hubness
+    from asif.aligners import PARAMETER_NAMES, Hubness
     from asif.engine import named_aligner
 
-    named = named_aligner(given["aligner"], {name: given[name] for name in PARAMETERS})
+    named = named_aligner(given["aligner"], {name: given[name] for name in PARAMETER_NAMES})
     return named, Hubness(given["hubness"]) if given["hubness"] else None
 
 

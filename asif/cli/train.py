@@ -1,4 +1,4 @@
-"""asif train-ape|train-fusemix, and what train-freeze-align shares with them."""
+"""asif train-ape, train-fusemix, train-freeze-align: train a rival projector on an anchor set."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from asif.cli import options
 from asif.errors import UsageError
 
 if TYPE_CHECKING:
+    from asif.encoders import Device
     from asif.rivals import Projector
-    from asif.rivals.train import Training
+    from asif.rivals.train import TrainingResult
+    from asif.rivals.trainer import HeldOutEvaluation
 
-OPTIONS = {
+_PARAMETER_HELP = {
     "layers": "Linear layers of the MLP.",
     "hidden": "Units of its hidden layers.",
     "blocks": "Residual blocks of an adapter.",
@@ -31,54 +33,120 @@ OPTIONS = {
     "seed": "Of weights, batches, dropout and held-out pairs.",
 }
 
-HELP = """Train {what}.
+_HELP = """Train {what}.
 
-A tenth of the images is held out; training stops when they are found no better, and the best weights are kept beside
-the set, for --aligner {name}. Killed, the same command goes on where it was. It is a rival to compare with: what needs
-no training is often as good, and can be edited; see asif compare.
+A tenth of the images is held out; training stops when their ranking no longer improves, and the best weights are
+stored with the set, for --aligner {name}. After a crash the same command resumes. This is a rival for comparison:
+aligners that need no training are often as good, and can be edited; see asif compare.
 """
 
+_TOKEN_OPTIONS = (
+    click.Option(
+        ["--tokens"],
+        metavar="PAIRS",
+        help="Train on all tokens instead of vectors; PAIRS are those that the anchors were built from. The projector "
+        "can be used in Python only, not by --aligner.",
+    ),
+    click.Option(
+        ["--token-dir"],
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Where tokens are kept.  [default: cache/tokens/NAME in the store]",
+    ),
+    click.Option(["--column", "columns"], multiple=True, metavar="ROLE=NAME", help="Name a column, as image=photo."),
+)
 
-def command_of(name: str, what: str) -> click.Command:
-    """Make the command that trains a projector of this name, with an option for every parameter it has."""
+
+def _build_command(name: str, what: str) -> click.Command:
+    """Build the command that trains the projector of this name, with an option for each of its parameters."""
     from dataclasses import fields
 
-    from asif.aligners.registry import WHOLE
+    from asif.aligners.registry import INTEGER_PARAMETERS
     from asif.rivals import PROJECTORS
 
-    @click.command(f"train-{name}", help=HELP.format(name=name, what=what))
+    @click.command(f"train-{name}", help=_HELP.format(name=name, what=what))
     @click.option("--anchors", required=True, metavar="REF", help="name, name@alias, name@3.")
     @click.option("--recipe", metavar="NAME_OR_PATH", help="Take the parameters of a recipe: asif anchors recipes.")
     @options.device
     @options.home
     @options.as_json
-    def command(anchors: str, recipe: str | None, device: Any, home: Path | None, as_json: bool, **given: Any) -> None:
+    def command(
+        anchors: str, recipe: str | None, device: Device, home: Path | None, as_json: bool, **parameters: Any
+    ) -> None:
         from asif.rivals.train import train_projector
 
-        projector = made(name, recipe, given)
-        run(partial(train_projector, anchors, projector, home=home, device=device), name, as_json)
+        projector = _build_projector(name, recipe, parameters)
+        _run_training(partial(train_projector, anchors, projector, home=home, device=device), name, as_json)
 
     for field in reversed(fields(PROJECTORS[name])):
-        kind = int if field.name in WHOLE else float
+        kind = int if field.name in INTEGER_PARAMETERS else float
         default = "by the number of pairs" if field.default is None else f"{field.default}"
-        option = click.Option([f"--{field.name}"], type=kind, help=f"{OPTIONS[field.name]}  [default: {default}]")
-        command.params.insert(1, option)
+        text = f"{_PARAMETER_HELP[field.name]}  [default: {default}]"
+        command.params.insert(1, click.Option([f"--{field.name}"], type=kind, help=text))
     return command
 
 
-def made(name: str, recipe: str | None, given: dict[str, Any]) -> Projector:
-    """Make the projector that options describe, or a recipe; raises UsageError for both, and for another's recipe."""
+def _build_freeze_align_command() -> click.Command:
+    """Build the command of freeze-align, which trains on vectors, or with --tokens on all tokens of the pairs."""
+    command = _build_command(
+        "freeze-align", "freeze-align on an anchor set: projectors of one vector per image and text"
+    )
+    command.params[1:1] = _TOKEN_OPTIONS
+    train_on_vectors = command.callback
+    assert train_on_vectors is not None
+
+    def callback(tokens: str | None, token_dir: Path | None, columns: tuple[str, ...], **arguments: Any) -> None:
+        if tokens is not None:
+            _train_on_tokens(tokens, token_dir, columns, **arguments)
+        elif token_dir is not None or columns:
+            idle = " and ".join(options.given(("token_dir", "columns"))) or "--token-dir"
+            raise UsageError(f"{idle} without --tokens", "the pairs whose tokens are meant", "pass --tokens PAIRS")
+        else:
+            train_on_vectors(**arguments)
+
+    command.callback = callback
+    return command
+
+
+def _train_on_tokens(
+    pairs: str,
+    folder: Path | None,
+    columns: tuple[str, ...],
+    anchors: str,
+    device: Device,
+    home: Path | None,
+    as_json: bool,
+    recipe: str | None,
+    **parameters: Any,
+) -> None:
+    """Announce what will be read and written, then train on tokens."""
+    from asif.pairs import open_pairs
+    from asif.rivals import FreezeAlignTokens
+    from asif.rivals.train_tokens import train_on_tokens
+
+    projector = FreezeAlignTokens(**_build_projector("freeze-align", recipe, parameters).parameters)
+    source = open_pairs(pairs, columns=options.columns(columns))
+    options.notice(source.describe())
+
+    def announce(size: int, place: Path) -> None:
+        options.notice(f"the tokens will take about {options.bytes_text(size)} in {place}")
+
+    train = partial(train_on_tokens, anchors, projector, source, folder, home=home, device=device, announce=announce)
+    _run_training(train, projector.name, as_json)
+
+
+def _build_projector(name: str, recipe: str | None, parameters: dict[str, Any]) -> Projector:
+    """Build the projector of the options or of a recipe; raises UsageError for both, and for another one's recipe."""
     from asif.aligners import make_aligner
     from asif.building.recipe_file import find_recipe
     from asif.rivals import PROJECTORS
 
-    parameters = {key: value for key, value in given.items() if value is not None}
+    given = {key: value for key, value in parameters.items() if value is not None}
     if recipe is None:
-        return PROJECTORS[name](**parameters)
+        return PROJECTORS[name](**given)
     found = find_recipe(recipe)
-    if parameters:
+    if given:
         raise UsageError(
-            f"--{next(iter(parameters))} beside --recipe {recipe}",
+            f"--{next(iter(given))} beside --recipe {recipe}",
             "the recipe's own parameters: with others it is another recipe",
             "leave one out, or copy the recipe's file, change it and pass its path",
         )
@@ -93,63 +161,66 @@ def made(name: str, recipe: str | None, given: dict[str, Any]) -> Projector:
     return aligner
 
 
-def run(train: Callable[..., Training], name: str, as_json: bool) -> None:
-    """Train, with a bar over the steps."""
+def _run_training(train: Callable[..., TrainingResult], name: str, as_json: bool) -> None:
+    """Train with a progress bar over the steps, and print the result."""
     with options.progress_bar(0, "step") as bar:
 
-        def encoding(done: int, every: int) -> None:
+        def encoding(done: int, total: int) -> None:
             bar.set_description("encoding")
-            bar.total = every
+            bar.total = total
             bar.update(done - bar.n)
 
-        def progress(look: Any) -> None:
+        def progress(evaluation: HeldOutEvaluation) -> None:
             bar.set_description(name)
-            bar.total = look.steps
-            bar.update(look.step - bar.n)
-            bar.set_postfix(loss=f"{look.loss:.3f}", held_out_recall=f"{look.recall:.3f}")
+            bar.total = evaluation.steps
+            bar.update(evaluation.step - bar.n)
+            bar.set_postfix(loss=f"{evaluation.loss:.3f}", held_out_recall=f"{evaluation.recall:.3f}")
 
-        found = train(encoding=encoding, progress=progress)
-    show(found, as_json)
+        result = train(encoding=encoding, progress=progress)
+    _print_result(result, as_json)
 
 
-def show(found: Training, as_json: bool) -> None:
-    """Print what training came to."""
-    best, anchors, trained = found.trained.best, found.anchors, found.trained
-    about = {
-        "aligner": found.fitted.aligner.name,
-        "parameters": found.fitted.parameters,
+def _print_result(result: TrainingResult, as_json: bool) -> None:
+    """Print the result of a training, as text or as JSON."""
+    best, anchors, trained = result.trained.best, result.anchors, result.trained
+    summary = {
+        "aligner": result.fitted.aligner.name,
+        "parameters": result.fitted.parameters,
         "anchors": {"name": anchors.name, "version": anchors.version, "digest": anchors.digest},
-        "images": found.images,
-        "texts": found.texts,
-        "weights": found.fitted.size,
+        "images": result.images,
+        "texts": result.texts,
+        "weights": result.fitted.weight_count,
         "seconds": round(trained.seconds, 2),
-        "resumed_at": found.resumed_at,
+        "resumed_at": result.resumed_at,
         "best_step": best.step,
-        "last_step": trained.looks[-1].step,
+        "last_step": trained.evaluations[-1].step,
         "held_out": {"recall@1": best.recall, "mean_reciprocal_rank": best.rank},
     }
-    if found.missing is not None:
-        about["anchors_without_tokens"] = found.missing
+    if result.missing is not None:
+        summary["anchors_without_tokens"] = result.missing
     if as_json:
         looks = [
-            {"step": look.step, "loss": look.loss, "recall@1": look.recall, "mean_reciprocal_rank": look.rank}
-            for look in trained.looks
+            {"step": each.step, "loss": each.loss, "recall@1": each.recall, "mean_reciprocal_rank": each.rank}
+            for each in trained.evaluations
         ]
-        options.print_json({**about, "looks": looks})
+        options.print_json({**summary, "looks": looks})
         return
-    click.echo(f"{about['aligner']} on {anchors.ref}: {found.images:,} images, {found.texts:,} texts")
-    if found.missing:
-        click.echo(f"left out: {found.missing:,} of {anchors.count:,} anchors, whose tokens were not among the pairs'")
-    click.echo(f"{found.fitted.size:,} weights, {trained.seconds:.0f} s to step {trained.looks[-1].step:,}")
+    click.echo(f"{summary['aligner']} on {anchors.ref}: {result.images:,} images, {result.texts:,} texts")
+    if result.missing:
+        click.echo(f"left out: {result.missing:,} of {anchors.count:,} anchors, whose tokens were not among the pairs'")
+    click.echo(
+        f"{result.fitted.weight_count:,} weights, {trained.seconds:.0f} s to step {trained.evaluations[-1].step:,}"
+    )
     click.echo(
         f"kept as they were at step {best.step:,}: held-out recall@1 {best.recall:.3f}, "
         f"mean reciprocal rank {best.rank:.3f}"
     )
-    if found.missing is None:
-        click.echo(f"use them: --anchors {anchors.ref} --aligner {about['aligner']}")
+    if result.missing is None:
+        click.echo(f"use them: --anchors {anchors.ref} --aligner {summary['aligner']}")
     else:
         click.echo(f'use them, in Python: trained_before(FreezeAlignTokens(), open_anchors("{anchors.ref}"))')
 
 
-ape = command_of("ape", "APE on an anchor set: an MLP that leads texts into the image encoder's space")
-fusemix = command_of("fusemix", "FuseMix on an anchor set: adapters on both sides, on mixtures of pairs")
+ape = _build_command("ape", "APE on an anchor set: an MLP that maps texts into the image encoder's space")
+fusemix = _build_command("fusemix", "FuseMix on an anchor set: adapters on both sides, on mixtures of pairs")
+freeze_align = _build_freeze_align_command()

@@ -12,7 +12,7 @@ from asif.cli import options
 if TYPE_CHECKING:
     from asif.anchorset import AnchorSet
     from asif.encoders import Device
-    from asif.tuning import Tuned
+    from asif.tuning import TuningResult
 
 SHOWN = 8
 
@@ -57,7 +57,7 @@ def command(
     show(tuned, None if dry_run else kept, as_json)
 
 
-def show(tuned: Tuned, kept: AnchorSet | None, as_json: bool) -> None:
+def show(tuned: TuningResult, kept: AnchorSet | None, as_json: bool) -> None:
     """Print the choice and what it was chosen from."""
     from asif.tuning import CRITERIA
 

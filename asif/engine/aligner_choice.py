@@ -9,7 +9,7 @@ from typing import Any
 from asif.aligners import Aligner, Hubness, TrainedAligner, make_aligner
 from asif.anchorset import OpenAnchors
 from asif.errors import IntegrityError, UsageError
-from asif.tuning import GLANCE, Task, texts_repeat, usual
+from asif.tuning import QUICK_CHECK_ROWS, Task, default_setting, has_repeated_texts
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,14 @@ def choose(anchors: OpenAnchors, task: Task, aligner: Aligner | None, hubness: H
     corrected for hubness for search. Raises IntegrityError for a profile that this version cannot read.
     """
     if isinstance(aligner, TrainedAligner):
-        return Choice(aligner.latest(anchors), hubness or Hubness("none"))
+        return Choice(aligner.find_trained(anchors), hubness or Hubness("none"))
     if aligner is not None:
         return Choice(aligner, hubness or Hubness("none"))
     profile = anchors.profiles.get(task)
     if profile is None:
-        setting, correction = usual(task, texts_repeat=task == "classify" and texts_repeat(anchors, GLANCE))
+        setting, correction = default_setting(
+            task, texts_repeat=task == "classify" and has_repeated_texts(anchors, QUICK_CHECK_ROWS)
+        )
         return Choice(make_aligner(setting.family), hubness or correction)
     found, tuned = read(profile, anchors.ref, task)
     return Choice(found, hubness or tuned, task)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from asif.aligners import Aligner, Fitted, Fused, Linear, Moments, TrainedAligner
-from asif.aligners.moments import moments_of
+from asif.aligners import Aligner, FittedAligner, Fused, Linear, Moments, TrainedAligner
+from asif.aligners.moments import find_moments
 from asif.anchorset import AnchorSet, OpenAnchors, View
 from asif.errors import IntegrityError
-from asif.kernels import Engine
+from asif.kernels import KernelName
 
 _log = logging.getLogger(__name__)
 
 
-def fit(aligner: Aligner, anchors: OpenAnchors, kernel: Engine = "auto") -> Fitted:
+def fit(aligner: Aligner, anchors: OpenAnchors, kernel: KernelName = "auto") -> FittedAligner:
     """Fit an aligner to an anchor set, or take up what an earlier fit of it came to; a new one is kept.
 
     A kept fit that was changed, or belongs to other anchors, is not used: it is named in the log, and made anew. Where
@@ -22,10 +22,10 @@ def fit(aligner: Aligner, anchors: OpenAnchors, kernel: Engine = "auto") -> Fitt
     loaded, never trained here.
     """
     if isinstance(aligner, TrainedAligner):
-        return aligner.load(anchors)
+        return aligner.load_trained(anchors)
     if not isinstance(anchors, AnchorSet):
         if is_linear(aligner):
-            moments_of(anchors, partial(sums_of_view, kernel=kernel))
+            find_moments(anchors, partial(sums_of_view, kernel=kernel))
         return aligner.fit(anchors)
     described = {"name": aligner.name, "parameters": aligner.parameters}
     try:
@@ -35,7 +35,7 @@ def fit(aligner: Aligner, anchors: OpenAnchors, kernel: Engine = "auto") -> Fitt
     except (IntegrityError, KeyError) as error:
         _log.warning("a kept fit is not used: %s", str(error).splitlines()[0])
     if is_linear(aligner):
-        moments_of(anchors, partial(sums, kernel=kernel))
+        find_moments(anchors, partial(sums, kernel=kernel))
     fitted = aligner.fit(anchors)
     arrays = fitted.arrays()
     if arrays:
@@ -50,13 +50,13 @@ def is_linear(aligner: Aligner) -> bool:
     return isinstance(aligner, Linear)
 
 
-def sums_of_view(anchors: OpenAnchors, kernel: Engine = "auto") -> Moments:
+def sums_of_view(anchors: OpenAnchors, kernel: KernelName = "auto") -> Moments:
     """Sum over the pairs of a view, in the order and pieces in which a set of just these pairs would be summed."""
     assert isinstance(anchors, View)
     return Moments.over(anchors.iter_copied_blocks(), kernel)
 
 
-def sums(anchors: AnchorSet, kernel: Engine = "auto") -> Moments:
+def sums(anchors: AnchorSet, kernel: KernelName = "auto") -> Moments:
     """Sum over an anchor set, or take up sums that were kept, of it or of a version that shares most of its blocks.
 
     The latter are added to and taken from block by block. Sums that were changed are not used, as for fits.

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.aligners import PARAMETERS, Hubness, TemplateMode
-from asif.aligners.hubness import Method as HubnessMethod
+from asif.aligners import PARAMETER_NAMES, Hubness, TemplateMode
+from asif.aligners.hubness import HubnessMethod
 from asif.classify import TEMPLATES, Labels
 from asif.encoders import Device, ImageSource
 from asif.engine.aligner_choice import named_aligner
@@ -67,7 +67,7 @@ class Classifier:
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters; `deep` is there for scikit-learn, no parameter is nested."""
-        names = ("anchors", "aligner", *PARAMETERS, "hubness", "templates", "template_mode", "home", "device")
+        names = ("anchors", "aligner", *PARAMETER_NAMES, "hubness", "templates", "template_mode", "home", "device")
         return {name: getattr(self, name) for name in names}
 
     def set_params(self, **params: Any) -> Classifier:
@@ -85,7 +85,7 @@ class Classifier:
             raise UsageError("fit was given y", "labels alone", "call fit(labels): nothing is trained")
         if isinstance(labels, str):
             raise UsageError(f"the labels are one text: {labels[:40]!r}", "a list of labels", "call fit([...])")
-        aligner = named_aligner(self.aligner, {name: getattr(self, name) for name in PARAMETERS})
+        aligner = named_aligner(self.aligner, {name: getattr(self, name) for name in PARAMETER_NAMES})
         mode = self.template_mode or (aligner.template_mode if aligner else "mean")
         self.labels_ = Labels(tuple(labels), tuple(self.templates), mode)
         self.classes_ = np.array(self.labels_.labels)

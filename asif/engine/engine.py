@@ -24,7 +24,7 @@ from asif.engine.predict import Result, Wanted, answer, encoded
 from asif.engine.snapshots import Role, Serving
 from asif.engine.watcher import Watch, Watched, check_moves
 from asif.errors import BadImage, UsageError
-from asif.kernels import Engine as Kernel
+from asif.kernels import KernelName as Kernel
 from asif.tuning import TASKS, Task
 from asif.vectors import Embeddings, Float32, Side
 
@@ -212,7 +212,7 @@ class Engine:
         hubness = role.choice.hubness
         if hubness.method == "none":
             return candidates
-        return replace(candidates, biases=hubness.biases(candidates.rows, role.bank(queries), self.kernel))
+        return replace(candidates, biases=hubness.compute_biases(candidates.rows, role.bank(queries), self.kernel))
 
     def classify(
         self,

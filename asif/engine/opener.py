@@ -17,7 +17,7 @@ from asif.engine.build import open_anchors
 from asif.engine.encoder_pool import Encoders
 from asif.engine.snapshots import Role, Serving
 from asif.errors import NotFound
-from asif.kernels import Engine as Kernel
+from asif.kernels import KernelName as Kernel
 from asif.tuning import TASKS, Task
 
 

@@ -17,7 +17,7 @@ from asif.engine.snapshots import Role
 from asif.errors import BadImage
 from asif.explain import Contributions, contributions
 from asif.pairs import PairRecord
-from asif.vectors import Embeddings, FusedRows, Parts, Rows, SparseRows
+from asif.vectors import AnchorContributions, Embeddings, FusedRows, Rows, SparseRows
 
 BATCH = 64
 CREDITED = 5  # pairs of an answer that all anchors had a part in
@@ -99,7 +99,7 @@ def answer(
         if wanted.explain or wanted.credits:
             query = rows[at : at + 1]
             row = best_row(query, candidates, int(indices[0]))
-            parts = fitted.parts(query, candidates.rows[row : row + 1])
+            parts = fitted.split_score(query, candidates.rows[row : row + 1])
             hubness = 0.0 if candidates.biases is None else float(candidates.biases[row])
             evidence = explained(parts, role.anchors, wanted.explain, hubness) if wanted.explain else None
             if wanted.credits:
@@ -111,15 +111,15 @@ def answer(
     return results
 
 
-def explained(parts: Parts, anchors: OpenAnchors, top: int, hubness: float) -> Evidence:
+def explained(parts: AnchorContributions, anchors: OpenAnchors, top: int, hubness: float) -> Evidence:
     """Name the anchors that add most to a score."""
     split = contributions(parts, top)
     return Evidence(split, tuple(anchors.records(split.anchors)), hubness)
 
 
-def credited(parts: Parts, anchors: OpenAnchors, sparse: bool, corrected: bool) -> Credits:
+def credited(parts: AnchorContributions, anchors: OpenAnchors, sparse: bool, corrected: bool) -> Credits:
     """Name the pairs that a score comes from; where it was corrected by what the anchors say, all had a part in it."""
-    speaking = Parts(parts.anchors[parts.values != 0], parts.values[parts.values != 0])
+    speaking = AnchorContributions(parts.anchors[parts.values != 0], parts.values[parts.values != 0])
     split = contributions(speaking, max(1, len(speaking.anchors)) if sparse else CREDITED)
     others = anchors.count - len(split.anchors) if corrected else split.others
     return Credits(tuple(anchors.records(split.anchors)), others)

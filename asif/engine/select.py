@@ -81,13 +81,13 @@ def choose_rows(
     """Return the rows that a method chooses, ascending, and what to record of how."""
     anchors = engine.anchor_set
     if method == "random":
-        return selection.random(anchors.count, size, seed), {"seed": seed}
+        return selection.choose_at_random(anchors.count, size, seed), {"seed": seed}
     if method == "kmeans":
-        return selection.kmeans(anchors.blocks(side), size, seed), {"side": side, "seed": seed}
+        return selection.choose_by_kmeans(anchors.blocks(side), size, seed), {"side": side, "seed": seed}
     if method == "kdpp":
-        return selection.kdpp(anchors.blocks(side), size), {"side": side}
+        return selection.choose_by_kdpp(anchors.blocks(side), size), {"side": side}
     prompts, about = concept_prompts(engine, words)
-    return selection.concepts(anchors.blocks("text"), prompts, size), {"concepts": about}
+    return selection.choose_by_concepts(anchors.blocks("text"), prompts, size), {"concepts": about}
 
 
 def concept_prompts(engine: Engine, words: Sequence[str] | None) -> tuple[Float32, dict[str, Any]]:
@@ -97,7 +97,7 @@ def concept_prompts(engine: Engine, words: Sequence[str] | None) -> tuple[Float3
         said = hashlib.sha256(canonical_json(list(words))).hexdigest()
         about = {"count": len(words), "sha256": said, "templates": list(labels.templates)}
         return engine.encode_texts(labels.prompts()).values, about
-    own = selection.repeated(engine.anchor_set.blocks("text"))
+    own = selection.find_repeated_rows(engine.anchor_set.blocks("text"))
     if own is None:
         raise UsageError(
             f"no concepts, and the texts of {engine.anchor_set.ref} do not repeat, so they are none themselves",

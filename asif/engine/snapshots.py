@@ -9,16 +9,16 @@ from threading import Lock
 
 import numpy as np
 
-from asif.aligners import Fitted
-from asif.aligners.hubness import bank
+from asif.aligners import FittedAligner
+from asif.aligners.hubness import build_query_bank
 from asif.anchorset import AnchorSet, OpenAnchors, PairFilter, View
 from asif.classify import Labels
 from asif.compare import Candidates
 from asif.engine.aligner_choice import Choice
 from asif.engine.cached_fit import fit
 from asif.engine.recent import Recent
-from asif.kernels import Engine as Kernel
-from asif.kernels.api import choose
+from asif.kernels import KernelName as Kernel
+from asif.kernels.api import resolve_kernel
 from asif.tuning import Task
 from asif.vectors import SIDES, Embeddings, Rows, Side
 
@@ -36,7 +36,7 @@ class Role:
     banks: dict[Side, Rows] = field(default_factory=dict)
 
     @cached_property
-    def fitted(self) -> Fitted:
+    def fitted(self) -> FittedAligner:
         return fit(self.choice.aligner, self.anchors, self.kernel)
 
     @property
@@ -47,7 +47,7 @@ class Role:
     def bank(self, side: Side) -> Rows:
         """Return what candidates for queries of one side are held against."""
         if side not in self.banks:
-            self.banks[side] = bank(self.fitted, self.anchors, side, self.kernel)
+            self.banks[side] = build_query_bank(self.fitted, self.anchors, side, self.kernel)
         return self.banks[side]
 
     def warm(self) -> None:
@@ -56,7 +56,7 @@ class Role:
         On the CPU they are searched where they are mapped: a search in advance would take as long as the first one.
         """
         fitted = self.fitted
-        if choose(self.kernel) == "cuda":
+        if resolve_kernel(self.kernel) == "cuda":
             for side in SIDES:
                 own = Embeddings(np.asarray(self.anchors.blocks(side)[0][:1], np.float32))
                 fitted.represent(side, own, self.kernel)

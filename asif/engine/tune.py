@@ -12,7 +12,7 @@ from asif.anchorset import AnchorSet, Store, default_home
 from asif.encoders import Device
 from asif.engine.build import DEFAULT_ANCHORS
 from asif.engine.engine import Engine
-from asif.tuning import Captions, Task, Tuned, tune
+from asif.tuning import CaptionSampler, Task, TuningResult, tune
 from asif.vectors import Embeddings, Int64
 from asif.version import VERSION
 
@@ -29,7 +29,7 @@ def tune_anchors(
     home: Path | None = None,
     device: Device = "auto",
     progress: Callable[[int, int], None] = lambda done, every: None,
-) -> tuple[Tuned, AnchorSet]:
+) -> tuple[TuningResult, AnchorSet]:
     """Find what suits an anchor set for a task, and keep it as the set's profile: returns both.
 
     Where anchors are made of several captions, the set's text encoder encodes single ones of held-out pairs, as
@@ -45,7 +45,7 @@ def tune_anchors(
     return tuned, Store(home or default_home()).publish_profile(exactly, task, tuned.profile(), VERSION)
 
 
-def captions_of(engine: Engine, seed: int) -> Captions | None:
+def captions_of(engine: Engine, seed: int) -> CaptionSampler | None:
     """Return what gives single captions of anchors; None where stored texts are single ones, or vectors of yours."""
     anchors = engine.anchor_set
     if anchors.manifest.captions != "mean" or anchors.encoder_spec("text") == "precomputed":

@@ -1,31 +1,31 @@
-"""Exact top-k similarity and sparse comparison on plain arrays: the contracts, and the choice of an engine."""
+"""Exact top-k similarity and sparse comparison on plain arrays."""
 
 from asif.kernels.api import (
-    ENGINES,
-    Engine,
-    Prepared,
-    multiplies_bfloat16,
-    nearest,
-    prepare,
-    similarity,
+    KERNELS,
+    KernelName,
+    PreparedRows,
+    compute_similarity,
+    find_nearest,
+    prepare_rows,
+    select_topk,
     sparse_similarity,
     sparse_topk,
-    topk,
+    supports_bfloat16,
     topk_similarity,
 )
 from asif.kernels.sparse import SparseIndex
 
 __all__ = [
-    "ENGINES",
-    "Engine",
-    "Prepared",
+    "KERNELS",
+    "KernelName",
+    "PreparedRows",
     "SparseIndex",
-    "multiplies_bfloat16",
-    "nearest",
-    "prepare",
-    "similarity",
+    "supports_bfloat16",
+    "find_nearest",
+    "prepare_rows",
+    "compute_similarity",
     "sparse_similarity",
     "sparse_topk",
-    "topk",
+    "select_topk",
     "topk_similarity",
 ]

@@ -1,4 +1,4 @@
-"""Exact top-k similarity and sparse comparison on plain arrays: the contracts, and the choice of an engine.
+"""Exact top-k similarity and sparse comparison on plain arrays: their contracts, and the choice of a kernel.
 
 | engine | what it is |
 |---|---|
@@ -22,16 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.errors import UsageError
-from asif.kernels.canonical import on_grid
+from asif.kernels.canonical import round_to_grid
 from asif.kernels.sparse import SparseIndex
 from asif.vectors import DenseRows, Float32, FusedRows, Rows, SparseRows, TopK
 
-Engine = Literal["auto", "cpu", "cuda", "torch", "faiss", "reference"]
-FUSED_SCORES = 2**24  # scored at a time
-ENGINES: tuple[Engine, ...] = ("auto", "cpu", "cuda", "torch", "faiss", "reference")
+KernelName = Literal["auto", "cpu", "cuda", "torch", "faiss", "reference"]
+_FUSED_SCORES = 2**24  # of fused rows, computed at a time
+KERNELS: tuple[KernelName, ...] = ("auto", "cpu", "cuda", "torch", "faiss", "reference")
 
 
-def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, *, engine: Engine = "auto") -> TopK:
+def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, *, engine: KernelName = "auto") -> TopK:
     """Find the k anchors most similar to each query, exactly.
 
     `queries` [q, d] are unit rows in float32; `anchors` are blocks [n, d] of unit rows in float16, bfloat16 or
@@ -43,10 +43,10 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, *
     >>> found.indices.tolist(), found.scores.tolist()
     ([[1], [0]], [[1.0], [1.0]])
     """
-    k = checked(queries, anchors, k)
+    k = check_topk_input(queries, anchors, k)
     if not len(queries):
         return TopK(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
-    chosen = choose(engine)
+    chosen = resolve_kernel(engine)
     if chosen == "cpu":
         from asif.kernels import cpu
 
@@ -59,7 +59,7 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, *
         from asif.kernels import faiss_
 
         return faiss_.topk_similarity(queries, anchors, k)
-    if chosen == "cuda" and on_devices():
+    if chosen == "cuda" and _has_triton():
         from asif.kernels import cuda
 
         return cuda.topk_similarity(queries, anchors, k)
@@ -69,8 +69,8 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, *
     return torch_.topk_similarity(queries, anchors, k, device="cuda" if chosen == "cuda" else "cpu")
 
 
-def checked(queries: Any, anchors: Sequence[Any], k: int) -> int:
-    """Check arrays, or tensors, as `topk_similarity` says; returns min(k, N)."""
+def check_topk_input(queries: Any, anchors: Sequence[Any], k: int) -> int:
+    """Check the arguments of `topk_similarity`, arrays or tensors; return min(k, N)."""
     count = sum(map(len, anchors))
     if k < 1:
         raise UsageError(f"k is {k}", "a whole number from 1", "keep at least one anchor per query")
@@ -88,8 +88,8 @@ def checked(queries: Any, anchors: Sequence[Any], k: int) -> int:
     return min(k, count)
 
 
-def on_devices() -> bool:
-    """Tell whether Triton is there; kernels for CUDA devices are written in it."""
+def _has_triton() -> bool:
+    """Tell whether Triton is installed, in which the kernels for CUDA devices are written."""
     return find_spec("triton") is not None
 
 
@@ -103,55 +103,57 @@ class FusedIndex:
         return len(self.parts[0])
 
 
-Prepared = DenseRows | SparseIndex | FusedIndex
+PreparedRows = DenseRows | SparseIndex | FusedIndex
 
 
-def prepare(rows: Rows) -> Prepared:
-    """Make rows ready for many comparisons."""
+def prepare_rows(rows: Rows) -> PreparedRows:
+    """Prepare rows for many comparisons."""
     if isinstance(rows, FusedRows):
         return FusedIndex(tuple(SparseIndex(part) if isinstance(part, SparseRows) else part for part in rows.parts))
     return SparseIndex(rows) if isinstance(rows, SparseRows) else rows
 
 
-def similarity(queries: Rows, rows: Rows | Prepared, *, engine: Engine = "auto") -> Float32:
+def compute_similarity(queries: Rows, rows: Rows | PreparedRows, *, engine: KernelName = "auto") -> Float32:
     """Score all pairs of rows of one aligner, canonically: [q, n]. Sparse ones as `sparse_similarity` does.
 
     Those of fused rows are the sums, in float32, of the scores of their parts, in their order. Memory for dense ones:
     both in float64, and the result.
 
     >>> one = DenseRows(np.eye(2, dtype=np.float32))
-    >>> similarity(one, DenseRows(np.array([[0.6, 0.8]], np.float32))).ravel().tolist()
+    >>> compute_similarity(one, DenseRows(np.array([[0.6, 0.8]], np.float32))).ravel().tolist()
     [0.6000000238418579, 0.800000011920929]
     """
     if isinstance(queries, FusedRows):
         assert isinstance(rows, FusedRows | FusedIndex)  # one aligner makes both
         total = np.zeros((len(queries), len(rows)), np.float32)
         for query, part in zip(queries.parts, rows.parts, strict=True):
-            total += similarity(query, part, engine=engine)
+            total += compute_similarity(query, part, engine=engine)
         return total
     if isinstance(queries, SparseRows):
         assert isinstance(rows, SparseRows | SparseIndex)
         return sparse_similarity(queries, rows, engine=engine)
     assert isinstance(rows, DenseRows)
-    exact = on_grid(queries.values) @ on_grid(rows.values).T  # whatever the order of summation, see `canonical`
+    exact = (
+        round_to_grid(queries.values) @ round_to_grid(rows.values).T
+    )  # whatever the order of summation, see `canonical`
     return exact.astype(np.float32) + np.float32(0)  # not -0.0
 
 
-def nearest(queries: Rows, rows: Rows | Prepared, k: int, *, engine: Engine = "auto") -> TopK:
+def find_nearest(queries: Rows, rows: Rows | PreparedRows, k: int, *, engine: KernelName = "auto") -> TopK:
     """Find the k rows most similar to each query, as `sparse_topk` and `topk_similarity` do: min(k, n) of them.
 
     Fused rows are scored whole, for so many queries at a time that their scores fit into 64 MiB.
 
     >>> one = DenseRows(np.eye(2, dtype=np.float32))
-    >>> nearest(one, one, 1).indices.tolist()
+    >>> find_nearest(one, one, 1).indices.tolist()
     [[0], [1]]
     """
     if isinstance(queries, FusedRows):
-        prepared = prepare(rows) if isinstance(rows, FusedRows) else rows
-        step = max(1, FUSED_SCORES // max(1, len(prepared)))
+        prepared = prepare_rows(rows) if isinstance(rows, FusedRows) else rows
+        step = max(1, _FUSED_SCORES // max(1, len(prepared)))
         empty = TopK(np.empty((0, min(k, len(prepared))), np.int64), np.empty((0, min(k, len(prepared))), np.float32))
         found = [empty] + [
-            topk(similarity(queries[start : start + step], prepared, engine=engine), k)
+            select_topk(compute_similarity(queries[start : start + step], prepared, engine=engine), k)
             for start in range(0, len(queries), step)
         ]
         return TopK(np.concatenate([f.indices for f in found]), np.concatenate([f.scores for f in found]))
@@ -162,22 +164,22 @@ def nearest(queries: Rows, rows: Rows | Prepared, k: int, *, engine: Engine = "a
     return topk_similarity(queries.values, [rows.values], k, engine=engine)
 
 
-def choose(engine: Engine) -> Engine:
-    """Name the engine that `auto` means here; check that a CUDA device is there where one is asked for.
+def resolve_kernel(engine: KernelName) -> KernelName:
+    """Return the kernel that `auto` stands for on this machine; check that `cuda` has a device.
 
     Raises UsageError for an unknown engine, and for `cuda` without a device.
 
-    >>> choose("reference")
+    >>> resolve_kernel("reference")
     'reference'
     """
-    check_engine(engine)
+    _check_kernel(engine)
     if engine == "auto":
         from asif.kernels import native_binding
 
-        loaded: Any = sys.modules.get("torch")  # who computes on a GPU has loaded it; loading takes a second
+        loaded: Any = sys.modules.get("torch")  # a process that uses a GPU has loaded it; loading takes a second
         if loaded is not None and loaded.cuda.is_available():
             return "cuda"
-        return "cpu" if native_binding.is_there() else "torch"
+        return "cpu" if native_binding.is_available() else "torch"
     if engine == "cuda":
         import torch
 
@@ -190,24 +192,24 @@ def choose(engine: Engine) -> Engine:
     return engine
 
 
-def check_engine(engine: str) -> None:
-    """Refuse an engine there is none of."""
-    if engine not in ENGINES:
-        raise UsageError(f"the engine is {engine!r}", f"one of {', '.join(ENGINES)}", "pass --engine auto")
+def _check_kernel(engine: str) -> None:
+    """Raise UsageError for an unknown kernel."""
+    if engine not in KERNELS:
+        raise UsageError(f"the engine is {engine!r}", f"one of {', '.join(KERNELS)}", "pass --engine auto")
 
 
-def topk(scores: Float32, k: int) -> TopK:
-    """Keep the k best of dense scores [q, n] by the one tie rule.
+def select_topk(scores: Float32, k: int) -> TopK:
+    """Select the k best of dense scores [q, n]; ties go to the smaller index.
 
-    >>> topk(np.array([[0.5, 0.9, 0.9]], np.float32), 2).indices.tolist()
+    >>> select_topk(np.array([[0.5, 0.9, 0.9]], np.float32), 2).indices.tolist()
     [[1, 2]]
     """
     from asif.kernels import reference
 
-    return reference.topk(scores, min(k, scores.shape[1]))
+    return reference.select_topk(scores, min(k, scores.shape[1]))
 
 
-def sparse_similarity(a: SparseRows, b: SparseRows | SparseIndex, *, engine: Engine = "auto") -> Float32:
+def sparse_similarity(a: SparseRows, b: SparseRows | SparseIndex, *, engine: KernelName = "auto") -> Float32:
     """Compare sparse rows with sparse rows of the same width: inner products [a, b], float32.
 
     Values, scaled to about unit rows, are rounded to the canonical grid: the sums are exact and do not depend on order
@@ -220,18 +222,18 @@ def sparse_similarity(a: SparseRows, b: SparseRows | SparseIndex, *, engine: Eng
     """
     from asif.kernels import reference, sparse
 
-    index = comparable(a, b)
-    chosen = choose(engine)
+    index = _index_rows(a, b)
+    chosen = resolve_kernel(engine)
     if chosen == "reference":
-        return reference.sparse_similarity(sparse.checked(a), sparse.checked(index.rows))
-    if chosen == "cuda" and on_devices():
+        return reference.sparse_similarity(sparse.check_finite(a), sparse.check_finite(index.rows))
+    if chosen == "cuda" and _has_triton():
         from asif.kernels import cuda_sparse
 
-        return cuda_sparse.similarity(a, index.on_device)
-    return sparse.similarity(a, index)
+        return cuda_sparse.sparse_similarity(a, index.on_device)
+    return sparse.sparse_similarity(a, index)
 
 
-def sparse_topk(queries: SparseRows, gallery: SparseRows | SparseIndex, k: int, *, engine: Engine = "auto") -> TopK:
+def sparse_topk(queries: SparseRows, gallery: SparseRows | SparseIndex, k: int, *, engine: KernelName = "auto") -> TopK:
     """Find the k rows of a gallery most similar to each query, exactly: min(k, rows), by the one tie rule.
 
     Scores are those of `sparse_similarity`. Memory: the index of the gallery, per thread the sums of one tile of it,
@@ -244,24 +246,24 @@ def sparse_topk(queries: SparseRows, gallery: SparseRows | SparseIndex, k: int, 
     """
     from asif.kernels import reference, sparse
 
-    chosen = choose(engine)
+    chosen = resolve_kernel(engine)
     if k < 1:
         raise UsageError(f"k is {k}", "a whole number from 1", "ask for at least one row")
-    index = comparable(queries, gallery)
+    index = _index_rows(queries, gallery)
     k = min(k, len(index))
     if k == 0 or not len(queries):
         return TopK(np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32))
     if chosen == "reference":
-        return reference.sparse_topk(sparse.checked(queries), sparse.checked(index.rows), k)
-    if chosen == "cuda" and on_devices():
+        return reference.sparse_topk(sparse.check_finite(queries), sparse.check_finite(index.rows), k)
+    if chosen == "cuda" and _has_triton():
         from asif.kernels import cuda_sparse
 
-        return cuda_sparse.topk(queries, index.on_device, k)
-    return sparse.topk(queries, index, k)
+        return cuda_sparse.sparse_topk(queries, index.on_device, k)
+    return sparse.sparse_topk(queries, index, k)
 
 
-def comparable(a: SparseRows, b: SparseRows | SparseIndex) -> SparseIndex:
-    """Return the index of `b`, if the rows are over the same anchors."""
+def _index_rows(a: SparseRows, b: SparseRows | SparseIndex) -> SparseIndex:
+    """Return the index of `b`; raises UsageError for rows over different anchors."""
     if a.width != b.width:
         raise UsageError(
             f"rows over {a.width} anchors were compared with rows over {b.width}",
@@ -271,8 +273,8 @@ def comparable(a: SparseRows, b: SparseRows | SparseIndex) -> SparseIndex:
     return b if isinstance(b, SparseIndex) else SparseIndex(b)
 
 
-def multiplies_bfloat16() -> bool:
-    """Tell whether this processor has instructions that multiply bfloat16."""
-    from asif.kernels.native_binding import available
+def supports_bfloat16() -> bool:
+    """Tell whether this processor has bfloat16 instructions."""
+    from asif.kernels.native_binding import list_instruction_sets
 
-    return available()[:1] in (("amx",), ("avx512bf16",))
+    return list_instruction_sets()[:1] in (("amx",), ("avx512bf16",))

@@ -18,23 +18,23 @@ GRID = 2.0**26
 """Entries of unit rows are rounded to multiples of 1 / GRID before they are multiplied."""
 
 
-def on_grid(rows: NDArray[Any]) -> NDArray[np.float64]:
+def round_to_grid(rows: NDArray[Any]) -> NDArray[np.float64]:
     """Round entries to the canonical grid, ties to even.
 
-    >>> (on_grid(np.array([0.1], np.float32)) * 2**26).tolist()
+    >>> (round_to_grid(np.array([0.1], np.float32)) * 2**26).tolist()
     [6710886.0]
     """
     return np.rint(np.asarray(rows, np.float64) * GRID) / GRID
 
 
-def scales(rows: NDArray[Any]) -> NDArray[np.float64]:
+def compute_scales(rows: NDArray[Any]) -> NDArray[np.float64]:
     """Return for each row the power of two for which it is between 0.7 and 1.4 long [n, 1], 1 for zero rows.
 
     Divided by it, a row that is not of unit length (asif-paper leaves images so) keeps its small entries on the grid;
     multiplying the sums by it again is exact. Lengths are taken of entries rounded to 16 bits, whose squares add up
     exactly in any order, so that engines agree on the power.
 
-    >>> scales(np.array([[3.0, 4.0], [0.6, 0.8], [0.0, 1e-5], [0.0, 0.0]])).ravel().tolist()
+    >>> compute_scales(np.array([[3.0, 4.0], [0.6, 0.8], [0.0, 1e-5], [0.0, 0.0]])).ravel().tolist()
     [4.0, 1.0, 7.62939453125e-06, 1.0]
     """
     wide = np.asarray(rows, np.float64)

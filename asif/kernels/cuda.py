@@ -23,19 +23,19 @@ from numpy.typing import NDArray
 
 from asif.errors import BadEmbedding, MissingDependency, OutOfSpace, UsageError
 from asif.kernels import torch_
-from asif.kernels.api import checked
-from asif.kernels.device_cache import Segment, shares
-from asif.kernels.torch_ import as_tensor, best_of, indices_of, scores_of
+from asif.kernels.api import check_topk_input
+from asif.kernels.device_cache import DeviceBlock, distribute_blocks
+from asif.kernels.torch_ import as_tensor, merge_keys, unpack_indices, unpack_scores
 from asif.vectors import Float32, TopK
 
-FEW = 8  # queries that are multiplied with anchors as they are stored
-LONGEST = 2**0.5  # of a row, by contract
-SAMPLE = 32.0  # sampled anchors, relative to the cube root of N (k + 100); see docs/kernels.md
+FEW_QUERIES = 8  # queries that are multiplied with anchors as they are stored
+_MAX_LENGTH = 2**0.5  # of a row, by contract
+_SAMPLE_FACTOR = 32.0  # sampled anchors, relative to the cube root of N (k + 100); see docs/kernels.md
 LIST_BYTES = 2**30
-GUESS_BYTES = 2**28
-SCORED = 16  # listed words that a program scores at a time
-NOTHING = -(2**63)  # the key of an empty place
-FUSED = {"enable_fp_fusion": True}  # or not: sums are exact either way, and Triton wants to be told
+SAMPLE_BYTES = 2**28
+WORDS_PER_PROGRAM = 16  # listed words that a program scores at a time
+_EMPTY_KEY = -(2**63)  # the key of an empty place
+LAUNCH_OPTIONS = {"enable_fp_fusion": True}  # or not: sums are exact either way, and Triton wants to be told
 
 Keys = torch.Tensor
 
@@ -45,10 +45,10 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int) -
 
     Raises BadEmbedding where scores are not finite, OutOfSpace without memory.
     """
-    parts = shares(anchors)
+    parts = distribute_blocks(anchors)
     asked = as_tensor(np.asarray(queries, np.float32)).to(parts[0][0])
-    keys = merged(asked, parts, k)
-    return torch_.unpack(keys)
+    keys = search_devices(asked, parts, k)
+    return torch_.unpack_topk(keys)
 
 
 def topk_of_tensors(
@@ -61,34 +61,34 @@ def topk_of_tensors(
     is copied but blocks whose rows are not each in one piece. A few large blocks are faster than many small ones.
     Raises UsageError as `kernels.topk_similarity` does and for other types, BadEmbedding where scores are not finite.
     """
-    k = checked(queries, anchors, k)
+    k = check_topk_input(queries, anchors, k)
     strange = {str(block.dtype) for block in anchors} - {"torch.float16", "torch.bfloat16", "torch.float32"}
     if strange:
         raise UsageError(f"anchors are {', '.join(sorted(strange))}", "float16, bfloat16 or float32", "convert them")
-    by_device: dict[torch.device, list[Segment]] = {}
+    by_device: dict[torch.device, list[DeviceBlock]] = {}
     first = 0
     for block in anchors:
         if len(block):
             rows = block if block.shape[1] == 1 or block.stride(1) == 1 else block.contiguous()
-            by_device.setdefault(block.device, []).append(Segment(rows, first))
+            by_device.setdefault(block.device, []).append(DeviceBlock(rows, first))
         first += len(block)
     if not len(queries):
         return queries.new_empty((0, k), dtype=torch.int64), queries.new_empty((0, k), dtype=torch.float32)
-    keys = merged(queries.to(torch.float32), list(by_device.items()), k)
-    return indices_of(keys), scores_of(keys)
+    keys = search_devices(queries.to(torch.float32), list(by_device.items()), k)
+    return unpack_indices(keys), unpack_scores(keys)
 
 
-def merged(queries: torch.Tensor, parts: Sequence[tuple[torch.device, Iterable[Segment]]], k: int) -> Keys:
+def search_devices(queries: torch.Tensor, parts: Sequence[tuple[torch.device, Iterable[DeviceBlock]]], k: int) -> Keys:
     """Search the parts, each on its device and in a thread of its own, and put what was found together."""
     unfit = int((~torch.isfinite(queries)).any(dim=1).sum())
     if unfit:
-        raise not_finite(unfit, len(queries))
+        raise _not_finite_error(unfit, len(queries))
     streams = [current_stream(device) for device, _ in parts]
 
     def search(part: int) -> tuple[Keys, torch.Tensor]:
         device, segments = parts[part]
-        with on(streams[part]):
-            return searched(queries.to(device), segments, k)
+        with use_stream(streams[part]):
+            return _search_device(queries.to(device), segments, k)
 
     try:
         if len(parts) == 1:
@@ -104,10 +104,10 @@ def merged(queries: torch.Tensor, parts: Sequence[tuple[torch.device, Iterable[S
     keys, broken = (list(some) for some in zip(*found, strict=True))
     best: Keys = keys[0].to(queries.device)
     for more in keys[1:]:
-        best = best_of(best, more.to(queries.device), k)
+        best = merge_keys(best, more.to(queries.device), k)
     unfit = int(sum(some.to(queries.device) for some in broken).count_nonzero())
     if unfit:
-        raise not_finite(unfit, len(queries))
+        raise _not_finite_error(unfit, len(queries))
     return best
 
 
@@ -116,12 +116,12 @@ def current_stream(device: torch.device) -> torch.cuda.Stream | None:
     return torch.cuda.current_stream(device) if device.type == "cuda" else None
 
 
-def on(stream: torch.cuda.Stream | None) -> AbstractContextManager[Any]:
+def use_stream(stream: torch.cuda.Stream | None) -> AbstractContextManager[Any]:
     """Let kernels run on this stream, and on its device."""
     return nullcontext() if stream is None else torch.cuda.stream(stream)
 
 
-def not_finite(unfit: int, asked: int) -> BadEmbedding:
+def _not_finite_error(unfit: int, asked: int) -> BadEmbedding:
     """Say how many queries cannot be answered."""
     return BadEmbedding(
         f"{unfit} of {asked} queries meet scores that are not finite",
@@ -130,28 +130,28 @@ def not_finite(unfit: int, asked: int) -> BadEmbedding:
     )
 
 
-def searched(queries: torch.Tensor, segments: Iterable[Segment], k: int) -> tuple[Keys, torch.Tensor]:
+def _search_device(queries: torch.Tensor, segments: Iterable[DeviceBlock], k: int) -> tuple[Keys, torch.Tensor]:
     """Search the segments of one device: the k best keys [q, k], and which queries met what is not finite [q]."""
-    search = Search(queries, k)
+    search = DeviceSearch(queries, k)
     for segment in segments:
-        search.meet(segment)
-    return search.best, search.broken
+        search.search_block(segment)
+    return search.best, search.not_finite
 
 
-class Plan:
+class SearchPlan:
     """How many anchors of a segment are sampled, at which rank the floor is guessed, and how long lists may become.
 
     Of the k best, k f are expected in a sample of a fraction f; a rank five deviations further down is passed by k of
     all anchors but for one query in millions. Lists have room for a quarter more than four deviations above what a
     floor of that rank is expected to let pass.
 
-    >>> plan = Plan(1_600_000, 800)
+    >>> plan = SearchPlan(1_600_000, 800)
     >>> plan.size, plan.rank, plan.capacity, plan.direct
     (36136, 43, 4007, False)
     """
 
     def __init__(self, count: int, k: int) -> None:
-        self.size = math.ceil(SAMPLE * (count * (k + 100.0)) ** (1 / 3))
+        self.size = math.ceil(_SAMPLE_FACTOR * (count * (k + 100.0)) ** (1 / 3))
         share = self.size / count
         members = k * share
         self.rank = math.ceil(members + 5 * math.sqrt(members) + 3)
@@ -159,112 +159,116 @@ class Plan:
         self.direct = 2 * max(self.size, self.capacity) > count  # most would be scored: score all
 
 
-class Search:
+class DeviceSearch:
     """Hold queries [q, d] on one device and what they have found so far: `best` keys [q, at most k], best first."""
 
     def __init__(self, queries: torch.Tensor, k: int) -> None:
         self.k = k
-        self.exact = torch_.on_grid(queries.contiguous()).to(torch.float32)  # whole: the grid is finer than float32
-        self.few = len(queries) <= FEW
+        self.exact = torch_.round_to_grid(queries.contiguous()).to(
+            torch.float32
+        )  # whole: the grid is finer than float32
+        self.few = len(queries) <= FEW_QUERIES
         self.best = torch.empty((len(queries), 0), dtype=torch.int64, device=queries.device)
-        self.broken = torch.zeros(len(queries), dtype=torch.bool, device=queries.device)
-        self._multiplied: dict[torch.dtype, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.not_finite = torch.zeros(len(queries), dtype=torch.bool, device=queries.device)
+        self._prepared: dict[torch.dtype, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def meet(self, segment: Segment) -> None:
+    def search_block(self, segment: DeviceBlock) -> None:
         """Search a segment, for as many queries at a time as keep their lists small."""
-        plan, everyone = Plan(len(segment.rows), self.k), torch.arange(len(self.exact), device=self.exact.device)
+        plan, everyone = SearchPlan(len(segment.rows), self.k), torch.arange(len(self.exact), device=self.exact.device)
         if plan.direct:
-            self.best = self.directly(everyone, segment)
+            self.best = self.search_exactly(everyone, segment)
         else:
             step = max(1, LIST_BYTES // (16 * plan.capacity))
             starts = range(0, len(self.exact), step)
-            self.best = torch.cat([self.filtered(slice(at, at + step), segment, plan) for at in starts])
+            self.best = torch.cat([self._search_filtered(slice(at, at + step), segment, plan) for at in starts])
 
-    def filtered(self, some: slice, segment: Segment, plan: Plan) -> Keys:
+    def _search_filtered(self, some: slice, segment: DeviceBlock, plan: SearchPlan) -> Keys:
         """Merge what some queries have found with the k best of a segment; most of it is forgotten unscored."""
-        proven = self.proven(some)
-        floors = torch.maximum(proven, self.guess(some, segment, plan))
+        proven = self._proven_floors(some)
+        floors = torch.maximum(proven, self.guess_floors(some, segment, plan))
         entries, counts = self.propose(some, segment, floors, plan.capacity)
         keys, listed, broken = self.score(some, segment, floors, entries, counts)
-        self.broken[some] |= broken != 0
-        best = best_of(self.best[some], keys, self.k)
+        self.not_finite[some] |= broken != 0
+        best = merge_keys(self.best[some], keys, self.k)
         unsure = (counts > plan.capacity) | (listed > plan.capacity) | ((listed < self.k) & (floors > proven))
         again = unsure.nonzero().squeeze(1)  # the one question to the device
         if len(again):
-            best[again] = self.directly(again + some.start, segment)
+            best[again] = self.search_exactly(again + some.start, segment)
         return best
 
-    def proven(self, some: slice) -> torch.Tensor:
+    def _proven_floors(self, some: slice) -> torch.Tensor:
         """Return the scores that k anchors have reached [q], minus infinity where fewer were met."""
         best = self.best[some]
         if best.shape[1] < self.k:
             return torch.full((len(best),), -math.inf, device=best.device)
-        return scores_of(best[:, -1])
+        return unpack_scores(best[:, -1])
 
-    def directly(self, some: torch.Tensor, segment: Segment) -> Keys:
+    def search_exactly(self, some: torch.Tensor, segment: DeviceBlock) -> Keys:
         """Merge what some queries have found with a segment, every anchor of which is scored, in float64."""
         found = []
         for at in torch.split(some, torch_.QUERY_ROWS):
             wide, keys = self.exact[at].to(torch.float64), self.best[at]
             for start in range(0, len(segment.rows), torch_.TILE_ROWS):
-                tile = torch_.on_grid(segment.rows[start : start + torch_.TILE_ROWS])
-                scores = torch_.canonical(wide, tile)
-                self.broken[at] |= ~torch.isfinite(scores).all(dim=1)
-                keys = best_of(keys, torch_.sort_keys(scores, segment.first + start), self.k)
+                tile = torch_.round_to_grid(segment.rows[start : start + torch_.TILE_ROWS])
+                scores = torch_.score_grid_rows(wide, tile)
+                self.not_finite[at] |= ~torch.isfinite(scores).all(dim=1)
+                keys = merge_keys(keys, torch_.pack_keys(scores, segment.first + start), self.k)
             found.append(keys)
         return torch.cat(found)
 
-    def guess(self, some: slice, segment: Segment, plan: Plan) -> torch.Tensor:
+    def guess_floors(self, some: slice, segment: DeviceBlock, plan: SearchPlan) -> torch.Tensor:
         """Guess scores [q] that some more than k anchors of the segment reach."""
-        half = halved(segment.rows.dtype)
-        sample = segment.rows[places(len(segment.rows), plan.size, segment.rows.device)].to(half)
-        step = max(1, GUESS_BYTES // (2 * plan.size))
+        half = choose_product_type(segment.rows.dtype)
+        sample = segment.rows[choose_sample_rows(len(segment.rows), plan.size, segment.rows.device)].to(half)
+        step = max(1, SAMPLE_BYTES // (2 * plan.size))
         parts = torch.split(self.exact[some].to(half), step)
         return torch.cat([(part @ sample.T).topk(plan.rank, dim=1).values[:, -1] for part in parts]).to(torch.float32)
 
     def propose(
-        self, some: slice, segment: Segment, floors: torch.Tensor, capacity: int
+        self, some: slice, segment: DeviceBlock, floors: torch.Tensor, capacity: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """List the anchors whose products reach `floor - error`: words of 32 [q, capacity], and how many there were."""
         rows = segment.rows
-        asked, error = (each[some] for each in self.multiplied(rows.dtype))
+        asked, error = (each[some] for each in self._prepare_queries(rows.dtype))
         count, dim = asked.shape
         limits = torch.nextafter((floors - error).to(torch.float32), torch.full_like(floors, -math.inf))
-        entries = empty((count, capacity), torch.int64, rows.device)
+        entries = allocate((count, capacity), torch.int64, rows.device)
         counts = torch.zeros(count, dtype=torch.int32, device=rows.device)
         arguments = (asked, rows, limits, entries, counts, count, len(rows), rows.stride(0), capacity)
         if self.few:
-            kernels().propose_few[(tiles(len(rows), 32),)](*arguments, DIM=dim, **few_shape(count, dim), **FUSED)
+            load_triton().propose_few[(count_tiles(len(rows), 32),)](
+                *arguments, DIM=dim, **choose_few_tiles(count, dim), **LAUNCH_OPTIONS
+            )
         else:
-            shape = many_shape(count)
-            grid = (tiles(count, shape["QUERIES"]) * tiles(len(rows), shape["ANCHORS"]),)
-            kernels().propose[grid](*arguments, DIM=dim, **shape, **FUSED)
+            shape = choose_many_tiles(count)
+            grid = (count_tiles(count, shape["QUERIES"]) * count_tiles(len(rows), shape["ANCHORS"]),)
+            load_triton().propose[grid](*arguments, DIM=dim, **shape, **LAUNCH_OPTIONS)
         return entries, counts
 
-    def multiplied(self, stored: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    def _prepare_queries(self, stored: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """Return queries as they meet anchors of a type, and bounds [q] of |canonical score - product|, float64."""
-        if stored not in self._multiplied:
-            asked = self.exact if self.few else self.exact.to(halved(stored))
-            self._multiplied[stored] = asked, bounds(self.exact, asked, not self.few and stored == torch.float32)
-        return self._multiplied[stored]
+        if stored not in self._prepared:
+            asked = self.exact if self.few else self.exact.to(choose_product_type(stored))
+            self._prepared[stored] = asked, bound_errors(self.exact, asked, not self.few and stored == torch.float32)
+        return self._prepared[stored]
 
     def score(
-        self, some: slice, segment: Segment, floors: torch.Tensor, entries: torch.Tensor, counts: torch.Tensor
+        self, some: slice, segment: DeviceBlock, floors: torch.Tensor, entries: torch.Tensor, counts: torch.Tensor
     ) -> tuple[Keys, torch.Tensor, torch.Tensor]:
         """Score what was listed: keys [q, capacity] of what reaches the floors, how many, and what met trouble [q]."""
         rows, (count, capacity), asked = segment.rows, entries.shape, self.exact[some]
         dim = asked.shape[1]
-        keys = torch.full((count, capacity), NOTHING, dtype=torch.int64, device=rows.device)
+        keys = torch.full((count, capacity), _EMPTY_KEY, dtype=torch.int64, device=rows.device)
         listed, broken = torch.zeros((2, count), dtype=torch.int32, device=rows.device)
-        chunks = tiles(capacity, SCORED)
-        kernels().score[(count * chunks,)](
+        chunks = count_tiles(capacity, WORDS_PER_PROGRAM)
+        load_triton().score[(count * chunks,)](
             asked, rows, floors, entries, counts, keys, listed, broken, segment.first, rows.stride(0), capacity, chunks,
-            DIM=dim, ENTRIES=SCORED, DIMS=min(128, power_of_two(dim)), **FUSED,
+            DIM=dim, ENTRIES=WORDS_PER_PROGRAM, DIMS=min(128, _next_power_of_two(dim)), **LAUNCH_OPTIONS,
         )  # fmt: skip
         return keys, listed, broken
 
 
-def bounds(exact: torch.Tensor, asked: torch.Tensor, rounded: bool) -> torch.Tensor:
+def bound_errors(exact: torch.Tensor, asked: torch.Tensor, rounded: bool) -> torch.Tensor:
     """Bound |canonical score - product| for each query [q], float64; for the proof see docs/kernels.md.
 
     `exact` are queries on the grid, `asked` what is multiplied; `rounded` says that anchors are rounded to float16.
@@ -273,19 +277,19 @@ def bounds(exact: torch.Tensor, asked: torch.Tensor, rounded: bool) -> torch.Ten
     wide, kept = exact.to(torch.float64), asked.to(torch.float64)
     residual, length = (wide - kept).norm(dim=1), kept.norm(dim=1)
     summed = 1.01 * (dim + 64) * 2.0**-22
-    of_anchor = 2.0**-11 * LONGEST + dim**0.5 * 2.0**-25 if rounded else 0.0
+    of_anchor = 2.0**-11 * _MAX_LENGTH + dim**0.5 * 2.0**-25 if rounded else 0.0
     of_grid = dim**0.5 * 2.0**-27
-    bound: torch.Tensor = residual * LONGEST + length * (of_anchor + of_grid + summed * (LONGEST + of_anchor))
+    bound: torch.Tensor = residual * _MAX_LENGTH + length * (of_anchor + of_grid + summed * (_MAX_LENGTH + of_anchor))
     return bound * (1 + 2.0**-20) + 2 * 2.0**-24
 
 
-def halved(stored: torch.dtype) -> torch.dtype:
+def choose_product_type(stored: torch.dtype) -> torch.dtype:
     """Return the 16-bit type in which anchors of a type are multiplied: unit rows lose least in float16."""
     return torch.bfloat16 if stored == torch.bfloat16 else torch.float16
 
 
 @lru_cache
-def kernels() -> Any:
+def load_triton() -> Any:
     """Open the door to Triton."""
     try:
         from asif.kernels import triton_
@@ -296,44 +300,44 @@ def kernels() -> Any:
     return triton_
 
 
-def tiles(count: int, size: int) -> int:
+def count_tiles(count: int, size: int) -> int:
     """Count the tiles that cover so many rows."""
     return -(-count // size)
 
 
-def power_of_two(count: int) -> int:
+def _next_power_of_two(count: int) -> int:
     """Return the smallest power of two that is not less.
 
-    >>> [power_of_two(count) for count in (1, 2, 3, 64, 65)]
+    >>> [_next_power_of_two(count) for count in (1, 2, 3, 64, 65)]
     [1, 2, 4, 64, 128]
     """
     return 1 << (count - 1).bit_length()
 
 
-def many_shape(queries: int) -> dict[str, int]:
+def choose_many_tiles(queries: int) -> dict[str, int]:
     """Return the tiles of `propose`: below 128 queries reading anchors takes the time, from there on multiplying."""
-    rows = min(128, max(16, power_of_two(queries)))
+    rows = min(128, max(16, _next_power_of_two(queries)))
     return {
         "QUERIES": rows, "ANCHORS": 128, "DIMS": 64, "GROUP": 8, "num_warps": 8 if rows == 128 else 4,
         "num_stages": 3 if rows == 128 else 4,
     }  # fmt: skip
 
 
-def few_shape(queries: int, dim: int) -> dict[str, int]:
+def choose_few_tiles(queries: int, dim: int) -> dict[str, int]:
     """Return the tiles of `propose_few`: sums of 64 to 128 registers a thread."""
-    rows = power_of_two(queries)
-    dims = min({1: 256, 2: 128}.get(rows, 64), power_of_two(dim))
+    rows = _next_power_of_two(queries)
+    dims = min({1: 256, 2: 128}.get(rows, 64), _next_power_of_two(dim))
     return {"QUERIES": rows, "DIMS": dims, "STAGES": 4, "num_warps": 8 if rows == 8 else 4}
 
 
 @lru_cache(maxsize=64)
-def places(count: int, size: int, device: torch.device) -> torch.Tensor:
+def choose_sample_rows(count: int, size: int, device: torch.device) -> torch.Tensor:
     """Name `size` of `count` rows, each at a scrambled place of as many equal parts: periods do not show in them."""
     chance = torch.Generator().manual_seed(size)
     offsets = torch.rand(size, generator=chance, dtype=torch.float64)
     return ((torch.arange(size) + offsets) * (count / size)).long().clamp(max=count - 1).to(device)
 
 
-def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def allocate(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Take memory whose values nobody relies on."""
     return torch.empty(shape, dtype=dtype, device=device)

@@ -1,7 +1,7 @@
 """Comparison of sparse rows on a CUDA device: an inverted index there, and sums that no order of additions can change.
 
 Values on the grid add up exactly in float64 (docs/numerics.md), so threads may add to one sum in any order. Memory: the
-rows and their index (20 bytes an entry, 8 an anchor), and SUMS_BYTES of sums, or one query's; `topk` never holds
+rows and their index (20 bytes an entry, 8 an anchor), and SUMS_BYTES of sums, or one query's; `sparse_topk` never holds
 [q, rows].
 """
 
@@ -13,17 +13,17 @@ import numpy as np
 import torch
 
 from asif.kernels.canonical import GRID
-from asif.kernels.cuda import FUSED, current_stream, kernels, on, tiles
-from asif.kernels.sparse import FULL, check, not_finite
-from asif.kernels.torch_ import as_tensor, sort_keys, unpack
+from asif.kernels.cuda import LAUNCH_OPTIONS, count_tiles, current_stream, load_triton, use_stream
+from asif.kernels.sparse import DENSE_FACTOR, check_kernel_result, sparse_not_finite_error
+from asif.kernels.torch_ import as_tensor, pack_keys, unpack_topk
 from asif.vectors import Float32, SparseRows, TopK
 
-SUMS_BYTES = 2**26
+_SUMS_BYTES = 2**26
 ENTRIES = 16  # of a query, that a program adds up
 POSTINGS = 16  # of each entry's anchor, at a time
 
 
-class DeviceRows:
+class SparseDeviceRows:
     """Hold sparse rows on a device: `indices` [n, k] int64, `values` [n, k] on the grid, `scales` [n, 1] float64.
 
     Takes numpy arrays or tensors. Raises UsageError for an anchor outside the width, BadEmbedding for values that are
@@ -35,124 +35,124 @@ class DeviceRows:
         strange = (~torch.isfinite(values)).any()
         outside, strange = torch.stack([outside, strange]).tolist()  # one question to the device
         if strange:
-            raise not_finite()
-        check(-2 if outside else 0, width)
+            raise sparse_not_finite_error()
+        check_kernel_result(-2 if outside else 0, width)
         wide = values.to(torch.float64)
         self.width = width
         self.indices = indices.to(torch.int64).contiguous()
-        self.scales = scales(wide)
+        self.scales = compute_scales(wide)
         self.values = (wide / self.scales * GRID).round_().div_(GRID).to(torch.float32)  # float32 holds it whole
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, rows: slice) -> DeviceRows:
-        some = object.__new__(DeviceRows)
+    def __getitem__(self, rows: slice) -> SparseDeviceRows:
+        some = object.__new__(SparseDeviceRows)
         some.width, some.indices = self.width, self.indices[rows]
         some.scales, some.values = self.scales[rows], self.values[rows]
         return some
 
-    def spread(self) -> torch.Tensor:
+    def to_dense(self) -> torch.Tensor:
         """Spread out to [n, width], float64."""
         out = torch.zeros((len(self), self.width), dtype=torch.float64, device=self.values.device)
         return out.scatter_(1, self.indices, self.values.to(torch.float64))
 
 
-def scales(wide: torch.Tensor) -> torch.Tensor:
+def compute_scales(wide: torch.Tensor) -> torch.Tensor:
     """Return for each row [n, k] the power of two that `canonical.scales` says: [n, 1] float64.
 
-    >>> scales(torch.tensor([[3.0, 4.0], [0.6, 0.8], [0.0, 1e-5], [0.0, 0.0]]).double()).ravel().tolist()
+    >>> compute_scales(torch.tensor([[3.0, 4.0], [0.6, 0.8], [0.0, 1e-5], [0.0, 0.0]]).double()).ravel().tolist()
     [4.0, 1.0, 7.62939453125e-06, 1.0]
     """
     if not wide.shape[1]:
         return wide.new_ones((len(wide), 1))
     largest = wide.abs().amax(dim=1, keepdim=True)
     exponents = torch.where(largest > 0, torch.frexp(largest).exponent.to(torch.int64) - 1, 0)
-    squares = (wide * power(15 - exponents)).round_().square_().sum(dim=1, keepdim=True)
+    squares = (wide * _power_of_two(15 - exponents)).round_().square_().sum(dim=1, keepdim=True)
     for _ in range(2 + math.ceil(math.log(wide.shape[1], 4))):  # a row is at most 2 sqrt(k) times its largest entry
         long = squares > 1.96 * 2.0**30
         exponents, squares = exponents + long, torch.where(long, squares / 4, squares)
-    return power(exponents)
+    return _power_of_two(exponents)
 
 
-def power(exponents: torch.Tensor) -> torch.Tensor:
+def _power_of_two(exponents: torch.Tensor) -> torch.Tensor:
     """Return powers of two, exactly, from their bits.
 
-    >>> power(torch.tensor([-149, 0, 3])).tolist() == [2.0**-149, 1.0, 8.0]
+    >>> _power_of_two(torch.tensor([-149, 0, 3])).tolist() == [2.0**-149, 1.0, 8.0]
     True
     """
     return ((exponents + 1023) << 52).view(torch.float64)
 
 
-class DeviceIndex:
+class SparseDeviceIndex:
     """Hold an inverted index: for every anchor, the rows that hold it and with what value; or full rows as they are.
 
     Rows and results are tensors, on the device of the index, and the stream of the caller.
     """
 
-    def __init__(self, rows: DeviceRows) -> None:
+    def __init__(self, rows: SparseDeviceRows) -> None:
         self.rows = rows
-        self.step = max(1, SUMS_BYTES // (8 * max(1, len(rows))))  # queries whose sums are held at a time
+        self.step = max(1, _SUMS_BYTES // (8 * max(1, len(rows))))  # queries whose sums are held at a time
         filled = rows.values != 0
-        self.full = int(filled.sum()) * FULL > len(rows) * rows.width
+        self.full = int(filled.sum()) * DENSE_FACTOR > len(rows) * rows.width
         if not self.full:
             owners, anchors = filled.nonzero()[:, 0], rows.indices[filled]
             order = torch.argsort(anchors, stable=True)
             self.owners, self.weights = owners[order].to(torch.int32), rows.values[filled][order]
             self.starts = torch.searchsorted(anchors[order], torch.arange(rows.width + 1, device=anchors.device))
 
-    def similarity(self, queries: DeviceRows) -> torch.Tensor:
+    def similarity(self, queries: SparseDeviceRows) -> torch.Tensor:
         """Score all pairs canonically: [q, n] float32."""
         out = torch.empty((len(queries), len(self.rows)), dtype=torch.float32, device=queries.values.device)
         for at in range(0, len(queries), self.step):
             out[at : at + self.step] = self._scores(queries[at : at + self.step])
         return out
 
-    def topk(self, queries: DeviceRows, k: int) -> torch.Tensor:
+    def topk(self, queries: SparseDeviceRows, k: int) -> torch.Tensor:
         """Find the k <= n best rows for each query: sort keys [q, k], see `torch_`."""
         out = torch.empty((len(queries), k), dtype=torch.int64, device=queries.values.device)
         for at in range(0, len(queries), self.step):
-            keys = sort_keys(self._scores(queries[at : at + self.step]), 0)
+            keys = pack_keys(self._scores(queries[at : at + self.step]), 0)
             out[at : at + self.step] = keys.topk(k, dim=1, sorted=True).values
         return out
 
-    def _scores(self, queries: DeviceRows) -> torch.Tensor:
+    def _scores(self, queries: SparseDeviceRows) -> torch.Tensor:
         """Score some queries with all rows."""
-        sums = self._products(queries) if self.full else self._added(queries)
+        sums = self._multiply_dense(queries) if self.full else self._add_postings(queries)
         return sums.mul_(queries.scales).mul_(self.rows.scales.T).to(torch.float32) + 0.0  # not -0.0
 
-    def _products(self, queries: DeviceRows) -> torch.Tensor:
+    def _multiply_dense(self, queries: SparseDeviceRows) -> torch.Tensor:
         """Multiply rows spread out, in float64: exact as well."""
-        step, spread = max(1, SUMS_BYTES // (8 * self.rows.width)), queries.spread()
-        parts = [spread @ self.rows[at : at + step].spread().T for at in range(0, len(self.rows), step)]
+        step, spread = max(1, _SUMS_BYTES // (8 * self.rows.width)), queries.to_dense()
+        parts = [spread @ self.rows[at : at + step].to_dense().T for at in range(0, len(self.rows), step)]
         return torch.cat(parts, dim=1)
 
-    def _added(self, queries: DeviceRows) -> torch.Tensor:
+    def _add_postings(self, queries: SparseDeviceRows) -> torch.Tensor:
         """Add up products with the postings of each query's anchors."""
         asked, k = queries.indices.shape
         sums = torch.zeros((asked, len(self.rows)), dtype=torch.float64, device=queries.values.device)
         if sums.numel() and k:
-            chunks = tiles(k, ENTRIES)
-            with on(current_stream(sums.device)):
-                kernels().add_products[(asked * chunks,)](
+            chunks = count_tiles(k, ENTRIES)
+            with use_stream(current_stream(sums.device)):
+                load_triton().add_products[(asked * chunks,)](
                     queries.indices, queries.values, self.starts, self.owners, self.weights, sums, k, len(self.rows),
-                    chunks, ENTRIES=ENTRIES, POSTINGS=POSTINGS, **FUSED,
+                    chunks, ENTRIES=ENTRIES, POSTINGS=POSTINGS, **LAUNCH_OPTIONS,
                 )  # fmt: skip
         return sums
 
 
-def uploaded(rows: SparseRows, device: torch.device) -> DeviceRows:
+def upload_rows(rows: SparseRows, device: torch.device) -> SparseDeviceRows:
     """Copy sparse rows to a device."""
     indices, values = (as_tensor(each).to(device) for each in (rows.indices, np.asarray(rows.values, np.float32)))
-    return DeviceRows(indices, values, rows.width)
+    return SparseDeviceRows(indices, values, rows.width)
 
 
-def similarity(queries: SparseRows, index: DeviceIndex) -> Float32:
+def sparse_similarity(queries: SparseRows, index: SparseDeviceIndex) -> Float32:
     """Score all pairs: [q, n]."""
-    scores: Float32 = index.similarity(uploaded(queries, index.rows.values.device)).cpu().numpy()
+    scores: Float32 = index.similarity(upload_rows(queries, index.rows.values.device)).cpu().numpy()
     return scores
 
 
-def topk(queries: SparseRows, index: DeviceIndex, k: int) -> TopK:
+def sparse_topk(queries: SparseRows, index: SparseDeviceIndex, k: int) -> TopK:
     """Find the k <= n best rows for each query."""
-    return unpack(index.topk(uploaded(queries, index.rows.values.device), k))
+    return unpack_topk(index.topk(upload_rows(queries, index.rows.values.device), k))

@@ -15,41 +15,43 @@ from numpy.typing import NDArray
 
 from asif.errors import MissingDependency
 from asif.kernels import torch_
-from asif.kernels.canonical import on_grid
+from asif.kernels.canonical import round_to_grid
 from asif.vectors import Float32, Int64, TopK
 
 BLOCK_BYTES = 2**28  # of float32 anchors indexed at a time
-GATHERED = 2**23  # entries of candidates that are scored at a time
+_GATHERED_ENTRIES = 2**23  # entries of candidates that are scored at a time
 
 
 def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int) -> TopK:
     """Propose, score, and search again what stays uncertain."""
     count = sum(map(len, anchors))
     asked = min(count, k + max(16, k // 4))
-    proposed, lowest = propose(queries, anchors, asked)
+    proposed, lowest = _propose_candidates(queries, anchors, asked)
     starts = np.cumsum([0, *map(len, anchors)])
     indices, scores = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
-    step = max(1, GATHERED // (asked * queries.shape[1]))
+    step = max(1, _GATHERED_ENTRIES // (asked * queries.shape[1]))
     for at in range(0, len(queries), step):
         some = slice(at, at + step)
-        rows = on_grid(gather(anchors, starts, proposed[some]))
-        exact = np.einsum("qd,qnd->qn", on_grid(queries[some]), rows).astype(np.float32) + np.float32(0)
+        rows = round_to_grid(_gather_candidates(anchors, starts, proposed[some]))
+        exact = np.einsum("qd,qnd->qn", round_to_grid(queries[some]), rows).astype(np.float32) + np.float32(0)
         order = np.lexsort((proposed[some], -exact), axis=1)[:, :k]
         indices[some] = np.take_along_axis(proposed[some], order, axis=1)
         scores[some] = np.take_along_axis(exact, order, axis=1)
-    unsure = np.flatnonzero(scores[:, -1] <= lowest + margin(queries.shape[1])) if asked < count else np.empty(0, int)
+    unsure = (
+        np.flatnonzero(scores[:, -1] <= lowest + _bound_error(queries.shape[1])) if asked < count else np.empty(0, int)
+    )
     if unsure.size:
         again = torch_.topk_similarity(queries[unsure], anchors, k)
         indices[unsure], scores[unsure] = again.indices, again.scores
     return TopK(indices, scores)
 
 
-def margin(dim: int) -> float:
+def _bound_error(dim: int) -> float:
     """Bound |float32 product - canonical score| of rows at most sqrt(2) long, in any order of summation."""
     return float(2 * 1.01 * (dim + 8) * 2.0**-24 + 4 * dim**0.5 * 2.0**-27 + 2.0**-23)
 
 
-def propose(queries: Float32, anchors: Sequence[NDArray[Any]], asked: int) -> tuple[Int64, Float32]:
+def _propose_candidates(queries: Float32, anchors: Sequence[NDArray[Any]], asked: int) -> tuple[Int64, Float32]:
     """Return what faiss finds best [q, asked], and the lowest of its products for each query [q]."""
     try:
         import faiss
@@ -74,7 +76,7 @@ def propose(queries: Float32, anchors: Sequence[NDArray[Any]], asked: int) -> tu
     return indices, products.min(axis=1)
 
 
-def gather(anchors: Sequence[NDArray[Any]], starts: Int64, indices: Int64) -> NDArray[Any]:
+def _gather_candidates(anchors: Sequence[NDArray[Any]], starts: Int64, indices: Int64) -> NDArray[Any]:
     """Return the rows at [q, n] of all blocks: [q, n, d] float32."""
     owners = np.searchsorted(starts, indices, side="right") - 1
     rows = np.empty((*indices.shape, anchors[0].shape[1]), np.float32)

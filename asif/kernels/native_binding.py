@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 
 from asif.errors import MissingDependency, UsageError
 
-INTERFACE = 1
-ORDER = ("amx", "avx512bf16", "avx512", "avx2", "portable")
-FOLDER = Path(__file__).with_name("native")
-REINSTALL = "install g++ or clang++, then: pip install --force-reinstall --no-deps asif-engine; or pass --engine torch"
+INTERFACE_VERSION = 1
+INSTRUCTION_SETS = ("amx", "avx512bf16", "avx512", "avx2", "portable")
+NATIVE_FOLDER = Path(__file__).with_name("native")
+REINSTALL_HINT = (
+    "install g++ or clang++, then: pip install --force-reinstall --no-deps asif-engine; or pass --engine torch"
+)
 
 
 _POINTER, _COUNT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-SIGNATURES = {
+_SIGNATURES = {
     "asif_topk": (_POINTER, _COUNT, *(_POINTER,) * 3, _COUNT, _INT, _INT, _COUNT, _INT, *(_POINTER,) * 3),
     "asif_sparse_measure": (_POINTER, _POINTER, *(_COUNT,) * 4, _INT, _POINTER, _POINTER),
     "asif_sparse_fill": (*(_POINTER,) * 3, *(_COUNT,) * 4, _INT, *(_POINTER,) * 4),
@@ -33,7 +35,7 @@ SIGNATURES = {
 }
 
 
-class Index(ctypes.Structure):
+class NativeIndex(ctypes.Structure):
     """An inverted index, as sparse.cpp reads it."""
 
     _fields_ = [
@@ -42,70 +44,72 @@ class Index(ctypes.Structure):
     ]
 
 
-def available() -> tuple[str, ...]:
+def list_instruction_sets() -> tuple[str, ...]:
     """Name the instruction sets that are compiled and that this processor has, best first.
 
-    >>> "portable" in available() or not available()
+    >>> "portable" in list_instruction_sets() or not list_instruction_sets()
     True
     """
-    if not (FOLDER / "portable.so").exists():
+    if not (NATIVE_FOLDER / "portable.so").exists():
         return ()
     try:
-        probe = ctypes.CDLL(str(FOLDER / "portable.so"))
+        probe = ctypes.CDLL(str(NATIVE_FOLDER / "portable.so"))
     except OSError:  # cut short, or of another machine
         return ()
-    if probe.asif_interface() != INTERFACE:
+    if probe.asif_interface() != INTERFACE_VERSION:
         return ()
     probe.asif_instructions.restype = ctypes.c_char_p
     best = probe.asif_instructions().decode()  # asks the system for matrix tiles, where there are any
-    return tuple(name for name in ORDER[ORDER.index(best) :] if (FOLDER / f"{name}.so").exists())
+    return tuple(
+        name for name in INSTRUCTION_SETS[INSTRUCTION_SETS.index(best) :] if (NATIVE_FOLDER / f"{name}.so").exists()
+    )
 
 
 @lru_cache
-def load(name: str | None = None) -> ctypes.CDLL:
+def load_native(name: str | None = None) -> ctypes.CDLL:
     """Load the compiled kernels, the best ones unless `name` says otherwise.
 
     Raises MissingDependency where nothing is compiled, UsageError for an instruction set that is not there.
     """
-    found = available()
+    found = list_instruction_sets()
     name = name or os.environ.get("ASIF_INSTRUCTIONS") or None
     if not found:
         raise MissingDependency(
-            "the compiled kernels are not installed", "a C++ compiler during installation", REINSTALL
+            "the compiled kernels are not installed", "a C++ compiler during installation", REINSTALL_HINT
         )
     if name is not None and name not in found:
         raise UsageError(
             f"the instruction set is {name!r}", f"one of {', '.join(found)}", "unset ASIF_INSTRUCTIONS for the best one"
         )
-    library = ctypes.CDLL(str(FOLDER / f"{name or found[0]}.so"))
-    for name, arguments in SIGNATURES.items():
+    library = ctypes.CDLL(str(NATIVE_FOLDER / f"{name or found[0]}.so"))
+    for name, arguments in _SIGNATURES.items():
         function = getattr(library, name)
         function.argtypes, function.restype = arguments, ctypes.c_int64
     return library
 
 
-def is_there() -> bool:
+def is_available() -> bool:
     """Tell whether compiled kernels can be used; raises UsageError for instructions that are not there."""
     try:
-        load()
+        load_native()
     except MissingDependency:
         return False
     return True
 
 
-def threads() -> int:
+def count_threads() -> int:
     """Return how many threads a kernel may use: the processors of this process, or OMP_NUM_THREADS if that is fewer."""
     mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, min(mine, int(asked))) if asked.isdecimal() else mine
 
 
-def address(array: NDArray[Any] | None) -> int | None:
+def get_address(array: NDArray[Any] | None) -> int | None:
     """Return where an array's first value lies, or None."""
     return None if array is None else int(array.__array_interface__["data"][0])
 
 
-def contiguous(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
+def as_contiguous(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
     """Return an array as it is, or a copy of the type and layout that the kernels take."""
     made = np.ascontiguousarray(array, dtype)
     return made if made.flags.aligned else made.copy()

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from asif.errors import BadEmbedding, OutOfSpace, UsageError
 from asif.kernels import native_binding, reference
-from asif.kernels.canonical import on_grid, scales
-from asif.kernels.native_binding import address, contiguous, load, threads
+from asif.kernels.canonical import compute_scales, round_to_grid
+from asif.kernels.native_binding import as_contiguous, count_threads, get_address, load_native
 from asif.vectors import Float32, SparseRows, TopK
 
 if TYPE_CHECKING:
-    from asif.kernels.cuda_sparse import DeviceIndex
+    from asif.kernels.cuda_sparse import SparseDeviceIndex
 
 SMALLEST_TILE, LARGEST_TILE = 2**15, 2**16  # rows: their sums stay in the second-level cache
-FULL_TILE = 64  # rows of an index of columns
-FULL = 6  # columns of all rows take the place of postings where at least one entry in so many is not zero
-SLICE = 2**24  # scores that scipy holds at a time
+_DENSE_TILE = 64  # rows of an index of columns
+DENSE_FACTOR = 6  # columns of all rows take the place of postings where at least one entry in so many is not zero
+SCIPY_SCORES = 2**24  # scores that scipy holds at a time
 
 
 @dataclass(frozen=True)
@@ -47,72 +47,74 @@ class SparseIndex:
         return self.rows.width
 
     @cached_property
-    def compiled(self) -> Compiled:
+    def compiled(self) -> _CompiledIndex:
         """The inverted index; raises UsageError for an anchor outside the width."""
-        return Compiled(self.rows)
+        return _CompiledIndex(self.rows)
 
     @cached_property
-    def on_device(self) -> DeviceIndex:
+    def on_device(self) -> SparseDeviceIndex:
         """The inverted index on the current CUDA device; raises as `compiled` does."""
         from asif.kernels import cuda_sparse, device_cache
 
-        return cuda_sparse.DeviceIndex(cuda_sparse.uploaded(self.rows, device_cache.devices()[0]))
+        return cuda_sparse.SparseDeviceIndex(cuda_sparse.upload_rows(self.rows, device_cache.list_devices()[0]))
 
 
-class Compiled:
+class _CompiledIndex:
     """Hold the arrays of an inverted index and the struct that names them to the kernels."""
 
     def __init__(self, rows: SparseRows) -> None:
-        arrays = as_arrays(rows)
+        arrays = _as_kernel_arrays(rows)
         count, k = int(arrays[0].shape[0]), int(arrays[0].shape[1])
         filled = max(1, int(np.count_nonzero(arrays[1])))
-        full = filled * FULL > count * rows.width
-        tile = FULL_TILE if full else SMALLEST_TILE
+        full = filled * DENSE_FACTOR > count * rows.width
+        tile = _DENSE_TILE if full else SMALLEST_TILE
         while not full and tile < min(LARGEST_TILE, count) and count / tile * rows.width > 2 * filled:
             tile *= 2
-        tile = min(tile, -(-max(1, count) // FULL_TILE) * FULL_TILE)
+        tile = min(tile, -(-max(1, count) // _DENSE_TILE) * _DENSE_TILE)
         tiles = -(-count // tile)
         self.scales, sizes = np.ones(count), np.zeros(tiles, np.int64)
-        shape = (count, k, rows.width, tile, threads())
-        problem = load().asif_sparse_measure(*addresses(arrays), *shape, address(self.scales), address(sizes))
-        check(problem, rows.width)
+        shape = (count, k, rows.width, tile, count_threads())
+        problem = load_native().asif_sparse_measure(
+            *_get_addresses(arrays), *shape, get_address(self.scales), get_address(sizes)
+        )
+        check_kernel_result(problem, rows.width)
         self.offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         entries = int(self.offsets[-1])
         self.columns = np.zeros((tiles, rows.width, tile), np.float32) if full else None
         self.postings = None if full else np.empty(entries, np.uint64)
         self.starts = None if full else np.empty((tiles, rows.width + 1), np.uint32)
-        problem = load().asif_sparse_fill(
-            *addresses(arrays), address(self.scales), *shape, address(self.offsets), address(self.postings),
-            address(self.starts), address(self.columns),
+        problem = load_native().asif_sparse_fill(
+            *_get_addresses(arrays), get_address(self.scales), *shape, get_address(self.offsets),
+            get_address(self.postings), get_address(self.starts), get_address(self.columns),
         )  # fmt: skip
-        check(problem, rows.width)
+        check_kernel_result(problem, rows.width)
         held = (self.postings, self.starts, self.offsets, self.columns, self.scales)
-        self.struct = native_binding.Index(*(address(array) for array in held), count, rows.width, tile)
+        self.struct = native_binding.NativeIndex(*(get_address(array) for array in held), count, rows.width, tile)
 
 
-def addresses(arrays: tuple[NDArray[np.int64], Float32]) -> tuple[int | None, int | None]:
+def _get_addresses(arrays: tuple[NDArray[np.int64], Float32]) -> tuple[int | None, int | None]:
     """Return where indices and values lie."""
-    return address(arrays[0]), address(arrays[1])
+    return get_address(arrays[0]), get_address(arrays[1])
 
 
-def checked(rows: SparseRows) -> SparseRows:
+def check_finite(rows: SparseRows) -> SparseRows:
     """Return rows; raises BadEmbedding for values that are not finite."""
     if not np.isfinite(rows.values).all():
-        raise not_finite()
+        raise sparse_not_finite_error()
     return rows
 
 
-def not_finite() -> BadEmbedding:
+def sparse_not_finite_error() -> BadEmbedding:
     """Say that values cannot be compared."""
     return BadEmbedding("sparse rows hold values that are not finite", "finite values", "look at what made the rows")
 
 
-def as_arrays(rows: SparseRows) -> tuple[NDArray[np.int64], Float32]:
+def _as_kernel_arrays(rows: SparseRows) -> tuple[NDArray[np.int64], Float32]:
     """Return indices and values as the kernels take them; raises BadEmbedding for values that are not finite."""
-    return contiguous(checked(rows).indices, np.int64), contiguous(rows.values, np.float32)
+    return as_contiguous(check_finite(rows).indices, np.int64), as_contiguous(rows.values, np.float32)
 
 
-def check(problem: int, width: int) -> None:
+def check_kernel_result(problem: int, width: int) -> None:
     """Refuse what a kernel found out of range, or had no memory for."""
     if problem == -1:
         raise OutOfSpace(
@@ -124,26 +126,26 @@ def check(problem: int, width: int) -> None:
         )
 
 
-def similarity(a: SparseRows, b: SparseIndex) -> Float32:
+def sparse_similarity(a: SparseRows, b: SparseIndex) -> Float32:
     """Score all pairs: [a, b]."""
-    if not native_binding.is_there():
-        return scipy_similarity(a, b.rows)
+    if not native_binding.is_available():
+        return _scipy_similarity(a, b.rows)
     out = np.empty((len(a), len(b)), np.float32)
-    arrays = as_arrays(a)
-    problem = load().asif_sparse_similarity(
-        *addresses(arrays), len(a), arrays[0].shape[1], ctypes.byref(b.compiled.struct), threads(),
-        address(out),
+    arrays = _as_kernel_arrays(a)
+    problem = load_native().asif_sparse_similarity(
+        *_get_addresses(arrays), len(a), arrays[0].shape[1], ctypes.byref(b.compiled.struct), count_threads(),
+        get_address(out),
     )  # fmt: skip
-    check(problem, b.width)
+    check_kernel_result(problem, b.width)
     return out
 
 
-def topk(queries: SparseRows, gallery: SparseIndex, k: int) -> TopK:
+def sparse_topk(queries: SparseRows, gallery: SparseIndex, k: int) -> TopK:
     """Find the k <= len(gallery) best rows for each query, a tile of the gallery at a time."""
-    if not native_binding.is_there():
-        step = max(1, SLICE // len(gallery))
+    if not native_binding.is_available():
+        step = max(1, SCIPY_SCORES // len(gallery))
         parts = [
-            reference.topk(scipy_similarity(queries[at : at + step], gallery.rows), k)
+            reference.select_topk(_scipy_similarity(queries[at : at + step], gallery.rows), k)
             for at in range(0, len(queries), step)
         ]
         empty = TopK(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
@@ -151,28 +153,28 @@ def topk(queries: SparseRows, gallery: SparseIndex, k: int) -> TopK:
             *(np.concatenate([getattr(part, name) for part in [empty, *parts]]) for name in ("indices", "scores"))
         )
     indices, scores = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
-    arrays = as_arrays(queries)
-    problem = load().asif_sparse_topk(
-        *addresses(arrays), len(queries), arrays[0].shape[1],
-        ctypes.byref(gallery.compiled.struct), k, threads(), address(indices), address(scores),
+    arrays = _as_kernel_arrays(queries)
+    problem = load_native().asif_sparse_topk(
+        *_get_addresses(arrays), len(queries), arrays[0].shape[1],
+        ctypes.byref(gallery.compiled.struct), k, count_threads(), get_address(indices), get_address(scores),
     )  # fmt: skip
-    check(problem, gallery.width)
+    check_kernel_result(problem, gallery.width)
     return TopK(indices, scores)
 
 
-def scipy_similarity(a: SparseRows, b: SparseRows) -> Float32:
+def _scipy_similarity(a: SparseRows, b: SparseRows) -> Float32:
     """Multiply two sparse matrices in float64: exact as well."""
     from scipy import sparse
 
     def csr(rows: SparseRows, scale: NDArray[np.float64]) -> Any:
         starts = np.arange(len(rows) + 1) * rows.indices.shape[1]
         shape = (len(rows), rows.width)
-        return sparse.csr_array((on_grid(rows.values / scale).ravel(), rows.indices.ravel(), starts), shape=shape)
+        return sparse.csr_array((round_to_grid(rows.values / scale).ravel(), rows.indices.ravel(), starts), shape=shape)
 
-    for rows in (checked(a), checked(b)):
+    for rows in (check_finite(a), check_finite(b)):
         outside = rows.indices.size and (rows.indices.min() < 0 or rows.indices.max() >= rows.width)
-        check(-2 if outside else 0, rows.width)
-    left, right = scales(a.values), scales(b.values)
+        check_kernel_result(-2 if outside else 0, rows.width)
+    left, right = compute_scales(a.values), compute_scales(b.values)
     product: NDArray[np.float64] = (csr(a, left) @ csr(b, right).T).toarray()
     product *= left
     product *= right.T

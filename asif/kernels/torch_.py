@@ -30,10 +30,10 @@ def as_tensor(array: NDArray[Any]) -> torch.Tensor:
     return tensor.view(torch.bfloat16) if brain else tensor
 
 
-def on_grid(rows: torch.Tensor) -> torch.Tensor:
+def round_to_grid(rows: torch.Tensor) -> torch.Tensor:
     """Return rows in float64, on the canonical grid.
 
-    >>> (on_grid(torch.tensor([0.1])) * 2**26).tolist()
+    >>> (round_to_grid(torch.tensor([0.1])) * 2**26).tolist()
     [6710886.0]
     """
     wide = rows.to(torch.float64)
@@ -42,32 +42,32 @@ def on_grid(rows: torch.Tensor) -> torch.Tensor:
     return (wide * GRID).round_().div_(GRID)
 
 
-def moved(rows: NDArray[Any], device: torch.device) -> torch.Tensor:
+def _move_to_grid(rows: NDArray[Any], device: torch.device) -> torch.Tensor:
     """Move rows to the device as float64 on the canonical grid."""
     known = rows if rows.dtype.name in ("float16", "bfloat16", "float32") else np.asarray(rows, np.float32)
-    return on_grid(as_tensor(known).to(device))
+    return round_to_grid(as_tensor(known).to(device))
 
 
-def canonical(queries: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
+def score_grid_rows(queries: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
     """Return the canonical scores of all pairs of rows on the grid: [q, n] float32."""
     return (queries @ anchors.T).to(torch.float32)
 
 
-def product(rows: NDArray[np.float64], columns: NDArray[np.float64], device: str) -> NDArray[np.float64]:
+def multiply(rows: NDArray[np.float64], columns: NDArray[np.float64], device: str) -> NDArray[np.float64]:
     """Multiply [n, d] by [d, s] in float64."""
     left, right = (as_tensor(each).to(device) for each in (rows, columns))
     found: NDArray[np.float64] = (left @ right).cpu().numpy()
     return found
 
 
-def second_moments(x: NDArray[Any], y: NDArray[Any], device: str) -> tuple[NDArray[np.float64], ...]:
+def compute_second_moments(x: NDArray[Any], y: NDArray[Any], device: str) -> tuple[NDArray[np.float64], ...]:
     """Sum over pairs of rows, which cross to the device as they are stored: Σx, Σy, Σxxᵀ, Σyyᵀ, Σxyᵀ in float64."""
     wide, other = (as_tensor(each).to(device).to(torch.float64) for each in (x, y))
     sums = (wide.sum(dim=0), other.sum(dim=0), wide.T @ wide, other.T @ other, wide.T @ other)
     return tuple(each.cpu().numpy() for each in sums)
 
 
-def sort_keys(scores: torch.Tensor, first_index: int) -> torch.Tensor:
+def pack_keys(scores: torch.Tensor, first_index: int) -> torch.Tensor:
     """Pack float32 scores [q, n] and their indices into int64 keys whose descending order is the tie rule's.
 
     The upper half is the score's bits made monotone, -0.0 as 0.0; the lower half counts the index down, so there is
@@ -79,29 +79,29 @@ def sort_keys(scores: torch.Tensor, first_index: int) -> torch.Tensor:
     return (ordered << 32) + (0xFFFFFFFF - index)
 
 
-def scores_of(keys: torch.Tensor) -> torch.Tensor:
+def unpack_scores(keys: torch.Tensor) -> torch.Tensor:
     """Take the scores back out of sort keys: float32."""
     ordered = keys >> 32
     return torch.where(ordered < 0, (-ordered) | -0x80000000, ordered).to(torch.int32).view(torch.float32)
 
 
-def indices_of(keys: torch.Tensor) -> torch.Tensor:
+def unpack_indices(keys: torch.Tensor) -> torch.Tensor:
     """Take the indices back out of sort keys: int64."""
     return 0xFFFFFFFF - (keys & 0xFFFFFFFF)
 
 
-def unpack(keys: torch.Tensor) -> TopK:
+def unpack_topk(keys: torch.Tensor) -> TopK:
     """Take scores and indices back out of sort keys."""
-    return TopK(indices_of(keys).cpu().numpy(), scores_of(keys).cpu().numpy())
+    return TopK(unpack_indices(keys).cpu().numpy(), unpack_scores(keys).cpu().numpy())
 
 
-def best_of(keys: torch.Tensor, others: torch.Tensor, k: int) -> torch.Tensor:
+def merge_keys(keys: torch.Tensor, others: torch.Tensor, k: int) -> torch.Tensor:
     """Keep the k best of two sets of sort keys [q, m] and [q, n], best first."""
     every = torch.cat([keys, others], dim=1)
     return every.topk(min(k, every.shape[1]), dim=1, sorted=True).values
 
 
-def tiles(anchors: Sequence[NDArray[Any]]) -> Iterator[tuple[int, NDArray[Any]]]:
+def _split_tiles(anchors: Sequence[NDArray[Any]]) -> Iterator[tuple[int, NDArray[Any]]]:
     """Cut blocks into tiles of at most TILE_ROWS rows, each with the index of its first row."""
     first = 0
     for block in anchors:
@@ -116,9 +116,9 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, d
     where = torch.device(device)
     found: list[TopK] = []
     for start in range(0, len(queries), QUERY_ROWS):
-        some = moved(queries[start : start + QUERY_ROWS], where)
+        some = _move_to_grid(queries[start : start + QUERY_ROWS], where)
         best = torch.empty((len(some), 0), dtype=torch.int64, device=where)
-        for first, tile in tiles(anchors):
-            best = best_of(best, sort_keys(canonical(some, moved(tile, where)), first), k)
-        found.append(unpack(best))
+        for first, tile in _split_tiles(anchors):
+            best = merge_keys(best, pack_keys(score_grid_rows(some, _move_to_grid(tile, where)), first), k)
+        found.append(unpack_topk(best))
     return TopK(np.concatenate([f.indices for f in found]), np.concatenate([f.scores for f in found]))

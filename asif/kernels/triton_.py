@@ -12,8 +12,16 @@ import triton
 import triton.language as tl
 
 WORD = tl.constexpr(32)  # anchors whose fate is kept in one word
-SIZES = ["query_count", "anchor_count", "capacity", "first", "chunks", "k", "count"]  # that are nothing to compile for
-ON_GRID = tl.constexpr(1.5 * 2.0**26)  # adding it to a float64 rounds to multiples of 2^-26, ties to even
+_RUNTIME_SIZES = [
+    "query_count",
+    "anchor_count",
+    "capacity",
+    "first",
+    "chunks",
+    "k",
+    "count",
+]  # that are nothing to compile for
+GRID_SHIFT = tl.constexpr(1.5 * 2.0**26)  # adding it to a float64 rounds to multiples of 2^-26, ties to even
 
 
 @triton.jit
@@ -34,7 +42,7 @@ def list_words(products, rows, limits, query, query_count, anchor_count, entries
     tl.store(places, entry, mask=found & (slots < capacity))
 
 
-@triton.jit(do_not_specialize=SIZES)
+@triton.jit(do_not_specialize=_RUNTIME_SIZES)
 def propose(
     queries, anchors, limits, entries, counts, query_count, anchor_count, row_stride, capacity,
     DIM: tl.constexpr, QUERIES: tl.constexpr, ANCHORS: tl.constexpr, DIMS: tl.constexpr, GROUP: tl.constexpr,
@@ -74,7 +82,7 @@ def propose(
     )
 
 
-@triton.jit(do_not_specialize=SIZES)
+@triton.jit(do_not_specialize=_RUNTIME_SIZES)
 def propose_few(
     queries, anchors, limits, entries, counts, query_count, anchor_count, row_stride, capacity,
     DIM: tl.constexpr, QUERIES: tl.constexpr, DIMS: tl.constexpr, STAGES: tl.constexpr,
@@ -101,7 +109,7 @@ def propose_few(
     )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=SIZES)
+@triton.jit(do_not_specialize=_RUNTIME_SIZES)
 def score(
     queries, anchors, floors, entries, counts, keys, listed, broken, first, row_stride, capacity, chunks,
     DIM: tl.constexpr, ENTRIES: tl.constexpr, DIMS: tl.constexpr,
@@ -129,7 +137,7 @@ def score(
             places = anchors + rows[:, None] * row_stride + (start + dims)[None, :]
             others = tl.load(places, mask=met[:, None] & inside[None, :], other=0.0).to(tl.float64)
             some = tl.load(queries + query * DIM + start + dims, mask=inside, other=0.0).to(tl.float64)
-            sums += some[None, :] * ((others + ON_GRID) - ON_GRID)
+            sums += some[None, :] * ((others + GRID_SHIFT) - GRID_SHIFT)
         scores = tl.sum(sums, axis=1).to(tl.float32)
         unfit = met & ~(tl.abs(scores) < float("inf"))
         tl.store(broken + query, 1, mask=tl.max(unfit.to(tl.int32), axis=0) == 1)
@@ -142,7 +150,7 @@ def score(
         words = words & (words - 1)
 
 
-@triton.jit(do_not_specialize=SIZES)
+@triton.jit(do_not_specialize=_RUNTIME_SIZES)
 def add_products(
     indices, values, starts, rows, weights, sums, k, count, chunks, ENTRIES: tl.constexpr, POSTINGS: tl.constexpr
 ):  # fmt: skip

@@ -4,7 +4,7 @@ from asif.pairs.columns import Columns
 from asif.pairs.labelled import LabelledImages, open_captioned, open_labelled
 from asif.pairs.location import Place
 from asif.pairs.open import open_pairs
-from asif.pairs.pair import Pair, PairRecord, Reject, base_id
+from asif.pairs.pair import Pair, PairRecord, Reject
 from asif.pairs.records import read_ids, read_records, write_records
 from asif.pairs.redaction import redact_url
 from asif.pairs.source import PairSource
@@ -17,7 +17,6 @@ __all__ = [
     "PairSource",
     "Place",
     "Reject",
-    "base_id",
     "open_captioned",
     "open_labelled",
     "open_pairs",

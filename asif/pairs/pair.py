@@ -58,14 +58,3 @@ class PairRecord:
     source: str | None = None
     licence: str | None = None
     url: str | None = None
-
-
-def base_id(anchor_id: str, captions: str) -> str:
-    """Return the id of the pair that an anchor was made from; `captions` is the set's captions mode.
-
-    With `all`, each caption is an anchor of its own, named `<id of the pair>#<number>`.
-
-    >>> base_id("a#1", "all"), base_id("a#1", "mean")
-    ('a', 'a#1')
-    """
-    return anchor_id.rpartition("#")[0] if captions == "all" else anchor_id

@@ -15,7 +15,7 @@ from asif.pairs.location import Place
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.redaction import redact_url
 from asif.pairs.remote import RemotePath
-from asif.vectors import vector_problems
+from asif.vectors import find_vector_problems
 
 CAPTION_FIELDS = ("raw", "caption", "text", "sentence")
 
@@ -66,7 +66,7 @@ image_embedding=None, text_embedding=None, label=None)
 
 def split_vectors(raw: NDArray[Any]) -> list[NDArray[Any] | Flaw]:
     """Split [n, d] into rows, with a Flaw for each that is not finite or zero."""
-    problems = vector_problems(raw)
+    problems = find_vector_problems(raw)
     return [Flaw(problems[row]) if row in problems else vector for row, vector in enumerate(raw)]
 
 

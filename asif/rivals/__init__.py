@@ -1,16 +1,16 @@
-"""The trained rivals: small networks on frozen features, all trained by one trainer."""
+"""Trained rivals of the training-free aligners: small networks on frozen features, trained by one trainer."""
 
 from asif.rivals.ape import Ape
 from asif.rivals.freeze_align import FreezeAlign
 from asif.rivals.freeze_align_tokens import FittedTokens, FreezeAlignTokens
 from asif.rivals.fusemix import FuseMix
 from asif.rivals.projector import FittedProjector, Projector
-from asif.rivals.saved import trained_before
 from asif.rivals.token_pairs import TokenPairs
-from asif.rivals.training_pairs import Pairs, TrainingPairs
+from asif.rivals.trained_projectors import trained_before
+from asif.rivals.training_pairs import PairFeatures, TrainingPairs
 
 PROJECTORS: dict[str, type[Projector]] = {kind.name: kind for kind in (Ape, FuseMix, FreezeAlign)}
-"""The trained aligners that can be named."""
+"""The trained aligners by name."""
 
 __all__ = [
     "PROJECTORS",
@@ -20,7 +20,7 @@ __all__ = [
     "FreezeAlign",
     "FreezeAlignTokens",
     "FuseMix",
-    "Pairs",
+    "PairFeatures",
     "Projector",
     "TokenPairs",
     "TrainingPairs",

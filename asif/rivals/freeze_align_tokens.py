@@ -1,4 +1,4 @@
-"""freeze-align on all tokens of an image and of a text."""
+"""freeze-align on all tokens of images and texts."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from asif.aligners.protocol import Anchors, Arrays
+from asif.aligners.protocol import Anchors, FitArrays
 from asif.errors import UsageError
-from asif.kernels import Engine
+from asif.kernels import KernelName
 from asif.rivals.freeze_align import FreezeAlign
-from asif.rivals.projector import FittedProjector, filled, grown
-from asif.rivals.token_pairs import inputs
+from asif.rivals.projector import FittedProjector, fill_open_sizes, scale_size
+from asif.rivals.token_pairs import select_network_inputs
 from asif.rivals.training_pairs import Dims
 from asif.vectors import DenseRows, Embeddings, Float32, Side, Tokens
 
 if TYPE_CHECKING:
     from asif.rivals.trainer import Networks
 
-CLS_FORM = "use its CLS form, which takes single vectors: --aligner freeze-align"
+_CLS_FORM_HINT = "use its CLS form, which takes single vectors: --aligner freeze-align"
 
 
 @dataclass(frozen=True)
 class FreezeAlignTokens(FreezeAlign):
     """Train freeze-align on tokens (Maniparambil et al., CVPR 2025).
 
-    An image is the mean of its projected patches plus its projected CLS token, or whatever vector stands for the whole
-    of it; a text is the mean of its projected tokens after the head. Batches are smaller than those of the CLS form
-    while pairs are few: one of 256 images holds about 1 GB while it is trained on, at 200 patches of 768 dimensions.
+    An image is represented by the mean of its projected patches plus its projected CLS token, or its pooled vector if
+    it has none; a text by the mean of its projected tokens after the head. With few pairs, batches are smaller than
+    those of the CLS form: a batch of 256 images takes about 1 GB in training, at 200 patches of 768 dimensions.
     """
 
     name: ClassVar[str] = "freeze-align-tokens"
@@ -38,63 +38,63 @@ class FreezeAlignTokens(FreezeAlign):
     def command(self) -> str:
         return "asif train-freeze-align --tokens PAIRS"
 
-    def resolved(self, pairs: int) -> FreezeAlignTokens:
-        sized = filled(self, batch=grown(pairs, 256, 1800))
-        whole = super().resolved(pairs)
-        return filled(sized, epochs=whole.epochs, dropout=whole.dropout, decay=whole.decay)
+    def resolve(self, pairs: int) -> FreezeAlignTokens:
+        sized = fill_open_sizes(self, batch=scale_size(pairs, 256, 1800))
+        whole = super().resolve(pairs)
+        return fill_open_sizes(sized, epochs=whole.epochs, dropout=whole.dropout, decay=whole.decay)
 
-    def networks(self, dims: Dims) -> Networks:
-        from asif.rivals.networks import Patches, Words
+    def build_networks(self, dims: Dims) -> Networks:
+        from asif.rivals.networks import PatchNetwork, WordNetwork
 
         return {
-            "image": Patches(dims["image"], dims["pooled"], self.width, self.dropout),
-            "text": Words(dims["text"], self.width, self.dropout),
+            "image": PatchNetwork(dims["image"], dims["pooled"], self.width, self.dropout),
+            "text": WordNetwork(dims["text"], self.width, self.dropout),
         }
 
     def fit(self, anchors: Anchors) -> FittedTokens:
-        """Refuse: anchors have no tokens."""
-        raise UsageError(f"{self.name} was to be fitted to anchors", "tokens of their pairs", CLS_FORM)
+        """Raise UsageError: anchors have no tokens."""
+        raise UsageError(f"{self.name} was to be fitted to anchors", "tokens of their pairs", _CLS_FORM_HINT)
 
-    def trained(self, dims: Dims, weights: Mapping[str, Float32]) -> FittedTokens:
+    def build_fitted(self, dims: Dims, weights: Mapping[str, Float32]) -> FittedTokens:
         return FittedTokens(self, dims, weights)
 
-    def restore(self, anchors: Anchors, arrays: Arrays) -> FittedTokens:
-        """Take up weights that were trained before; anchors have no tokens, so the weights say their dimensions."""
-        scales = {"image": "image.local", "text": "text.headed.projection", "pooled": "image.whole"}
-        dims = {of: len(arrays[f"{name}.before.0.weight"]) for of, name in scales.items()}
-        return self.trained(dims, {name: np.asarray(value, np.float32) for name, value in arrays.items()})
+    def restore(self, anchors: Anchors, arrays: FitArrays) -> FittedTokens:
+        """Build the projector from stored weights; dimensions come from the weights, because anchors have no tokens."""
+        layers = {"image": "image.local", "text": "text.headed.projection", "pooled": "image.whole"}
+        dims = {kind: len(arrays[f"{name}.before.0.weight"]) for kind, name in layers.items()}
+        return self.build_fitted(dims, {name: np.asarray(value, np.float32) for name, value in arrays.items()})
 
 
 @dataclass(frozen=True)
 class FittedTokens(FittedProjector):
-    """Trained networks of tokens: they have nothing to say of single vectors."""
+    """Hold trained networks of tokens; they cannot represent single vectors."""
 
-    def represent(self, side: Side, embeddings: Embeddings, engine: Engine = "auto") -> DenseRows:
-        """Refuse: see `represent_tokens`."""
+    def represent(self, side: Side, embeddings: Embeddings, engine: KernelName = "auto") -> DenseRows:
+        """Raise UsageError: see `represent_tokens`."""
         raise UsageError(
             f"{self.aligner.name} was given single vectors of {len(embeddings)} {side}s",
             "all tokens of each, which its networks were trained on",
-            CLS_FORM,
+            _CLS_FORM_HINT,
         )
 
     def represent_tokens(self, side: Side, tokens: Tokens) -> DenseRows:
-        """Project tokens into the common space [n, s], to unit length; float32, on the processor.
+        """Project tokens into the common space [n, s], to unit length; float32, on the CPU.
 
-        Each input by itself, without its padding: what it becomes does not depend on the others.
+        Each input is projected alone and without padding, so its representation does not depend on the others.
         """
         import torch
 
-        refuse_others(side, tokens, self.dims)
-        network, found = self._networks[side], []
+        _check_token_dims(side, tokens, self.dims)
+        network, projected = self._networks[side], []
         with torch.inference_mode():
             for values, mask, pooled in zip(tokens.values, tokens.mask, tokens.pooled, strict=True):
-                alone = Tokens(values[mask][None], mask[mask][None], pooled[None])
-                found.append(network(*map(torch.from_numpy, inputs(side, alone))).numpy())
-        return DenseRows(Embeddings.from_raw(np.concatenate(found)).values)
+                single = Tokens(values[mask][None], mask[mask][None], pooled[None])
+                projected.append(network(*map(torch.from_numpy, select_network_inputs(side, single))).numpy())
+        return DenseRows(Embeddings.from_raw(np.concatenate(projected)).values)
 
 
-def refuse_others(side: Side, tokens: Tokens, dims: Dims) -> None:
-    """Raise UsageError for tokens that are not of the encoder that the networks were trained on."""
+def _check_token_dims(side: Side, tokens: Tokens, dims: Dims) -> None:
+    """Raise UsageError for tokens of another dimension than those that the networks were trained on."""
     given = {side: tokens.values.shape[2]} | ({"pooled": tokens.pooled.shape[1]} if side == "image" else {})
     for name, dim in given.items():
         if dim != dims[name]:

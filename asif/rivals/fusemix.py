@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from asif.rivals.projector import Projector, filled, grown
+from asif.rivals.projector import Projector, fill_open_sizes, scale_size
 from asif.rivals.schedule import Schedule
 from asif.rivals.training_pairs import Dims
 from asif.vectors import SIDES
@@ -13,7 +13,7 @@ from asif.vectors import SIDES
 if TYPE_CHECKING:
     from asif.rivals.trainer import Networks
 
-MANY = 1_000_000  # pairs
+_PUBLISHED_PAIRS = 1_000_000  # from which on the published parameters are the defaults
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class FuseMix(Projector):
 
     Two pairs are mixed into one, x̃ = λx₁ + (1 - λ)x₂ and ỹ likewise, with one λ ~ Beta(1, 1) for a batch and the same
     partners on both sides. An adapter is `blocks` of x + MLP(LayerNorm(x)), a LayerNorm and a linear map to `width`.
-    The published one has 4 blocks of expansion 4, dropout 0.6, batches of 20,480 and 500 epochs: these are the defaults
-    from a million pairs on. With fewer, an MLP has as many units as inputs, and it is 100 epochs in batches of 1,024 or
-    more.
+    Published: 4 blocks of expansion 4, dropout 0.6, batches of 20,480 and 500 epochs: these are the defaults from a
+    million pairs on. With fewer pairs, an MLP has as many units as inputs, and training has 100 epochs in batches of
+    1,024 or more.
     """
 
     name: ClassVar[str] = "fusemix"
@@ -34,24 +34,26 @@ class FuseMix(Projector):
     width: int = 512
     epochs: int | None = None
 
-    def resolved(self, pairs: int) -> FuseMix:
-        few = pairs < MANY
-        return filled(
+    def resolve(self, pairs: int) -> FuseMix:
+        few = pairs < _PUBLISHED_PAIRS
+        return fill_open_sizes(
             self,
             expansion=1.0 if few else 4.0,
-            batch=grown(pairs, 1024, 20_480),
+            batch=scale_size(pairs, 1024, 20_480),
             epochs=100 if few else 500,
         )
 
-    def schedule(self, pairs: int) -> Schedule:
+    def build_schedule(self, pairs: int) -> Schedule:
         assert self.batch is not None  # resolved
         assert self.epochs is not None
         batch = min(self.batch, pairs // 2)
         steps = max(1, self.epochs * pairs // (2 * batch))
         return Schedule(batch, steps, self.rate, self.decay, warmup=min(100, steps // 10), last=1e-3, mixed=True)
 
-    def networks(self, dims: Dims) -> Networks:
-        from asif.rivals.networks import adapter
+    def build_networks(self, dims: Dims) -> Networks:
+        from asif.rivals.networks import build_adapter
 
         assert self.expansion is not None  # resolved
-        return {side: adapter(dims[side], self.blocks, self.expansion, self.dropout, self.width) for side in SIDES}
+        return {
+            side: build_adapter(dims[side], self.blocks, self.expansion, self.dropout, self.width) for side in SIDES
+        }

@@ -1,4 +1,4 @@
-"""The networks of trained projectors, in torch: imported when one is trained or asked."""
+"""The networks of trained projectors, in torch: imported when a projector is trained or used."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 
-class Whole(nn.Module):
-    """Bring unit rows [n, d] to entries of unit size, as networks are initialised for."""
+class _ScaleToUnitEntries(nn.Module):
+    """Scale unit rows [n, d] to entries of unit variance, for which networks are initialised."""
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Multiply by the root of d."""
+        """Multiply by the square root of d."""
         return rows * math.sqrt(rows.shape[-1])
 
 
-def perceptron(dim: int, hidden: int, layers: int, out: int, dropout: float | None) -> nn.Module:
-    """Stack linear layers with GELU and dropout between them.
+def build_perceptron(dim: int, hidden: int, layers: int, out: int, dropout: float | None) -> nn.Module:
+    """Build a stack of linear layers with GELU and dropout between them.
 
-    Unit rows come in as they are: the first steps are then nearly linear, which with few pairs is worth two points of
-    recall beside entries of unit size.
+    Unit rows are not scaled: the first steps are then nearly linear, which with few pairs brings two points of recall
+    compared with entries of unit variance.
     """
     widths = [dim, *[hidden] * (layers - 1)]
     inner: list[nn.Module] = []
@@ -29,7 +29,7 @@ def perceptron(dim: int, hidden: int, layers: int, out: int, dropout: float | No
     return nn.Sequential(*inner, nn.Linear(widths[-1], out))
 
 
-class Residual(nn.Module):
+class _ResidualBlock(nn.Module):
     """x + MLP(LayerNorm(x)), the MLP as wide as `expansion` inputs, dropout after its activation."""
 
     def __init__(self, dim: int, expansion: float, dropout: float | None) -> None:
@@ -40,19 +40,19 @@ class Residual(nn.Module):
         )
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Add what the block makes of rows [n, d] to them."""
-        found: Tensor = rows + self.inner(rows)
-        return found
+        """Add the output of the MLP to rows [n, d]."""
+        out: Tensor = rows + self.inner(rows)
+        return out
 
 
-def adapter(dim: int, blocks: int, expansion: float, dropout: float | None, width: int) -> nn.Module:
-    """Make FuseMix's adapter: residual blocks, a LayerNorm, and a linear map to the common width."""
-    deep = [Residual(dim, expansion, dropout) for _ in range(blocks)]
-    return nn.Sequential(Whole(), *deep, nn.LayerNorm(dim), nn.Linear(dim, width))
+def build_adapter(dim: int, blocks: int, expansion: float, dropout: float | None, width: int) -> nn.Module:
+    """Build FuseMix's adapter: residual blocks, a LayerNorm, and a linear map to the common width."""
+    residual_blocks = [_ResidualBlock(dim, expansion, dropout) for _ in range(blocks)]
+    return nn.Sequential(_ScaleToUnitEntries(), *residual_blocks, nn.LayerNorm(dim), nn.Linear(dim, width))
 
 
 class Projection(nn.Module):
-    """Make freeze-align's token projector: LayerNorm, dropout, then a linear map plus a small MLP."""
+    """freeze-align's token projector: LayerNorm, dropout, then a linear map plus a small MLP."""
 
     def __init__(self, dim: int, width: int, dropout: float | None) -> None:
         super().__init__()
@@ -63,23 +63,23 @@ class Projection(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """Project rows [..., d] to [..., width]."""
         prepared = self.before(rows)
-        found: Tensor = self.straight(prepared) + self.bent(prepared)
-        return found
+        out: Tensor = self.straight(prepared) + self.bent(prepared)
+        return out
 
     def mean(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Project tokens [n, t, d] and average those that the mask [n, t] has [n, width].
+        """Project tokens [n, t, d] and average those in the mask [n, t]: [n, width].
 
-        What is linear comes after the mean: the same, for a third of the work.
+        Linear maps are applied after the mean: the same result, for a third of the work.
         """
         shares = (mask / mask.sum(dim=1, keepdim=True).clamp(min=1))[:, None]
         prepared = self.before(tokens)
         bent = self.bent[:2](prepared)
-        found: Tensor = self.straight(shares @ prepared) + self.bent[2](shares @ bent)
-        return found[:, 0]
+        out: Tensor = self.straight(shares @ prepared) + self.bent[2](shares @ bent)
+        return out[:, 0]
 
 
-class Headed(nn.Module):
-    """Project texts, then pass them through freeze-align's head: an MLP with a residual, and a LayerNorm."""
+class TextProjection(nn.Module):
+    """freeze-align's text network: a projection, then the head, an MLP with a residual and a LayerNorm."""
 
     def __init__(self, dim: int, width: int, dropout: float | None) -> None:
         super().__init__()
@@ -95,12 +95,12 @@ class Headed(nn.Module):
 
     def finish(self, projected: Tensor) -> Tensor:
         """Pass projected texts [n, width] through the head."""
-        found: Tensor = self.after(projected + self.head(projected))
-        return found
+        out: Tensor = self.after(projected + self.head(projected))
+        return out
 
 
-class Patches(nn.Module):
-    """Add the mean of freeze-align's projected patches to its projected CLS token, or whatever the one vector is."""
+class PatchNetwork(nn.Module):
+    """freeze-align's image network: the mean of projected patches plus the projected CLS token or pooled vector."""
 
     def __init__(self, dim: int, pooled: int, width: int, dropout: float | None) -> None:
         super().__init__()
@@ -109,16 +109,16 @@ class Patches(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor, pooled: Tensor) -> Tensor:
         """Project tokens [n, t, d] with their mask [n, t], and vectors [n, e], to [n, width]."""
-        found: Tensor = self.local.mean(tokens, mask) + self.whole(pooled)
-        return found
+        out: Tensor = self.local.mean(tokens, mask) + self.whole(pooled)
+        return out
 
 
-class Words(nn.Module):
-    """Project the tokens of texts, and pass their mean through freeze-align's head."""
+class WordNetwork(nn.Module):
+    """freeze-align's text network on tokens: the mean of projected tokens, passed through the head."""
 
     def __init__(self, dim: int, width: int, dropout: float | None) -> None:
         super().__init__()
-        self.headed = Headed(dim, width, dropout)
+        self.headed = TextProjection(dim, width, dropout)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Project tokens [n, t, d] with their mask [n, t] to [n, width]."""

@@ -1,4 +1,4 @@
-"""What training minimises, and what held-out pairs say of it."""
+"""The training loss, and the ranking of held-out pairs."""
 
 from __future__ import annotations
 
@@ -7,45 +7,45 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from asif.rivals.training_pairs import Pairs
+from asif.rivals.training_pairs import PairFeatures
 from asif.vectors import Float32, Int64
 
 
-def mixed(rows: Tensor, share: float) -> Tensor:
-    """Mix the first half of rows [2b, d] with the second, one share for all: FuseMix's mixup.
+def mix_halves(rows: Tensor, share: float) -> Tensor:
+    """Mix the first half of rows [2b, d] with the second, with one share for all: FuseMix's mixup.
 
-    >>> mixed(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]), 0.25).tolist()
+    >>> mix_halves(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]), 0.25).tolist()
     [[0.25, 0.75], [0.0, 1.0]]
     """
     half = len(rows) // 2
     return share * rows[:half] + (1 - share) * rows[half:]
 
 
-def contrast(logits: Tensor, same: Int64) -> Tensor:
-    """Return the symmetric InfoNCE loss of logits [b, b]; texts with equal numbers [b] share what is right.
+def compute_infonce_loss(logits: Tensor, text_groups: Int64) -> Tensor:
+    """Return the symmetric InfoNCE loss of logits [b, b]; equal texts, of one group [b], share the target.
 
-    >>> round(float(contrast(torch.zeros(2, 2), np.array([0, 1]))), 6)
+    >>> round(float(compute_infonce_loss(torch.zeros(2, 2), np.array([0, 1]))), 6)
     0.693147
-    >>> round(float(contrast(torch.tensor([[5.0, 5.0], [5.0, 5.0]]), np.array([3, 3]))), 6)
+    >>> round(float(compute_infonce_loss(torch.tensor([[5.0, 5.0], [5.0, 5.0]]), np.array([3, 3]))), 6)
     0.693147
     """
-    if len(np.unique(same)) == len(same):
-        right = torch.arange(len(same), device=logits.device)
-        return (functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)) / 2
-    equal = torch.from_numpy((same[:, None] == same[None, :]).astype(np.float32)).to(logits.device)
+    if len(np.unique(text_groups)) == len(text_groups):
+        targets = torch.arange(len(text_groups), device=logits.device)
+        return (functional.cross_entropy(logits, targets) + functional.cross_entropy(logits.T, targets)) / 2
+    equal = torch.from_numpy((text_groups[:, None] == text_groups[None, :]).astype(np.float32)).to(logits.device)
     shares = equal / equal.sum(dim=1, keepdim=True)
     return (functional.cross_entropy(logits, shares) + functional.cross_entropy(logits.T, shares)) / 2
 
 
-def ranked(scores: Float32, held: Pairs) -> tuple[float, float]:
-    """Return mean reciprocal rank and recall at 1 of held-out pairs, the mean of both ways; ties count against.
+def rank_held_out_pairs(scores: Float32, held_out: PairFeatures) -> tuple[float, float]:
+    """Return mean reciprocal rank and recall at 1 of held-out pairs, the mean of both directions; ties count against.
 
-    `scores` [images, texts]. Any text of an image is right for it, and any text that is equal to one of them.
+    `scores` [images, texts]. The true texts of an image are its own and those equal to one of its own.
     """
-    right = held.right
-    found = []
-    for table, good in ((scores, right), (scores.T, right.T)):
-        best = np.where(good, table, -np.inf).max(axis=1, keepdims=True)
-        found.append(1 + ((table >= best) & ~good).sum(axis=1))
-    ranks = [(float((1 / each).mean()), float((each == 1).mean())) for each in found]
-    return (ranks[0][0] + ranks[1][0]) / 2, (ranks[0][1] + ranks[1][1]) / 2
+    matches = held_out.matches
+    metrics = []
+    for table, true in ((scores, matches), (scores.T, matches.T)):
+        best = np.where(true, table, -np.inf).max(axis=1, keepdims=True)
+        ranks = 1 + ((table >= best) & ~true).sum(axis=1)
+        metrics.append((float((1 / ranks).mean()), float((ranks == 1).mean())))
+    return (metrics[0][0] + metrics[1][0]) / 2, (metrics[0][1] + metrics[1][1]) / 2

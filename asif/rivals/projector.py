@@ -1,4 +1,4 @@
-"""A trained projector as an aligner: trained once, kept as weights, asked like any other."""
+"""Projectors: trained aligners, whose weights are trained once, stored, and used like any other fit."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.aligners.protocol import Anchors, Arrays, Fitted, TemplateMode, TrainedAligner
+from asif.aligners.protocol import Anchors, FitArrays, FittedAligner, TemplateMode, TrainedAligner
 from asif.anchorset import OpenAnchors
 from asif.errors import InputRefused, UsageError
-from asif.kernels import Engine
-from asif.rivals.saved import kept_projector, trained_before
-from asif.rivals.training_pairs import Dims, Pairs, TrainingPairs
-from asif.vectors import SIDES, DenseRows, Embeddings, Float32, Parts, Side
+from asif.kernels import KernelName
+from asif.rivals.trained_projectors import find_trained, trained_before
+from asif.rivals.training_pairs import Dims, PairFeatures, TrainingPairs
+from asif.vectors import SIDES, AnchorContributions, DenseRows, Embeddings, Float32, Side
 
 if TYPE_CHECKING:
     from asif.rivals.schedule import Schedule
-    from asif.rivals.trainer import Device, Look, Networks, Trained
+    from asif.rivals.trainer import HeldOutEvaluation, Networks, TorchDevice, TrainedWeights
 
-ROWS = 64  # of one pass, always: what a row becomes does not depend on the others
-FEWEST = 10  # images
-RANGES = {
+_PASS_ROWS = 64  # of every forward pass, so that the output for a row does not depend on the batch
+MIN_IMAGES = 10  # images
+_PARAMETER_RANGES = {
     "layers": (2, 12),
     "blocks": (1, 16),
     "expansion": (0.1, 16),
@@ -40,15 +40,15 @@ RANGES = {
     "dropout": (0, 0.95),
     "seed": (0, (1 << 31) - 1),
 }
-P = TypeVar("P", bound="Projector")
+ProjectorT = TypeVar("ProjectorT", bound="Projector")
 
 
 @dataclass(frozen=True)
 class Projector(TrainedAligner):
-    """Train small networks on frozen embeddings; a trained rival of what needs no training.
+    """Train small networks on frozen embeddings: a trained rival of training-free aligners.
 
-    Parameters that are None are chosen by the number of pairs, see `resolved`. Trained with the seed on one machine
-    and as many threads, it comes out the same.
+    Parameters that are None depend on the number of pairs, see `resolve`. On one machine, equal seeds and numbers of
+    threads give equal weights.
     """
 
     name: ClassVar[str]
@@ -61,7 +61,7 @@ class Projector(TrainedAligner):
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            low, high = RANGES[field.name]
+            low, high = _PARAMETER_RANGES[field.name]
             if value is not None and not low <= value <= high:
                 raise UsageError(
                     f"{self.name} with {field.name} = {value:g}",
@@ -71,12 +71,12 @@ class Projector(TrainedAligner):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        every = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in every.items() if value is not None}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
     @property
     def command(self) -> str:
-        """Return the command that trains it, but for the anchors."""
+        """Return the command that trains it, without --anchors."""
         return f"asif train-{self.name}"
 
     @property
@@ -85,84 +85,84 @@ class Projector(TrainedAligner):
         return "mean"
 
     @abstractmethod
-    def resolved(self: P, pairs: int) -> P:
-        """Return the same with every size chosen, for so many images to train on."""
+    def resolve(self: ProjectorT, pairs: int) -> ProjectorT:
+        """Return the same projector with every size chosen for a number of training images."""
 
     @abstractmethod
-    def schedule(self, pairs: int) -> Schedule:
-        """Return how it is trained on so many images."""
+    def build_schedule(self, pairs: int) -> Schedule:
+        """Return the training schedule for a number of images."""
 
     @abstractmethod
-    def networks(self, dims: Dims) -> Networks:
-        """Make the networks of the sides that have one, untrained."""
+    def build_networks(self, dims: Dims) -> Networks:
+        """Build the untrained networks, of the sides that have one."""
 
     def fit(self, anchors: Anchors) -> FittedProjector:
-        """Train on what an anchor set holds; minutes where the other aligners take seconds."""
+        """Train on the pairs of an anchor set: takes minutes where the other aligners take seconds."""
         return self.train(TrainingPairs.of(anchors))[0]
 
     def train(
         self,
-        pairs: Pairs,
+        pairs: PairFeatures,
         *,
-        device: Device = "cpu",
-        progress: Callable[[Look], None] = lambda look: None,
+        device: TorchDevice = "cpu",
+        progress: Callable[[HeldOutEvaluation], None] = lambda evaluation: None,
         keep: Callable[[Mapping[str, NDArray[Any]]], None] = lambda state: None,
         resume: Mapping[str, NDArray[Any]] | None = None,
-    ) -> tuple[FittedProjector, Trained]:
-        """Train on pairs, a tenth of which is held out to say when to stop.
+    ) -> tuple[FittedProjector, TrainedWeights]:
+        """Train on pairs, a tenth of which is held out for early stopping.
 
-        `keep` is given, at every look at the held-out pairs, what `resume` takes. Raises InputRefused for fewer than 10
+        `keep` is called at every evaluation with the state that `resume` takes. Raises InputRefused for fewer than 10
         images.
         """
         import torch
 
-        from asif.rivals.trainer import seeds, train
+        from asif.rivals.trainer import preserve_random_state, train_networks
 
-        if len(pairs) < FEWEST:
+        if len(pairs) < MIN_IMAGES:
             raise InputRefused(
                 f"{len(pairs)} distinct images to train {self.name} on",
-                f"at least {FEWEST}, of which a tenth is held out",
+                f"at least {MIN_IMAGES}, of which a tenth is held out",
                 "add pairs, or use an aligner that needs no training: --aligner asif",
             )
-        whole = self.resolved(len(pairs))
-        with seeds(device):
-            torch.manual_seed(whole.seed)
-            networks = whole.networks(pairs.dims)
-        learnt, held = pairs.divided(whole.seed)
-        trained = train(
+        projector = self.resolve(len(pairs))
+        with preserve_random_state(device):
+            torch.manual_seed(projector.seed)
+            networks = projector.build_networks(pairs.dims)
+        training, held_out = pairs.split(projector.seed)
+        trained = train_networks(
             networks,
-            whole.schedule(len(learnt)),
-            learnt,
-            held,
-            seed=whole.seed,
+            projector.build_schedule(len(training)),
+            training,
+            held_out,
+            seed=projector.seed,
             device=device,
             progress=progress,
             keep=keep,
             resume=resume,
         )
-        return whole.trained(pairs.dims, trained.weights), trained
+        return projector.build_fitted(pairs.dims, trained.weights), trained
 
-    def latest(self, anchors: OpenAnchors) -> Projector:
-        """Return the one that was trained on these anchors last, see `kept_projector`."""
-        return kept_projector(self, anchors)
+    def find_trained(self, anchors: OpenAnchors) -> Projector:
+        """Return the projector that was last trained on these anchors, see `trained_projectors.find_trained`."""
+        return find_trained(self, anchors)
 
-    def load(self, anchors: OpenAnchors) -> Fitted:
-        """Load the weights that were trained on these anchors last, see `trained_before`."""
+    def load_trained(self, anchors: OpenAnchors) -> FittedAligner:
+        """Load the weights that were last trained on these anchors, see `trained_before`."""
         return trained_before(self, anchors)
 
-    def trained(self, dims: Dims, weights: Mapping[str, Float32]) -> FittedProjector:
-        """Return the projector that these weights are."""
+    def build_fitted(self, dims: Dims, weights: Mapping[str, Float32]) -> FittedProjector:
+        """Build the fitted projector of these weights."""
         return FittedProjector(self, dims, weights)
 
-    def restore(self, anchors: Anchors, arrays: Arrays) -> FittedProjector:
-        """Take up weights that were trained before, by `self.resolved(...)`, on this anchor set."""
+    def restore(self, anchors: Anchors, arrays: FitArrays) -> FittedProjector:
+        """Build the projector from weights that `self.resolve(...)` was trained to on this anchor set."""
         dims: dict[str, int] = {side: anchors.blocks(side)[0].shape[1] for side in SIDES}
-        return self.trained(dims, {name: np.asarray(value, np.float32) for name, value in arrays.items()})
+        return self.build_fitted(dims, {name: np.asarray(value, np.float32) for name, value in arrays.items()})
 
 
 @dataclass(frozen=True)
 class FittedProjector:
-    """Trained networks: weights by name, float32, and what they were trained as."""
+    """Hold trained networks: the projector, the dimensions of its inputs, and the weights by name, float32."""
 
     aligner: Projector
     dims: Dims
@@ -173,27 +173,27 @@ class FittedProjector:
         return self.aligner.parameters
 
     @property
-    def size(self) -> int:
-        """Count the weights."""
+    def weight_count(self) -> int:
+        """Return the number of weights."""
         return sum(value.size for value in self.weights.values())
 
-    def arrays(self) -> Arrays:
+    def arrays(self) -> FitArrays:
         """Return the weights."""
         return self.weights
 
     @cached_property
     def _networks(self) -> Networks:
-        """Build the networks once, with their weights."""
+        """The networks with their weights, built once."""
         import torch
 
         networks = torch.nn.ModuleDict(
-            {str(side): network for side, network in self.aligner.networks(self.dims).items()}
+            {str(side): network for side, network in self.aligner.build_networks(self.dims).items()}
         )
         networks.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in self.weights.items()})
         return {side: networks[side].eval() for side in SIDES if side in networks}
 
-    def represent(self, side: Side, embeddings: Embeddings, engine: Engine = "auto") -> DenseRows:
-        """Project embeddings [n, d] into the common space [n, s], to unit length; float32, on the processor."""
+    def represent(self, side: Side, embeddings: Embeddings, engine: KernelName = "auto") -> DenseRows:
+        """Project embeddings [n, d] into the common space [n, s], to unit length; float32, on the CPU."""
         if embeddings.dim != self.dims[side]:
             raise UsageError(
                 f"{side} embeddings have {embeddings.dim} dimensions, those it was trained on {self.dims[side]}",
@@ -202,11 +202,11 @@ class FittedProjector:
             )
         if side not in self._networks:
             return DenseRows(embeddings.values)
-        made = passed(self._networks[side], embeddings.values)
-        return DenseRows(Embeddings.from_raw(made).values)
+        projected = _run_network(self._networks[side], embeddings.values)
+        return DenseRows(Embeddings.from_raw(projected).values)
 
-    def parts(self, image: Any, text: Any) -> Parts:
-        """Refuse: what a trained network says cannot be traced to pairs."""
+    def split_score(self, image: Any, text: Any) -> AnchorContributions:
+        """Raise UsageError: scores of a trained network cannot be traced to pairs."""
         raise UsageError(
             f"the scores of {self.aligner.name} cannot be taken apart: training leaves no trace of single pairs",
             "an aligner that needs no training",
@@ -214,30 +214,30 @@ class FittedProjector:
         )
 
 
-def passed(network: Any, rows: Float32) -> Float32:
-    """Pass rows [n, d] through a network, so many at a time, the last of them filled up."""
+def _run_network(network: Any, rows: Float32) -> Float32:
+    """Pass rows [n, d] through a network, _PASS_ROWS at a time, the last ones padded with zeros."""
     import torch
 
-    found = []
+    outputs = []
     with torch.inference_mode():
-        for start in range(0, len(rows), ROWS):
-            some = rows[start : start + ROWS]
-            full = np.zeros((ROWS, rows.shape[1]), np.float32)
-            full[: len(some)] = some
-            found.append(network(torch.from_numpy(full)).numpy()[: len(some)])
-    return np.concatenate(found)
+        for start in range(0, len(rows), _PASS_ROWS):
+            batch = rows[start : start + _PASS_ROWS]
+            padded = np.zeros((_PASS_ROWS, rows.shape[1]), np.float32)
+            padded[: len(batch)] = batch
+            outputs.append(network(torch.from_numpy(padded)).numpy()[: len(batch)])
+    return np.concatenate(outputs)
 
 
-def filled(projector: P, **sizes: Any) -> P:
-    """Choose those sizes that were left open."""
+def fill_open_sizes(projector: ProjectorT, **sizes: Any) -> ProjectorT:
+    """Set those sizes that are None."""
     return replace(projector, **{name: size for name, size in sizes.items() if getattr(projector, name) is None})
 
 
-def grown(pairs: int, few: int, most: int) -> int:
-    """Return a size between `few`, up to 10,000 pairs, and `most`, from 1,000,000 on, in proportion to the logarithm.
+def scale_size(pairs: int, few: int, most: int) -> int:
+    """Interpolate a size in log pairs, from `few` at 10,000 pairs or fewer to `most` at 1,000,000 or more.
 
-    >>> grown(50, 512, 4096), grown(10_000, 512, 4096), grown(100_000, 512, 4096), grown(10**9, 512, 4096)
-    (512, 512, 1448, 4096)
+    >>> [scale_size(pairs, 512, 4096) for pairs in (50, 10_000, 100_000, 10**9)]
+    [512, 512, 1448, 4096]
     """
     share = min(1.0, max(0.0, (math.log10(pairs) - 4) / 2))
     return round(few * math.exp(share * math.log(most / few)))

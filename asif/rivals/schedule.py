@@ -1,4 +1,4 @@
-"""How a projector is trained: batches, steps, and the learning rate of each."""
+"""The schedule of a training: batches, steps, and the learning rate of each step."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a network is trained: batches of pairs, steps, learning rate and weight decay.
+    """Hold the batch size in pairs, the number of steps, learning rate and weight decay of a training.
 
-    The rate rises over `warmup` steps and falls to `last` of it along a cosine. `mixed` batches are FuseMix's.
+    The rate rises over `warmup` steps, then falls along a cosine to `last` times its maximum. `mixed` batches are
+    FuseMix's.
     """
 
     batch: int

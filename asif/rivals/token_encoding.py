@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from asif.anchorset.format.atomic_io import check_free_space
 from asif.anchorset.tokens.pair_tokens import PairTokens, has_tokens, open_tokens
 from asif.anchorset.tokens.token_journal import TokenJournal
 from asif.anchorset.tokens.token_rows import TokenRows
@@ -18,7 +18,7 @@ from asif.building.build import PairReader
 from asif.building.pair_records import derive_pair_id
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.encoders.prefetch import prefetch
-from asif.errors import InputRefused, Interrupted, OutOfSpace, UsageError
+from asif.errors import InputRefused, Interrupted, UsageError
 from asif.pairs import Pair, PairRecord, Reject
 from asif.vectors import Fingerprint, Side
 
@@ -67,7 +67,12 @@ def tokens_from_pairs(
     if not has_tokens(path):
         plan = {"source": origin, "encoders": {side: dict(each.fields) for side, each in encoders.items()}}
         with TokenJournal(path, plan) as journal:
-            _check_room(path, estimate_token_bytes(source, image, text, captions) - journal.bytes)
+            check_free_space(
+                path,
+                estimate_token_bytes(source, image, text, captions) - journal.bytes,
+                f"the tokens in {path}",
+                "free some space, choose another disk, or take fewer pairs or an encoder with fewer tokens",
+            )
             try:
                 _encode_rows(journal, source, _TokenBatch(image, text, captions), progress)
             except KeyboardInterrupt:
@@ -78,17 +83,6 @@ def tokens_from_pairs(
                 ) from None
             journal.publish()
     return open_tokens(path, encoders, origin)
-
-
-def _check_room(path: Path, needed: int) -> None:
-    """Raise OutOfSpace unless `needed` bytes are free on the disk of `path`."""
-    free = shutil.disk_usage(path.parent).free
-    if free < needed:
-        raise OutOfSpace(
-            f"the tokens in {path} will take about {needed:,} bytes more, and {free:,} are free",
-            "room for all of them",
-            "free some space, choose another disk, or take fewer pairs or an encoder with fewer tokens",
-        )
 
 
 def _encode_rows(

@@ -1,4 +1,4 @@
-"""Train a projector on an anchor set, resumable, and keep it beside the set; find the ones that were kept."""
+"""Train a projector on an anchor set, resumable, and store it with the set."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from asif.encoders import Device
 from asif.encoders.torch_common import pick_device
 from asif.engine.engine import Engine
 from asif.errors import AsifError, IntegrityError, Interrupted
-from asif.rivals import FittedProjector, Pairs, Projector, TrainingPairs
+from asif.rivals import FittedProjector, PairFeatures, Projector, TrainingPairs
 from asif.vectors import Embeddings, Int64
 
 if TYPE_CHECKING:
-    from asif.rivals.trainer import Look, Trained
+    from asif.rivals.trainer import HeldOutEvaluation, TrainedWeights
 
-RECORDS = 512  # whose captions are encoded at a time
-SECONDS_BETWEEN = 15.0
+_RECORDS_PER_BATCH = 512  # whose captions are encoded at a time
+SECONDS_BETWEEN_SAVES = 15.0
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Training:
-    """What a training came to: the projector, how it went, and the set it is kept with.
+class TrainingResult:
+    """Hold the trained projector, its evaluations, and the anchor set with which it is stored.
 
-    `missing` counts the anchors whose tokens were not found, None where none were needed.
+    `missing` is the number of anchors whose tokens were not found, None if no tokens were needed.
     """
 
     fitted: FittedProjector
-    trained: Trained
+    trained: TrainedWeights
     anchors: AnchorSet
     images: int
     texts: int
@@ -52,92 +52,91 @@ def train_projector(
     *,
     home: Path | None = None,
     device: Device = "auto",
-    encoding: Callable[[int, int], None] = lambda done, every: None,
-    progress: Callable[[Look], None] = lambda look: None,
-) -> Training:
-    """Train a projector on an anchor set and keep it beside it, for `--aligner` and for nobody else's anchors.
+    encoding: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[HeldOutEvaluation], None] = lambda evaluation: None,
+) -> TrainingResult:
+    """Train a projector on an anchor set and store it with the set, for `--aligner`.
 
-    Where anchors are made of several captions, each is encoded by itself, once, and kept in the cache. Whatever is
-    killed goes on where it was, and ends as if nothing had happened. Raises InputRefused for too few images,
-    Interrupted on Ctrl-C.
+    If the anchors' texts are means of several captions, each caption is encoded once and cached. After a crash the
+    same call resumes, and ends with the same weights. Raises InputRefused for too few images, Interrupted on Ctrl-C.
     """
     engine = Engine(ref, home=home, device=device)
-    pairs = TrainingPairs.of(engine.anchor_set, single_captions(engine, encoding))
-    return train_on(pairs, projector, engine, progress)
+    pairs = TrainingPairs.of(engine.anchor_set, encode_single_captions(engine, encoding))
+    return train_on_pairs(pairs, projector, engine, progress)
 
 
-def train_on(
-    pairs: Pairs,
+def train_on_pairs(
+    pairs: PairFeatures,
     projector: Projector,
     engine: Engine,
-    progress: Callable[[Look], None],
+    progress: Callable[[HeldOutEvaluation], None],
     origin: Mapping[str, Any] | None = None,
-) -> Training:
-    """Train on pairs of the engine's anchors, going on where an earlier run was; keep the projector with them.
+) -> TrainingResult:
+    """Train on pairs of the engine's anchors, resuming an interrupted run, and store the projector with them.
 
-    `origin` is what decides the outcome besides the anchors and the projector.
+    `origin` identifies further data that the outcome depends on.
     """
     anchors = engine.anchor_set
-    whole = projector.resolved(len(pairs))
-    described = {"name": whole.name, "parameters": whole.parameters}
-    run = {**described, **(origin or {})}
+    projector = projector.resolve(len(pairs))
+    description = {"name": projector.name, "parameters": projector.parameters}
+    run = {**description, **(origin or {})}
     path = engine.home / "cache" / "training" / build_fit_file_name(anchors.manifest, run)
-    state = taken_up(path, anchors, run)
-    resumed_at, last, seen = (int(state["step"][0]) if state else 0), time.monotonic(), 0
+    state = _read_interrupted_state(path, anchors, run)
+    resumed_at, saved_at, saved_step = (int(state["step"][0]) if state else 0), time.monotonic(), 0
 
-    def keep(found: Mapping[str, NDArray[Any]]) -> None:
-        nonlocal last, seen
-        if time.monotonic() - last >= SECONDS_BETWEEN:
+    def save(state: Mapping[str, NDArray[Any]]) -> None:
+        nonlocal saved_at, saved_step
+        if time.monotonic() - saved_at >= SECONDS_BETWEEN_SAVES:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_fit(path, anchors.manifest, run, found)
-            last, seen = time.monotonic(), int(found["step"][0])
+            write_fit(path, anchors.manifest, run, state)
+            saved_at, saved_step = time.monotonic(), int(state["step"][0])
 
     try:
-        fitted, trained = whole.train(
-            pairs, device=pick_device(engine.device), progress=progress, keep=keep, resume=state
+        fitted, trained = projector.train(
+            pairs, device=pick_device(engine.device), progress=progress, keep=save, resume=state
         )
     except KeyboardInterrupt:
         raise Interrupted(
-            f"{whole.name} was stopped; {max(seen, resumed_at):,} steps are kept",
+            f"{projector.name} was stopped; {max(saved_step, resumed_at):,} steps are kept",
             "the rest",
             "run it again: it goes on",
         ) from None
-    if not anchors.keep_fit(described, fitted.arrays()):
+    if not anchors.keep_fit(description, fitted.arrays()):
         raise AsifError(
-            f"{whole.name} could not be kept beside {anchors.ref}", "a store that can be written", "free it"
+            f"{projector.name} could not be kept beside {anchors.ref}", "a store that can be written", "free it"
         )
     path.unlink(missing_ok=True)
-    return Training(fitted, trained, anchors, len(pairs), len(pairs.texts), resumed_at)
+    return TrainingResult(fitted, trained, anchors, len(pairs), len(pairs.texts), resumed_at)
 
 
-def taken_up(path: Path, anchors: AnchorSet, described: Mapping[str, Any]) -> dict[str, NDArray[Any]] | None:
-    """Read what an interrupted training had come to; None where there is none, or it was changed."""
+def _read_interrupted_state(path: Path, anchors: AnchorSet, run: Mapping[str, Any]) -> dict[str, NDArray[Any]] | None:
+    """Read the state of an interrupted training; None if there is none, or it was changed."""
     try:
-        return read_matching_fit(path, anchors.manifest, described) if path.exists() else None
+        return read_matching_fit(path, anchors.manifest, run) if path.exists() else None
     except IntegrityError as error:
-        _log.warning("an interrupted training is not taken up: %s", str(error).splitlines()[0])
+        _log.warning("an interrupted training is not resumed: %s", str(error).splitlines()[0])
         return None
 
 
-def single_captions(
-    engine: Engine, progress: Callable[[int, int], None] = lambda done, every: None
+def encode_single_captions(
+    engine: Engine, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> tuple[Embeddings, Int64] | None:
-    """Encode every caption of anchors that are made of several: unit rows [m, dt], and the anchor of each [m].
+    """Encode every single caption of anchors with several: unit rows [m, dt], and the anchor of each [m].
 
-    None where stored texts are single ones already, or vectors that came with the pairs.
+    None if the stored texts are single captions, or vectors that came with the pairs.
     """
     anchors = engine.anchor_set
     if anchors.manifest.captions != "mean" or anchors.encoder_spec("text") == "precomputed":
         return None
-    found, owners = [], []
-    for start in range(0, anchors.count, RECORDS):
-        rows = range(start, min(start + RECORDS, anchors.count))
-        said = [
+    vectors, owners = [], []
+    for start in range(0, anchors.count, _RECORDS_PER_BATCH):
+        rows = range(start, min(start + _RECORDS_PER_BATCH, anchors.count))
+        captions = [
             (row, caption)
             for row, record in zip(rows, anchors.records(rows), strict=True)
             for caption in record.captions
         ]
-        found.append(engine.encode_texts([caption for _, caption in said], anchors).values)
-        owners += [row for row, _ in said]
+        vectors.append(engine.encode_texts([caption for _, caption in captions], anchors).values)
+        owners += [row for row, _ in captions]
         progress(rows.stop, anchors.count)
-    return Embeddings(np.concatenate(found)), np.array(owners)
+    return Embeddings(np.concatenate(vectors)), np.array(owners)

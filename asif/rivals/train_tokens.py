@@ -14,13 +14,13 @@ from asif.encoders import Device
 from asif.engine.engine import Engine
 from asif.errors import InputRefused
 from asif.rivals import FreezeAlignTokens, TokenPairs
-from asif.rivals.projector import FEWEST
+from asif.rivals.projector import MIN_IMAGES
 from asif.rivals.token_encoding import TokenCaptions, estimate_token_bytes, tokens_from_pairs
-from asif.rivals.train import Training, train_on
+from asif.rivals.train import TrainingResult, train_on_pairs
 from asif.vectors import canonical_json
 
 if TYPE_CHECKING:
-    from asif.rivals.trainer import Look
+    from asif.rivals.trainer import HeldOutEvaluation
 
 
 def train_on_tokens(
@@ -32,31 +32,31 @@ def train_on_tokens(
     home: Path | None = None,
     device: Device = "auto",
     announce: Callable[[int, Path], None] = lambda size, folder: None,
-    encoding: Callable[[int, int], None] = lambda done, every: None,
-    progress: Callable[[Look], None] = lambda look: None,
-) -> Training:
-    """Write the tokens of pairs into a folder, train on those of anchors, and keep the projector beside the set.
+    encoding: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[HeldOutEvaluation], None] = lambda evaluation: None,
+) -> TrainingResult:
+    """Write the tokens of pairs into a folder, train on those of anchors, and store the projector with the set.
 
-    The folder is by default `cache/tokens/<name>` of the store; tokens of the same pairs that it has are used again,
-    and `announce` is told the bytes that others will take, before the first. Anchors and pairs are matched by image
-    content and captions. Whatever is killed goes on where it was. Raises InputRefused where fewer than 10 images are
-    matched, what `from_pairs` raises, Interrupted on Ctrl-C.
+    The folder is by default `cache/tokens/<name>` of the store; tokens of the same pairs in it are reused, otherwise
+    `announce` is called with the expected bytes before the first is written. Anchors and pairs are matched by image
+    content and captions. After a crash the same call resumes. Raises InputRefused if fewer than 10 images are matched,
+    what `from_pairs` raises, and Interrupted on Ctrl-C.
     """
     engine = Engine(ref, home=home, device=device)
     anchors = engine.anchor_set
     captions: TokenCaptions = "first" if anchors.manifest.captions == "first" else "all"
     image, text = engine.image_encoder(anchors), engine.text_encoder(anchors)
-    place = folder or engine.home / "cache" / "tokens" / anchors.name
-    if not has_tokens(place):
-        announce(estimate_token_bytes(source, image, text, captions), place)
-    tokens = tokens_from_pairs(source, image, text, place, captions, lambda rows: encoding(rows, source.rows))
+    token_folder = folder or engine.home / "cache" / "tokens" / anchors.name
+    if not has_tokens(token_folder):
+        announce(estimate_token_bytes(source, image, text, captions), token_folder)
+    tokens = tokens_from_pairs(source, image, text, token_folder, captions, lambda rows: encoding(rows, source.rows))
     pairs, missing = TokenPairs.of(tokens, anchors.records(range(anchors.count)))
-    if len(pairs) < FEWEST:
+    if len(pairs) < MIN_IMAGES:
         raise InputRefused(
             f"{anchors.count - missing:,} of the {anchors.count:,} anchors of {anchors.ref} are among {source.path}, "
             f"with {len(pairs)} images",
-            f"the pairs that it was built from, and at least {FEWEST} images",
+            f"the pairs that it was built from, and at least {MIN_IMAGES} images",
             "give those pairs to --tokens, and the folder of their tokens to --token-dir",
         )
-    seen = hashlib.sha256(canonical_json(tokens.header["source"]) + pairs.texts.tobytes()).hexdigest()
-    return replace(train_on(pairs, projector, engine, progress, {"tokens": seen}), missing=missing)
+    digest = hashlib.sha256(canonical_json(tokens.header["source"]) + pairs.texts.tobytes()).hexdigest()
+    return replace(train_on_pairs(pairs, projector, engine, progress, {"tokens": digest}), missing=missing)

@@ -1,4 +1,4 @@
-"""What a projector is trained on: frozen features of images, and of each of their captions."""
+"""Training data of projectors: frozen features of images, and of each of their captions."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.aligners.protocol import Anchors
-from asif.aligners.sampling import groups
+from asif.aligners.sampling import group_equal_rows
 from asif.vectors import SIDES, Embeddings, Float32, Int64, Side
 
-MOST_HELD = 500
+_MAX_HELD_OUT = 500
 Dims = Mapping[str, int]
-"""Dimensions of what networks take: `image`, `text`, and with tokens `pooled`, those of an image's one vector."""
-Reader = Callable[[Int64], tuple[Any, ...]]
-"""Gives what a network takes for some rows: tensors of as many rows each."""
-P = TypeVar("P", bound="Pairs")
+"""Dimensions of the networks' inputs: `image`, `text`, and with tokens also `pooled`, an image's pooled vector."""
+FeatureReader = Callable[[Int64], tuple[Any, ...]]
+"""Returns the inputs of a network for some rows: tensors of as many rows each."""
+PairFeaturesT = TypeVar("PairFeaturesT", bound="PairFeatures")
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairFeatures:
     """Hold distinct images [n, ...], texts [m, ...] and the image that each text belongs to [m], ascending.
 
-    Every image has at least one text. What images and texts are, and how networks get them, is the subclass's.
+    Every image has at least one text. Subclasses define what images and texts are, and how they become network inputs.
     """
 
     images: NDArray[Any]
     texts: NDArray[Any]
     owners: Int64
-    portion: ClassVar[int] = sys.maxsize
-    """How many rows are read at a time where all of them are wanted."""
+    read_rows: ClassVar[int] = sys.maxsize
+    """How many rows are read at a time when all are needed."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -43,49 +43,49 @@ class Pairs:
     @property
     @abstractmethod
     def dims(self) -> Dims:
-        """Return the dimensions of what `reader` gives."""
+        """Return the dimensions of what `reader` reads."""
 
     @cached_property
     @abstractmethod
-    def same(self) -> Int64:
-        """Which texts are equal [m]: equal numbers for equal texts."""
+    def text_groups(self) -> Int64:
+        """A group number for each text [m], equal for equal texts."""
 
     @abstractmethod
-    def reader(self, side: Side, device: str) -> Reader:
-        """Return what reads rows of one side for its network, on a device."""
+    def reader(self, side: Side, device: str) -> FeatureReader:
+        """Return a function that reads rows of one side as inputs of its network, on a device."""
 
     @cached_property
-    def starts(self) -> Int64:
-        """Where each image's texts begin, and where the last one's end [n + 1]."""
+    def text_starts(self) -> Int64:
+        """The index of each image's first text, and the number of texts [n + 1]."""
         return np.searchsorted(self.owners, np.arange(len(self) + 1))
 
     @property
-    def right(self) -> NDArray[np.bool_]:
-        """Which texts are right for which image [n, m]: its own, and those that are equal to one of its own."""
-        said = np.zeros((len(self), int(self.same.max()) + 1), bool)
-        said[self.owners, self.same] = True
-        return said[:, self.same]
+    def matches(self) -> NDArray[np.bool_]:
+        """The true texts of each image [n, m]: its own, and those equal to one of its own."""
+        image_groups = np.zeros((len(self), int(self.text_groups.max()) + 1), bool)
+        image_groups[self.owners, self.text_groups] = True
+        return image_groups[:, self.text_groups]
 
-    def drawn(self, images: Int64, random: np.random.Generator) -> Int64:
+    def draw_texts(self, images: Int64, random: np.random.Generator) -> Int64:
         """Draw one text for each image [b]."""
-        first, after = self.starts[images], self.starts[images + 1]
+        first, after = self.text_starts[images], self.text_starts[images + 1]
         return first + (random.random(len(images)) * (after - first)).astype(np.int64)
 
-    def some(self: P, images: Int64) -> P:
-        """Return some images, ascending, with all their texts."""
-        kept = np.isin(self.owners, images)
-        owners = np.searchsorted(images, self.owners[kept])
-        return replace(self, images=self.images[images], texts=self.texts[kept], owners=owners)
+    def select_images(self: PairFeaturesT, images: Int64) -> PairFeaturesT:
+        """Return a subset of the images, given in ascending order, with all their texts."""
+        selected = np.isin(self.owners, images)
+        owners = np.searchsorted(images, self.owners[selected])
+        return replace(self, images=self.images[images], texts=self.texts[selected], owners=owners)
 
-    def divided(self: P, seed: int) -> tuple[P, P]:
-        """Hold out a tenth of the images, at least two and at most 500: (to train on, held out)."""
-        held = max(2, min(MOST_HELD, len(self) // 10))
+    def split(self: PairFeaturesT, seed: int) -> tuple[PairFeaturesT, PairFeaturesT]:
+        """Split off a tenth of the images, at least two and at most 500: (training pairs, held-out pairs)."""
+        count = max(2, min(_MAX_HELD_OUT, len(self) // 10))
         order = np.random.default_rng(seed).permutation(len(self))
-        return self.some(np.sort(order[held:])), self.some(np.sort(order[:held]))
+        return self.select_images(np.sort(order[count:])), self.select_images(np.sort(order[:count]))
 
 
 @dataclass(frozen=True)
-class TrainingPairs(Pairs):
+class TrainingPairs(PairFeatures):
     """Hold cached embeddings: images [n, di] and texts [m, dt], unit vectors."""
 
     images: Float32
@@ -93,12 +93,12 @@ class TrainingPairs(Pairs):
 
     @classmethod
     def of(cls, anchors: Anchors, captions: tuple[Embeddings, Int64] | None = None) -> TrainingPairs:
-        """Take the pairs of an anchor set; anchors with equal images are one image with several texts.
+        """Take the pairs of an anchor set; anchors with equal images count as one image with several texts.
 
-        `captions` are single captions [m, dt] and the anchor that each belongs to [m], in place of the stored texts.
+        `captions` are single captions [m, dt] and the anchor of each [m], instead of the stored texts.
         """
         image, text = (np.concatenate([block.astype(np.float32) for block in anchors.blocks(side)]) for side in SIDES)
-        numbers = groups(image)
+        numbers = group_equal_rows(image)
         _, first = np.unique(numbers, return_index=True)
         texts, whose = (text, np.arange(len(text))) if captions is None else (captions[0].values, captions[1])
         owners = numbers[whose]
@@ -110,12 +110,12 @@ class TrainingPairs(Pairs):
         return {"image": self.images.shape[1], "text": self.texts.shape[1]}
 
     @cached_property
-    def same(self) -> Int64:
-        return groups(self.texts)
+    def text_groups(self) -> Int64:
+        return group_equal_rows(self.texts)
 
-    def reader(self, side: Side, device: str) -> Reader:
-        """Put all rows of one side on the device, once."""
+    def reader(self, side: Side, device: str) -> FeatureReader:
+        """Copy all rows of one side to the device; the reader selects among them."""
         import torch
 
         rows = torch.from_numpy(self.images if side == "image" else self.texts).to(device)
-        return lambda some: (rows[some],)
+        return lambda indices: (rows[indices],)

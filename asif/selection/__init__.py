@@ -3,9 +3,9 @@
 None of the choices depends on how rows lie in blocks or on the number of threads: inner products are canonical.
 """
 
-from asif.selection.concepts import concepts, repeated
-from asif.selection.kdpp import kdpp
-from asif.selection.kmeans import kmeans
-from asif.selection.random_ import random
+from asif.selection.concepts import choose_by_concepts, find_repeated_rows
+from asif.selection.kdpp import choose_by_kdpp
+from asif.selection.kmeans import choose_by_kmeans
+from asif.selection.random_ import choose_at_random
 
-__all__ = ["concepts", "kdpp", "kmeans", "random", "repeated"]
+__all__ = ["choose_by_concepts", "choose_by_kdpp", "choose_by_kmeans", "choose_at_random", "find_repeated_rows"]

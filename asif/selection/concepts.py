@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.selection.assigning import assign
+from asif.selection.nearest_centre import assign_to_nearest
 from asif.vectors import Float32, Int64
 
 
-def concepts(blocks: Sequence[NDArray[Any]], prompts: Float32, size: int) -> Int64:
+def choose_by_concepts(blocks: Sequence[NDArray[Any]], prompts: Float32, size: int) -> Int64:
     """Choose `size` anchors evenly over the concepts that their texts, blocks [n, d], are nearest to.
 
     `prompts` [c, d] are the unit text embeddings of the concepts. The rarest concept comes first, each takes its share
@@ -21,21 +21,21 @@ def concepts(blocks: Sequence[NDArray[Any]], prompts: Float32, size: int) -> Int
     classes, at most 2,000 each), where the cap is fixed and not the size.
 
     >>> texts = np.array([[1, 0], [0.96, 0.28], [0.8, 0.6], [0, 1]], np.float32)
-    >>> concepts([texts], np.eye(2, dtype=np.float32), 3).tolist()
+    >>> choose_by_concepts([texts], np.eye(2, dtype=np.float32), 3).tolist()
     [0, 1, 3]
     """
-    near, similarity = assign(blocks, prompts)
+    near, similarity = assign_to_nearest(blocks, prompts)
     order = np.lexsort((-similarity, near))  # concept by concept, most similar first, then smaller row
     pools = np.bincount(near, minlength=len(prompts))
     starts = np.cumsum(pools) - pools
-    taken = shares(pools, size)
+    taken = divide_evenly(pools, size)
     return np.sort(np.concatenate([order[start : start + some] for start, some in zip(starts, taken, strict=True)]))
 
 
-def shares(pools: Int64, size: int) -> Int64:
+def divide_evenly(pools: Int64, size: int) -> Int64:
     """Divide `size` evenly among pools of so many, at most their sum, the smallest first.
 
-    >>> shares(np.array([9, 1, 0, 5]), 9).tolist()
+    >>> divide_evenly(np.array([9, 1, 0, 5]), 9).tolist()
     [4, 1, 0, 4]
     """
     taken, left = np.zeros_like(pools), size
@@ -46,12 +46,12 @@ def shares(pools: Int64, size: int) -> Int64:
     return taken
 
 
-def repeated(blocks: Sequence[NDArray[Any]]) -> Float32 | None:
+def find_repeated_rows(blocks: Sequence[NDArray[Any]]) -> Float32 | None:
     """Return the distinct rows [c, d], in order of first appearance; None where most rows come once.
 
     Texts that repeat are labels: they are the concepts themselves.
 
-    >>> repeated([np.array([[1, 0], [0, 1], [1, 0], [1, 0]], np.float16)]).tolist()
+    >>> find_repeated_rows([np.array([[1, 0], [0, 1], [1, 0], [1, 0]], np.float16)]).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
     most = sum(map(len, blocks)) // 2

@@ -15,34 +15,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.errors import UsageError
-from asif.kernels.canonical import on_grid
+from asif.kernels.canonical import round_to_grid
 from asif.vectors import Int64
 
-MOST_BYTES = 2**32
-EXPLAINED = 1e-9  # of a row's own 4: less than that is left of nothing but rounding
+_MAX_BYTES = 2**32
+_EXPLAINED = 1e-9  # of a row's own 4: less than that is left of nothing but rounding
 
 
-def kdpp(blocks: Sequence[NDArray[Any]], size: int) -> Int64:
+def choose_by_kdpp(blocks: Sequence[NDArray[Any]], size: int) -> Int64:
     """Choose `size` rows of unit embeddings, blocks [n, d], greedily for the largest determinant.
 
     Of equal gains the smaller row. Once every row is explained by the chosen ones (all further determinants are zero,
     as where rows repeat), the smallest rows left fill up. Memory: 8·N·(n + d) bytes; raises UsageError above 4 GiB.
 
-    >>> kdpp([np.array([[1, 0], [0.8, 0.6], [1, 0], [-1, 0]], np.float32)], 3).tolist()
+    >>> choose_by_kdpp([np.array([[1, 0], [0.8, 0.6], [1, 0], [-1, 0]], np.float32)], 3).tolist()
     [0, 1, 3]
     """
     count, dim = sum(map(len, blocks)), blocks[0].shape[1]
-    check_memory(count, size, dim)
+    _check_memory(count, size, dim)
     rows = np.empty((count, dim))
     for block, place in zip(blocks, np.split(rows, np.cumsum([len(block) for block in blocks[:-1]])), strict=True):
-        place[:] = on_grid(block)
+        place[:] = round_to_grid(block)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # or their rounding would choose the first
     gains = np.full(count, 4.0)  # of each row: what is not explained yet
     columns = np.zeros((size, count))  # of the Cholesky factor, one for each chosen row
     chosen: list[int] = []
     while len(chosen) < size:
         best = int(gains.argmax())
-        if gains[best] <= EXPLAINED:
+        if gains[best] <= _EXPLAINED:
             left = np.setdiff1d(np.arange(count), chosen)
             chosen += left[: size - len(chosen)].tolist()
             break
@@ -56,10 +56,10 @@ def kdpp(blocks: Sequence[NDArray[Any]], size: int) -> Int64:
     return np.sort(np.array(chosen, np.int64))
 
 
-def check_memory(count: int, size: int, dim: int) -> None:
+def _check_memory(count: int, size: int, dim: int) -> None:
     """Refuse what would take more memory than is reasonable.
 
-    >>> check_memory(1_000_000, 1_000, 768)
+    >>> _check_memory(1_000_000, 1_000, 768)
     Traceback (most recent call last):
         ...
     asif.errors.UsageError: choosing 1,000 of 1,000,000 anchors by kdpp takes 14,144,000,000 bytes
@@ -67,9 +67,9 @@ def check_memory(count: int, size: int, dim: int) -> None:
       to do:    choose by kmeans, or of fewer anchors, drawn at random
     """
     needed = 8 * count * (size + dim)
-    if needed > MOST_BYTES:
+    if needed > _MAX_BYTES:
         raise UsageError(
             f"choosing {size:,} of {count:,} anchors by kdpp takes {needed:,} bytes",
-            f"at most {MOST_BYTES:,} bytes of memory",
+            f"at most {_MAX_BYTES:,} bytes of memory",
             "choose by kmeans, or of fewer anchors, drawn at random",
         )

@@ -15,31 +15,31 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from asif.kernels import topk_similarity
-from asif.kernels.canonical import on_grid
-from asif.selection.assigning import assign
+from asif.kernels.canonical import round_to_grid
+from asif.selection.nearest_centre import assign_to_nearest
 from asif.vectors import Float32, Int64
 
-ROUNDS = 25
-SEEN = 8  # rows for each centre that seeds are drawn from
-LEAST_SEEN = 8_192
+_MAX_ROUNDS = 25
+_SEED_ROWS_PER_CENTRE = 8  # rows for each centre that seeds are drawn from
+_MIN_SEED_ROWS = 8_192
 
 
-def kmeans(blocks: Sequence[NDArray[Any]], size: int, seed: int = 0) -> Int64:
+def choose_by_kmeans(blocks: Sequence[NDArray[Any]], size: int, seed: int = 0) -> Int64:
     """Choose the rows of unit embeddings, blocks [n, d], that are nearest to `size` centres.
 
     Where one row is nearest to several centres, the rows that are farthest from their own centre fill up. Memory: one
     block, and 8 rows for each centre, 8,192 at least, in float64. Time: up to 26 times N·n similarities.
 
     >>> corners = np.array([[1, 0], [0.8, 0.6], [0.96, 0.28], [0, -1]], np.float32)
-    >>> kmeans([corners], 2).tolist()
+    >>> choose_by_kmeans([corners], 2).tolist()
     [2, 3]
     """
-    centres = on_sphere(seeds(blocks, size, np.random.default_rng(seed)))
-    near, similarity = assign(blocks, centres)
-    for _ in range(ROUNDS):
-        centres = moved(blocks, near, centres)
+    centres = normalise_rows(draw_seeds(blocks, size, np.random.default_rng(seed)))
+    near, similarity = assign_to_nearest(blocks, centres)
+    for _ in range(_MAX_ROUNDS):
+        centres = _update_centres(blocks, near, centres)
         before = near
-        near, similarity = assign(blocks, centres)
+        near, similarity = assign_to_nearest(blocks, centres)
         if np.array_equal(near, before):
             break
     chosen = np.unique(topk_similarity(centres, blocks, 1).indices)
@@ -48,16 +48,16 @@ def kmeans(blocks: Sequence[NDArray[Any]], size: int, seed: int = 0) -> Int64:
     return np.sort(np.concatenate([chosen, farthest]))
 
 
-def seeds(blocks: Sequence[NDArray[Any]], size: int, drawn: np.random.Generator) -> NDArray[np.float64]:
+def draw_seeds(blocks: Sequence[NDArray[Any]], size: int, drawn: np.random.Generator) -> NDArray[np.float64]:
     """Draw `size` rows [size, d], each as probably as it is far from those before: by 1 - its best similarity.
 
     That is half the squared distance of unit rows. Drawn from at most 8 rows for each, or 8,192, taken at random.
     """
     ends = np.cumsum([len(block) for block in blocks])
     seen = np.zeros(ends[-1], bool)
-    seen[drawn.permutation(len(seen))[: max(LEAST_SEEN, SEEN * size)]] = True
+    seen[drawn.permutation(len(seen))[: max(_MIN_SEED_ROWS, _SEED_ROWS_PER_CENTRE * size)]] = True
     parts = zip(blocks, np.split(seen, ends[:-1]), strict=True)
-    rows = on_grid(np.concatenate([block[some] for block, some in parts]))
+    rows = round_to_grid(np.concatenate([block[some] for block, some in parts]))
     found = [int(drawn.integers(len(rows)))]
     distance = np.full(len(rows), np.inf)
     while len(found) < size:
@@ -71,19 +71,19 @@ def seeds(blocks: Sequence[NDArray[Any]], size: int, drawn: np.random.Generator)
     return rows[found]
 
 
-def moved(blocks: Sequence[NDArray[Any]], near: Int64, centres: Float32) -> Float32:
+def _update_centres(blocks: Sequence[NDArray[Any]], near: Int64, centres: Float32) -> Float32:
     """Move each centre [n, d] to the direction of the sum of its rows; one that has none stays."""
     sums, first = np.zeros(centres.shape), 0
     for block in blocks:
         mine = near[first : first + len(block)]
         members = csr_array((np.ones(len(mine)), (mine, np.arange(len(mine)))), (len(centres), len(mine)))
-        sums += members @ on_grid(block)  # multiples of 2^-26 below 2^27: exact in any order
+        sums += members @ round_to_grid(block)  # multiples of 2^-26 below 2^27: exact in any order
         first += len(block)
     empty = ~sums.any(axis=1)
     sums[empty] = centres[empty]
-    return on_sphere(sums)
+    return normalise_rows(sums)
 
 
-def on_sphere(rows: NDArray[np.float64]) -> Float32:
+def normalise_rows(rows: NDArray[np.float64]) -> Float32:
     """Scale rows to unit length."""
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)

@@ -7,10 +7,10 @@ import numpy as np
 from asif.vectors import Int64
 
 
-def random(count: int, size: int, seed: int = 0) -> Int64:
+def choose_at_random(count: int, size: int, seed: int = 0) -> Int64:
     """Draw `size` of `count` rows, every set of them equally likely; with one seed, fewer are some of more.
 
-    >>> random(10, 3).tolist(), random(10, 4).tolist()
+    >>> choose_at_random(10, 3).tolist(), choose_at_random(10, 4).tolist()
     ([2, 4, 6], [2, 4, 6, 7])
     """
     return np.sort(np.random.default_rng(seed).permutation(count)[:size])

@@ -1,22 +1,22 @@
-"""The choice of a profile for an anchor set: aligner, parameters, correction, fusion; from held-out anchors alone."""
+"""Tuning: chooses aligner, parameters, hubness correction and fusion for an anchor set, from held-out anchors."""
 
 from asif.tuning.criteria import TASKS, Task
-from asif.tuning.grid import usual
-from asif.tuning.search import CRITERIA, Trial, Tuned, best_correction, tune
-from asif.tuning.splits import GLANCE, Captions, Questions, Subset, texts_repeat
+from asif.tuning.grid import default_setting
+from asif.tuning.search import CRITERIA, Trial, TuningResult, choose_correction, tune
+from asif.tuning.splits import QUICK_CHECK_ROWS, AnchorSubset, CaptionSampler, HeldOutQueries, has_repeated_texts
 
 __all__ = [
     "CRITERIA",
-    "GLANCE",
+    "QUICK_CHECK_ROWS",
     "TASKS",
-    "Captions",
-    "Questions",
-    "Subset",
+    "CaptionSampler",
+    "HeldOutQueries",
+    "AnchorSubset",
     "Task",
     "Trial",
-    "Tuned",
-    "best_correction",
-    "texts_repeat",
+    "TuningResult",
+    "choose_correction",
+    "has_repeated_texts",
     "tune",
-    "usual",
+    "default_setting",
 ]

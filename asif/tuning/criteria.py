@@ -1,4 +1,4 @@
-"""What held-out pairs say of a table of scores: how well it finds what belongs together."""
+"""Criteria of tuning: how well a table of scores ranks the true pairs of held-out queries."""
 
 from __future__ import annotations
 
@@ -14,46 +14,47 @@ Task = Literal["classify", "search"]
 TASKS: tuple[Task, ...] = ("classify", "search")
 Float64 = NDArray[np.float64]
 
-CHOICES = 100  # labels of an imagined question
+_CHOICES = 100  # labels of a simulated classification
 
 
-def ahead(scores: Float32, right: NDArray[np.bool_]) -> Float64:
-    """Count, per query, the wrong candidates with a higher score than the best right one [q]; ties count half.
+def count_candidates_ahead(scores: Float32, matches: NDArray[np.bool_]) -> Float64:
+    """Count for each query the wrong candidates that score above its best true candidate [q]; ties count half.
 
-    `scores` [q, c] and `right` [q, c], at least one in every row.
+    `scores` [q, c]; `matches` [q, c] marks the true candidates, at least one in every row.
 
-    >>> ahead(np.array([[0.5, 0.9, 0.5, 0.1]], np.float32), np.array([[True, False, False, True]])).tolist()
+    >>> scores, matches = np.array([[0.5, 0.9, 0.5, 0.1]], np.float32), np.array([[True, False, False, True]])
+    >>> count_candidates_ahead(scores, matches).tolist()
     [1.5]
     """
-    best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
-    above, level = (scores > best) & ~right, (scores == best) & ~right
-    return np.asarray(above.sum(axis=1) + level.sum(axis=1) / 2, np.float64)
+    best = np.where(matches, scores, -np.inf).max(axis=1, keepdims=True)
+    above, tied = (scores > best) & ~matches, (scores == best) & ~matches
+    return np.asarray(above.sum(axis=1) + tied.sum(axis=1) / 2, np.float64)
 
 
-def reciprocal(above: Float64) -> Float64:
-    """Return the reciprocal rank of the best right candidate [q].
+def compute_reciprocal_rank(above: Float64) -> Float64:
+    """Return the reciprocal rank of the best true candidate [q], from the number of candidates ahead of it [q].
 
-    >>> reciprocal(np.array([0.0, 1.0, 3.0])).tolist()
+    >>> compute_reciprocal_rank(np.array([0.0, 1.0, 3.0])).tolist()
     [1.0, 0.5, 0.25]
     """
     return np.asarray(1 / (1 + above), np.float64)
 
 
-def chance_of_first(above: Float64, wrong: NDArray[np.int64], choices: int = CHOICES) -> Float64:
-    """Return how probably the right candidate comes first among `choices` of which the others are drawn at random [q].
+def compute_chance_of_first(above: Float64, wrong: NDArray[np.int64], choices: int = _CHOICES) -> Float64:
+    """Return the probability that the true candidate ranks first among `choices`, the others drawn at random [q].
 
-    With a of w wrong candidates above it that is C(w - a, m - 1) / C(w, m - 1) for m choices, at most w + 1. The
-    accuracy that one drawing would estimate, without its noise.
+    With a of w wrong candidates above it, that is C(w - a, m - 1) / C(w, m - 1) for m choices, at most w + 1: the
+    expectation of the accuracy that one draw would estimate.
 
-    >>> chance_of_first(np.array([1.0]), np.array([4]), 3).round(6).tolist()
+    >>> compute_chance_of_first(np.array([1.0]), np.array([4]), 3).round(6).tolist()
     [0.5]
     """
     others = np.minimum(choices - 1, wrong)
-    left = wrong - above
-    drawable = left >= others
+    below = wrong - above
+    possible = below >= others
 
-    def choose(total: Any) -> Float64:
-        kept = np.maximum(total, others)
-        return np.asarray(gammaln(kept + 1) - gammaln(kept - others + 1), np.float64)
+    def log_falling_factorial(total: Any) -> Float64:
+        total = np.maximum(total, others)
+        return np.asarray(gammaln(total + 1) - gammaln(total - others + 1), np.float64)
 
-    return np.where(drawable, np.exp(choose(left) - choose(wrong)), 0.0)
+    return np.where(possible, np.exp(log_falling_factorial(below) - log_falling_factorial(wrong)), 0.0)

@@ -1,4 +1,4 @@
-"""The search for a profile: every setting alone, then corrected for hubness, then added up."""
+"""The search for a profile: every setting alone, then with hubness corrections, then in fusions."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from asif.aligners import Anchors, Fitted, Hubness
+from asif.aligners import Anchors, FittedAligner, Hubness
 from asif.errors import UsageError
 from asif.tuning.criteria import TASKS, Float64, Task
-from asif.tuning.grid import Setting, grid, usual
-from asif.tuning.scoring import Corrector, Scores, answers, asked, judged
-from asif.tuning.splits import Captions, Questions, divisions, looked_at, texts_repeat
+from asif.tuning.grid import AlignerSetting, build_grid, default_setting
+from asif.tuning.scoring import HeldOutScores, HubnessCorrector, compute_query_scores, fit_and_score, score_held_out
+from asif.tuning.splits import CaptionSampler, HeldOutQueries, choose_runs, has_repeated_texts, split_folds
 
-KEPT = 2  # settings of each aligner that go on to be corrected and added up
-WEIGHTS = (0.3, 0.6, 1.0)
-MEMBERS = 3
-PROOF = 3  # standard errors
-NONE = Hubness("none")
-CORRECTIONS = (NONE, *(Hubness("nnn", k, alpha) for k, alpha in product((8, 32, 128), (0.25, 0.5, 0.75))))
+_KEPT_PER_ALIGNER = 2  # best settings of each aligner, which are tried with corrections and in fusions
+_WEIGHTS = (0.3, 0.6, 1.0)
+_MAX_MEMBERS = 3
+_PROOF_ERRORS = 3  # standard errors by which a setting must beat the default
+_UNCORRECTED = Hubness("none")
+_CORRECTIONS = (_UNCORRECTED, *(Hubness("nnn", k, alpha) for k, alpha in product((8, 32, 128), (0.25, 0.5, 0.75))))
 CRITERIA = {
     "classify": "chance that the right text comes first among 100, for held-out images, with noise unless texts repeat",
     "search": "mean reciprocal rank of what belongs to a held-out image or text, both ways",
@@ -31,7 +31,7 @@ CRITERIA = {
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting that was tried: the aligner, the correction, its worth and the standard error of that."""
+    """Hold one setting that was tried: aligner, correction, score and its standard error."""
 
     aligner: str
     hubness: Hubness
@@ -39,17 +39,17 @@ class Trial:
     error: float
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON keeps it."""
-        found = {"aligner": self.aligner, "hubness": self.hubness.parameters}
-        return {**found, "score": round(self.score, 5), "error": round(self.error, 5)}
+        """Return the trial as JSON values, rounded."""
+        names = {"aligner": self.aligner, "hubness": self.hubness.parameters}
+        return {**names, "score": round(self.score, 5), "error": round(self.error, 5)}
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """Hold the choice and its evidence: all trials, highest score first; `complete` unless time ran out before the end.
+class TuningResult:
+    """Hold the choice and its evidence: all trials, highest score first; `complete` is False if time ran out.
 
-    The choice is the highest, but for sums of unlike aligners that are as good within a standard error, and for the
-    usual choice where nothing is better by three.
+    The choice is the trial with the highest score, except that a fusion within one standard error is preferred, and
+    the default setting unless the choice is better by three standard errors.
     """
 
     task: Task
@@ -62,7 +62,7 @@ class Tuned:
     complete: bool
 
     def profile(self) -> dict[str, Any]:
-        """Return what is kept with the anchor set."""
+        """Return the profile that is stored with the anchor set."""
         return {
             "aligner": self.best.aligner,
             "hubness": self.best.hubness.parameters,
@@ -78,17 +78,17 @@ class Tuned:
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
-    """A sum of settings on its way: each with its weight, and its scores on every division."""
+class _Candidate:
+    """Hold a fusion of settings under search: each with its weight, and the fused scores on every fold."""
 
-    members: tuple[tuple[Setting, float], ...]
-    scores: tuple[Scores, ...]
+    members: tuple[tuple[AlignerSetting, float], ...]
+    scores: tuple[HeldOutScores, ...]
 
     def name(self, count: int) -> str:
-        """Return what the aligner is called, as `make_aligner` reads it."""
+        """Return the name of the aligner for `count` anchors, as `make_aligner` parses it."""
         return "+".join(
-            f"{weight:g}*{setting.name(count)}" if weight != 1 or at else setting.name(count)
-            for at, (setting, weight) in enumerate(self.members)
+            f"{weight:g}*{setting.name(count)}" if weight != 1 or index else setting.name(count)
+            for index, (setting, weight) in enumerate(self.members)
         )
 
 
@@ -98,39 +98,42 @@ def tune(
     *,
     seconds: float = 120,
     seed: int = 0,
-    captions: Captions | None = None,
+    captions: CaptionSampler | None = None,
     family: str | None = None,
-    progress: Callable[[int, int], None] = lambda done, all_: None,
-) -> Tuned:
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> TuningResult:
     """Choose aligner, parameters, hubness correction and fusion from held-out anchors alone; no label is used.
 
-    Every setting is fitted to the rest and asked about the held-out pairs; the best two of each aligner are tried with
-    corrections for hubness, then added up, as long as that is not worse. Half of `seconds` is for the first step, a
-    third for the second; what has not been tried by then is left out, and the result says so. `captions` gives single
-    captions of held-out pairs, where what is stored is made of several. With a `family`, it is the one aligner that is
-    tried, and what scores highest is chosen. Raises UsageError for an unknown task, InputRefused for too few pairs.
+    Every setting is fitted to a fold's anchors and scored on its held-out queries. The best two settings of each
+    aligner are tried with hubness corrections, then in fusions, as long as the score does not fall. The first step has
+    half of `seconds`, the second a third; settings not tried by then are left out, and the result is not `complete`.
+    `captions` returns single captions of held-out pairs whose stored texts are means of several. With a `family`, only
+    this aligner is tried, and its highest score is chosen. Raises UsageError for an unknown task, InputRefused for too
+    few pairs.
     """
     if task not in TASKS:
         raise UsageError(f"the task is {task!r}", f"one of {', '.join(TASKS)}", "pass --task classify")
     started = time.perf_counter()
-    return Search(anchors, task, seed, captions, family, started, seconds, progress).run()
+    return ProfileSearch(anchors, task, seed, captions, family, started, seconds, progress).run()
 
 
-def best_correction(fitted: Fitted, questions: Questions, task: Task) -> Hubness:
-    """Choose the hubness correction of an aligner that is fitted already, as `tune` does, from held-out pairs."""
-    corrector = Corrector(asked(fitted, questions, task, bank=True))
-    return max(CORRECTIONS, key=lambda each: float(judged(corrector, each, questions.right, task).mean()))
+def choose_correction(fitted: FittedAligner, queries: HeldOutQueries, task: Task) -> Hubness:
+    """Choose the hubness correction of a fitted aligner from held-out queries, as `tune` does."""
+    corrector = HubnessCorrector(score_held_out(fitted, queries, task, bank=True))
+    return max(
+        _CORRECTIONS, key=lambda each: float(compute_query_scores(corrector, each, queries.matches, task).mean())
+    )
 
 
-class Search:
-    """Hold what the steps of a search share."""
+class ProfileSearch:
+    """Hold the folds of an anchor set, and the trials made on them so far."""
 
     def __init__(
         self,
         anchors: Anchors,
         task: Task,
         seed: int,
-        captions: Captions | None,
+        captions: CaptionSampler | None,
         family: str | None,
         started: float,
         seconds: float,
@@ -138,125 +141,134 @@ class Search:
     ) -> None:
         self.task, self.seed, self.started, self.seconds, self.progress = task, seed, started, seconds, progress
         self.count = anchors.count
-        self.texts_repeat = texts_repeat(anchors)  # one division may be too small to show it
-        divided = enumerate(divisions(anchors, seed, captions))
-        self.divisions: Sequence[Questions] = tuple(
-            questions.blurred(seed + at) if task == "classify" and not self.texts_repeat else questions
-            for at, questions in divided
+        self.texts_repeat = has_repeated_texts(anchors)  # one fold may be too small to show it
+        self.folds: Sequence[HeldOutQueries] = tuple(
+            queries.add_noise(seed + fold) if task == "classify" and not self.texts_repeat else queries
+            for fold, queries in enumerate(split_folds(anchors, seed, captions))
         )
         dims = [anchors.blocks("image")[0].shape[1], anchors.blocks("text")[0].shape[1]]
         self.family = family
-        self.settings = [setting for setting in grid(min(dims)) if family in (None, setting.family)]
+        self.settings = [setting for setting in build_grid(min(dims)) if family in (None, setting.family)]
         self.trials: dict[tuple[str, Hubness], Trial] = {}
-        self.worth: dict[tuple[str, Hubness], Float64] = {}
+        self.query_scores: dict[tuple[str, Hubness], Float64] = {}
         self.complete = True
 
-    def run(self) -> Tuned:
-        """Take the steps."""
-        corrected: list[tuple[Candidate, Hubness]] = []
-        for setting in self.alone():
-            if corrected and self.late(0.85):
+    def run(self) -> TuningResult:
+        """Try settings, corrections and fusions; return the choice and all trials."""
+        corrected: list[tuple[_Candidate, Hubness]] = []
+        for setting in self._try_settings():
+            if corrected and self._is_late(0.85):
                 break
-            candidate = self.candidate(setting)
-            corrected.append((candidate, self.correct(candidate)))
-        best, hubness = max(corrected, key=lambda found: self.trials[found[0].name(self.count), found[1]].score)
-        kept = [candidate for candidate, _ in corrected]
-        while self.family is None and len(best.members) < MEMBERS and not self.late(1):
-            taller = self.taller(best, hubness, kept)
-            if taller is None:
+            candidate = self._build_candidate(setting)
+            corrected.append((candidate, self._choose_correction(candidate)))
+        best, hubness = max(corrected, key=lambda each: self.trials[each[0].name(self.count), each[1]].score)
+        candidates = [candidate for candidate, _ in corrected]
+        while self.family is None and len(best.members) < _MAX_MEMBERS and not self._is_late(1):
+            fusion = self._extend_fusion(best, hubness, candidates)
+            if fusion is None:
                 break
-            best, hubness = taller, self.correct(taller)
+            best, hubness = fusion, self._choose_correction(fusion)
         name = best.name(self.count)
-        chosen = self.proven(name, hubness) if self.family is None else self.trials[name, hubness]
-        others = sorted(self.trials.values(), key=lambda trial: -trial.score)
-        count = len(next(iter(self.worth.values())))
-        pairs = len(looked_at(self.count))
-        spent = time.perf_counter() - self.started
-        return Tuned(self.task, chosen, tuple(others), pairs, count, self.seed, round(spent, 2), self.complete)
+        return TuningResult(
+            task=self.task,
+            best=self._choose_proven(name, hubness) if self.family is None else self.trials[name, hubness],
+            trials=tuple(sorted(self.trials.values(), key=lambda trial: -trial.score)),
+            pairs=len(choose_runs(self.count)),
+            questions=len(next(iter(self.query_scores.values()))),
+            seed=self.seed,
+            seconds=round(time.perf_counter() - self.started, 2),
+            complete=self.complete,
+        )
 
-    def alone(self) -> list[Setting]:
+    def _try_settings(self) -> list[AlignerSetting]:
         """Try every setting by itself; return the best of each aligner, best first."""
-        found: dict[str, list[tuple[float, Setting]]] = {}
-        for at, setting in enumerate(self.settings):
-            if at >= 4 and self.late(0.5):
+        by_aligner: dict[str, list[tuple[float, AlignerSetting]]] = {}
+        for index, setting in enumerate(self.settings):
+            if index >= 4 and self._is_late(0.5):
                 break
-            scores = self.asked(setting, bank=False)
-            trial = self.tried(Candidate(((setting, 1.0),), scores), NONE, [Corrector(each) for each in scores])
-            found.setdefault(setting.family, []).append((trial.score, setting))
-            self.progress(at + 1, len(self.settings))
-        best = chain.from_iterable(sorted(tried, key=lambda each: -each[0])[:KEPT] for tried in found.values())
+            scores = self._score_setting(setting, bank=False)
+            trial = self._evaluate(
+                _Candidate(((setting, 1.0),), scores), _UNCORRECTED, [HubnessCorrector(each) for each in scores]
+            )
+            by_aligner.setdefault(setting.family, []).append((trial.score, setting))
+            self.progress(index + 1, len(self.settings))
+        best = chain.from_iterable(
+            sorted(tried, key=lambda each: -each[0])[:_KEPT_PER_ALIGNER] for tried in by_aligner.values()
+        )
         return [setting for _, setting in sorted(best, key=lambda each: -each[0])]
 
-    def proven(self, best: str, hubness: Hubness) -> Trial:
-        """Return the best, or the usual choice where the best is not better by three standard errors of the difference.
+    def _choose_proven(self, best: str, hubness: Hubness) -> Trial:
+        """Return the best trial, or the default if the best is not better by three standard errors of the difference.
 
-        With a few dozen pairs the best of some hundred trials is a matter of luck, which brings two of them.
+        With a few dozen pairs, chance alone makes the best of some hundred trials better by two standard errors.
         """
-        setting, correction = usual(self.task, texts_repeat=self.texts_repeat)
-        safe = self.candidate(setting)
-        trial = self.tried(safe, correction, [Corrector(scores) for scores in safe.scores])
-        gained = self.worth[best, hubness] - self.worth[trial.aligner, correction]
-        if gained.mean() <= PROOF * gained.std() / np.sqrt(len(gained)):
+        setting, correction = default_setting(self.task, texts_repeat=self.texts_repeat)
+        default = self._build_candidate(setting)
+        trial = self._evaluate(default, correction, [HubnessCorrector(scores) for scores in default.scores])
+        gains = self.query_scores[best, hubness] - self.query_scores[trial.aligner, correction]
+        if gains.mean() <= _PROOF_ERRORS * gains.std() / np.sqrt(len(gains)):
             return trial
         return self.trials[best, hubness]
 
-    def late(self, share: float) -> bool:
-        """Tell whether this share of the time is over; what is left out for it makes the search incomplete."""
+    def _is_late(self, share: float) -> bool:
+        """Tell whether this share of the time is over; if so, the search is not complete."""
         late = time.perf_counter() - self.started > share * self.seconds
         self.complete = self.complete and not late
         return late
 
-    def asked(self, setting: Setting, *, bank: bool) -> tuple[Scores, ...]:
-        """Ask a setting on every division; k follows the number of anchors that are left."""
+    def _score_setting(self, setting: AlignerSetting, *, bank: bool) -> tuple[HeldOutScores, ...]:
+        """Score a setting on every fold; its k depends on the number of anchors of the fold."""
         return tuple(
-            answers(setting.name(questions.fitted.count), questions, self.task, bank) for questions in self.divisions
+            fit_and_score(setting.name(queries.anchors.count), queries, self.task, bank) for queries in self.folds
         )
 
-    def candidate(self, setting: Setting) -> Candidate:
-        """Take a setting up again, with its bank."""
-        return Candidate(((setting, 1.0),), self.asked(setting, bank=True))
+    def _build_candidate(self, setting: AlignerSetting) -> _Candidate:
+        """Score a setting again, with its query bank."""
+        return _Candidate(((setting, 1.0),), self._score_setting(setting, bank=True))
 
-    def correct(self, candidate: Candidate) -> Hubness:
+    def _choose_correction(self, candidate: _Candidate) -> Hubness:
         """Try every correction; return the best."""
-        correctors = [Corrector(scores) for scores in candidate.scores]
-        return max(CORRECTIONS, key=lambda hubness: self.tried(candidate, hubness, correctors).score)
+        correctors = [HubnessCorrector(scores) for scores in candidate.scores]
+        return max(_CORRECTIONS, key=lambda hubness: self._evaluate(candidate, hubness, correctors).score)
 
-    def taller(self, best: Candidate, hubness: Hubness, kept: Sequence[Candidate]) -> Candidate | None:
-        """Add the setting of another aligner that does best with it; None where that is worse beyond doubt.
+    def _extend_fusion(self, best: _Candidate, hubness: Hubness, others: Sequence[_Candidate]) -> _Candidate | None:
+        """Add the best setting of another aligner; None if it lowers the score by more than one standard error.
 
-        Held-out anchors cannot tell what other images are like. Where a sum of unlike aligners is within a standard
-        error of the best, it is the safer choice: they do not fail on the same images.
+        Held-out anchors cannot represent all other images. A fusion of different aligners within one standard error of
+        the best is the safer choice: its members do not fail on the same images.
         """
         families = {setting.family for setting, _ in best.members}
-        grown = [
-            self.grown(best, other, weight, hubness)
-            for other, weight in product(kept, WEIGHTS)
+        fusions = [
+            self._try_fusion(best, other, weight, hubness)
+            for other, weight in product(others, _WEIGHTS)
             if other.members[0][0].family not in families
         ]
-        if not grown:
+        if not fusions:
             return None
-        taller = max(grown, key=lambda candidate: self.trials[candidate.name(self.count), hubness].score)
-        before, after = (self.worth[candidate.name(self.count), hubness] for candidate in (best, taller))
-        lost = before - after
-        return taller if lost.mean() <= lost.std() / np.sqrt(len(lost)) else None
+        fusion = max(fusions, key=lambda candidate: self.trials[candidate.name(self.count), hubness].score)
+        before, after = (self.query_scores[candidate.name(self.count), hubness] for candidate in (best, fusion))
+        losses = before - after
+        return fusion if losses.mean() <= losses.std() / np.sqrt(len(losses)) else None
 
-    def grown(self, best: Candidate, other: Candidate, weight: float, hubness: Hubness) -> Candidate:
-        """Add a setting with a weight, and judge the sum."""
-        scores = tuple(mine.plus(theirs, weight) for mine, theirs in zip(best.scores, other.scores, strict=True))
-        grown = Candidate((*best.members, (other.members[0][0], weight)), scores)
-        self.tried(grown, hubness, [Corrector(each) for each in scores])
-        return grown
+    def _try_fusion(self, best: _Candidate, other: _Candidate, weight: float, hubness: Hubness) -> _Candidate:
+        """Add a setting with a weight, and evaluate the fusion."""
+        scores = tuple(
+            mine.add_weighted(theirs, weight) for mine, theirs in zip(best.scores, other.scores, strict=True)
+        )
+        fusion = _Candidate((*best.members, (other.members[0][0], weight)), scores)
+        self._evaluate(fusion, hubness, [HubnessCorrector(each) for each in scores])
+        return fusion
 
-    def tried(self, candidate: Candidate, hubness: Hubness, correctors: Sequence[Corrector]) -> Trial:
-        """Judge a candidate with a correction on all divisions, and remember it."""
-        worth = np.concatenate(
+    def _evaluate(self, candidate: _Candidate, hubness: Hubness, correctors: Sequence[HubnessCorrector]) -> Trial:
+        """Evaluate a candidate with a correction on all folds, and record the trial."""
+        scores = np.concatenate(
             [
-                judged(corrector, hubness, questions.right, self.task)
-                for corrector, questions in zip(correctors, self.divisions, strict=True)
+                compute_query_scores(corrector, hubness, queries.matches, self.task)
+                for corrector, queries in zip(correctors, self.folds, strict=True)
             ]
         )
         name = candidate.name(self.count)
-        trial = Trial(name, hubness, float(worth.mean()), float(worth.std() / np.sqrt(len(worth))))
+        trial = Trial(name, hubness, float(scores.mean()), float(scores.std() / np.sqrt(len(scores))))
         self.trials[name, hubness] = trial
-        self.worth[name, hubness] = worth
+        self.query_scores[name, hubness] = scores
         return trial

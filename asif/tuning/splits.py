@@ -1,4 +1,4 @@
-"""Some anchors are held out: the rest is fitted, and they are the questions."""
+"""Cross-validation over anchors: aligners are fitted to some of them, the held-out ones are the queries."""
 
 from __future__ import annotations
 
@@ -10,135 +10,137 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.aligners import Anchors
-from asif.aligners.sampling import evenly, groups
+from asif.aligners.sampling import choose_evenly_spaced, group_equal_rows
 from asif.errors import InputRefused
-from asif.vectors import Embeddings, Float32, Int64, Side, gathered
+from asif.vectors import Embeddings, Float32, Int64, Side, gather_rows
 
-MOST_PAIRS = 20_000  # looked at, of a larger set in runs of
-RUN = 50  # rows, evenly spread: pairs that share an image tend to lie together
-MOST_QUESTIONS = 1_000  # held out at a time
-BLOCK_ROWS = 8_192
-GLANCE = 256  # rows that tell whether texts repeat, where there is no time for more
-BLUR = 0.3  # labels are asked of images unlike the anchors': see bench/tuning.py
+MAX_PAIRS = 20_000  # used for tuning, of a larger set in runs of
+_RUN_ROWS = 50  # rows, evenly spaced: pairs that share an image are often adjacent
+_MAX_HELD_OUT_IMAGES = 1_000  # held out at a time
+_BLOCK_ROWS = 8_192
+QUICK_CHECK_ROWS = 256  # for `has_repeated_texts` where there is no time for more
+NOISE_COSINE = 0.3  # of an image to itself with noise: query images differ from anchors, see bench/tuning.py
 
-Captions = Callable[[Int64], tuple[Embeddings, Int64]]
-"""Give captions of anchors, by row: their embeddings, and which of the rows, by position, each belongs to."""
+CaptionSampler = Callable[[Int64], tuple[Embeddings, Int64]]
+"""Returns captions of anchors, by row: their embeddings, and for each the position of its row among those given."""
 
 
 @dataclass(frozen=True, eq=False)
-class Subset:
-    """Hold some rows of an anchor set in memory, as an aligner sees anchors."""
+class AnchorSubset:
+    """Hold some rows of an anchor set in memory, with the protocol of `Anchors`."""
 
     sides: dict[Side, NDArray[Any]]
 
     @classmethod
-    def of(cls, anchors: Anchors, rows: Int64) -> Subset:
-        """Gather rows, in ascending order, of both sides."""
+    def of(cls, anchors: Anchors, rows: Int64) -> AnchorSubset:
+        """Copy rows, in ascending order, of both sides."""
         sides: tuple[Side, Side] = ("image", "text")
-        return cls({side: gathered(anchors.blocks(side), rows) for side in sides})
+        return cls({side: gather_rows(anchors.blocks(side), rows) for side in sides})
 
     @property
     def count(self) -> int:
         return len(self.sides["image"])
 
     def blocks(self, side: Side) -> list[NDArray[Any]]:
-        return [self.sides[side][start : start + BLOCK_ROWS] for start in range(0, self.count, BLOCK_ROWS)]
+        return [self.sides[side][start : start + _BLOCK_ROWS] for start in range(0, self.count, _BLOCK_ROWS)]
 
     def mean(self, side: Side) -> NDArray[np.float64]:
         mean: NDArray[np.float64] = self.sides[side].astype(np.float64).mean(axis=0)
         return mean
 
-    def rows(self, chosen: Int64) -> Subset:
-        """Return some of its rows."""
-        return Subset({side: values[chosen] for side, values in self.sides.items()})
+    def select_rows(self, chosen: Int64) -> AnchorSubset:
+        """Return a subset of the rows."""
+        return AnchorSubset({side: values[chosen] for side, values in self.sides.items()})
 
 
 @dataclass(frozen=True)
-class Questions:
-    """Hold one division: the anchors to fit, and held-out pairs as distinct images, distinct texts, and what is right.
+class HeldOutQueries:
+    """Hold one fold: the anchors to fit, and the held-out pairs as distinct images and distinct texts.
 
-    `right` [images, texts] tells which were paired. Pairs that share an image are held out together.
+    `matches` [images, texts] marks the true pairs. Pairs that share an image are held out together.
     """
 
-    fitted: Subset
+    anchors: AnchorSubset
     images: Embeddings
     texts: Embeddings
-    right: NDArray[np.bool_]
+    matches: NDArray[np.bool_]
 
-    def blurred(self, seed: int, cosine: float = BLUR) -> Questions:
-        """Return the same with noise in all directions on the images, each about as similar to itself as said."""
+    def add_noise(self, seed: int, cosine: float = NOISE_COSINE) -> HeldOutQueries:
+        """Add isotropic noise to the images, such that each has about this cosine to itself without noise."""
         values = self.images.values
         noise = np.random.default_rng(seed).standard_normal(values.shape).astype(np.float32)
         noise /= np.linalg.norm(noise, axis=1, keepdims=True)
         return replace(self, images=Embeddings.from_raw(cosine * values + np.sqrt(1 - cosine**2) * noise))
 
 
-def divisions(anchors: Anchors, seed: int, captions: Captions | None = None) -> Iterator[Questions]:
-    """Divide an anchor set: a fifth, at most 1,000 images, is held out at a time, two to five times over.
+def split_folds(anchors: Anchors, seed: int, captions: CaptionSampler | None = None) -> Iterator[HeldOutQueries]:
+    """Split an anchor set into two to five folds: a fifth of the images, at most 1,000, is held out at a time.
 
-    Where `captions` are given, held-out texts are single captions of the pairs, as questions are asked, in place of
-    what is stored of all captions together. Raises InputRefused where fewer than 10 distinct images, or two distinct
-    texts, are there to ask about.
+    With `captions`, the held-out texts are single captions of the pairs, as queries are, instead of the stored means
+    of several. Raises InputRefused for fewer than 10 distinct images or two distinct texts.
     """
-    rows = looked_at(anchors.count)
-    pairs = Subset.of(anchors, rows)
-    image, text = groups(pairs.sides["image"]), groups(pairs.sides["text"])
-    count = int(image.max()) + 1
-    if count < 10 or text.max() < 1:
+    rows = choose_runs(anchors.count)
+    pairs = AnchorSubset.of(anchors, rows)
+    image_groups, text_groups = group_equal_rows(pairs.sides["image"]), group_equal_rows(pairs.sides["text"])
+    count = int(image_groups.max()) + 1
+    if count < 10 or text_groups.max() < 1:
         raise InputRefused(
-            f"{count} distinct images and {int(text.max()) + 1} distinct texts among the anchors",
-            "at least 10 images and two texts: some are held out to ask about",
+            f"{count} distinct images and {int(text_groups.max()) + 1} distinct texts among the anchors",
+            "at least 10 images and two texts: some are held out as queries",
             "add pairs, or name an aligner yourself: --aligner asif",
         )
-    size = min(MOST_QUESTIONS, -(-count // 5))
+    size = min(_MAX_HELD_OUT_IMAGES, -(-count // 5))
     order = np.random.default_rng(seed).permutation(count)
-    for fold in range(max(2, min(5, -(-2 * MOST_QUESTIONS // size)))):
-        held = np.isin(image, order[fold * size : (fold + 1) * size])
-        if held.all() or not held.any():
+    for fold in range(max(2, min(5, -(-2 * _MAX_HELD_OUT_IMAGES // size)))):
+        held_out = np.isin(image_groups, order[fold * size : (fold + 1) * size])
+        if held_out.all() or not held_out.any():
             continue
-        fitted = pairs.rows(np.flatnonzero(~held))
-        asked = pairs.rows(np.flatnonzero(held))
+        fit_anchors = pairs.select_rows(np.flatnonzero(~held_out))
+        query_pairs = pairs.select_rows(np.flatnonzero(held_out))
         if captions is None:
-            said, whose = asked.sides["text"].astype(np.float32), np.arange(len(asked.sides["text"]))
+            texts, owners = query_pairs.sides["text"].astype(np.float32), np.arange(query_pairs.count)
         else:
-            embeddings, whose = captions(rows[held])
-            said = embeddings.values
-        yield questions(fitted, image[held], asked.sides["image"], said, whose)
+            embeddings, owners = captions(rows[held_out])
+            texts = embeddings.values
+        yield _build_queries(fit_anchors, image_groups[held_out], query_pairs.sides["image"], texts, owners)
 
 
-def texts_repeat(anchors: Anchors, most: int = MOST_PAIRS) -> bool:
-    """Tell, by at most so many anchors, whether texts stand beside two images or more, as class-level captions do.
+def has_repeated_texts(anchors: Anchors, most: int = MAX_PAIRS) -> bool:
+    """Tell, from at most `most` anchors, whether texts have two or more images each on average, as class names do.
 
-    Where they do, the texts are the labels to be asked about; where not, most images have a text of their own.
+    If so, the texts are the labels to classify by; if not, most images have a text of their own.
 
     >>> from types import SimpleNamespace
-    >>> texts_repeat(SimpleNamespace(count=4, blocks={"text": [np.eye(2)[[0, 1, 1, 0]]]}.get))
+    >>> has_repeated_texts(SimpleNamespace(count=4, blocks={"text": [np.eye(2)[[0, 1, 1, 0]]]}.get))
     True
     """
-    rows = evenly(anchors.count, most)
-    return 2 * (int(groups(gathered(anchors.blocks("text"), rows)).max()) + 1) <= len(rows)
+    rows = choose_evenly_spaced(anchors.count, most)
+    return 2 * (int(group_equal_rows(gather_rows(anchors.blocks("text"), rows)).max()) + 1) <= len(rows)
 
 
-def looked_at(count: int) -> Int64:
-    """Return the rows that are looked at: all, or at most MOST_PAIRS in evenly spread runs.
+def choose_runs(count: int) -> Int64:
+    """Return the rows used for tuning: all, or at most MAX_PAIRS in evenly spaced runs.
 
-    >>> len(looked_at(100)), len(looked_at(1_000_000)), looked_at(1_000_000)[[0, 49, 50]].tolist()
+    >>> len(choose_runs(100)), len(choose_runs(1_000_000)), choose_runs(1_000_000)[[0, 49, 50]].tolist()
     (100, 20000, [0, 49, 2506])
     """
-    if count <= MOST_PAIRS:
+    if count <= MAX_PAIRS:
         return np.arange(count)
-    starts = np.linspace(0, count - RUN, MOST_PAIRS // RUN).astype(np.int64)
-    return np.unique(starts[:, None] + np.arange(RUN))
+    starts = np.linspace(0, count - _RUN_ROWS, MAX_PAIRS // _RUN_ROWS).astype(np.int64)
+    return np.unique(starts[:, None] + np.arange(_RUN_ROWS))
 
 
-def questions(fitted: Subset, numbers: Int64, images: NDArray[Any], said: Float32, whose: Int64) -> Questions:
-    """Turn held-out pairs into questions: every distinct image and text once.
+def _build_queries(
+    anchors: AnchorSubset, image_groups: Int64, images: NDArray[Any], texts: Float32, owners: Int64
+) -> HeldOutQueries:
+    """Turn held-out pairs into queries: every distinct image and text once.
 
-    `numbers` [n] tell images [n, di] apart; texts `said` [m, dt] are each of the pair in `whose` [m].
+    `image_groups` [n] are equal for equal images [n, di]; `owners` [m] are the pairs that the texts [m, dt] belong to.
     """
-    _, first, which = np.unique(numbers, return_index=True, return_inverse=True)
-    texts = groups(said)
-    _, once = np.unique(texts, return_index=True)
-    right = np.zeros((len(first), len(once)), bool)
-    right[which[whose], texts] = True
-    return Questions(fitted, Embeddings(images[first].astype(np.float32)), Embeddings(said[once]), right)
+    _, first_images, image_numbers = np.unique(image_groups, return_index=True, return_inverse=True)
+    text_numbers = group_equal_rows(texts)
+    _, first_texts = np.unique(text_numbers, return_index=True)
+    matches = np.zeros((len(first_images), len(first_texts)), bool)
+    matches[image_numbers[owners], text_numbers] = True
+    distinct_images = Embeddings(images[first_images].astype(np.float32))
+    return HeldOutQueries(anchors, distinct_images, Embeddings(texts[first_texts]), matches)

@@ -8,14 +8,14 @@ from aligners.test_linear import Pairs, related, unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asif.aligners import Fused, Hubness, Member, make_aligner
-from asif.aligners.fused import spread
-from asif.aligners.hubness import bank
-from asif.aligners.sampling import strangers
+from asif.aligners import Fused, FusedMember, Hubness, make_aligner
+from asif.aligners.fused import compute_spread
+from asif.aligners.hubness import build_query_bank
+from asif.aligners.sampling import represent_leave_one_out
 from asif.compare import Candidates, best_row, rank, scores
 from asif.errors import UsageError
-from asif.kernels import similarity
-from asif.vectors import SIDES, DenseRows, Embeddings, FusedRows, Rows, SparseRows, joined
+from asif.kernels import compute_similarity
+from asif.vectors import SIDES, DenseRows, Embeddings, FusedRows, Rows, SparseRows, join_rows
 
 NAME = "cca(lambda=3)+0.5*asif(k=4,power=2)+2*procrustes(size=3)"
 
@@ -33,7 +33,7 @@ def strange(rows: Rows) -> np.ndarray:
     if isinstance(rows, DenseRows):
         return rows.values.astype(np.float64)
     assert isinstance(rows, SparseRows)
-    dense = rows.dense().astype(np.float64)
+    dense = rows.to_dense().astype(np.float64)
     np.fill_diagonal(dense, 0)
     return dense / np.linalg.norm(dense, axis=1, keepdims=True)
 
@@ -48,7 +48,7 @@ def test_scores_are_the_weighed_sum_of_standardised_scores() -> None:
         alone = make_aligner(name).fit(pairs)
         sides = [strange(alone.represent(side, Embeddings(pairs.sides[side]))) for side in SIDES]
         spread_here = (sides[0] @ sides[1].T)[~np.eye(40, dtype=bool)].std()
-        assert spread(alone, pairs) == pytest.approx(spread_here, rel=1e-6)
+        assert compute_spread(alone, pairs) == pytest.approx(spread_here, rel=1e-6)
         own = scores(alone.represent("image", images), Candidates(alone.represent("text", texts)))
         expected += weight / spread_here * own
         counts += weight / spread_here
@@ -65,9 +65,9 @@ def test_batches_do_not_matter(cut: int, seed: int) -> None:
     whole = fitted.represent("image", images)
     parts = [fitted.represent("image", Embeddings(images.values[at : at + cut])) for at in range(0, 8, cut)]
     rows = fitted.represent("text", texts)
-    np.testing.assert_array_equal(similarity(joined(parts), rows), similarity(whole, rows))
+    np.testing.assert_array_equal(compute_similarity(join_rows(parts), rows), compute_similarity(whole, rows))
     found = rank(whole, Candidates(rows), 3)
-    every = similarity(whole, rows)
+    every = compute_similarity(whole, rows)
     order = np.argsort(-every, axis=1, kind="stable")[:, :3]
     np.testing.assert_array_equal(found.indices, order)
     np.testing.assert_array_equal(found.scores, np.take_along_axis(every, order, axis=1))
@@ -78,9 +78,9 @@ def test_contributions_sum_to_the_score() -> None:
     images, texts = asked(pairs)
     fitted = make_aligner(NAME).fit(pairs)
     image, text = fitted.represent("image", images), fitted.represent("text", texts)
-    every = similarity(image, text)
+    every = compute_similarity(image, text)
     for at in range(len(images)):
-        parts = fitted.parts(image[at : at + 1], text[at : at + 1])
+        parts = fitted.split_score(image[at : at + 1], text[at : at + 1])
         assert parts.values.sum() == pytest.approx(float(every[at, at]), abs=1e-6)
         assert (np.diff(parts.anchors) > 0).all()
 
@@ -90,11 +90,11 @@ def test_hubness_is_taken_off_the_fused_score() -> None:
     images, texts = asked(pairs)
     fitted, hubness = make_aligner(NAME).fit(pairs), Hubness("nnn", k=5, alpha=0.5)
     image, text = fitted.represent("image", images), fitted.represent("text", texts)
-    biases = hubness.biases(text, bank(fitted, pairs, "image"))
-    behind = similarity(text, strangers(fitted, pairs, "image", 1000))
+    biases = hubness.compute_biases(text, build_query_bank(fitted, pairs, "image"))
+    behind = compute_similarity(text, represent_leave_one_out(fitted, pairs, "image", 1000))
     np.testing.assert_allclose(biases, 0.5 * -np.sort(-behind, axis=1)[:, :5].mean(axis=1), atol=1e-6)
     corrected = Candidates(text, biases=biases)
-    np.testing.assert_allclose(scores(image, corrected), similarity(image, text) - biases, atol=2e-7)
+    np.testing.assert_allclose(scores(image, corrected), compute_similarity(image, text) - biases, atol=2e-7)
     assert best_row(image[:1], corrected, 2) == 2
     found = rank(image, corrected, 6)
     np.testing.assert_array_equal(np.sort(found.indices, axis=1), np.tile(np.arange(6), (6, 1)))
@@ -105,8 +105,8 @@ def test_two_of_the_same_are_one() -> None:
     images, texts = asked(pairs)
     single, double = make_aligner("cca").fit(pairs), make_aligner("cca+3*cca").fit(pairs)
     np.testing.assert_allclose(
-        similarity(double.represent("image", images), double.represent("text", texts)),
-        similarity(single.represent("image", images), single.represent("text", texts)),
+        compute_similarity(double.represent("image", images), double.represent("text", texts)),
+        compute_similarity(single.represent("image", images), single.represent("text", texts)),
         atol=3e-7,
     )
 
@@ -173,6 +173,6 @@ def test_parameters_beside_a_sum_are_refused() -> None:
     with pytest.raises(UsageError, match="was given k beside it"):
         make_aligner("cca+asif", k=3)
     with pytest.raises(UsageError, match="fusion of 1"):
-        Fused((Member(make_aligner("cca"), 1.0),))
+        Fused((FusedMember(make_aligner("cca"), 1.0),))
     with pytest.raises(UsageError, match="within a fusion"):
-        Fused((Member(make_aligner("cca+asif"), 1.0), Member(make_aligner("cca"), 1.0)))
+        Fused((FusedMember(make_aligner("cca+asif"), 1.0), FusedMember(make_aligner("cca"), 1.0)))

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asif.aligners import Hubness, Relative, make_aligner
-from asif.aligners.hubness import BANK_ROWS, bank
+from asif.aligners.hubness import MAX_BANK_ROWS, build_query_bank
 from asif.classify import Labels
 from asif.compare import Candidates, rank, scores
 from asif.engine import Engine
@@ -36,7 +36,7 @@ def sparse_rows(count: int, seed: int) -> SparseRows:
 
 def matrix(a: Rows, b: Rows) -> Any:
     """Multiply as the definition does, in float64."""
-    left, right = (rows.dense() if isinstance(rows, SparseRows) else rows.values for rows in (a, b))
+    left, right = (rows.to_dense() if isinstance(rows, SparseRows) else rows.values for rows in (a, b))
     return left.astype(np.float64) @ right.T.astype(np.float64)
 
 
@@ -50,7 +50,7 @@ def matrix(a: Rows, b: Rows) -> Any:
 )
 def test_scores_less_a_share_of_the_nearest_of_the_bank(make: Any, k: int, alpha: float, per: int, seed: int) -> None:
     asked, rows, known = make(4, seed), make(10, seed + 1), make(30, seed + 2)
-    biases = Hubness("nnn", k, alpha).biases(rows, known)
+    biases = Hubness("nnn", k, alpha).compute_biases(rows, known)
     expected = alpha * np.sort(matrix(rows, known), axis=1)[:, ::-1][:, :k].mean(axis=1)
     np.testing.assert_allclose(biases, expected, rtol=0, atol=1e-6)
     candidates = Candidates(rows, per, biases)
@@ -67,7 +67,7 @@ def test_csls_ranks_as_its_definition() -> None:
     asked, rows, known = dense_rows(3, 1), dense_rows(12, 2), dense_rows(40, 3)
     nearest = np.sort(matrix(rows, known), axis=1)[:, -10:].mean(axis=1)
     expected = np.argsort(-(2 * matrix(asked, rows) - nearest), axis=1)
-    candidates = Candidates(rows, biases=Hubness("csls").biases(rows, known))
+    candidates = Candidates(rows, biases=Hubness("csls").compute_biases(rows, known))
     np.testing.assert_array_equal(rank(asked, candidates, 12).indices, expected)
 
 
@@ -79,7 +79,7 @@ def test_a_hub_steps_back() -> None:
     hub = unit([known.values.mean(axis=0)])
     rows = DenseRows(np.concatenate([right, hub]))
     plain = rank(asked, Candidates(rows), 1).indices[:, 0]
-    biases = Hubness(alpha=0.75).biases(rows, known)
+    biases = Hubness(alpha=0.75).compute_biases(rows, known)
     corrected = rank(asked, Candidates(rows, biases=biases), 1).indices[:, 0]
     assert (plain == 30).mean() > 0.3
     assert (corrected == 30).mean() < 0.1
@@ -89,24 +89,24 @@ def test_a_hub_steps_back() -> None:
 def test_rows_that_are_not_of_unit_length_are_refused() -> None:
     pairs = related(20)
     fitted = make_aligner("asif-paper", k=5).fit(pairs)
-    assert len(bank(fitted, pairs, "text")) == 20
+    assert len(build_query_bank(fitted, pairs, "text")) == 20
     with pytest.raises(UsageError, match="image rows that are not of one length"):
-        bank(fitted, pairs, "image")
+        build_query_bank(fitted, pairs, "image")
 
 
 @pytest.mark.parametrize("aligner", [Relative(k=5), make_aligner("cca")], ids=["asif", "cca"])
 def test_the_bank_is_the_anchors(aligner: Any) -> None:
     pairs = related(20)
     fitted = aligner.fit(pairs)
-    found = bank(fitted, pairs, "image")
+    found = build_query_bank(fitted, pairs, "image")
     assert len(found) == 20
     whole = fitted.represent("image", Embeddings(pairs.sides["image"]))
     if isinstance(whole, SparseRows):  # an anchor does not know itself
-        own = whole.dense().astype(np.float64)
+        own = whole.to_dense().astype(np.float64)
         np.fill_diagonal(own, 0)
         own /= np.linalg.norm(own, axis=1, keepdims=True)
         assert isinstance(found, SparseRows)
-        np.testing.assert_allclose(found.dense(), own, atol=1e-7)
+        np.testing.assert_allclose(found.to_dense(), own, atol=1e-7)
     else:
         np.testing.assert_array_equal(matrix(found, whole), matrix(whole, whole))
 
@@ -121,9 +121,9 @@ def test_a_large_bank_is_spread_evenly() -> None:
 
         def parts(self, image: Any, text: Any) -> Any: ...
 
-    count = 3 * BANK_ROWS + 5
+    count = 3 * MAX_BANK_ROWS + 5
     numbers = np.arange(count, dtype=np.float32)[:, None]
-    assert len(bank(Fitted(), Pairs(numbers, numbers, cut=8192), "text")) == BANK_ROWS == len(met)
+    assert len(build_query_bank(Fitted(), Pairs(numbers, numbers, cut=8192), "text")) == MAX_BANK_ROWS == len(met)
     assert (met[0], met[-1]) == (0, count - 1)
     assert set(np.diff(met).tolist()) <= {3.0, 4.0}
 
@@ -161,5 +161,5 @@ def test_a_photograph_with_correction(name: str, head_home: Path, preloaded: Non
 
 def test_no_correction_changes_nothing() -> None:
     rows, known = sparse_rows(5, 1), sparse_rows(9, 2)
-    assert not Hubness("none").biases(rows, known).any()
+    assert not Hubness("none").compute_biases(rows, known).any()
     assert sparse_similarity(rows, known).shape == (5, 9)

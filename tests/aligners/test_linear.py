@@ -158,12 +158,12 @@ def test_cca_finds_the_canonical_correlations() -> None:
     pairs = related(400, noise=0.5)
     fitted = cca(1e-9, weight=0.0).fit(pairs)
     x, y = centred(pairs)
-    zx, zy = (fitted.solved.apply(side, rows) for side, rows in (("image", x), ("text", y)))  # type: ignore[arg-type]
-    size = len(fitted.solved.correlations)
+    zx, zy = (fitted.solution.apply(side, rows) for side, rows in (("image", x), ("text", y)))  # type: ignore[arg-type]
+    size = len(fitted.solution.correlations)
     np.testing.assert_allclose(zx.T @ zx / 400, np.eye(size), rtol=0, atol=1e-5)
     np.testing.assert_allclose(zy.T @ zy / 400, np.eye(size), rtol=0, atol=1e-5)
-    np.testing.assert_allclose(zx.T @ zy / 400, np.diag(fitted.solved.correlations), rtol=0, atol=1e-5)
-    assert (np.diff(fitted.solved.correlations) <= 0).all() and fitted.solved.correlations[0] < 1 + 1e-6
+    np.testing.assert_allclose(zx.T @ zy / 400, np.diag(fitted.solution.correlations), rtol=0, atol=1e-5)
+    assert (np.diff(fitted.solution.correlations) <= 0).all() and fitted.solution.correlations[0] < 1 + 1e-6
 
 
 def test_full_cca_is_asif_with_another_inner_product() -> None:
@@ -177,7 +177,7 @@ def test_full_cca_is_asif_with_another_inner_product() -> None:
         inverse.append(np.linalg.inv(square + 0.3 * np.trace(square) / len(square) * np.eye(len(square))))
     joint = (a @ inverse[0] @ x.T) @ (b @ inverse[1] @ y.T).T / 50
     fitted = cca(0.3).fit(pairs)
-    za, zb = (fitted.solved.apply(side, rows) for side, rows in (("image", a), ("text", b)))  # type: ignore[arg-type]
+    za, zb = (fitted.solution.apply(side, rows) for side, rows in (("image", a), ("text", b)))  # type: ignore[arg-type]
     np.testing.assert_allclose(za @ zb.T, joint, rtol=1e-5, atol=1e-6)
 
 
@@ -212,7 +212,7 @@ def test_parts_add_up_to_the_score(aligner: Linear, count: int) -> None:
     every = scores(image, Candidates(text))
     for at in range(3):
         for to in range(3):
-            parts = fitted.parts(image[at : at + 1], text[to : to + 1])
+            parts = fitted.split_score(image[at : at + 1], text[to : to + 1])
             assert parts.anchors.tolist() == list(range(count))
             assert abs(parts.values.sum() - every[at, to]) <= 1e-6
 
@@ -225,11 +225,11 @@ def test_parts_add_up_where_some_directions_are_faint(aligner: Linear) -> None:
     sides = [latent @ np.linalg.qr(rng.standard_normal((40, 40)))[0] for _ in range(2)]
     pairs = Pairs(*(unit(rows + 1e-3 * rng.standard_normal(rows.shape)) for rows in sides), cut=128)
     fitted = aligner.fit(pairs)
-    assert aligner.size or fitted.solved.correlations[-1] < 1e-2 * fitted.solved.correlations[0]
+    assert aligner.size or fitted.solution.correlations[-1] < 1e-2 * fitted.solution.correlations[0]
     image, text = (fitted.represent(side, Embeddings(pairs.sides[side][:5])) for side in SIDES)
     every = image.values.astype(np.float64) @ text.values.T.astype(np.float64)
     for at, to in ((0, 0), (1, 3), (4, 2)):
-        parts = fitted.parts(image[at : at + 1], text[to : to + 1])
+        parts = fitted.split_score(image[at : at + 1], text[to : to + 1])
         assert abs(parts.values.sum() - every[at, to]) <= 1e-9
 
 
@@ -243,10 +243,10 @@ def test_a_part_is_what_the_pair_has_to_say() -> None:
         inverse = np.linalg.inv(square + np.trace(square) / len(square) * np.eye(len(square)))
         query = held.sides[side].astype(np.float64) - pairs.mean(side)
         voices.append(query[0] @ inverse @ rows.T)
-        lengths.append(np.linalg.norm(fitted.solved.apply(side, query)[0]))
+        lengths.append(np.linalg.norm(fitted.solution.apply(side, query)[0]))
     image, text = (fitted.represent(side, Embeddings(held.sides[side])) for side in SIDES)
     expected = voices[0] * voices[1] / 30 / (lengths[0] * lengths[1])
-    np.testing.assert_allclose(fitted.parts(image[:1], text[:1]).values, expected, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(fitted.split_score(image[:1], text[:1]).values, expected, rtol=1e-3, atol=1e-5)
 
 
 @every_aligner
@@ -257,7 +257,7 @@ def test_where_nothing_can_be_learnt_scores_are_zero(aligner: Linear) -> None:
         fitted = aligner.fit(pairs)
         image, text = (fitted.represent(side, queries(side)) for side in SIDES)
         assert not scores(image, Candidates(text)).any()
-        assert not fitted.parts(image[:1], text[:1]).values.any()
+        assert not fitted.split_score(image[:1], text[:1]).values.any()
 
 
 @every_aligner
@@ -279,10 +279,10 @@ def test_a_size_keeps_the_strongest_directions() -> None:
 def test_dense_rows_are_ranked_as_the_definition_ranks_them() -> None:
     rng = np.random.default_rng(1)
     some, others = unit(rng.standard_normal((5, 8))), unit(rng.standard_normal((24, 8)))
-    exact = reference.scores(some, others)
+    exact = reference.score_pairs(some, others)
     np.testing.assert_array_equal(scores(DenseRows(some), Candidates(DenseRows(others))), exact)
     found = rank(DenseRows(some), Candidates(DenseRows(others)), 24)
-    expected = reference.topk(exact, 24)
+    expected = reference.select_topk(exact, 24)
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_array_equal(found.scores, expected.scores)
     best = exact.reshape(5, 8, 3).max(axis=2)

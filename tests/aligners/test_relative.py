@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from support.engine_toys import DIMS, Toy, queries, toy, unit
 
 from asif.aligners import Aligner, Relative, make_aligner
-from asif.aligners.relative import CentredBlocks, centred
+from asif.aligners.relative import CentredBlocks, centre_rows
 from asif.errors import UsageError
 from asif.kernels import sparse_similarity
 from asif.vectors import Embeddings, Side, SparseRows
@@ -46,7 +46,7 @@ def slowly(aligner: Relative, anchors: Toy, side: Side, rows: Any) -> NDArray[np
 def assert_defined(aligner: Relative, anchors: Toy, side: Side, given: Embeddings, atol: float = 3e-7) -> SparseRows:
     """Compare with the definition; returns what was found."""
     found = aligner.fit(anchors).represent(side, given)
-    np.testing.assert_allclose(found.dense(), slowly(aligner, anchors, side, given.values), rtol=0, atol=atol)
+    np.testing.assert_allclose(found.to_dense(), slowly(aligner, anchors, side, given.values), rtol=0, atol=atol)
     assert found.width == anchors.count
     assert found.indices.shape == (len(given), min(aligner.k, anchors.count))
     return found
@@ -67,8 +67,10 @@ def test_the_stored_values_are_the_truth(side: Side, dtype: str) -> None:
     anchors = toy(30, dtype)
     assert_defined(Relative(k=6, power=2), anchors, side, queries(side))
     if dtype == "float16":  # not those that were rounded
-        exact = Relative(k=6, power=2).fit(toy(30)).represent(side, queries(side)).dense()
-        assert np.abs(Relative(k=6, power=2).fit(anchors).represent(side, queries(side)).dense() - exact).max() > 1e-5
+        exact = Relative(k=6, power=2).fit(toy(30)).represent(side, queries(side)).to_dense()
+        assert (
+            np.abs(Relative(k=6, power=2).fit(anchors).represent(side, queries(side)).to_dense() - exact).max() > 1e-5
+        )
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -77,7 +79,7 @@ def test_centred_as_defined(side: Side, shift: float) -> None:
     anchors = toy(25, cut=4, shift=shift)
     found = assert_defined(Relative(k=5, power=3, centre=True), anchors, side, queries(side, shift=shift), atol=2e-6)
     plain = Relative(k=5, power=3).fit(anchors).represent(side, queries(side, shift=shift))
-    assert np.abs(found.dense() - plain.dense()).max() > 0.01
+    assert np.abs(found.to_dense() - plain.to_dense()).max() > 0.01
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -85,11 +87,11 @@ def test_a_row_that_equals_the_mean_has_no_direction(side: Side) -> None:
     one = unit(1, DIMS[side], 4)
     anchors = Toy(np.repeat(one, 3, axis=0), np.repeat(one, 3, axis=0))
     found = Relative(centre=True).fit(anchors).represent(side, Embeddings(np.concatenate([one, -one])))
-    assert found.dense().tolist() == [[0, 0, 0]] * 2  # no anchor has a direction
+    assert found.to_dense().tolist() == [[0, 0, 0]] * 2  # no anchor has a direction
     lone = Toy(np.concatenate([one, -one]), np.concatenate([one, -one]))  # the mean is 0
-    assert Relative(centre=True).fit(lone).represent(side, Embeddings(one)).dense().tolist() == [[1, 0]]
+    assert Relative(centre=True).fit(lone).represent(side, Embeddings(one)).to_dense().tolist() == [[1, 0]]
     rows = np.array([[0.6, 0.8], [1.0, 0.0]], np.float32)
-    found = centred(rows, rows[0].astype(np.float64) + 1e-8)  # equal but for rounding
+    found = centre_rows(rows, rows[0].astype(np.float64) + 1e-8)  # equal but for rounding
     np.testing.assert_allclose(found, [[0, 0], [0.4 / 0.8**0.5, -0.8 / 0.8**0.5]], rtol=0, atol=1e-6)
 
 
@@ -99,7 +101,7 @@ def test_one_anchor(name: str, side: Side) -> None:
     anchors = toy(1)
     row = anchors.sides[side]
     found = make_aligner(name).fit(anchors).represent(side, Embeddings(np.concatenate([row, -row])))
-    np.testing.assert_allclose(found.dense(), [[1], [0]], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found.to_dense(), [[1], [0]], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 8.0])
@@ -119,7 +121,7 @@ def test_clamping_comes_before_the_power() -> None:
     """An even power would make a negative similarity the largest."""
     anchors = Toy([[1, 0], [-0.6, 0.8]], [[1, 0], [-0.6, 0.8]])
     found = Relative(k=2, power=2).fit(anchors).represent("image", Embeddings.from_raw([[1.0, 0.1]]))
-    np.testing.assert_allclose(found.dense(), [[1, 0]], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found.to_dense(), [[1, 0]], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("power", [8.0, 40.0, 300.0])
@@ -128,7 +130,7 @@ def test_high_powers_of_small_similarities_do_not_vanish(power: float) -> None:
     found = (
         Relative(k=3, power=power).fit(Toy(tiny, tiny)).represent("image", Embeddings(np.eye(2, dtype=np.float32)[:1]))
     )
-    np.testing.assert_allclose(found.dense(), [[1 / np.hypot(1, 0.5**power), 0.5**power, 0]], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(found.to_dense(), [[1 / np.hypot(1, 0.5**power), 0.5**power, 0]], rtol=1e-5, atol=1e-7)
 
 
 @settings(deadline=None, max_examples=60)
@@ -147,7 +149,7 @@ def test_any_parameters(k: int, power: float, centre: bool, side: Side, seed: in
     found = aligner.fit(anchors).represent(side, given)
     # a small power makes a similarity's last digits large where it is near zero
     np.testing.assert_allclose(
-        found.dense(), slowly(aligner, anchors, side, given.values), rtol=0, atol=5e-6 if power >= 1 else 0.05
+        found.to_dense(), slowly(aligner, anchors, side, given.values), rtol=0, atol=5e-6 if power >= 1 else 0.05
     )
     for row in range(len(given)):
         alone = aligner.fit(anchors).represent(side, Embeddings(given.values[row : row + 1]))
@@ -239,13 +241,13 @@ class Counting(list[NDArray[Any]]):
 def test_centred_blocks_stay_within_their_budget(budget: int) -> None:
     anchors = toy(14, np.float16, cut=4)
     source = Counting(anchors.blocks("image"))
-    blocks = CentredBlocks(source, anchors.mean("image"), kept_bytes=budget)
-    expected = [centred(block, anchors.mean("image")) for block in anchors.blocks("image")]
+    blocks = CentredBlocks(source, anchors.mean("image"), cached_bytes=budget)
+    expected = [centre_rows(block, anchors.mean("image")) for block in anchors.blocks("image")]
     for _ in range(3):
         for found, block in zip([*blocks, *blocks[:], blocks[-1]], [*expected, *expected, expected[-1]], strict=True):
             np.testing.assert_array_equal(found, block)
             assert found.dtype == np.float32
     assert len(blocks) == 4
-    assert sum(block.nbytes for block in blocks._kept.values()) <= budget
+    assert sum(block.nbytes for block in blocks._cache.values()) <= budget
     read_once = [at for at, reads in enumerate(source.reads) if reads == 1]
     assert read_once == {0: [], 100: [3], 384: [0, 1], 2**30: [0, 1, 2, 3]}[budget]

@@ -19,7 +19,7 @@ from support.paths import ROOT
 from support.running import Cli, Ran
 
 import asif
-from asif.aligners import ALIGNERS, make_aligner
+from asif.aligners import ALIGNER_NAMES, make_aligner
 from asif.anchorset import Store
 from asif.building import BuildOptions
 from asif.building.estimate import UNKNOWN_DIM
@@ -86,7 +86,7 @@ def test_the_figures_of_asif(name: str, figures: dict[str, float]) -> None:
     assert {figure.dataset: figure.value for figure in OF_PAIRS[name].expected} == figures
 
 
-@pytest.mark.parametrize("name", [name for name in FIXED if aligner_name(OF_PAIRS[name]) in ALIGNERS])
+@pytest.mark.parametrize("name", [name for name in FIXED if aligner_name(OF_PAIRS[name]) in ALIGNER_NAMES])
 def test_the_aligner_of_a_recipe_has_the_parameters_that_it_names(name: str) -> None:
     """Covers every recipe whose aligner there is."""
     named = OF_PAIRS[name].aligner

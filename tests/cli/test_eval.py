@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from support.engine_sets import IMAGE_DIM, TEXT_DIM, make_precomputed, make_set
 from support.labelled_files import benchmark, class_folders, labelled, with_vectors
 from support.pair_files import IMAGE, table
-from support.engine_sets import IMAGE_DIM, TEXT_DIM, make_precomputed, make_set
 from support.running import Cli, Ran
 
 from asif.anchorset import Store

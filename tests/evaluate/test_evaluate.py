@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
-from support.pair_files import IMAGE, table
 from support.engine_sets import IMAGE_DIM, TEXT_DIM, fake_image, fake_text, make_precomputed, make_set
+from support.pair_files import IMAGE, table
 
 from asif.aligners import Hubness, make_aligner
-from asif.aligners.hubness import bank
+from asif.aligners.hubness import build_query_bank
 from asif.building import Tolerance
 from asif.classify import Labels
 from asif.compare import Candidates, scores
@@ -69,7 +69,7 @@ def represented(engine: Engine, image: Embeddings, text: Embeddings, query: Side
     other: Side = "text" if query == "image" else "image"
     biases = None
     if choice.hubness.method != "none":
-        biases = choice.hubness.biases(rows[other], bank(fitted, engine.anchors, query))
+        biases = choice.hubness.compute_biases(rows[other], build_query_bank(fitted, engine.anchors, query))
     return scores(rows[query], Candidates(rows[other], biases=biases))
 
 
@@ -405,7 +405,7 @@ def test_vectors_in_place_of_labelled_images(
     fitted = engine.role().fitted
     images = Embeddings.from_raw(np.stack([pair.image_embedding for pair in data.source.read()]))
     means = Embeddings.from_raw(said.values.reshape(6, 2, -1).mean(axis=1))
-    every = fitted.represent("image", images).dense() @ fitted.represent("text", means).dense().T
+    every = fitted.represent("image", images).to_dense() @ fitted.represent("text", means).to_dense().T
     order, right = np.argsort(-every, axis=1, kind="stable"), np.arange(30) % 6
     assert result.metrics["acc1"] == pytest.approx((order[:, 0] == right).mean())
     assert result.metrics["acc5"] == pytest.approx((order[:, :5] == right[:, None]).any(axis=1).mean())

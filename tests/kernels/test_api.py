@@ -42,8 +42,8 @@ from support.kernels_cases import (
 
 from asif.aligners.relative import CentredBlocks
 from asif.errors import BadEmbedding, UsageError
-from asif.kernels import cpu, faiss_, reference, topk, topk_similarity, torch_
-from asif.kernels.canonical import GRID, on_grid
+from asif.kernels import cpu, faiss_, reference, select_topk, topk_similarity, torch_
+from asif.kernels.canonical import GRID, round_to_grid
 from asif.vectors import Embeddings, Float32, TopK
 
 on_every_engine = pytest.mark.parametrize("engine", EVERY_ENGINE, indirect=True)
@@ -137,7 +137,7 @@ def test_nothing_leads_astray(engine: Any, name: str, threads: Callable[[int], N
 def cheaply(queries: Rows, anchors: Rows, k: int, dtype: Any) -> list[set[int]]:
     """Find the k best by float32 products of rows rounded to `dtype`, as one would without a margin."""
     left, right = (rows.astype(dtype).astype(np.float32) for rows in (queries, anchors))
-    return [set(row) for row in reference.topk(left @ right.T, k).indices.tolist()]
+    return [set(row) for row in reference.select_topk(left @ right.T, k).indices.tolist()]
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_independent_of_every_cut(
     monkeypatch.setattr(torch_, "TILE_ROWS", data.draw(st.integers(1, 90)))
     monkeypatch.setattr(torch_, "QUERY_ROWS", data.draw(st.integers(1, 30)))
     monkeypatch.setattr(faiss_, "BLOCK_BYTES", data.draw(st.integers(1, 9_000)))
-    monkeypatch.setattr(cpu, "MADE_BYTES", data.draw(st.sampled_from([1, 2_000, 2**29])))
+    monkeypatch.setattr(cpu, "LAZY_BYTES", data.draw(st.sampled_from([1, 2_000, 2**29])))
     threads(data.draw(st.sampled_from(THREADS)))
     blocks, expected = cut(anchors, places), oracle(queries, anchors, k)
 
@@ -252,9 +252,9 @@ def test_the_order_of_anchors_only_renames_them() -> None:
 
 @pytest.mark.parametrize("made", [1, 10_000, 2**29])
 def test_blocks_that_are_made_as_they_are_read(made: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "MADE_BYTES", made)
+    monkeypatch.setattr(cpu, "LAZY_BYTES", made)
     blocks = cut(stored(700, 48), [5, 5, 200, 201, 650])
-    lazy = CentredBlocks(blocks, np.full(48, 0.01), kept_bytes=0)
+    lazy = CentredBlocks(blocks, np.full(48, 0.01), cached_bytes=0)
     assert lazy[3] is not lazy[3]
     for asked in (3, 30):
         for k in (1, 60, 700):
@@ -405,9 +405,9 @@ def test_the_bound_holds(dim: int, brain: bool) -> None:
     pairs += [(unit(5, dim, 3), stored(40, dim, dtype).astype(np.float32)) for dtype in DTYPES]
     pairs += [(np.abs(unit(5, dim, 4)), np.abs(unit(40, dim, 5))), (adversarial(dim), adversarial(dim))]
     for raw, anchors in pairs:
-        queries = on_grid(raw).astype(np.float32)
+        queries = round_to_grid(raw).astype(np.float32)
         scores, limits = (
-            (queries.astype(np.float64) @ on_grid(anchors).T).astype(np.float32),
+            (queries.astype(np.float64) @ round_to_grid(anchors).T).astype(np.float32),
             bounds(queries, anchors, brain),
         )
         for product in products(queries, anchors, brain):
@@ -420,7 +420,7 @@ def test_the_bound_holds(dim: int, brain: bool) -> None:
 def test_the_bound_is_needed(dim: int, moved: str) -> None:
     """Rounding can take nearly as much as the bound allows, and these rows see to it."""
     crafted = aligned(3, dim, 60, moved=moved)
-    queries = on_grid(crafted.queries).astype(np.float32)
+    queries = round_to_grid(crafted.queries).astype(np.float32)
     lost = exact(queries, crafted.anchors) - next(products(queries, crafted.anchors, True))
     assert (lost / bounds(queries, crafted.anchors, True)).max() > 0.9
 
@@ -441,7 +441,7 @@ def test_canonical_sums_are_exact(dtype: Any, dim: int) -> None:
     queries = np.concatenate([unit(3, dim), adversarial(dim)])
     anchors = queries if dtype is None else (queries * np.float32(1.01)).astype(dtype)
     assert np.linalg.norm(anchors.astype(np.float64), axis=1).max() < 1.015
-    left, right = on_grid(queries), on_grid(anchors)
+    left, right = round_to_grid(queries), round_to_grid(anchors)
     every = topk_similarity(queries, [anchors], len(anchors), engine="torch")
     for q, row in enumerate(left):
         for place, a in enumerate(every.indices[q]):
@@ -461,9 +461,9 @@ def test_float16_is_on_the_grid_already() -> None:
     every = np.arange(2**16, dtype=np.uint16).view(np.float16)
     small = every[np.abs(np.nan_to_num(every, nan=9)) <= 1]
     assert len(small) > 2**14
-    np.testing.assert_array_equal(on_grid(small), small.astype(np.float64))
+    np.testing.assert_array_equal(round_to_grid(small), small.astype(np.float64))
     tenth = np.array([0.1], np.float32)
-    assert on_grid(tenth) != tenth  # float32 is not: the test can fail
+    assert round_to_grid(tenth) != tenth  # float32 is not: the test can fail
     assert GRID == 2**26
 
 
@@ -473,9 +473,9 @@ EXTREME = [3.4e38, 1.0, 2.0**-126, 1e-45, 0.0, -1e-45, -(2.0**-126), -0.5, -1.0,
 def test_sort_keys_order_and_come_back() -> None:
     scores = torch.tensor([EXTREME, EXTREME[::-1]], dtype=torch.float32)
     for first in (0, 2**31 - 5, 2**31 + 7, 2**32 - len(EXTREME)):
-        keys = torch_.sort_keys(scores, first)
+        keys = torch_.pack_keys(scores, first)
         assert (keys[0, :-1] > keys[0, 1:]).all() and (keys[1, :-1] < keys[1, 1:]).all()
-        back = torch_.unpack(keys)
+        back = torch_.unpack_topk(keys)
         np.testing.assert_array_equal(back.scores.view(np.int32), scores.numpy().view(np.int32))
         np.testing.assert_array_equal(back.indices, np.tile(np.arange(first, first + len(EXTREME)), (2, 1)))
 
@@ -483,15 +483,15 @@ def test_sort_keys_order_and_come_back() -> None:
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=30))
 def test_sort_keys_are_the_tie_rule(values: list[float]) -> None:
     scores = torch.tensor([values], dtype=torch.float32)
-    found = torch_.unpack(torch_.sort_keys(scores, 0).sort(dim=1, descending=True).values)
-    assert_same(found, reference.topk(scores.numpy() + np.float32(0), len(values)))  # -0.0 comes back as 0.0
-    assert_same(found, topk(scores.numpy() + np.float32(0), len(values) + 3))
+    found = torch_.unpack_topk(torch_.pack_keys(scores, 0).sort(dim=1, descending=True).values)
+    assert_same(found, reference.select_topk(scores.numpy() + np.float32(0), len(values)))  # -0.0 comes back as 0.0
+    assert_same(found, select_topk(scores.numpy() + np.float32(0), len(values) + 3))
 
 
 def test_topk_of_dense_scores() -> None:
     scores = np.array([[0.5, 0.9, 0.9, -1.0], [0.0, -0.0, 0.0, -0.0]], np.float32)
-    assert topk(scores, 3).indices.tolist() == [[1, 2, 0], [0, 1, 2]]
-    assert topk(scores, 9).scores[0].tolist() == pytest.approx([0.9, 0.9, 0.5, -1.0])
+    assert select_topk(scores, 3).indices.tolist() == [[1, 2, 0], [0, 1, 2]]
+    assert select_topk(scores, 9).scores[0].tolist() == pytest.approx([0.9, 0.9, 0.5, -1.0])
 
 
 def call(k: int = 1, dim: int = 4, engine: Any = "auto", blocks: Any = None) -> TopK:

@@ -14,7 +14,7 @@ from asif.aligners import Linear, Moments
 from asif.aligners.linear import cca
 from asif.errors import UsageError
 from asif.kernels import blas
-from asif.kernels.canonical import on_grid
+from asif.kernels.canonical import round_to_grid
 
 DEVICES = [
     "cpu",
@@ -27,21 +27,21 @@ DEVICES = [
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Let the engine cuda multiply by torch on a device, however few the rows."""
-    monkeypatch.setattr(blas, "device_of", lambda engine: request.param if engine == "cuda" else None)
-    monkeypatch.setattr(blas, "FEWEST", 1)
+    monkeypatch.setattr(blas, "find_device", lambda engine: request.param if engine == "cuda" else None)
+    monkeypatch.setattr(blas, "MIN_DEVICE_ROWS", 1)
     return str(request.param)
 
 
 def unit_on_grid(count: int, dim: int, seed: int) -> Any:
     rows = np.random.default_rng(seed).standard_normal((count, dim))
-    return on_grid(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    return round_to_grid(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
 @pytest.mark.parametrize(("count", "dim", "size"), [(1, 1, 1), (7, 13, 67), (300, 1280, 384)])
 def test_products_on_the_grid_are_the_same_bits(device: str, count: int, dim: int, size: int) -> None:
     rows, columns = unit_on_grid(count, dim, 0), unit_on_grid(size, dim, 1).T
-    found = blas.product(rows, columns, engine="cuda")
-    assert found.tobytes() == blas.product(rows, columns, engine="cpu").tobytes()
+    found = blas.multiply(rows, columns, engine="cuda")
+    assert found.tobytes() == blas.multiply(rows, columns, engine="cpu").tobytes()
     whole = (rows * 2**26).astype(np.int64).astype(object) @ (columns * 2**26).astype(np.int64).astype(object)
     assert (found * 2.0**52 == whole.astype(np.float64)).all()
 
@@ -49,7 +49,7 @@ def test_products_on_the_grid_are_the_same_bits(device: str, count: int, dim: in
 def test_a_zero_has_no_sign(device: str) -> None:
     rows, columns = np.array([[0.0, -0.0], [0.5, 0.0]]), np.array([[-0.5, 0.0], [0.5, -0.5]])
     for engine in ("cuda", "cpu"):
-        found = blas.product(rows, columns, engine=engine)  # type: ignore[arg-type]
+        found = blas.multiply(rows, columns, engine=engine)  # type: ignore[arg-type]
         assert not np.signbit(found[found == 0]).any()
 
 
@@ -59,7 +59,7 @@ def test_sums_of_stored_rows_are_those_of_float64(device: str, dtype: Any) -> No
     wide = [rows.astype(np.float64) for rows in (x, y)]
     expected = (wide[0].sum(axis=0), wide[1].sum(axis=0), wide[0].T @ wide[0], wide[1].T @ wide[1], wide[0].T @ wide[1])
     for engine in ("cuda", "cpu"):
-        for got, due in zip(blas.second_moments(x, y, engine=engine), expected, strict=True):  # type: ignore[arg-type]
+        for got, due in zip(blas.compute_second_moments(x, y, engine=engine), expected, strict=True):  # type: ignore[arg-type]
             np.testing.assert_allclose(got, due, rtol=0, atol=1e-12)
 
 
@@ -85,11 +85,11 @@ def test_rows_are_mapped_to_the_same_bits(device: str, aligner: Linear) -> None:
 def test_few_rows_do_not_move_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = related(60)
     fitted = cca().restore(pairs, cca().fit(pairs).arrays())
-    monkeypatch.setattr(blas, "device_of", lambda engine: pytest.fail("moved"))
-    assert fitted.represent("image", queries("image", blas.FEWEST - 1), "cuda").values.any()
+    monkeypatch.setattr(blas, "find_device", lambda engine: pytest.fail("moved"))
+    assert fitted.represent("image", queries("image", blas.MIN_DEVICE_ROWS - 1), "cuda").values.any()
 
 
 def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match="torch sees no CUDA device"):
-        blas.second_moments(np.eye(2), np.eye(2), engine="cuda")
+        blas.compute_second_moments(np.eye(2), np.eye(2), engine="cuda")

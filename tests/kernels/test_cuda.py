@@ -48,8 +48,8 @@ from support.paths import SUPPORT
 
 from asif.errors import BadEmbedding, MissingDependency, OutOfSpace, UsageError
 from asif.kernels import canonical, cuda, cuda_sparse, device_cache, reference, topk_similarity, torch_
-from asif.kernels.canonical import on_grid
-from asif.kernels.device_cache import Segment
+from asif.kernels.canonical import round_to_grid
+from asif.kernels.device_cache import DeviceBlock
 from asif.vectors import Float32, TopK
 
 # anchors, queries, k
@@ -80,17 +80,17 @@ def steered(monkeypatch: pytest.MonkeyPatch) -> Steered:
     """Let every search that can be filtered be filtered, however small it is."""
     if HERE.type == "cpu":
         interpret(monkeypatch)
-        monkeypatch.setattr(cuda, "FEW", 2)  # so that few queries, which are slow there, take either path
-    monkeypatch.setattr(cuda, "empty", poisoned)
-    plan, directly = Steered(), cuda.Search.directly
+        monkeypatch.setattr(cuda, "FEW_QUERIES", 2)  # so that few queries, which are slow there, take either path
+    monkeypatch.setattr(cuda, "allocate", poisoned)
+    plan, directly = Steered(), cuda.DeviceSearch.search_exactly
 
-    def noted(search: cuda.Search, some: torch.Tensor, segment: Segment) -> torch.Tensor:
+    def noted(search: cuda.DeviceSearch, some: torch.Tensor, segment: DeviceBlock) -> torch.Tensor:
         if len(segment.rows) >= search.k:
             plan.again += some.tolist()
         return directly(search, some, segment)
 
-    monkeypatch.setattr(cuda, "Plan", plan)
-    monkeypatch.setattr(cuda.Search, "directly", noted)
+    monkeypatch.setattr(cuda, "SearchPlan", plan)
+    monkeypatch.setattr(cuda.DeviceSearch, "search_exactly", noted)
     return plan
 
 
@@ -105,7 +105,7 @@ def ask(queries: Float32, blocks: list[Rows], k: int) -> TopK:
 
 
 def test_kernels_are_interpreted_where_there_is_no_device() -> None:
-    kind = type(cuda.kernels().propose).__name__
+    kind = type(cuda.load_triton().propose).__name__
     assert kind == ("JITFunction" if HERE.type == "cuda" else "InterpretedFunction")
 
 
@@ -127,8 +127,8 @@ def test_equal_to_the_definition_at_awkward_sizes(dim: int, dtype: Any, steered:
 def test_a_few_queries_have_a_path_of_their_own(
     asked: int, dtype: Any, steered: Steered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cuda, "FEW", 8)
-    monkeypatch.setattr(cuda, "many_shape", None)  # the other is not taken
+    monkeypatch.setattr(cuda, "FEW_QUERIES", 8)
+    monkeypatch.setattr(cuda, "choose_many_tiles", None)  # the other is not taken
     steered.rank = 12
     queries, anchors = unit(asked, 40, 3), stored(150, 40, dtype)
     assert_same(ask(queries, [anchors], 3), oracle(queries, anchors, 3))
@@ -138,9 +138,9 @@ def test_a_few_queries_have_a_path_of_their_own(
 @pytest.mark.parametrize("group", [1, 3, 8])
 def test_every_tile_is_met_once(group: int, steered: Steered, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = {"QUERIES": 16, "ANCHORS": 32, "DIMS": 16, "GROUP": group, "num_warps": 4, "num_stages": 2}
-    monkeypatch.setattr(cuda, "many_shape", lambda asked: shape)
+    monkeypatch.setattr(cuda, "choose_many_tiles", lambda asked: shape)
     queries, anchors = unit(35, 20, 3), stored(150, 20, FLOAT16)  # 3 tiles by 5
-    search, segment = cuda.Search(tensor(queries), 3), Segment(tensor(anchors), 0)
+    search, segment = cuda.DeviceSearch(tensor(queries), 3), DeviceBlock(tensor(anchors), 0)
     everything = torch.full((35,), -torch.inf, device=HERE)
     entries, counts = search.propose(slice(0, 35), segment, everything, 5)
     words = [(number << 32) | (2**32 - 1 if number < 4 else 2**22 - 1) for number in range(5)]
@@ -221,7 +221,7 @@ def test_lists_that_are_full_drop_nothing(asked: int, steered: Steered) -> None:
 @pytest.mark.parametrize("asked", [2, 4])
 def test_words_of_one_anchor_fill_lists(asked: int, steered: Steered, monkeypatch: pytest.MonkeyPatch) -> None:
     """More words than there is room for, the best of them last; the second list is short enough."""
-    monkeypatch.setattr(cuda.Search, "guess", lambda *_: torch.full((asked,), 0.5, device=HERE))
+    monkeypatch.setattr(cuda.DeviceSearch, "guess_floors", lambda *_: torch.full((asked,), 0.5, device=HERE))
     steered.room = 5 / 640
     first = np.full(640, 0.1)
     first[31::32] = np.linspace(0.6, 0.9, 20)
@@ -269,7 +269,7 @@ def test_independent_of_every_cut(steered: Steered, monkeypatch: pytest.MonkeyPa
     steered.room = data.draw(st.sampled_from([0.0, 0.2, 1.0]))
     blocks = cut(anchors, data.draw(st.lists(st.integers(0, count), max_size=2)))
     monkeypatch.setattr(cuda, "LIST_BYTES", data.draw(st.sampled_from([1, 40_000, 2**30])))
-    monkeypatch.setattr(cuda, "GUESS_BYTES", data.draw(st.sampled_from([1, 2**28])))
+    monkeypatch.setattr(cuda, "SAMPLE_BYTES", data.draw(st.sampled_from([1, 2**28])))
     assert_same(ask(queries, blocks, k), oracle(queries, anchors, k))
 
 
@@ -296,11 +296,11 @@ class Serial:
 @pytest.mark.parametrize("parts", [2, 3])
 def test_devices_share_the_anchors(parts: int, asked: int, steered: Steered, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "ThreadPoolExecutor", Serial)
-    monkeypatch.setattr(device_cache, "devices", lambda: [HERE] * parts)
-    monkeypatch.setattr(device_cache, "SHARE_BYTES", 1)
+    monkeypatch.setattr(device_cache, "list_devices", lambda: [HERE] * parts)
+    monkeypatch.setattr(device_cache, "MIN_DEVICE_BYTES", 1)
     queries, anchors = unit(asked, 24, 3), np.repeat(stored(100, 24, FLOAT16), 3, axis=0)
     blocks = cut(anchors, [90, 90, 110, 250])
-    dealt = device_cache.shares(blocks)
+    dealt = device_cache.distribute_blocks(blocks)
     sizes = [[(segment.first, len(segment.rows)) for segment in segments] for _, segments in dealt]
     assert sizes == {2: [[(0, 250)], [(250, 50)]], 3: [[(0, 110)], [(110, 140)], [(250, 50)]]}[parts]
     for k in (1, 20, 400):
@@ -310,8 +310,8 @@ def test_devices_share_the_anchors(parts: int, asked: int, steered: Steered, mon
 def test_a_share_may_hold_fewer_than_k(steered: Steered, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "ThreadPoolExecutor", Serial)
     queries, anchors = unit(4, 24, 3), stored(60, 24, FLOAT16)
-    parts = [(HERE, [Segment(tensor(anchors[:50]), 0)]), (HERE, [Segment(tensor(anchors[50:]), 50)])]
-    assert_same(torch_.unpack(cuda.merged(tensor(queries), parts, 30)), oracle(queries, anchors, 30))
+    parts = [(HERE, [DeviceBlock(tensor(anchors[:50]), 0)]), (HERE, [DeviceBlock(tensor(anchors[50:]), 50)])]
+    assert_same(torch_.unpack_topk(cuda.search_devices(tensor(queries), parts, 30)), oracle(queries, anchors, 30))
 
 
 @pytest.mark.parametrize("dtypes", [[FLOAT16], [BFLOAT16], [FLOAT32, FLOAT16, FLOAT16, BFLOAT16], [np.float64]])
@@ -321,7 +321,7 @@ def test_anchors_stream(dtypes: list[Any], asked: int, steered: Steered, monkeyp
     queries, anchors = unit(asked, 24, 3), stored(400, 24, dtypes[0])
     blocks = [rows.astype(dtypes[at % len(dtypes)]) for at, rows in enumerate(cut(anchors, [3, 3, 70, 300]))]
     given = np.concatenate([block.astype(np.float32) for block in blocks])
-    assert len(list(device_cache.streamed(device_cache.numbered(blocks), HERE))) > 3
+    assert len(list(device_cache.stream_blocks(device_cache.number_blocks(blocks), HERE))) > 3
     assert_same(topk_similarity(queries, blocks, 30, engine="cuda"), oracle(queries, given, 30))
     assert_same(topk_similarity(queries, [block[::-1] for block in blocks[::-1]], 30, engine="cuda"),
                 oracle(queries, given[::-1], 30))  # fmt: skip
@@ -334,7 +334,7 @@ def test_chunks_are_whole_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(device_cache, "CHUNK_BYTES", limit)
         seen = [
             (chunk.first, chunk.rows.cpu().clone())
-            for chunk in device_cache.streamed(device_cache.numbered(blocks), HERE)
+            for chunk in device_cache.stream_blocks(device_cache.number_blocks(blocks), HERE)
         ]
         assert [first for first, _ in seen] == np.cumsum([0, *(len(rows) for _, rows in seen[:-1])]).tolist()
         joined = np.concatenate([rows.float().numpy() for _, rows in seen])
@@ -347,21 +347,21 @@ def test_chunks_are_whole_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
 def shelf(steered: Steered, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Use an empty shelf, and write down how many rows come to the device."""
     sent: list[int] = []
-    streamed = device_cache.streamed
+    streamed = device_cache.stream_blocks
 
-    def noted(pieces: Any, device: torch.device) -> Iterator[Segment]:
+    def noted(pieces: Any, device: torch.device) -> Iterator[DeviceBlock]:
         for segment in streamed(pieces, device):
             sent.append(len(segment.rows))
             yield segment
 
-    monkeypatch.setattr(device_cache, "streamed", noted)
-    monkeypatch.setattr(device_cache, "SHELF", device_cache.Shelf())
+    monkeypatch.setattr(device_cache, "stream_blocks", noted)
+    monkeypatch.setattr(device_cache, "DEVICE_CACHE", device_cache.DeviceCache())
     return sent
 
 
 def frozen(rows: Rows) -> Rows:
     rows = np.frombuffer(rows.tobytes(), rows.dtype).reshape(rows.shape)
-    assert device_cache.unchanging(rows)
+    assert device_cache.is_immutable(rows)
     return rows
 
 
@@ -371,10 +371,10 @@ def test_what_cannot_change_comes_to_the_device_once(shelf: list[int]) -> None:
     for _ in range(3):
         assert_same(topk_similarity(queries, blocks, 9, engine="cuda"), oracle(queries, anchors, 9))
     assert sum(shelf) == 300
-    assert len(device_cache.SHELF._slabs) == 1
+    assert len(device_cache.DEVICE_CACHE._entries) == 1
     del blocks[1]
     gc.collect()
-    assert not device_cache.SHELF._slabs
+    assert not device_cache.DEVICE_CACHE._entries
     rest = np.concatenate(blocks)
     assert_same(topk_similarity(queries, blocks, 9, engine="cuda"), oracle(queries, rest, 9))
     assert sum(shelf) == 300 + len(rest)
@@ -399,22 +399,29 @@ def test_the_shelf_makes_room_and_gives_way(shelf: list[int], monkeypatch: pytes
     sets = [[frozen(stored(100, 24, FLOAT16, seed))] for seed in range(3)]
     size = sets[0][0].nbytes
     free = [2 * size]
-    monkeypatch.setattr(device_cache, "room", lambda device: free[0] - size * len(device_cache.SHELF._slabs))
+    monkeypatch.setattr(
+        device_cache, "measure_room", lambda device: free[0] - size * len(device_cache.DEVICE_CACHE._entries)
+    )
     for rows in (0, 1, 0, 2, 0, 1):  # two fit: the second goes for the third, which goes for the second
         found = topk_similarity(queries, sets[rows], 5, engine="cuda")
         assert_same(found, oracle(queries, sets[rows][0], 5))
     assert len(shelf) == 3 + 1
     free[0] = size // 2
     assert_same(topk_similarity(queries, sets[2], 5, engine="cuda"), oracle(queries, sets[2][0], 5))
-    assert not device_cache.SHELF._slabs
+    assert not device_cache.DEVICE_CACHE._entries
 
 
 def test_what_is_there_is_found_while_others_come(steered: Steered, monkeypatch: pytest.MonkeyPatch) -> None:
     there, coming = ([frozen(stored(100, 24, FLOAT16, seed))] for seed in (1, 2))
-    shelf, streamed, begun, go = device_cache.Shelf(), device_cache.streamed, threading.Event(), threading.Event()
+    shelf, streamed, begun, go = (
+        device_cache.DeviceCache(),
+        device_cache.stream_blocks,
+        threading.Event(),
+        threading.Event(),
+    )
     copies: list[int] = []
 
-    def slow(pieces: list[device_cache.Piece], device: torch.device) -> Iterator[Segment]:
+    def slow(pieces: list[device_cache.HostBlock], device: torch.device) -> Iterator[DeviceBlock]:
         copies.append(id(pieces[0].rows))
         if pieces[0].rows is coming[0]:
             begun.set()
@@ -422,11 +429,11 @@ def test_what_is_there_is_found_while_others_come(steered: Steered, monkeypatch:
         yield from streamed(pieces, device)
 
     def keep(blocks: list[Rows]) -> Rows:
-        segments = shelf.keep(list(device_cache.numbered(blocks)), HERE)
+        segments = shelf.keep_blocks(list(device_cache.number_blocks(blocks)), HERE)
         assert segments is not None
         return segments[0].rows.numpy().copy()
 
-    monkeypatch.setattr(device_cache, "streamed", slow)
+    monkeypatch.setattr(device_cache, "stream_blocks", slow)
     keep(there)
     with ThreadPoolExecutor(2) as pool:
         found = [pool.submit(keep, coming) for _ in range(2)]
@@ -442,7 +449,7 @@ def test_what_is_there_is_found_while_others_come(steered: Steered, monkeypatch:
 def test_a_copy_that_failed_is_made_again(shelf: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     queries, anchors = unit(2, 24, 3), [frozen(stored(100, 24, FLOAT16))]
     with monkeypatch.context() as patch:
-        patch.setattr(device_cache, "streamed", lambda pieces, device: iter(lambda: 1 / 0, None))
+        patch.setattr(device_cache, "stream_blocks", lambda pieces, device: iter(lambda: 1 / 0, None))
         with pytest.raises(ZeroDivisionError):
             topk_similarity(queries, anchors, 5, engine="cuda")
     for _ in range(2):
@@ -502,7 +509,7 @@ def test_memory_that_runs_out_is_named(steered: Steered, monkeypatch: pytest.Mon
     def full(*shape: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(cuda, "empty", full)
+    monkeypatch.setattr(cuda, "allocate", full)
     with pytest.raises(OutOfSpace, match="the memory of the device ran out"):
         ask(unit(3, 8), [stored(50, 8)], 2)
 
@@ -511,7 +518,7 @@ def test_without_triton_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "asif.kernels.triton_", None)
     monkeypatch.delattr("asif.kernels.triton_", raising=False)
     with pytest.raises(MissingDependency, match="pip install triton"):
-        cuda.kernels.__wrapped__()
+        cuda.load_triton.__wrapped__()
 
 
 # The proved bound
@@ -544,11 +551,11 @@ def test_the_bound_holds(dim: int, dtype: Any) -> None:
     pairs += [(unit(5, dim, 3), stored(40, dim, dtype or FLOAT32))]
     pairs += [(np.abs(unit(5, dim, 4)), np.abs(stored(40, dim, dtype or FLOAT32)))]
     for raw, anchors in pairs:
-        queries = on_grid(raw).astype(np.float32)
+        queries = round_to_grid(raw).astype(np.float32)
         asked = queries if half is None else queries.astype(half).astype(np.float32)
         met = anchors if half is None else anchors.astype(half)
-        scores = (queries.astype(np.float64) @ on_grid(anchors).T).astype(np.float32)
-        limits = cuda.bounds(torch.from_numpy(queries), torch.from_numpy(asked), dtype == FLOAT32).numpy()
+        scores = (queries.astype(np.float64) @ round_to_grid(anchors).T).astype(np.float32)
+        limits = cuda.bound_errors(torch.from_numpy(queries), torch.from_numpy(asked), dtype == FLOAT32).numpy()
         for product in products(asked, met):
             assert (np.abs(product - scores) <= limits[:, None]).all()
         assert limits.max() < {None: 2e-4, FLOAT16: 1e-3, BFLOAT16: 6e-3, FLOAT32: 2e-3}[dtype]  # not vacuous
@@ -564,7 +571,7 @@ def test_the_bound_is_needed(dtype: Any, share: float) -> None:
     anchors = queries if dtype == FLOAT32 else low.astype(dtype) * np.ones((1, 64), dtype)
     asked = queries.astype(half).astype(np.float32)
     lost = queries.astype(np.float64) @ anchors.astype(np.float64).T - asked @ anchors.astype(half).astype(np.float32).T
-    bound = cuda.bounds(torch.from_numpy(queries), torch.from_numpy(asked), dtype == FLOAT32)
+    bound = cuda.bound_errors(torch.from_numpy(queries), torch.from_numpy(asked), dtype == FLOAT32)
     assert share < lost[0, 0] / float(bound[0]) <= 1
 
 
@@ -572,7 +579,7 @@ def test_plans_leave_room() -> None:
     """Floors let pass k and more, and no more than there is room for, in all but a few of many samples."""
     random = np.random.default_rng(7)
     for count, k in ((20_000, 10), (100_000, 100), (100_000, 800), (1_600_000, 800)):
-        plan = cuda.Plan(count, k)
+        plan = cuda.SearchPlan(count, k)
         assert not plan.direct
         shown = np.sort(random.random((200, plan.size)), axis=1)[:, plan.rank - 1]  # what share of all anchors passes
         passing = shown * count
@@ -582,7 +589,7 @@ def test_plans_leave_room() -> None:
 
 
 def test_samples_have_no_period() -> None:
-    some = cuda.places(70_000, 1_000, HERE).cpu().numpy()
+    some = cuda.choose_sample_rows(70_000, 1_000, HERE).cpu().numpy()
     assert ((some >= np.arange(1_000) * 70) & (some < np.arange(1, 1_001) * 70)).all()
     assert np.bincount(some % 70, minlength=70).max() < 40  # a regular sample would meet one of 70 a thousand times
 
@@ -592,8 +599,8 @@ def test_scales_are_those_of_the_definition() -> None:
     values = random.standard_normal((500, 9)) * 10.0 ** random.uniform(-40, 35, (500, 1))
     values[::50], values[1::50, 1:] = 0, 0
     values = np.concatenate([values, np.full((3, 9), 1.999), np.full((3, 9), 1.4 / 3)]).astype(np.float32)
-    found = cuda_sparse.scales(tensor(values).double())
-    np.testing.assert_array_equal(found.cpu().numpy(), canonical.scales(values))
+    found = cuda_sparse.compute_scales(tensor(values).double())
+    np.testing.assert_array_equal(found.cpu().numpy(), canonical.compute_scales(values))
 
 
 # Without a device: what a compiler makes of the kernels

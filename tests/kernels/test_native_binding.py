@@ -23,9 +23,9 @@ from asif.kernels import choose, native_binding, sparse_similarity, sparse_topk,
 from asif.kernels.cpu import topk_similarity as search
 from asif.vectors import SparseRows
 
-NATIVE = native_binding.FOLDER
+NATIVE = native_binding.NATIVE_FOLDER
 HOOK = ROOT / "hatch_build.py"
-compiled = pytest.mark.skipif(not native_binding.available(), reason="no kernels are compiled here")
+compiled = pytest.mark.skipif(not native_binding.list_instruction_sets(), reason="no kernels are compiled here")
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +33,9 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let every test find the libraries anew, on a machine without a GPU."""
     monkeypatch.delenv("ASIF_INSTRUCTIONS", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    native_binding.load.cache_clear()
+    native_binding.load_native.cache_clear()
     yield
-    native_binding.load.cache_clear()
+    native_binding.load_native.cache_clear()
 
 
 def some_rows(seed: int) -> SparseRows:
@@ -45,26 +45,28 @@ def some_rows(seed: int) -> SparseRows:
 
 @compiled
 def test_the_best_instructions_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = native_binding.available()
-    assert [name for name in native_binding.ORDER if name in found] == list(found) and found[-1] == "portable"
-    assert Path(native_binding.load()._name) == NATIVE / f"{found[0]}.so"
-    assert native_binding.load() is native_binding.load()
+    found = native_binding.list_instruction_sets()
+    assert [name for name in native_binding.INSTRUCTION_SETS if name in found] == list(found) and found[
+        -1
+    ] == "portable"
+    assert Path(native_binding.load_native()._name) == NATIVE / f"{found[0]}.so"
+    assert native_binding.load_native() is native_binding.load_native()
     assert choose("auto") == "cpu"
     for name in found:
-        assert Path(native_binding.load(name)._name).stem == name
+        assert Path(native_binding.load_native(name)._name).stem == name
     monkeypatch.setenv("ASIF_INSTRUCTIONS", "portable")
-    native_binding.load.cache_clear()
-    assert Path(native_binding.load()._name).stem == "portable"
+    native_binding.load_native.cache_clear()
+    assert Path(native_binding.load_native()._name).stem == "portable"
 
 
 @compiled
 def test_unknown_instructions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="the instruction set is 'mmx'"):
-        native_binding.load("mmx")
+        native_binding.load_native("mmx")
     monkeypatch.setenv("ASIF_INSTRUCTIONS", "mmx")
     with pytest.raises(UsageError, match="the instruction set is 'mmx'") as caught:
         topk_similarity(unit(2, 4), [stored(3, 4)], 1, engine="cpu")
-    assert caught.value.expected == f"one of {', '.join(native_binding.available())}"
+    assert caught.value.expected == f"one of {', '.join(native_binding.list_instruction_sets())}"
     assert "ASIF_INSTRUCTIONS" in caught.value.fix
 
 
@@ -81,21 +83,21 @@ def test_unknown_instructions_are_not_passed_over(engine: Any, monkeypatch: pyte
 
 
 def absent(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native_binding, "FOLDER", folder)
+    monkeypatch.setattr(native_binding, "NATIVE_FOLDER", folder)
 
 
 def of_another_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native_binding, "INTERFACE", native_binding.INTERFACE + 1)
+    monkeypatch.setattr(native_binding, "INTERFACE_VERSION", native_binding.INTERFACE_VERSION + 1)
 
 
 def incomplete(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "amx.so").touch()  # without the portable one, nobody can be asked what the processor has
-    monkeypatch.setattr(native_binding, "FOLDER", folder)
+    monkeypatch.setattr(native_binding, "NATIVE_FOLDER", folder)
 
 
 def damaged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "portable.so").write_bytes(b"\x7fELF of another machine")
-    monkeypatch.setattr(native_binding, "FOLDER", folder)
+    monkeypatch.setattr(native_binding, "NATIVE_FOLDER", folder)
 
 
 @pytest.mark.parametrize(
@@ -109,26 +111,26 @@ def damaged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_without_compiled_kernels_others_do_it(kernels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernels(tmp_path, monkeypatch)
-    assert native_binding.available() == () and not native_binding.is_there()
+    assert native_binding.list_instruction_sets() == () and not native_binding.is_available()
     assert choose("auto") == "torch"
     queries, anchors = unit(7, 33), stored(90, 33)
     with pytest.raises(MissingDependency) as caught:
         topk_similarity(queries, [anchors], 5, engine="cpu")
-    assert caught.value.fix == native_binding.REINSTALL
+    assert caught.value.fix == native_binding.REINSTALL_HINT
     assert "--engine torch" in caught.value.fix and "g++" in caught.value.fix
     assert_same(topk_similarity(queries, [anchors], 5), oracle(queries, anchors, 5))
     a, b = some_rows(1), some_rows(2)
     assert_equal_bits(sparse_similarity(a, b), exact_sparse(a, b))
     assert_same(sparse_topk(a, b, 7), best(exact_sparse(a, b), 7))
-    monkeypatch.setattr("asif.kernels.sparse.SLICE", 70)  # two queries at a time
+    monkeypatch.setattr("asif.kernels.sparse.SCIPY_SCORES", 70)  # two queries at a time
     assert_same(sparse_topk(a, b, 7), best(exact_sparse(a, b), 7))
 
 
 @compiled
 def test_the_portable_kernels_alone_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(NATIVE / "portable.so", tmp_path)
-    monkeypatch.setattr(native_binding, "FOLDER", tmp_path)
-    assert native_binding.available() == ("portable",)
+    monkeypatch.setattr(native_binding, "NATIVE_FOLDER", tmp_path)
+    assert native_binding.list_instruction_sets() == ("portable",)
     assert_same(topk_similarity(unit(9, 33), [stored(90, 33)], 5), oracle(unit(9, 33), stored(90, 33), 5))
 
 
@@ -151,16 +153,16 @@ def test_threads_are_as_many_as_asked_for_and_there(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if asked is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", asked)
-    assert native_binding.threads() == expected
+    assert native_binding.count_threads() == expected
 
 
 def test_threads_where_the_system_does_not_tell_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 12)
-    assert native_binding.threads() == 12
+    assert native_binding.count_threads() == 12
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert native_binding.threads() == 1
+    assert native_binding.count_threads() == 1
 
 
 # The build
@@ -273,12 +275,12 @@ def test_compiled_anew_without_optimisation_the_bits_are_the_same(
     monkeypatch.setattr(build, "FLAGS", ["-O0" if flag == "-O3" else flag for flag in build.FLAGS])
     monkeypatch.setattr(build, "X86", {"avx2": build.X86["avx2"]})
     assert build.compile_all(sources) == []
-    monkeypatch.setattr(native_binding, "FOLDER", sources)
-    assert native_binding.available()[-1] == "portable"
-    for name in native_binding.available():
+    monkeypatch.setattr(native_binding, "NATIVE_FOLDER", sources)
+    assert native_binding.list_instruction_sets()[-1] == "portable"
+    for name in native_binding.list_instruction_sets():
         monkeypatch.setenv("ASIF_INSTRUCTIONS", name)
-        native_binding.load.cache_clear()
-        assert Path(native_binding.load()._name) == sources / f"{name}.so"
+        native_binding.load_native.cache_clear()
+        assert Path(native_binding.load_native()._name) == sources / f"{name}.so"
         for each in map(case, ("misleading, few queries", "rounded anchors lose", "tiny float16")):
             assert_same(search(each.queries, each.blocks, each.k), each.expected)
         a, b = some_rows(1), some_rows(2)

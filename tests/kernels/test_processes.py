@@ -21,7 +21,9 @@ from support.paths import SUPPORT
 from asif.kernels import cpu, native_binding, topk_similarity
 
 DRIVER = SUPPORT / "kernels_driver.py"
-SETS = sorted({*native_binding.available()[:1], *native_binding.available()[-1:]})  # the best one and the portable one
+SETS = sorted(
+    {*native_binding.list_instruction_sets()[:1], *native_binding.list_instruction_sets()[-1:]}
+)  # the best one and the portable one
 NONE = pytest.param("", marks=pytest.mark.skip(reason="no kernels are compiled here"))
 on_sets = pytest.mark.parametrize("instructions", SETS or [NONE])
 
@@ -87,7 +89,7 @@ def test_calls_at_a_time_do_not_meddle(engine: Any) -> None:
 @pytest.mark.parametrize("engine", CPU_ENGINES, indirect=True)
 def test_long_calls_give_the_same(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     queries, anchors = unit(20, 33), stored(300, 33)
-    monkeypatch.setattr(cpu, "LONG", 0)
+    monkeypatch.setattr(cpu, "MIN_INTERRUPTIBLE_PRODUCTS", 0)
     assert_same(topk_similarity(queries, [anchors], 9, engine=engine), oracle(queries, anchors, 9))
 
 
@@ -107,5 +109,5 @@ def test_an_interrupted_call_is_told_to_stop_and_waited_for() -> None:
         return 0
 
     with pytest.raises(KeyboardInterrupt):
-        cpu.interruptible(call, stop)
+        cpu.run_interruptible(call, stop)
     assert stop.value == 1 and stopped.is_set()

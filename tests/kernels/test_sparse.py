@@ -28,7 +28,7 @@ from support.kernels_cases import (
 from asif.errors import BadEmbedding, UsageError
 from asif.kernels import SparseIndex, canonical, reference, sparse_similarity, sparse_topk
 from asif.kernels import sparse as kernels
-from asif.vectors import Float32, SparseRows, TopK, joined
+from asif.vectors import Float32, SparseRows, TopK, join_rows
 
 EVERY_ENGINE = [*CPU_ENGINES, *map(needs, ("cuda", "interpreted")), "scipy"]
 on_every_engine = pytest.mark.parametrize("engine", EVERY_ENGINE, indirect=True)
@@ -108,7 +108,7 @@ def test_the_fast_oracle_is_the_definition() -> None:
 def test_sparse_similarity_is_the_dense_product(engine: Any, a: int, b: int, scale: float) -> None:
     left, right = sparse(a, 90, 20, 1, scale), sparse(b, 90, 35, 2)
     found = sparse_similarity(left, right, engine=engine)
-    plain = left.dense().astype(np.float64) @ right.dense().astype(np.float64).T
+    plain = left.to_dense().astype(np.float64) @ right.to_dense().astype(np.float64).T
     np.testing.assert_allclose(found, plain, rtol=0, atol=1e-7 * scale)
     np.testing.assert_array_equal(found, reference.sparse_similarity(left, right))
     assert (found.shape, found.dtype) == ((a, b), np.float32)
@@ -140,7 +140,7 @@ def test_every_layout_gives_the_same_bits(
         assert_same(sparse_topk(queries[:1], index, 11, engine=engine), TopK(top.indices[:1], top.scores[:1]))
         if engine == "cpu":
             assert (index.compiled.columns is None) == (layout == POSTINGS)
-            np.testing.assert_array_equal(index.compiled.scales[:, None], canonical.scales(gallery.values))
+            np.testing.assert_array_equal(index.compiled.scales[:, None], canonical.compute_scales(gallery.values))
 
 
 @on_every_engine
@@ -241,7 +241,7 @@ def test_what_is_empty_or_short(engine: Any) -> None:
 def test_sparse_similarity_of_special_rows(engine: Any) -> None:
     some = sparse(4, 30, 8)
     zero = SparseRows(some.indices[:1], np.zeros((1, 8), np.float32), 30)
-    twice = joined([some, zero, some[1:2]])
+    twice = join_rows([some, zero, some[1:2]])
     assert isinstance(twice, SparseRows)
     found = sparse_similarity(twice, twice, engine=engine)
     assert (found[4] == 0).all() and (found[:, 4] == 0).all()
@@ -277,7 +277,7 @@ def test_the_scale_of_a_row_is_chosen_alike(engine: Any, power: int) -> None:
     ]
     values = np.concatenate([*ones, *twos, np.random.default_rng(5).uniform(-1, 1, (900, 2))])
     values = np.ldexp(values.astype(np.float64), power).astype(np.float32)
-    chosen = canonical.scales(values)
+    chosen = canonical.compute_scales(values)
     if power > -126:  # subnormal numbers are fewer, and none of these on the edge
         assert len(np.unique(chosen[:7])) == 2
     # an anchor of its own tells the scale: it is just too small for the grid of the one, not for that of the other
@@ -288,7 +288,7 @@ def test_the_scale_of_a_row_is_chosen_alike(engine: Any, power: int) -> None:
     index = SparseIndex(some)
     assert_equal_bits(sparse_similarity(queries, index, engine=engine), exact_sparse(queries, some))
     assert_equal_bits(sparse_similarity(some, queries, engine=engine), exact_sparse(some, queries))
-    np.testing.assert_array_equal(index.compiled.scales[:, None], canonical.scales(values))
+    np.testing.assert_array_equal(index.compiled.scales[:, None], canonical.compute_scales(values))
 
 
 @on_every_engine

@@ -25,7 +25,7 @@ from asif.errors import InputRefused, Interrupted, NotFound, Stale, UsageError
 from asif.pairs import PairRecord
 from asif.rivals import FittedTokens, FreezeAlign, FreezeAlignTokens, TokenPairs, TrainingPairs, trained_before
 from asif.rivals.token_encoding import estimate_token_bytes, tokens_from_pairs
-from asif.rivals.train import Training
+from asif.rivals.train import TrainingResult
 from asif.rivals.train_tokens import train_on_tokens
 from asif.vectors import Embeddings, Side, Tokens
 
@@ -39,10 +39,10 @@ def fitted(seed: int = 0) -> FittedTokens:
     random = np.random.default_rng(seed)
     weights = {
         f"{side}.{name}": random.normal(size=value.shape).astype(np.float32)
-        for side, network in SMALL.networks(DIMS).items()
+        for side, network in SMALL.build_networks(DIMS).items()
         for name, value in network.state_dict().items()
     }
-    return SMALL.trained(DIMS, weights)
+    return SMALL.build_fitted(DIMS, weights)
 
 
 def some_tokens(side: Side, counts: Sequence[int], seed: int = 0) -> Tokens:
@@ -159,13 +159,13 @@ def test_anchors_are_found_by_image_and_caption() -> None:
 def test_equal_captions_are_right_for_each_other() -> None:
     tokens = in_memory([record("a", "x", "y"), record("b", "y"), record("c", "z")])
     pairs, _ = TokenPairs.of(tokens, tokens.records)
-    assert pairs.same.tolist() == [0, 1, 1, 2]
-    assert pairs.right.astype(int).tolist() == [[1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 1]]
+    assert pairs.text_groups.tolist() == [0, 1, 1, 2]
+    assert pairs.matches.astype(int).tolist() == [[1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 1]]
 
 
 def test_rows_are_read_for_their_networks() -> None:
     tokens = in_memory([record(letter, "x", "y") for letter in "abcdef"])
-    pairs = TokenPairs.of(tokens, tokens.records)[0].some(np.array([1, 3, 4]))
+    pairs = TokenPairs.of(tokens, tokens.records)[0].select_images(np.array([1, 3, 4]))
     values, mask, pooled = pairs.reader("image", "cpu")(np.array([2, 0]))
     kept = tokens.image.read([4, 1])
     assert np.array_equal(values, kept.values) and mask.all() and np.array_equal(pooled, kept.pooled)
@@ -204,8 +204,8 @@ def test_training_that_goes_on_ends_the_same() -> None:
     states: list[Any] = []
     whole, run = SMALL.train(signal(60), keep=states.append)
     again, other = SMALL.train(signal(60), resume=states[len(states) // 2])
-    assert 0 < states[len(states) // 2]["step"][0] < run.looks[-1].step
-    assert run.looks == other.looks
+    assert 0 < states[len(states) // 2]["step"][0] < run.evaluations[-1].step
+    assert run.evaluations == other.evaluations
     assert all(np.array_equal(whole.weights[name], again.weights[name]) for name in whole.weights)
 
 
@@ -217,13 +217,13 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"asif.engine.{room}.load_text_encoder", lambda spec, device: TokenTexts())
 
 
-def trained(home: Path, rows: int = 30, pairs: int = 30, **options: Any) -> Training:
+def trained(home: Path, rows: int = 30, pairs: int = 30, **options: Any) -> TrainingResult:
     """Build the set `toy` of some rows, and train on the tokens of some."""
     build_set(list_source(*some_rows(rows)), home).anchors.close()
     return train_on_tokens("toy", SMALL, list_source(*some_rows(pairs)), home=home, device="cpu", **options)
 
 
-def content(training: Training) -> dict[str, bytes]:
+def content(training: TrainingResult) -> dict[str, bytes]:
     return {name: value.tobytes() for name, value in training.fitted.arrays().items()}
 
 
@@ -245,7 +245,7 @@ def test_kept_and_loaded_it_scores_the_same(home: Path) -> None:
 
 @pytest.mark.usefixtures("loaded")
 def test_a_killed_run_goes_on_in_the_store(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asif.rivals.train.SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr("asif.rivals.train.SECONDS_BETWEEN_SAVES", 0.0)
     looks: list[int] = []
 
     def stop(look: Any) -> None:
@@ -265,7 +265,7 @@ def test_a_killed_run_goes_on_in_the_store(home: Path, tmp_path: Path, monkeypat
 def test_what_was_interrupted_on_other_tokens_is_not_taken_up(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asif.rivals.train.SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr("asif.rivals.train.SECONDS_BETWEEN_SAVES", 0.0)
 
     def stop(look: Any) -> None:
         if look.step == 3:
@@ -353,7 +353,7 @@ def test_engines_that_know_single_vectors_only(home: Path) -> None:
 
 def test_scores_cannot_be_taken_apart() -> None:
     with pytest.raises(UsageError, match="the scores of freeze-align-tokens cannot be taken apart"):
-        fitted().parts(None, None)
+        fitted().split_score(None, None)
 
 
 def test_anchors_of_precomputed_vectors(home: Path, tmp_path: Path) -> None:

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from support.engine_sets import fake_image, fake_text, make_set
 from support.running import Cli
 
-from asif.aligners import RIVALS, Fused, Member, make_aligner
+from asif.aligners import RIVALS, Fused, FusedMember, make_aligner
 from asif.engine import Engine
 from asif.errors import InputRefused, IntegrityError, Interrupted, NotFound, Stale, UsageError
 from asif.rivals import Ape, FreezeAlign, FuseMix, Projector, TrainingPairs
-from asif.rivals.networks import Headed, Projection, adapter, perceptron
-from asif.rivals.objective import contrast, mixed, ranked
-from asif.rivals.saved import kept_projector
+from asif.rivals.networks import Projection, TextProjection, build_adapter, build_perceptron
+from asif.rivals.objective import compute_infonce_loss, mix_halves, rank_held_out_pairs
 from asif.rivals.schedule import Schedule
-from asif.rivals.train import single_captions, train_projector
-from asif.rivals.trainer import Run, train
+from asif.rivals.train import encode_single_captions, train_projector
+from asif.rivals.trained_projectors import find_trained
+from asif.rivals.trainer import TrainingRun, train_networks
 from asif.vectors import Embeddings, Float32
 
 SMALL: dict[str, Projector] = {
@@ -72,7 +72,7 @@ def test_dividing_keeps_every_image_and_text_once(counts: list[int], seed: int) 
     images = np.arange(len(counts), dtype=np.float32)[:, None]
     texts = 100 * owners[:, None].astype(np.float32) + np.arange(len(owners))[:, None]
     pairs = TrainingPairs(images, texts, owners)
-    learnt, held = pairs.divided(seed)
+    learnt, held = pairs.split(seed)
     assert len(held) == max(2, len(counts) // 10)
     assert sorted([*learnt.images.ravel(), *held.images.ravel()]) == images.ravel().tolist()
     for part in (learnt, held):
@@ -81,7 +81,7 @@ def test_dividing_keeps_every_image_and_text_once(counts: list[int], seed: int) 
             for image, text in zip(part.images[part.owners].ravel(), part.texts.ravel(), strict=True)
         )
         rows = np.arange(len(part))
-        drawn = part.drawn(rows, np.random.default_rng(seed))
+        drawn = part.draw_texts(rows, np.random.default_rng(seed))
         assert part.owners[drawn].tolist() == rows.tolist()
 
 
@@ -95,7 +95,7 @@ def test_the_loss_is_the_mean_of_both_cross_entropies() -> None:
     for table in (logits, logits.T):
         for row in range(5):
             expected -= np.log(np.exp(table[row, row]) / np.exp(table[row]).sum()) / 10
-    assert float(contrast(torch.tensor(logits), np.arange(5))) == pytest.approx(expected, rel=1e-6)
+    assert float(compute_infonce_loss(torch.tensor(logits), np.arange(5))) == pytest.approx(expected, rel=1e-6)
 
 
 def test_equal_texts_are_right_for_each_others_images() -> None:
@@ -107,13 +107,15 @@ def test_equal_texts_are_right_for_each_others_images() -> None:
             right = [other for other in range(4) if same[other] == same[row]]
             logs = table[row] - np.log(np.exp(table[row]).sum())
             expected -= logs[right].mean() / 8
-    assert float(contrast(torch.tensor(logits, dtype=torch.float32), same)) == pytest.approx(expected, rel=1e-5)
+    assert float(compute_infonce_loss(torch.tensor(logits, dtype=torch.float32), same)) == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 def test_fusemix_mixes_both_sides_with_one_share_and_the_same_partners() -> None:
     eye = np.eye(20, dtype=np.float32)
     pairs = TrainingPairs(eye, eye, np.arange(20))
-    run = Run({}, Schedule(batch=8, steps=1, mixed=True), pairs, pairs, 0, "cpu")
+    run = TrainingRun({}, Schedule(batch=8, steps=1, mixed=True), pairs, pairs, 0, "cpu")
     shares = []
     for step in range(20):
         (image,), (text,), _ = run.batch(np.random.default_rng([0, step]))
@@ -129,7 +131,7 @@ def test_fusemix_mixes_both_sides_with_one_share_and_the_same_partners() -> None
 
 def test_mixing_is_linear() -> None:
     rows = torch.arange(8.0).reshape(4, 2)
-    assert torch.allclose(mixed(rows, 0.3), 0.3 * rows[:2] + 0.7 * rows[2:])
+    assert torch.allclose(mix_halves(rows, 0.3), 0.3 * rows[:2] + 0.7 * rows[2:])
 
 
 def layer_norm(rows: Any, module: Any) -> Any:
@@ -150,7 +152,7 @@ def gelu(rows: Any) -> Any:
 
 def test_the_adapter_of_fusemix_is_the_papers() -> None:
     torch.manual_seed(0)
-    network = adapter(6, blocks=2, expansion=4, dropout=0.6, width=5).eval()
+    network = build_adapter(6, blocks=2, expansion=4, dropout=0.6, width=5).eval()
     rows = np.random.default_rng(0).standard_normal((3, 6)).astype(np.float32)
     found = rows * np.sqrt(6)
     for block in (network[1], network[2]):
@@ -163,7 +165,7 @@ def test_the_adapter_of_fusemix_is_the_papers() -> None:
 
 def test_the_projectors_of_freeze_align_are_the_papers() -> None:
     torch.manual_seed(0)
-    image, text = Projection(6, 4, 0.1).eval(), Headed(6, 4, 0.1).eval()
+    image, text = Projection(6, 4, 0.1).eval(), TextProjection(6, 4, 0.1).eval()
     rows = np.random.default_rng(0).standard_normal((3, 6)).astype(np.float32)
 
     def projected(module: Any) -> Any:
@@ -177,13 +179,13 @@ def test_the_projectors_of_freeze_align_are_the_papers() -> None:
 
 
 def test_ape_has_its_layers_on_the_text_side_and_leaves_images_alone() -> None:
-    network = perceptron(6, 8, 5, 10, 0.1)
+    network = build_perceptron(6, 8, 5, 10, 0.1)
     shapes = [tuple(module.weight.shape) for module in network if isinstance(module, torch.nn.Linear)]
     assert shapes == [(8, 6), (8, 8), (8, 8), (8, 8), (10, 8)]
     fitted, _ = dataclasses.replace(SMALL["ape"], steps=2).train(related(50))
     rows = Embeddings(related(5).images)
     assert np.array_equal(fitted.represent("image", rows).values, rows.values)
-    assert set(fitted.aligner.networks({"image": 24, "text": 16})) == {"text"}
+    assert set(fitted.aligner.build_networks({"image": 24, "text": 16})) == {"text"}
 
 
 def test_ranks_are_those_of_the_definition() -> None:
@@ -205,7 +207,7 @@ def test_ranks_are_those_of_the_definition() -> None:
             ranks.append(1 + sum(value >= best for value, good in zip(table[query], right, strict=True) if not good))
         reciprocal.append(np.mean([1 / rank for rank in ranks]))
         first.append(np.mean([rank == 1 for rank in ranks]))
-    assert ranked(scores, doubled) == pytest.approx((np.mean(reciprocal), np.mean(first)))
+    assert rank_held_out_pairs(scores, doubled) == pytest.approx((np.mean(reciprocal), np.mean(first)))
 
 
 def test_the_rate_rises_falls_and_ends() -> None:
@@ -223,7 +225,7 @@ def test_the_rate_rises_falls_and_ends() -> None:
 def test_it_learns_far_above_chance_and_new_pairs_too(projector: Projector) -> None:
     looks: list[Any] = []
     fitted, trained = projector.train(related(), progress=looks.append)
-    assert tuple(looks) == trained.looks
+    assert tuple(looks) == trained.evaluations
     assert trained.best.recall > 0.25  # of 40 held-out images; by chance 0.025
     new = related(200, seed=5, captions=1)
     scores = (
@@ -243,15 +245,15 @@ def test_unrelated_sides_teach_nothing(projector: Projector) -> None:
 
 def test_the_best_weights_are_kept_and_training_ends_early() -> None:
     pairs = related(60, noise=1.0)
-    learnt, held = pairs.divided(0)
-    network = perceptron(16, 128, 3, 24, 0.0)
-    trained = train({"text": network}, Schedule(batch=54, steps=2000), learnt, held, seed=0)
-    assert trained.looks[-1].step < 2000
-    assert trained.best.rank == max(look.rank for look in trained.looks)
+    learnt, held = pairs.split(0)
+    network = build_perceptron(16, 128, 3, 24, 0.0)
+    trained = train_networks({"text": network}, Schedule(batch=54, steps=2000), learnt, held, seed=0)
+    assert trained.evaluations[-1].step < 2000
+    assert trained.best.rank == max(look.rank for look in trained.evaluations)
     network.load_state_dict({name[5:]: torch.from_numpy(value) for name, value in trained.weights.items()})
     with torch.inference_mode():
         texts = torch.nn.functional.normalize(network.eval()(torch.from_numpy(held.texts)), dim=1).numpy()
-    assert ranked(held.images @ texts.T, held)[0] == pytest.approx(trained.best.rank, abs=1e-3)
+    assert rank_held_out_pairs(held.images @ texts.T, held)[0] == pytest.approx(trained.best.rank, abs=1e-3)
 
 
 @every_projector
@@ -271,8 +273,8 @@ def test_what_goes_on_ends_as_if_it_had_never_stopped(projector: Projector) -> N
     pairs, states = related(100), []
     whole, trained = projector.train(pairs, keep=states.append)
     resumed, later = projector.train(pairs, resume=states[len(states) // 3])
-    assert [look.step for look in later.looks] == [look.step for look in trained.looks]
-    assert later.looks == trained.looks
+    assert [look.step for look in later.evaluations] == [look.step for look in trained.evaluations]
+    assert later.evaluations == trained.evaluations
     assert all(np.array_equal(whole.weights[name], resumed.weights[name]) for name in whole.weights)
 
 
@@ -299,15 +301,13 @@ def test_parameters_out_of_range_are_refused() -> None:
 
 
 def test_sizes_grow_with_the_pairs_and_published_ones_come_with_many() -> None:
-    few, many = Ape().resolved(500), Ape().resolved(2_000_000)
+    few, many = Ape().resolve(500), Ape().resolve(2_000_000)
     assert (few.hidden, few.batch) == (1024, 1024)
     assert (many.hidden, many.batch) == (4096, 16_384)
     assert many.steps == 5000
-    assert (
-        FuseMix().resolved(2_000_000).parameters.items() >= {"expansion": 4.0, "batch": 20_480, "epochs": 500}.items()
-    )
-    assert FreezeAlign().resolved(5_000_000).parameters.items() >= {"epochs": 15, "batch": 1800, "dropout": 0.1}.items()
-    assert Ape(hidden=100).resolved(500).hidden == 100
+    assert FuseMix().resolve(2_000_000).parameters.items() >= {"expansion": 4.0, "batch": 20_480, "epochs": 500}.items()
+    assert FreezeAlign().resolve(5_000_000).parameters.items() >= {"epochs": 15, "batch": 1800, "dropout": 0.1}.items()
+    assert Ape(hidden=100).resolve(500).hidden == 100
 
 
 def test_no_projector_in_a_sum() -> None:
@@ -368,10 +368,10 @@ def test_the_latest_with_what_was_asked_for_is_taken(toys: Path) -> None:
     train_projector("toy", quick())
     train_projector("toy", dataclasses.replace(quick(), layers=3))
     anchors = Engine("toy").anchors
-    assert kept_projector(Ape(), anchors).parameters["layers"] == 3
-    assert kept_projector(Ape(steps=4, hidden=64), anchors).parameters["layers"] == 3
+    assert find_trained(Ape(), anchors).parameters["layers"] == 3
+    assert find_trained(Ape(steps=4, hidden=64), anchors).parameters["layers"] == 3
     with pytest.raises(NotFound, match="--layers 6"):
-        kept_projector(Ape(layers=6), anchors)
+        find_trained(Ape(layers=6), anchors)
 
 
 def test_changed_weights_are_found(toys: Path) -> None:
@@ -385,7 +385,7 @@ def test_changed_weights_are_found(toys: Path) -> None:
 
 
 def test_a_stopped_training_goes_on_and_ends_the_same(toys: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
-    monkeypatch.setattr("asif.rivals.train.SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr("asif.rivals.train.SECONDS_BETWEEN_SAVES", 0.0)
     looks: list[Any] = []
 
     def stop(look: Any) -> None:
@@ -400,7 +400,7 @@ def test_a_stopped_training_goes_on_and_ends_the_same(toys: Path, monkeypatch: p
     assert went_on.resumed_at == looks[-2].step
     assert not list((toys / "cache" / "training").glob("*"))
     engine = Engine("toy")
-    whole, _ = projector.train(TrainingPairs.of(engine.anchors, single_captions(engine)))
+    whole, _ = projector.train(TrainingPairs.of(engine.anchors, encode_single_captions(engine)))
     assert all(np.array_equal(whole.weights[name], went_on.fitted.weights[name]) for name in whole.weights)
 
 
@@ -439,4 +439,4 @@ def test_held_out_flickr8k_is_found_far_above_chance(name: str, realdata: Path) 
 
 
 def test_a_fusion_refuses_nothing_else() -> None:
-    assert Fused((Member(make_aligner("asif"), 1.0), Member(make_aligner("cca"), 0.5))).name == "fused"
+    assert Fused((FusedMember(make_aligner("asif"), 1.0), FusedMember(make_aligner("cca"), 0.5))).name == "fused"

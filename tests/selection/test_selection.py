@@ -22,8 +22,8 @@ from asif.building.copy_rows import publish_rows
 from asif.engine import select_anchors
 from asif.engine.select import METHODS
 from asif.errors import IntegrityError, UsageError
-from asif.selection.concepts import shares
-from asif.selection.kmeans import on_sphere, seeds
+from asif.selection.concepts import divide_evenly
+from asif.selection.kmeans import draw_seeds, normalise_rows
 from asif.vectors import Embeddings, Float32, Int64, canonical_json
 
 Blocks = Sequence[Any]
@@ -69,7 +69,7 @@ def det(kernel: Any, rows: list[int]) -> float:
 def test_kdpp_is_the_greedy_determinant(count: int, dim: int, seed: int, data: st.DataObject) -> None:
     size = data.draw(st.integers(1, min(count, dim)))  # further determinants drown in rounding
     rows = unit(count, dim, seed)
-    found = selection.kdpp([rows], size).tolist()
+    found = selection.choose_by_kdpp([rows], size).tolist()
     expected = greedy_determinant(rows, size)
     if found != expected:  # near-ties: equally good to rounding
         kernel = kernel_of(rows)
@@ -79,15 +79,15 @@ def test_kdpp_is_the_greedy_determinant(count: int, dim: int, seed: int, data: s
 def test_rounding_does_not_choose_the_first_row() -> None:
     rows = unit(6, 4, seed=2)
     for dtype in (np.float16, np.float32, np.float64):
-        assert selection.kdpp([rows.astype(dtype)], 1).tolist() == [0]
+        assert selection.choose_by_kdpp([rows.astype(dtype)], 1).tolist() == [0]
 
 
 def test_kdpp_takes_rows_that_repeat_last() -> None:
     rows = unit(5, 8, seed=0)
     blocks = [np.concatenate([rows[[0, 0, 1, 1, 1]], rows[2:], rows[[3]]])]
-    assert selection.kdpp(blocks, 5).tolist() == [0, 2, 5, 6, 7]
-    assert selection.kdpp(blocks, 7).tolist() == [0, 1, 2, 3, 5, 6, 7]
-    assert selection.kdpp(blocks, 9).tolist() == list(range(9))
+    assert selection.choose_by_kdpp(blocks, 5).tolist() == [0, 2, 5, 6, 7]
+    assert selection.choose_by_kdpp(blocks, 7).tolist() == [0, 1, 2, 3, 5, 6, 7]
+    assert selection.choose_by_kdpp(blocks, 9).tolist() == list(range(9))
 
 
 def test_kdpp_spreads_better_than_chance() -> None:
@@ -97,14 +97,14 @@ def test_kdpp_spreads_better_than_chance() -> None:
     def volume(chosen: Int64) -> float:
         return float(np.linalg.slogdet(kernel[np.ix_(chosen, chosen)])[1])
 
-    drawn = [volume(selection.random(400, 30, seed)) for seed in range(50)]
-    assert volume(selection.kdpp([rows], 30)) > max(drawn)
+    drawn = [volume(selection.choose_at_random(400, 30, seed)) for seed in range(50)]
+    assert volume(selection.choose_by_kdpp([rows], 30)) > max(drawn)
 
 
 def test_kdpp_refuses_what_memory_cannot_hold() -> None:
     blocks = [np.broadcast_to(np.float16(0.5), (200_000, 4))] * 20
     with pytest.raises(UsageError, match="takes 32,128,000,000 bytes"):
-        selection.kdpp(blocks, 1_000)
+        selection.choose_by_kdpp(blocks, 1_000)
 
 
 # ---- k-means
@@ -126,9 +126,9 @@ def plain_kmeans(rows: Float32, centres: Float32) -> list[int]:
 @pytest.mark.parametrize("seed", range(5))
 def test_kmeans_is_the_plain_one(seed: int) -> None:
     rows = unit(120, 5, seed)
-    start = on_sphere(seeds([rows], 6, np.random.default_rng(seed)))
+    start = normalise_rows(draw_seeds([rows], 6, np.random.default_rng(seed)))
     expected = plain_kmeans(rows, start)
-    found = selection.kmeans([rows], 6, seed).tolist()
+    found = selection.choose_by_kmeans([rows], 6, seed).tolist()
     assert len(found) == 6 and set(expected) <= set(found)
 
 
@@ -137,20 +137,20 @@ def test_kmeans_takes_one_of_each_narrow_cluster(clusters: int, seed: int) -> No
     random = np.random.default_rng(seed)
     whose = np.concatenate([np.arange(clusters), random.integers(0, clusters, 40)])
     rows = np.eye(8)[whose] + 1e-5 * random.standard_normal((len(whose), 8))  # wide ones may get two seeds, or none
-    chosen = selection.kmeans([Embeddings.from_raw(rows).values], clusters, seed)
+    chosen = selection.choose_by_kmeans([Embeddings.from_raw(rows).values], clusters, seed)
     assert sorted(whose[chosen].tolist()) == list(range(clusters))
 
 
 def test_kmeans_seeds_do_not_repeat_rows_while_there_are_others() -> None:
     rows = np.eye(4, dtype=np.float32)[[0] * 50 + [1] * 50 + [2, 3]]
     for seed in range(20):
-        assert len(np.unique(seeds([rows], 4, np.random.default_rng(seed)), axis=0)) == 4
+        assert len(np.unique(draw_seeds([rows], 4, np.random.default_rng(seed)), axis=0)) == 4
 
 
 def test_kmeans_fills_up_where_clusters_coincide() -> None:
     rows = unit(30, 4, seed=0, distinct=3)
     for size in (3, 5, 30):
-        chosen = selection.kmeans([rows], size)
+        chosen = selection.choose_by_kmeans([rows], size)
         assert len(set(chosen.tolist())) == size and chosen.tolist() == sorted(chosen)
         assert len(np.unique(rows[chosen], axis=0)) == 3
 
@@ -158,10 +158,10 @@ def test_kmeans_fills_up_where_clusters_coincide() -> None:
 def test_kmeans_hangs_on_the_seed_alone(threads: Callable[[int], None]) -> None:
     rows = unit(300, 6, seed=0)
     threads(1)
-    first = selection.kmeans([rows], 20, seed=3).tolist()
+    first = selection.choose_by_kmeans([rows], 20, seed=3).tolist()
     threads(3)
-    assert selection.kmeans([rows], 20, seed=3).tolist() == first
-    assert selection.kmeans([rows], 20, seed=4).tolist() != first
+    assert selection.choose_by_kmeans([rows], 20, seed=3).tolist() == first
+    assert selection.choose_by_kmeans([rows], 20, seed=4).tolist() != first
 
 
 # ---- random
@@ -170,11 +170,11 @@ def test_kmeans_hangs_on_the_seed_alone(threads: Callable[[int], None]) -> None:
 def test_random_takes_every_row_equally_often() -> None:
     times = np.zeros(10)
     for seed in range(2_000):
-        chosen = selection.random(10, 3, seed)
+        chosen = selection.choose_at_random(10, 3, seed)
         assert len(set(chosen.tolist())) == 3
         times[chosen] += 1
     assert abs(times - 600).max() < 5 * np.sqrt(2_000 * 0.3 * 0.7)
-    assert set(selection.random(10, 3, 7)) < set(selection.random(10, 8, 7))
+    assert set(selection.choose_at_random(10, 3, 7)) < set(selection.choose_at_random(10, 8, 7))
 
 
 # ---- concepts
@@ -197,7 +197,7 @@ def plain_concepts(texts: Float32, prompts: Float32, size: int) -> list[int]:
 def test_concepts_are_the_plain_ones(count: int, named: int, seed: int, data: st.DataObject) -> None:
     texts, prompts = unit(count, 5, seed), unit(named, 5, seed + 1)
     size = data.draw(st.integers(1, count))
-    found = selection.concepts([texts], prompts, size)
+    found = selection.choose_by_concepts([texts], prompts, size)
     assert found.tolist() == plain_concepts(texts, prompts, size)
     assert len(found) == size
 
@@ -205,7 +205,7 @@ def test_concepts_are_the_plain_ones(count: int, named: int, seed: int, data: st
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=12), st.data())
 def test_shares_are_as_even_as_pools_allow(pools: list[int], data: st.DataObject) -> None:
     size = data.draw(st.integers(0, sum(pools)))
-    taken = shares(np.array(pools), size)
+    taken = divide_evenly(np.array(pools), size)
     assert taken.sum() == size and (taken <= pools).all() and (taken >= 0).all()
     short = [share for share, pool in zip(taken, pools, strict=True) if share < pool]
     assert not short or taken.max() - min(short) <= 1
@@ -213,11 +213,11 @@ def test_shares_are_as_even_as_pools_allow(pools: list[int], data: st.DataObject
 
 def test_texts_that_repeat_are_the_concepts() -> None:
     rows = unit(9, 4, seed=0, distinct=3)
-    distinct = selection.repeated([rows])
+    distinct = selection.find_repeated_rows([rows])
     assert distinct is not None
     _, first = np.unique(rows, axis=0, return_index=True)
     np.testing.assert_array_equal(distinct, rows[np.sort(first)])
-    assert selection.repeated([unit(9, 4, seed=0)]) is None
+    assert selection.find_repeated_rows([unit(9, 4, seed=0)]) is None
 
 
 # ---- how rows lie in blocks
@@ -228,10 +228,10 @@ def test_the_choice_does_not_depend_on_blocks(seed: int, places: list[int], dtyp
     rows = unit(60, 7, seed, distinct=50 if seed % 2 else None).astype(dtype)
     prompts = unit(5, 7, seed + 1)
     methods: list[Callable[[Blocks], Any]] = [
-        lambda blocks: selection.kmeans(blocks, 9, seed),
-        lambda blocks: selection.kdpp(blocks, 9),
-        lambda blocks: selection.concepts(blocks, prompts, 9),
-        selection.repeated,
+        lambda blocks: selection.choose_by_kmeans(blocks, 9, seed),
+        lambda blocks: selection.choose_by_kdpp(blocks, 9),
+        lambda blocks: selection.choose_by_concepts(blocks, prompts, 9),
+        selection.find_repeated_rows,
     ]
     for method in methods:
         np.testing.assert_array_equal(method([rows]), method(cut(rows, places)))
@@ -247,7 +247,7 @@ def test_a_chosen_set_is_a_build_of_only_those_pairs(
 ) -> None:
     monkeypatch.setattr(chosen_module, "COPY_SEGMENT_ROWS", 4)
     whole = build(tmp_path / "whole", pairs(40), dtype=dtype, captions=captions)
-    rows = selection.random(40, 13, seed=1)
+    rows = selection.choose_at_random(40, 13, seed=1)
     made = publish_rows([(whole, rows)], Store(tmp_path / "whole"), "some", {"kind": "select"})
     alone = build(tmp_path / "alone", whole.records(rows), name="some", dtype=dtype, captions=captions)
     assert (made.digest, made.count) == (alone.digest, 13)
@@ -323,13 +323,13 @@ def test_every_method_end_to_end(cli: Cli, toy: Path, tmp_path: Path) -> None:
     said = hashlib.sha256(canonical_json(["red_panda", "owl", "newt"])).hexdigest()
     about = {"count": 3, "sha256": said, "templates": ["a photo of a {}."]}
     asked: list[tuple[tuple[object, ...], Int64, dict[str, Any]]] = [
-        (("random", "--seed", 5), selection.random(20, 7, 5), {"seed": 5}),
-        (("kmeans",), selection.kmeans(image, 7), {"side": "image", "seed": 0}),
-        (("kmeans", "--side", "text"), selection.kmeans(text, 7), {"side": "text", "seed": 0}),
-        (("kdpp",), selection.kdpp(image, 7), {"side": "image"}),
+        (("random", "--seed", 5), selection.choose_at_random(20, 7, 5), {"seed": 5}),
+        (("kmeans",), selection.choose_by_kmeans(image, 7), {"side": "image", "seed": 0}),
+        (("kmeans", "--side", "text"), selection.choose_by_kmeans(text, 7), {"side": "text", "seed": 0}),
+        (("kdpp",), selection.choose_by_kdpp(image, 7), {"side": "image"}),
         (
             ("concepts", "--concepts", concept_file(tmp_path)),
-            selection.concepts(text, vectors, 7),
+            selection.choose_by_concepts(text, vectors, 7),
             {"concepts": about},
         ),
     ]

@@ -15,9 +15,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-import asif.kernels
-from asif.kernels import cuda, cuda_sparse, device_cache, native_binding
-from asif.kernels.canonical import on_grid, scales
+from asif.kernels import api, cuda, cuda_sparse, device_cache, native_binding
+from asif.kernels.canonical import compute_scales, round_to_grid
 from asif.vectors import Embeddings, Float32, Int64, SparseRows, TopK
 
 Rows = NDArray[Any]
@@ -35,14 +34,14 @@ def needs(engine: str) -> Any:
     absent = name == "cuda" and not torch.cuda.is_available()
     if name == "interpreted" and not INTERPRETED:
         return pytest.param(engine, marks=pytest.mark.skip(reason="the engine cuda runs on the device itself"))
-    if absent or (instructions and instructions not in native_binding.available()):
+    if absent or (instructions and instructions not in native_binding.list_instruction_sets()):
         return pytest.param(
             engine, marks=pytest.mark.skip(reason=f"this machine lacks {instructions or 'a CUDA device'}")
         )
     return engine
 
 
-CPU_ENGINES = [needs(f"cpu-{name}") for name in native_binding.ORDER]
+CPU_ENGINES = [needs(f"cpu-{name}") for name in native_binding.INSTRUCTION_SETS]
 EVERY_ENGINE = [*CPU_ENGINES, *map(needs, ("cuda", "interpreted", "torch", "faiss"))]
 
 
@@ -52,14 +51,16 @@ def interpret(monkeypatch: pytest.MonkeyPatch) -> None:
     Its bfloat16 products are wrong, so those are taken in float32: they are exact, too.
     """
     patch_once()
-    halved = cuda.halved
-    monkeypatch.setattr(cuda, "halved", lambda kind: torch.float32 if kind == torch.bfloat16 else halved(kind))
-    monkeypatch.setattr(asif.kernels, "choose", lambda engine: engine)
-    monkeypatch.setattr(device_cache, "devices", lambda: [torch.device("cpu")])
-    monkeypatch.setattr(device_cache, "room", lambda device: 2**40)
-    shape = cuda.many_shape
-    monkeypatch.setattr(cuda, "many_shape", lambda asked: {**shape(asked), "ANCHORS": 1024})  # programs are slow
-    monkeypatch.setattr(cuda, "SCORED", 512)
+    halved = cuda.choose_product_type
+    monkeypatch.setattr(
+        cuda, "choose_product_type", lambda kind: torch.float32 if kind == torch.bfloat16 else halved(kind)
+    )
+    monkeypatch.setattr(api, "resolve_kernel", lambda engine: engine)
+    monkeypatch.setattr(device_cache, "list_devices", lambda: [torch.device("cpu")])
+    monkeypatch.setattr(device_cache, "measure_room", lambda device: 2**40)
+    shape = cuda.choose_many_tiles
+    monkeypatch.setattr(cuda, "choose_many_tiles", lambda asked: {**shape(asked), "ANCHORS": 1024})  # programs are slow
+    monkeypatch.setattr(cuda, "WORDS_PER_PROGRAM", 512)
     monkeypatch.setattr(cuda_sparse, "ENTRIES", 64)
     monkeypatch.setattr(cuda_sparse, "POSTINGS", 1024)
 
@@ -124,7 +125,7 @@ def assert_same(found: TopK, expected: TopK) -> None:
 
 def exact(queries: Rows, anchors: Rows) -> Float32:
     """Score all pairs in one matrix product: float64 holds every partial sum whole (docs/numerics.md)."""
-    product = on_grid(queries) @ on_grid(np.asarray(anchors, np.float32)).T
+    product = round_to_grid(queries) @ round_to_grid(np.asarray(anchors, np.float32)).T
     return product.astype(np.float32) + np.float32(0)
 
 
@@ -144,8 +145,8 @@ def oracle(queries: Rows, anchors: Rows, k: int) -> TopK:
 
 def exact_sparse(a: SparseRows, b: SparseRows) -> Float32:
     """Compare sparse rows in one matrix product of rows spread out."""
-    left, right = scales(a.values), scales(b.values)
-    product = on_grid(a.dense() / left) @ on_grid(b.dense() / right).T
+    left, right = compute_scales(a.values), compute_scales(b.values)
+    product = round_to_grid(a.to_dense() / left) @ round_to_grid(b.to_dense() / right).T
     return (product * left * right.T).astype(np.float32) + np.float32(0)
 
 

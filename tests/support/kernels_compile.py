@@ -30,7 +30,7 @@ def compiled(kernel: Any, types: dict[str, str], shape: dict[str, Any], capabili
         attrs={(names.index(name),): [["tt.divisibility", 16]] for name in ALIGNED if name in names},
     )
     target = GPUTarget("cuda", capability, 32)
-    ptx = triton.compile(source, target=target, options={**options, **cuda.FUSED}).asm["ptx"]
+    ptx = triton.compile(source, target=target, options={**options, **cuda.LAUNCH_OPTIONS}).asm["ptx"]
     found = {kind for kind in ("wgmma", "mma.sync", "cp.async") if re.search(rf"\b{re.escape(kind)}", ptx)}
     return " ".join(sorted(found | ({"local"} if re.search(r"\.local\b", ptx) else set())))
 
@@ -40,22 +40,22 @@ def main() -> dict[str, str]:
     made = {}
     for stored in ("fp16", "bf16", "fp32"):
         types = {"queries": "*bf16" if stored == "bf16" else "*fp16", "anchors": f"*{stored}", "limits": "*fp32"}
-        shape = {"DIM": 768, **cuda.many_shape(1024)}
+        shape = {"DIM": 768, **cuda.choose_many_tiles(1024)}
         made[f"90 propose 128 {stored}"] = compiled(triton_.propose, {**types, **LISTS, **SIZES}, shape)
-    shape = {"DIM": 384, **cuda.many_shape(128)}
+    shape = {"DIM": 384, **cuda.choose_many_tiles(128)}
     made["80 propose 128 fp16"] = compiled(
         triton_.propose, {**types, **LISTS, **SIZES, "anchors": "*fp16"}, shape, capability=80
     )
-    shape = {"DIM": 100, **cuda.many_shape(16)}
+    shape = {"DIM": 100, **cuda.choose_many_tiles(16)}
     made["90 propose 16"] = compiled(triton_.propose, {**types, **LISTS, **SIZES}, shape)
     types["queries"] = "*fp32"
     for asked in (1, 5):
-        shape = {"DIM": 768, **cuda.few_shape(asked, 768)}
+        shape = {"DIM": 768, **cuda.choose_few_tiles(asked, 768)}
         made[f"90 propose_few {asked}"] = compiled(triton_.propose_few, {**types, **LISTS, **SIZES}, shape)
     types |= {"floors": "*fp32", "keys": "*i64", "listed": "*i32", "broken": "*i32", "first": "i64", "chunks": "i32"}
     for stored in ("bf16", "fp32"):
         types["anchors"] = f"*{stored}"
-        shape = {"DIM": 768, "ENTRIES": cuda.SCORED, "DIMS": 128}
+        shape = {"DIM": 768, "ENTRIES": cuda.WORDS_PER_PROGRAM, "DIMS": 128}
         made[f"90 score {stored}"] = compiled(triton_.score, {**types, **LISTS}, shape)
     types = {"indices": "*i64", "values": "*fp32", "starts": "*i64", "rows": "*i32", "weights": "*fp32"}
     types |= {"sums": "*fp64", "k": "i32", "count": "i32", "chunks": "i32"}

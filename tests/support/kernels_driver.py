@@ -36,7 +36,7 @@ def plainly(queries: Any, anchors: Any, k: int) -> list[list[int]]:
 
 def interrupt() -> dict[str, Any]:
     """Send this process SIGINT after 0.3 of some three seconds of searching."""
-    cpu.LONG = 0
+    cpu.MIN_INTERRUPTIBLE_PRODUCTS = 0
     anchors, queries = unit(20_000, 384, 1).astype(np.float16), unit(64, 384, 2)
     begun = time.perf_counter()
     for _ in range(4):

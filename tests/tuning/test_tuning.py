@@ -12,16 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asif.aligners import Hubness, make_aligner
-from asif.aligners.hubness import bank
-from asif.aligners.relative import usual_k
+from asif.aligners.hubness import build_query_bank
+from asif.aligners.relative import compute_default_k
 from asif.compare import Candidates, scores
 from asif.errors import InputRefused, UsageError
-from asif.tuning import Tuned, tune
+from asif.tuning import TuningResult, tune
 from asif.tuning import search as searching
-from asif.tuning.criteria import ahead, chance_of_first, reciprocal
-from asif.tuning.grid import Setting, grid, usual
-from asif.tuning.scoring import Corrector, Scores, answers, judged
-from asif.tuning.splits import GLANCE, MOST_PAIRS, Questions, divisions, groups, looked_at, texts_repeat
+from asif.tuning.criteria import compute_chance_of_first, compute_reciprocal_rank, count_candidates_ahead
+from asif.tuning.grid import AlignerSetting, build_grid, default_setting
+from asif.tuning.scoring import HeldOutScores, HubnessCorrector, compute_query_scores, fit_and_score
+from asif.tuning.splits import (
+    MAX_PAIRS,
+    QUICK_CHECK_ROWS,
+    HeldOutQueries,
+    choose_runs,
+    group_equal_rows,
+    has_repeated_texts,
+    split_folds,
+)
 
 
 def labelled(count: int, classes: int, seed: int = 0) -> Pairs:
@@ -45,10 +53,10 @@ class TestCriteria:
             best = max(row[good])
             wrong = row[~good]
             expected.append(sum(wrong > best) + sum(wrong == best) / 2)
-        np.testing.assert_array_equal(ahead(table, right), expected)
+        np.testing.assert_array_equal(count_candidates_ahead(table, right), expected)
 
     def test_a_reciprocal_rank_counts_from_one(self) -> None:
-        np.testing.assert_allclose(reciprocal(np.array([0.0, 0.5, 4.0])), [1, 2 / 3, 0.2])
+        np.testing.assert_allclose(compute_reciprocal_rank(np.array([0.0, 0.5, 4.0])), [1, 2 / 3, 0.2])
 
     @settings(max_examples=60, deadline=None)
     @given(st.integers(1, 9), st.integers(0, 9), st.integers(2, 12))
@@ -57,11 +65,11 @@ class TestCriteria:
         others = min(choices - 1, wrong)
         drawings = list(itertools.combinations(range(wrong), others))
         won = sum(all(one >= above for one in drawn) for drawn in drawings) / len(drawings)
-        found = chance_of_first(np.array([float(above)]), np.array([wrong]), choices)
+        found = compute_chance_of_first(np.array([float(above)]), np.array([wrong]), choices)
         assert found[0] == pytest.approx(won, abs=1e-9)
 
     def test_a_tie_is_worth_something_between(self) -> None:
-        lower, half, upper = chance_of_first(np.array([3.0, 2.5, 2.0]), np.array([200] * 3))
+        lower, half, upper = compute_chance_of_first(np.array([3.0, 2.5, 2.0]), np.array([200] * 3))
         assert lower < half < upper == pytest.approx(comb(198, 99) / comb(200, 99))
 
 
@@ -69,21 +77,21 @@ class TestHeldOut:
     def test_every_pair_is_asked_about_and_none_is_fitted_at_the_same_time(self) -> None:
         pairs = related(60)
         asked: list[bytes] = []
-        for questions in divisions(pairs, seed=3):
-            fitted = {row.tobytes() for block in questions.fitted.blocks("image") for row in block}
+        for questions in split_folds(pairs, seed=3):
+            fitted = {row.tobytes() for block in questions.anchors.blocks("image") for row in block}
             held = {row.tobytes() for row in questions.images.values}
             assert not fitted & held
             assert len(fitted) + len(held) == 60
-            assert questions.right.shape == (len(questions.images), len(questions.texts))
-            np.testing.assert_array_equal(questions.right.sum(axis=1), 1)
+            assert questions.matches.shape == (len(questions.images), len(questions.texts))
+            np.testing.assert_array_equal(questions.matches.sum(axis=1), 1)
             asked += held
         assert sorted(asked) == sorted(row.tobytes() for row in pairs.sides["image"])
 
     def test_what_is_right_is_what_was_paired(self) -> None:
         pairs = related(60)
         where = {row.tobytes(): at for at, row in enumerate(pairs.sides["image"])}
-        for questions in divisions(pairs, seed=0):
-            for image, right in zip(questions.images.values, questions.right, strict=True):
+        for questions in split_folds(pairs, seed=0):
+            for image, right in zip(questions.images.values, questions.matches, strict=True):
                 own = pairs.sides["text"][where[image.tobytes()]]
                 np.testing.assert_array_equal(questions.texts.values[right], own[None])
 
@@ -92,28 +100,28 @@ class TestHeldOut:
         rng = np.random.default_rng(1)
         five = np.repeat(single.sides["text"], 5, axis=0)
         pairs = Pairs(np.repeat(single.sides["image"], 5, axis=0), unit(five + 0.1 * rng.standard_normal(five.shape)))
-        for questions in divisions(pairs, seed=0):
-            fitted = {row.tobytes() for block in questions.fitted.blocks("image") for row in block}
+        for questions in split_folds(pairs, seed=0):
+            fitted = {row.tobytes() for block in questions.anchors.blocks("image") for row in block}
             assert not fitted & {row.tobytes() for row in questions.images.values}
-            np.testing.assert_array_equal(questions.right.sum(axis=1), 5)
-            np.testing.assert_array_equal(questions.right.sum(axis=0), 1)
+            np.testing.assert_array_equal(questions.matches.sum(axis=1), 5)
+            np.testing.assert_array_equal(questions.matches.sum(axis=0), 1)
 
     def test_a_text_that_several_images_share_is_one_candidate(self) -> None:
-        for questions in divisions(labelled(100, classes=4), seed=0):
+        for questions in split_folds(labelled(100, classes=4), seed=0):
             assert len(questions.texts) <= 4
-            np.testing.assert_array_equal(questions.right.sum(axis=1), 1)
-            assert questions.right.sum() == len(questions.images)
+            np.testing.assert_array_equal(questions.matches.sum(axis=1), 1)
+            assert questions.matches.sum() == len(questions.images)
 
     @pytest.mark.parametrize(("classes", "repeat"), [(4, True), (100, True), (900, False)])
     def test_a_glance_tells_whether_texts_repeat(self, classes: int, repeat: bool) -> None:
         pairs = labelled(2000, classes)
-        assert texts_repeat(pairs, GLANCE) is repeat
-        assert texts_repeat(pairs)  # two images or more for each of 900, too
+        assert has_repeated_texts(pairs, QUICK_CHECK_ROWS) is repeat
+        assert has_repeated_texts(pairs)  # two images or more for each of 900, too
 
     def test_an_image_with_several_captions_does_not_make_texts_repeat(self) -> None:
         single = related(100)
         five = Pairs(np.repeat(single.sides["image"], 5, axis=0), related(500, seed=1).sides["text"])
-        assert not texts_repeat(five) and not texts_repeat(single) and not texts_repeat(related(1))
+        assert not has_repeated_texts(five) and not has_repeated_texts(single) and not has_repeated_texts(related(1))
 
     def test_images_are_blurred_unless_texts_repeat(self) -> None:
         for pairs, blurred in (
@@ -121,44 +129,44 @@ class TestHeldOut:
             (labelled(50, classes=10), False),
             (related(100), True),
         ):
-            plain = next(divisions(pairs, seed=0))
-            assert texts_repeat(pairs) is not blurred
-            asked = searching.Search(pairs, "classify", 0, None, None, 0.0, 1.0, lambda *_: None).divisions[0]
+            plain = next(split_folds(pairs, seed=0))
+            assert has_repeated_texts(pairs) is not blurred
+            asked = searching.ProfileSearch(pairs, "classify", 0, None, None, 0.0, 1.0, lambda *_: None).folds[0]
             assert np.array_equal(asked.images.values, plain.images.values) is not blurred
 
     def test_the_same_seed_divides_alike(self) -> None:
-        one, two, other = (list(divisions(related(60), seed=seed)) for seed in (1, 1, 2))
+        one, two, other = (list(split_folds(related(60), seed=seed)) for seed in (1, 1, 2))
         np.testing.assert_array_equal(one[0].images.values, two[0].images.values)
         assert not np.array_equal(one[0].images.values, other[0].images.values)
 
     def test_blurred_images_keep_the_cosine(self) -> None:
         rng = np.random.default_rng(0)
         pairs = Pairs(unit(rng.standard_normal((50, 1000))), unit(rng.standard_normal((50, 9))))
-        questions = next(divisions(pairs, seed=0))
-        blurred = questions.blurred(1).images.values
+        questions = next(split_folds(pairs, seed=0))
+        blurred = questions.add_noise(1).images.values
         cosines = (blurred * questions.images.values).sum(axis=1)
         assert cosines.mean() == pytest.approx(0.3, abs=0.03)
-        np.testing.assert_array_equal(blurred, questions.blurred(1).images.values)
+        np.testing.assert_array_equal(blurred, questions.add_noise(1).images.values)
 
     @pytest.mark.parametrize("pairs", [related(9), labelled(50, classes=1)], ids=["few", "one text"])
     def test_too_little_is_refused(self, pairs: Pairs) -> None:
         with pytest.raises(InputRefused, match=r"distinct images and .* distinct texts"):
-            list(divisions(pairs, seed=0))
+            list(split_folds(pairs, seed=0))
 
     def test_large_sets_are_looked_at_in_runs(self) -> None:
-        rows = looked_at(1_600_000)
-        assert len(rows) == MOST_PAIRS and rows[0] == 0 and rows[-1] == 1_599_999
-        assert (np.diff(rows) == 1).sum() == MOST_PAIRS * 49 // 50
+        rows = choose_runs(1_600_000)
+        assert len(rows) == MAX_PAIRS and rows[0] == 0 and rows[-1] == 1_599_999
+        assert (np.diff(rows) == 1).sum() == MAX_PAIRS * 49 // 50
 
     def test_groups_are_numbered_as_they_come(self) -> None:
         rng = np.random.default_rng(0)
         rows = rng.standard_normal((5, 3)).astype(np.float16)[[3, 1, 3, 0, 1, 1]]
-        assert groups(rows).tolist() == [0, 1, 0, 2, 1, 1]
+        assert group_equal_rows(rows).tolist() == [0, 1, 0, 2, 1, 1]
 
 
 class TestSettings:
     def test_all_are_aligners_and_take_turns(self) -> None:
-        every = grid(100)
+        every = build_grid(100)
         assert len(set(every)) == len(every)
         assert {setting.family for setting in every[:4]} == {"asif", "procrustes", "ridge", "cca"}
         for setting in every:
@@ -166,17 +174,17 @@ class TestSettings:
         assert not any("size=128" in setting.parameters for setting in every)
 
     def test_k_follows_the_number_of_anchors(self) -> None:
-        setting = Setting("asif", (), 2.0)
-        assert make_aligner(setting.name(6000)).parameters["k"] == 2 * usual_k(6000)
+        setting = AlignerSetting("asif", (), 2.0)
+        assert make_aligner(setting.name(6000)).parameters["k"] == 2 * compute_default_k(6000)
 
 
-def table_of(name: str, hubness: Hubness, questions: Questions) -> np.ndarray:
+def table_of(name: str, hubness: Hubness, questions: HeldOutQueries) -> np.ndarray:
     """Return images x texts as the verbs would score them."""
-    fitted = make_aligner(name).fit(questions.fitted)
+    fitted = make_aligner(name).fit(questions.anchors)
     rows = fitted.represent("text", questions.texts)
     biases = None
     if hubness.method != "none":
-        biases = hubness.biases(rows, bank(fitted, questions.fitted, "image"))
+        biases = hubness.compute_biases(rows, build_query_bank(fitted, questions.anchors, "image"))
     return scores(fitted.represent("image", questions.images), Candidates(rows, biases=biases))
 
 
@@ -184,26 +192,30 @@ class TestSearch:
     @pytest.mark.parametrize("hubness", [Hubness("none"), Hubness("nnn", 8, 0.5)], ids=["", "nnn"])
     def test_fusions_are_judged_as_the_fused_aligner_scores(self, hubness: Hubness) -> None:
         pairs = related(80)
-        questions = next(divisions(pairs, seed=0))
-        one, two = (answers(name, questions, "classify", True) for name in ("cca(lambda=3)", "asif(k=9)"))
-        worth = judged(Corrector(one.plus(two, 0.6)), hubness, questions.right, "classify")
+        questions = next(split_folds(pairs, seed=0))
+        one, two = (fit_and_score(name, questions, "classify", True) for name in ("cca(lambda=3)", "asif(k=9)"))
+        worth = compute_query_scores(
+            HubnessCorrector(one.add_weighted(two, 0.6)), hubness, questions.matches, "classify"
+        )
         table = table_of("cca(lambda=3)+0.6*asif(k=9)", hubness, questions)
-        wrong = (~questions.right).sum(axis=1)
-        np.testing.assert_allclose(worth, chance_of_first(ahead(table, questions.right), wrong), atol=1e-6)
+        wrong = (~questions.matches).sum(axis=1)
+        np.testing.assert_allclose(
+            worth, compute_chance_of_first(count_candidates_ahead(table, questions.matches), wrong), atol=1e-6
+        )
 
     def test_search_is_judged_both_ways(self) -> None:
-        questions = next(divisions(related(80), seed=0))
-        found = answers("procrustes", questions, "search", True)
-        worth = judged(Corrector(found), Hubness("none"), questions.right, "search")
+        questions = next(split_folds(related(80), seed=0))
+        found = fit_and_score("procrustes", questions, "search", True)
+        worth = compute_query_scores(HubnessCorrector(found), Hubness("none"), questions.matches, "search")
         table = table_of("procrustes", Hubness("none"), questions)
-        ranks = [ahead(table, questions.right), ahead(table.T, questions.right.T)]
+        ranks = [count_candidates_ahead(table, questions.matches), count_candidates_ahead(table.T, questions.matches.T)]
         np.testing.assert_allclose(worth, 1 / (1 + np.concatenate(ranks)), atol=1e-6)
 
     @pytest.mark.parametrize("task", ["classify", "search"])
     def test_the_best_of_all_trials_is_chosen_and_is_reproducible(self, task: searching.Task) -> None:
         seen: list[tuple[int, int]] = []
         tuned = tune(related(120, noise=1.0), task, progress=lambda done, every: seen.append((done, every)))
-        assert tuned.complete and seen[-1][0] == seen[-1][1] == len(grid(9))
+        assert tuned.complete and seen[-1][0] == seen[-1][1] == len(build_grid(9))
         assert tuned.best in tuned.trials
         assert tuned.best.score >= tuned.trials[0].score - 3 * tuned.trials[0].error
         assert [trial.score for trial in tuned.trials] == sorted((t.score for t in tuned.trials), reverse=True)
@@ -232,7 +244,7 @@ class TestSearch:
         rng = np.random.default_rng(0)
         nothing = Pairs(unit(rng.standard_normal((40, 12))), unit(rng.standard_normal((40, 9))))
         tuned = tune(nothing, task)
-        setting, hubness = usual(task, texts_repeat=False)
+        setting, hubness = default_setting(task, texts_repeat=False)
         assert (tuned.best.aligner, tuned.best.hubness) == (setting.name(40), hubness)
         assert tuned.trials[0].score > tuned.best.score  # luck
 
@@ -251,13 +263,13 @@ class TestSearch:
     def test_labels_of_few_classes_are_learnt(self) -> None:
         tuned = tune(labelled(200, classes=5), "classify")
         assert tuned.best.score > 0.35  # a guess is right once in five, and the images have noise
-        assert isinstance(tuned, Tuned)
+        assert isinstance(tuned, TuningResult)
 
     def test_an_unknown_task_is_refused(self) -> None:
         with pytest.raises(UsageError, match="the task is 'guess'"):
             tune(related(60), "guess")  # type: ignore[arg-type]
 
     def test_sums_of_scores_keep_their_parts(self) -> None:
-        one = Scores(np.ones((2, 2), np.float32), (np.zeros((3, 2), np.float32),))
-        both = one.plus(Scores(np.full((2, 2), 2, np.float32), (np.ones((3, 2), np.float32),)), 0.5)
+        one = HeldOutScores(np.ones((2, 2), np.float32), (np.zeros((3, 2), np.float32),))
+        both = one.add_weighted(HeldOutScores(np.full((2, 2), 2, np.float32), (np.ones((3, 2), np.float32),)), 0.5)
         assert both.table.tolist() == [[2, 2], [2, 2]] and both.banks[0].tolist() == [[0.5, 0.5]] * 3

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from asif.anchorset.format.atomic_io import RESTORE_ADVICE, open_plain_file
 from asif.anchorset.format.safetensors_header import TensorSpec, build_safetensors_header
 from asif.errors import BadEmbedding, IntegrityError
-from asif.vectors import Float32, Side, vector_problems
+from asif.vectors import Float32, Side, find_vector_problems
 
 MAX_BLOCK_ROWS = 8192
 SAFETENSORS_DTYPES = {"float16": "F16", "float32": "F32", "bfloat16": "BF16"}  # our name -> its name in safetensors
@@ -75,7 +75,7 @@ def cast_embeddings(values: Float32, dtype: str) -> NDArray[Any]:
     """
     with np.errstate(over="ignore", invalid="ignore"):
         stored = np.ascontiguousarray(values).astype(numpy_dtype(dtype))
-    problems = vector_problems(stored.astype(np.float32))
+    problems = find_vector_problems(stored.astype(np.float32))
     if problems:
         rows = ", ".join(map(str, list(problems)[:10]))
         raise BadEmbedding(

@@ -22,7 +22,7 @@ from asif.anchorset.format.manifest import BlockEntry, FileEntry, Manifest
 from asif.anchorset.format.row_hash import compute_set_digest, hash_records
 from asif.errors import IntegrityError, NotFound
 from asif.pairs.pair import PairRecord
-from asif.vectors import SIDES, Side, vector_problems
+from asif.vectors import SIDES, Side, find_vector_problems
 
 _KNOWN_NAMES = {*CONTENT_SUFFIXES, "versions", "journal", "fits", "aliases.json", ".lock"}
 _CHUNK_ROWS = 1024  # rows widened to float32 at a time
@@ -244,7 +244,7 @@ def _find_embedding_problems(block: AnchorBlock, side: Side) -> Iterator[str]:
     rows = np.flatnonzero(values[:, 0] == 0) if np.isfinite(total).all() else np.arange(len(values))
     for start in range(0, len(rows), _CHUNK_ROWS):
         some = rows[start : start + _CHUNK_ROWS]
-        for at, what in vector_problems(values[some].astype(np.float32)).items():
+        for at, what in find_vector_problems(values[some].astype(np.float32)).items():
             yield f"{side} embedding {some[at]} is {what}"
     if not np.allclose(block.sum(side), total, rtol=1e-9, atol=1e-9):
         yield f"the sum of the {side} embeddings is not theirs"

@@ -13,7 +13,7 @@ from asif.anchorset.format.references import format_first_names
 from asif.errors import NotFound, UsageError
 from asif.pairs.filter_expression import parse_where
 from asif.pairs.pair import PairRecord
-from asif.vectors import Int64, gathered
+from asif.vectors import Int64, gather_rows
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def iter_ids(anchors: AnchorSet) -> Iterator[str]:
 def gather_row_hashes(anchors: AnchorSet, rows: Int64) -> list[bytes]:
     """Return the row hashes of rows, which are ascending."""
     hashes = map(anchors.row_hashes, range(len(anchors.manifest.blocks)))
-    return [line.tobytes() for line in gathered(list(hashes), rows)]
+    return [line.tobytes() for line in gather_rows(list(hashes), rows)]
 
 
 def iter_ids_with_hashes(anchors: AnchorSet, blocks: Iterable[int] | None = None) -> Iterator[tuple[str, bytes]]:

@@ -24,7 +24,7 @@ from asif.anchorset.select.compatibility import check_compatible, check_id_confl
 from asif.anchorset.select.find import iter_pairs_with_hashes
 from asif.errors import InputRefused, UsageError
 from asif.pairs.pair import PairRecord
-from asif.vectors import SIDES, Fingerprint, Int64, Side, gathered
+from asif.vectors import SIDES, Fingerprint, Int64, Side, gather_rows
 
 _MIN_MAPPED_ROWS = 512
 """Shorter runs of rows are copied: so blocks are never many, and kernels read them at full speed."""
@@ -79,7 +79,7 @@ class View:
         """Yield both sides in the blocks of a set of these pairs, each copied, so that sums over them are equal."""
         for start in range(0, self.count, MAX_BLOCK_ROWS):
             some = np.arange(start, min(start + MAX_BLOCK_ROWS, self.count))
-            image, text = (gathered(self.sides[side], some) for side in SIDES)
+            image, text = (gather_rows(self.sides[side], some) for side in SIDES)
             yield image, text
 
     def mean(self, side: Side) -> Float64:
@@ -198,5 +198,5 @@ def _copy_rows(members: Sequence[AnchorSet], side: Side, owners: NDArray[np.uint
     values = np.empty((len(rows), members[0].dims[side]), kind)
     for owner in np.unique(owners).tolist():
         mine = owners == owner
-        values[mine] = gathered(members[owner].blocks(side), rows[mine])
+        values[mine] = gather_rows(members[owner].blocks(side), rows[mine])
     return np.frombuffer(values.tobytes(), kind).reshape(values.shape)

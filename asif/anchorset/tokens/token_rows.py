@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.vectors import Float32, Int64, Tokens, vector_problems
+from asif.vectors import Float32, Int64, Tokens, find_vector_problems
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class TokenRows:
 
     def problems(self) -> dict[int, str]:
         """Return the unusable rows, {row: reason}."""
-        found = {row: f"embedding is {problem}" for row, problem in vector_problems(self.pooled).items()}
+        found = {row: f"embedding is {problem}" for row, problem in find_vector_problems(self.pooled).items()}
         for row in range(len(self)):
             if not np.isfinite(self[row]).all():
                 found.setdefault(row, "tokens are not finite in float16")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.aligners.sampling import evenly
+from asif.aligners.sampling import choose_evenly_spaced
 from asif.evaluate.audit.findings import MAX_ENTRIES, AuditFinding, DisagreementFigures, FindingEntry
 from asif.evaluate.audit.neighbourhoods import NO_NEIGHBOUR, SearchSpace
 from asif.evaluate.audit.overlap import PairNeighbourhoods
@@ -29,7 +29,7 @@ def find_disagreement(pairs: PairNeighbourhoods, spaces: dict[Side, SearchSpace]
     overlap = pairs.count_overlap(np.arange(count))
     random = pairs.count_overlap(np.random.default_rng(seed).permutation(count))
     found, agreeing = np.flatnonzero(overlap == 0), np.flatnonzero(overlap > 0)
-    typical = agreeing[evenly(len(agreeing), _TYPICAL_PAIRS)] if len(agreeing) else agreeing
+    typical = agreeing[choose_evenly_spaced(len(agreeing), _TYPICAL_PAIRS)] if len(agreeing) else agreeing
     likeness = {side: _measure_likeness(pairs, spaces, side, np.concatenate([found, typical])) for side in spaces}
     total = np.sum(list(likeness.values()), axis=0)
     order = np.argsort(total[: len(found)], kind="stable")
@@ -80,7 +80,7 @@ def _measure_likeness(
     a sample of all anchors; for images likewise. About 0 where image and captions are unrelated.
     """
     space, neighbours = spaces[side], pairs.neighbours["text" if side == "image" else "image"]
-    baseline = space.transform_anchors(evenly(space.count, _BASELINE_ANCHORS)).astype(np.float64)
+    baseline = space.transform_anchors(choose_evenly_spaced(space.count, _BASELINE_ANCHORS)).astype(np.float64)
     likeness = np.empty(len(at))
     for start in range(0, len(at), _BATCH):
         batch = at[start : start + _BATCH]

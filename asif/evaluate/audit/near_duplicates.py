@@ -18,8 +18,8 @@ from asif.evaluate.audit.findings import (
     build_group_finding,
     group_equal_rows,
 )
-from asif.kernels import Engine, topk_similarity
-from asif.vectors import Float32, Int64, Side, gathered
+from asif.kernels import KernelName, topk_similarity
+from asif.vectors import Float32, Int64, Side, gather_rows
 
 MAX_COPIES = 32
 """Nearest anchors of each that may be its copies, itself aside."""
@@ -63,7 +63,7 @@ def find_near_pairs(
     rows: Int64,
     near: float,
     equal: Int64,
-    kernel: Engine = "auto",
+    kernel: KernelName = "auto",
     progress: Callable[[int], None] = lambda rows: None,
 ) -> NearPairs:
     """Find, for the anchors at `rows` [q], which of their MAX_COPIES nearest images have a cosine of at least `near`.
@@ -75,7 +75,7 @@ def find_near_pairs(
     left, right = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for start in range(0, len(rows), _BATCH):
         batch = rows[start : start + _BATCH]
-        found = topk_similarity(gathered(blocks, batch).astype(np.float32), blocks, MAX_COPIES + 1, engine=kernel)
+        found = topk_similarity(gather_rows(blocks, batch).astype(np.float32), blocks, MAX_COPIES + 1, engine=kernel)
         query, rank = np.nonzero((found.scores >= near) & (equal[found.indices] != equal[batch][:, None]))
         left.append(batch[query])
         right.append(found.indices[query, rank])
@@ -118,7 +118,7 @@ def _build_entry(anchors: AnchorSet, group: Int64) -> FindingEntry:
 
 def _compute_cosines_to_first(anchors: AnchorSet, side: Side, rows: Int64) -> Float32:
     """Return the cosines of one side of some anchors to the first of them [m]."""
-    vectors = gathered(anchors.blocks(side), rows).astype(np.float64)
+    vectors = gather_rows(anchors.blocks(side), rows).astype(np.float64)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     cosines: Float32 = (vectors @ vectors[0]).astype(np.float32)
     return cosines

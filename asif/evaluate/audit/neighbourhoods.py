@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from asif.aligners import Aligner, Anchors
 from asif.aligners.fused import Fused
-from asif.aligners.relative import CentredBlocks, Relative, centred
+from asif.aligners.relative import CentredBlocks, Relative, centre_rows
 from asif.evaluate.audit.near_duplicates import MAX_COPIES, ExcludedCopies
-from asif.kernels import Engine, topk_similarity
-from asif.vectors import Float32, Int64, Side, TopK, gathered
+from asif.kernels import KernelName, topk_similarity
+from asif.vectors import Float32, Int64, Side, TopK, gather_rows
 
 NO_NEIGHBOUR = -1
 """Fills the end of a neighbourhood that has fewer than k anchors."""
@@ -47,11 +47,11 @@ class SearchSpace:
 
     def transform(self, vectors: NDArray[Any]) -> Float32:
         """Return unit vectors [n, d] as queries of this space."""
-        return vectors.astype(np.float32) if self.mean is None else centred(vectors, self.mean)
+        return vectors.astype(np.float32) if self.mean is None else centre_rows(vectors, self.mean)
 
     def transform_anchors(self, rows: Int64) -> Float32:
         """Return the anchors at ascending rows as queries of this space [n, d]."""
-        return self.transform(gathered(self.stored, rows))
+        return self.transform(gather_rows(self.stored, rows))
 
 
 def find_relative(aligner: Aligner) -> Relative | None:
@@ -65,7 +65,7 @@ def find_anchor_neighbours(
     space: SearchSpace,
     k: int,
     copies: ExcludedCopies,
-    kernel: Engine = "auto",
+    kernel: KernelName = "auto",
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Int64:
     """Find the k nearest anchors of each anchor at `copies.rows`, without itself and its copies: [q, k].
@@ -89,7 +89,7 @@ def find_query_neighbours(
     space: SearchSpace,
     vectors: Float32,
     k: int,
-    kernel: Engine = "auto",
+    kernel: KernelName = "auto",
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Int64:
     """Find the k nearest anchors of each query [q, d], those with a similarity above zero: [q, k]."""

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 import numpy as np
 
-from asif.aligners.relative import Relative, usual_k
+from asif.aligners.relative import Relative, compute_default_k
 from asif.engine import Engine
 from asif.errors import InputRefused, UsageError
 from asif.evaluate.audit.by_source import count_by_origin
@@ -28,7 +28,7 @@ from asif.evaluate.audit.probe import Probe
 from asif.evaluate.audit.result import AuditMethod, AuditResult
 from asif.evaluate.audit.usage import AnchorUsage, count_usage
 from asif.evaluate.audit.usage_findings import find_hubs, find_never_used
-from asif.kernels import Engine as Kernel
+from asif.kernels import KernelName as Kernel
 from asif.vectors import SIDES, Int64, Side
 
 AuditProgress = Callable[[str, int, int], None]
@@ -88,7 +88,7 @@ def audit(
 
     aligner = engine.role("classify").choice.aligner
     relative = find_relative(aligner)
-    k = min((relative or Relative()).k or usual_k(anchors.count), anchors.count)
+    k = min((relative or Relative()).k or compute_default_k(anchors.count), anchors.count)
     centre = relative is not None and relative.centre
     spaces = {side: SearchSpace.from_anchors(anchors, side, centre) for side in SIDES}
     overlap_k = compute_overlap_k(anchors.count)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from asif.aligners import Anchors, Fitted, Hubness
-from asif.aligners.hubness import bank
+from asif.aligners import Anchors, FittedAligner, Hubness
+from asif.aligners.hubness import build_query_bank
 from asif.classify import Labels, represent_labels
 from asif.compare import Candidates, rank, scores
 from asif.engine import Engine
@@ -54,7 +54,7 @@ class RetrievalSet:
     role: Role = "search"
     primary = "mean_recall@1"
 
-    def ask(self, fitted: Fitted, hubness: Hubness, anchors: Anchors) -> Answers:
+    def ask(self, fitted: FittedAligner, hubness: Hubness, anchors: Anchors) -> Answers:
         """Search both ways with an aligner that was fitted to these anchors."""
         right = by_position(self.owners, len(self.images))
         rows = {"image": fitted.represent("image", self.images), "text": fitted.represent("text", self.texts)}
@@ -62,7 +62,7 @@ class RetrievalSet:
         for query, candidate in (SIDES, SIDES[::-1]):
             biases = None
             if hubness.method != "none":
-                biases = hubness.biases(rows[candidate], bank(fitted, anchors, query))
+                biases = hubness.compute_biases(rows[candidate], build_query_bank(fitted, anchors, query))
             facing = Candidates(rows[candidate], biases=biases)
             step = max(1, BLOCK_SCORES // max(1, len(rows[candidate])))
             parts = [
@@ -117,13 +117,13 @@ class LabelSet:
         prompts = list(dict.fromkeys(self.labels.prompts()))
         return dict(zip(prompts, self.encode(prompts).values, strict=True))
 
-    def ask(self, fitted: Fitted, hubness: Hubness, anchors: Anchors) -> Answers:
+    def ask(self, fitted: FittedAligner, hubness: Hubness, anchors: Anchors) -> Answers:
         """Label the images with an aligner that was fitted to these anchors."""
         candidates = represent_labels(
             self.labels, lambda texts: Embeddings(np.stack([self._known[text] for text in texts])), fitted
         )
         if hubness.method != "none":
-            biases = hubness.biases(candidates.rows, bank(fitted, anchors, "image"))
+            biases = hubness.compute_biases(candidates.rows, build_query_bank(fitted, anchors, "image"))
             candidates = Candidates(candidates.rows, candidates.per_candidate, biases)
         found = rank(fitted.represent("image", self.images), candidates, TOP).indices
         metrics = figures(found, self.truth, len(self.labels.labels))

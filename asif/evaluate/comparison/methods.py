@@ -9,21 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from asif.aligners import (
-    RIVALS,
-    Aligner,
-    Fitted,
-    Fused,
-    Hubness,
-    Linear,
-    Moments,
-    make_aligner,
-)
-from asif.aligners.moments import moments_of
+from asif.aligners import RIVALS, Aligner, FittedAligner, Fused, Hubness, Linear, Moments, make_aligner
+from asif.aligners.moments import find_moments
 from asif.encoders.torch_common import pick_device
 from asif.evaluate.comparison.peak_memory import peak_memory
 from asif.rivals import FittedProjector, Projector, TrainingPairs
-from asif.tuning import Captions, Questions, Subset, Task, best_correction, texts_repeat, tune
+from asif.tuning import AnchorSubset, CaptionSampler, HeldOutQueries, Task, choose_correction, has_repeated_texts, tune
 from asif.vectors import Embeddings, Int64
 
 NONE = Hubness("none")
@@ -58,12 +49,12 @@ class Sample:
     `pairs` are the same images with single captions where these are known; `captions` gives some of them to tuning.
     """
 
-    anchors: Subset
+    anchors: AnchorSubset
     pairs: TrainingPairs
-    captions: Captions | None
+    captions: CaptionSampler | None
 
     @classmethod
-    def of(cls, anchors: Subset, texts: tuple[Embeddings, Int64] | None, seed: int, each: int = 2) -> Sample:
+    def of(cls, anchors: AnchorSubset, texts: tuple[Embeddings, Int64] | None, seed: int, each: int = 2) -> Sample:
         """Take anchors and their single captions: unit rows [m, dt], and the row of the anchors of each [m]."""
         pairs = TrainingPairs.of(anchors, texts)
         if texts is None:
@@ -85,7 +76,7 @@ class Contender:
     """Hold a fitted method, the correction that was chosen for it, and its costs; `peak_mib` None where unknown."""
 
     setting: str
-    fitted: Fitted
+    fitted: FittedAligner
     hubness: Hubness
     tuning: dict[str, Any] | None
     fit_seconds: float
@@ -95,7 +86,7 @@ class Contender:
     @property
     def weights(self) -> int | None:
         """Count what was trained, None where nothing was."""
-        return self.fitted.size if isinstance(self.fitted, FittedProjector) else None
+        return self.fitted.weight_count if isinstance(self.fitted, FittedProjector) else None
 
 
 def contend(
@@ -124,23 +115,23 @@ def contend(
 
 
 def fitted(
-    aligner: Aligner, setting: str, hubness: Hubness, tuning: dict[str, Any] | None, anchors: Subset
+    aligner: Aligner, setting: str, hubness: Hubness, tuning: dict[str, Any] | None, anchors: AnchorSubset
 ) -> Contender:
     """Fit what needs no training, and measure what it costs to leave one pair out again."""
     fresh = replace(anchors)  # sums that tuning may have taken are not known of it
     with peak_memory() as peak:
         seconds, made = timed(aligner, fresh)
-    less = fresh.rows(np.arange(1, fresh.count))
-    one = fresh.rows(np.arange(1))
+    less = fresh.select_rows(np.arange(1, fresh.count))
+    one = fresh.select_rows(np.arange(1))
     started = time.perf_counter()
     if linear(aligner):
-        moments_of(less, lambda _: moments_of(fresh) - Moments.of(one))
+        find_moments(less, lambda _: find_moments(fresh) - Moments.of(one))
     again = time.perf_counter() - started + timed(aligner, less)[0]
     how = "sums less one pair, solved again" if linear(aligner) else "the pair is left out"
     return Contender(setting, made, hubness, tuning, seconds, peak.mib, {"seconds": again, "how": how})
 
 
-def timed(aligner: Aligner, anchors: Subset) -> tuple[float, Fitted]:
+def timed(aligner: Aligner, anchors: AnchorSubset) -> tuple[float, FittedAligner]:
     """Fit an aligner until it can answer; return the seconds, too."""
     first = {side: Embeddings(anchors.sides[side][:1].astype(np.float32)) for side in anchors.sides}
     started = time.perf_counter()
@@ -176,9 +167,9 @@ def trained(
     assert best is not None
     setting, made, run, mib = best
     asked = questions(sample.pairs, seed)
-    if task == "classify" and not texts_repeat(sample.anchors):
-        asked = asked.blurred(seed)  # as tuning asks the others
-    hubness = best_correction(made, asked, task)
+    if task == "classify" and not has_repeated_texts(sample.anchors):
+        asked = asked.add_noise(seed)  # as tuning asks the others
+    hubness = choose_correction(made, asked, task)
     tuning = {
         "trials": tried,
         "seconds": round(time.perf_counter() - started, 2),
@@ -188,8 +179,8 @@ def trained(
     return Contender(setting, made, hubness, tuning, run.seconds, mib, deletion)
 
 
-def questions(pairs: TrainingPairs, seed: int) -> Questions:
+def questions(pairs: TrainingPairs, seed: int) -> HeldOutQueries:
     """Ask about the pairs that training held out."""
-    learnt, held = pairs.divided(seed)
-    rest = Subset({"image": learnt.images, "text": learnt.texts[learnt.starts[:-1]]})
-    return Questions(rest, Embeddings(held.images), Embeddings(held.texts), held.right)
+    learnt, held = pairs.split(seed)
+    rest = AnchorSubset({"image": learnt.images, "text": learnt.texts[learnt.text_starts[:-1]]})
+    return HeldOutQueries(rest, Embeddings(held.images), Embeddings(held.texts), held.matches)

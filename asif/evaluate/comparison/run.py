@@ -21,7 +21,7 @@ from asif.evaluate.comparison.datasets import Answers, DataSet
 from asif.evaluate.comparison.methods import LADDERS, METHODS, Contender, Sample, contend
 from asif.evaluate.comparison.statistics import judged, rivals
 from asif.evaluate.provenance import origin, versions
-from asif.tuning import Subset
+from asif.tuning import AnchorSubset
 from asif.vectors import Embeddings, Int64, canonical_json
 from asif.version import VERSION
 
@@ -85,7 +85,7 @@ def compare(
         run = known.get(key)
         if run is None:
             chosen = sampled(anchors.count, count, seed)
-            sample = Sample.of(Subset.of(anchors, chosen), of_rows(texts, chosen), seed)
+            sample = Sample.of(AnchorSubset.of(anchors, chosen), of_rows(texts, chosen), seed)
 
             def tell(setting: str, at: int = at, count: int = count, seed: int = seed) -> None:
                 progress(f"{setting}, {count:,} pairs, seed {seed}", at, len(steps))

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.aligners.linear import BLANK
+from asif.aligners.linear import MIN_VARIANCE
 from asif.errors import InputRefused, UsageError
 from asif.evaluate.encoder_pairs.permutation_test import TIE, Measured
 from asif.kernels import topk_similarity
-from asif.kernels.blas import square
+from asif.kernels.blas import compute_gram_matrix
 from asif.vectors import Float32, Int64
 
 Float64 = NDArray[np.float64]
@@ -53,12 +53,12 @@ class Space:
             )
         rows = values.astype(np.float64)
         rows -= rows.mean(axis=0)
-        return cls(rows, by_row(rows, rows), by_row(rows @ square(rows), rows), neighbours_of(values, k))
+        return cls(rows, by_row(rows, rows), by_row(rows @ compute_gram_matrix(rows), rows), neighbours_of(values, k))
 
     @property
     def flat(self) -> bool:
         """Tell whether all rows are the same but for rounding, so that nothing can be said of them."""
-        return bool(self.lengths.mean() < BLANK)
+        return bool(self.lengths.mean() < MIN_VARIANCE)
 
 
 @dataclass(frozen=True)

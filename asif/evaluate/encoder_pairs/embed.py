@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from asif.aligners.sampling import evenly
-from asif.vectors import mean_direction, normalise_rows
+from asif.aligners.sampling import choose_evenly_spaced
 from asif.encoders import Device, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
 from asif.encoders.images import read_image_bytes
 from asif.encoders.precomputed import PrecomputedEncoder
@@ -17,7 +16,7 @@ from asif.encoders.prefetch import prefetch
 from asif.errors import BadImage, InputRefused
 from asif.evaluate.encoder_pairs.embeddings import Encoded, SeenPairs
 from asif.pairs import Pair, PairSource, Reject
-from asif.vectors import Float32, Side, vector_problems
+from asif.vectors import Float32, Side, find_vector_problems, mean_direction, normalise_rows
 
 Captions = Literal["mean", "first"]
 Progress = Callable[[int], None]
@@ -78,7 +77,7 @@ def from_pairs(
 
 def chosen(source: PairSource, limit: int, rejects: dict[int, Reject]) -> Iterator[Pair]:
     """Yield the pairs of the rows that are looked at; the others among them join the rejects."""
-    wanted = set(evenly(source.rows, limit).tolist())
+    wanted = set(choose_evenly_spaced(source.rows, limit).tolist())
     for item in source.read():
         if item.row in wanted and isinstance(item, Reject):
             rejects.setdefault(item.row, item)
@@ -136,5 +135,5 @@ def embed_texts(encoder: TextEncoder, captions_of: Mapping[int, tuple[str, ...]]
 def refuse_odd(vectors: Vectors, rejects: dict[int, Reject]) -> None:
     """Put rows whose vector has no direction among the rejects."""
     rows = list(vectors)
-    for at, reason in (vector_problems(np.stack(list(vectors.values()))) if rows else {}).items():
+    for at, reason in (find_vector_problems(np.stack(list(vectors.values()))) if rows else {}).items():
         rejects.setdefault(rows[at], Reject(rows[at], None, reason))

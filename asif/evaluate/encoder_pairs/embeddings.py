@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asif.aligners.sampling import evenly
+from asif.aligners.sampling import choose_evenly_spaced
 from asif.anchorset import AnchorSet
 from asif.anchorset.format.references import parse_sequence_number
-from asif.vectors import mean_direction, normalise_rows
 from asif.errors import InputRefused
 from asif.pairs import Reject
-from asif.vectors import Fingerprint, Float32, Side
+from asif.vectors import Fingerprint, Float32, Side, mean_direction, normalise_rows
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def from_anchors(sets: Sequence[AnchorSet], limit: int) -> SeenPairs:
     """
     found: dict[Side, dict[str, Encoded]] = {"image": {}, "text": {}}
     first = grouped(sets[0])
-    names = [list(first)[at] for at in evenly(len(first), limit)]
+    names = [list(first)[at] for at in choose_evenly_spaced(len(first), limit)]
     for anchors in sets:
         rows_of = grouped(anchors)
         differing = rows_of.keys() ^ first.keys()

@@ -11,7 +11,7 @@ from support.anchorset_sets import pairs
 from support.engine_sets import IMAGE_DIM, TEXT_DIM, fake_image, fake_text
 
 from asif.aligners import Moments, make_aligner
-from asif.aligners.moments import moments_of
+from asif.aligners.moments import find_moments
 from asif.anchorset import AnchorSet, EncoderInfo, Store
 from asif.engine import cached_fit
 from asif.errors import IntegrityError
@@ -85,7 +85,7 @@ def test_sums_are_taken_once_and_then_taken_up(home: Path, reads: list[int]) -> 
     again = Store(home).open("toy")
     cached_fit.fit(make_aligner("0.5*ridge+asif(k=3)"), again)
     assert reads == [40]
-    assert_same_moments(moments_of(again), again)
+    assert_same_moments(find_moments(again), again)
     Store(home).verify("toy").raise_if_bad()
 
 

@@ -26,7 +26,7 @@ from asif.encoders import ImageEncoder
 from asif.engine import Engine, merge_anchors, subset_anchors
 from asif.engine.snapshots import KEPT_VIEWS
 from asif.errors import EncoderMismatch, InputRefused, NotFound, Stale, UsageError
-from asif.kernels.device_cache import unchanging
+from asif.kernels.device_cache import is_immutable
 from asif.pairs.pair import PairRecord
 from asif.vectors import Embeddings, Fingerprint
 
@@ -80,7 +80,7 @@ def assert_same_anchors(view: OpenAnchors, published: AnchorSet) -> None:
         blocks = view.blocks(side)
         np.testing.assert_array_equal(np.concatenate(blocks).astype(np.float32), dense(published, side))
         np.testing.assert_array_equal(view.mean(side), published.mean(side))
-        assert all(map(unchanging, blocks)) and all(map(len, blocks))
+        assert all(map(is_immutable, blocks)) and all(map(len, blocks))
         assert all(one is other for one, other in zip(blocks, view.blocks(side), strict=True))
         assert {block.dtype for block in blocks} == {block.dtype for block in published.blocks(side)}
         assert view.fingerprint(side) == published.fingerprint(side)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -400,7 +401,7 @@ def test_the_size_is_known_before(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building.shutil, "disk_usage", lambda path: SimpleNamespace(free=999))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=999))
     image = TokenImages()
     with pytest.raises(OutOfSpace, match=r"will take about [0-9,]+ bytes more, and 999 are free"):
         write_pair_tokens(list_source(*some_rows(50)), tmp_path / "tokens", image=image)

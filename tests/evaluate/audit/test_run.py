@@ -13,7 +13,7 @@ from support.engine_sets import make_set
 from asif.engine import Engine
 from asif.errors import InputRefused, UsageError
 from asif.evaluate.audit import FINDING_KINDS, AuditOptions, AuditResult, audit
-from asif.kernels import Engine as Kernel
+from asif.kernels import KernelName as Kernel
 
 
 def test_what_was_planted_is_found_and_nothing_else(audited: AuditResult, faults: Planted) -> None:

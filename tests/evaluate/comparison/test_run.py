@@ -19,7 +19,7 @@ from asif.evaluate.comparison import run as comparison_run
 from asif.evaluate.comparison.datasets import retrieval_set
 from asif.evaluate.comparison.methods import LADDERS, METHODS, Sample, contend
 from asif.pairs import open_captioned
-from asif.tuning import Subset
+from asif.tuning import AnchorSubset
 from asif.vectors import Embeddings
 
 QUICK = {
@@ -151,7 +151,7 @@ def test_the_same_seed_is_the_same_sample_for_all() -> None:
 @pytest.mark.parametrize("method", list(METHODS))
 def test_leaving_one_pair_out_costs_what_it_says(toys: Path, method: str) -> None:
     anchors = Engine("toy").anchors
-    sample = Sample.of(Subset.of(anchors, np.arange(60)), None, 0)
+    sample = Sample.of(AnchorSubset.of(anchors, np.arange(60)), None, 0)
     found = contend(method, sample, "search", 0, 1.0)
     how = {"trained": "trained again"}.get(METHODS[method][0])
     assert how is None or found.deletion["how"] == how
@@ -169,7 +169,7 @@ def test_every_setting_that_is_tried_is_an_aligner() -> None:
 
 def test_a_trained_method_takes_the_setting_that_held_out_pairs_like_best(toys: Path) -> None:
     anchors = Engine("toy").anchors
-    sample = Sample.of(Subset.of(anchors, np.arange(60)), None, 0)
+    sample = Sample.of(AnchorSubset.of(anchors, np.arange(60)), None, 0)
     ranks = {}
     for setting in QUICK["ape"]:
         projector: Any = make_aligner(setting)

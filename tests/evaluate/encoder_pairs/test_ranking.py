@@ -15,7 +15,7 @@ from support.engine_sets import IMAGE_DIM, TEXT_DIM, Fake, fake_image, fake_text
 from support.running import Cli
 
 import asif
-from asif.aligners.sampling import evenly
+from asif.aligners.sampling import choose_evenly_spaced
 from asif.encoders import DEFAULT_ENCODERS
 from asif.encoders.catalogue import list_encoders
 from asif.encoders.embedded import EMBEDDED_WEIGHTS
@@ -130,7 +130,7 @@ def test_four_encoders_make_four_ranked_pairs(encoders: Cli, loaded: dict[str, M
 
 def test_each_row_is_embedded_once_with_each_encoder(encoders: Cli, loaded: dict[str, Meaning], pairs: Path) -> None:
     assert encoders("compare", pairs, *FOUR, "--limit", 20).code == 0
-    rows = evenly(60, 20).tolist()
+    rows = choose_evenly_spaced(60, 20).tolist()
     for spec, encoder in loaded.items():
         images = [f"{row} a picture" for row in rows]
         texts = [f"{row} {which}" for row in rows for which in ("one", "two")]

@@ -12,10 +12,10 @@ from asif.kernels import topk_similarity
 from asif.vectors import Float32, Int64
 
 
-def assign(blocks: Sequence[NDArray[Any]], centres: Float32) -> tuple[Int64, Float32]:
+def assign_to_nearest(blocks: Sequence[NDArray[Any]], centres: Float32) -> tuple[Int64, Float32]:
     """Return each row's nearest centre [N] and how similar it is [N]; of equal ones the first.
 
-    >>> near, similarity = assign([np.array([[0.6, 0.8]], np.float32)], np.eye(2, dtype=np.float32))
+    >>> near, similarity = assign_to_nearest([np.array([[0.6, 0.8]], np.float32)], np.eye(2, dtype=np.float32))
     >>> near.tolist(), similarity.round(3).tolist()
     ([1], [0.800000011920929])
     """
