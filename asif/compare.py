@@ -14,9 +14,9 @@ from asif.vectors import Float32, Rows, TopK
 
 @dataclass(frozen=True)
 class Candidates:
-    """Hold what queries are compared with: `per_candidate` consecutive rows each, of which the best one counts.
+    """The candidates of queries: `per_candidate` consecutive rows each, of which the best one gives the score.
 
-    `biases` [rows] are taken off the scores, where there are any: what a hubness correction found.
+    `biases` [rows] are the biases of a hubness correction, which are subtracted from the scores.
     """
 
     rows: Rows
@@ -28,42 +28,42 @@ class Candidates:
 
     @cached_property
     def prepared(self) -> PreparedRows:
-        """The rows as queries meet them, ready for all comparisons: with one entry more where there are biases."""
+        """The rows, prepared for comparisons; with biases each row has one more entry, the negative bias."""
         return prepare_rows(self.rows if self.biases is None else append_bias(self.rows, -self.biases))
 
-    def facing(self, queries: Rows) -> Rows:
-        """Return queries as they meet the rows."""
+    def extend_queries(self, queries: Rows) -> Rows:
+        """Return queries that fit the prepared rows: with biases each has one more entry, a 1."""
         return queries if self.biases is None else append_bias(queries, np.ones(len(queries), np.float32))
 
 
-def scores(queries: Rows, candidates: Candidates) -> Float32:
-    """Score every candidate for every query: [q, c]; the maximum over a candidate's rows, biases taken off.
+def score_candidates(queries: Rows, candidates: Candidates) -> Float32:
+    """Score every candidate for every query: [q, c]; the maximum over a candidate's rows, minus biases.
 
     >>> from asif.vectors import SparseRows
     >>> rows = SparseRows(np.array([[0], [1]]), np.array([[1.0], [1.0]], np.float32), 2)
-    >>> scores(rows, Candidates(rows)).tolist()
+    >>> score_candidates(rows, Candidates(rows)).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
-    >>> scores(rows, Candidates(rows, per_candidate=2)).tolist()
+    >>> score_candidates(rows, Candidates(rows, per_candidate=2)).tolist()
     [[1.0], [1.0]]
     """
-    every = compute_similarity(candidates.facing(queries), candidates.prepared)
-    best: Float32 = every.reshape(len(queries), len(candidates), candidates.per_candidate).max(axis=2)
+    by_row = compute_similarity(candidates.extend_queries(queries), candidates.prepared)
+    best: Float32 = by_row.reshape(len(queries), len(candidates), candidates.per_candidate).max(axis=2)
     return best
 
 
-def rank(queries: Rows, candidates: Candidates, k: int) -> TopK:
+def rank_candidates(queries: Rows, candidates: Candidates, k: int) -> TopK:
     """Find the k best candidates per query, score descending, then smaller index.
 
-    Where a candidate is one row, memory does not hold the scores of all candidates.
+    If each candidate is one row, the scores of all candidates are never in memory at once.
     """
     if candidates.per_candidate == 1:
-        return find_nearest(candidates.facing(queries), candidates.prepared, k)
-    return select_topk(scores(queries, candidates), k)
+        return find_nearest(candidates.extend_queries(queries), candidates.prepared, k)
+    return select_topk(score_candidates(queries, candidates), k)
 
 
-def best_row(query: Rows, candidates: Candidates, candidate: int) -> int:
-    """Return which row of the candidates a candidate's score for this query came from."""
+def find_best_row(query: Rows, candidates: Candidates, candidate: int) -> int:
+    """Find the row that gives a candidate its score for one query; ties go to the smaller index."""
     first = candidate * candidates.per_candidate
     some = slice(first, first + candidates.per_candidate)
     biases = None if candidates.biases is None else candidates.biases[some]
-    return first + int(np.argmax(scores(query, Candidates(candidates.rows[some], biases=biases))[0]))
+    return first + int(np.argmax(score_candidates(query, Candidates(candidates.rows[some], biases=biases))[0]))

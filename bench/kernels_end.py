@@ -13,7 +13,7 @@ from kernels_rows import embeddings, real_pairs
 from kernels_timing import Results, interleaved
 
 from asif.aligners.relative import asif_paper
-from asif.compare import Candidates, rank
+from asif.compare import Candidates, rank_candidates
 from asif.vectors import Embeddings, Float32, Int64
 
 K, POWER = 800, 8.0
@@ -65,7 +65,7 @@ def ours(pairs: Pairs, images: Embeddings, labels: Embeddings) -> Int64:
     """Label images with asif-paper."""
     fitted = asif_paper(K, POWER).fit(pairs)
     candidates = Candidates(fitted.represent("text", labels))
-    return rank(fitted.represent("image", images), candidates, 1).indices[:, 0]
+    return rank_candidates(fitted.represent("image", images), candidates, 1).indices[:, 0]
 
 
 def published(image_anchors: Float32, text_anchors: Float32, images: Float32, labels: Float32) -> Int64:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from asif.aligners import Aligner, Hubness, make_aligner
 from asif.aligners.hubness import build_query_bank
-from asif.compare import Candidates, scores
+from asif.compare import Candidates, score_candidates
 from asif.evaluate.comparison.peak_memory import high_water, reset
 from asif.tuning import CaptionSampler, TuningResult, tune
 from asif.vectors import Embeddings, Float32, Int64, Side
@@ -110,7 +110,7 @@ def measured(aligner: Aligner, hubness: Hubness, pairs: Pairs, image: Embeddings
         biases = None
         if hubness.method != "none":
             biases = hubness.compute_biases(rows[candidate], build_query_bank(fitted, pairs, query))
-        every = scores(rows[query], Candidates(rows[candidate], biases=biases))
+        every = score_candidates(rows[query], Candidates(rows[candidate], biases=biases))
         own = owners == np.arange(len(image))[:, None]
         ranks = best_ranks(every, own if query == "image" else own.T)
         results += [100 * float((ranks < k).mean()) for k in (1, 5, 10)]

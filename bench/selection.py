@@ -20,7 +20,7 @@ from asif import selection
 from asif.aligners import Aligner, Hubness, make_aligner
 from asif.classify import Labels
 from asif.encoders import DEFAULT_ENCODERS, encode_texts, load_head, load_text_encoder
-from asif.prompts import templates
+from asif.prompts import find_templates
 from asif.vectors import Embeddings, Float32, Int64
 
 COUNTS = (50, 100, 300, 1_000)
@@ -73,7 +73,7 @@ def class_prompts() -> Float32:
     """Encode the first name of every ImageNet class, each once, as `asif anchors select` does."""
     _, head = load_head(DEFAULT_ENCODERS["image"])
     names = dict.fromkeys(name.split(",")[0].strip() for name in head.names)
-    prompts = Labels(tuple(names), templates("photo")).prompts()
+    prompts = Labels(tuple(names), find_templates("photo")).prompts()
     return encode_texts(load_text_encoder(DEFAULT_ENCODERS["text"]), prompts).values
 
 

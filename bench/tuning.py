@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 from asif.aligners import Anchors, make_aligner
 from asif.encoders import encode_images
 from asif.engine import Engine
-from asif.engine.tune import captions_of
+from asif.engine.captions import sample_captions
 from asif.kernels import compute_similarity
 from asif.tuning import CaptionSampler, Task
 from asif.tuning.criteria import compute_chance_of_first, compute_reciprocal_rank, count_candidates_ahead
@@ -104,7 +104,7 @@ def main() -> None:
                 rows.append([what, real, *correlations, top, list(found)[best]])
 
         anchors = engine.anchors
-        found = criteria(anchors, "classify", captions_of(engine, 0))
+        found = criteria(anchors, "classify", sample_captions(engine, 0))
         report("labels, imagenet-head", found, accuracies(anchors), SETS)
         report("labels, Flickr8k pairs", criteria(pairs, "classify", two), accuracies(pairs), SETS)
     dev_images, dev_captions = (Embeddings(side) for side in features("dev"))

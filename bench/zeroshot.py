@@ -17,7 +17,7 @@ from asif.aligners import Hubness, make_aligner
 from asif.classify import Labels
 from asif.encoders import encode_images
 from asif.engine import Engine
-from asif.engine.tune import captions_of
+from asif.engine.captions import sample_captions
 from asif.tuning import tune
 
 SETS = ("caltech101", "cifar10")
@@ -54,7 +54,7 @@ def main() -> None:
             return found
 
         rows = [["auto", *cells(engine)]]
-        tuned = tune(engine.anchors, "classify", seconds=600, captions=captions_of(engine, 0)).best
+        tuned = tune(engine.anchors, "classify", seconds=600, captions=sample_captions(engine, 0)).best
         found = Engine(home=Path(home), aligner=make_aligner(tuned.aligner), hubness=tuned.hubness)
         rows.append([f"asif tune: {tuned.aligner}, {tuned.hubness.method}", *cells(found)])
         paper = Engine(home=Path(home), aligner=make_aligner("asif-paper"))

@@ -15,8 +15,8 @@ from support.engine_toys import hashed, queries, toy
 from support.paths import SUPPORT
 
 from asif.aligners import FittedAligner, make_aligner
-from asif.classify import MAX_LABEL, PROMPT_ROWS, Labels, fill, represent_labels
-from asif.compare import Candidates, rank, scores
+from asif.classify import MAX_LABEL_LENGTH, PROMPTS_PER_BATCH, Labels, fill_template, represent_labels
+from asif.compare import Candidates, rank_candidates, score_candidates
 from asif.errors import UsageError
 from asif.vectors import Embeddings
 
@@ -48,7 +48,7 @@ STRANGE = (
         (("cat", "do\0g"), "label 2 contains a NUL character: 'do\\x00g'"),
         (("caf\udce9",), "label 1 is not valid UTF-8: 'caf\\udce9'"),
         ((MEGABYTE,), f"label 1 has 1,048,576 characters: '{'a' * 40}'…"),
-        (("a" * (MAX_LABEL + 1),), f"label 1 has 10,001 characters: '{'a' * 40}'…"),
+        (("a" * (MAX_LABEL_LENGTH + 1),), f"label 1 has 10,001 characters: '{'a' * 40}'…"),
     ],
 )
 def test_labels_that_cannot_be_used(labels: tuple[str, ...], message: str) -> None:
@@ -84,7 +84,7 @@ def test_modes_are_two() -> None:
 def test_labels_of_every_script_and_with_braces() -> None:
     labels = Labels(STRANGE, ("{}", "<{c}>"))
     assert labels.prompts() == [prompt for label in STRANGE for prompt in (label, f"<{label}>")]
-    assert Labels(("a" * MAX_LABEL,)).prompts() == ["a" * MAX_LABEL]
+    assert Labels(("a" * MAX_LABEL_LENGTH,)).prompts() == ["a" * MAX_LABEL_LENGTH]
     candidates = represent_labels(labels, hashed, fitted())
     assert len(candidates) == len(STRANGE)
     assert len(np.unique(candidates.rows.to_dense(), axis=0)) == len(STRANGE)
@@ -102,7 +102,7 @@ def test_labels_of_every_script_and_with_braces() -> None:
     ],
 )
 def test_filling(template: str, label: str, prompt: str) -> None:
-    assert fill(template, label) == prompt
+    assert fill_template(template, label) == prompt
 
 
 def fitted(name: str = "asif") -> FittedAligner:
@@ -115,16 +115,16 @@ TEMPLATES = ("{}", "a photo of a {}.", "the {c}")
 
 def prompt_scores(name: str = "asif") -> NDArray[Any]:
     """Score every prompt for every image on its own: [images, labels, templates]."""
-    prompts = [fill(template, label) for label in ANIMALS for template in TEMPLATES]
+    prompts = [fill_template(template, label) for label in ANIMALS for template in TEMPLATES]
     rows = [fitted(name).represent("text", hashed([prompt])) for prompt in prompts]
     images = fitted(name).represent("image", queries("image"))
-    every = np.concatenate([scores(images, Candidates(row)) for row in rows], axis=1)
+    every = np.concatenate([score_candidates(images, Candidates(row)) for row in rows], axis=1)
     return every.reshape(len(images), len(ANIMALS), len(TEMPLATES))
 
 
 def label_scores(labels: Labels, name: str = "asif", encode: Any = hashed) -> NDArray[Any]:
     images = fitted(name).represent("image", queries("image"))
-    return scores(images, represent_labels(labels, encode, fitted(name)))
+    return score_candidates(images, represent_labels(labels, encode, fitted(name)))
 
 
 @pytest.mark.parametrize("name", ["asif", "asif-paper"])
@@ -138,7 +138,7 @@ def test_max_is_the_best_prompt(name: str) -> None:
 def test_mean_is_the_mean_of_unit_embeddings(name: str) -> None:
     means = []
     for label in ANIMALS:
-        units = hashed([fill(template, label) for template in TEMPLATES]).values.astype(np.float64)
+        units = hashed([fill_template(template, label) for template in TEMPLATES]).values.astype(np.float64)
         mean = sum(units) / len(units)
         means.append(mean / np.sqrt((mean**2).sum()))
     own = represent_means(np.array(means), name)
@@ -149,7 +149,7 @@ def test_mean_is_the_mean_of_unit_embeddings(name: str) -> None:
 
 def represent_means(means: NDArray[Any], name: str) -> NDArray[Any]:
     images = fitted(name).represent("image", queries("image"))
-    return scores(images, Candidates(fitted(name).represent("text", Embeddings.from_raw(means))))
+    return score_candidates(images, Candidates(fitted(name).represent("text", Embeddings.from_raw(means))))
 
 
 NAMES = (("cat",), ("dog", "hound", "puppy"), ("red fox", "vixen"), ("owl",), ("newt",))
@@ -162,7 +162,7 @@ def test_names_stand_in_the_prompts_instead_of_labels(mode: Any, templates: tupl
     labels = tuple(f"n{number}" for number in range(len(NAMES)))
     found = label_scores(Labels(labels, templates, mode, NAMES))
     for at, some in enumerate(NAMES):
-        prompts = [fill(template, name) for name in some for template in templates]
+        prompts = [fill_template(template, name) for name in some for template in templates]
         if mode == "max":
             each = np.concatenate([label_scores(Labels((prompt,))) for prompt in prompts], axis=1)
             np.testing.assert_array_equal(found[:, at], each.max(axis=1))
@@ -221,8 +221,8 @@ def test_prompts_are_encoded_some_thousand_at_a_time(mode: Any, monkeypatch: pyt
         seen.append(list(texts))
         return hashed(texts)
 
-    for rows, batches in ((1, 11), (7, 6), (3 * 11, 1), (PROMPT_ROWS, 1)):
-        monkeypatch.setattr("asif.classify.PROMPT_ROWS", rows)
+    for rows, batches in ((1, 11), (7, 6), (3 * 11, 1), (PROMPTS_PER_BATCH, 1)):
+        monkeypatch.setattr("asif.classify.PROMPTS_PER_BATCH", rows)
         seen.clear()
         np.testing.assert_array_equal(label_scores(labels, encode=encode), whole)
         assert len(seen) == batches
@@ -232,7 +232,7 @@ def test_prompts_are_encoded_some_thousand_at_a_time(mode: Any, monkeypatch: pyt
 def test_equal_scores_go_to_the_earlier_label() -> None:
     images = fitted().represent("image", queries("image", 3))
     candidates = represent_labels(Labels(("b", "a", "c")), lambda texts: hashed(["same"] * len(texts)), fitted())
-    assert rank(images, candidates, 3).indices.tolist() == [[0, 1, 2]] * 3
+    assert rank_candidates(images, candidates, 3).indices.tolist() == [[0, 1, 2]] * 3
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")

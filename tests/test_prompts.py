@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from asif.classify import Labels
 from asif.errors import MissingDependency, UsageError
-from asif.prompts import NAMED, OPEN_CLIP, readable, templates
+from asif.prompts import OPEN_CLIP_TEMPLATES, TEMPLATES_BY_NAME, find_templates, make_readable
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ from asif.prompts import NAMED, OPEN_CLIP, readable, templates
     ],
 )
 def test_readable(label: str, words: str) -> None:
-    assert readable(label) == words
-    assert readable(words) == words
+    assert make_readable(label) == words
+    assert make_readable(words) == words
 
 
 @given(st.text(min_size=1))
@@ -51,36 +51,36 @@ def test_readable_loses_no_letter(label: str) -> None:
     def letters(text: str) -> str:
         return "".join(text.replace("_", "").replace("-", "").split())
 
-    assert letters(readable(label)) == letters(label)
-    assert readable(label).strip() or not label.strip()
+    assert letters(make_readable(label)) == letters(label)
+    assert make_readable(label).strip() or not label.strip()
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", TEMPLATES_BY_NAME)
 def test_our_templates_can_be_used(name: str) -> None:
-    assert len(set(NAMED[name])) == len(Labels(("cat",), templates(name)).prompts())
+    assert len(set(TEMPLATES_BY_NAME[name])) == len(Labels(("cat",), find_templates(name)).prompts())
 
 
 def test_templates_of_open_clip(monkeypatch: pytest.MonkeyPatch) -> None:
-    lists = dict.fromkeys(OPEN_CLIP.values(), (lambda c: f"{c} again", lambda c: f"a {c}."))
+    lists = dict.fromkeys(OPEN_CLIP_TEMPLATES.values(), (lambda c: f"{c} again", lambda c: f"a {c}."))
     package = ModuleType("open_clip")
     package.__path__ = []
     monkeypatch.setitem(sys.modules, "open_clip", package)
     monkeypatch.setitem(sys.modules, "open_clip.zero_shot_metadata", SimpleNamespace(**lists))
-    assert templates("open-clip:imagenet")[1] == "a {}."
-    assert len(templates("open-clip:openai-simple")) == 2
-    assert Labels(("cat",), templates("open-clip:imagenet")).prompts()[1] == "a cat."
+    assert find_templates("open-clip:imagenet")[1] == "a {}."
+    assert len(find_templates("open-clip:openai-simple")) == 2
+    assert Labels(("cat",), find_templates("open-clip:imagenet")).prompts()[1] == "a cat."
 
 
 def test_without_open_clip_the_fix_is_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "open_clip.zero_shot_metadata", None)
     with pytest.raises(MissingDependency) as caught:
-        templates("open-clip:imagenet")
+        find_templates("open-clip:imagenet")
     assert caught.value.fix == "pip install open-clip-torch"
     assert caught.value.exit_code == 1
 
 
 def test_unknown_templates_name_the_known_ones() -> None:
     with pytest.raises(UsageError) as caught:
-        templates("clip")
+        find_templates("clip")
     assert caught.value.came == "the templates are 'clip'"
-    assert all(name in caught.value.expected for name in (*NAMED, *OPEN_CLIP))
+    assert all(name in caught.value.expected for name in (*TEMPLATES_BY_NAME, *OPEN_CLIP_TEMPLATES))

@@ -1,4 +1,4 @@
-"""The command line: parse, call, print, exit code. Commands are imported when they are asked for. The door to click."""
+"""The command line: the table of commands, each imported when it runs, and `main` with the exit codes."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from asif.version import VERSION
 COMMANDS = {
     "build-anchors": ("asif.cli.build_anchors", "Make an anchor set from image-text pairs."),
     "classify": ("asif.cli.classify", "Label images, zero-shot."),
-    "tune": ("asif.cli.tune", "Find what suits an anchor set, and keep it with it."),
+    "tune": ("asif.cli.tune", "Tune aligner and parameters; save them as the set's profile."),
     "train-ape": ("asif.cli.train:ape", "Train APE on an anchor set: a rival, for comparison."),
     "train-fusemix": ("asif.cli.train:fusemix", "Train FuseMix on an anchor set."),
     "train-freeze-align": ("asif.cli.train:freeze_align", "Train freeze-align on an anchor set."),
-    "compare": ("asif.cli.compare", "Find out whether training a projector is worth it."),
+    "compare": ("asif.cli.compare", "Compare training-free aligners with trained projectors."),
     "eval": ("asif.cli.eval_", "Measure an anchor set on labelled images or captions."),
     "anchors": ("asif.cli.anchors.group", "List, inspect, verify, select and edit anchor sets."),
     "encoders": ("asif.cli.encoders", "List encoders, and rank pairs of them."),
     "doctor": ("asif.cli.doctor", "Show versions, devices, places and what is missing."),
 }
-STOPPED = """interrupted
+_INTERRUPTED_MESSAGE = """interrupted
   expected: the end of the command
-  to do:    run it again: every anchor set is whole, as it was before or as it is to become"""
-RUNNING, USAGE, DATA, FULL, INTERRUPTED = 1, 2, 3, 6, 130
+  to do:    run the same command to resume; no set was damaged"""
+EXIT_FAILED, EXIT_BAD_DATA, EXIT_FULL, EXIT_INTERRUPTED = 1, 3, 6, 130
 
 
-class Commands(click.Group):
-    """A group that imports a command only when it runs, and prints the list from one-line summaries."""
+class _LazyGroup(click.Group):
+    """A group that imports a command only when it runs, and lists commands from a table of summaries."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands in the order of a user's day."""
+        """Return the commands in the order in which they are used."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -45,7 +45,7 @@ class Commands(click.Group):
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), name or "command")
-        name_variables(command, f"ASIF_{cmd_name}")
+        _name_variables(command, f"ASIF_{cmd_name}")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -54,18 +54,18 @@ class Commands(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
 
-def name_variables(command: click.Command, prefix: str) -> None:
-    """Let every option be given by environment too: ASIF_<COMMAND>_<OPTION>, as it is called on the command line."""
+def _name_variables(command: click.Command, prefix: str) -> None:
+    """Let every option be set in the environment, too: ASIF_<COMMAND>_<OPTION>."""
     for option in command.params:
         if isinstance(option, click.Option):
             variable = f"{prefix}_{max(option.opts, key=len).lstrip('-')}".replace("-", "_").upper()
-            given = option.envvar or []
-            option.envvar = list(dict.fromkeys([variable, *([given] if isinstance(given, str) else given)]))
+            names = option.envvar or []
+            option.envvar = list(dict.fromkeys([variable, *([names] if isinstance(names, str) else names)]))
     for name, inner in getattr(command, "commands", {}).items():
-        name_variables(inner, f"{prefix}_{name}")
+        _name_variables(inner, f"{prefix}_{name}")
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="asif")
 def asif() -> None:
     """Make frozen image and text encoders multimodal, without training.
@@ -76,41 +76,44 @@ def asif() -> None:
 
 
 def main() -> None:
-    """Run the command line and exit with the code that belongs to the outcome."""
+    """Run the command line; exit with the code of the error if there is one."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("asif").setLevel(logging.INFO)
     try:
-        asif.main(prog_name="asif", standalone_mode=False, color=colours())
+        asif.main(prog_name="asif", standalone_mode=False, color=_colour_setting())
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except AsifError as error:
-        fail(str(error), error.exit_code)
+        _exit_with_error(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        fail(STOPPED, INTERRUPTED)
+        _exit_with_error(_INTERRUPTED_MESSAGE, EXIT_INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader is gone: no more noise at exit
-        sys.exit(RUNNING)
+        sys.exit(EXIT_FAILED)
     except MemoryError:
-        fail("out of memory\n  expected: room for one block\n  to do:    use fewer images or a smaller encoder", FULL)
+        _exit_with_error(
+            "out of memory\n  expected: room for one block\n  to do:    use fewer images or a smaller encoder",
+            EXIT_FULL,
+        )
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        fail(
+        _exit_with_error(
             f"{error}\n  expected: {'free space' if full else 'a path that can be used'}\n  to do:    "
             f"{'free some and run the same command again' if full else 'check the path and its permissions'}",
-            FULL if full else RUNNING,
+            EXIT_FULL if full else EXIT_FAILED,
         )
 
 
-def fail(message: str, code: int) -> None:
+def _exit_with_error(message: str, code: int) -> None:
     """Print an error and exit."""
-    click.secho("error: ", fg="red", bold=True, nl=False, err=True, color=colours())
+    click.secho("error: ", fg="red", bold=True, nl=False, err=True, color=_colour_setting())
     click.echo(message, err=True)
     sys.exit(code)
 
 
-def colours() -> bool | None:
-    """Return False where NO_COLOR is set, None to let click look at the terminal."""
+def _colour_setting() -> bool | None:
+    """Return False if NO_COLOR is set, else None: click then looks at the terminal."""
     return False if os.environ.get("NO_COLOR") else None

@@ -11,15 +11,16 @@ from asif.cli import options
 from asif.errors import UsageError
 
 if TYPE_CHECKING:
+    from asif.building import BuildResult
     from asif.building.recipe import PairsRecipe
 
-PAIRS_ONLY = ("image_encoder", "captions", "columns", "dedup", "resume", "max_bad_rows", "limit", "dry_run", "recipe")
-IN_RECIPE = ("image_encoder", "text_encoder", "captions", "columns", "limit")
+_PAIRS_ONLY = ("image_encoder", "captions", "columns", "dedup", "resume", "max_bad_rows", "limit", "dry_run", "recipe")
+_IN_RECIPE = ("image_encoder", "text_encoder", "captions", "columns", "limit")
 
 
 @click.command("build-anchors")
 @click.argument("pairs", required=False, metavar="PAIRS")
-@click.option("--name", required=True, help="Name of the anchor set; a name that exists gets a new version.")
+@click.option("--name", required=True, help="Name of the anchor set; an existing set gets a new version.")
 @click.option(
     "--recipe", metavar="R", help="Encoders, columns, captions and limit of a recipe: its name, or the path of a file."
 )
@@ -32,20 +33,20 @@ IN_RECIPE = ("image_encoder", "text_encoder", "captions", "columns", "limit")
     type=click.Choice(["mean", "first", "all"]),
     default="mean",
     show_default=True,
-    help="Several captions per image: their mean, the first, or an anchor each.",
+    help="Several captions per image: their mean, the first, or one anchor for each.",
 )
 @click.option("--column", "columns", multiple=True, metavar="ROLE=NAME", help="Name a column, as image=photo.")
 @click.option("--dtype", type=click.Choice(["float16", "float32", "bfloat16"]), default="float16", show_default=True)
 @click.option("--dedup", type=click.Choice(["exact", "keep"]), default="exact", show_default=True, help="Equal pairs.")
-@click.option("--resume/--fresh", default=True, help="Go on with an unfinished build of the same input.  [default: on]")
+@click.option("--resume/--fresh", default=True, help="Resume an unfinished build of the same input.  [default: on]")
 @click.option("--max-bad-rows", default="1%", show_default=True, help="Stop above this share or number of bad rows.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use the first N rows only.")
-@click.option("--dry-run", is_flag=True, help="Show what would be read and what it would take; load no model.")
+@click.option("--dry-run", is_flag=True, help="Show the input and estimate time and space; load no model.")
 @click.option("--from-head", metavar="E", help="Instead of PAIRS: the classes of a classifier, such as timm:resnet50.")
 @options.device
 @options.home
 @options.as_json
-def command(pairs: str | None, from_head: str | None, as_json: bool, dry_run: bool, **given: Any) -> None:
+def command(pairs: str | None, from_head: str | None, as_json: bool, dry_run: bool, **params: Any) -> None:
     """Make an anchor set from image-text PAIRS.
 
     PAIRS is a parquet file (Hugging Face, img2dataset, image paths, precomputed vectors), a folder of parquet shards,
@@ -54,7 +55,7 @@ def command(pairs: str | None, from_head: str | None, as_json: bool, dry_run: bo
     """
     from asif.anchorset.format.references import check_set_name
 
-    check_set_name(given["name"])
+    check_set_name(params["name"])
     if (pairs is None) == (from_head is None):
         raise UsageError(
             "PAIRS and --from-head" if pairs else "neither PAIRS nor --from-head",
@@ -62,73 +63,76 @@ def command(pairs: str | None, from_head: str | None, as_json: bool, dry_run: bo
             "asif build-anchors pairs.parquet --name NAME",
         )
     if pairs is None:
-        refuse_pairs_options()
-        build_head(str(from_head), as_json, given)
+        _refuse_pairs_options()
+        _build_from_head(str(from_head), as_json, params)
     else:
-        build_pairs(pairs, as_json, dry_run, given)
+        _build_from_pairs(pairs, as_json, dry_run, params)
 
 
-def refuse_pairs_options() -> None:
-    """Refuse options that --from-head has no use for; raises UsageError."""
-    idle = options.given(PAIRS_ONLY)
-    if idle:
+def _refuse_pairs_options() -> None:
+    """Refuse options that have no effect with --from-head; raises UsageError."""
+    unused = options.list_given_options(_PAIRS_ONLY)
+    if unused:
         raise UsageError(
-            f"--from-head with {', '.join(idle)}",
+            f"--from-head with {', '.join(unused)}",
             "--from-head with --text-encoder, --dtype, --device, --home and --json at most",
             "leave the others out: a classifier's head has no images, and one caption for each class",
         )
 
 
-def build_pairs(path: str, as_json: bool, dry_run: bool, given: dict[str, Any]) -> None:
-    """Show what the pairs are, then build."""
+def _build_from_pairs(path: str, as_json: bool, dry_run: bool, params: dict[str, Any]) -> None:
+    """Describe the pairs, then build."""
     from asif.building import BuildOptions, Tolerance
     from asif.building.estimate import estimate_build
     from asif.encoders import DEFAULT_ENCODERS, check_spec
     from asif.pairs import open_pairs
 
-    tolerance = Tolerance.parse(given["max_bad_rows"])
-    recipe = None if given["recipe"] is None else pairs_recipe(given["recipe"])
-    image, text = given["image_encoder"] or DEFAULT_ENCODERS["image"], given["text_encoder"] or DEFAULT_ENCODERS["text"]
-    columns, limit = options.columns(given["columns"]), given["limit"]
+    tolerance = Tolerance.parse(params["max_bad_rows"])
+    recipe = None if params["recipe"] is None else _read_pairs_recipe(params["recipe"])
+    image, text = (
+        params["image_encoder"] or DEFAULT_ENCODERS["image"],
+        params["text_encoder"] or DEFAULT_ENCODERS["text"],
+    )
+    columns, limit = options.parse_columns(params["columns"]), params["limit"]
     if recipe is not None:
         image, text = recipe.encoders["image"], recipe.encoders["text"]
         columns, limit = dict(recipe.columns), recipe.limit
-        options.notice(recipe.describe())
+        options.print_notice(recipe.describe())
     check_spec(image, "image")
     check_spec(text, "text")
     source = open_pairs(path, columns=columns)
-    options.notice(source.describe())
-    guess = estimate_build(source, image, text, given["dtype"], limit, home_of(given))
+    options.print_notice(source.describe())
+    estimated = estimate_build(source, image, text, params["dtype"], limit, _store_folder(params))
     if dry_run:
         if as_json:
-            options.print_json(guess.as_dict())
+            options.print_json(estimated.as_dict())
         else:
-            click.echo(guess.as_text())
+            click.echo(estimated.as_text())
         return
     from asif.engine import build_anchors, build_from_recipe
 
-    with options.progress_bar(guess.rows, "pair") as bar:
-        how: dict[str, Any] = {
+    with options.open_progress_bar(estimated.rows, "pair") as bar:
+        arguments: dict[str, Any] = {
             "options": BuildOptions(
-                given["captions"], given["dtype"], given["dedup"], limit, tolerance, given["resume"]
+                params["captions"], params["dtype"], params["dedup"], limit, tolerance, params["resume"]
             ),
-            "home": given["home"],
-            "device": given["device"],
+            "home": params["home"],
+            "device": params["device"],
             "progress": lambda rows: bar.update(rows - bar.n),
         }
         if recipe is None:
-            built = build_anchors(source, given["name"], image_encoder=image, text_encoder=text, **how)
+            built = build_anchors(source, params["name"], image_encoder=image, text_encoder=text, **arguments)
         else:
-            built = build_from_recipe(recipe, source, given["name"], **how)
-    show(built, as_json, home_of(given))
+            built = build_from_recipe(recipe, source, params["name"], **arguments)
+    _print_build(built, as_json, _store_folder(params))
 
 
-def pairs_recipe(name_or_path: str) -> PairsRecipe:
-    """Read a recipe of pairs; raises UsageError beside options that would make it another recipe."""
+def _read_pairs_recipe(name_or_path: str) -> PairsRecipe:
+    """Read a recipe of pairs; raises UsageError if options contradict it, or if it is a recipe of a head."""
     from asif.building.recipe import PairsRecipe
     from asif.building.recipe_file import find_recipe
 
-    contradicting = options.given(IN_RECIPE)
+    contradicting = options.list_given_options(_IN_RECIPE)
     if contradicting:
         raise UsageError(
             f"--recipe with {', '.join(contradicting)}",
@@ -145,7 +149,7 @@ def pairs_recipe(name_or_path: str) -> PairsRecipe:
     return recipe
 
 
-def build_head(encoder: str, as_json: bool, given: dict[str, Any]) -> None:
+def _build_from_head(encoder: str, as_json: bool, params: dict[str, Any]) -> None:
     """Build anchors from a classifier's head."""
     from asif.anchorset import Store
     from asif.building.head import HEAD_CAPTIONS
@@ -153,19 +157,19 @@ def build_head(encoder: str, as_json: bool, given: dict[str, Any]) -> None:
     from asif.encoders import DEFAULT_ENCODERS
     from asif.engine import build_from_head
 
-    text = given["text_encoder"] or DEFAULT_ENCODERS["text"]
+    text = params["text_encoder"] or DEFAULT_ENCODERS["text"]
     recipe = HeadRecipe(
-        name=given["name"],
+        name=params["name"],
         about=f"the head of {encoder}",
         encoders={"image": encoder, "text": text},
         captions=HEAD_CAPTIONS,
     )
-    built = build_from_head(recipe, Store(home_of(given)), given["device"], given["dtype"])
-    show(built, as_json, home_of(given))
+    built = build_from_head(recipe, Store(_store_folder(params)), params["device"], params["dtype"])
+    _print_build(built, as_json, _store_folder(params))
 
 
-def show(built: Any, as_json: bool, home: Path) -> None:
-    """Print what was built."""
+def _print_build(built: BuildResult, as_json: bool, home: Path) -> None:
+    """Print the size, digest and speed of a build."""
     from asif.anchorset import Store
 
     anchors, manifest, clock = built.anchors, built.anchors.manifest, built.clock
@@ -187,8 +191,8 @@ def show(built: Any, as_json: bool, home: Path) -> None:
         )
         return
     click.echo(f"{anchors.ref}: {anchors.count:,} anchors, digest {anchors.digest[:12]}")
-    kept = f"{manifest.rows_in:,} in = {anchors.count:,} kept + {manifest.rejected:,} rejected"
-    click.echo(f"  {kept}; {options.bytes_text(size)} on disk")
+    counts = f"{manifest.rows_in:,} in = {anchors.count:,} kept + {manifest.rejected:,} rejected"
+    click.echo(f"  {counts}; {options.format_bytes(size)} on disk")
     if built.rows:
         rate = f", {clock.images / clock.image_seconds:.0f} images/s" if clock.image_seconds else ""
         rate += f", {clock.texts / clock.text_seconds:.0f} captions/s" if clock.text_seconds else ""
@@ -200,8 +204,8 @@ def show(built: Any, as_json: bool, home: Path) -> None:
         click.echo(f"  rejected rows and reasons: {path}")
 
 
-def home_of(given: dict[str, Any]) -> Path:
-    """Return the store's folder."""
+def _store_folder(params: dict[str, Any]) -> Path:
+    """Return the folder of the store."""
     from asif.anchorset import default_home
 
-    return given["home"] or default_home()
+    return params["home"] or default_home()

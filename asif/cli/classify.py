@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from asif.cli import options
-from asif.cli.app import DATA
+from asif.cli.app import EXIT_BAD_DATA
 from asif.errors import UsageError
 
 if TYPE_CHECKING:
-    from asif.engine import Credits, Result
+    from asif.classify import Labels
+    from asif.engine import Classification, Credits, Engine
+    from asif.engine.predict import PredictOptions
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-EXPLAINED = 5
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+_EXPLAINED_ANCHORS = 5
 
 
 @click.command("classify")
@@ -36,115 +38,120 @@ EXPLAINED = 5
 @options.device
 @options.home
 @options.as_json
-def command(images: tuple[str, ...], as_json: bool, top: int, explain: bool, **given: Any) -> None:
+def command(images: tuple[str, ...], as_json: bool, top: int, explain: bool, **params: Any) -> None:
     """Label images, zero-shot.
 
     IMAGE is a file, a folder, a quoted glob, `-` for a list of files on stdin, or, with anchors of precomputed vectors,
     a .npy file [n, d]. Scores are raw: cosines between representations, for asif and asif-paper from 0 to 1. With
     --explain, --license or --where answers list the credits of the pairs that they come from: id, source, licence, url.
     """
-    from asif.classify import TEMPLATES, Labels
+    from asif.classify import DEFAULT_TEMPLATES, Labels
+    from asif.engine.predict import PredictOptions
 
-    aligner, hubness = options.chosen_aligner(given)
-    mode = given["template_mode"] or (aligner.template_mode if aligner else "mean")
-    templates = options.chosen_templates(given["template"], given["templates"]) or TEMPLATES
-    labels = Labels(read_labels(given["labels"], given["labels_file"]), templates, mode)
-    paths = list(expand(images))
-    engine = options.open_engine(given, aligner, hubness)
-    wanted: dict[str, Any] = {
-        "top": top,
-        "explain": EXPLAINED if explain else 0,
-        "credits": explain or bool(engine.anchors.named.pair_filter),
+    aligner, hubness = options.make_chosen_aligner(params)
+    mode = params["template_mode"] or (aligner.template_mode if aligner else "mean")
+    templates = options.choose_templates(params["template"], params["templates"]) or DEFAULT_TEMPLATES
+    labels = Labels(_read_labels(params["labels"], params["labels_file"]), templates, mode)
+    paths = list(_expand_paths(images))
+    engine = options.open_engine(params, aligner, hubness)
+    with_credits = explain or bool(engine.anchors.named.pair_filter)
+    content = PredictOptions(top, _EXPLAINED_ANCHORS if explain else 0, with_credits)
+    settings = {
+        **options.describe_task(engine, "classify"),
+        "template_mode": mode,
+        "templates": list(labels.templates),
     }
     from_vectors = any(Path(path).suffix == ".npy" for path in paths)
     if from_vectors:
-        answers: Any = vectors(engine, paths, labels, given, wanted)
+        results = _classify_vector_files(engine, paths, labels, params["label_vectors"], content)
     else:
-        answers = (result for _, result in engine.classify(paths, labels, **wanted))
-    failed, how = 0, {**options.how(engine, "classify"), "template_mode": mode, "templates": list(labels.templates)}
-    for result in answers:
+        results = (result for _, result in engine.classify(paths, labels, **asdict(content)))
+    failed = 0
+    for result in results:
         failed += result.error is not None
         if as_json:
-            options.print_json(json_of(result, how))
+            options.print_json(_result_as_json(result, settings))
         else:
-            print_result(result, len(paths) > 1 or from_vectors)
+            _print_result(result, len(paths) > 1 or from_vectors)
     if failed:
-        options.notice(f"{failed} of {len(paths)} images could not be read")
-        sys.exit(DATA)
+        options.print_notice(f"{failed} of {len(paths)} images could not be read")
+        sys.exit(EXIT_BAD_DATA)
 
 
-def vectors(engine: Any, paths: Sequence[str], labels: Any, given: dict[str, Any], wanted: dict[str, Any]) -> Any:
-    """Classify precomputed vectors; every input must be a .npy file."""
+def _classify_vector_files(
+    engine: Engine, paths: Sequence[str], labels: Labels, label_vectors: Path | None, content: PredictOptions
+) -> Iterator[Classification]:
+    """Classify precomputed vectors; every path must be a .npy file."""
     from asif.engine import read_vectors
 
     dims = engine.anchors.dims
-    texts = read_vectors(given["label_vectors"], dims["text"], "prompt vectors") if given["label_vectors"] else None
+    texts = read_vectors(label_vectors, dims["text"], "prompt vectors") if label_vectors else None
     for path in paths:
         images = read_vectors(Path(path), dims["image"], "image vectors")
-        for result in engine.classify_vectors(images, labels, texts, **wanted):
+        for result in engine.classify_vectors(images, labels, texts, **asdict(content)):
             yield replace(result, image=f"{path}: {result.image}")
 
 
-def read_labels(listed: str | None, file: Path | None) -> tuple[str, ...]:
-    """Take labels from the option or from the file."""
-    if (listed is None) == (file is None):
+def _read_labels(option: str | None, file: Path | None) -> tuple[str, ...]:
+    """Read labels from the option or from the file."""
+    if (option is None) == (file is None):
         raise UsageError(
             "neither --labels nor --labels-file" if file is None else "both --labels and --labels-file",
             "one of the two",
             'pass --labels "cat,dog"',
         )
     if file is None:
-        return tuple(label.strip() for label in str(listed).split(","))
-    return options.lines(file)
+        return tuple(label.strip() for label in str(option).split(","))
+    return options.read_lines(file)
 
 
-def expand(images: Sequence[str]) -> Iterator[str]:
-    """Turn files, folders, globs and `-` into paths; raises UsageError for what matches nothing."""
+def _expand_paths(images: Sequence[str]) -> Iterator[str]:
+    """Expand files, folders, globs and `-` into paths; raises UsageError for an argument that matches nothing."""
     for image in images:
         if image == "-":
             found = [Path(os.fsdecode(line.rstrip(b"\r\n"))) for line in sys.stdin.buffer if line.strip()]
         elif os.path.isdir(image):
-            found = [file for file in sorted(Path(image).rglob("*")) if is_image(file)]
+            found = [file for file in sorted(Path(image).rglob("*")) if _is_image(file)]
         elif os.path.exists(image):  # unlike Path.exists, False for names the system cannot hold
             found = [Path(image)]
         else:
-            found = globbed(image)
+            found = _expand_glob(image)
         if not found:
             raise UsageError(
                 "no file is listed on stdin" if image == "-" else f"{image!a} is no file, and matches none",
-                f"an image, a folder with images ({' '.join(sorted(SUFFIXES))}), a glob, or -",
+                f"an image, a folder with images ({' '.join(sorted(_IMAGE_SUFFIXES))}), a glob, or -",
                 "check the path",
             )
         yield from map(str, found)
 
 
-def is_image(file: Path) -> bool:
-    """Tell whether a folder's file is one of its images, by its name."""
-    return file.suffix.lower() in SUFFIXES and file.is_file()
+def _is_image(file: Path) -> bool:
+    """Tell whether a file in a folder is an image, by its suffix."""
+    return file.suffix.lower() in _IMAGE_SUFFIXES and file.is_file()
 
 
-def globbed(pattern: str) -> list[Path]:
-    """Expand a pattern that the shell left alone."""
+def _expand_glob(pattern: str) -> list[Path]:
+    """Expand a pattern that the shell did not expand."""
     from glob import glob
 
     return [Path(path) for path in sorted(glob(pattern, recursive=True)) if Path(path).is_file()]
 
 
-def json_of(result: Result, how: dict[str, Any]) -> dict[str, Any]:
+def _result_as_json(result: Classification, settings: dict[str, Any]) -> dict[str, Any]:
     """Return the object that --json prints for one image."""
     if result.error is not None:
-        return {"image": shown(result), "error": result.error.came}
+        return {"image": _printable_name(result), "error": result.error.came}
     assert result.anchors is not None
-    answer: dict[str, Any] = {
-        "image": shown(result),
+    found: dict[str, Any] = {
+        "image": _printable_name(result),
         "predictions": [{"label": each.label, "score": each.score} for each in result.predictions],
         "anchors": result.anchors.as_dict(),
-        **how,
+        **settings,
         "timings_ms": {step: round(ms, 3) for step, ms in result.timings_ms.items()},
     }
     if result.evidence is not None:
         split = result.evidence.contributions
-        answer["explanation"] = {
+        found["explanation"] = {
             "label": result.predictions[0].label,
             "score": split.score,
             "contributions": [
@@ -155,38 +162,38 @@ def json_of(result: Result, how: dict[str, Any]) -> dict[str, Any]:
             "others": split.others,
         }
         if result.evidence.hubness:
-            answer["explanation"]["hubness"] = -result.evidence.hubness
+            found["explanation"]["hubness"] = -result.evidence.hubness
     if result.credits is not None:
         pairs = [
             {"id": pair.id, "source": pair.source, "licence": pair.licence, "url": pair.url}
             for pair in result.credits.records
         ]
-        answer["credits"] = {"label": result.predictions[0].label, "pairs": pairs, "others": result.credits.others}
-    return answer
+        found["credits"] = {"label": result.predictions[0].label, "pairs": pairs, "others": result.credits.others}
+    return found
 
 
-def shown(result: Result) -> str:
-    """Return the image's name; bytes in it that are no UTF-8 are replaced."""
+def _printable_name(result: Classification) -> str:
+    """Return the image's name, with bytes that are not UTF-8 replaced."""
     return click.format_filename(result.image)
 
 
-def print_result(result: Result, many: bool) -> None:
-    """Print one image's labels for people."""
+def _print_result(result: Classification, many: bool) -> None:
+    """Print one image's labels as text."""
     if result.error is not None:
-        options.notice(f"{shown(result)}: cannot be read: {result.error.came}")
+        options.print_notice(f"{_printable_name(result)}: cannot be read: {result.error.came}")
         return
     if many:
-        click.secho(shown(result), bold=True)
+        click.secho(_printable_name(result), bold=True)
     for prediction in result.predictions:
         click.echo(f"{prediction.score:7.4f}  {prediction.label}")
     if result.evidence is not None:
-        print_evidence(result)
+        _print_evidence(result)
     if result.credits is not None:
-        print_credits(result.credits)
+        _print_credits(result.credits)
 
 
-def print_evidence(result: Result) -> None:
-    """Print which anchors spoke for the first label."""
+def _print_evidence(result: Classification) -> None:
+    """Print the anchors that contribute to the score of the first label."""
     assert result.evidence is not None
     split = result.evidence.contributions
     first = result.predictions[0]
@@ -200,12 +207,12 @@ def print_evidence(result: Result) -> None:
         click.echo(f"  {-result.evidence.hubness:8.4f}  taken off for hubness")
 
 
-def print_credits(credits: Credits) -> None:
-    """Print whose pairs the first label comes from; of pairs of which nothing is known only how many."""
+def _print_credits(credits: Credits) -> None:
+    """Print the credits of the pairs behind the first label, and the number of pairs without any."""
     known = [pair for pair in credits.records if pair.source or pair.licence or pair.url]
     for pair in known:
-        said = "  ".join(part for part in (pair.licence or "no licence given", pair.source, pair.url) if part)
-        click.echo(f"  credit: {pair.id}  {said}")
+        credit = "  ".join(part for part in (pair.licence or "no licence given", pair.source, pair.url) if part)
+        click.echo(f"  credit: {pair.id}  {credit}")
     if len(known) < len(credits.records):
         click.echo(f"  credit: {len(credits.records) - len(known)} pairs without source, licence and url")
     if credits.others:

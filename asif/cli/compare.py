@@ -57,15 +57,15 @@ def command(out: Path, as_json: bool, **given: Any) -> None:
     it. Ends with a verdict in plain words.
     """
     from asif.engine import Engine
+    from asif.engine.captions import encode_single_captions
     from asif.evaluate.comparison.run import compare
-    from asif.rivals.train import encode_single_captions
 
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", "a folder", "choose another name for --out")
     engine = Engine(given["anchors"], home=given["home"], device=given["device"])
     plan = planned(given, engine.anchors.count)
     out.mkdir(parents=True, exist_ok=True)
-    with options.progress_bar(0, "run") as bar:
+    with options.open_progress_bar(0, "run") as bar:
 
         def encoding(done: int, every: int) -> None:
             bar.set_description("captions of the anchors")
@@ -115,7 +115,7 @@ def planned(given: dict[str, Any], count: int) -> Plan:
         )
     recipe = find_recipe(given["recipe"]) if given["recipe"] else None
     if recipe is not None:
-        options.notice(f"{recipe.name}: {recipe.status}")
+        options.print_notice(f"{recipe.name}: {recipe.status}")
     return Plan(methods, tuple(sorted(counts)), tuple(range(given["seeds"])), given["seconds"], recipe)
 
 
@@ -124,13 +124,13 @@ FEWEST = 20  # of which a few are held out
 
 def opened(engine: Engine, given: dict[str, Any]) -> list[DataSet]:
     """Open and encode the data sets."""
-    from asif.classify import TEMPLATES, Labels
+    from asif.classify import DEFAULT_TEMPLATES, Labels
     from asif.evaluate import Terms, classes_of, read_classnames
     from asif.evaluate.comparison.datasets import label_set, retrieval_set
     from asif.pairs import open_captioned, open_labelled, redact_url
 
     terms = Terms(given["limit"])
-    written = options.chosen_templates(given["template"], given["templates"])
+    written = options.choose_templates(given["template"], given["templates"])
     names = read_classnames(given["classnames"]) if given["classnames"] else None
     sets: list[DataSet] = []
     for text in given["datasets"]:
@@ -138,14 +138,14 @@ def opened(engine: Engine, given: dict[str, Any]) -> list[DataSet]:
         name = redact_url(click.format_filename(path))
         if kind == "captions":
             source = open_captioned(path)
-            options.notice(source.describe())
+            options.print_notice(source.describe())
             sets.append(retrieval_set(engine, source, name, terms))
             continue
         data = open_labelled(path)
-        options.notice(data.source.describe())
+        options.print_notice(data.source.describe())
         classes = classes_of(data, names)
         mode: TemplateMode = "max" if given["template_mode"] == "max" else "mean"
-        labels = Labels(classes.labels, written or data.templates or TEMPLATES, mode, classes.names)
+        labels = Labels(classes.labels, written or data.templates or DEFAULT_TEMPLATES, mode, classes.names)
         sets.append(label_set(engine, data, labels, name, terms))
     doubled = [each.name for at, each in enumerate(sets) if each.name in [other.name for other in sets[:at]]]
     if doubled:
@@ -179,7 +179,7 @@ def write(found: dict[str, Any], out: Path) -> None:
     try:
         atomic_write_bytes(out / "report.html", html_page(found).encode())
     except MissingDependency as error:
-        options.notice(f"no report.html: {error}")
+        options.print_notice(f"no report.html: {error}")
 
 
 def show(found: dict[str, Any], out: Path) -> None:
@@ -189,8 +189,8 @@ def show(found: dict[str, Any], out: Path) -> None:
 
     for table in tables(found):
         click.echo(table.title)
-        options.table(list(table.rows), table.header)
+        options.print_table(list(table.rows), table.header)
         click.echo()
     for line in verdict(found).lines:
         click.echo(line)
-    options.notice(f"written to {out}: results.json, report.html")
+    options.print_notice(f"written to {out}: results.json, report.html")

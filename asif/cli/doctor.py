@@ -9,18 +9,18 @@ from pathlib import Path
 import click
 
 from asif.cli import options
-from asif.cli.app import RUNNING
+from asif.cli.app import EXIT_FAILED
 
 
 @click.command("doctor")
 @options.home
 @options.as_json
 def command(home: Path | None, as_json: bool) -> None:
-    """Show versions, devices, places and what is missing. Exit code 1 if something is amiss."""
+    """Show versions, devices, places and what is missing. Exit code 1 if something needs fixing."""
     from asif.anchorset import default_home
-    from asif.doctor import examine
+    from asif.doctor import examine_installation
 
-    findings = examine(home or default_home())
+    findings = examine_installation(home or default_home())
     if as_json:
         for finding in findings:
             options.print_json(asdict(finding))
@@ -31,4 +31,4 @@ def command(home: Path | None, as_json: bool) -> None:
             if finding.fix:
                 click.secho(f"{' ' * width}  to do: {finding.fix}", fg="yellow")
     if any(finding.fix for finding in findings):
-        sys.exit(RUNNING)
+        sys.exit(EXIT_FAILED)

@@ -43,7 +43,7 @@ def list_(as_json: bool) -> None:
         state = "-" if entry.install is None else entry.installed or f"no: {entry.install}"
         rows.append((entry.side, entry.spec, str(entry.dim or "-"), state, entry.about))
     if not as_json:
-        options.table(rows, ("side", "encoder", "dim", "installed", "what"))
+        options.print_table(rows, ("side", "encoder", "dim", "installed", "what"))
 
 
 @command.command("compare")
@@ -78,20 +78,20 @@ def compare(what: tuple[str, ...], as_json: bool, **given: Any) -> None:
     seen = look(what, given)
     if seen.rejects:
         reasons = "; ".join(f"row {reject.row}: {reject.reason}" for reject in seen.rejects[:3])
-        options.notice(f"{len(seen.rejects):,} rows left out, {len(seen):,} compared ({reasons})")
+        options.print_notice(f"{len(seen.rejects):,} rows left out, {len(seen):,} compared ({reasons})")
     combinations = len(seen.images) * len(seen.texts)
-    with options.progress_bar(combinations * given["permutations"], "shuffle") as bar:
+    with options.open_progress_bar(combinations * given["permutations"], "shuffle") as bar:
         pairs = rank(seen, given["k"], given["permutations"], given["seed"], bar.update)
     if as_json:
         how = {name: given[name] for name in ("k", "permutations", "seed")}
         for place, pair in enumerate(pairs, 1):
             options.print_json({"rank": place, **pair.as_dict(), **how})
     else:
-        options.table([row(pair) for pair in pairs], HEADER)
+        options.print_table([row(pair) for pair in pairs], HEADER)
     for line in verdict(pairs):
-        (options.notice if as_json else click.echo)(line)
+        (options.print_notice if as_json else click.echo)(line)
     for line in warnings(pairs):
-        options.notice(f"warning: {line}")
+        options.print_notice(f"warning: {line}")
 
 
 def look(what: tuple[str, ...], given: dict[str, Any]) -> SeenPairs:
@@ -145,15 +145,15 @@ def embed(path: str, images: tuple[str, ...], texts: tuple[str, ...], given: dic
     source = open_pairs(path)
     if source.dims:
         refuse_options("precomputed vectors", "there is nothing to embed")
-    options.notice(source.describe())
+    options.print_notice(source.describe())
     encoders = 2 if source.dims else len(set(images)) + len(set(texts))
-    with options.progress_bar(encoders * min(given["limit"], source.rows), "row") as bar:
+    with options.open_progress_bar(encoders * min(given["limit"], source.rows), "row") as bar:
         return from_pairs(source, images, texts, given["limit"], given["captions"], given["device"], bar.update)
 
 
 def refuse_options(what: str, why: str) -> None:
     """Refuse options that would have no effect; raises UsageError."""
-    idle = options.given(ENCODING)
+    idle = options.list_given_options(ENCODING)
     if idle:
         raise UsageError(f"{', '.join(idle)} with {what}", f"none of them: {why}", "leave them out")
 

@@ -60,7 +60,7 @@ def command(task: str, output: Path | None, overwrite: bool, as_json: bool, **gi
     check_output(output, overwrite)
     tolerance = Tolerance.parse(given["max_bad_rows"])
     rejects: list[Reject] = []
-    with listing(rejects, output), options.progress_bar(0, "row") as bar:
+    with listing(rejects, output), options.open_progress_bar(0, "row") as bar:
         terms = Terms(given["limit"], tolerance, lambda done: bar.update(done - bar.n), rejects.append)
         measure = classification if task == CLASSIFICATION else retrieval
         result = measure(terms, bar, given).as_dict(given["language"])
@@ -80,21 +80,21 @@ def command(task: str, output: Path | None, overwrite: bool, as_json: bool, **gi
 def classification(terms: Terms, bar: Any, given: dict[str, Any]) -> Evaluation:
     """Evaluate on labelled images."""
     from asif.anchorset.format.atomic_io import hash_file
-    from asif.classify import TEMPLATES, Labels
+    from asif.classify import DEFAULT_TEMPLATES, Labels
     from asif.engine import read_vectors
     from asif.evaluate import classes_of, evaluate_classification, read_classnames
     from asif.pairs import open_labelled
 
-    written = options.chosen_templates(given["template"], given["templates"])
+    written = options.choose_templates(given["template"], given["templates"])
     names = read_classnames(given["classnames"]) if given["classnames"] else None
-    data = open_labelled(given["dataset"], columns=options.columns(given["columns"]))
+    data = open_labelled(given["dataset"], columns=options.parse_columns(given["columns"]))
     announce(data.source, terms, bar)
     classes = classes_of(data, names)
     if classes.unused:
-        options.notice(f"class names for labels that the data do not have: {', '.join(classes.unused[:5])}")
-    templates = written or data.templates or TEMPLATES
+        options.print_notice(f"class names for labels that the data do not have: {', '.join(classes.unused[:5])}")
+    templates = written or data.templates or DEFAULT_TEMPLATES
     origin = given["templates"] or ("--template" if written else "dataset" if data.templates else "default")
-    engine = options.open_engine(given, *options.chosen_aligner(given))
+    engine = options.open_engine(given, *options.make_chosen_aligner(given))
     mode = given["template_mode"] or engine.role("classify").choice.aligner.template_mode
     labels = Labels(classes.labels, templates, mode, classes.names)
     origins = {"templates_from": origin, "classnames_from": classes.origin}
@@ -115,9 +115,9 @@ def retrieval(terms: Terms, bar: Any, given: dict[str, Any]) -> Evaluation:
     idle = [option for name, option in ABOUT_LABELS.items() if given[name]]
     if idle:
         raise UsageError(f"{', '.join(idle)} for {RETRIEVAL}", "captions, which are taken as they are", "leave it out")
-    source = open_captioned(given["dataset"], columns=options.columns(given["columns"]))
+    source = open_captioned(given["dataset"], columns=options.parse_columns(given["columns"]))
     announce(source, terms, bar)
-    engine = options.open_engine(given, *options.chosen_aligner(given))
+    engine = options.open_engine(given, *options.make_chosen_aligner(given))
     return evaluate_retrieval(engine, source, terms=terms, dataset=called(given))
 
 
@@ -130,7 +130,7 @@ def called(given: dict[str, Any]) -> str:
 
 def announce(source: PairSource, terms: Terms, bar: Any) -> None:
     """Say what will be read, before work starts."""
-    options.notice(source.describe())
+    options.print_notice(source.describe())
     bar.reset(min(source.rows, terms.limit or source.rows))
 
 
@@ -164,11 +164,11 @@ def listing(rejects: list[Reject], output: Path | None) -> Iterator[None]:
         rejects.sort(key=lambda reject: reject.row)
         if output is None:
             for reject in rejects[:SHOWN_REJECTS]:
-                options.notice(f"row {reject.row}: {reject.reason}")
+                options.print_notice(f"row {reject.row}: {reject.reason}")
         elif rejects:
             lines = [json.dumps(asdict(reject), ensure_ascii=False) for reject in rejects]
             rejects_file(output).write_text("\n".join(lines) + "\n", encoding="utf-8")
-            options.notice(f"rejected rows and reasons: {rejects_file(output)}")
+            options.print_notice(f"rejected rows and reasons: {rejects_file(output)}")
 
 
 def show(result: dict[str, Any], output: Path | None) -> None:
@@ -181,15 +181,15 @@ def show(result: dict[str, Any], output: Path | None) -> None:
     for name, value in {**result["metrics"], **result["further_metrics"]}.items():
         if name != "shared_captions_right":
             rows.append((name, cell(value), *([cell(shared[name])] if counts.get("captions_shared") else [])))
-    options.table(rows, ("metric", "value", "shared captions right")[: len(rows[0])])
+    options.print_table(rows, ("metric", "value", "shared captions right")[: len(rows[0])])
     if counts["images_among_anchors"]:
-        options.notice(f"{counts['images_among_anchors']} of {counts['images']} images are anchors too")
+        options.print_notice(f"{counts['images_among_anchors']} of {counts['images']} images are anchors too")
     if counts["images_near_anchors"]:
-        options.notice(
+        options.print_notice(
             f"{counts['images_near_anchors']} of {counts['images']} images are all but the same as an anchor's"
         )
     if output is not None:
-        options.notice(f"written to {output}")
+        options.print_notice(f"written to {output}")
 
 
 def cell(value: float | None) -> str:

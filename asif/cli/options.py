@@ -1,4 +1,4 @@
-"""Options that several commands share, and the ways in which all of them print."""
+"""Options that several commands share, and the functions with which commands print."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from asif.defaults import DEFAULT_ANCHORS
 from asif.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
     from asif.engine import Engine
     from asif.tuning import Task
 
-F = TypeVar("F", bound=Callable[..., Any])
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def home(command: F) -> F:
+def home(command: Command) -> Command:
     """Add --home."""
     return click.option(
         "--home",
@@ -31,14 +32,14 @@ def home(command: F) -> F:
     )(command)
 
 
-def store(home: Path | None) -> Any:
-    """Return the store."""
+def open_store(home: Path | None) -> Any:
+    """Open the store at `home`, or the default one."""
     from asif.anchorset import Store, default_home
 
     return Store(home or default_home())
 
 
-def device(command: F) -> F:
+def device(command: Command) -> Command:
     """Add --device."""
     choice = click.Choice(["auto", "cpu", "cuda"])
     return click.option(
@@ -46,7 +47,7 @@ def device(command: F) -> F:
     )(command)
 
 
-def engine(command: F) -> F:
+def engine(command: Command) -> Command:
     """Add --engine."""
     choice = click.Choice(["auto", "cpu", "cuda", "torch", "faiss", "reference"])
     return click.option(
@@ -58,13 +59,13 @@ def engine(command: F) -> F:
     )(command)
 
 
-ALIGNER = (
+_ALIGNER_OPTIONS = (
     click.option(
         "--aligner",
         default="auto",
         show_default=True,
-        help="auto (what the anchors were tuned to, see asif tune; else what does well on most), asif, asif-paper, "
-        "procrustes, ridge, cca, or a sum: 'cca(lambda=3)+0.5*asif(k=200)'.",
+        help="auto (the profile of asif tune, else a good default), asif, asif-paper, procrustes, ridge, cca, or a "
+        "sum: 'cca(lambda=3)+0.5*asif(k=200)'.",
     ),
     click.option(
         "--k",
@@ -74,30 +75,34 @@ ALIGNER = (
     click.option("--power", type=float, help="asif: exponent of similarities.  [default: 3; asif-paper: 8]"),
     click.option("--centre", is_flag=True, help="asif: subtract the anchors' mean on each side."),
     click.option(
-        "--lambda", "strength", type=float, help="ridge, cca: how far to shrink.  [default: ridge 0.1; cca 1]"
+        "--lambda", "strength", type=float, help="ridge, cca: strength of the shrinkage.  [default: ridge 0.1; cca 1]"
     ),
     click.option("--size", type=int, help="procrustes, ridge, cca: directions kept.  [default: all]"),
-    click.option("--towards", type=click.Choice(["image", "text"]), help="ridge: what is predicted.  [default: image]"),
-    click.option("--weight", type=float, help="cca: power of the correlations that weigh axes.  [default: 1]"),
+    click.option(
+        "--towards", type=click.Choice(["image", "text"]), help="ridge: the side that is predicted.  [default: image]"
+    ),
+    click.option(
+        "--weight", type=float, help="cca: power of the correlations by which axes are weighed.  [default: 1]"
+    ),
     click.option(
         "--hubness",
         type=click.Choice(["none", "nnn", "csls"]),
-        help="Take off how easily a label is everyone's neighbour, judged by the anchors.  [default: as tuned]",
+        help="Subtract each label's hubness bias, estimated from the anchors.  [default: as tuned]",
     ),
 )
 
 
-def aligner(command: F) -> F:
+def aligner(command: Command) -> Command:
     """Add --aligner and the parameters of all aligners."""
-    for option in reversed(ALIGNER):
+    for option in reversed(_ALIGNER_OPTIONS):
         command = option(command)
     return command
 
 
-ANCHORS = (
+_ANCHOR_OPTIONS = (
     click.option(
         "--anchors",
-        default="imagenet-head",
+        default=DEFAULT_ANCHORS,
         show_default=True,
         metavar="REF",
         help="name, name@alias, name@3, or name+other.",
@@ -109,27 +114,27 @@ ANCHORS = (
         metavar="NAME,…",
         help="Only pairs of these licences: cc-by,cc0. Any version, unless one is named; cc-by is not cc-by-nc.",
     ),
-    click.option(
-        "--where", metavar="EXPR", help="Only pairs that it is true of: source = 'X', see asif anchors remove."
-    ),
+    click.option("--where", metavar="EXPR", help="Only pairs that match: source = 'X', see asif anchors remove."),
 )
 
 
-def anchors(command: F) -> F:
-    """Add --anchors, and --license and --where, which leave some of them out."""
-    for option in reversed(ANCHORS):
+def anchors(command: Command) -> Command:
+    """Add --anchors, and --license and --where, which leave pairs out."""
+    for option in reversed(_ANCHOR_OPTIONS):
         command = option(command)
     return command
 
 
-class Line(click.types.StringParamType):
-    """A text that may be repeated; by environment one per line, so that it may hold blanks."""
+class LineType(click.types.StringParamType):
+    """A text that may be repeated; in the environment one per line, so that it may contain blanks."""
 
     envvar_list_splitter = "\n"
 
 
-PROMPTS = (
-    click.option("--template", multiple=True, metavar="T", type=Line(), help="A text with {} in it; may be repeated."),
+_PROMPT_OPTIONS = (
+    click.option(
+        "--template", multiple=True, metavar="T", type=LineType(), help="A text with {} in it; may be repeated."
+    ),
     click.option(
         "--templates",
         metavar="NAME",
@@ -140,83 +145,84 @@ PROMPTS = (
 )
 
 
-def prompts(command: F) -> F:
+def prompts(command: Command) -> Command:
     """Add --template, --templates and --template-mode."""
-    for option in reversed(PROMPTS):
+    for option in reversed(_PROMPT_OPTIONS):
         command = option(command)
     return command
 
 
-def chosen_templates(written: tuple[str, ...], name: str | None) -> tuple[str, ...]:
-    """Return the templates that were written out, or those of a name; none where neither was given."""
-    from asif.prompts import templates
+def choose_templates(texts: tuple[str, ...], name: str | None) -> tuple[str, ...]:
+    """Return the templates of --template, or those of the name in --templates; () if neither was given."""
+    from asif.prompts import find_templates
 
-    if written and name is not None:
+    if texts and name is not None:
         raise UsageError("--template and --templates", "one of the two", "leave one out")
-    return written if name is None else templates(name)
+    return texts if name is None else find_templates(name)
 
 
-def lines(file: Path) -> tuple[str, ...]:
-    """Read the labels of a file, one per line; blank lines at its end do not count."""
+def read_lines(file: Path) -> tuple[str, ...]:
+    """Read the lines of a file, stripped; blank lines at its end do not count."""
     try:
         return tuple(line.strip() for line in file.read_text(encoding="utf-8-sig").rstrip().split("\n"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read ({error})", "a UTF-8 text, one label per line", "check it") from error
 
 
-def columns(given: tuple[str, ...]) -> dict[str, str]:
-    """Split ROLE=NAME.
+def parse_columns(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Parse options ROLE=NAME.
 
-    >>> columns(("label=fine_label",))
+    >>> parse_columns(("label=fine_label",))
     {'label': 'fine_label'}
     """
-    return dict(column.partition("=")[::2] for column in given)
+    return dict(column.partition("=")[::2] for column in pairs)
 
 
-def chosen_aligner(given: Mapping[str, Any]) -> tuple[Aligner | None, Hubness | None]:
-    """Make what the options name: an aligner, or None for what suits the anchors; a hubness correction, or None."""
+def make_chosen_aligner(params: Mapping[str, Any]) -> tuple[Aligner | None, Hubness | None]:
+    """Make the aligner and the hubness correction that the options name; None for those of the profile or default."""
     from asif.aligners import PARAMETER_NAMES, Hubness
-    from asif.engine import named_aligner
+    from asif.engine import make_named_aligner
 
-    named = named_aligner(given["aligner"], {name: given[name] for name in PARAMETER_NAMES})
-    return named, Hubness(given["hubness"]) if given["hubness"] else None
+    named = make_named_aligner(params["aligner"], {name: params[name] for name in PARAMETER_NAMES})
+    return named, Hubness(params["hubness"]) if params["hubness"] else None
 
 
-def open_engine(given: Mapping[str, Any], aligner: Aligner | None, hubness: Hubness | None) -> Engine:
+def open_engine(params: Mapping[str, Any], aligner: Aligner | None, hubness: Hubness | None) -> Engine:
     """Open the engine that the options describe."""
     from asif.engine import Engine
 
-    licences = given.get("licences")
+    licences = params.get("licences")
     return Engine(
-        given["anchors"],
-        where=given.get("where"),
+        params["anchors"],
+        where=params.get("where"),
         licences=None if licences is None else licences.split(","),
-        home=given["home"],
+        home=params["home"],
         aligner=aligner,
         hubness=hubness,
-        device=given["device"],
-        kernel=given["engine"],
+        device=params["device"],
+        kernel=params["engine"],
     )
 
 
-def how(engine: Engine, task: Task) -> dict[str, Any]:
-    """Return how an engine answers a task, for JSON: aligner, parameters, correction, and the profile they are from."""
-    role = engine.role(task)
-    found: dict[str, Any] = {"aligner": role.choice.aligner.name, "parameters": role.fitted.parameters}
-    if role.choice.hubness.method != "none":
-        found["hubness"] = role.choice.hubness.parameters
-    if role.choice.profile is not None:
-        found["profile"] = role.choice.profile
+def describe_task(engine: Engine, task: Task) -> dict[str, Any]:
+    """Describe for JSON how an engine does a task: aligner, parameters, hubness correction, and their profile."""
+    fitted_task = engine.role(task)
+    choice = fitted_task.choice
+    found: dict[str, Any] = {"aligner": choice.aligner.name, "parameters": fitted_task.fitted.parameters}
+    if choice.hubness.method != "none":
+        found["hubness"] = choice.hubness.parameters
+    if choice.profile is not None:
+        found["profile"] = choice.profile
     return found
 
 
-def as_json(command: F) -> F:
+def as_json(command: Command) -> Command:
     """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(command)
 
 
-def given(names: Collection[str]) -> list[str]:
-    """Return those of the running command's options that stand on its command line, as they are written there."""
+def list_given_options(names: Collection[str]) -> list[str]:
+    """List the options among `names` that stand on the command line of the running command, as `--name`."""
     ctx = click.get_current_context()
     return [
         option.opts[0]
@@ -230,22 +236,22 @@ def print_json(value: dict[str, Any]) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
-def notice(text: str) -> None:
+def print_notice(text: str) -> None:
     """Print a line to stderr."""
     click.echo(text, err=True)
 
 
-def table(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> None:
+def print_table(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> None:
     """Print columns, left-aligned, as wide as their widest cell."""
     widths = [max(len(row[at]) for row in [header, *rows]) for at in range(len(header))]
     for row in [header, *rows]:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def bytes_text(count: int) -> str:
-    """Write a size in bytes for people.
+def format_bytes(count: int) -> str:
+    """Format a size in bytes with its unit.
 
-    >>> bytes_text(999), bytes_text(20_500_000)
+    >>> format_bytes(999), format_bytes(20_500_000)
     ('999 B', '20.5 MB')
     """
     size, unit = float(count), "B"
@@ -256,7 +262,7 @@ def bytes_text(count: int) -> str:
     return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
 
 
-def progress_bar(total: int, unit: str) -> Any:
+def open_progress_bar(total: int, unit: str) -> Any:
     """Open a tqdm bar on stderr; silent when stderr is not a terminal."""
     from tqdm import tqdm
 

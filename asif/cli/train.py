@@ -98,7 +98,7 @@ def _build_freeze_align_command() -> click.Command:
         if tokens is not None:
             _train_on_tokens(tokens, token_dir, columns, **arguments)
         elif token_dir is not None or columns:
-            idle = " and ".join(options.given(("token_dir", "columns"))) or "--token-dir"
+            idle = " and ".join(options.list_given_options(("token_dir", "columns"))) or "--token-dir"
             raise UsageError(f"{idle} without --tokens", "the pairs whose tokens are meant", "pass --tokens PAIRS")
         else:
             train_on_vectors(**arguments)
@@ -124,11 +124,11 @@ def _train_on_tokens(
     from asif.rivals.train_tokens import train_on_tokens
 
     projector = FreezeAlignTokens(**_build_projector("freeze-align", recipe, parameters).parameters)
-    source = open_pairs(pairs, columns=options.columns(columns))
-    options.notice(source.describe())
+    source = open_pairs(pairs, columns=options.parse_columns(columns))
+    options.print_notice(source.describe())
 
     def announce(size: int, place: Path) -> None:
-        options.notice(f"the tokens will take about {options.bytes_text(size)} in {place}")
+        options.print_notice(f"the tokens will take about {options.format_bytes(size)} in {place}")
 
     train = partial(train_on_tokens, anchors, projector, source, folder, home=home, device=device, announce=announce)
     _run_training(train, projector.name, as_json)
@@ -157,13 +157,13 @@ def _build_projector(name: str, recipe: str | None, parameters: dict[str, Any]) 
             name,
             "choose another recipe: asif anchors recipes",
         )
-    options.notice(f"{found.name}: {found.status}")
+    options.print_notice(f"{found.name}: {found.status}")
     return aligner
 
 
 def _run_training(train: Callable[..., TrainingResult], name: str, as_json: bool) -> None:
     """Train with a progress bar over the steps, and print the result."""
-    with options.progress_bar(0, "step") as bar:
+    with options.open_progress_bar(0, "step") as bar:
 
         def encoding(done: int, total: int) -> None:
             bar.set_description("encoding")

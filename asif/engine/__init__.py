@@ -1,36 +1,39 @@
-"""The wiring: anchor set + encoders + aligner -> the verbs; hot swap."""
+"""Wire anchor sets, encoders and aligners into the verbs: build, classify, tune, edit, select, purge; hot swap."""
 
-from asif.engine.aligner_choice import Choice, named_aligner
-from asif.engine.build import DEFAULT_ANCHORS, build_anchors, build_from_head, build_from_recipe, open_anchors
+from asif.engine.aligner_choice import AlignerChoice, make_named_aligner
+from asif.engine.build import build_anchors, build_from_head, build_from_recipe
+from asif.engine.captions import encode_single_captions, sample_captions
 from asif.engine.classifier import Classifier
+from asif.engine.default_sets import open_anchors
 from asif.engine.edit import add_pairs, merge_anchors, subset_anchors
 from asif.engine.engine import Engine
-from asif.engine.predict import Credits, Evidence, Prediction, Result
+from asif.engine.predict import Classification, Credits, Evidence, Prediction
 from asif.engine.purge import purge_pairs, verify_removal
 from asif.engine.select import select_anchors
 from asif.engine.tune import tune_anchors
 from asif.engine.vector_file import read_vectors
-from asif.engine.watcher import Watched
+from asif.engine.watcher import WatchState
 
 __all__ = [
-    "DEFAULT_ANCHORS",
-    "Choice",
+    "AlignerChoice",
     "Classifier",
     "Credits",
     "Engine",
     "Evidence",
     "Prediction",
-    "Result",
-    "Watched",
+    "Classification",
+    "WatchState",
     "add_pairs",
     "build_anchors",
     "build_from_head",
     "build_from_recipe",
+    "encode_single_captions",
     "merge_anchors",
-    "named_aligner",
+    "make_named_aligner",
     "open_anchors",
     "purge_pairs",
     "read_vectors",
+    "sample_captions",
     "select_anchors",
     "subset_anchors",
     "tune_anchors",

@@ -1,4 +1,4 @@
-"""Which aligner answers: the one that was named, or what suits the anchor set."""
+"""The aligner for a task: the one the caller named, else the set's profile, else a good default."""
 
 from __future__ import annotations
 
@@ -13,48 +13,48 @@ from asif.tuning import QUICK_CHECK_ROWS, Task, default_setting, has_repeated_te
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Hold an aligner and a hubness correction; `profile` is the task whose profile they come from, if they do."""
+class AlignerChoice:
+    """An aligner and a hubness correction; `profile` is the task of the profile that they come from, if any."""
 
     aligner: Aligner
     hubness: Hubness
     profile: Task | None = None
 
 
-def named_aligner(name: str, parameters: Mapping[str, Any]) -> Aligner | None:
-    """Make the aligner that was named; None for `auto`, unless it comes with parameters, which are those of `asif`.
+def make_named_aligner(name: str, parameters: Mapping[str, Any]) -> Aligner | None:
+    """Make the aligner of a name; None for `auto`, unless there are parameters, which then are those of `asif`.
 
-    >>> named_aligner("auto", {"k": None}) is None, named_aligner("auto", {"k": 10}).name
+    >>> make_named_aligner("auto", {"k": None}) is None, make_named_aligner("auto", {"k": 10}).name
     (True, 'asif')
     """
     if name != "auto":
         return make_aligner(name, **parameters)
-    given = any(value is not None and value is not False for value in parameters.values())
-    return make_aligner("asif", **parameters) if given else None
+    has_parameters = any(value is not None and value is not False for value in parameters.values())
+    return make_aligner("asif", **parameters) if has_parameters else None
 
 
-def choose(anchors: OpenAnchors, task: Task, aligner: Aligner | None, hubness: Hubness | None) -> Choice:
-    """Take what is named; else what the set's profile says; else what does well on most sets.
+def choose_aligner(anchors: OpenAnchors, task: Task, aligner: Aligner | None, hubness: Hubness | None) -> AlignerChoice:
+    """Choose the aligner for a task: the named one, else that of the set's profile, else the default for the task.
 
-    Without a profile that is `asif` for labels, or `cca` where several images share each text, and `procrustes`
-    corrected for hubness for search. Raises IntegrityError for a profile that this version cannot read.
+    The default is `asif` for labels, or `cca` where several images share each text, and `procrustes` with a hubness
+    correction for search. Raises IntegrityError for a profile that this version cannot read.
     """
     if isinstance(aligner, TrainedAligner):
-        return Choice(aligner.find_trained(anchors), hubness or Hubness("none"))
+        return AlignerChoice(aligner.find_trained(anchors), hubness or Hubness("none"))
     if aligner is not None:
-        return Choice(aligner, hubness or Hubness("none"))
+        return AlignerChoice(aligner, hubness or Hubness("none"))
     profile = anchors.profiles.get(task)
     if profile is None:
         setting, correction = default_setting(
             task, texts_repeat=task == "classify" and has_repeated_texts(anchors, QUICK_CHECK_ROWS)
         )
-        return Choice(make_aligner(setting.family), hubness or correction)
-    found, tuned = read(profile, anchors.ref, task)
-    return Choice(found, hubness or tuned, task)
+        return AlignerChoice(make_aligner(setting.family), hubness or correction)
+    tuned, correction = _read_profile(profile, anchors.ref, task)
+    return AlignerChoice(tuned, hubness or correction, task)
 
 
-def read(profile: Mapping[str, Any], ref: str, task: str) -> tuple[Aligner, Hubness]:
-    """Read a profile."""
+def _read_profile(profile: Mapping[str, Any], ref: str, task: str) -> tuple[Aligner, Hubness]:
+    """Make the aligner and the hubness correction of a profile."""
     try:
         return make_aligner(str(profile["aligner"])), Hubness(**profile.get("hubness", {"method": "none"}))
     except (KeyError, TypeError, AttributeError, UsageError) as error:

@@ -1,4 +1,4 @@
-"""Put pairs into a set, and make sets of others: some pairs of one, or the pairs of two."""
+"""Add pairs to a set; make a set from some pairs of another, or from the pairs of two."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ def subset_anchors(
     missing_ok: bool = False,
     home: Path | None = None,
 ) -> AnchorSet:
-    """Make the pairs of these ids, or those that `where` is true of, the current version of the set `name`.
+    """Copy the pairs of these ids, or those that match `where`, into a new current version of the set `name`.
 
-    Nothing is encoded, and `ref` stays as it is. Raises what `find_rows` and `publish_rows` do, InputRefused for none.
+    Nothing is encoded, and `ref` does not change. Raises what `find_rows` and `publish_rows` do, and InputRefused if no
+    pair is selected.
     """
     store = Store(home or default_home())
     check_set_name(name)
@@ -48,7 +49,7 @@ def subset_anchors(
 def merge_anchors(
     a: str, b: str, name: str, *, on_conflict: OnConflict = "refuse", home: Path | None = None
 ) -> AnchorSet:
-    """Make the pairs of two sets of the same encoders the current version of the set `name`; see `merged.merge`."""
+    """Copy the pairs of two sets of the same encoders into a new current version of the set `name`; see `merge`."""
     store = Store(home or default_home())
     check_set_name(name)
     with store.open(a) as first, store.open(b) as second:
@@ -67,21 +68,23 @@ def add_pairs(
 ) -> AnchorSet:
     """Encode pairs with the set's own encoders, and make a version with them current.
 
-    With `kind` "update" they take the place of the pairs with their ids. Only they are encoded; encoders are checked
+    With `kind` "update" they replace the pairs with the same ids. Only the new pairs are encoded; encoders are checked
     against the set's fingerprints. Raises EncoderMismatch, InputRefused for vectors where the set has encoders or the
-    other way round, and what `putting.put` and `building.build` do.
+    other way round, and what `put_pairs` does.
     """
     source = pairs if isinstance(pairs, PairSource) else open_pairs(pairs)
-    engine = Engine(ref, home=home, device=device, aligner=make_aligner("asif"))  # whatever profile it may have
+    engine = Engine(
+        ref, home=home, device=device, aligner=make_aligner("asif")
+    )  # not that of the profile: nothing is fitted
     anchors = engine.anchor_set
-    ours = tuple(anchors.dims[side] if anchors.encoder_spec(side) == "precomputed" else 0 for side in SIDES)
-    if (source.dims or (0, 0)) != ours:
+    set_dims = tuple(anchors.dims[side] if anchors.encoder_spec(side) == "precomputed" else 0 for side in SIDES)
+    if (source.dims or (0, 0)) != set_dims:
         raise InputRefused(
             f"{source.path} has {f'vectors of {source.dims} dimensions' if source.dims else 'images and captions'}",
-            f"what {anchors.ref} was made of: {f'vectors of {ours}' if any(ours) else 'images and captions'}",
+            f"what {anchors.ref} was made of: {f'vectors of {set_dims}' if any(set_dims) else 'images and captions'}",
             "bring the pairs in the same form",
         )
     store = Store(home or default_home())
-    store.check_current(ref)  # rather now than when all is encoded
+    store.check_current(ref)  # before anything is encoded
     encoders = engine.image_encoder(anchors), engine.text_encoder(anchors)
     return encode_and_add(source, store, ref, kind, *encoders, max_bad_rows or Tolerance(), progress)

@@ -1,4 +1,4 @@
-"""The encoders of an engine: loaded when first needed, shared by all sets that they made, checked against each."""
+"""The encoders of an engine: loaded when first needed, shared by all sets they made, checked against fingerprints."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from asif.errors import EncoderMismatch
 from asif.vectors import SIDES, Embeddings, Side
 
 
-class Encoders:
-    """Load encoders as the anchors name them, on a device, and keep texts that were encoded in a cache on disk."""
+class EncoderPool:
+    """Load the encoders that anchors name, on one device, and cache text embeddings on disk."""
 
     def __init__(self, cache: Path, device: Device) -> None:
         self.device = device
@@ -26,71 +26,70 @@ class Encoders:
         self._loaded: dict[tuple[Side, str], Any] = {}
         self._lock = RLock()
 
-    def image(self, anchors: OpenAnchors) -> ImageEncoder:
+    def load_image_encoder(self, anchors: OpenAnchors) -> ImageEncoder:
         """Return the image encoder of a set, loaded and checked; raises EncoderMismatch."""
-        encoder: ImageEncoder = self.of(anchors, "image")
+        encoder: ImageEncoder = self._load(anchors, "image")
         return encoder
 
-    def text(self, anchors: OpenAnchors) -> TextEncoder:
+    def load_text_encoder(self, anchors: OpenAnchors) -> TextEncoder:
         """Return the text encoder of a set, loaded and checked; raises EncoderMismatch."""
-        encoder: TextEncoder = self.of(anchors, "text")
+        encoder: TextEncoder = self._load(anchors, "text")
         return encoder
 
-    def of(self, anchors: OpenAnchors, side: Side) -> Any:
-        """Return the encoder of one side."""
+    def _load(self, anchors: OpenAnchors, side: Side) -> Any:
         spec = anchors.encoder_spec(side)
         if spec == "precomputed":
             return PrecomputedEncoder(side, anchors.dims[side])
         with self._lock:
-            known = self._loaded.get((side, spec))
-            if known is None:
+            encoder = self._loaded.get((side, spec))
+            if encoder is None:
                 load: Callable[..., Any] = load_image_encoder if side == "image" else load_text_encoder
-                known = load(spec, self.device)
-            check_fingerprint(anchors, side, known)
-            self._loaded[side, spec] = known
-        return known
+                encoder = load(spec, self.device)
+            _check_fingerprint(anchors, side, encoder)
+            self._loaded[side, spec] = encoder
+        return encoder
 
     def encode_texts(self, texts: Sequence[str], anchors: OpenAnchors) -> Embeddings:
-        """Encode texts as those of a set were; what was encoded before, for whatever set, comes from the cache."""
+        """Encode texts with the text encoder of a set: unit rows [n, dt]; embeddings in the cache are reused."""
         fingerprint, dim = anchors.fingerprint("text").digest, anchors.dims["text"]
         known = self._cache.get(fingerprint, texts, dim)
         missing = sorted(set(texts) - set(known))
         if missing:
-            fresh = Embeddings.from_raw(self.text(anchors).forward(missing)).values
-            new = dict(zip(missing, fresh, strict=True))
+            encoded = Embeddings.from_raw(self.load_text_encoder(anchors).forward(missing)).values
+            new = dict(zip(missing, encoded, strict=True))
             self._cache.put(fingerprint, new)
             known |= new
         return Embeddings(np.stack([known[text] for text in texts]))
 
-    def check(self, anchors: OpenAnchors) -> None:
-        """Raise EncoderMismatch where an encoder that is loaded by its name is not the one that made the anchors."""
+    def check_loaded(self, anchors: OpenAnchors) -> None:
+        """Raise EncoderMismatch if a loaded encoder has the name, but not the fingerprint, of the set's encoder."""
         for side in SIDES:
             loaded = self._loaded.get((side, anchors.encoder_spec(side)))
             if loaded is not None:
-                check_fingerprint(anchors, side, loaded)
+                _check_fingerprint(anchors, side, loaded)
 
-    def follow(self, old: OpenAnchors, new: OpenAnchors) -> None:
-        """Load for one set what is loaded for another."""
+    def preload(self, new: OpenAnchors, old: OpenAnchors) -> None:
+        """Load the encoders of `new` for each side whose encoder of `old` is loaded."""
         for side in SIDES:
             if (side, old.encoder_spec(side)) in self._loaded:
-                self.of(new, side)
+                self._load(new, side)
 
-    def release(self, used: Callable[[Side, str], bool]) -> None:
-        """Let go of the encoders that are not used any more."""
+    def release_unused(self, is_used: Callable[[Side, str], bool]) -> None:
+        """Drop the encoders whose side and spec `is_used` is false for."""
         with self._lock:
-            self._loaded = {key: encoder for key, encoder in self._loaded.items() if used(*key)}
+            self._loaded = {key: encoder for key, encoder in self._loaded.items() if is_used(*key)}
 
 
-def check_fingerprint(anchors: OpenAnchors, side: Side, encoder: ImageEncoder | TextEncoder) -> None:
-    """Refuse an encoder that is not the one the anchors were made with, naming what differs."""
-    theirs = anchors.fingerprint(side)
-    if theirs == encoder.fingerprint:
+def _check_fingerprint(anchors: OpenAnchors, side: Side, encoder: ImageEncoder | TextEncoder) -> None:
+    """Refuse an encoder that is not the one the anchors were made with, naming the fields that differ."""
+    expected = anchors.fingerprint(side)
+    if expected == encoder.fingerprint:
         return
-    differing = theirs.differences(encoder.fingerprint)
+    differing = expected.differences(encoder.fingerprint)
     details = "; ".join(f"{name}: {was!r} in the set, {now!r} here" for name, (was, now) in differing.items())
     raise EncoderMismatch(
         f"{side} encoder {encoder.spec} with fingerprint {encoder.fingerprint.digest[:12]} ({details})",
-        f"fingerprint {theirs.digest[:12]}, with which {anchors.ref} was made",
+        f"fingerprint {expected.digest[:12]}, with which {anchors.ref} was made",
         f"build the anchors anew with this encoder: asif build-anchors PAIRS --name {anchors.name} "
         f"--{side}-encoder {encoder.spec}",
     )

@@ -1,26 +1,31 @@
-"""Answers: image embeddings meet labels; what spoke for the first label, and whose pairs these are."""
+"""Predictions: from images or their embeddings to ranked labels, with the anchors and pairs behind the first one."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from asif.anchorset import AnchorsIdentity, OpenAnchors
 from asif.classify import Labels
-from asif.compare import Candidates, best_row, rank
+from asif.compare import Candidates, find_best_row, rank_candidates, score_candidates
 from asif.encoders import ImageEncoder, ImageSource
 from asif.encoders.prefetch import prefetch
-from asif.engine.snapshots import Role
-from asif.errors import BadImage
-from asif.explain import Contributions, contributions
+from asif.engine.encoder_pool import EncoderPool
+from asif.engine.snapshots import FittedTask, Snapshot
+from asif.errors import BadImage, UsageError
+from asif.explain import Contributions, compute_contributions
 from asif.pairs import PairRecord
-from asif.vectors import AnchorContributions, Embeddings, FusedRows, Rows, SparseRows
+from asif.vectors import AnchorContributions, Embeddings, Float32, FusedRows, Rows, Side, SparseRows
 
-BATCH = 64
-CREDITED = 5  # pairs of an answer that all anchors had a part in
+IMAGES_PER_BATCH = 64
+SCORES_PER_BLOCK = 1 << 24
+_MOST_CREDITED = 5  # pairs named for a score to which all anchors contribute
+_OPPOSITE_SIDE: dict[Side, Side] = {"image": "text", "text": "image"}
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,9 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The anchors behind the first prediction: what each is, and what it adds to the score.
+    """The anchors behind the first prediction: their records, and what each contributes to the score.
 
-    `hubness` was taken off: the prediction's score is the sum of all contributions less it.
+    `hubness` was subtracted: the prediction's score is the sum of all contributions minus it.
     """
 
     contributions: Contributions
@@ -45,11 +50,11 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Credits:
-    """The pairs that produced the first prediction, those that added most first, and how many `others` did.
+    """The pairs that produced the first prediction, largest contribution first, and how many `others` contributed.
 
-    Of sparse aligners all pairs are named, and there are no others. A dense one, or a fusion with one, is fitted to all
-    anchors, and each has a part in each score: the five that added most are named, and all the rest are others. With a
-    hubness correction, too, all that are not named are others.
+    Of sparse aligners all pairs are named, and there are no others. A dense aligner, or a fusion with one, is fitted to
+    all anchors, and each contributes to each score: the five largest are named, all the rest are others. With a hubness
+    correction, too, all pairs that are not named are others.
     """
 
     records: tuple[PairRecord, ...]
@@ -57,8 +62,8 @@ class Credits:
 
 
 @dataclass(frozen=True)
-class Result:
-    """One image's labels, best first, and which anchors they come from; in `error` why it could not be read."""
+class Classification:
+    """The labels of one image, best first, and the anchors they come from; `error` if it could not be decoded."""
 
     image: str
     predictions: tuple[Prediction, ...] = ()
@@ -70,71 +75,46 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Hold what an answer is to contain: so many labels, so many anchors behind the first, and the credits."""
+class PredictOptions:
+    """The contents of a classification: how many labels, how many anchors behind the first, and the credits or not."""
 
     top: int = 5
     explain: int = 0
     credits: bool = False
 
 
-def answer(
-    role: Role, candidates: Candidates, labels: Labels, images: Embeddings | None, wanted: Wanted
-) -> list[Result]:
-    """Represent image embeddings, rank the labels and take the first score apart."""
-    if images is None or not len(images):
-        return []
-    started, fitted = time.perf_counter(), role.fitted
-    rows = fitted.represent("image", images, role.kernel)
-    represented = time.perf_counter()
-    found = rank(rows, candidates, wanted.top)
-    compared = time.perf_counter()
-    timings = {
-        "represent": 1000 * (represented - started) / len(images),
-        "compare": 1000 * (compared - represented) / len(images),
-    }
-    results, named = [], role.anchors.named
-    for at, (indices, values) in enumerate(zip(found.indices, found.scores, strict=True)):
-        evidence = credits = None
-        if wanted.explain or wanted.credits:
-            query = rows[at : at + 1]
-            row = best_row(query, candidates, int(indices[0]))
-            parts = fitted.split_score(query, candidates.rows[row : row + 1])
-            hubness = 0.0 if candidates.biases is None else float(candidates.biases[row])
-            evidence = explained(parts, role.anchors, wanted.explain, hubness) if wanted.explain else None
-            if wanted.credits:
-                credits = credited(parts, role.anchors, is_sparse(rows), candidates.biases is not None)
-        predictions = tuple(
-            Prediction(labels.labels[label], float(score)) for label, score in zip(indices, values, strict=True)
-        )
-        results.append(Result(f"vector {at}", predictions, evidence, timings, None, credits, named))
-    return results
+@dataclass(frozen=True)
+class EncodedBatch:
+    """Some sources, each with the error that decoding it raised; embeddings [n, di] of those without one."""
+
+    sources: list[tuple[ImageSource, BadImage | None]]
+    embeddings: Embeddings | None
+    encode_ms: float
+    """Milliseconds for each image."""
 
 
-def explained(parts: AnchorContributions, anchors: OpenAnchors, top: int, hubness: float) -> Evidence:
-    """Name the anchors that add most to a score."""
-    split = contributions(parts, top)
-    return Evidence(split, tuple(anchors.records(split.anchors)), hubness)
+def classify_images(
+    snapshot: Snapshot, encoders: EncoderPool, images: Iterable[ImageSource], labels: Labels, options: PredictOptions
+) -> Iterator[tuple[OpenAnchors, Classification]]:
+    """Encode images a batch at a time, and classify them over the anchors of a snapshot."""
+    encoder = encoders.load_image_encoder(snapshot.anchors)
+    started = time.perf_counter()
+    candidates = snapshot.represent_labels(labels, encoders)
+    label_ms = 1000 * (time.perf_counter() - started)
+    for batch in encode_in_batches(encoder, images):
+        found = iter(classify_embeddings(snapshot.tasks["classify"], candidates, labels, batch.embeddings, options))
+        for source, error in batch.sources:
+            name = "bytes" if isinstance(source, bytes) else str(source)
+            if error is not None:
+                yield snapshot.anchors, Classification(name, error=error, anchors=snapshot.anchors.named)
+                continue
+            result = next(found)
+            timings = {"labels": label_ms, "encode": batch.encode_ms, **result.timings_ms}
+            yield snapshot.anchors, replace(result, image=name, timings_ms=timings)
 
 
-def credited(parts: AnchorContributions, anchors: OpenAnchors, sparse: bool, corrected: bool) -> Credits:
-    """Name the pairs that a score comes from; where it was corrected by what the anchors say, all had a part in it."""
-    speaking = AnchorContributions(parts.anchors[parts.values != 0], parts.values[parts.values != 0])
-    split = contributions(speaking, max(1, len(speaking.anchors)) if sparse else CREDITED)
-    others = anchors.count - len(split.anchors) if corrected else split.others
-    return Credits(tuple(anchors.records(split.anchors)), others)
-
-
-def is_sparse(rows: Rows) -> bool:
-    """Tell whether rows are over a few anchors each, and what they say comes from these alone."""
-    parts = rows.parts if isinstance(rows, FusedRows) else (rows,)
-    return all(isinstance(part, SparseRows) for part in parts)
-
-
-def encoded(
-    encoder: ImageEncoder, images: Iterable[ImageSource]
-) -> Iterator[tuple[list[tuple[ImageSource, BadImage | None]], Embeddings | None, float]]:
-    """Encode a batch at a time: the sources with their errors, embeddings of those without, milliseconds for each."""
+def encode_in_batches(encoder: ImageEncoder, images: Iterable[ImageSource]) -> Iterator[EncodedBatch]:
+    """Decode images ahead of the encoder, and encode them a batch at a time."""
 
     def prepare(source: ImageSource) -> tuple[ImageSource, Any]:
         try:
@@ -143,10 +123,93 @@ def encoded(
             return source, error
 
     prepared = prefetch(prepare, images)
-    while some := list(islice(prepared, BATCH)):
+    while batch := list(islice(prepared, IMAGES_PER_BATCH)):
         started = time.perf_counter()
-        good = [tensor for _, tensor in some if not isinstance(tensor, BadImage)]
-        embeddings = Embeddings.from_raw(encoder.forward(good)) if good else None
-        encode_ms = 1000 * (time.perf_counter() - started) / max(1, len(good))
-        judged = [(source, tensor if isinstance(tensor, BadImage) else None) for source, tensor in some]
-        yield judged, embeddings, encode_ms
+        tensors = [tensor for _, tensor in batch if not isinstance(tensor, BadImage)]
+        embeddings = Embeddings.from_raw(encoder.forward(tensors)) if tensors else None
+        encode_ms = 1000 * (time.perf_counter() - started) / max(1, len(tensors))
+        sources = [(source, tensor if isinstance(tensor, BadImage) else None) for source, tensor in batch]
+        yield EncodedBatch(sources, embeddings, encode_ms)
+
+
+def classify_embeddings(
+    task: FittedTask, candidates: Candidates, labels: Labels, images: Embeddings | None, options: PredictOptions
+) -> list[Classification]:
+    """Represent image embeddings [n, di], rank the labels, and explain the first score as the options say."""
+    if images is None or not len(images):
+        return []
+    started, fitted = time.perf_counter(), task.fitted
+    rows = fitted.represent("image", images, task.kernel)
+    represented = time.perf_counter()
+    ranked = rank_candidates(rows, candidates, options.top)
+    compared = time.perf_counter()
+    timings = {
+        "represent": 1000 * (represented - started) / len(images),
+        "compare": 1000 * (compared - represented) / len(images),
+    }
+    results, named = [], task.anchors.named
+    for at, (indices, scores) in enumerate(zip(ranked.indices, ranked.scores, strict=True)):
+        evidence = credits = None
+        if options.explain or options.credits:
+            query = rows[at : at + 1]
+            evidence, credits = _explain_first(task, query, candidates, int(indices[0]), options)
+        predictions = tuple(
+            Prediction(labels.labels[label], float(score)) for label, score in zip(indices, scores, strict=True)
+        )
+        results.append(Classification(f"vector {at}", predictions, evidence, timings, None, credits, named))
+    return results
+
+
+def _explain_first(
+    task: FittedTask, query: Rows, candidates: Candidates, first: int, options: PredictOptions
+) -> tuple[Evidence | None, Credits | None]:
+    """Split the score of the first candidate into contributions of anchors."""
+    row = find_best_row(query, candidates, first)
+    parts = task.fitted.split_score(query, candidates.rows[row : row + 1])
+    hubness = 0.0 if candidates.biases is None else float(candidates.biases[row])
+    evidence = credits = None
+    if options.explain:
+        split = compute_contributions(parts, options.explain)
+        evidence = Evidence(split, tuple(task.anchors.records(split.anchors)), hubness)
+    if options.credits:
+        credits = _credit_pairs(parts, task.anchors, _is_sparse(query), candidates.biases is not None)
+    return evidence, credits
+
+
+def _credit_pairs(parts: AnchorContributions, anchors: OpenAnchors, sparse: bool, corrected: bool) -> Credits:
+    """Name the pairs that a score comes from; all anchors contribute to a score that is corrected for hubness."""
+    nonzero = AnchorContributions(parts.anchors[parts.values != 0], parts.values[parts.values != 0])
+    split = compute_contributions(nonzero, max(1, len(nonzero.anchors)) if sparse else _MOST_CREDITED)
+    others = anchors.count - len(split.anchors) if corrected else split.others
+    return Credits(tuple(anchors.records(split.anchors)), others)
+
+
+def _is_sparse(rows: Rows) -> bool:
+    """Tell whether each row is over a few anchors only, so that these alone contribute."""
+    parts = rows.parts if isinstance(rows, FusedRows) else (rows,)
+    return all(isinstance(part, SparseRows) for part in parts)
+
+
+def take_label_vectors(labels: Labels, vectors: Embeddings) -> Callable[[Sequence[str]], Embeddings]:
+    """Return a stand-in for a text encoder that hands out vectors in the order of `labels.prompts()`.
+
+    Raises UsageError if there are more or fewer vectors than prompts.
+    """
+    prompts, rows = len(labels.prompts()), iter(vectors.values)
+    if len(vectors) != prompts:
+        raise UsageError(
+            f"{len(vectors)} label vectors",
+            f"{prompts}: one per label and template, label by label",
+            "encode every prompt, in this order",
+        )
+    return lambda texts: Embeddings(np.stack(list(islice(rows, len(texts)))))
+
+
+def score_in_blocks(task: FittedTask, side: Side, queries: Embeddings, candidates: Embeddings) -> Iterator[Float32]:
+    """Score candidates of the other side for queries of `side`: yields [some, c] for consecutive queries."""
+    rows = task.fitted.represent(_OPPOSITE_SIDE[side], candidates, task.kernel)
+    corrected = task.correct_hubness(Candidates(rows), side)
+    step = max(1, SCORES_PER_BLOCK // max(1, len(candidates)))
+    for start in range(0, len(queries), step):
+        some = Embeddings(queries.values[start : start + step])
+        yield score_candidates(task.fitted.represent(side, some, task.kernel), corrected)

@@ -1,4 +1,4 @@
-"""Purge pairs from a set and from what the store remembers beside it; verify that none of them is left."""
+"""Purge pairs from a set and from the caches of its store; verify that nothing of them is left."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from asif.encoders.text_cache import TextCache
 from asif.errors import IntegrityError
 from asif.pairs import PairSource
 
-QUICK = (".safetensors", ".jsonl")
-"""Files in which a purge looks for what it leaves; `asif anchors verify` looks into all."""
+_QUICK_SUFFIXES = (".safetensors", ".jsonl")
+"""Files in which a purge searches for residues; `asif anchors verify` searches all files."""
 
 
 @dataclass(frozen=True)
-class Purged:
-    """Hold what a purge came to; `left` are files outside the set's versions that have the pairs still."""
+class PurgeResult:
+    """The set after a purge, the deleted files, and residues: files outside its versions that still have the pairs."""
 
     anchors: AnchorSet
     swept: DeletedFiles
-    left: tuple[Problem, ...]
+    residues: tuple[Problem, ...]
 
 
 def purge_pairs(
@@ -42,43 +42,45 @@ def purge_pairs(
     receipt: Path | None = None,
     home: Path | None = None,
     saying: Callable[[PurgePlan], None] = lambda erased: None,
-) -> Purged:
-    """Remove pairs for good: from all versions of a set, from the cache of texts, and from interrupted trainings.
+) -> PurgeResult:
+    """Remove pairs for good: from all versions of a set, from the text cache, and from interrupted trainings.
 
-    What builds in progress, other sets or token files have of them stays, and is named. See `anchorset.purging.purge`.
+    Residues in builds in progress, other sets and token files stay, and are returned. See `anchorset.edit.purge`.
     """
     store = Store(home or default_home())
-    told: list[PurgePlan] = []
+    reports: list[PurgePlan] = []
 
     def forget(erased: PurgePlan) -> None:
         saying(erased)
-        told.append(erased)
+        reports.append(erased)
         for fingerprint in erased.text_fingerprints:
-            texts(store).forget(fingerprint, erased.captions)
+            _open_text_cache(store).forget(fingerprint, erased.captions)
         for digest in erased.set_digests:
             for state in (store.root / "cache" / "training").glob(f"{digest[:12]}-*"):
                 state.unlink(missing_ok=True)
 
     anchors, swept = store.purge(ref, ids, where=where, missing_ok=missing_ok, saying=forget, receipt=receipt)
-    wanted = ResidueTargets(sort_hashes([stack_hashes(told[0].row_hashes)]))
-    return Purged(anchors, swept, scan_files(_quick(store.root), wanted).problems if told[0].row_hashes else ())
+    wanted = ResidueTargets(sort_hashes([stack_hashes(reports[0].row_hashes)]))
+    return PurgeResult(
+        anchors, swept, scan_files(_list_quick_files(store.root), wanted).problems if reports[0].row_hashes else ()
+    )
 
 
-def texts(store: Store) -> TextCache:
-    """Return the cache of embeddings of texts."""
+def _open_text_cache(store: Store) -> TextCache:
+    """Open the cache of text embeddings."""
     return TextCache(store.root / "cache" / "texts.sqlite")
 
 
-def _quick(root: Path) -> list[Path]:
-    return [path for path in list_files(root) if path.suffix in QUICK]
+def _list_quick_files(root: Path) -> list[Path]:
+    return [path for path in list_files(root) if path.suffix in _QUICK_SUFFIXES]
 
 
 @dataclass(frozen=True)
-class Verified:
-    """Hold what receipts and the pairs that a set was built from say of it, and what is wrong with it by them."""
+class RemovalCheck:
+    """A set checked against receipts and against its source pairs, and the problems found."""
 
-    checked: ReceiptCheck | None
-    beside: SourceComparison | None
+    receipt_check: ReceiptCheck | None
+    comparison: SourceComparison | None
     problems: tuple[Problem, ...]
 
     def raise_if_bad(self) -> None:
@@ -100,42 +102,42 @@ def verify_removal(
     limit: int | None = None,
     home: Path | None = None,
     progress: Callable[[int], None] = lambda rows: None,
-) -> Verified:
-    """Check a set against receipts of removals, and against the pairs that it was built from; encodes nothing.
+) -> RemovalCheck:
+    """Check a set against receipts of removals, and against the pairs that it was built from; runs no encoder.
 
-    Where pairs that a purge removed are in the source still, the store is searched for their captions and images too.
+    Where the source still has pairs that a purge removed, the store is searched for their captions and images, too.
     """
     store = Store(home or default_home())
-    beside, checked = None, None
+    comparison, receipt_check = None, None
     problems: list[Problem] = []
     captions = images = frozenset[str]()
     with store.open(ref) as anchors:
         if source is not None:
-            gone = {row for receipt in receipts for row in receipt.all_removed}
-            beside = compare_source(source, anchors, gone, limit, progress)
-            problems += _differing(store.path(ref), anchors, beside)
+            removed = {row for receipt in receipts for row in receipt.all_removed}
+            comparison = compare_source(source, anchors, removed, limit, progress)
+            problems += _report_difference(store.path(ref), anchors, comparison)
             purged = {row for receipt in receipts if receipt.purged for row in receipt.all_removed}
-            captions, images = beside.find_traces(purged)
+            captions, images = comparison.find_traces(purged)
         if receipts:
-            checked = store.check_receipts(ref, receipts, captions, images)
-            problems += checked.problems
-        problems += _cached(texts(store), anchors.fingerprint("text").digest, captions)
-    return Verified(checked, beside, tuple(problems))
+            receipt_check = store.check_receipts(ref, receipts, captions, images)
+            problems += receipt_check.problems
+        problems += _report_cached_texts(_open_text_cache(store), anchors.fingerprint("text").digest, captions)
+    return RemovalCheck(receipt_check, comparison, tuple(problems))
 
 
-def _differing(path: Path, anchors: AnchorSet, beside: SourceComparison) -> list[Problem]:
-    if beside.digest == anchors.digest:
+def _report_difference(path: Path, anchors: AnchorSet, comparison: SourceComparison) -> list[Problem]:
+    if comparison.digest == anchors.digest:
         return []
     return [
         Problem(
             path,
-            f"{anchors.ref} lacks {len(beside.missing):,} of the pairs and has {len(beside.more):,} others: its digest "
-            f"is {anchors.digest[:12]}, that of a build of the pairs {beside.digest[:12]}",
+            f"{anchors.ref} lacks {len(comparison.missing):,} of the pairs and has {len(comparison.more):,} others: "
+            f"its digest is {anchors.digest[:12]}, that of a build of the pairs {comparison.digest[:12]}",
         )
     ]
 
 
-def _cached(cache: TextCache, fingerprint: str, captions: Collection[str]) -> list[Problem]:
+def _report_cached_texts(cache: TextCache, fingerprint: str, captions: Collection[str]) -> list[Problem]:
     try:
         known = cache.find_known(fingerprint, captions)
     except sqlite3.Error as error:

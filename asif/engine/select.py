@@ -1,4 +1,4 @@
-"""Choose some anchors of a set, and make a set of them."""
+"""Select some anchors of a set, and make a set of them."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from asif.anchorset import AnchorSet, Store, default_home
 from asif.anchorset.format.references import check_set_name
 from asif.building.copy_rows import publish_rows
 from asif.classify import Labels
+from asif.defaults import DEFAULT_ANCHORS
 from asif.encoders import Device
-from asif.engine.build import DEFAULT_ANCHORS
 from asif.engine.engine import Engine
 from asif.errors import UsageError
-from asif.prompts import readable, templates
+from asif.prompts import find_templates, make_readable
 from asif.vectors import Float32, Int64, Side, canonical_json
 
-Method = Literal["concepts", "kmeans", "kdpp", "random"]
-TAKES: Mapping[Method, frozenset[str]] = {
+SelectionMethod = Literal["concepts", "kmeans", "kdpp", "random"]
+_METHOD_PARAMETERS: Mapping[SelectionMethod, frozenset[str]] = {
     "concepts": frozenset({"concepts"}),
     "kmeans": frozenset({"side", "seed"}),
     "kdpp": frozenset({"side"}),
     "random": frozenset({"seed"}),
 }
-"""The methods, and which parameters have a meaning for each."""
-METHODS = tuple(TAKES)
+"""The methods, and the parameters that each takes."""
+SELECTION_METHODS = tuple(_METHOD_PARAMETERS)
 
 
 def select_anchors(
     ref: str = DEFAULT_ANCHORS,
     *,
-    method: Method,
+    method: SelectionMethod,
     size: int,
     name: str,
     concepts: Sequence[str] | None = None,
@@ -43,42 +43,46 @@ def select_anchors(
     home: Path | None = None,
     device: Device = "auto",
 ) -> AnchorSet:
-    """Choose `size` anchors of a set, and make them the current version of the set `name`.
+    """Select `size` anchors of a set, and make them the current version of the set `name`.
 
-    `side` ("image" by default) is whose embeddings `kmeans` and `kdpp` look at, `seed` (0) starts `kmeans` and
-    `random`. `concepts` are words, which the set's text encoder encodes; without them the set's own texts, if they
-    repeat. Raises UsageError for a size the set does not have, and for what the method makes no use of.
+    `side` ("image" by default) is whose embeddings `kmeans` and `kdpp` use, `seed` (0) starts `kmeans` and `random`.
+    `concepts` are words, which the set's text encoder encodes; by default they are the set's own texts, if these
+    repeat. Raises UsageError for a size larger than the set, and for parameters that the method does not take.
     """
-    check(method, {"concepts": concepts, "side": side, "seed": seed})
+    _check_parameters(method, {"concepts": concepts, "side": side, "seed": seed})
     check_set_name(name)
-    engine = Engine(ref, home=home, device=device, aligner=make_aligner("asif"))  # whatever profile it may have
+    engine = Engine(
+        ref, home=home, device=device, aligner=make_aligner("asif")
+    )  # not that of the profile: nothing is fitted
     anchors = engine.anchor_set
     if not 1 <= size <= anchors.count:
         raise UsageError(
             f"{size:,} anchors are to be chosen of {anchors.ref}", f"1 to {anchors.count:,}", "pass another --size"
         )
-    rows, how = choose_rows(engine, method, size, concepts, side or "image", seed or 0)
+    rows, details = _select_rows(engine, method, size, concepts, side or "image", seed or 0)
     origin = {"kind": "select", "from": anchors.ref, "digest": anchors.digest}
-    operation = {**origin, "method": method, "size": size, **how}
+    operation = {**origin, "method": method, "size": size, **details}
     return publish_rows([(anchors, rows)], Store(home or default_home()), name, operation)
 
 
-def check(method: str, given: Mapping[str, Any]) -> None:
-    """Refuse a method there is none of, and parameters without effect on it."""
-    takes = next((takes for known, takes in TAKES.items() if known == method), None)
-    if takes is None:
-        raise UsageError(f"the method is {method!r}", f"one of {', '.join(METHODS)}", "pass --method kmeans")
-    idle = [name for name, value in given.items() if value is not None and name not in takes]
-    if idle:
+def _check_parameters(method: str, parameters: Mapping[str, Any]) -> None:
+    """Refuse an unknown method, and parameters that it does not take."""
+    accepted = next((names for known, names in _METHOD_PARAMETERS.items() if known == method), None)
+    if accepted is None:
+        raise UsageError(f"the method is {method!r}", f"one of {', '.join(SELECTION_METHODS)}", "pass --method kmeans")
+    unused = [name for name, value in parameters.items() if value is not None and name not in accepted]
+    if unused:
         raise UsageError(
-            f"{method} was given {', '.join(idle)}", f"no more than {', '.join(sorted(takes))}", f"leave {idle[0]} out"
+            f"{method} was given {', '.join(unused)}",
+            f"no more than {', '.join(sorted(accepted))}",
+            f"leave {unused[0]} out",
         )
 
 
-def choose_rows(
-    engine: Engine, method: Method, size: int, words: Sequence[str] | None, side: Side, seed: int
+def _select_rows(
+    engine: Engine, method: SelectionMethod, size: int, words: Sequence[str] | None, side: Side, seed: int
 ) -> tuple[Int64, dict[str, Any]]:
-    """Return the rows that a method chooses, ascending, and what to record of how."""
+    """Return the rows that a method selects, ascending, and the parameters to record in the set."""
     anchors = engine.anchor_set
     if method == "random":
         return selection.choose_at_random(anchors.count, size, seed), {"seed": seed}
@@ -86,17 +90,17 @@ def choose_rows(
         return selection.choose_by_kmeans(anchors.blocks(side), size, seed), {"side": side, "seed": seed}
     if method == "kdpp":
         return selection.choose_by_kdpp(anchors.blocks(side), size), {"side": side}
-    prompts, about = concept_prompts(engine, words)
-    return selection.choose_by_concepts(anchors.blocks("text"), prompts, size), {"concepts": about}
+    prompts, details = _embed_concepts(engine, words)
+    return selection.choose_by_concepts(anchors.blocks("text"), prompts, size), {"concepts": details}
 
 
-def concept_prompts(engine: Engine, words: Sequence[str] | None) -> tuple[Float32, dict[str, Any]]:
-    """Return the embeddings of the concepts [c, dt], and what to record of them; raises UsageError without any."""
+def _embed_concepts(engine: Engine, words: Sequence[str] | None) -> tuple[Float32, dict[str, Any]]:
+    """Embed concepts [c, dt], and return details to record in the set; raises UsageError if there are no concepts."""
     if words is not None:
-        labels = Labels(tuple(map(readable, words)), templates("photo"))
-        said = hashlib.sha256(canonical_json(list(words))).hexdigest()
-        about = {"count": len(words), "sha256": said, "templates": list(labels.templates)}
-        return engine.encode_texts(labels.prompts()).values, about
+        labels = Labels(tuple(map(make_readable, words)), find_templates("photo"))
+        digest = hashlib.sha256(canonical_json(list(words))).hexdigest()
+        details = {"count": len(words), "sha256": digest, "templates": list(labels.templates)}
+        return engine.encode_texts(labels.prompts()).values, details
     own = selection.find_repeated_rows(engine.anchor_set.blocks("text"))
     if own is None:
         raise UsageError(

@@ -1,91 +1,233 @@
-"""Anchors as they are served: with an aligner for each task, the last questions, and the last views of them."""
+"""Snapshots: the anchors that a call uses, with an aligner fitted for each task and caches that go when they do."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from threading import Lock
+from typing import Generic, TypeVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 
-from asif.aligners import FittedAligner
+from asif.aligners import Aligner, FittedAligner, Hubness
 from asif.aligners.hubness import build_query_bank
-from asif.anchorset import AnchorSet, OpenAnchors, PairFilter, View
-from asif.classify import Labels
+from asif.anchorset import AnchorSet, OpenAnchors, PairFilter, Store, View, open_view
+from asif.anchorset.format.fit_cache import hash_anchors
+from asif.anchorset.format.references import parse_union
+from asif.classify import Labels, represent_labels
 from asif.compare import Candidates
-from asif.engine.aligner_choice import Choice
-from asif.engine.cached_fit import fit
-from asif.engine.recent import Recent
-from asif.kernels import KernelName as Kernel
+from asif.encoders import Device
+from asif.engine.aligner_choice import AlignerChoice, choose_aligner
+from asif.engine.cached_fit import fit_aligner
+from asif.engine.default_sets import open_anchors
+from asif.engine.encoder_pool import EncoderPool
+from asif.errors import NotFound
+from asif.kernels import KernelName
 from asif.kernels.api import resolve_kernel
-from asif.tuning import Task
+from asif.tuning import TASKS, Task
 from asif.vectors import SIDES, Embeddings, Rows, Side
 
-KEPT_LABELS = 8
-KEPT_VIEWS = 4
+CACHED_QUESTIONS = 8
+CACHED_VIEWS = 4
+
+_Key = TypeVar("_Key", bound=Hashable)
+_Value = TypeVar("_Value")
+
+
+class LruCache(Generic[_Key, _Value]):
+    """Cache the values of the `size` keys that were used last; safe for threads.
+
+    >>> cache = LruCache[str, int](2)
+    >>> for key in "abac":
+    ...     cache.put(key, ord(key))
+    >>> cache.get("a"), cache.get("b"), cache.keys()
+    (97, None, ['c', 'a'])
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._entries: OrderedDict[_Key, _Value] = OrderedDict()  # the last used is the last
+        self._lock = Lock()
+
+    def get(self, key: _Key) -> _Value | None:
+        """Return the value of a key, which counts as a use; None if it is not cached."""
+        with self._lock:
+            if key not in self._entries:
+                return None
+            self._entries.move_to_end(key)
+            return self._entries[key]
+
+    def put(self, key: _Key, value: _Value) -> None:
+        """Cache a value, and drop the entry that has not been used for longest if there are too many."""
+        with self._lock:
+            self._entries[key] = value
+            self._entries.move_to_end(key)
+            if len(self._entries) > self._size:
+                self._entries.popitem(last=False)
+
+    def keys(self) -> list[_Key]:
+        """Return the keys, the last used last."""
+        with self._lock:
+            return list(self._entries)
+
+    def values(self) -> list[_Value]:
+        """Return the values, the last used last."""
+        with self._lock:
+            return list(self._entries.values())
 
 
 @dataclass(frozen=True)
-class Role:
-    """An aligner for one task, fitted to the served anchors when first needed; the banks of its hubness correction."""
+class FittedTask:
+    """An aligner for one task, fitted to the anchors on first use, and the query banks of its hubness correction."""
 
-    choice: Choice
+    choice: AlignerChoice
     anchors: OpenAnchors
-    kernel: Kernel = "auto"
-    banks: dict[Side, Rows] = field(default_factory=dict)
+    kernel: KernelName = "auto"
+    query_banks: dict[Side, Rows] = field(default_factory=dict)
 
     @cached_property
     def fitted(self) -> FittedAligner:
-        return fit(self.choice.aligner, self.anchors, self.kernel)
+        return fit_aligner(self.choice.aligner, self.anchors, self.kernel)
 
     @property
-    def asked(self) -> bool:
-        """Tell whether anybody has needed it."""
+    def is_fitted(self) -> bool:
+        """Tell whether the aligner has been fitted: a call has used this task."""
         return "fitted" in self.__dict__
 
-    def bank(self, side: Side) -> Rows:
-        """Return what candidates for queries of one side are held against."""
-        if side not in self.banks:
-            self.banks[side] = build_query_bank(self.fitted, self.anchors, side, self.kernel)
-        return self.banks[side]
-
     def warm(self) -> None:
-        """Do what a first question would wait for: fit, and bring all anchors to the device where they are searched.
+        """Do what a first call would wait for: fit, and copy all anchors to the device where they are searched.
 
-        On the CPU they are searched where they are mapped: a search in advance would take as long as the first one.
+        On the CPU anchors are searched in mapped memory: a search in advance would take as long as the first one.
         """
         fitted = self.fitted
         if resolve_kernel(self.kernel) == "cuda":
             for side in SIDES:
-                own = Embeddings(np.asarray(self.anchors.blocks(side)[0][:1], np.float32))
-                fitted.represent(side, own, self.kernel)
+                probe = Embeddings(np.asarray(self.anchors.blocks(side)[0][:1], np.float32))
+                fitted.represent(side, probe, self.kernel)
+
+    def represent_labels(self, labels: Labels, encode: Callable[[Sequence[str]], Embeddings]) -> Candidates:
+        """Represent labels over the anchors, as candidates for images, corrected for hubness."""
+        return self.correct_hubness(represent_labels(labels, encode, self.fitted, self.kernel))
+
+    def correct_hubness(self, candidates: Candidates, queries: Side = "image") -> Candidates:
+        """Give candidates their hubness biases for queries of one side, estimated from the anchors of that side."""
+        hubness = self.choice.hubness
+        if hubness.method == "none":
+            return candidates
+        return replace(
+            candidates, biases=hubness.compute_biases(candidates.rows, self._query_bank(queries), self.kernel)
+        )
+
+    def _query_bank(self, side: Side) -> Rows:
+        if side not in self.query_banks:
+            self.query_banks[side] = build_query_bank(self.fitted, self.anchors, side, self.kernel)
+        return self.query_banks[side]
 
 
 @dataclass(frozen=True)
-class Serving:
-    """Anchors as they are served; a call keeps those it began with to its end.
+class Snapshot:
+    """The anchors that a call uses from its beginning to its end, whatever is swapped meanwhile.
 
-    `exactly` are the versions that they are of, as references that cannot move. Views of them, and other sets that
-    calls named, are kept here: they go when the served anchors do.
+    `versions` are references to the versions of its sets, which cannot move. Represented labels, and snapshots of
+    other anchors that calls named, are cached here, so that they are dropped with the served anchors.
     """
 
     anchors: OpenAnchors
-    exactly: tuple[str, ...]
-    mask: PairFilter
-    roles: Mapping[Task, Role]
-    labels: Recent[Labels, Candidates] = field(default_factory=lambda: Recent(KEPT_LABELS))
-    views: Recent[tuple[str | None, PairFilter], Serving] = field(default_factory=lambda: Recent(KEPT_VIEWS))
-    opening: Lock = field(default_factory=Lock)
+    versions: tuple[str, ...]
+    pair_filter: PairFilter
+    tasks: Mapping[Task, FittedTask]
+    represented: LruCache[Labels, Candidates] = field(default_factory=lambda: LruCache(CACHED_QUESTIONS))
+    views: LruCache[tuple[str | None, PairFilter], Snapshot] = field(default_factory=lambda: LruCache(CACHED_VIEWS))
+    view_lock: Lock = field(default_factory=Lock)
 
     @property
     def members(self) -> tuple[AnchorSet, ...]:
-        """Return the sets that the anchors are of."""
+        """Return the anchor sets that the anchors are from."""
         if isinstance(self.anchors, View):
             return self.anchors.members
         assert isinstance(self.anchors, AnchorSet)
         return (self.anchors,)
 
-    def uses(self, side: Side, spec: str) -> bool:
-        """Tell whether these anchors, or those of a call that is remembered, were made by this encoder."""
+    def represent_labels(self, labels: Labels, encoders: EncoderPool) -> Candidates:
+        """Represent labels as candidates for images; the last few questions are cached."""
+        candidates = self.represented.get(labels)
+        if candidates is None:
+            task = self.tasks["classify"]
+            candidates = task.represent_labels(labels, lambda texts: encoders.encode_texts(texts, self.anchors))
+            self.represented.put(labels, candidates)
+        return candidates
+
+    def uses_encoder(self, side: Side, spec: str) -> bool:
+        """Tell whether an encoder made these anchors, or those of a cached view."""
         return any(each.anchors.encoder_spec(side) == spec for each in (self, *self.views.values()))
+
+
+@dataclass(frozen=True)
+class SnapshotOpener:
+    """Open snapshots of a store's anchors, with an engine's aligner, kernel and encoders."""
+
+    home: Path
+    aligner: Aligner | None
+    hubness: Hubness | None
+    kernel: KernelName
+    device: Device
+    encoders: EncoderPool
+    mapped: WeakValueDictionary[tuple[str, str], AnchorSet] = field(default_factory=WeakValueDictionary)
+
+    def open(self, ref: str, pair_filter: PairFilter) -> Snapshot:
+        """Open the current version of a reference, or of a union of several, with the pairs that a filter keeps."""
+        members = [self._open_set(part) for part in parse_union(ref)]
+        return self._open_members(members, pair_filter, tuple(member.exactly for member in members))
+
+    def find(self, served: Snapshot, ref: str | None, pair_filter: PairFilter) -> Snapshot:
+        """Return the snapshot that a call uses: the served one, or that of the anchors it names, cached with it.
+
+        A filter without a reference narrows the served anchors further. An alias means its current version.
+        """
+        if ref is None and not pair_filter:
+            return served
+        versions = served.versions if ref is None else self._resolve(ref)
+        pair_filter = served.pair_filter & pair_filter if ref is None else pair_filter
+        if (versions, pair_filter) == (served.versions, served.pair_filter):
+            return served
+        found = served.views.get((ref, pair_filter))
+        if found is None or found.versions != versions:
+            with served.view_lock:  # threads that name the same view open it once
+                found = served.views.get((ref, pair_filter))
+                if found is None or found.versions != versions:
+                    if ref is None:
+                        found = self._open_members(served.members, pair_filter, served.versions)
+                    else:
+                        found = self.open(ref, pair_filter)
+                    served.views.put((ref, pair_filter), found)
+        return found
+
+    def _open_set(self, ref: str) -> AnchorSet:
+        """Open a set; one that is already open is not mapped a second time, so that devices hold its blocks once."""
+        opened = open_anchors(ref, home=self.home, device=self.device)
+        return self.mapped.setdefault((opened.exactly, hash_anchors(opened.manifest)), opened)
+
+    def _open_members(
+        self, members: Sequence[AnchorSet], pair_filter: PairFilter, versions: tuple[str, ...]
+    ) -> Snapshot:
+        """Choose an aligner for each task, and check that the loaded encoders made the sets."""
+        is_whole_set = len(members) == 1 and not pair_filter
+        anchors: OpenAnchors = members[0] if is_whole_set else open_view(members, pair_filter)
+        self.encoders.check_loaded(anchors)
+        tasks: dict[Task, FittedTask] = {
+            task: FittedTask(choose_aligner(anchors, task, self.aligner, self.hubness), anchors, self.kernel)
+            for task in TASKS
+        }
+        return Snapshot(anchors, versions, pair_filter, tasks)
+
+    def _resolve(self, ref: str) -> tuple[str, ...] | None:
+        """Return the versions that a reference means now; None where opening it may have to build one first."""
+        store = Store(self.home)
+        try:
+            return tuple(store.resolve(part) for part in parse_union(ref))
+        except NotFound:
+            return None

@@ -1,4 +1,4 @@
-"""Vectors that came from elsewhere, for anchor sets of precomputed vectors."""
+"""Read files of precomputed vectors, for anchor sets of precomputed vectors."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def read_vectors(path: Path, dim: int, what: str) -> Embeddings:
     try:
         values = np.lib.format.open_memmap(path, mode="r")  # never unpickles
     except (OSError, ValueError, EOFError) as error:
-        came = f"{path} cannot be read as .npy ({error})"
-        raise UsageError(came, f"{what} [n, {dim}]", "save it with numpy.save") from error
+        message = f"{path} cannot be read as .npy ({error})"
+        raise UsageError(message, f"{what} [n, {dim}]", "save it with numpy.save") from error
     if values.ndim != 2 or values.shape[1] != dim or values.dtype.kind != "f":
         raise UsageError(
             f"{path} holds {values.dtype} {list(values.shape)}",

@@ -1,4 +1,4 @@
-"""A thread that follows a reference which others move: where it means other versions, they are swapped in."""
+"""A thread that follows a reference: where another process moves it to other versions, they are swapped in."""
 
 from __future__ import annotations
 
@@ -15,58 +15,59 @@ from asif.anchorset.format.references import is_movable_reference, parse_union
 from asif.errors import AsifError, UsageError
 
 LOOK_SECONDS = 0.1
-RETRY_SECONDS = 5.0  # between attempts to load one that failed
-SETTLED_SECONDS = 2.0  # before which a file may have changed again and look the same
+RETRY_SECONDS = 5.0  # between attempts to load a version that failed
+SETTLED_SECONDS = 2.0  # a younger file may change again with the same stamp
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Watched:
-    """Hold what an engine follows, which versions that means to it now, and why the last load failed, if it did."""
+class WatchState:
+    """The reference that an engine follows, the versions it serves, and the error of the last load if it failed."""
 
     follows: str
     exactly: tuple[str, ...]
     error: Exception | None = None
 
 
-class Follower(Protocol):
-    """What follows a reference."""
+class _Follower(Protocol):
+    """An engine, as the watcher sees it."""
 
     @property
     def follows(self) -> str: ...
 
     @property
     def exactly(self) -> tuple[str, ...]:
-        """Return the versions that are served."""
+        """Return the served versions."""
         ...
 
     def follow(self, ref: str) -> None:
-        """Serve what the reference means now, if it is still the one that is followed."""
+        """Serve the current version of the reference, if it is still followed."""
         ...
 
 
-class Watch:
-    """Look ten times a second, in a thread of its own, whether the reference of a follower has moved.
+class Watcher:
+    """Check ten times a second, in a thread, whether the reference of a follower has moved.
 
-    A look costs a look at one file for each set; it is read where it has changed. What fails to load is named in the
-    log, once, and tried again after some seconds, or when the reference moves on. The thread ends with the follower.
+    A check reads the stamp of one file for each set, and the file only where the stamp has changed. A version that
+    fails to load is logged once, and tried again after some seconds, or when the reference moves on. The thread ends
+    with the follower.
     """
 
-    def __init__(self, store: Store, follower: Follower) -> None:
+    def __init__(self, store: Store, follower: _Follower) -> None:
         self.error: Exception | None = None
         self._store = store
         self._follower = weakref.ref(follower)
-        self._seen: list[AliasStamp | None] | None = None
+        self._seen_stamps: list[AliasStamp | None] | None = None
         self._failed: object = None
-        self._again = 0.0
+        self._retry_at = 0.0
         self._stop = threading.Event()
         weakref.finalize(follower, self._stop.set)
         self._thread = threading.Thread(target=self._run, name="asif-watch", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, and wait for what it is doing."""
+        """End the thread, and wait for the swap that it may be doing."""
         self._stop.set()
         if self._thread is not threading.current_thread():
             self._thread.join()
@@ -79,41 +80,41 @@ class Watch:
             self.look(follower)
             del follower
 
-    def look(self, follower: Follower) -> None:
-        """Look once; never raises."""
+    def look(self, follower: _Follower) -> None:
+        """Check once; never raises."""
         ref, target = follower.follows, None
         try:
             stamps = [self._store.stamp(part) for part in parse_union(ref)]
-            if stamps == self._seen:
+            if stamps == self._seen_stamps:
                 return
             target = tuple(self._store.resolve(part) for part in parse_union(ref))
             if target != follower.exactly:
-                if target == self._failed and time.monotonic() < self._again:
+                if target == self._failed and time.monotonic() < self._retry_at:
                     return
                 follower.follow(ref)
             self.error = self._failed = None
-            self._seen = stamps if all(map(settled, stamps)) else None
-        except Exception as error:  # whatever it is, the old version goes on serving, and the thread looking
-            self._note(target or str(error), ref, error)
+            self._seen_stamps = stamps if all(map(_is_settled, stamps)) else None
+        except Exception as error:  # of any kind: the old version stays, and so does the thread
+            self._record_failure(target or str(error), ref, error)
 
-    def _note(self, target: object, ref: str, error: Exception) -> None:
+    def _record_failure(self, target: object, ref: str, error: Exception) -> None:
         if target != self._failed:
-            came = str(error).splitlines()[0] if str(error) else type(error).__name__
+            message = str(error).splitlines()[0] if str(error) else type(error).__name__
             unforeseen = None if isinstance(error, AsifError) else error
-            _log.error("%s moved, but the old version goes on serving: %s", ref, came, exc_info=unforeseen)
+            _log.error("%s moved, but the old version goes on serving: %s", ref, message, exc_info=unforeseen)
         cause: BaseException | None = error
-        while cause is not None:  # tracebacks hold on to the set that failed, and to the engine
+        while cause is not None:  # tracebacks would keep the failed set, and the engine, in memory
             cause.__traceback__, cause = None, cause.__cause__ or cause.__context__
-        self.error, self._failed, self._again = error, target, time.monotonic() + RETRY_SECONDS
+        self.error, self._failed, self._retry_at = error, target, time.monotonic() + RETRY_SECONDS
 
 
-def settled(stamp: AliasStamp | None) -> bool:
+def _is_settled(stamp: AliasStamp | None) -> bool:
     """Tell whether a file is old enough for its next change to show: clocks of file systems tick in milliseconds."""
     return stamp is not None and time.time() - stamp[2] / 1e9 > SETTLED_SECONDS
 
 
-def check_moves(ref: str) -> None:
-    """Refuse a reference that means the same for ever."""
+def check_can_move(ref: str) -> None:
+    """Refuse a reference whose version is fixed."""
     if not any(map(is_movable_reference, parse_union(ref))):
         raise UsageError(
             f"{ref} cannot move, and the engine watches", "an alias of a set", "name the set, or its alias"

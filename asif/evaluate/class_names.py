@@ -11,7 +11,7 @@ from pathlib import Path
 from asif.encoders import find_synset_names
 from asif.errors import InputRefused, UsageError
 from asif.pairs import LabelledImages
-from asif.prompts import readable
+from asif.prompts import make_readable
 
 Names = tuple[str, ...]
 SYNSET = re.compile(r"n\d{8}")
@@ -100,7 +100,7 @@ def _own_names(data: LabelledImages) -> tuple[tuple[Names, ...], str]:
         lemmas = find_synset_names(spelt)
         if lemmas:
             return tuple((several.split(",")[0],) for several in lemmas), "WordNet"
-    return tuple((readable(label),) for label in spelt), "readable labels"
+    return tuple((make_readable(label),) for label in spelt), "readable labels"
 
 
 def _from_json(path: Path, text: str) -> dict[str, Names]:

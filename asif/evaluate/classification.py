@@ -11,7 +11,7 @@ from itertools import chain, islice
 import numpy as np
 
 from asif.classify import Labels
-from asif.engine import Engine, Result
+from asif.engine import Classification, Engine
 from asif.errors import BadImage, EncoderMismatch, UsageError
 from asif.evaluate.metrics import accuracy, mean_per_class_recall
 from asif.evaluate.provenance import Evaluation, about, also_anchors, made_by, near_anchors
@@ -89,7 +89,7 @@ class Answer:
 
     pair: Pair
     image: str
-    result: Result | BadImage
+    result: Classification | BadImage
     near: bool = False
 
 

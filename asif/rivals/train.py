@@ -9,22 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from asif.anchorset import AnchorSet
 from asif.anchorset.format.fit_cache import build_fit_file_name, read_matching_fit, write_fit
 from asif.encoders import Device
 from asif.encoders.torch_common import pick_device
+from asif.engine.captions import encode_single_captions
 from asif.engine.engine import Engine
 from asif.errors import AsifError, IntegrityError, Interrupted
 from asif.rivals import FittedProjector, PairFeatures, Projector, TrainingPairs
-from asif.vectors import Embeddings, Int64
 
 if TYPE_CHECKING:
     from asif.rivals.trainer import HeldOutEvaluation, TrainedWeights
 
-_RECORDS_PER_BATCH = 512  # whose captions are encoded at a time
 SECONDS_BETWEEN_SAVES = 15.0
 
 _log = logging.getLogger(__name__)
@@ -116,27 +114,3 @@ def _read_interrupted_state(path: Path, anchors: AnchorSet, run: Mapping[str, An
     except IntegrityError as error:
         _log.warning("an interrupted training is not resumed: %s", str(error).splitlines()[0])
         return None
-
-
-def encode_single_captions(
-    engine: Engine, progress: Callable[[int, int], None] = lambda done, total: None
-) -> tuple[Embeddings, Int64] | None:
-    """Encode every single caption of anchors with several: unit rows [m, dt], and the anchor of each [m].
-
-    None if the stored texts are single captions, or vectors that came with the pairs.
-    """
-    anchors = engine.anchor_set
-    if anchors.manifest.captions != "mean" or anchors.encoder_spec("text") == "precomputed":
-        return None
-    vectors, owners = [], []
-    for start in range(0, anchors.count, _RECORDS_PER_BATCH):
-        rows = range(start, min(start + _RECORDS_PER_BATCH, anchors.count))
-        captions = [
-            (row, caption)
-            for row, record in zip(rows, anchors.records(rows), strict=True)
-            for caption in record.captions
-        ]
-        vectors.append(engine.encode_texts([caption for _, caption in captions], anchors).values)
-        owners += [row for row, _ in captions]
-        progress(rows.stop, anchors.count)
-    return Embeddings(np.concatenate(vectors)), np.array(owners)

@@ -12,7 +12,7 @@ from asif.aligners import Fused, FusedMember, Hubness, make_aligner
 from asif.aligners.fused import compute_spread
 from asif.aligners.hubness import build_query_bank
 from asif.aligners.sampling import represent_leave_one_out
-from asif.compare import Candidates, best_row, rank, scores
+from asif.compare import Candidates, find_best_row, rank_candidates, score_candidates
 from asif.errors import UsageError
 from asif.kernels import compute_similarity
 from asif.vectors import SIDES, DenseRows, Embeddings, FusedRows, Rows, SparseRows, join_rows
@@ -42,14 +42,14 @@ def test_scores_are_the_weighed_sum_of_standardised_scores() -> None:
     pairs = related(40)
     images, texts = asked(pairs)
     fitted = make_aligner(NAME).fit(pairs)
-    found = scores(fitted.represent("image", images), Candidates(fitted.represent("text", texts)))
+    found = score_candidates(fitted.represent("image", images), Candidates(fitted.represent("text", texts)))
     counts, expected = 0.0, np.zeros(found.shape)
     for name, weight in (("cca(lambda=3)", 1.0), ("asif(k=4,power=2)", 0.5), ("procrustes(size=3)", 2.0)):
         alone = make_aligner(name).fit(pairs)
         sides = [strange(alone.represent(side, Embeddings(pairs.sides[side]))) for side in SIDES]
         spread_here = (sides[0] @ sides[1].T)[~np.eye(40, dtype=bool)].std()
         assert compute_spread(alone, pairs) == pytest.approx(spread_here, rel=1e-6)
-        own = scores(alone.represent("image", images), Candidates(alone.represent("text", texts)))
+        own = score_candidates(alone.represent("image", images), Candidates(alone.represent("text", texts)))
         expected += weight / spread_here * own
         counts += weight / spread_here
     np.testing.assert_allclose(found, expected / counts, atol=2e-7)
@@ -66,7 +66,7 @@ def test_batches_do_not_matter(cut: int, seed: int) -> None:
     parts = [fitted.represent("image", Embeddings(images.values[at : at + cut])) for at in range(0, 8, cut)]
     rows = fitted.represent("text", texts)
     np.testing.assert_array_equal(compute_similarity(join_rows(parts), rows), compute_similarity(whole, rows))
-    found = rank(whole, Candidates(rows), 3)
+    found = rank_candidates(whole, Candidates(rows), 3)
     every = compute_similarity(whole, rows)
     order = np.argsort(-every, axis=1, kind="stable")[:, :3]
     np.testing.assert_array_equal(found.indices, order)
@@ -94,9 +94,9 @@ def test_hubness_is_taken_off_the_fused_score() -> None:
     behind = compute_similarity(text, represent_leave_one_out(fitted, pairs, "image", 1000))
     np.testing.assert_allclose(biases, 0.5 * -np.sort(-behind, axis=1)[:, :5].mean(axis=1), atol=1e-6)
     corrected = Candidates(text, biases=biases)
-    np.testing.assert_allclose(scores(image, corrected), compute_similarity(image, text) - biases, atol=2e-7)
-    assert best_row(image[:1], corrected, 2) == 2
-    found = rank(image, corrected, 6)
+    np.testing.assert_allclose(score_candidates(image, corrected), compute_similarity(image, text) - biases, atol=2e-7)
+    assert find_best_row(image[:1], corrected, 2) == 2
+    found = rank_candidates(image, corrected, 6)
     np.testing.assert_array_equal(np.sort(found.indices, axis=1), np.tile(np.arange(6), (6, 1)))
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from asif.aligners import Hubness, Relative, make_aligner
 from asif.aligners.hubness import MAX_BANK_ROWS, build_query_bank
 from asif.classify import Labels
-from asif.compare import Candidates, rank, scores
+from asif.compare import Candidates, rank_candidates, score_candidates
 from asif.engine import Engine
 from asif.errors import UsageError
 from asif.kernels import sparse_similarity
@@ -54,10 +54,10 @@ def test_scores_less_a_share_of_the_nearest_of_the_bank(make: Any, k: int, alpha
     expected = alpha * np.sort(matrix(rows, known), axis=1)[:, ::-1][:, :k].mean(axis=1)
     np.testing.assert_allclose(biases, expected, rtol=0, atol=1e-6)
     candidates = Candidates(rows, per, biases)
-    found = scores(asked, candidates)
+    found = score_candidates(asked, candidates)
     corrected = (matrix(asked, rows) - expected).reshape(4, -1, per).max(axis=2)
     np.testing.assert_allclose(found, corrected, rtol=0, atol=1e-6)
-    best = rank(asked, candidates, 3)
+    best = rank_candidates(asked, candidates, 3)
     np.testing.assert_array_equal(best.scores, np.sort(found, axis=1)[:, ::-1][:, :3])
     np.testing.assert_array_equal(np.take_along_axis(found, best.indices, axis=1), best.scores)
 
@@ -68,7 +68,7 @@ def test_csls_ranks_as_its_definition() -> None:
     nearest = np.sort(matrix(rows, known), axis=1)[:, -10:].mean(axis=1)
     expected = np.argsort(-(2 * matrix(asked, rows) - nearest), axis=1)
     candidates = Candidates(rows, biases=Hubness("csls").compute_biases(rows, known))
-    np.testing.assert_array_equal(rank(asked, candidates, 12).indices, expected)
+    np.testing.assert_array_equal(rank_candidates(asked, candidates, 12).indices, expected)
 
 
 def test_a_hub_steps_back() -> None:
@@ -78,9 +78,9 @@ def test_a_hub_steps_back() -> None:
     asked, known = (DenseRows(unit(right + 0.45 * rng.standard_normal((30, 12)) + 0.5)) for _ in range(2))
     hub = unit([known.values.mean(axis=0)])
     rows = DenseRows(np.concatenate([right, hub]))
-    plain = rank(asked, Candidates(rows), 1).indices[:, 0]
+    plain = rank_candidates(asked, Candidates(rows), 1).indices[:, 0]
     biases = Hubness(alpha=0.75).compute_biases(rows, known)
-    corrected = rank(asked, Candidates(rows, biases=biases), 1).indices[:, 0]
+    corrected = rank_candidates(asked, Candidates(rows, biases=biases), 1).indices[:, 0]
     assert (plain == 30).mean() > 0.3
     assert (corrected == 30).mean() < 0.1
     assert (corrected == np.arange(30)).mean() > (plain == np.arange(30)).mean()

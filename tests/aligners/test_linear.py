@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from asif.aligners import Linear, Moments, make_aligner
 from asif.aligners.linear import cca, procrustes, ridge
-from asif.compare import Candidates, rank, scores
+from asif.compare import Candidates, rank_candidates, score_candidates
 from asif.errors import UsageError
 from asif.kernels import reference
 from asif.vectors import DenseRows, Embeddings, Float32, Side
@@ -82,7 +82,7 @@ def raw(pairs: Pairs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def similarities(aligner: Linear, pairs: Pairs) -> Float32:
     fitted = aligner.fit(pairs)
     image, text = (fitted.represent(side, queries(side)) for side in SIDES)
-    return scores(image, Candidates(text))
+    return score_candidates(image, Candidates(text))
 
 
 def test_moments_are_the_sums_of_their_definition() -> None:
@@ -128,7 +128,7 @@ def test_procrustes_is_the_best_rotation() -> None:
     rotation, _ = orthogonal_procrustes(x, y)
     image, text = (Embeddings(related(6, 9, dims=(9, 9)).sides[side]) for side in SIDES)
     fitted = procrustes().fit(pairs)
-    found = scores(fitted.represent("image", image), Candidates(fitted.represent("text", text)))
+    found = score_candidates(fitted.represent("image", image), Candidates(fitted.represent("text", text)))
     a, b = image.values - pairs.mean("image"), text.values - pairs.mean("text")
     np.testing.assert_allclose(found, cosines(a @ rotation, b), rtol=0, atol=1e-6)
 
@@ -188,7 +188,7 @@ def test_pairs_find_each_other(aligner: Linear) -> None:
     held = related(40, seed=77, noise=0.2)
     image, text = (fitted.represent(side, Embeddings(held.sides[side])) for side in SIDES)
     for one, other in ((image, text), (text, image)):
-        assert np.mean(rank(one, Candidates(other), 1).indices[:, 0] == np.arange(40)) > 0.4
+        assert np.mean(rank_candidates(one, Candidates(other), 1).indices[:, 0] == np.arange(40)) > 0.4
 
 
 @every_aligner
@@ -209,7 +209,7 @@ def test_parts_add_up_to_the_score(aligner: Linear, count: int) -> None:
     pairs = related(count)
     fitted = aligner.fit(pairs)
     image, text = (fitted.represent(side, queries(side)) for side in SIDES)
-    every = scores(image, Candidates(text))
+    every = score_candidates(image, Candidates(text))
     for at in range(3):
         for to in range(3):
             parts = fitted.split_score(image[at : at + 1], text[to : to + 1])
@@ -256,7 +256,7 @@ def test_where_nothing_can_be_learnt_scores_are_zero(aligner: Linear) -> None:
     for pairs in (one, same):
         fitted = aligner.fit(pairs)
         image, text = (fitted.represent(side, queries(side)) for side in SIDES)
-        assert not scores(image, Candidates(text)).any()
+        assert not score_candidates(image, Candidates(text)).any()
         assert not fitted.split_score(image[:1], text[:1]).values.any()
 
 
@@ -280,15 +280,15 @@ def test_dense_rows_are_ranked_as_the_definition_ranks_them() -> None:
     rng = np.random.default_rng(1)
     some, others = unit(rng.standard_normal((5, 8))), unit(rng.standard_normal((24, 8)))
     exact = reference.score_pairs(some, others)
-    np.testing.assert_array_equal(scores(DenseRows(some), Candidates(DenseRows(others))), exact)
-    found = rank(DenseRows(some), Candidates(DenseRows(others)), 24)
+    np.testing.assert_array_equal(score_candidates(DenseRows(some), Candidates(DenseRows(others))), exact)
+    found = rank_candidates(DenseRows(some), Candidates(DenseRows(others)), 24)
     expected = reference.select_topk(exact, 24)
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_array_equal(found.scores, expected.scores)
     best = exact.reshape(5, 8, 3).max(axis=2)
-    np.testing.assert_array_equal(scores(DenseRows(some), Candidates(DenseRows(others), 3)), best)
+    np.testing.assert_array_equal(score_candidates(DenseRows(some), Candidates(DenseRows(others), 3)), best)
     np.testing.assert_array_equal(
-        rank(DenseRows(some), Candidates(DenseRows(others), 3), 2).indices[:, 0], best.argmax(1)
+        rank_candidates(DenseRows(some), Candidates(DenseRows(others), 3), 2).indices[:, 0], best.argmax(1)
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from asif.aligners import make_aligner
 from asif.classify import Labels, represent_labels
-from asif.compare import Candidates, rank, scores
+from asif.compare import Candidates, rank_candidates, score_candidates
 from asif.vectors import Embeddings, Float32, Side, SparseRows
 
 pytestmark = pytest.mark.realdata
@@ -87,11 +87,11 @@ def test_every_recorded_run_is_tested(parity: Parity) -> None:
 def test_top1_is_exactly_the_published_one(parity: Parity, count: int, k: int, power: int) -> None:
     published = {(run["anchors"], run["k"], run["p"]): run["top1"] for run in parity.expected["results"]}
     images, candidates = parity.represent(count, k, power)
-    best = rank(images, candidates, 1).indices[:, 0]
+    best = rank_candidates(images, candidates, 1).indices[:, 0]
     right = int((best == parity.load("labels.npy")).sum())
     assert right == round(published[count, k, power] * len(best))
     assert right / len(best) == pytest.approx(published[count, k, power], abs=1e-7)
-    flat = scores(images, Candidates(candidates.rows)).argmax(axis=1)  # as published: over all prompts
+    flat = score_candidates(images, Candidates(candidates.rows)).argmax(axis=1)  # as published: over all prompts
     np.testing.assert_array_equal(best, flat // len(parity.labels.templates))
 
 
@@ -99,7 +99,7 @@ def test_top1_is_exactly_the_published_one(parity: Parity, count: int, k: int, p
 def test_similarities_are_the_published_ones(parity: Parity, k: int) -> None:
     published = parity.load("similarities.npz")[f"k{k}_p8"].astype(np.float64)
     images, candidates = parity.represent(6000, k, 8)
-    found = scores(images, Candidates(candidates.rows)).astype(np.float64)
+    found = score_candidates(images, Candidates(candidates.rows)).astype(np.float64)
     assert published.max() > 2e-3  # so the bound below is 4e-6 of the largest
     np.testing.assert_allclose(found, published, rtol=0, atol=ABSOLUTE)
     np.testing.assert_allclose(found, published, rtol=RELATIVE, atol=0)
@@ -112,5 +112,7 @@ def test_both_sides_normalised_gives_the_same_labels(parity: Parity) -> None:
     fitted = make_aligner("asif", k=100, power=8).fit(First(parity.anchors, 6000))
     own = fitted.represent("image", Embeddings.from_raw(parity.load("images.npy")))
     candidates = Candidates(fitted.represent("text", Embeddings.from_raw(parity.load("prompts.npy"))), 3)
-    np.testing.assert_array_equal(rank(own, candidates, 1).indices, rank(paper, candidates, 1).indices)
+    np.testing.assert_array_equal(
+        rank_candidates(own, candidates, 1).indices, rank_candidates(paper, candidates, 1).indices
+    )
     assert not np.allclose(own.values, paper.values, atol=0.1)

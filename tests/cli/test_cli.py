@@ -19,7 +19,7 @@ from support.running import Cli, Ran
 from asif.anchorset import Store
 from asif.cli.app import COMMANDS, asif
 from asif.engine import Engine
-from asif.prompts import NAMED
+from asif.prompts import TEMPLATES_BY_NAME
 
 DATA = Path(skimage.__path__[0]) / "data"
 CHELSEA = str(DATA / "chelsea.png")
@@ -121,9 +121,9 @@ def test_aligner_and_templates_are_recorded(cli: Cli, fakes: Path, images: Path)
 
 def test_templates_by_name(cli: Cli, fakes: Path, images: Path) -> None:
     (named,) = classify(cli, images / "b.png", "--templates", "aerial", "--json").lines
-    written = [option for template in NAMED["aerial"] for option in ("--template", template)]
+    written = [option for template in TEMPLATES_BY_NAME["aerial"] for option in ("--template", template)]
     (same,) = classify(cli, images / "b.png", *written, "--json").lines
-    assert named["templates"] == same["templates"] == list(NAMED["aerial"])
+    assert named["templates"] == same["templates"] == list(TEMPLATES_BY_NAME["aerial"])
     assert named["predictions"] == same["predictions"]
 
 
@@ -513,7 +513,7 @@ def test_a_full_disk_is_exit_6_and_an_interruption_130(cli: Cli, fakes: Path, mo
         def open_anchors(*_: Any, **__: Any) -> Any:
             raise error
 
-        monkeypatch.setattr("asif.engine.opener.open_anchors", open_anchors)
+        monkeypatch.setattr("asif.engine.snapshots.open_anchors", open_anchors)
         return cli("classify", CHELSEA, *GOOD)
 
     assert fail_with(OSError(28, "No space left on device")).code == 6

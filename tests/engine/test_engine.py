@@ -16,15 +16,14 @@ from PIL import Image
 from sklearn.base import clone
 from support.engine_sets import IMAGE_DIM, TEXT_DIM, fake_image, fake_text, make_precomputed, make_set
 
-import asif
 from asif.aligners import make_aligner
 from asif.anchorset import AnchorSet, Store
 from asif.classify import Labels, represent_labels
-from asif.compare import rank
-from asif.encoders import ClassifierHead, ImageEncoder, TextEncoder
-from asif.engine import Classifier, Engine, Result, read_vectors
-from asif.engine.predict import BATCH
-from asif.engine.snapshots import KEPT_LABELS
+from asif.compare import rank_candidates
+from asif.encoders import ImageEncoder, TextEncoder
+from asif.engine import Classification, Classifier, Engine
+from asif.engine.predict import IMAGES_PER_BATCH
+from asif.engine.snapshots import CACHED_QUESTIONS
 from asif.errors import (
     AsifError,
     BadEmbedding,
@@ -60,14 +59,14 @@ def oracle(anchors: AnchorSet, images: list[bytes], labels: Labels) -> list[list
     fitted = make_aligner("asif").fit(anchors)
     candidates = represent_labels(labels, lambda texts: Embeddings.from_raw(fake_text().forward(texts)), fitted)
     rows = fitted.represent("image", Embeddings.from_raw(fake_image().forward(images)))
-    found = rank(rows, candidates, 5)
+    found = rank_candidates(rows, candidates, 5)
     return [
         [(labels.labels[label], float(score)) for label, score in zip(*row, strict=True)]
         for row in zip(found.indices, found.scores, strict=True)
     ]
 
 
-def plain(result: Result) -> list[tuple[str, float]]:
+def plain(result: Classification) -> list[tuple[str, float]]:
     return [(prediction.label, prediction.score) for prediction in result.predictions]
 
 
@@ -100,7 +99,7 @@ def test_an_answer_does_not_depend_on_the_batch(head_home: Path, preloaded: None
     engine, labels = Engine(home=head_home), Labels(tuple(RIGHT.values()), ("{}", "a photo of {}"))
     alone = [next(engine.classify([photo], labels))[1] for photo in photos]
     many = [result for _, result in engine.classify(photos * 14, labels)]
-    assert len(many) == 70 > BATCH
+    assert len(many) == 70 > IMAGES_PER_BATCH
     for at, result in enumerate(many):
         assert plain(result) == plain(alone[at % len(photos)])  # equal bits
         assert result.image == "bytes"
@@ -208,8 +207,8 @@ def test_a_bad_image_does_not_stop_the_others(fakes: Path) -> None:
     good = [plain(result) for result in found if not result.error]
     assert good == oracle(Store(fakes).open("toy"), IMAGES, ANIMALS)
     assert all(isinstance(found[at].error, BadImage) and found[at].predictions == () for at in (0, 2, 13))
-    every = list(Engine("toy", home=fakes).classify([b"bad"] * (BATCH + 1), ANIMALS))
-    assert len(every) == BATCH + 1 and all(result.error for _, result in every)
+    every = list(Engine("toy", home=fakes).classify([b"bad"] * (IMAGES_PER_BATCH + 1), ANIMALS))
+    assert len(every) == IMAGES_PER_BATCH + 1 and all(result.error for _, result in every)
     assert list(Engine("toy", home=fakes).classify([], ANIMALS)) == []
 
 
@@ -223,15 +222,15 @@ def test_an_encoder_that_gives_nan_is_refused(fakes: Path, monkeypatch: pytest.M
 
 def test_the_last_questions_are_remembered_and_only_those(fakes: Path) -> None:
     engine = Engine("toy", home=fakes)
-    questions = [Labels((f"label {number}", "other")) for number in range(KEPT_LABELS + 3)]
+    questions = [Labels((f"label {number}", "other")) for number in range(CACHED_QUESTIONS + 3)]
     for labels in questions:
         next(engine.classify(IMAGES[:1], labels))
-    assert engine._serving.labels.latest() == questions[-KEPT_LABELS:]
+    assert engine._snapshot.represented.keys() == questions[-CACHED_QUESTIONS:]
 
 
 def test_many_threads_ask_many_questions(fakes: Path) -> None:
     engine = Engine("toy", home=fakes)
-    questions = [Labels((f"label {number}", "other", "third")) for number in range(3 * KEPT_LABELS)]
+    questions = [Labels((f"label {number}", "other", "third")) for number in range(3 * CACHED_QUESTIONS)]
     expected = [oracle(engine.anchors, IMAGES[:3], labels) for labels in questions]
 
     def ask(turn: int) -> bool:
@@ -240,7 +239,7 @@ def test_many_threads_ask_many_questions(fakes: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(ask, range(6 * len(questions))))
-    assert len(engine._serving.labels.latest()) <= KEPT_LABELS
+    assert len(engine._snapshot.represented.keys()) <= CACHED_QUESTIONS
 
 
 # ---- swap
@@ -263,7 +262,7 @@ def test_calls_in_flight_finish_on_the_old_set(fakes: Path) -> None:
     new = engine.swap("other")
     stop.set()
     rest = [*first, *begun]
-    assert len(rest) > BATCH
+    assert len(rest) > IMAGES_PER_BATCH
     expected = oracle(old, IMAGES, ANIMALS)
     for at, (anchors, result) in enumerate(rest):
         assert anchors is old
@@ -374,7 +373,7 @@ def test_vectors_instead_of_encoders(vectors: Engine) -> None:
     images, prompts = rows(5, IMAGE_DIM), rows(6, TEXT_DIM, 4)
     found = vectors.classify_vectors(images, labels, prompts, explain=3)
     fitted = make_aligner("asif").fit(vectors.anchors)
-    every = fitted.represent("image", images).to_dense() @ fitted.represent("text", prompts).to_dense().T
+    every = fitted.represent("image", images).dense() @ fitted.represent("text", prompts).dense().T
     best = every.reshape(5, 3, 2).max(axis=2)
     for row, result in zip(best, found, strict=True):
         assert [labels.labels.index(label) for label, _ in plain(result)] == np.argsort(-row).tolist()
@@ -410,101 +409,3 @@ def test_vectors_that_do_not_fit(vectors: Engine, call: Any, message: str) -> No
     with pytest.raises(UsageError) as caught:
         call(vectors)
     assert caught.value.came.startswith(message)
-
-
-def write(path: Path, content: Any) -> Path:
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    elif isinstance(content, dict):
-        with path.open("wb") as file:
-            np.savez(file, **content)
-    elif content is not None:
-        np.save(path, content, allow_pickle=True)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "cannot be read as .npy"),
-        (b"", "cannot be read as .npy"),
-        (b"\x93NUMPY\x01\x00", "cannot be read as .npy"),
-        (b"\x80\x04K\x01.", "cannot be read as .npy"),
-        ({"a": np.ones((2, 4))}, "cannot be read as .npy"),
-        (np.array([object()]), "cannot be read as .npy"),
-        (np.ones((2, 5)), "holds float64 [2, 5]"),
-        (np.ones(4), "holds float64 [4]"),
-        (np.ones((2, 4), np.int64), "holds int64 [2, 4]"),
-    ],
-)
-def test_files_that_hold_no_vectors(tmp_path: Path, content: Any, message: str) -> None:
-    with pytest.raises(UsageError, match=r"x\.npy") as caught:
-        read_vectors(write(tmp_path / "x.npy", content), 4, "image vectors")
-    assert message in caught.value.came
-
-
-def test_vectors_from_files(tmp_path: Path) -> None:
-    for dtype in ("float16", "float32", "float64", ">f4"):
-        found = read_vectors(write(tmp_path / "x.npy", np.array([[3, 4], [0, 2]], dtype)), 2, "vectors")
-        np.testing.assert_allclose(found.values, [[0.6, 0.8], [0, 1]], rtol=0, atol=1e-7)
-    assert len(read_vectors(write(tmp_path / "x.npy", np.empty((0, 2))), 2, "vectors")) == 0
-    with pytest.raises(BadEmbedding, match="rows 1"):
-        read_vectors(write(tmp_path / "x.npy", np.array([[1.0, 0], [0, np.nan]])), 2, "vectors")
-
-
-# ---- opening
-
-
-RECIPE = """name = "ready"
-about = "three classes"
-licence = "none"
-[head]
-encoder = "timm:fake"
-text-encoder = "sentence-transformers:fake"
-captions = [{captions}]
-"""
-
-
-@pytest.fixture
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a recipe file that asif knows as `ready`; building it takes no model."""
-    head = ClassifierHead(
-        np.eye(3, IMAGE_DIM, dtype=np.float32), ("n1", "n2", "n3"), ("cat", "dog", "owl"), ("x", "y", "z")
-    )
-    path = tmp_path / "recipe.toml"
-    path.write_text(RECIPE.format(captions='"{name}: {definition}"'))
-    monkeypatch.setattr("asif.engine.build.recipes", lambda: {"ready": path})
-    monkeypatch.setattr("asif.engine.build.load_head", lambda spec, device: (fake_image(), head))
-    monkeypatch.setattr("asif.engine.build.load_text_encoder", lambda spec, device: fake_text())
-    return path
-
-
-def test_a_ready_made_set_is_built_once_and_anew_when_its_recipe_changed(home: Path, recipe: Path) -> None:
-    first = asif.open_anchors("ready", home=home)
-    assert [record.captions for record in first.records(range(3))] == [("cat: x",), ("dog: y",), ("owl: z",)]
-    assert asif.open_anchors("ready", home=home).version == first.version
-    recipe.write_text(RECIPE.format(captions='"{name}", "a {name}"'))
-    second = asif.open_anchors("ready", home=home)
-    assert (second.manifest.seq, second.manifest.parent) == (2, first.version)
-    assert second.records([0])[0].captions == ("cat", "a cat")
-    assert asif.open_anchors("ready@1", home=home).digest == first.digest != second.digest
-    assert first.records([0])[0].captions == ("cat: x",)  # the open one is what it was
-
-
-def test_a_set_of_ones_own_by_a_ready_made_name_is_left_alone(home: Path, recipe: Path) -> None:
-    own = make_set(home, "ready")
-    assert asif.open_anchors("ready", home=home).version == own.version
-
-
-def test_a_recipe_with_unknown_keys_is_refused(home: Path, recipe: Path) -> None:
-    recipe.write_text(recipe.read_text() + 'colour = "red"\n')
-    with pytest.raises(UsageError, match="colour"):
-        asif.open_anchors("ready", home=home)
-
-
-def test_an_unknown_name_lists_what_there_is(fakes: Path) -> None:
-    make_set(fakes, "other").close()
-    with pytest.raises(NotFound) as caught:
-        asif.open_anchors("coco", home=fakes)
-    assert (caught.value.expected, caught.value.exit_code) == ("one of: other, toy", 2)
-    assert "asif build-anchors PAIRS --name coco" in caught.value.fix

@@ -221,7 +221,7 @@ def test_a_fit_of_no_version_is_a_stray(toy: Path) -> None:
 
 def test_fits_that_were_swapped_are_found(toy: Path) -> None:
     for name in ("ridge", "procrustes"):
-        cached_fit.fit(make_aligner(name), Store(toy).open("toy"))
+        cached_fit.fit_aligner(make_aligner(name), Store(toy).open("toy"))
     first, second = sorted((toy / "anchors/toy/fits").iterdir())
     contents = first.read_bytes(), second.read_bytes()
     first.write_bytes(contents[1])

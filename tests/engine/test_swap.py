@@ -25,7 +25,7 @@ from asif.aligners import Aligner, make_aligner
 from asif.anchorset import Store
 from asif.anchorset.format.folder import SetFolder
 from asif.classify import Labels
-from asif.engine import Engine, Result, watcher
+from asif.engine import Classification, Engine, watcher
 from asif.errors import AsifError, IntegrityError, NotFound, UsageError
 from asif.kernels import topk_similarity
 from asif.vectors import Embeddings
@@ -56,11 +56,11 @@ def engine_of(home: Path, ref: str = "one", aligner: str = "asif", **given: Any)
     return Engine(ref, home=home, aligner=make_aligner(aligner), **given)
 
 
-def plain(results: Sequence[Result]) -> list[Any]:
+def plain(results: Sequence[Classification]) -> list[Any]:
     return [result.predictions for result in results]
 
 
-def digest(results: Sequence[Result]) -> str:
+def digest(results: Sequence[Classification]) -> str:
     """Return the one digest that all results name."""
     (found,) = {result.anchors.digest for result in results if result.anchors is not None}
     return found
@@ -144,7 +144,7 @@ def test_blocks_come_to_the_device_while_the_old_set_serves(sets: Path, monkeypa
 
     swapping = False
     monkeypatch.setattr("asif.aligners.relative.topk_similarity", search)
-    monkeypatch.setattr("asif.engine.snapshots.choose", lambda kernel: "cuda")
+    monkeypatch.setattr("asif.engine.snapshots.resolve_kernel", lambda kernel: "cuda")
     there.update(id(block) for side in ("image", "text") for block in engine.anchors.blocks(side))  # type: ignore[arg-type]
     swapping = True
     thread = threading.Thread(target=engine.swap, args=("two",), name="swapping")
@@ -165,7 +165,7 @@ def test_blocks_come_to_the_device_while_the_old_set_serves(sets: Path, monkeypa
 def test_what_was_asked_is_fitted_before_the_switch(sets: Path, task: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = engine_of(sets, aligner="cca")
     engine.swap("two")  # nobody asked anything yet: labels are likely
-    assert engine.role("classify").asked and not engine.role("search").asked
+    assert engine.role("classify").is_fitted and not engine.role("search").is_fitted
     engine = engine_of(sets, aligner="cca")
     _ = engine.role(task).fitted
     if task == "classify":
@@ -173,17 +173,17 @@ def test_what_was_asked_is_fitted_before_the_switch(sets: Path, task: Any, monke
     fitted: list[str] = []
     from asif.engine import snapshots
 
-    fit = snapshots.fit
+    fit = snapshots.fit_aligner
 
     def noted(aligner: Aligner, anchors: Any, kernel: Any) -> Any:
         fitted.append(f"{engine.anchors.name} while {anchors.name} was fitted")
         return fit(aligner, anchors, kernel)
 
-    monkeypatch.setattr(snapshots, "fit", noted)
+    monkeypatch.setattr(snapshots, "fit_aligner", noted)
     engine.swap("two")
     assert fitted == ["one while two was fitted"]
-    assert [engine.role(each).asked for each in ("classify", "search")] == [task == "classify", task == "search"]  # type: ignore[arg-type]
-    assert engine._serving.labels.latest() == ([LABELS] if task == "classify" else [])
+    assert [engine.role(each).is_fitted for each in ("classify", "search")] == [task == "classify", task == "search"]  # type: ignore[arg-type]
+    assert engine._snapshot.represented.keys() == ([LABELS] if task == "classify" else [])
 
 
 def test_a_fit_that_fails_leaves_the_old_set_serving(sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +193,7 @@ def test_a_fit_that_fails_leaves_the_old_set_serving(sets: Path, monkeypatch: py
     def fail(*given: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr("asif.engine.snapshots.fit", fail)
+    monkeypatch.setattr("asif.engine.snapshots.fit_aligner", fail)
     with pytest.raises(MemoryError):
         engine.swap("two")
     assert engine.anchors is before and engine.follows == "one"
@@ -213,9 +213,9 @@ def test_old_sets_go_when_the_last_call_on_them_ends(sets: Path, aligner: str) -
     old = [
         weakref.ref(engine.anchors),
         weakref.ref(engine.role().fitted),
-        weakref.ref(engine._serving),
+        weakref.ref(engine._snapshot),
     ]
-    old += [weakref.ref(view.anchors) for view in engine._serving.views.values()]
+    old += [weakref.ref(view.anchors) for view in engine._snapshot.views.values()]
     blocks = [weakref.ref(block) for block in engine.anchors.blocks("image")]
     engine.swap("two")
     gc.collect()
@@ -321,7 +321,7 @@ def test_an_alias_moved_by_another_process_is_followed(
 ) -> None:
     with engine_of(sets, "one", watch=True) as engine:
         first = engine.anchors
-        assert engine.watching == watcher.Watched("one", engine.exactly, None)
+        assert engine.watching == watcher.WatchState("one", engine.exactly, None)
         oracle = {first.digest: plain(engine.classify_vectors(IMAGES, LABELS))}
         stop, wrong = threading.Event(), []
 
@@ -431,7 +431,7 @@ def test_unforeseen_errors_do_not_end_the_watch(
     monkeypatch.setattr(watcher, "RETRY_SECONDS", 0.03)
     with engine_of(sets, "one", watch=True) as engine:
         with monkeypatch.context() as patch:
-            patch.setattr("asif.engine.snapshots.fit", lambda *given: 1 / 0)
+            patch.setattr("asif.engine.snapshots.fit_aligner", lambda *given: 1 / 0)
             second = Store(sets).remove("one", IDS[:1])
             until(lambda: isinstance(engine.watching and engine.watching.error, ZeroDivisionError))
         assert "ZeroDivisionError" in caplog.text
@@ -440,16 +440,16 @@ def test_unforeseen_errors_do_not_end_the_watch(
 
 def test_a_forgotten_engine_ends_its_thread(sets: Path, prompt: None) -> None:
     engine = engine_of(sets, "one", watch=True)
-    assert engine._watch is not None
-    thread, gone = engine._watch._thread, weakref.ref(engine)
+    assert engine._watcher is not None
+    thread, gone = engine._watcher._thread, weakref.ref(engine)
     assert thread.is_alive() and thread.daemon
     until(lambda: Store(sets).stamp("one") is not None)
     del engine
     until(lambda: gc.collect() >= 0 and gone() is None)
     until(lambda: not thread.is_alive())
     other = engine_of(sets, "one", watch=True)
-    assert other._watch is not None
-    thread = other._watch._thread
+    assert other._watcher is not None
+    thread = other._watcher._thread
     other.close()
     other.close()
     assert not thread.is_alive()
@@ -459,7 +459,7 @@ def test_a_forgotten_engine_ends_its_thread(sets: Path, prompt: None) -> None:
 def test_a_look_costs_no_reading_once_a_file_is_settled(sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher, "LOOK_SECONDS", 3600.0)
     with engine_of(sets, "one", watch=True) as engine:
-        watch, resolved = engine._watch, []
+        watch, resolved = engine._watcher, []
         assert watch is not None
         real = Store.resolve
         monkeypatch.setattr(Store, "resolve", lambda store, ref: resolved.append(ref) or real(store, ref))

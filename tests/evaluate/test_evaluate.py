@@ -19,7 +19,7 @@ from asif.aligners import Hubness, make_aligner
 from asif.aligners.hubness import build_query_bank
 from asif.building import Tolerance
 from asif.classify import Labels
-from asif.compare import Candidates, scores
+from asif.compare import Candidates, score_candidates
 from asif.engine import Engine
 from asif.errors import EncoderMismatch, InputRefused, UsageError
 from asif.evaluate import Terms, classes_of, evaluate_classification, evaluate_retrieval, read_classnames
@@ -70,7 +70,7 @@ def represented(engine: Engine, image: Embeddings, text: Embeddings, query: Side
     biases = None
     if choice.hubness.method != "none":
         biases = choice.hubness.compute_biases(rows[other], build_query_bank(fitted, engine.anchors, query))
-    return scores(rows[query], Candidates(rows[other], biases=biases))
+    return score_candidates(rows[query], Candidates(rows[other], biases=biases))
 
 
 def vectors(encoder: Any, items: list[Any]) -> Embeddings:
@@ -262,7 +262,7 @@ def expected_figures(every: NDArray[Any], owners: NDArray[Any], query: Side, ks:
 def test_retrieval_is_what_its_scores_say(
     engine: Engine, tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asif.engine.engine.BLOCK_SCORES", block)
+    monkeypatch.setattr("asif.engine.predict.SCORES_PER_BLOCK", block)
     captions = captions_of(40)
     result = evaluate_retrieval(engine, captioned(tmp_path, captions))
     image = vectors(fake_image(), [f"image {row}".encode() for row in range(40)])
@@ -283,7 +283,7 @@ def test_retrieval_is_what_its_scores_say(
 
 @pytest.mark.parametrize(("most", "sizes"), [(1, [1] * 9), (11, [2, 2, 2, 2, 1]), (1 << 24, [9])])
 def test_scores_come_in_blocks(toy: Engine, most: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asif.engine.engine.BLOCK_SCORES", most)
+    monkeypatch.setattr("asif.engine.predict.SCORES_PER_BLOCK", most)
     image = vectors(fake_image(), [f"image {row}".encode() for row in range(5)])
     text = vectors(fake_text(), [f"text {row}" for row in range(9)])
     blocks = list(toy.score_blocks("text", text, image))

@@ -19,7 +19,8 @@ from support.kernels_cases import assert_equal_bits, assert_same, best, case, ex
 from support.paths import ROOT
 
 from asif.errors import MissingDependency, UsageError
-from asif.kernels import choose, native_binding, sparse_similarity, sparse_topk, topk_similarity
+from asif.kernels import native_binding, sparse_similarity, sparse_topk, topk_similarity
+from asif.kernels.api import resolve_kernel
 from asif.kernels.cpu import topk_similarity as search
 from asif.vectors import SparseRows
 
@@ -51,7 +52,7 @@ def test_the_best_instructions_are_loaded_once(monkeypatch: pytest.MonkeyPatch) 
     ] == "portable"
     assert Path(native_binding.load_native()._name) == NATIVE / f"{found[0]}.so"
     assert native_binding.load_native() is native_binding.load_native()
-    assert choose("auto") == "cpu"
+    assert resolve_kernel("auto") == "cpu"
     for name in found:
         assert Path(native_binding.load_native(name)._name).stem == name
     monkeypatch.setenv("ASIF_INSTRUCTIONS", "portable")
@@ -112,7 +113,7 @@ def damaged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_compiled_kernels_others_do_it(kernels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernels(tmp_path, monkeypatch)
     assert native_binding.list_instruction_sets() == () and not native_binding.is_available()
-    assert choose("auto") == "torch"
+    assert resolve_kernel("auto") == "torch"
     queries, anchors = unit(7, 33), stored(90, 33)
     with pytest.raises(MissingDependency) as caught:
         topk_similarity(queries, [anchors], 5, engine="cpu")
@@ -137,9 +138,9 @@ def test_the_portable_kernels_alone_are_enough(tmp_path: Path, monkeypatch: pyte
 @compiled
 def test_auto_asks_for_a_gpu_only_where_torch_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose("auto") == "cuda" == choose("cuda")
+    assert resolve_kernel("auto") == "cuda" == resolve_kernel("cuda")
     monkeypatch.setitem(sys.modules, "torch", None)  # as if it had not been
-    assert choose("auto") == "cpu"
+    assert resolve_kernel("auto") == "cpu"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from asif.anchorset import AnchorSet, Store
 from asif.building import copy_rows as chosen_module
 from asif.building.copy_rows import publish_rows
 from asif.engine import select_anchors
-from asif.engine.select import METHODS
+from asif.engine.select import SELECTION_METHODS
 from asif.errors import IntegrityError, UsageError
 from asif.selection.concepts import divide_evenly
 from asif.selection.kmeans import draw_seeds, normalise_rows
@@ -420,7 +420,7 @@ def test_select_knows_what_there_is(cli: Cli, toy: Path, tmp_path: Path) -> None
     ran = select(cli, *given, ref="vectors")
     assert ran.code == 2 and "precomputed" in ran.err
     usage = cli("anchors", "select", "--help").out
-    assert all(method in usage for method in METHODS)
+    assert all(method in usage for method in SELECTION_METHODS)
     with pytest.raises(UsageError, match="the method is 'magic'"):
         select_anchors("toy", method="magic", size=3, name="few", home=toy)  # type: ignore[arg-type]
 

@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow.parquet  # noqa: F401  loaded once, before forking
 from support.build_fakes import FakeImages, FakeTexts, identity
 
-import asif.anchorset.write.publish
+import asif.anchorset.write.version
 import asif.building
 import asif.engine.build
 from asif.anchorset import Store
@@ -82,8 +82,8 @@ def prepare(slow: dict[str, float], segment: int = SEGMENT, mark: str | None = N
     if "encoding" in slow:
         image.forward = slowly(image.forward, slow["encoding"], place)  # type: ignore[method-assign]
     if "publishing" in slow:
-        put = asif.anchorset.write.publish.put_content
-        asif.anchorset.write.publish.put_content = slowly(put, slow["publishing"], place)
+        put = asif.anchorset.write.version.write_content_file
+        asif.anchorset.write.version.write_content_file = slowly(put, slow["publishing"], place)
 
 
 def readable(root: Path) -> list[str]:

@@ -11,7 +11,7 @@ from support.engine_toys import Toy, hashed, unit
 
 from asif.aligners import make_aligner
 from asif.classify import Labels, represent_labels
-from asif.compare import rank
+from asif.compare import rank_candidates
 from asif.vectors import Embeddings
 
 COUNT, TEXT, IMAGE = 10_000, 384, 1280
@@ -36,7 +36,7 @@ def main() -> None:
     before = peak()
     labels = Labels(tuple(f"label {number}" for number in range(COUNT)), ("{}", "a photo of {}", "no {c}"))
     candidates = represent_labels(labels, encode, fitted)
-    found = rank(images, candidates, COUNT)
+    found = rank_candidates(images, candidates, COUNT)
     report = {"before": before, "grown": peak() - before, "batch": max(batches), "prompts": sum(batches)}
     sys.stdout.write(json.dumps(report))
     assert found.scores.shape == (64, COUNT)

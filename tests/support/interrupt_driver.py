@@ -16,7 +16,7 @@ from typing import Any
 from support.build_driver import slowly
 from support.build_fakes import FakeImages, FakeTexts
 
-import asif.anchorset.write.publish
+import asif.anchorset.write.version
 import asif.engine.build
 import asif.engine.encoder_pool
 import asif.engine.tune
@@ -43,8 +43,8 @@ def prepare(slow: str | None, mark: str) -> None:
     if slow == "labels":
         text.forward = slowly(text.forward, 60, place)  # type: ignore[method-assign]
     if slow == "publishing":
-        put = asif.anchorset.write.publish.put_content
-        asif.anchorset.write.publish.put_content = slowly(put, 60, place)
+        put = asif.anchorset.write.version.write_content_file
+        asif.anchorset.write.version.write_content_file = slowly(put, 60, place)
     if slow == "trying":
         asif.engine.tune.tune = slowly(asif.engine.tune.tune, 0, place)
 

@@ -60,7 +60,7 @@ def fitted(root: Path) -> None:
     """Keep two fits beside the set."""
     with Store(root).open(MAIN) as anchors:
         for name in ("ridge", "cca"):
-            cached_fit.fit(make_aligner(name), anchors)
+            cached_fit.fit_aligner(make_aligner(name), anchors)
 
 
 def spoil(rng: random.Random, path: Path, how: str, other: Path, elsewhere: Path) -> bool:

@@ -230,7 +230,7 @@ def prepare() -> None:
     from asif.anchorset.edit import insert, row_ranges
     from asif.anchorset.write import publish
 
-    asif.building.build.SEGMENT_ROWS = asif.building.copy_rows.SEGMENT_ROWS = 16
+    asif.building.build.SEGMENT_ROWS = asif.building.copy_rows.COPY_SEGMENT_ROWS = 16
     publish.MAX_BLOCK_ROWS = row_ranges.MAX_BLOCK_ROWS = insert.MAX_BLOCK_ROWS = 24
     insert.PAIRS_PER_RANGE = 4
     embeddings()

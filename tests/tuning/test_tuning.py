@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from asif.aligners import Hubness, make_aligner
 from asif.aligners.hubness import build_query_bank
 from asif.aligners.relative import compute_default_k
-from asif.compare import Candidates, scores
+from asif.compare import Candidates, score_candidates
 from asif.errors import InputRefused, UsageError
 from asif.tuning import TuningResult, tune
 from asif.tuning import search as searching
@@ -185,7 +185,7 @@ def table_of(name: str, hubness: Hubness, questions: HeldOutQueries) -> np.ndarr
     biases = None
     if hubness.method != "none":
         biases = hubness.compute_biases(rows, build_query_bank(fitted, questions.anchors, "image"))
-    return scores(fitted.represent("image", questions.images), Candidates(rows, biases=biases))
+    return score_candidates(fitted.represent("image", questions.images), Candidates(rows, biases=biases))
 
 
 class TestSearch:

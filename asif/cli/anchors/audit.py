@@ -72,7 +72,7 @@ def command(
     source = open_pairs(pairs) if pairs is not None else None
     engine = Engine(ref, home=home, device=device)
     probe = _encode_probe(engine, probe_path) if probe_path is not None else None
-    with options.progress_bar(0, "row") as bar:
+    with options.open_progress_bar(0, "row") as bar:
 
         def progress(step: str, rows: int, total: int) -> None:
             if not rows:
@@ -96,10 +96,10 @@ def _encode_probe(engine: Engine, path: str) -> Probe:
     from asif.evaluate import Terms
     from asif.evaluate.audit import encode_probe
 
-    with options.progress_bar(0, "probe") as bar:
+    with options.open_progress_bar(0, "probe") as bar:
         probe = encode_probe(engine, path, Terms(progress=lambda done: bar.update(done - bar.n)))
     if among := probe.about["images_among_anchors"]:
-        options.notice(f"{among:,} of {probe.about['images']:,} images of the probe are anchors too")
+        options.print_notice(f"{among:,} of {probe.about['images']:,} images of the probe are anchors too")
     return probe
 
 
@@ -115,7 +115,7 @@ def _write_files(result: AuditResult, out: Path, source: PairSource | None, remo
     atomic_write_bytes(out / "audit.json", text.encode(errors="replace"))  # paths may hold bytes that are no UTF-8
     page = render_audit_page(result, None if source is None else _read_thumbnails(result, source))
     atomic_write_bytes(out / "audit.html", page.encode(errors="replace"))
-    options.notice(f"written to {out}: audit.json, audit.html, and the ids that may go")
+    options.print_notice(f"written to {out}: audit.json, audit.html, and the ids that may go")
     return result
 
 
@@ -131,7 +131,7 @@ def _write_ids(finding: AuditFinding, ids: list[str], out: Path, removal: list[s
     file.unlink(missing_ok=True)  # that of an earlier audit
     plain = [name for name in ids if name.splitlines() == [name.strip()]]
     if len(plain) < len(ids):
-        options.notice(f"{len(ids) - len(plain):,} ids with line breaks or blanks around them are not in {file}")
+        options.print_notice(f"{len(ids) - len(plain):,} ids with line breaks or blanks around them are not in {file}")
     if not plain:
         return finding
     atomic_write_bytes(file, ("\n".join(plain) + "\n").encode())
@@ -144,10 +144,12 @@ def _read_thumbnails(result: AuditResult, source: PairSource) -> dict[str, bytes
     from asif.report.audit.page import collect_shown_images
 
     wanted = collect_shown_images(result)
-    with options.progress_bar(source.rows, "thumbnail") as bar:
+    with options.open_progress_bar(source.rows, "thumbnail") as bar:
         thumbnails = read_thumbnails(source, wanted, bar.update)
     if missing := len(wanted) - len(thumbnails):
-        options.notice(f"{missing:,} of {len(wanted):,} images are not in {click.format_filename(str(source.path))}")
+        options.print_notice(
+            f"{missing:,} of {len(wanted):,} images are not in {click.format_filename(str(source.path))}"
+        )
     return thumbnails
 
 
@@ -168,9 +170,9 @@ def _print_result(result: AuditResult) -> None:
         )
         for finding in result.findings
     ]
-    options.table(rows, ("finding", "anchors", "share", "to act on it"))
+    options.print_table(rows, ("finding", "anchors", "share", "to act on it"))
     for side, usage in result.usage.items():
         click.echo(f"{side} side: skewness of use {usage.skewness:.2f}, {usage.unused:,} anchors unused")
     for finding in result.findings:
         for note in finding.notes:
-            options.notice(f"{FINDING_TITLES[finding.kind]}: {note}")
+            options.print_notice(f"{FINDING_TITLES[finding.kind]}: {note}")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SHOWN = 10  # pairs that a dry run prints without --json
 
 _CHOICE_OPTIONS = (
-    click.option("--id", "ids", multiple=True, metavar="ID", type=options.Line(), help="A pair; may be repeated."),
+    click.option("--id", "ids", multiple=True, metavar="ID", type=options.LineType(), help="A pair; may be repeated."),
     click.option("--ids-file", type=click.Path(path_type=Path), metavar="FILE", help="Ids, one per line."),
     click.option("--where", metavar="EXPR", help="Pairs that match: licence = 'X' and caption like '%dog%'."),
     click.option("--missing-ok", is_flag=True, help="Leave out ids that the set does not have."),
@@ -36,7 +36,7 @@ class _PairChoice(TypedDict, total=False):
     where: str
 
 
-def _choice_options(command: options.F) -> options.F:
+def _choice_options(command: options.Command) -> options.Command:
     """Add --id, --ids-file, --where and --missing-ok."""
     for option in reversed(_CHOICE_OPTIONS):
         command = option(command)
@@ -54,7 +54,7 @@ def _parse_choice(ids: tuple[str, ...], ids_file: Path | None, where: str | None
         )
     if where is not None:
         return {"where": where}
-    return {"ids": [*ids, *(options.lines(ids_file) if ids_file else ())], "missing_ok": missing_ok}
+    return {"ids": [*ids, *(options.read_lines(ids_file) if ids_file else ())], "missing_ok": missing_ok}
 
 
 @click.command("remove")
@@ -94,22 +94,22 @@ def remove(
     if dry_run:
         _print_chosen_pairs(ref, choice, home, as_json)
         return
-    with options.store(home).open(ref) as before:
+    with options.open_store(home).open(ref) as before:
         if purge:
             after = _purge(ref, choice, receipt, home)
         else:
-            after = options.store(home).remove(ref, **choice, receipt=receipt)
+            after = options.open_store(home).remove(ref, **choice, receipt=receipt)
     about = summarise_version(after)
     removed = after.manifest.operation["pairs"] if after.version != before.version else 0
     if receipt is not None and receipt.exists():
         about["receipt"] = str(receipt)
-        options.notice(f"receipt: {receipt}")
+        options.print_notice(f"receipt: {receipt}")
     if as_json:
         options.print_json({**about, "removed": removed})
     elif removed:
         click.echo(f"{after.ref}: {removed:,} pairs removed, {after.count:,} left, digest {after.digest[:12]}")
     else:
-        options.notice(f"{after.ref} has no such pairs" + (" any more" if purge else "; nothing was changed"))
+        options.print_notice(f"{after.ref} has no such pairs" + (" any more" if purge else "; nothing was changed"))
 
 
 def _purge(ref: str, choice: _PairChoice, receipt: Path | None, home: Path | None) -> AnchorSet:
@@ -117,22 +117,22 @@ def _purge(ref: str, choice: _PairChoice, receipt: Path | None, home: Path | Non
     from asif.engine import purge_pairs
 
     result = purge_pairs(ref, **choice, receipt=receipt, home=home, saying=_print_purge_plan)
-    options.notice(f"deleted {result.swept.files:,} files, {options.bytes_text(result.swept.bytes)}")
-    for problem in result.left:
-        options.notice(f"left: {problem}")
+    options.print_notice(f"deleted {result.swept.files:,} files, {options.format_bytes(result.swept.bytes)}")
+    for problem in result.residues:
+        options.print_notice(f"left: {problem}")
     return result.anchors
 
 
 def _print_purge_plan(plan: PurgePlan) -> None:
     """Print which versions are about to be deleted."""
-    options.notice(f"versions that hold the pairs are deleted: {', '.join(plan.versions) or 'none'}")
+    options.print_notice(f"versions that hold the pairs are deleted: {', '.join(plan.versions) or 'none'}")
 
 
 def _print_chosen_pairs(ref: str, choice: _PairChoice, home: Path | None, as_json: bool) -> None:
     """Print the chosen pairs, for --dry-run."""
     from asif.anchorset import find_rows
 
-    with options.store(home).open(ref) as anchors:
+    with options.open_store(home).open(ref) as anchors:
         rows = find_rows(anchors, **choice)
         records = anchors.records(rows if as_json else rows[:_SHOWN])
     for record in records:
@@ -219,11 +219,11 @@ def _make_upsert_command(kind: UpsertKind, help_text: str) -> click.Command:
         from asif.engine import add_pairs
         from asif.pairs import open_pairs
 
-        tolerance, source = Tolerance.parse(max_bad_rows), open_pairs(pairs, columns=options.columns(columns))
-        options.notice(source.describe())
-        with options.store(home).open(ref) as anchors:
+        tolerance, source = Tolerance.parse(max_bad_rows), open_pairs(pairs, columns=options.parse_columns(columns))
+        options.print_notice(source.describe())
+        with options.open_store(home).open(ref) as anchors:
             before = anchors.version
-        with options.progress_bar(source.rows, "pair") as bar:
+        with options.open_progress_bar(source.rows, "pair") as bar:
             after = add_pairs(
                 ref,
                 source,

@@ -45,22 +45,22 @@ for subcommand in (
 @options.as_json
 def list_(home: Path | None, as_json: bool) -> None:
     """List the anchor sets; a broken one is shown with its error."""
-    entries = options.store(home).sets()
+    entries = options.open_store(home).sets()
     if as_json:
         for entry in entries:
             options.print_json(asdict(entry))
         return
     if not entries:
-        options.notice("no anchor sets yet: asif build-anchors pairs.parquet --name NAME makes one")
+        options.print_notice("no anchor sets yet: asif build-anchors pairs.parquet --name NAME makes one")
         return
     rows: list[tuple[str, ...]] = []
     for entry in entries:
         if entry.error is not None:
-            rows.append((entry.name, "-", "-", options.bytes_text(entry.size), f"broken: {entry.error}"))
+            rows.append((entry.name, "-", "-", options.format_bytes(entry.size), f"broken: {entry.error}"))
             continue
         encoders = " + ".join(entry.encoders[side] for side in ("image", "text"))
-        rows.append((entry.name, entry.version, f"{entry.count:,}", options.bytes_text(entry.size), encoders))
-    options.table(rows, ("name", "version", "anchors", "size", "encoders"))
+        rows.append((entry.name, entry.version, f"{entry.count:,}", options.format_bytes(entry.size), encoders))
+    options.print_table(rows, ("name", "version", "anchors", "size", "encoders"))
 
 
 @command.command("recipes")
@@ -78,7 +78,7 @@ def recipes_(as_json: bool) -> None:
     for recipe in known:
         headline = str(recipe.expected[0]) if recipe.expected else "-"
         rows.append((recipe.name, recipe.kind, recipe.status, headline))
-    options.table(rows, ("name", "kind", "status", "published"))
+    options.print_table(rows, ("name", "kind", "status", "published"))
 
 
 @command.command("info")
@@ -87,7 +87,7 @@ def recipes_(as_json: bool) -> None:
 @options.as_json
 def info(ref: str, home: Path | None, as_json: bool) -> None:
     """Show how a version of an anchor set was made, and from what."""
-    with options.store(home).open(ref) as anchors:
+    with options.open_store(home).open(ref) as anchors:
         manifest = anchors.manifest
         about = {
             "name": anchors.name,

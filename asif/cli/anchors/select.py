@@ -13,7 +13,7 @@ from asif.cli.anchors.version_summary import summarise_version
 
 if TYPE_CHECKING:
     from asif.encoders import Device
-    from asif.engine.select import Method
+    from asif.engine.select import SelectionMethod
     from asif.vectors import Side
 
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @options.as_json
 def command(
     ref: str,
-    method: Method,
+    method: SelectionMethod,
     size: int,
     name: str,
     concepts: Path | None,
@@ -50,7 +50,7 @@ def command(
     from asif.engine import select_anchors
 
     started = time.perf_counter()
-    concept_texts = None if concepts is None else options.lines(concepts)
+    concept_texts = None if concepts is None else options.read_lines(concepts)
     anchors = select_anchors(
         ref,
         method=method,

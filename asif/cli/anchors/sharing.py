@@ -43,20 +43,20 @@ def export(ref: str, file: Path, home: Path | None, as_json: bool) -> None:
     if file == _STDIO:
         if as_json:
             raise UsageError("--json where the archive goes to stdout", "one of them there", "leave --json out")
-        with options.store(home).packed(ref) as bundle:
+        with options.open_store(home).packed(ref) as bundle:
             write_archive(sys.stdout.buffer, bundle, lambda done: None)
         return
     check_new_file(file)
-    with options.store(home).packed(ref, file.absolute().parent) as bundle:
+    with options.open_store(home).packed(ref, file.absolute().parent) as bundle:
         size = compute_archive_size(bundle.manifest)
-        with options.progress_bar(size, "B") as bar:
+        with options.open_progress_bar(size, "B") as bar:
             write_archive_file(file, bundle, bar.update)
     manifest = bundle.manifest
     if as_json:
         options.print_json({**summarise_version(manifest), "file": str(file), "bytes": size})
     else:
         click.echo(
-            f"{file}: {manifest.ref}, {manifest.count:,} anchors, {options.bytes_text(size)}, "
+            f"{file}: {manifest.ref}, {manifest.count:,} anchors, {options.format_bytes(size)}, "
             f"digest {manifest.digest[:12]}"
         )
 
@@ -71,14 +71,14 @@ def import_(file: Path, name: str | None, home: Path | None, as_json: bool) -> N
     from asif.anchorset.sharing.tar_archive import TarSource
 
     if file == _STDIO:
-        _print_import(options.store(home).receive(TarSource(sys.stdin.buffer, "stdin"), name), as_json)
+        _print_import(options.open_store(home).receive(TarSource(sys.stdin.buffer, "stdin"), name), as_json)
         return
     if not os.path.exists(file) or os.path.isdir(file):  # False for names that no file can have
         raise UsageError(
             f"there is no file {str(file)[:200]!a}", "an archive that asif anchors export wrote", "check it"
         )
-    with open(file, "rb") as archive, options.progress_bar(file.stat().st_size, "B") as bar:
-        result = options.store(home).receive(TarSource(archive, file.name), name, bar.update)
+    with open(file, "rb") as archive, options.open_progress_bar(file.stat().st_size, "B") as bar:
+        result = options.open_store(home).receive(TarSource(archive, file.name), name, bar.update)
     _print_import(result, as_json)
 
 
@@ -115,7 +115,7 @@ def push(
     from asif.anchorset.sharing.licence_summary import summarise_licences
 
     hub.check_repo_name(repo)
-    with options.store(home).packed(ref) as bundle:
+    with options.open_store(home).packed(ref) as bundle:
         licences = summarise_licences(bundle)
         _print_push_summary(bundle, licences, repo)
         text = format_card(bundle.manifest, licences, repo if revision is None else f"{repo}@{revision}")
@@ -130,7 +130,7 @@ def push(
     visibility = "private" if result.private else "public"
     click.echo(
         f"{result.repo}@{result.commit[:12]} ({visibility}): {manifest.ref}, {manifest.count:,} anchors, "
-        f"digest {manifest.digest[:12]}; {len(result.uploaded):,} files new, {options.bytes_text(result.bytes)}, "
+        f"digest {manifest.digest[:12]}; {len(result.uploaded):,} files new, {options.format_bytes(result.bytes)}, "
         f"{len(result.deleted):,} deleted"
     )
 
@@ -138,16 +138,18 @@ def push(
 def _print_push_summary(bundle: Bundle, licences: LicenceSummary, repo: str) -> None:
     """Print what will be uploaded, with warnings about licences."""
     manifest = bundle.manifest
-    options.notice(
+    options.print_notice(
         f"to {repo}: {manifest.count:,} pairs of {manifest.ref}: "
         f"ids, captions, sources, licences, {licences.urls:,} URLs, and embeddings; no images"
     )
     if licences.unlicensed:
-        options.notice(f"warning: {licences.unlicensed:,} pairs have no licence")
+        options.print_notice(f"warning: {licences.unlicensed:,} pairs have no licence")
     for name, count in list(licences.unrecognised.items())[:_SHOWN]:
-        options.notice(f"warning: {count:,} pairs have a licence that may not allow passing them on: {name[:80]!r}")
+        options.print_notice(
+            f"warning: {count:,} pairs have a licence that may not allow passing them on: {name[:80]!r}"
+        )
     if len(licences.unrecognised) > _SHOWN:
-        options.notice(f"warning: so have others, under {len(licences.unrecognised) - _SHOWN:,} more licences")
+        options.print_notice(f"warning: so have others, under {len(licences.unrecognised) - _SHOWN:,} more licences")
 
 
 @click.command("pull")
@@ -166,8 +168,8 @@ def pull(repo: str, name: str | None, home: Path | None, as_json: bool) -> None:
     if name is not None:
         check_set_name(name)
     source = HubSource(repo)
-    with options.progress_bar(source.size, "B") as bar:
-        result = options.store(home).receive(source, name, bar.update)
+    with options.open_progress_bar(source.size, "B") as bar:
+        result = options.open_store(home).receive(source, name, bar.update)
     _print_import(result, as_json)
 
 
@@ -179,4 +181,6 @@ def _print_import(result: ImportResult, as_json: bool) -> None:
     elif result.published:
         click.echo(f"{anchors.ref}: {anchors.count:,} anchors from {operation['from']}, digest {anchors.digest[:12]}")
     else:
-        options.notice(f"{anchors.ref} has these anchors already, digest {anchors.digest[:12]}; nothing was changed")
+        options.print_notice(
+            f"{anchors.ref} has these anchors already, digest {anchors.digest[:12]}; nothing was changed"
+        )

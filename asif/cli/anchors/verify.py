@@ -12,7 +12,7 @@ from asif.errors import IntegrityError, UsageError
 
 if TYPE_CHECKING:
     from asif.anchorset.receipts.check import ReceiptCheck
-    from asif.engine.purge import Verified
+    from asif.engine.purge import RemovalCheck
 
 _SHOWN = 5  # ids of each kind that are printed without --json
 
@@ -49,7 +49,7 @@ def verify(
     """Check every byte of an anchor set: hashes, headers, counts, digest. Exit code 5 if anything is wrong."""
     if against is None and (columns or limit):
         raise UsageError("--column or --limit without --against", "the pairs they are about", "pass --against PAIRS")
-    report = options.store(home).verify(ref)
+    report = options.open_store(home).verify(ref)
     verified = None
     if files or against:
         try:
@@ -67,7 +67,7 @@ def verify(
     if verified:
         verified.raise_if_bad()
     if not as_json:
-        click.echo(f"{ref}: {report.files} files, {options.bytes_text(report.bytes)}, all as written")
+        click.echo(f"{ref}: {report.files} files, {options.format_bytes(report.bytes)}, all as written")
 
 
 def _verify_removal(
@@ -77,26 +77,26 @@ def _verify_removal(
     columns: tuple[str, ...],
     limit: int | None,
     home: Path | None,
-) -> Verified:
+) -> RemovalCheck:
     from asif.anchorset import read_receipt
     from asif.engine import verify_removal
     from asif.pairs import open_pairs
 
     receipts = [read_receipt(file) for file in files]
-    source = None if against is None else open_pairs(against, columns=options.columns(columns))
+    source = None if against is None else open_pairs(against, columns=options.parse_columns(columns))
     if source is not None:
-        options.notice(source.describe())
-    with options.progress_bar(source.rows if source else 0, "pair") as bar:
+        options.print_notice(source.describe())
+    with options.open_progress_bar(source.rows if source else 0, "pair") as bar:
         return verify_removal(
             ref, receipts, source, limit=limit, home=home, progress=lambda rows: bar.update(rows - bar.n)
         )
 
 
-def _format_json(verified: Verified | None) -> dict[str, Any]:
+def _format_json(verified: RemovalCheck | None) -> dict[str, Any]:
     """Return the result of checking a removal, for JSON."""
     about: dict[str, Any] = {}
-    if verified and verified.checked:
-        checked = verified.checked
+    if verified and verified.receipt_check:
+        checked = verified.receipt_check
         about["receipts"] = [
             {
                 "before": vars(receipt.before),
@@ -117,8 +117,8 @@ def _format_json(verified: Verified | None) -> dict[str, Any]:
                 "not_read": [str(path) for path in residue.unread],
                 "equal_embeddings": {str(path): count for path, count in residue.equal_embeddings.items()},
             }
-    if verified and verified.beside:
-        source = verified.beside
+    if verified and verified.comparison:
+        source = verified.comparison
         about["against"] = {
             "digest": source.digest,
             "pairs": source.pairs,
@@ -130,12 +130,12 @@ def _format_json(verified: Verified | None) -> dict[str, Any]:
     return about
 
 
-def _print_verification(verified: Verified) -> None:
+def _print_verification(verified: RemovalCheck) -> None:
     """Print the result of checking a removal, for people."""
-    if verified.checked:
-        _print_receipts(verified.checked)
-    if verified.beside:
-        source = verified.beside
+    if verified.receipt_check:
+        _print_receipts(verified.receipt_check)
+    if verified.comparison:
+        source = verified.comparison
         click.echo(
             f"against: {source.pairs:,} pairs, besides {len(source.removed):,} that were removed and "
             f"{source.rejected:,} rejected; a build has the digest {source.digest[:12]}"
@@ -158,7 +158,7 @@ def _print_receipts(checked: ReceiptCheck) -> None:
         )
     residue = checked.residue
     if residue:
-        click.echo(f"searched: {residue.files:,} files, {options.bytes_text(residue.bytes)}, for rows and embeddings")
+        click.echo(f"searched: {residue.files:,} files, {options.format_bytes(residue.bytes)}, for rows and embeddings")
         for path in residue.unread:
             click.echo(f"not read: {path} is no plain file")
         for path, count in residue.equal_embeddings.items():
@@ -181,7 +181,7 @@ def receipt(ref: str, file: Path, before: str | None, home: Path | None, as_json
     from asif.anchorset.receipts.receipt_file import check_receipt_path, write_receipt
 
     check_receipt_path(file)
-    removal = options.store(home).receipt(ref, before)
+    removal = options.open_store(home).receipt(ref, before)
     write_receipt(file, removal)
     about = {"receipt": str(file), "before": removal.before.version, "after": removal.after.version}
     if as_json:

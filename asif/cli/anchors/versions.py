@@ -21,7 +21,7 @@ _SHOWN = 5  # ids of each kind that are printed without --json
 @options.as_json
 def log(name: str, home: Path | None, as_json: bool) -> None:
     """List the versions of an anchor set, newest first, with the operation that made each and its aliases."""
-    entries = options.store(home).log(name)
+    entries = options.open_store(home).log(name)
     if as_json:
         for entry in entries:
             options.print_json(asdict(entry))
@@ -33,7 +33,7 @@ def log(name: str, home: Path | None, as_json: bool) -> None:
             rows.append((entry.version, names, "-", "-", f"broken: {entry.error}"))
         else:
             rows.append((entry.version, names, entry.created, f"{entry.count:,}", _describe_operation(entry.operation)))
-    options.table(rows, ("version", "aliases", "time", "anchors", "made by"))
+    options.print_table(rows, ("version", "aliases", "time", "anchors", "made by"))
 
 
 @click.command("alias")
@@ -55,9 +55,9 @@ def alias(name: str, alias: str, version: str | None, expect: str | None, delete
             "name the version: asif anchors alias NAME ALIAS VERSION",
         )
     if version is None:
-        click.echo(f"{name}@{alias} is gone; it was {options.store(home).drop_alias(name, alias, expect)}")
+        click.echo(f"{name}@{alias} is gone; it was {options.open_store(home).drop_alias(name, alias, expect)}")
     else:
-        click.echo(f"{name}@{alias} is {options.store(home).alias(name, alias, version, expect)}")
+        click.echo(f"{name}@{alias} is {options.open_store(home).alias(name, alias, version, expect)}")
 
 
 @click.command("rollback")
@@ -68,7 +68,7 @@ def alias(name: str, alias: str, version: str | None, expect: str | None, delete
 @options.home
 def rollback(name: str, to: str | None, home: Path | None) -> None:
     """Make an earlier version current; nothing is deleted, and `asif anchors alias NAME current VERSION` goes back."""
-    click.echo(f"{name}@current is {options.store(home).rollback(name, to)}")
+    click.echo(f"{name}@current is {options.open_store(home).rollback(name, to)}")
 
 
 @click.command("diff")
@@ -78,7 +78,7 @@ def rollback(name: str, to: str | None, home: Path | None) -> None:
 @options.as_json
 def diff(a: str, b: str, home: Path | None, as_json: bool) -> None:
     """Show the pairs and encoders in which the set B differs from A: two versions of one set, or two sets."""
-    difference = options.store(home).diff(a, b)
+    difference = options.open_store(home).diff(a, b)
     if as_json:
         options.print_json(asdict(difference))
         return
@@ -98,7 +98,7 @@ def diff(a: str, b: str, home: Path | None, as_json: bool) -> None:
 @options.home
 def compact(name: str, home: Path | None) -> None:
     """Rewrite blocks with deleted rows, and join small ones; pairs, digest and fits stay the same."""
-    anchors = options.store(home).compact(name)
+    anchors = options.open_store(home).compact(name)
     blocks = len(anchors.manifest.blocks)
     click.echo(f"{anchors.ref}: {anchors.count:,} anchors in {blocks:,} blocks, digest {anchors.digest[:12]}")
 
@@ -110,11 +110,11 @@ def compact(name: str, home: Path | None) -> None:
 @options.as_json
 def gc(name: str, keep: int, home: Path | None, as_json: bool) -> None:
     """Delete all versions but the newest N and those that aliases point at, and the files that only they need."""
-    deleted = options.store(home).gc(name, keep)
+    deleted = options.open_store(home).gc(name, keep)
     if as_json:
         options.print_json(asdict(deleted))
     else:
-        size = options.bytes_text(deleted.bytes)
+        size = options.format_bytes(deleted.bytes)
         click.echo(f"{name}: deleted {len(deleted.versions):,} versions, {deleted.files:,} files, {size}")
 
 

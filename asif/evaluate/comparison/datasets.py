@@ -12,7 +12,7 @@ import numpy as np
 from asif.aligners import Anchors, FittedAligner, Hubness
 from asif.aligners.hubness import build_query_bank
 from asif.classify import Labels, represent_labels
-from asif.compare import Candidates, rank, scores
+from asif.compare import Candidates, rank_candidates, score_candidates
 from asif.engine import Engine
 from asif.evaluate.classification import TOP, figures
 from asif.evaluate.ground_truth import by_position, numbered
@@ -66,7 +66,9 @@ class RetrievalSet:
             facing = Candidates(rows[candidate], biases=biases)
             step = max(1, BLOCK_SCORES // max(1, len(rows[candidate])))
             parts = [
-                best_ranks(scores(rows[query][start : start + step], facing), right[query][start : start + step])
+                best_ranks(
+                    score_candidates(rows[query][start : start + step], facing), right[query][start : start + step]
+                )
                 for start in range(0, len(rows[query]), step)
             ]
             found[query] = np.concatenate(parts)
@@ -125,7 +127,7 @@ class LabelSet:
         if hubness.method != "none":
             biases = hubness.compute_biases(candidates.rows, build_query_bank(fitted, anchors, "image"))
             candidates = Candidates(candidates.rows, candidates.per_candidate, biases)
-        found = rank(fitted.represent("image", self.images), candidates, TOP).indices
+        found = rank_candidates(fitted.represent("image", self.images), candidates, TOP).indices
         metrics = figures(found, self.truth, len(self.labels.labels))
         return Answers(metrics, (found[:, 0] != self.truth).astype(np.int64))
 

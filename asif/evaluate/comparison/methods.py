@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from asif.aligners import RIVALS, Aligner, FittedAligner, Fused, Hubness, Linear, Moments, make_aligner
+from asif.aligners import RIVALS, Aligner, FittedAligner, Hubness, Moments, is_linear, make_aligner
 from asif.aligners.moments import find_moments
 from asif.encoders.torch_common import pick_device
 from asif.evaluate.comparison.peak_memory import peak_memory
@@ -124,10 +124,10 @@ def fitted(
     less = fresh.select_rows(np.arange(1, fresh.count))
     one = fresh.select_rows(np.arange(1))
     started = time.perf_counter()
-    if linear(aligner):
+    if is_linear(aligner):
         find_moments(less, lambda _: find_moments(fresh) - Moments.of(one))
     again = time.perf_counter() - started + timed(aligner, less)[0]
-    how = "sums less one pair, solved again" if linear(aligner) else "the pair is left out"
+    how = "sums less one pair, solved again" if is_linear(aligner) else "the pair is left out"
     return Contender(setting, made, hubness, tuning, seconds, peak.mib, {"seconds": again, "how": how})
 
 
@@ -139,12 +139,6 @@ def timed(aligner: Aligner, anchors: AnchorSubset) -> tuple[float, FittedAligner
     for side, rows in first.items():
         made.represent(side, rows)
     return time.perf_counter() - started, made
-
-
-def linear(aligner: Aligner) -> bool:
-    """Tell whether an aligner is solved from sums over anchors."""
-    members = [member.aligner for member in aligner.members] if isinstance(aligner, Fused) else [aligner]
-    return any(isinstance(member, Linear) for member in members)
 
 
 def trained(

@@ -24,7 +24,7 @@ def test_compacting_changes_bytes_alone(home: Path) -> None:
     gone = [*IDS[3:5], *IDS[16:30], IDS[50]]
     Store(home).remove("toy", gone)
     described = {"name": "ridge", "parameters": make_aligner("ridge").parameters}
-    cached_fit.fit(make_aligner("ridge"), Store(home).open("toy"))
+    cached_fit.fit_aligner(make_aligner("ridge"), Store(home).open("toy"))
     found = Store(home).compact("toy")
     assert_same_set(found, publish(home / "other", [pair for pair in EVERY if pair.id not in gone]))
     assert [entry.deleted for entry in found.manifest.blocks] == [()] * 3  # 14 + 2, 16, 11

@@ -26,8 +26,8 @@ def test_versions_that_nobody_needs_are_deleted(home: Path) -> None:
     versions = [publish(home, EVERY[:count]).version for count in (10, 30, 20, 40, 60)]
     store = Store(home)
     store.alias("toy", "best", "2")
-    cached_fit.fit(make_aligner("ridge"), store.open("toy@1"))
-    cached_fit.fit(make_aligner("ridge"), store.open("toy@2"))
+    cached_fit.fit_aligner(make_aligner("ridge"), store.open("toy@1"))
+    cached_fit.fit_aligner(make_aligner("ridge"), store.open("toy@2"))
     store.alias("toy", "current", "4")
     before = {path: path.stat().st_size for path in files(home)}
     swept = store.gc("toy", 1)

@@ -91,11 +91,11 @@ def test_many_pieces_are_written_as_one(home: Path) -> None:
 def test_sums_follow_a_removal_row_by_row(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asif.anchorset.format.anchor_set.MIN_ANCHORS_FOR_SUMS", 1)
     monkeypatch.setattr("asif.anchorset.write.publish.MAX_BLOCK_ROWS", 30)
-    cached_fit.sums(publish(home))
+    cached_fit.sum_anchors(publish(home))
     found = Store(home).remove("toy", [IDS[4], IDS[5], IDS[40]])
     kept = found.kept_sums()
     assert kept is not None and kept.added == [] and [len(image) for image, _ in kept.removed] == [2, 1]
-    got, fresh = cached_fit.sums(found).as_arrays(), Moments.of(found).as_arrays()
+    got, fresh = cached_fit.sum_anchors(found).as_arrays(), Moments.of(found).as_arrays()
     for name in fresh:
         np.testing.assert_allclose(got[name], fresh[name], rtol=0, atol=1e-12)
     Store(home).rollback("toy")
@@ -104,7 +104,7 @@ def test_sums_follow_a_removal_row_by_row(home: Path, monkeypatch: pytest.Monkey
 
 def test_a_fit_to_other_pairs_is_not_taken_up(home: Path) -> None:
     before, described = publish(home), {"name": "ridge", "parameters": make_aligner("ridge").parameters}
-    cached_fit.fit(make_aligner("ridge"), before)
+    cached_fit.fit_aligner(make_aligner("ridge"), before)
     assert before.kept_fit(described) is not None
     after = Store(home).remove("toy", IDS[:2])
     assert after.kept_fit(described) is None

@@ -79,29 +79,29 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_sums_are_taken_once_and_then_taken_up(home: Path, reads: list[int]) -> None:
     anchors = publish(home, slice(0, 40))
-    cached_fit.fit(make_aligner("cca"), anchors)
-    cached_fit.fit(make_aligner("procrustes"), anchors)
+    cached_fit.fit_aligner(make_aligner("cca"), anchors)
+    cached_fit.fit_aligner(make_aligner("procrustes"), anchors)
     assert reads == [40] and len(find_sum_files(home)) == 3
     again = Store(home).open("toy")
-    cached_fit.fit(make_aligner("0.5*ridge+asif(k=3)"), again)
+    cached_fit.fit_aligner(make_aligner("0.5*ridge+asif(k=3)"), again)
     assert reads == [40]
     assert_same_moments(find_moments(again), again)
     Store(home).verify("toy").raise_if_bad()
 
 
 def test_a_fit_from_kept_sums_is_the_same(home: Path) -> None:
-    fitted = [cached_fit.fit(make_aligner("cca(size=3)"), publish(home, slice(0, 40)))]
+    fitted = [cached_fit.fit_aligner(make_aligner("cca(size=3)"), publish(home, slice(0, 40)))]
     for path in find_sum_files(home):
         if "cca" in path.read_bytes()[:300].decode(errors="replace"):
             path.unlink()
-    fitted.append(cached_fit.fit(make_aligner("cca(size=3)"), Store(home).open("toy")))
+    fitted.append(cached_fit.fit_aligner(make_aligner("cca(size=3)"), Store(home).open("toy")))
     one, two = (each.arrays() for each in fitted)
     for name in one:
         np.testing.assert_array_equal(one[name], two[name])
 
 
 def test_an_aligner_without_maps_sums_nothing(home: Path, reads: list[int]) -> None:
-    cached_fit.fit(make_aligner("asif"), publish(home, slice(0, 40)))
+    cached_fit.fit_aligner(make_aligner("asif"), publish(home, slice(0, 40)))
     assert reads == [] and find_sum_files(home) == []
 
 
@@ -117,14 +117,14 @@ def test_an_aligner_without_maps_sums_nothing(home: Path, reads: list[int]) -> N
     ids=["added", "halved", "removed", "both", "others"],
 )
 def test_sums_follow_an_edit(home: Path, reads: list[int], before: slice, after: slice, read: list[int]) -> None:
-    cached_fit.fit(make_aligner("cca"), publish(home, before))
+    cached_fit.fit_aligner(make_aligner("cca"), publish(home, before))
     reads.clear()
     anchors = publish(home, after)
-    found = cached_fit.sums(anchors)
+    found = cached_fit.sum_anchors(anchors)
     assert reads == read
     assert_same_moments(found, anchors)
     reads.clear()
-    assert_same_moments(cached_fit.sums(Store(home).open("toy")), anchors)
+    assert_same_moments(cached_fit.sum_anchors(Store(home).open("toy")), anchors)
     assert reads == [anchors.count]  # by the comparison alone
     Store(home).verify("toy").raise_if_bad()
 
@@ -132,7 +132,7 @@ def test_sums_follow_an_edit(home: Path, reads: list[int], before: slice, after:
 def test_fifty_edits_do_not_drift(home: Path, reads: list[int]) -> None:
     for at in range(50):
         anchors = publish(home, slice(0, 80 + 8 * (at % 7)))
-        found = cached_fit.sums(anchors)
+        found = cached_fit.sum_anchors(anchors)
     assert reads[0] == 80
     assert max(reads[1:]) <= 48  # the rows that an edit changed, never all of them
     assert found.count == anchors.count == 80
@@ -141,15 +141,15 @@ def test_fifty_edits_do_not_drift(home: Path, reads: list[int]) -> None:
 
 def test_the_nearest_version_is_followed(home: Path, reads: list[int]) -> None:
     for stop in (40, 120):
-        cached_fit.sums(publish(home, slice(0, stop)))
+        cached_fit.sum_anchors(publish(home, slice(0, stop)))
     reads.clear()
-    cached_fit.sums(publish(home, slice(0, 112)))
+    cached_fit.sum_anchors(publish(home, slice(0, 112)))
     assert reads == [8]
 
 
 def test_any_changed_byte_is_found_and_rows_are_summed_anew(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     anchors = publish(home, slice(0, 40))
-    cached_fit.sums(anchors)
+    cached_fit.sum_anchors(anchors)
     (path,) = find_sum_files(home)
     whole = path.read_bytes()
     rng = np.random.default_rng(0)
@@ -159,31 +159,31 @@ def test_any_changed_byte_is_found_and_rows_are_summed_anew(home: Path, caplog: 
         path.write_bytes(damaged)
         assert str(path) in str(Store(home).verify("toy").problems)
         caplog.clear()
-        assert_same_moments(cached_fit.sums(anchors), anchors)
+        assert_same_moments(cached_fit.sum_anchors(anchors), anchors)
         assert "kept sums are not used" in caplog.text
         assert path.read_bytes() == whole
     path.write_bytes(b"")
     following = publish(home, slice(0, 48))  # whose nearest sums are those
     caplog.clear()
-    assert_same_moments(cached_fit.sums(following), following)
+    assert_same_moments(cached_fit.sum_anchors(following), following)
     assert "kept sums are not used" in caplog.text
 
 
 def test_a_block_that_is_gone_is_not_taken_away(home: Path, caplog: pytest.LogCaptureFixture) -> None:
-    cached_fit.sums(publish(home, slice(0, 80)))
+    cached_fit.sum_anchors(publish(home, slice(0, 80)))
     old = {entry.sha256 for entry in Store(home).open("toy").manifest.blocks}
     anchors = publish(home, slice(0, 56))
     for sha256 in old - {entry.sha256 for entry in anchors.manifest.blocks}:
         (home / "anchors" / "toy" / "blocks" / f"{sha256}.safetensors").unlink()
     with pytest.raises(IntegrityError, match="is missing"):
         anchors.kept_sums()
-    assert_same_moments(cached_fit.sums(anchors), anchors)
+    assert_same_moments(cached_fit.sum_anchors(anchors), anchors)
     assert "is missing" in caplog.text
 
 
 def test_sums_over_few_anchors_are_not_kept(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asif.anchorset.format.anchor_set.MIN_ANCHORS_FOR_SUMS", 41)
-    cached_fit.sums(publish(home, slice(0, 40)))
+    cached_fit.sum_anchors(publish(home, slice(0, 40)))
     assert find_sum_files(home) == []
-    cached_fit.sums(publish(home, slice(0, 41)))
+    cached_fit.sum_anchors(publish(home, slice(0, 41)))
     assert len(find_sum_files(home)) == 1

@@ -24,7 +24,7 @@ from asif.anchorset import AnchorSet, OpenAnchors, PairFilter, Store, View, open
 from asif.classify import Labels
 from asif.encoders import ImageEncoder
 from asif.engine import Engine, merge_anchors, subset_anchors
-from asif.engine.snapshots import KEPT_VIEWS
+from asif.engine.snapshots import CACHED_VIEWS
 from asif.errors import EncoderMismatch, InputRefused, NotFound, Stale, UsageError
 from asif.kernels.device_cache import is_immutable
 from asif.pairs.pair import PairRecord
@@ -259,11 +259,11 @@ def test_views_are_kept_and_dropped(home: Path) -> None:
     del role, fitted
     gc.collect()
     assert gone() is None
-    for number in range(KEPT_VIEWS):
+    for number in range(CACHED_VIEWS):
         engine.role(where=f"id != '{IDS[number]}'")
     assert engine.role(anchors="a+b") is not moved  # it was not asked for longest
-    old = [weakref.ref(kept.anchors) for kept in engine._serving.views.values()]
-    assert len(old) == KEPT_VIEWS
+    old = [weakref.ref(kept.anchors) for kept in engine._snapshot.views.values()]
+    assert len(old) == CACHED_VIEWS
     del moved
     engine.swap("a@1")
     gc.collect()
@@ -279,7 +279,7 @@ def test_many_threads_name_the_same_view_and_it_is_made_once(home: Path, monkeyp
         made.append(given)
         return open_view(*given)
 
-    monkeypatch.setattr("asif.engine.opener.open_view", counted)
+    monkeypatch.setattr("asif.engine.snapshots.open_view", counted)
     engine = Engine("a", home=home, aligner=make_aligner("asif"))
     expected = predict_all(engine, anchors="a+b")
     which = [{"anchors": "a+b"}, {"where": WHERE}, {"anchors": "b"}] * 20
