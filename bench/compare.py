@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,13 @@ from retrieval import CAPTIONS, features
 
 from asif.engine import Engine, build_anchors
 from asif.evaluate.comparison.datasets import RetrievalSet
-from asif.evaluate.comparison.methods import METHODS
-from asif.evaluate.comparison.run import Plan, compare
-from asif.evaluate.comparison.verdict import verdict
-from asif.report import html_page, tables
+from asif.evaluate.comparison.methods import COMPARED_METHODS
+from asif.evaluate.comparison.plan import ComparisonPlan
+from asif.evaluate.comparison.result import DatasetDescription
+from asif.evaluate.comparison.run import run_comparison
+from asif.evaluate.comparison.verdict import judge_comparison
+from asif.evaluate.provenance import DataUsed
+from asif.report import build_comparison_tables, render_comparison_page
 from asif.vectors import Embeddings, Float32, Int64
 
 
@@ -32,25 +36,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results") / "compare")
     parser.add_argument("--pairs", default="50,100,300,1000,3000,6000")
-    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--methods", default=",".join(COMPARED_METHODS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=30)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     counts = tuple(map(int, given.pairs.split(",")))
-    plan = Plan(tuple(given.methods.split(",")), counts, tuple(range(given.seeds)), given.seconds)
+    plan = ComparisonPlan(tuple(given.methods.split(",")), counts, tuple(range(given.seeds)), given.seconds)
     with tempfile.TemporaryDirectory() as home:
         engine, texts = anchors(Path(home))
-        found = compare(engine, texts, [development()], plan, given.out / "runs.jsonl", tell)
-    found["command"] = "bench/compare.py"
-    (given.out / "results.json").write_text(json.dumps(found, indent=1))
-    (given.out / "report.html").write_text(html_page(found), encoding="utf-8")
+        found = run_comparison(engine, texts, [development()], plan, given.out / "runs.jsonl", tell)
+    found = replace(found, command="bench/compare.py")
+    (given.out / "results.json").write_text(json.dumps(found.to_json(), indent=1))
+    (given.out / "report.html").write_text(render_comparison_page(found), encoding="utf-8")
     print(machine() + "\n")
-    for table in tables(found):
+    for table in build_comparison_tables(found):
         print(f"\n{table.title}\n")
         show(list(table.header), [list(row) for row in table.rows])
     print()
-    print("\n".join(verdict(found).lines))
+    print("\n".join(judge_comparison(found).lines))
 
 
 def anchors(home: Path) -> tuple[Engine, tuple[Embeddings, Int64]]:
@@ -74,14 +78,12 @@ def development() -> RetrievalSet:
     images, captions = features("dev")
     table = pq.read_table(realdata() / "flickr8k" / "dev.parquet", columns=["id", "captions"]).to_pylist()
     said = tuple(caption for row in table for caption in row["captions"])
-    described = {
-        "counts": {"images": len(images), "captions": len(captions), "images_among_anchors": 0},
-        "templates": [],
-        "data": {"path": "flickr8k/features/dev-*.npy"},
-    }
+    counts = {"images": len(images), "captions": len(captions), "images_among_anchors": 0}
+    features_used = DataUsed("flickr8k/features/dev-*.npy", "npy", 2, 0, len(images), {}, "", "")
+    description = DatasetDescription(counts, (), features_used)
     owners = np.repeat(np.arange(len(images)), CAPTIONS)
     ids = tuple(str(row["id"]) for row in table)
-    return RetrievalSet("flickr8k dev", Embeddings(images), Embeddings(captions), owners, said, ids, described)
+    return RetrievalSet("flickr8k dev", Embeddings(images), Embeddings(captions), owners, said, ids, description)
 
 
 def tell(what: str, done: int, every: int) -> None:

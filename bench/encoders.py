@@ -20,8 +20,8 @@ from scipy.stats import spearmanr
 
 from asif.aligners import Hubness, make_aligner
 from asif.aligners.sampling import choose_evenly_spaced
-from asif.evaluate.encoder_pairs.alignment import Space, align
-from asif.evaluate.encoder_pairs.permutation_test import Measured
+from asif.evaluate.encoder_pairs.alignment import EncoderSpace, measure_alignment
+from asif.evaluate.encoder_pairs.permutation_test import PermutationTest
 from asif.vectors import Embeddings, Float32
 
 Rows = NDArray[np.float64]
@@ -72,13 +72,13 @@ def main() -> None:
     mean_captions = Embeddings.from_raw(captions.reshape(len(images), CAPTIONS, -1).mean(axis=1)).values
     dev_images, dev_captions = features("dev")
     chosen = {count: choose_evenly_spaced(len(images), count) for count in COUNTS}
-    texts = {count: Space.of(mean_captions[rows]) for count, rows in chosen.items()}
-    found: dict[tuple[int, str], list[Measured]] = {}
+    texts = {count: EncoderSpace.of(mean_captions[rows]) for count, rows in chosen.items()}
+    found: dict[tuple[int, str], list[PermutationTest]] = {}
     recalls: dict[str, list[float]] = {name: [] for name in ALIGNERS}
     table = []
     for name, train, dev in encoders(images, dev_images):
         for count, rows in chosen.items():
-            alignment = align(Space.of(train.values[rows]), texts[count], permutations=100)
+            alignment = measure_alignment(EncoderSpace.of(train.values[rows]), texts[count], permutations=100)
             for measure in MEASURES:
                 found.setdefault((count, measure), []).append(getattr(alignment, measure))
         pairs = Pairs([train.values.astype(np.float16)], [mean_captions.astype(np.float16)])

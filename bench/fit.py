@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from asif.aligners import Linear, Moments, make_aligner
 from asif.aligners.linear import solve_maps
-from asif.evaluate.comparison.peak_memory import high_water, reset
+from asif.evaluate.comparison.peak_memory import read_peak_memory, reset_peak_memory
 
 ROWS = 8192
 LATENT = 64  # directions that both sides of a synthetic pair share
@@ -41,12 +41,12 @@ def main() -> None:
     options = parser.parse_args()
     print(machine() + f"\n\n{options.pairs:,} synthetic pairs, d = {options.dim} on both sides, float16.\n")
     pairs, changed = synthetic(options.pairs, options.dim), synthetic(CHANGED, options.dim, seed=1)
-    before, rows = reset(), []
+    before, rows = reset_peak_memory(), []
 
     def timed(what: str, action: Any) -> Any:
         started = time.perf_counter()
         made = action()
-        rows.append([what, f"{time.perf_counter() - started:.2f}", f"{high_water() - before:,.0f}"])
+        rows.append([what, f"{time.perf_counter() - started:.2f}", f"{read_peak_memory() - before:,.0f}"])
         return made
 
     moments = timed("sums over all pairs", lambda: Moments.of(pairs))

@@ -16,7 +16,7 @@ from kernels_peers import BARE, OURS, OURS_32, PEERS, Contenders, blocks
 from kernels_timing import Record, Results, interleaved
 from numpy.typing import NDArray
 
-from asif.evaluate.comparison.peak_memory import high_water
+from asif.evaluate.comparison.peak_memory import read_peak_memory
 from asif.kernels import topk_similarity
 from asif.vectors import Float32, Int64
 
@@ -160,6 +160,6 @@ def memory_beside_inputs(dims: int, anchors: int, q: int, k: int) -> float:
     topk_similarity(asked[:1], [stored[0][:k]], 1)  # what it imports and compiles is no part of a call
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again at what is resident now
-    before = high_water()
+    before = read_peak_memory()
     topk_similarity(asked, stored, k)
-    return high_water() - before
+    return read_peak_memory() - before

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from asif.aligners import Aligner, Hubness, make_aligner
 from asif.aligners.hubness import build_query_bank
 from asif.compare import Candidates, score_candidates
-from asif.evaluate.comparison.peak_memory import high_water, reset
+from asif.evaluate.comparison.peak_memory import read_peak_memory, reset_peak_memory
 from asif.tuning import CaptionSampler, TuningResult, tune
 from asif.vectors import Embeddings, Float32, Int64, Side
 
@@ -80,9 +80,9 @@ def main() -> None:
 
 def tuned_to(pairs: Pairs, captions: Float32, seed: int) -> tuple[TuningResult, float]:
     """Tune inside the anchors; the questions are two of the five captions [n, 5, d]. Returns the peak memory, too."""
-    before = reset()
+    before = reset_peak_memory()
     tuned = tune(pairs, "search", seconds=600, seed=seed, captions=two_of(captions, seed))
-    return tuned, high_water() - before
+    return tuned, read_peak_memory() - before
 
 
 def two_of(captions: Float32, seed: int) -> CaptionSampler:
@@ -98,7 +98,7 @@ def two_of(captions: Float32, seed: int) -> CaptionSampler:
 
 def measured(aligner: Aligner, hubness: Hubness, pairs: Pairs, image: Embeddings, text: Embeddings) -> list[float]:
     """Return recalls and the median rank both ways, the seconds that fitting took, the peak MiB beside the pairs."""
-    before = reset()
+    before = reset_peak_memory()
     started = time.perf_counter()
     fitted = aligner.fit(pairs)
     fitted.represent("image", Embeddings(image.values[:1]))
@@ -115,7 +115,7 @@ def measured(aligner: Aligner, hubness: Hubness, pairs: Pairs, image: Embeddings
         ranks = best_ranks(every, own if query == "image" else own.T)
         results += [100 * float((ranks < k).mean()) for k in (1, 5, 10)]
         results.append(float(np.median(ranks)) + 1)
-    return [*results, seconds, high_water() - before]
+    return [*results, seconds, read_peak_memory() - before]
 
 
 def best_ranks(every: Float32, right: NDArray[np.bool_]) -> NDArray[np.int64]:

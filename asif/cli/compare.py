@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,17 +16,29 @@ from asif.errors import UsageError
 
 if TYPE_CHECKING:
     from asif.aligners import TemplateMode
+    from asif.encoders import Device
     from asif.engine import Engine
-    from asif.evaluate.comparison.datasets import DataSet
-    from asif.evaluate.comparison.run import Plan
+    from asif.evaluate.comparison.datasets import CachedDataset
+    from asif.evaluate.comparison.plan import ComparisonPlan
+    from asif.evaluate.comparison.result import Comparison
 
-METHODS = "auto,asif,procrustes,ridge,cca,asif-paper,ape,fusemix,freeze-align"
-KINDS = ("labels", "captions")
+_DATASET_KINDS = ("labels", "captions")
+_MIN_SAMPLE = 20  # of which some are held out
+
+
+class _MethodsOption(click.Option):
+    """The option --methods; its default is all methods, whose table is loaded when it is needed."""
+
+    def get_default(self, ctx: click.Context, call: bool = True) -> str:
+        """Return the names of all methods, separated by commas."""
+        from asif.evaluate.comparison.methods import COMPARED_METHODS
+
+        return ",".join(COMPARED_METHODS)
 
 
 @click.command("compare")
 @click.option("--anchors", required=True, metavar="REF", help="name, name@alias, name@3.")
-@click.option("--methods", default=METHODS, show_default=True, help="Which, separated by commas.")
+@click.option("--methods", cls=_MethodsOption, show_default=True, help="Which, separated by commas.")
 @click.option(
     "--eval",
     "datasets",
@@ -49,148 +62,172 @@ KINDS = ("labels", "captions")
 @options.device
 @options.home
 @options.as_json
-def command(out: Path, as_json: bool, **given: Any) -> None:
+def command(
+    anchors: str,
+    methods: str,
+    datasets: tuple[str, ...],
+    out: Path,
+    pairs: str,
+    seeds: int,
+    seconds: float,
+    recipe: str | None,
+    template: tuple[str, ...],
+    templates: str | None,
+    template_mode: TemplateMode | None,
+    classnames: Path | None,
+    limit: int | None,
+    device: Device,
+    home: Path | None,
+    as_json: bool,
+) -> None:
     """Find out whether training a projector is worth it on your pairs.
 
-    Every method is fitted to, or trained on, the same samples of an anchor set and asked about the same data sets.
-    Writes results.json and report.html into the folder; what is done is kept there, and the same command goes on from
-    it. Ends with a verdict in plain words.
+    Every method is fitted to, or trained on, the same samples of an anchor set, and evaluated on the same data sets.
+    Writes results.json and report.html into the folder. Finished runs are kept there, too: the same command resumes an
+    interrupted comparison. Ends with a verdict in plain words.
     """
     from asif.engine import Engine
     from asif.engine.captions import encode_single_captions
-    from asif.evaluate.comparison.run import compare
+    from asif.evaluate.comparison.run import run_comparison
+    from asif.pairs import redact_url
 
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", "a folder", "choose another name for --out")
-    engine = Engine(given["anchors"], home=given["home"], device=given["device"])
-    plan = planned(given, engine.anchors.count)
+    engine = Engine(anchors, home=home, device=device)
+    plan = _read_plan(anchors, engine.anchors.count, methods, pairs, seeds, seconds, recipe)
     out.mkdir(parents=True, exist_ok=True)
     with options.open_progress_bar(0, "run") as bar:
 
-        def encoding(done: int, every: int) -> None:
-            bar.set_description("captions of the anchors")
-            bar.total = every
-            bar.update(done - bar.n)
+        def on_caption(done: int, total: int) -> None:
+            on_step("captions of the anchors", done, total)
 
-        def progress(what: str, done: int, every: int) -> None:
+        def on_step(what: str, done: int, total: int) -> None:
             bar.set_description(what)
-            bar.total = every
+            bar.total = total
             bar.update(done - bar.n)
 
-        sets = opened(engine, given)
-        texts = encode_single_captions(engine, encoding)
+        prompts = _PromptOptions(options.choose_templates(template, templates), template_mode, classnames)
+        loaded = _load_datasets(engine, datasets, prompts, limit)
+        texts = encode_single_captions(engine, on_caption)
         bar.reset()
-        found = compare(engine, texts, sets, plan, out / "runs.jsonl", progress)
-    from asif.pairs import redact_url
-
-    found["command"] = shlex.join(["asif", *map(redact_url, sys.argv[1:])])
-    write(found, out)
+        comparison = run_comparison(engine, texts, loaded, plan, out / "runs.jsonl", on_step)
+    comparison = replace(comparison, command=shlex.join(["asif", *map(redact_url, sys.argv[1:])]))
+    _write_results(comparison, out)
     if as_json:
-        options.print_json(found)
+        options.print_json(comparison.to_json())
     else:
-        show(found, out)
+        _show_comparison(comparison, out)
 
 
-def planned(given: dict[str, Any], count: int) -> Plan:
-    """Read which methods, numbers of pairs and seeds are meant."""
+def _read_plan(
+    anchors: str, available: int, methods: str, pairs: str, seeds: int, seconds: float, recipe_name: str | None
+) -> ComparisonPlan:
+    """Read methods, numbers of pairs, seeds and recipe from the options."""
     from asif.building.recipe_file import find_recipe
-    from asif.evaluate.comparison.methods import METHODS
-    from asif.evaluate.comparison.run import Plan
+    from asif.evaluate.comparison.methods import COMPARED_METHODS
+    from asif.evaluate.comparison.plan import ComparisonPlan
 
-    methods = tuple(dict.fromkeys(name.strip() for name in given["methods"].split(",") if name.strip()))
-    odd = [name for name in methods if name not in METHODS]
-    if odd or not methods:
+    names = tuple(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
+    unknown = [name for name in names if name not in COMPARED_METHODS]
+    if unknown or not names:
         raise UsageError(
-            f"the methods {', '.join(odd) or 'none'}", f"some of {', '.join(METHODS)}", "correct --methods"
+            f"the methods {', '.join(unknown) or 'none'}", f"some of {', '.join(COMPARED_METHODS)}", "correct --methods"
         )
     counts = set()
-    for text in given["pairs"].split(","):
+    for text in pairs.split(","):
         if text.strip() != "all" and not text.strip().isdecimal():
             raise UsageError(f"--pairs has {text!r}", "numbers, or all", "pass for example --pairs 100,1000,all")
-        counts.add(count if text.strip() == "all" else int(text))
-    few = [number for number in sorted(counts) if not FEWEST <= number <= count]
-    if few:
+        counts.add(available if text.strip() == "all" else int(text))
+    outside = [number for number in sorted(counts) if not _MIN_SAMPLE <= number <= available]
+    if outside:
         raise UsageError(
-            f"--pairs has {few[0]:,}", f"{FEWEST} to {count:,}, which {given['anchors']} has", "correct it"
+            f"--pairs has {outside[0]:,}", f"{_MIN_SAMPLE} to {available:,}, which {anchors} has", "correct it"
         )
-    recipe = find_recipe(given["recipe"]) if given["recipe"] else None
+    recipe = find_recipe(recipe_name) if recipe_name else None
     if recipe is not None:
         options.print_notice(f"{recipe.name}: {recipe.status}")
-    return Plan(methods, tuple(sorted(counts)), tuple(range(given["seeds"])), given["seconds"], recipe)
+    return ComparisonPlan(names, tuple(sorted(counts)), tuple(range(seeds)), seconds, recipe)
 
 
-FEWEST = 20  # of which a few are held out
+@dataclass(frozen=True)
+class _PromptOptions:
+    """Hold the options about prompts: templates, () for those of the data; how they are combined; a file of names."""
+
+    templates: tuple[str, ...]
+    mode: TemplateMode | None
+    classnames: Path | None
 
 
-def opened(engine: Engine, given: dict[str, Any]) -> list[DataSet]:
+def _load_datasets(
+    engine: Engine, paths: tuple[str, ...], prompts: _PromptOptions, limit: int | None
+) -> list[CachedDataset]:
     """Open and encode the data sets."""
     from asif.classify import DEFAULT_TEMPLATES, Labels
-    from asif.evaluate import Terms, classes_of, read_classnames
-    from asif.evaluate.comparison.datasets import label_set, retrieval_set
+    from asif.evaluate import RowLimits, read_classnames, resolve_classes
+    from asif.evaluate.comparison.datasets import load_label_set, load_retrieval_set
     from asif.pairs import open_captioned, open_labelled, redact_url
 
-    terms = Terms(given["limit"])
-    written = options.choose_templates(given["template"], given["templates"])
-    names = read_classnames(given["classnames"]) if given["classnames"] else None
-    sets: list[DataSet] = []
-    for text in given["datasets"]:
-        kind, path = kind_of(text)
+    limits = RowLimits(limit)
+    names = read_classnames(prompts.classnames) if prompts.classnames else None
+    loaded: list[CachedDataset] = []
+    for text in paths:
+        kind, path = _detect_kind(text)
         name = redact_url(click.format_filename(path))
         if kind == "captions":
             source = open_captioned(path)
             options.print_notice(source.describe())
-            sets.append(retrieval_set(engine, source, name, terms))
+            loaded.append(load_retrieval_set(engine, source, name, limits))
             continue
         data = open_labelled(path)
         options.print_notice(data.source.describe())
-        classes = classes_of(data, names)
-        mode: TemplateMode = "max" if given["template_mode"] == "max" else "mean"
-        labels = Labels(classes.labels, written or data.templates or DEFAULT_TEMPLATES, mode, classes.names)
-        sets.append(label_set(engine, data, labels, name, terms))
-    doubled = [each.name for at, each in enumerate(sets) if each.name in [other.name for other in sets[:at]]]
-    if doubled:
-        raise UsageError(f"--eval {doubled[0]} comes twice", "every data set once", "leave one out")
-    return sets
+        classes = resolve_classes(data, names)
+        templates = prompts.templates or data.templates or DEFAULT_TEMPLATES
+        labels = Labels(classes.labels, templates, prompts.mode or "mean", classes.names)
+        loaded.append(load_label_set(engine, data, labels, name, limits))
+    repeated = [each.name for at, each in enumerate(loaded) if each.name in [other.name for other in loaded[:at]]]
+    if repeated:
+        raise UsageError(f"--eval {repeated[0]} comes twice", "every data set once", "leave one out")
+    return loaded
 
 
-def kind_of(text: str) -> tuple[str, str]:
-    """Tell whether a data set has labels or captions: as it is said, else by what can be found in it."""
+def _detect_kind(text: str) -> tuple[str, str]:
+    """Return whether a data set has labels or captions, and its path: by the prefix, else by opening it."""
     from asif.errors import AsifError
     from asif.pairs import open_labelled
 
     kind, colon, path = text.partition(":")
-    if colon and kind in KINDS:
+    if colon and kind in _DATASET_KINDS:
         return kind, path
     try:
         open_labelled(text)
     except AsifError:
-        return "captions", text  # which says what is wrong, if that is not so
+        return "captions", text  # opening it as captions raises what is wrong
     return "labels", text
 
 
-def write(found: dict[str, Any], out: Path) -> None:
-    """Write results.json, and report.html where it can be drawn."""
+def _write_results(comparison: Comparison, out: Path) -> None:
+    """Write results.json, and report.html if it can be drawn."""
     from asif.anchorset.format.atomic_io import atomic_write_bytes
     from asif.errors import MissingDependency
-    from asif.report import html_page
+    from asif.report import render_comparison_page
 
-    text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(comparison.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     atomic_write_bytes(out / "results.json", text.encode())
     try:
-        atomic_write_bytes(out / "report.html", html_page(found).encode())
+        atomic_write_bytes(out / "report.html", render_comparison_page(comparison).encode())
     except MissingDependency as error:
         options.print_notice(f"no report.html: {error}")
 
 
-def show(found: dict[str, Any], out: Path) -> None:
+def _show_comparison(comparison: Comparison, out: Path) -> None:
     """Print the tables and the verdict."""
-    from asif.evaluate.comparison.verdict import verdict
-    from asif.report import tables
+    from asif.evaluate.comparison.verdict import judge_comparison
+    from asif.report import build_comparison_tables
 
-    for table in tables(found):
+    for table in build_comparison_tables(comparison):
         click.echo(table.title)
         options.print_table(list(table.rows), table.header)
         click.echo()
-    for line in verdict(found).lines:
+    for line in judge_comparison(comparison).lines:
         click.echo(line)
     options.print_notice(f"written to {out}: results.json, report.html")

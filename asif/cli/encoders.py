@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,13 +14,25 @@ from asif.errors import UsageError
 
 if TYPE_CHECKING:
     from asif.anchorset import AnchorSet
-    from asif.evaluate.encoder_pairs.embeddings import SeenPairs
-    from asif.evaluate.encoder_pairs.permutation_test import Measured
+    from asif.encoders import Device
+    from asif.evaluate.encoder_pairs.embed import CaptionPooling
+    from asif.evaluate.encoder_pairs.embeddings import EncodedPairs
+    from asif.evaluate.encoder_pairs.permutation_test import PermutationTest
     from asif.evaluate.encoder_pairs.ranking import EncoderPair
 
-ENCODING = ("image_encoders", "text_encoders", "captions", "device")
-FIGURES = ("shuffled", "z", "p")
-HEADER = ("encoders", "mutual k-NN", *FIGURES, "debiased CKA", *FIGURES, "linear CKA", "shuffled", "pairs", "dims")
+_ENCODING_OPTIONS = ("image_encoders", "text_encoders", "captions", "device")
+_TEST_COLUMNS = ("shuffled", "z", "p")
+_TABLE_HEADER = (
+    "encoders",
+    "mutual k-NN",
+    *_TEST_COLUMNS,
+    "debiased CKA",
+    *_TEST_COLUMNS,
+    "linear CKA",
+    "shuffled",
+    "pairs",
+    "dims",
+)
 
 
 @click.group("encoders")
@@ -30,7 +42,7 @@ def command() -> None:
 
 @command.command("list")
 @options.as_json
-def list_(as_json: bool) -> None:
+def print_encoders(as_json: bool) -> None:
     """List the forms of encoder names, and which are installed."""
     from asif.encoders import DEFAULT_ENCODERS
     from asif.encoders.catalogue import list_encoders
@@ -47,13 +59,17 @@ def list_(as_json: bool) -> None:
 
 
 @command.command("compare")
-@click.argument("what", nargs=-1, required=True, metavar="PAIRS_OR_REF...")
+@click.argument("inputs", nargs=-1, required=True, metavar="PAIRS_OR_REF...")
 @click.option("--image-encoder", "image_encoders", multiple=True, metavar="E", help="Embed the images with this too.")
 @click.option("--text-encoder", "text_encoders", multiple=True, metavar="E", help="Embed the captions with this too.")
 @click.option("--limit", type=click.IntRange(min=1), default=5000, show_default=True, help="Pairs, spread evenly.")
 @click.option("--k", type=int, default=10, show_default=True, help="Nearest neighbours that are compared.")
 @click.option(
-    "--permutations", type=click.IntRange(min=2), default=200, show_default=True, help="Shuffled pairings beside it."
+    "--permutations",
+    type=click.IntRange(min=2),
+    default=200,
+    show_default=True,
+    help="Shuffled pairings to compare with.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the shuffling.")
 @click.option(
@@ -66,112 +82,131 @@ def list_(as_json: bool) -> None:
 @options.device
 @options.home
 @options.as_json
-def compare(what: tuple[str, ...], as_json: bool, **given: Any) -> None:
-    """Rank encoder pairs by how alike they see the same pairs: mutual k-NN and linear CKA, beside shuffled pairings.
+def rank_pairs(
+    inputs: tuple[str, ...],
+    image_encoders: tuple[str, ...],
+    text_encoders: tuple[str, ...],
+    limit: int,
+    k: int,
+    permutations: int,
+    seed: int,
+    captions: CaptionPooling,
+    device: Device,
+    home: Path | None,
+    as_json: bool,
+) -> None:
+    """Rank encoder pairs by how alike they see the same pairs: mutual k-NN and linear CKA, against shuffled pairings.
 
-    PAIRS_OR_REF is one source of image-text pairs, which every encoder named embeds once (default: the embedded ones),
-    or anchor sets over the same pairs, whose stored embeddings are taken: no encoder is loaded. An anchor set goes
-    before a file or folder of the same name; write ./NAME for that.
+    PAIRS_OR_REF is one source of image-text pairs, which every named encoder embeds once (default: the embedded ones),
+    or anchor sets over the same pairs, whose stored embeddings are used: no encoder is loaded. An anchor set takes
+    precedence over a file or folder of the same name; write ./NAME for the latter.
     """
-    from asif.evaluate.encoder_pairs.ranking import rank, verdict, warnings
+    from asif.evaluate.encoder_pairs.ranking import describe_choices, find_ranking_warnings, rank_encoder_pairs
 
-    seen = look(what, given)
-    if seen.rejects:
-        reasons = "; ".join(f"row {reject.row}: {reject.reason}" for reject in seen.rejects[:3])
-        options.print_notice(f"{len(seen.rejects):,} rows left out, {len(seen):,} compared ({reasons})")
-    combinations = len(seen.images) * len(seen.texts)
-    with options.open_progress_bar(combinations * given["permutations"], "shuffle") as bar:
-        pairs = rank(seen, given["k"], given["permutations"], given["seed"], bar.update)
+    encoded = _read_anchor_sets(inputs, limit, home)
+    if encoded is None:
+        encoded = _embed_pairs(inputs[0], image_encoders, text_encoders, limit, captions, device)
+    if encoded.rejects:
+        reasons = "; ".join(f"row {reject.row}: {reject.reason}" for reject in encoded.rejects[:3])
+        options.print_notice(f"{len(encoded.rejects):,} rows left out, {len(encoded):,} compared ({reasons})")
+    combinations = len(encoded.images) * len(encoded.texts)
+    with options.open_progress_bar(combinations * permutations, "shuffle") as bar:
+        pairs = rank_encoder_pairs(encoded, k, permutations, seed, bar.update)
     if as_json:
-        how = {name: given[name] for name in ("k", "permutations", "seed")}
+        settings = {"k": k, "permutations": permutations, "seed": seed}
         for place, pair in enumerate(pairs, 1):
-            options.print_json({"rank": place, **pair.as_dict(), **how})
+            options.print_json({"rank": place, **pair.to_json(), **settings})
     else:
-        options.print_table([row(pair) for pair in pairs], HEADER)
-    for line in verdict(pairs):
+        options.print_table([_format_row(pair) for pair in pairs], _TABLE_HEADER)
+    for line in describe_choices(pairs):
         (options.print_notice if as_json else click.echo)(line)
-    for line in warnings(pairs):
+    for line in find_ranking_warnings(pairs):
         options.print_notice(f"warning: {line}")
 
 
-def look(what: tuple[str, ...], given: dict[str, Any]) -> SeenPairs:
-    """Take the pairs out of anchor sets, or embed them."""
-    from asif.encoders import DEFAULT_ENCODERS, check_spec
-    from asif.evaluate.encoder_pairs.embeddings import from_anchors
+def _read_anchor_sets(inputs: tuple[str, ...], limit: int, home: Path | None) -> EncodedPairs | None:
+    """Read the stored embeddings of anchor sets; None if the one input is a source of pairs."""
+    from asif.evaluate.encoder_pairs.embeddings import read_stored_pairs
 
     with ExitStack() as stack:
-        sets = [stack.enter_context(found) for one in what if (found := anchors_of(one, given)) is not None]
-        if len(sets) == len(what):
-            refuse_options("anchor sets", "their embeddings are stored already")
-            return from_anchors(sets, given["limit"])
-    if len(what) > 1:
+        opened = (_open_anchor_set(name, home) for name in inputs)
+        sets = [stack.enter_context(anchors) for anchors in opened if anchors is not None]
+        if len(sets) == len(inputs):
+            _refuse_idle_options("anchor sets", "their embeddings are stored already")
+            return read_stored_pairs(sets, limit)
+    if len(inputs) > 1:
         raise UsageError(
-            f"{len(what)} inputs, {len(what) - len(sets)} of them pairs",
+            f"{len(inputs)} inputs, {len(inputs) - len(sets)} of them pairs",
             "one source of pairs, or anchor sets only",
             "name the encoders with --image-encoder and --text-encoder, or build an anchor set with each",
         )
-    images, texts = (
-        given["image_encoders"] or (DEFAULT_ENCODERS["image"],),
-        given["text_encoders"] or (DEFAULT_ENCODERS["text"],),
-    )
-    for spec in images:
-        check_spec(spec, "image")
-    for spec in texts:
-        check_spec(spec, "text")
-    return embed(what[0], images, texts, given)
+    return None
 
 
-def anchors_of(what: str, given: dict[str, Any]) -> AnchorSet | None:
-    """Open an anchor set, or return None where it is a file or folder of pairs."""
+def _open_anchor_set(name: str, home: Path | None) -> AnchorSet | None:
+    """Open an anchor set, or return None if the name is that of a file or folder of pairs."""
     from asif.engine import open_anchors
 
     try:
-        return open_anchors(what, home=given["home"])
+        return open_anchors(name, home=home)
     except UsageError as error:
-        if "://" in what or Path(what).exists():
+        if "://" in name or Path(name).exists():
             return None
         raise UsageError(
-            f"{what!a} is neither an anchor set nor a file: {error.came}",
+            f"{name!a} is neither an anchor set nor a file: {error.came}",
             f"a path to image-text pairs, or {error.expected}",
             "check the path, or list the sets with: asif anchors list",
         ) from None
 
 
-def embed(path: str, images: tuple[str, ...], texts: tuple[str, ...], given: dict[str, Any]) -> SeenPairs:
-    """Embed pairs with every encoder."""
-    from asif.evaluate.encoder_pairs.embed import from_pairs
+def _embed_pairs(
+    path: str,
+    image_encoders: tuple[str, ...],
+    text_encoders: tuple[str, ...],
+    limit: int,
+    captions: CaptionPooling,
+    device: Device,
+) -> EncodedPairs:
+    """Embed a source of pairs with every encoder named, by default with the embedded ones."""
+    from asif.encoders import DEFAULT_ENCODERS, check_spec
+    from asif.evaluate.encoder_pairs.embed import encode_pairs
     from asif.pairs import open_pairs
 
+    images, texts = image_encoders or (DEFAULT_ENCODERS["image"],), text_encoders or (DEFAULT_ENCODERS["text"],)
+    for spec in images:
+        check_spec(spec, "image")
+    for spec in texts:
+        check_spec(spec, "text")
     source = open_pairs(path)
     if source.dims:
-        refuse_options("precomputed vectors", "there is nothing to embed")
+        _refuse_idle_options("precomputed vectors", "there is nothing to embed")
     options.print_notice(source.describe())
     encoders = 2 if source.dims else len(set(images)) + len(set(texts))
-    with options.open_progress_bar(encoders * min(given["limit"], source.rows), "row") as bar:
-        return from_pairs(source, images, texts, given["limit"], given["captions"], given["device"], bar.update)
+    with options.open_progress_bar(encoders * min(limit, source.rows), "row") as bar:
+        return encode_pairs(source, images, texts, limit, captions, device, bar.update)
 
 
-def refuse_options(what: str, why: str) -> None:
-    """Refuse options that would have no effect; raises UsageError."""
-    idle = options.list_given_options(ENCODING)
+def _refuse_idle_options(what: str, why: str) -> None:
+    """Raise UsageError for options that would have no effect."""
+    idle = options.list_given_options(_ENCODING_OPTIONS)
     if idle:
         raise UsageError(f"{', '.join(idle)} with {what}", f"none of them: {why}", "leave them out")
 
 
-def row(pair: EncoderPair) -> tuple[str, ...]:
+def _format_row(pair: EncoderPair) -> tuple[str, ...]:
     """Write one line of the table."""
     return (
         pair.name,
-        *cells(pair.alignment.mutual_knn),
-        *cells(pair.alignment.cka_debiased),
-        *cells(pair.alignment.cka)[:2],
+        *_format_test(pair.alignment.mutual_knn),
+        *_format_test(pair.alignment.cka_debiased),
+        *_format_test(pair.alignment.cka)[:2],
         f"{len(pair.image.values):,}",
         f"{pair.image.values.shape[1]} + {pair.text.values.shape[1]}",
     )
 
 
-def cells(measured: Measured | None) -> tuple[str, str, str, str]:
-    """Write a measure with its error, what shuffled pairings come to, z and p."""
+def _format_test(measured: PermutationTest | None) -> tuple[str, str, str, str]:
+    """Write a measure with its error, that of shuffled pairings, z and p."""
     if measured is None:
         return ("-",) * 4
     return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -16,21 +16,22 @@ from asif.cli import options
 from asif.errors import UsageError
 
 if TYPE_CHECKING:
-    from asif.evaluate import Evaluation, Terms
+    from asif.evaluate import RowLimits
+    from asif.evaluate.evaluation import Evaluation
     from asif.pairs import PairSource, Reject
 
-CLASSIFICATION, RETRIEVAL = "zeroshot_classification", "zeroshot_retrieval"
-ABOUT_LABELS = {
+_CLASSIFICATION, _RETRIEVAL = "zeroshot_classification", "zeroshot_retrieval"
+_LABEL_OPTIONS = {
     name: f"--{name.replace('_', '-')}"
     for name in ("template", "templates", "template_mode", "classnames", "label_vectors")
 }
-SHOWN_REJECTS = 10
+_SHOWN_REJECTS = 10
 
 
 @click.command("eval")
 @options.anchors
 @click.option("--dataset", required=True, metavar="PATH", help="Labelled images, or images with captions.")
-@click.option("--task", type=click.Choice([CLASSIFICATION, RETRIEVAL]), required=True)
+@click.option("--task", type=click.Choice([_CLASSIFICATION, _RETRIEVAL]), required=True)
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the result there, as JSON.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if there is one.")
 @options.prompts
@@ -55,41 +56,42 @@ def command(task: str, output: Path | None, overwrite: bool, as_json: bool, **gi
     URL of these, such as s3:// or hf://. Rejected rows are listed in FILE with the ending .rejects.jsonl.
     """
     from asif.building import Tolerance
-    from asif.evaluate import Terms
+    from asif.evaluate import RowLimits
 
-    check_output(output, overwrite)
+    _check_output(output, overwrite)
     tolerance = Tolerance.parse(given["max_bad_rows"])
     rejects: list[Reject] = []
-    with listing(rejects, output), options.open_progress_bar(0, "row") as bar:
-        terms = Terms(given["limit"], tolerance, lambda done: bar.update(done - bar.n), rejects.append)
-        measure = classification if task == CLASSIFICATION else retrieval
-        result = measure(terms, bar, given).as_dict(given["language"])
-    result["rejects"] = rejects_file(output).name if rejects and output else None
+    with _list_rejects(rejects, output), options.open_progress_bar(0, "row") as bar:
+        limits = RowLimits(given["limit"], tolerance, lambda done: bar.update(done - bar.n), rejects.append)
+        evaluate = _evaluate_labels if task == _CLASSIFICATION else _evaluate_captions
+        evaluation = evaluate(limits, bar, given)
+    listed = _rejects_file(output).name if rejects and output else None
+    result = {**evaluation.to_json(given["language"]), "rejects": listed}
     if output is not None:
         from asif.anchorset.format.atomic_io import atomic_write_bytes
 
         if not rejects:
-            rejects_file(output).unlink(missing_ok=True)  # that of an earlier run
+            _rejects_file(output).unlink(missing_ok=True)  # of an earlier run
         atomic_write_bytes(output, (json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
     if as_json:
         options.print_json(result)
     else:
-        show(result, output)
+        _show_evaluation(evaluation, output)
 
 
-def classification(terms: Terms, bar: Any, given: dict[str, Any]) -> Evaluation:
+def _evaluate_labels(limits: RowLimits, bar: Any, given: Mapping[str, Any]) -> Evaluation:
     """Evaluate on labelled images."""
     from asif.anchorset.format.atomic_io import hash_file
     from asif.classify import DEFAULT_TEMPLATES, Labels
     from asif.engine import read_vectors
-    from asif.evaluate import classes_of, evaluate_classification, read_classnames
+    from asif.evaluate import evaluate_classification, read_classnames, resolve_classes
     from asif.pairs import open_labelled
 
     written = options.choose_templates(given["template"], given["templates"])
     names = read_classnames(given["classnames"]) if given["classnames"] else None
     data = open_labelled(given["dataset"], columns=options.parse_columns(given["columns"]))
-    announce(data.source, terms, bar)
-    classes = classes_of(data, names)
+    _announce_source(data.source, limits, bar)
+    classes = resolve_classes(data, names)
     if classes.unused:
         options.print_notice(f"class names for labels that the data do not have: {', '.join(classes.unused[:5])}")
     templates = written or data.templates or DEFAULT_TEMPLATES
@@ -103,39 +105,45 @@ def classification(terms: Terms, bar: Any, given: dict[str, Any]) -> Evaluation:
         vectors = read_vectors(file, engine.anchors.dims["text"], "prompt vectors")
         origins["label_vectors_sha256"] = hash_file(file)[0]
     return evaluate_classification(
-        engine, data, labels, terms=terms, dataset=called(given), origins=origins, label_vectors=vectors
+        engine,
+        data,
+        labels,
+        limits=limits,
+        dataset=name_dataset(given["dataset"]),
+        origins=origins,
+        label_vectors=vectors,
     )
 
 
-def retrieval(terms: Terms, bar: Any, given: dict[str, Any]) -> Evaluation:
+def _evaluate_captions(limits: RowLimits, bar: Any, given: Mapping[str, Any]) -> Evaluation:
     """Evaluate on images with captions."""
     from asif.evaluate import evaluate_retrieval
     from asif.pairs import open_captioned
 
-    idle = [option for name, option in ABOUT_LABELS.items() if given[name]]
+    idle = [option for name, option in _LABEL_OPTIONS.items() if given[name]]
     if idle:
-        raise UsageError(f"{', '.join(idle)} for {RETRIEVAL}", "captions, which are taken as they are", "leave it out")
+        raise UsageError(f"{', '.join(idle)} for {_RETRIEVAL}", "captions, which are taken as they are", "leave it out")
     source = open_captioned(given["dataset"], columns=options.parse_columns(given["columns"]))
-    announce(source, terms, bar)
+    _announce_source(source, limits, bar)
     engine = options.open_engine(given, *options.make_chosen_aligner(given))
-    return evaluate_retrieval(engine, source, terms=terms, dataset=called(given))
+    return evaluate_retrieval(engine, source, limits=limits, dataset=name_dataset(given["dataset"]))
 
 
-def called(given: dict[str, Any]) -> str:
-    """Return the data set as the user named it; bytes in it that are no UTF-8 are replaced, credentials hidden."""
+def name_dataset(path: str) -> str:
+    """Return a path as the user wrote it; bytes that are no UTF-8 are replaced, credentials hidden."""
     from asif.pairs import redact_url
 
-    return redact_url(click.format_filename(given["dataset"]))
+    return redact_url(click.format_filename(path))
 
 
-def announce(source: PairSource, terms: Terms, bar: Any) -> None:
-    """Say what will be read, before work starts."""
+def _announce_source(source: PairSource, limits: RowLimits, bar: Any) -> None:
+    """Print what will be read, before work starts."""
     options.print_notice(source.describe())
-    bar.reset(min(source.rows, terms.limit or source.rows))
+    bar.reset(min(source.rows, limits.limit or source.rows))
 
 
-def check_output(output: Path | None, overwrite: bool) -> None:
-    """Refuse a place where the result cannot be written, before work starts."""
+def _check_output(output: Path | None, overwrite: bool) -> None:
+    """Raise UsageError for a place where the result cannot be written, before work starts."""
     if output is None:
         return
     if output.is_dir():
@@ -150,48 +158,49 @@ def check_output(output: Path | None, overwrite: bool) -> None:
         )
 
 
-def rejects_file(output: Path) -> Path:
-    """Return where rejected rows are listed."""
+def _rejects_file(output: Path) -> Path:
+    """Return the file of rejected rows."""
     return output.with_suffix(".rejects.jsonl")
 
 
 @contextmanager
-def listing(rejects: list[Reject], output: Path | None) -> Iterator[None]:
-    """List the rejected rows, if there are any, also where there are too many of them."""
+def _list_rejects(rejects: list[Reject], output: Path | None) -> Iterator[None]:
+    """List the rejected rows after a block, also if it raised because there are too many."""
     try:
         yield
     finally:
         rejects.sort(key=lambda reject: reject.row)
         if output is None:
-            for reject in rejects[:SHOWN_REJECTS]:
+            for reject in rejects[:_SHOWN_REJECTS]:
                 options.print_notice(f"row {reject.row}: {reject.reason}")
         elif rejects:
             lines = [json.dumps(asdict(reject), ensure_ascii=False) for reject in rejects]
-            rejects_file(output).write_text("\n".join(lines) + "\n", encoding="utf-8")
-            options.print_notice(f"rejected rows and reasons: {rejects_file(output)}")
+            _rejects_file(output).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            options.print_notice(f"rejected rows and reasons: {_rejects_file(output)}")
 
 
-def show(result: dict[str, Any], output: Path | None) -> None:
+def _show_evaluation(evaluation: Evaluation, output: Path | None) -> None:
     """Print the figures for people."""
-    counts = result["counts"]
-    click.echo(f"{result['dataset']}: {counts['in']:,} in = {counts['kept']:,} kept + {counts['rejected']:,} rejected")
-    click.echo(f"{result['pretrained']}, {result['model']}")
-    shared = result["further_metrics"].get("shared_captions_right", {})
-    rows = []
-    for name, value in {**result["metrics"], **result["further_metrics"]}.items():
-        if name != "shared_captions_right":
-            rows.append((name, cell(value), *([cell(shared[name])] if counts.get("captions_shared") else [])))
-    options.print_table(rows, ("metric", "value", "shared captions right")[: len(rows[0])])
-    if counts["images_among_anchors"]:
-        options.print_notice(f"{counts['images_among_anchors']} of {counts['images']} images are anchors too")
-    if counts["images_near_anchors"]:
-        options.print_notice(
-            f"{counts['images_near_anchors']} of {counts['images']} images are all but the same as an anchor's"
-        )
+    counts, shared = evaluation.counts, evaluation.shared
+    rows = f"{counts['in']:,} in = {counts['kept']:,} kept + {counts['rejected']:,} rejected"
+    click.echo(f"{evaluation.dataset}: {rows}")
+    click.echo(f"{evaluation.record.pretrained}, {evaluation.record.model}")
+    figures = {**evaluation.metrics, **evaluation.further}
+    header: tuple[str, ...] = ("metric", "value")
+    table: list[tuple[str, ...]] = [(name, _format_figure(value)) for name, value in figures.items()]
+    if shared is not None and counts["captions_shared"]:
+        header = (*header, "shared captions right")
+        table = [(*line, _format_figure(shared[line[0]])) for line in table]
+    options.print_table(table, header)
+    among, near = counts["images_among_anchors"], counts["images_near_anchors"]
+    if among:
+        options.print_notice(f"{among} of {counts['images']} images are anchors too")
+    if near:
+        options.print_notice(f"{near} of {counts['images']} images are all but the same as an anchor's")
     if output is not None:
         options.print_notice(f"written to {output}")
 
 
-def cell(value: float | None) -> str:
-    """Write a figure; `-` where it is not defined."""
+def _format_figure(value: float | None) -> str:
+    """Write a figure; `-` if it is not defined."""
     return "-" if value is None else f"{value:.4f}"

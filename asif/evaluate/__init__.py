@@ -1,17 +1,17 @@
-"""Evaluation: data sets, metrics and where figures come from; diagnosis of encoder pairs."""
+"""Evaluation on data sets: metrics, and what is needed to repeat them; comparison of methods and encoders; audits."""
 
-from asif.evaluate.class_names import Classes, classes_of, read_classnames
+from asif.evaluate.class_names import EvaluatedClasses, read_classnames, resolve_classes
 from asif.evaluate.classification import evaluate_classification
-from asif.evaluate.provenance import Evaluation, Task
+from asif.evaluate.evaluation import Benchmark, Evaluation
 from asif.evaluate.retrieval import evaluate_retrieval
-from asif.evaluate.row_reader import Terms
+from asif.evaluate.row_reader import RowLimits
 
 __all__ = [
-    "Classes",
+    "EvaluatedClasses",
     "Evaluation",
-    "Task",
-    "Terms",
-    "classes_of",
+    "Benchmark",
+    "RowLimits",
+    "resolve_classes",
     "evaluate_classification",
     "evaluate_retrieval",
     "read_classnames",

@@ -1,4 +1,4 @@
-"""What classes are called in prompts: a file of names, or the labels made readable."""
+"""Class names for prompts: those of a file, or readable forms of the labels."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from asif.errors import InputRefused, UsageError
 from asif.pairs import LabelledImages
 from asif.prompts import make_readable
 
-Names = tuple[str, ...]
-SYNSET = re.compile(r"n\d{8}")
+_PromptNames = tuple[str, ...]
+_SYNSET = re.compile(r"n\d{8}")
 
 
 @dataclass(frozen=True)
-class Classes:
-    """Hold the classes as they are reported, and what each is called in prompts, once or in several ways.
+class EvaluatedClasses:
+    """Hold the labels of an evaluation, and the names of each in prompts, one or more.
 
-    `origin` says where the names come from; `unused` are those of a file that name no class.
+    `origin` says where the names come from; `unused` are labels of the file of names that no class has.
     """
 
     labels: tuple[str, ...]
-    names: tuple[Names, ...]
+    names: tuple[_PromptNames, ...]
     origin: str
     unused: tuple[str, ...] = ()
 
 
-def read_classnames(path: Path) -> dict[str, Names]:
+def read_classnames(path: Path) -> dict[str, _PromptNames]:
     """Read names by label: lines of `label<TAB>name[ | name ...]`, or a JSON object {label: name or list of names}.
 
     Lines without any tab are the names of the labels 0, 1, 2 …, in this order. Raises UsageError for anything else.
@@ -38,29 +38,29 @@ def read_classnames(path: Path) -> dict[str, Names]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise _refused(f"{path} cannot be read ({error})") from error
+        raise _build_error(f"{path} cannot be read ({error})") from error
     if text.lstrip()[:1] == "{":
-        return _from_json(path, text)
+        return _parse_json(path, text)
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
-        raise _refused(f"{path} is empty")
+        raise _build_error(f"{path} is empty")
     if not any("\t" in line for line in lines):
-        return {str(number): _several(line) for number, line in enumerate(lines)}
-    names: dict[str, Names] = {}
+        return {str(number): _split_names(line) for number, line in enumerate(lines)}
+    names: dict[str, _PromptNames] = {}
     for number, line in enumerate(lines, start=1):
         label, tab, rest = line.partition("\t")
-        if not tab or not label.strip() or not all(_several(rest)):
-            raise _refused(f"line {number} of {path} is {line[:80]!r}")
-        _add(names, label.strip(), _several(rest), path)
+        if not tab or not label.strip() or not all(_split_names(rest)):
+            raise _build_error(f"line {number} of {path} is {line[:80]!r}")
+        _add_names(names, label.strip(), _split_names(rest), path)
     return names
 
 
-def classes_of(data: LabelledImages, given: Mapping[str, Names] | None) -> Classes:
-    """Decide what the classes of a data set are and how they are called in prompts.
+def resolve_classes(data: LabelledImages, given: Mapping[str, _PromptNames] | None) -> EvaluatedClasses:
+    """Decide which classes a data set has, and their names in prompts.
 
-    Names that are given go before names that came with the data. Of these, names written as prompts stay as they are,
-    WordNet ids are named by their first lemma, and all else is made readable. Raises UsageError where given names fit
-    no class, InputRefused for labels that are numbers and for which there is no name.
+    Given names take precedence over names that came with the data. Of the latter, names written for prompts are used
+    as they are, WordNet ids are named by their first lemma, and others are made readable. Raises UsageError if no
+    given name fits a class, InputRefused for labels that are numbers without a name.
     """
     labels = data.classes
     if not labels:
@@ -77,9 +77,9 @@ def classes_of(data: LabelledImages, given: Mapping[str, Names] | None) -> Class
             )
     own, origin = _own_names(data)
     if given is None:
-        return Classes(labels, own, origin)
+        return EvaluatedClasses(labels, own, origin)
     if numbers:  # the file says which classes there are, those without images too
-        return Classes(tuple(given), tuple(given.values()), "file")
+        return EvaluatedClasses(tuple(given), tuple(given.values()), "file")
     unused = tuple(label for label in given if label not in labels)
     if len(unused) == len(given):
         raise UsageError(
@@ -88,48 +88,48 @@ def classes_of(data: LabelledImages, given: Mapping[str, Names] | None) -> Class
             "write lines of 'label<TAB>name'",
         )
     names = tuple(given.get(label, name) for label, name in zip(labels, own, strict=True))
-    return Classes(labels, names, f"file, else {origin}", unused)
+    return EvaluatedClasses(labels, names, f"file, else {origin}", unused)
 
 
-def _own_names(data: LabelledImages) -> tuple[tuple[Names, ...], str]:
-    """Name the classes without help from outside: one name each, and where the names come from."""
+def _own_names(data: LabelledImages) -> tuple[tuple[_PromptNames, ...], str]:
+    """Name the classes by the data alone: one name each, and where the names come from."""
     if data.names and data.literal:
         return tuple((name,) for name in data.names), "dataset"
     spelt = data.names or data.classes
-    if all(SYNSET.fullmatch(label) for label in spelt):
+    if all(_SYNSET.fullmatch(label) for label in spelt):
         lemmas = find_synset_names(spelt)
         if lemmas:
             return tuple((several.split(",")[0],) for several in lemmas), "WordNet"
     return tuple((make_readable(label),) for label in spelt), "readable labels"
 
 
-def _from_json(path: Path, text: str) -> dict[str, Names]:
-    names: dict[str, Names] = {}
+def _parse_json(path: Path, text: str) -> dict[str, _PromptNames]:
+    names: dict[str, _PromptNames] = {}
     try:
         pairs = json.loads(text, object_pairs_hook=list)  # a dict would hide labels that come twice
     except (ValueError, RecursionError) as error:
-        raise _refused(f"{path} is not JSON ({error})") from error
+        raise _build_error(f"{path} is not JSON ({error})") from error
     for label, value in pairs:
         several = [value] if isinstance(value, str) else value
         if not isinstance(several, list) or not several or not all(isinstance(n, str) and n.strip() for n in several):
-            raise _refused(f"{path} has {value!r} for {label!r}")
-        _add(names, label, tuple(name.strip() for name in several), path)
+            raise _build_error(f"{path} has {value!r} for {label!r}")
+        _add_names(names, label, tuple(name.strip() for name in several), path)
     if not names:
-        raise _refused(f"{path} is empty")
+        raise _build_error(f"{path} is empty")
     return names
 
 
-def _several(names: str) -> Names:
+def _split_names(names: str) -> _PromptNames:
     return tuple(name.strip() for name in names.split(" | "))
 
 
-def _add(names: dict[str, Names], label: str, several: Names, path: Path) -> None:
+def _add_names(names: dict[str, _PromptNames], label: str, names_of_label: _PromptNames, path: Path) -> None:
     if label in names:
-        raise _refused(f"{path} names {label!r} twice")
-    names[label] = several
+        raise _build_error(f"{path} names {label!r} twice")
+    names[label] = names_of_label
 
 
-def _refused(came: str) -> UsageError:
+def _build_error(came: str) -> UsageError:
     return UsageError(
         came,
         "lines of 'label<TAB>name[ | other name]', or a JSON object of labels and names, in UTF-8",

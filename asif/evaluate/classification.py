@@ -13,14 +13,16 @@ import numpy as np
 from asif.classify import Labels
 from asif.engine import Classification, Engine
 from asif.errors import BadImage, EncoderMismatch, UsageError
+from asif.evaluate.anchor_overlap import count_images_among_anchors, find_images_near_anchors
+from asif.evaluate.evaluation import Evaluation
 from asif.evaluate.metrics import accuracy, mean_per_class_recall
-from asif.evaluate.provenance import Evaluation, about, also_anchors, made_by, near_anchors
-from asif.evaluate.row_reader import Intake, Terms
+from asif.evaluate.provenance import PromptsUsed, describe_data_used, describe_engine_used
+from asif.evaluate.row_reader import RowLimits, RowReader
 from asif.pairs import LabelledImages, Pair, Reject
 from asif.vectors import Embeddings, Float32, Int64
 
-TOP = 5
-ROWS, VECTORS = 256, 8192  # answered for at a time
+TOP_LABELS = 5
+IMAGE_BATCH, _VECTOR_BATCH = 256, 8192  # rows classified at a time
 
 
 def evaluate_classification(
@@ -28,64 +30,65 @@ def evaluate_classification(
     data: LabelledImages,
     labels: Labels,
     *,
-    terms: Terms | None = None,
+    limits: RowLimits | None = None,
     dataset: str | None = None,
     origins: Mapping[str, str] | None = None,
     label_vectors: Embeddings | None = None,
 ) -> Evaluation:
-    """Label every image of a data set and hold the labels against its own.
+    """Classify every image of a data set and compare predictions with the true labels.
 
-    `labels` are all classes of the data, however many rows are read (see `classes_of`); `dataset` is what the result
-    calls the data, by default their path; `origins` say where templates and names come from, for the record. Images are
-    read once and not kept. Where they are vectors, `label_vectors` [prompts, dt] are those of `labels.prompts()`.
-    Raises InputRefused for more bad rows than `terms` allow and for no usable row, UsageError for labels or their
+    `labels` are all classes of the data, however many rows are read (see `resolve_classes`); `dataset` names the
+    data in the result, by default their path; `origins` say where templates and names come from, for the record. Images
+    are read once and not kept. If they are vectors, `label_vectors` [prompts, dt] are those of `labels.prompts()`.
+    Raises InputRefused for more bad rows than `limits` allow and for no usable row, UsageError for labels or their
     vectors that are missing or too many, EncoderMismatch for vectors that the anchors' encoders did not make.
     """
-    check_vectors(engine, data, label_vectors)
-    place = {label: at for at, label in enumerate(labels.labels)}
-    if not set(data.classes) <= set(place):
-        odd = ", ".join(sorted(set(data.classes) - set(place))[:5])
+    _check_image_vectors(engine, data, label_vectors)
+    index = {label: at for at, label in enumerate(labels.labels)}
+    if not set(data.classes) <= set(index):
+        odd = ", ".join(sorted(set(data.classes) - set(index))[:5])
         raise UsageError(f"labels of the data are missing: {odd}", "all classes of the data", "add them")
     started, anchors = time.perf_counter(), engine.anchors
-    intake = Intake(data.source.rows, terms or Terms())
+    reader = RowReader(data.source.rows, limits or RowLimits())
     truth, predicted = [], []
     near: set[str] = set()
-    for answer in answers(engine, data, labels, label_vectors, intake):
-        pair = answer.pair
-        if isinstance(answer.result, BadImage):
-            intake.reject(Reject(pair.row, pair.id, answer.result.came))
+    for row in _classify_rows(engine, data, labels, label_vectors, reader):
+        pair = row.pair
+        if isinstance(row.result, BadImage):
+            reader.reject(Reject(pair.row, pair.id, row.result.came))
             continue
-        intake.keep(pair, answer.image)
-        if answer.near:
-            near.add(answer.image)
-        truth.append(place[str(pair.label)])
-        predicted.append([place[each.label] for each in answer.result.predictions])
-    counts, rows_sha256 = intake.close(data.source.path)
-    right, best = np.array(truth), np.array(predicted)
+        reader.keep(pair, row.image)
+        if row.near:
+            near.add(row.image)
+        truth.append(index[str(pair.label)])
+        predicted.append([index[prediction.label] for prediction in row.result.predictions])
+    counts, rows_sha256 = reader.close(data.source.path)
+    classes, labels_found = np.array(truth), np.array(predicted)
     seconds = {"total": time.perf_counter() - started}
     return Evaluation(
         task="zeroshot_classification",
         dataset=dataset or str(data.source.path),
-        metrics=figures(best, right, len(place)),
+        metrics=compute_label_metrics(labels_found, classes, len(index)),
         further={},
+        shared=None,
         counts={
             **counts,
-            "images": len(intake.images),
-            "classes": len(place),
+            "images": len(reader.images),
+            "classes": len(index),
             "classes_with_images": len(set(truth)),
-            "images_among_anchors": also_anchors(anchors, intake.images),
+            "images_among_anchors": count_images_among_anchors(anchors, reader.images),
             "images_near_anchors": len(near),
         },
-        prompts={"templates": list(labels.templates), "template_mode": labels.mode, **(origins or {})},
-        made_by=made_by(engine, anchors, "classify"),
-        data=about(data.source, rows_sha256),
+        prompts=PromptsUsed(labels.templates, labels.mode, origins or {}),
+        engine=describe_engine_used(engine, anchors, "classify"),
+        data=describe_data_used(data.source, rows_sha256),
         seconds=seconds,
     )
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Hold a row, the sha256 of its image, what it is taken for or why it is unreadable, if it is near an anchor."""
+class _LabelledRow:
+    """Hold a row, the sha256 of its image, its prediction or why it cannot be read, and if it is near an anchor."""
 
     pair: Pair
     image: str
@@ -93,36 +96,39 @@ class Answer:
     near: bool = False
 
 
-def figures(best: Int64, right: Int64, classes: int) -> dict[str, float | None]:
-    """Name the figures: `best` [n, at least 5] are classes, best first, `right` [n]."""
+def compute_label_metrics(predicted: Int64, truth: Int64, classes: int) -> dict[str, float | None]:
+    """Compute the metrics of CLIP_benchmark: `predicted` [n, at least 5] are classes, best first, `truth` [n]."""
     return {
-        "acc1": accuracy(best, right, 1, classes),
-        "acc5": accuracy(best, right, TOP, classes),
-        "mean_per_class_recall": mean_per_class_recall(best[:, 0], right),
+        "acc1": accuracy(predicted, truth, 1, classes),
+        "acc5": accuracy(predicted, truth, TOP_LABELS, classes),
+        "mean_per_class_recall": mean_per_class_recall(predicted[:, 0], truth),
     }
 
 
-def answers(
-    engine: Engine, data: LabelledImages, labels: Labels, label_vectors: Embeddings | None, intake: Intake
-) -> Iterator[Answer]:
-    """Answer for every row, some at a time."""
-    every, step = embedded(engine, intake.read(data.read())), ROWS if label_vectors is None else VECTORS
-    while some := list(islice(every, step)):
-        usable = [vector for *_, vector in some if not isinstance(vector, BadImage)]
+def _classify_rows(
+    engine: Engine, data: LabelledImages, labels: Labels, label_vectors: Embeddings | None, reader: RowReader
+) -> Iterator[_LabelledRow]:
+    """Classify every row, a batch at a time."""
+    every, step = (
+        _embed_rows(engine, reader.read(data.read())),
+        IMAGE_BATCH if label_vectors is None else _VECTOR_BATCH,
+    )
+    while batch := list(islice(every, step)):
+        usable = [vector for *_, vector in batch if not isinstance(vector, BadImage)]
         images = Embeddings(np.stack(usable) if usable else np.empty((0, engine.anchors.dims["image"]), np.float32))
-        results = iter(engine.classify_vectors(images, labels, label_vectors, top=TOP))
-        near = iter(near_anchors(engine, images))
-        for pair, image, vector in some:
+        results = iter(engine.classify_vectors(images, labels, label_vectors, top=TOP_LABELS))
+        near = iter(find_images_near_anchors(engine, images))
+        for pair, image, vector in batch:
             if isinstance(vector, BadImage):
-                yield Answer(pair, image, vector)
+                yield _LabelledRow(pair, image, vector)
             else:
-                yield Answer(pair, image, next(results), bool(next(near)))
+                yield _LabelledRow(pair, image, next(results), bool(next(near)))
 
 
-def embedded(
+def _embed_rows(
     engine: Engine, rows: Iterator[tuple[Pair, bytes | None, str]]
 ) -> Iterator[tuple[Pair, str, Float32 | BadImage]]:
-    """Yield rows with the sha256 of their image and its unit vector, or why it cannot be read."""
+    """Yield rows with the sha256 of their image and its unit vector, or the error of reading it."""
     waiting: deque[tuple[Pair, str]] = deque()
 
     def contents() -> Iterator[bytes]:
@@ -143,8 +149,8 @@ def embedded(
         yield (*waiting.popleft(), vector)
 
 
-def check_vectors(engine: Engine, data: LabelledImages, label_vectors: Embeddings | None) -> None:
-    """Refuse vectors for one side only, and unless the anchors are vectors of the same width."""
+def _check_image_vectors(engine: Engine, data: LabelledImages, label_vectors: Embeddings | None) -> None:
+    """Raise for vectors of one side only, and for vectors unless the anchors are vectors of the same width."""
     dims, anchors = data.source.dims, engine.anchors
     spec, width = anchors.encoder_spec("image"), anchors.dims["image"]
     if dims is not None and (spec != "precomputed" or dims[0] != width):

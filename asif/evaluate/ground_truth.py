@@ -1,4 +1,4 @@
-"""Which candidates are right for which query: captions for images, and images for captions."""
+"""Relevant candidates of a retrieval: the captions of an image, and the images of a caption."""
 
 from __future__ import annotations
 
@@ -8,56 +8,59 @@ import numpy as np
 
 from asif.vectors import Int64, Side
 
-Right = dict[Side, list[Int64]]
-"""By the side of the query, what is right for each: indices of captions for an image, of images for a caption."""
+RelevantCandidates = dict[Side, list[Int64]]
+"""By the side of the query, the relevant candidates of each: caption indices for images, image indices for captions."""
 
 
-def by_position(owners: Int64, images: int) -> Right:
-    """Say what is right where a caption belongs to its own image alone: `owners` [captions].
+def find_relevant_by_position(owners: Int64, images: int) -> RelevantCandidates:
+    """Return the relevant candidates if a caption belongs to its own image alone: `owners` [captions] are images.
 
-    >>> right = by_position(np.array([0, 0, 1]), 2)
-    >>> [some.tolist() for some in right["image"]], [some.tolist() for some in right["text"]]
+    >>> right = find_relevant_by_position(np.array([0, 0, 1]), 2)
+    >>> [found.tolist() for found in right["image"]], [found.tolist() for found in right["text"]]
     ([[0, 1], [2]], [[0], [0], [1]])
     """
-    return {"image": groups(owners, np.arange(len(owners)), images), "text": list(owners[:, None])}
+    return {"image": _group_by_place(owners, np.arange(len(owners)), images), "text": list(owners[:, None])}
 
 
-def by_content(owners: Int64, keys: Int64, images: int) -> Right:
-    """Say what is right where captions with equal `keys` [captions] belong to all images of any of them.
+def find_relevant_by_content(owners: Int64, keys: Int64, images: int) -> RelevantCandidates:
+    """Return the relevant candidates if captions with equal `keys` [captions] belong to the images of all of them.
 
-    >>> right = by_content(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
-    >>> [some.tolist() for some in right["image"]], [some.tolist() for some in right["text"]]
+    >>> right = find_relevant_by_content(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
+    >>> [found.tolist() for found in right["image"]], [found.tolist() for found in right["text"]]
     ([[0, 1, 2], [1, 2]], [[0], [0, 1], [0, 1]])
     """
     count = int(keys.max()) + 1
-    texts, owning = groups(keys, np.arange(len(keys)), count), [np.unique(some) for some in groups(keys, owners, count)]
-    own = [np.unique(some) for some in groups(owners, keys, images)]
-    return {  # a caption that very many share has one list, not one for each of them
+    texts, owning = (
+        _group_by_place(keys, np.arange(len(keys)), count),
+        [np.unique(some) for some in _group_by_place(keys, owners, count)],
+    )
+    own = [np.unique(some) for some in _group_by_place(owners, keys, images)]
+    return {  # a caption that many images share has one list, not one for each of them
         "image": [texts[some[0]] if len(some) == 1 else np.concatenate([texts[key] for key in some]) for some in own],
         "text": [owning[key] for key in keys],
     }
 
 
-def numbered(texts: Sequence[str]) -> Int64:
-    """Give equal texts equal numbers, from 0 in the order of their first places.
+def number_distinct_texts(texts: Sequence[str]) -> Int64:
+    """Number the distinct texts from 0, in the order in which they first appear: [texts].
 
-    >>> numbered(["b", "a", "b"]).tolist()
+    >>> number_distinct_texts(["b", "a", "b"]).tolist()
     [0, 1, 0]
     """
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.int64)
 
 
-def groups(places: Int64, values: Int64, count: int) -> list[Int64]:
-    """Collect the values at each of `count` places, in order."""
+def _group_by_place(places: Int64, values: Int64, count: int) -> list[Int64]:
+    """Split values by their place, from 0 to `count`, in order."""
     order = np.argsort(places, kind="stable")
     return np.split(values[order], np.cumsum(np.bincount(places, minlength=count))[:-1])
 
 
-def shared_captions(owners: Int64, keys: Int64) -> int:
-    """Count the captions whose words another image has too.
+def count_shared_captions(owners: Int64, keys: Int64) -> int:
+    """Count the captions whose text another image has, too.
 
-    >>> shared_captions(np.array([0, 0, 1]), np.array([0, 1, 1]))
+    >>> count_shared_captions(np.array([0, 0, 1]), np.array([0, 1, 1]))
     2
     """
     pairs = np.unique(np.stack([keys, owners], axis=1), axis=0)

@@ -1,4 +1,4 @@
-"""Accuracies and ranks from predictions and scores: plain numpy, None where a figure is not defined.
+"""Accuracy, recall and ranks from predictions and scores: plain numpy, None where a figure is not defined.
 
 Figures are those of CLIP_benchmark (its metrics/zeroshot_classification.py and metrics/zeroshot_retrieval.py), which
 writes NaN or fails where there is None here.
@@ -40,20 +40,20 @@ def mean_per_class_recall(predicted: Int64, truth: Int64) -> float | None:
     return float((np.bincount(owners, predicted == truth) / np.bincount(owners)).mean())
 
 
-def best_ranks(scores: Float32, right: Sequence[Int64]) -> Int64:
-    """Return the rank, from 0, of each query's best right candidate; of equal scores the earlier candidate is first.
+def best_ranks(scores: Float32, relevant: Sequence[Int64]) -> Int64:
+    """Return the rank, from 0, of each query's best relevant candidate; of equal scores the earlier candidate is first.
 
-    `scores` [q, c]; `right` are the candidates that are right for each query, at least one.
+    `scores` [q, c]; `relevant` are the relevant candidates of each query, at least one.
 
     >>> best_ranks(np.array([[0.9, 0.5, 0.5], [0.1, 0.2, 0.3]], np.float32), [np.array([2]), np.array([1, 2])]).tolist()
     [2, 0]
     """
-    sizes = np.array([len(some) for some in right], np.int64)
+    sizes = np.array([len(some) for some in relevant], np.int64)
     assert len(sizes) == len(scores)
     assert sizes.all()
     if not len(sizes):
         return sizes
-    queries, candidates = np.repeat(np.arange(len(sizes)), sizes), np.concatenate(right)
+    queries, candidates = np.repeat(np.arange(len(sizes)), sizes), np.concatenate(relevant)
     starts = np.cumsum(sizes) - sizes
     values = scores[queries, candidates]
     best = np.maximum.reduceat(values, starts)
@@ -64,7 +64,7 @@ def best_ranks(scores: Float32, right: Sequence[Int64]) -> Int64:
 
 
 def recall_at(ranks: Int64, k: int, candidates: int) -> float | None:
-    """Return the share of queries with a right candidate among the first k: a hit rate, whatever their number.
+    """Return the share of queries with a relevant candidate among the first k: a hit rate, however many are relevant.
 
     None without queries, and for fewer than k candidates.
 
@@ -75,7 +75,7 @@ def recall_at(ranks: Int64, k: int, candidates: int) -> float | None:
 
 
 def median_rank(ranks: Int64) -> float | None:
-    """Return the median rank of the best right candidate, counted from 1.
+    """Return the median rank of the best relevant candidate, counted from 1.
 
     >>> median_rank(np.array([0, 4, 7]))
     5.0

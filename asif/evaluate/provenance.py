@@ -1,126 +1,187 @@
-"""What an evaluation came to, as CLIP_benchmark writes it and with all that made it."""
+"""What is needed to repeat an evaluation: anchors, encoders, aligner, prompts, data, versions of libraries."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Set
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from asif.anchorset import OpenAnchors
 from asif.engine import Engine
-from asif.kernels import topk_similarity
 from asif.pairs import PairSource
-from asif.tuning import Task as Role
-from asif.vectors import SIDES, Embeddings
+from asif.tuning import Task
+from asif.vectors import SIDES
 from asif.version import VERSION
 
-Task = Literal["zeroshot_classification", "zeroshot_retrieval"]
-LIBRARIES = ("torch", "timm", "sentence-transformers", "numpy")
-RECORDS = 8192
-NEAR = 0.95  # cosine: hardly ever two images, and most copies of one, see docs/evaluation.md
+_LIBRARIES = ("torch", "timm", "sentence-transformers", "numpy")
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Hold one evaluation: the figures, what was counted, how prompts were made, seconds by step.
+class EncoderUsed:
+    """Name an encoder, and the fingerprint of its weights and preprocessing."""
 
-    `metrics` are CLIP_benchmark's own, a share of 1 or None where one is not defined; `further` are ours.
+    spec: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class AnchorsUsed:
+    """Name a version of an anchor set; `selection` are the conditions by which pairs were left out, if any."""
+
+    name: str
+    version: str
+    digest: str
+    count: int
+    selection: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object; the conditions stand among its own keys."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "digest": self.digest,
+            **self.selection,
+            "count": self.count,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> AnchorsUsed:
+        """Read the JSON object.
+
+        >>> AnchorsUsed.from_json({"name": "a", "version": "1", "digest": "d", "where": "x = 1", "count": 2}).selection
+        {'where': 'x = 1'}
+        """
+        own = ("name", "version", "digest", "count")
+        selection = {key: each for key, each in value.items() if key not in own}
+        return cls(**{key: value[key] for key in own}, selection=selection)
+
+
+@dataclass(frozen=True)
+class AnchorOrigin:
+    """Hold an anchor set and the encoders that made it."""
+
+    anchors: AnchorsUsed
+    image: EncoderUsed
+    text: EncoderUsed
+
+    @property
+    def ref(self) -> str:
+        """Return `name@version`."""
+        return f"{self.anchors.name}@{self.anchors.version}"
+
+    @property
+    def model(self) -> str:
+        """Return both encoders, as CLIP_benchmark names a model."""
+        return f"{self.image.spec}+{self.text.spec}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return two entries of a JSON object: `anchors` and `encoders`."""
+        return {
+            "anchors": self.anchors.to_json(),
+            "encoders": {"image": asdict(self.image), "text": asdict(self.text)},
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> AnchorOrigin:
+        """Read `anchors` and `encoders` of a JSON object."""
+        image, text = (EncoderUsed(**value["encoders"][side]) for side in SIDES)
+        return cls(AnchorsUsed.from_json(value["anchors"]), image, text)
+
+
+@dataclass(frozen=True)
+class EngineUsed:
+    """Hold what made the predictions: anchors, encoders, aligner, hubness correction, and the profile they come from.
+
+    `parameters` are the aligner's, `hubness` the correction's with its `method`.
     """
 
-    task: Task
-    dataset: str
-    metrics: dict[str, float | None]
-    further: dict[str, Any]
-    counts: dict[str, int]
-    prompts: dict[str, Any]
-    made_by: dict[str, Any]
-    data: dict[str, Any]
-    seconds: dict[str, float]
+    origin: AnchorOrigin
+    aligner: str
+    parameters: Mapping[str, Any]
+    hubness: Mapping[str, Any]
+    profile: Any
 
-    def as_dict(self, language: str = "en") -> dict[str, Any]:
-        """Return the JSON object: CLIP_benchmark's six keys first, in its order, then where they come from."""
-        encoders, anchors = self.made_by["encoders"], self.made_by["anchors"]
-        hubness = self.made_by["hubness"]["method"]
-        how = self.made_by["aligner"] + ("" if hubness == "none" else f"+{hubness}")
+    @property
+    def pretrained(self) -> str:
+        """Return aligner, correction and anchors, as CLIP_benchmark names pretrained weights."""
+        method = self.hubness["method"]
+        correction = "" if method == "none" else f"+{method}"
+        return f"{self.aligner}{correction} {self.origin.ref}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return entries of a JSON object."""
         return {
-            "dataset": self.dataset,
-            "model": f"{encoders['image']['spec']}+{encoders['text']['spec']}",
-            "pretrained": f"{how} {anchors['name']}@{anchors['version']}",
-            "task": self.task,
-            "metrics": self.metrics,
-            "language": language,
-            "further_metrics": self.further,
-            "counts": self.counts,
-            **self.made_by,
-            **self.prompts,
-            "data": self.data,
-            "seed": None,
-            "versions": versions(),
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "timings_s": {step: round(seconds, 3) for step, seconds in self.seconds.items()},
+            **self.origin.to_json(),
+            "aligner": self.aligner,
+            "parameters": self.parameters,
+            "hubness": self.hubness,
+            "profile": self.profile,
         }
 
 
-def versions() -> dict[str, str]:
-    """Name the versions of asif and of what it computes with."""
-    return {"asif": VERSION, **{name: metadata.version(name) for name in LIBRARIES}}
+@dataclass(frozen=True)
+class DataUsed:
+    """Identify the data of an evaluation: path, size and hashes; `rows_sha256` covers the rows that were used."""
+
+    path: str
+    kind: str
+    files: int
+    bytes: int
+    rows: int
+    columns: Mapping[str, str]
+    sha256: str
+    rows_sha256: str
 
 
-def origin(anchors: OpenAnchors) -> dict[str, Any]:
-    """Say which anchors these are, and which encoders made them."""
-    return {
-        "anchors": {**anchors.named.as_dict(), "count": anchors.count},
-        "encoders": {
-            side: {"spec": anchors.encoder_spec(side), "fingerprint": anchors.fingerprint(side).digest}
-            for side in SIDES
-        },
-    }
+@dataclass(frozen=True)
+class PromptsUsed:
+    """Hold the templates of prompts, how they are combined, and where templates and class names come from."""
+
+    templates: tuple[str, ...]
+    template_mode: str
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return entries of a JSON object."""
+        return {"templates": list(self.templates), "template_mode": self.template_mode, **self.origins}
 
 
-def made_by(engine: Engine, anchors: OpenAnchors, task: Role) -> dict[str, Any]:
-    """Say what answers: anchor set, encoders, aligner, correction for hubness, and the profile they are from."""
+def read_library_versions() -> dict[str, str]:
+    """Return the versions of asif and of the libraries that it computes with."""
+    return {"asif": VERSION, **{name: metadata.version(name) for name in _LIBRARIES}}
+
+
+def describe_anchors_used(anchors: OpenAnchors) -> AnchorOrigin:
+    """Return which anchors these are, and which encoders made them."""
+    named = anchors.named
+    used = AnchorsUsed(named.name, named.version, named.digest, anchors.count, named.pair_filter.as_dict())
+    image, text = (EncoderUsed(anchors.encoder_spec(side), anchors.fingerprint(side).digest) for side in SIDES)
+    return AnchorOrigin(used, image, text)
+
+
+def describe_engine_used(engine: Engine, anchors: OpenAnchors, task: Task) -> EngineUsed:
+    """Return what an engine predicts with: anchor set, encoders, aligner, hubness correction, profile."""
     role = engine.role(task)
-    return {
-        **origin(anchors),
-        "aligner": role.choice.aligner.name,
-        "parameters": role.fitted.parameters,
-        "hubness": role.choice.hubness.parameters,
-        "profile": role.choice.profile,
-    }
+    return EngineUsed(
+        origin=describe_anchors_used(anchors),
+        aligner=role.choice.aligner.name,
+        parameters=role.fitted.parameters,
+        hubness=role.choice.hubness.parameters,
+        profile=role.choice.profile,
+    )
 
 
-def about(source: PairSource, rows_sha256: str) -> dict[str, Any]:
-    """Say what was evaluated on, so that it can be told from anything else."""
-    return {
-        "path": os.fsencode(str(source.path.absolute())).decode(errors="replace"),
-        "kind": source.kind,
-        "files": len(source.files),
-        "bytes": source.bytes,
-        "rows": source.rows,
-        "columns": source.columns.by_role(),
-        "sha256": source.sha256,
-        "rows_sha256": rows_sha256,
-    }
-
-
-def near_anchors(engine: Engine, images: Embeddings) -> NDArray[np.bool_]:
-    """Tell which image embeddings [n, di] have a cosine above 0.95 to some anchor's: most likely copies."""
-    if not len(images):
-        return np.zeros(0, bool)
-    best = topk_similarity(images.values, engine.anchors.blocks("image"), 1, engine=engine.kernel)
-    return best.scores[:, 0] > NEAR
-
-
-def also_anchors(anchors: OpenAnchors, images: Set[str]) -> int:
-    """Count the images, by the sha256 of their files, that are anchors too."""
-    found: set[str] = set()
-    for start in range(0, anchors.count, RECORDS):
-        records = anchors.records(range(start, min(start + RECORDS, anchors.count)))
-        found |= images & {record.image_sha256 for record in records}
-    return len(found)
+def describe_data_used(source: PairSource, rows_sha256: str) -> DataUsed:
+    """Return what identifies the data, so that they can be distinguished from any other."""
+    return DataUsed(
+        path=os.fsencode(str(source.path.absolute())).decode(errors="replace"),
+        kind=source.kind,
+        files=len(source.files),
+        bytes=source.bytes,
+        rows=source.rows,
+        columns=source.columns.by_role(),
+        sha256=source.sha256,
+        rows_sha256=rows_sha256,
+    )

@@ -12,16 +12,24 @@ import numpy as np
 
 from asif.engine import Engine
 from asif.errors import BadImage, EncoderMismatch
-from asif.evaluate.ground_truth import Right, by_content, by_position, numbered, shared_captions
+from asif.evaluate.anchor_overlap import count_images_among_anchors, find_images_near_anchors
+from asif.evaluate.evaluation import Evaluation
+from asif.evaluate.ground_truth import (
+    RelevantCandidates,
+    count_shared_captions,
+    find_relevant_by_content,
+    find_relevant_by_position,
+    number_distinct_texts,
+)
 from asif.evaluate.metrics import best_ranks, median_rank, recall_at
-from asif.evaluate.provenance import Evaluation, about, also_anchors, made_by, near_anchors
-from asif.evaluate.row_reader import Intake, Terms
+from asif.evaluate.provenance import describe_data_used, describe_engine_used
+from asif.evaluate.row_reader import RowLimits, RowReader
 from asif.pairs import Pair, PairSource, Reject
 from asif.vectors import Embeddings, Float32, Int64, Side
 
-KS = (1, 5, 10)
-PUBLISHED = ("image_retrieval_recall@5", "text_retrieval_recall@5")
-ROWS, TEXTS = 256, 1024
+_RECALL_KS = (1, 5, 10)
+_CLIP_BENCHMARK_METRICS = ("image_retrieval_recall@5", "text_retrieval_recall@5")
+_IMAGE_BATCH, _CAPTION_BATCH = 256, 1024
 
 
 @dataclass
@@ -29,8 +37,8 @@ class Gallery:
     """Collect images [n, di] and captions [m] with the image each belongs to; equal images are one."""
 
     images: list[Float32] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    vectors: list[Float32] = field(default_factory=list)
+    captions: list[str] = field(default_factory=list)
+    caption_vectors: list[Float32] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
     places: dict[str, int] = field(default_factory=dict)
 
@@ -40,56 +48,61 @@ class Gallery:
         if place == len(self.images):
             self.images.append(vector)
         if pair.text_embedding is not None:
-            text = np.asarray(pair.text_embedding, np.float32)
-            self.vectors.append(text)
-            self.texts.append(hashlib.sha256(text.tobytes()).hexdigest())  # equal vectors are equal captions
+            text_vector = np.asarray(pair.text_embedding, np.float32)
+            self.caption_vectors.append(text_vector)
+            self.captions.append(hashlib.sha256(text_vector.tobytes()).hexdigest())  # equal vectors are equal captions
             self.owners.append(place)
         else:
-            self.texts += pair.captions
+            self.captions += pair.captions
             self.owners += [place] * len(pair.captions)
 
 
 def evaluate_retrieval(
-    engine: Engine, source: PairSource, *, terms: Terms | None = None, dataset: str | None = None
+    engine: Engine, source: PairSource, *, limits: RowLimits | None = None, dataset: str | None = None
 ) -> Evaluation:
     """Search the captions for every image and the images for every caption, as CLIP_benchmark does.
 
     Rows with equal images are one image with all their captions. A recall is a hit rate: any of an image's captions
-    among the first k; a caption's image alone is right for it. `further` has the figures where captions that several
-    images share are right for each of them. Memory: all embeddings, and scores a block at a time. Raises InputRefused
-    for more bad rows than `terms` allow, EncoderMismatch for vectors that the anchors' encoders did not make.
+    among the first k; only its own image is relevant for a caption. `shared` has the figures where a caption that
+    several images share is relevant for each of them. Memory: all embeddings, and scores a block at a time. Raises
+    InputRefused for more bad rows than `limits` allow, EncoderMismatch for vectors that other
+    encoders made.
     """
     started, anchors = time.perf_counter(), engine.anchors
-    check_vectors(engine, source)
-    intake, gallery = Intake(source.rows, terms or Terms()), Gallery()
-    for pair, image, vector in embedded(engine, source.read(), intake):
+    check_pair_vectors(engine, source)
+    reader, gallery = RowReader(source.rows, limits or RowLimits()), Gallery()
+    for pair, image, vector in embed_image_rows(engine, source.read(), reader):
         gallery.add(pair, image, vector)
-    counts, rows_sha256 = intake.close(source.path)
+    counts, rows_sha256 = reader.close(source.path)
     read = time.perf_counter()
     images = Embeddings.from_raw(np.stack(gallery.images))
-    owners, keys = np.array(gallery.owners), numbered(gallery.texts)
-    texts = Embeddings.from_raw(np.stack(gallery.vectors)) if gallery.vectors else encode(engine, gallery.texts, keys)
+    texts = encode_captions(engine, gallery)
     encoded = time.perf_counter()
-    shared = shared_captions(owners, keys)
-    right = [by_position(owners, len(images)), *([by_content(owners, keys, len(images))] if shared else [])]
-    of_images, of_texts = ranks(engine, "image", images, texts, right), ranks(engine, "text", texts, images, right)
-    figures, lenient = report(of_images[0], of_texts[0]), report(of_images[-1], of_texts[-1])
+    owners, keys = np.array(gallery.owners), number_distinct_texts(gallery.captions)
+    shared = count_shared_captions(owners, keys)
+    relevant = [find_relevant_by_position(owners, len(images))]
+    if shared:
+        relevant.append(find_relevant_by_content(owners, keys, len(images)))
+    image_ranks = _rank_best_relevant(engine, "image", images, texts, relevant)
+    text_ranks = _rank_best_relevant(engine, "text", texts, images, relevant)
+    strict = compute_retrieval_metrics(image_ranks[0], text_ranks[0])
     return Evaluation(
         task="zeroshot_retrieval",
         dataset=dataset or str(source.path),
-        metrics={name: figures.pop(name) for name in PUBLISHED},
-        further={**figures, "shared_captions_right": lenient},
+        metrics={name: strict.pop(name) for name in _CLIP_BENCHMARK_METRICS},
+        further=strict,
+        shared=compute_retrieval_metrics(image_ranks[-1], text_ranks[-1]),
         counts={
             **counts,
             "images": len(images),
             "captions": len(texts),
             "captions_shared": shared,
-            "images_among_anchors": also_anchors(anchors, intake.images),
-            "images_near_anchors": int(near_anchors(engine, images).sum()),
+            "images_among_anchors": count_images_among_anchors(anchors, reader.images),
+            "images_near_anchors": int(find_images_near_anchors(engine, images).sum()),
         },
-        prompts={},
-        made_by=made_by(engine, anchors, "search"),
-        data=about(source, rows_sha256),
+        prompts=None,
+        engine=describe_engine_used(engine, anchors, "search"),
+        data=describe_data_used(source, rows_sha256),
         seconds={
             "images": read - started,
             "captions": encoded - read,
@@ -99,8 +112,8 @@ def evaluate_retrieval(
     )
 
 
-def check_vectors(engine: Engine, source: PairSource) -> None:
-    """Refuse vectors unless the anchors are vectors of the same widths."""
+def check_pair_vectors(engine: Engine, source: PairSource) -> None:
+    """Raise EncoderMismatch for vectors unless the anchors are vectors of the same widths."""
     anchors = engine.anchors
     dims = (anchors.dims["image"], anchors.dims["text"])
     made = {anchors.encoder_spec(side) for side in ("image", "text")}
@@ -113,45 +126,54 @@ def check_vectors(engine: Engine, source: PairSource) -> None:
         )
 
 
-def embedded(engine: Engine, items: Iterator[Pair | Reject], intake: Intake) -> Iterator[tuple[Pair, str, Float32]]:
+def embed_image_rows(
+    engine: Engine, items: Iterator[Pair | Reject], reader: RowReader
+) -> Iterator[tuple[Pair, str, Float32]]:
     """Yield the usable rows with the sha256 and the embedding of their image; equal images are encoded once."""
-    rows, known = intake.read(items), dict[str, Float32 | BadImage]()
-    while some := list(islice(rows, ROWS)):
-        new = {image: content for _, content, image in some if content is not None and image not in known}
-        known.update(zip(new, engine.encode_images(new.values()), strict=True))
-        for pair, content, image in some:
-            vector = np.asarray(pair.image_embedding, np.float32) if content is None else known[image]
+    rows, vectors = reader.read(items), dict[str, Float32 | BadImage]()
+    while batch := list(islice(rows, _IMAGE_BATCH)):
+        new = {image: content for _, content, image in batch if content is not None and image not in vectors}
+        vectors.update(zip(new, engine.encode_images(new.values()), strict=True))
+        for pair, content, image in batch:
+            vector = np.asarray(pair.image_embedding, np.float32) if content is None else vectors[image]
             if isinstance(vector, BadImage):
-                intake.reject(Reject(pair.row, pair.id, vector.came))
+                reader.reject(Reject(pair.row, pair.id, vector.came))
             else:
-                intake.keep(pair, image)
+                reader.keep(pair, image)
                 yield pair, image, vector
 
 
-def encode(engine: Engine, texts: Sequence[str], keys: Int64) -> Embeddings:
-    """Encode captions, some at a time; equal ones, by `keys`, once."""
-    distinct = list(dict.fromkeys(texts))
-    parts = [engine.encode_texts(distinct[start : start + TEXTS]).values for start in range(0, len(distinct), TEXTS)]
-    return Embeddings(np.concatenate(parts)[keys])
+def encode_captions(engine: Engine, gallery: Gallery) -> Embeddings:
+    """Encode the captions of a gallery, equal ones once, a batch at a time; those that came as vectors are taken."""
+    if gallery.caption_vectors:
+        return Embeddings.from_raw(np.stack(gallery.caption_vectors))
+    distinct, keys = list(dict.fromkeys(gallery.captions)), number_distinct_texts(gallery.captions)
+    batches = (distinct[start : start + _CAPTION_BATCH] for start in range(0, len(distinct), _CAPTION_BATCH))
+    return Embeddings(np.concatenate([engine.encode_texts(batch).values for batch in batches])[keys])
 
 
-def ranks(engine: Engine, side: Side, queries: Embeddings, candidates: Embeddings, right: list[Right]) -> list[Int64]:
-    """Rank the best right candidate of every query, for each notion of what is right."""
-    found: list[list[Int64]] = [[] for _ in right]
+def _rank_best_relevant(
+    engine: Engine, side: Side, queries: Embeddings, candidates: Embeddings, relevant: Sequence[RelevantCandidates]
+) -> list[Int64]:
+    """Rank the best relevant candidate of every query, for each notion of relevance."""
+    ranks: list[list[Int64]] = [[] for _ in relevant]
     start = 0
     for block in engine.score_blocks(side, queries, candidates):
-        for each, notion in zip(found, right, strict=True):
-            each.append(best_ranks(block, notion[side][start : start + len(block)]))
+        for found, notion in zip(ranks, relevant, strict=True):
+            found.append(best_ranks(block, notion[side][start : start + len(block)]))
         start += len(block)
-    return [np.concatenate(each) for each in found]
+    return [np.concatenate(found) for found in ranks]
 
 
-def report(of_images: Int64, of_texts: Int64) -> dict[str, float | None]:
-    """Name the figures: an image is retrieved for a text, and a text for an image."""
-    ways = {"image": (of_texts, len(of_images)), "text": (of_images, len(of_texts))}
-    figures = {
-        f"{way}_retrieval_recall@{k}": recall_at(found, k, candidates)
-        for k in KS
-        for way, (found, candidates) in ways.items()
+def compute_retrieval_metrics(image_ranks: Int64, text_ranks: Int64) -> dict[str, float | None]:
+    """Compute the metrics of both directions from ranks by the side of the query [images], [captions].
+
+    As in CLIP_benchmark, image retrieval finds an image for a caption, and text retrieval a caption for an image.
+    """
+    directions = {"image": (text_ranks, len(image_ranks)), "text": (image_ranks, len(text_ranks))}
+    recalls = {
+        f"{found}_retrieval_recall@{k}": recall_at(ranks, k, candidates)
+        for k in _RECALL_KS
+        for found, (ranks, candidates) in directions.items()
     }
-    return figures | {f"{way}_retrieval_median_rank": median_rank(found) for way, (found, _) in ways.items()}
+    return recalls | {f"{found}_retrieval_median_rank": median_rank(ranks) for found, (ranks, _) in directions.items()}

@@ -1,4 +1,4 @@
-"""Rows of a data set on their way into an evaluation: how many, which were refused, and when that is too many."""
+"""Read the rows of a data set for an evaluation: count them, list rejects, stop at too many of these."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from asif.vectors import canonical_json
 
 
 @dataclass(frozen=True)
-class Terms:
-    """What an evaluation does with rows: how many it reads, how many bad ones it puts up with, whom it tells.
+class RowLimits:
+    """How many rows an evaluation reads, how many bad ones it tolerates, and its callbacks.
 
     `progress` is called with the number of rows done, `rejected` with every row that is left out.
     """
@@ -29,21 +29,21 @@ class Terms:
     rejected: Callable[[Reject], None] = lambda reject: None
 
 
-class Intake:
-    """Count the rows of one data set, in = kept + rejected, and hash what is kept."""
+class RowReader:
+    """Count the rows of one data set, in = kept + rejected, and hash those that are used."""
 
-    def __init__(self, rows: int, terms: Terms) -> None:
-        self.rows = rows if terms.limit is None else min(rows, terms.limit)
+    def __init__(self, rows: int, limits: RowLimits) -> None:
+        self.rows = rows if limits.limit is None else min(rows, limits.limit)
         self.images: set[str] = set()
-        self._terms = terms
-        self._bad = BadRowCounter(terms.max_bad_rows.allowed(self.rows), self.rows)
+        self._limits = limits
+        self._bad = BadRowCounter(limits.max_bad_rows.allowed(self.rows), self.rows)
         self._kept = self._rejected = 0
         self._digest = hashlib.sha256()
 
     def read(self, items: Iterator[Pair | Reject]) -> Iterator[tuple[Pair, bytes | None, str]]:
-        """Yield the pairs with their image, encoded, and its sha256; rejects are counted.
+        """Yield the pairs with the bytes of their image and their sha256; rejects are counted.
 
-        Where the image was precomputed it is None, and the sha256 that of the vector in float32, as anchors have it.
+        The bytes are None for a precomputed image, and the sha256 is that of the float32 vector, as in anchor sets.
         """
         for item in islice(items, self.rows):
             if isinstance(item, Reject):
@@ -66,19 +66,19 @@ class Intake:
         self._kept += 1
         self.images.add(image)
         self._digest.update(canonical_json([image, pair.label or list(pair.captions)]))
-        self._terms.progress(self._kept + self._rejected)
+        self._limits.progress(self._kept + self._rejected)
 
     def reject(self, reject: Reject) -> None:
-        """Count a row that is left out; raises InputRefused when it is one bad row too many."""
+        """Count a row that is left out; raises InputRefused for one bad row too many."""
         self._rejected += 1
-        self._terms.rejected(reject)
-        self._terms.progress(self._kept + self._rejected)
+        self._limits.rejected(reject)
+        self._limits.progress(self._kept + self._rejected)
         self._bad.count(reject)
 
     def close(self, path: Place) -> tuple[dict[str, int], str]:
         """Return the counts, and the sha256 over the images and labels or captions of the rows that were kept.
 
-        Raises InputRefused where none was.
+        Raises InputRefused if there is none.
         """
         if not self._kept:
             raise InputRefused(f"no row of {path} can be used", "at least one", "look at the reasons of the rejects")

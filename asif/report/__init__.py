@@ -1,7 +1,7 @@
 """What a comparison or an audit came to, for people: tables for the terminal, plots, and a page."""
 
 from asif.report.audit.page import render_audit_page
-from asif.report.page import html_page
-from asif.report.table import Table, tables
+from asif.report.page import render_comparison_page
+from asif.report.table import Table, build_comparison_tables
 
-__all__ = ["Table", "render_audit_page", "html_page", "tables"]
+__all__ = ["Table", "render_audit_page", "render_comparison_page", "build_comparison_tables"]

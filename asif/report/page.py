@@ -1,162 +1,170 @@
-"""A comparison as one HTML page: the verdict, plots, tables, what each wins, costs, and how it was done."""
+"""A comparison as one HTML page: the verdict, plots, tables, what each method wins, costs, and how it was done."""
 
 from __future__ import annotations
 
-from html import escape
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
-from asif.evaluate.comparison.format import amount, difference, ranged, signed
-from asif.evaluate.comparison.statistics import Results, Rivals, cost, runs_of
-from asif.evaluate.comparison.verdict import TASKS, DatasetVerdict, verdict
+from asif.evaluate.comparison.format import format_amount, format_difference, format_points, format_standing_range
+from asif.evaluate.comparison.result import ComparedDataset, Comparison
+from asif.evaluate.comparison.statistics import HeadToHead, collect_cost
+from asif.evaluate.comparison.verdict import BENCHMARK_TITLES, judge_comparison
 from asif.report import plots
-from asif.report.html import document, facts, figure, folded, paragraph, points, table
-from asif.report.table import Table, at_largest, by_count, every_run, ranked
-from asif.report.wins import won
+from asif.report.html import render
+from asif.report.table import Table, build_count_table, build_largest_table, build_run_table, sort_methods
+from asif.report.wins import WinsSection, build_wins_section
 
-KEY = (
+_PLOT_KEY = (
     "Every method is corrected for hubness where it has such a result. In the plots solid and blue is training-free, "
     "dashed and warm is trained, dotted and grey is as published."
 )
-BY_PAIRS = "Against the number of pairs."
-BY_SECONDS = "Against the seconds of one fit: large at the largest number of pairs, small at the others."
-SIDE_BY_SIDE = ("pairs", "best training-free", "best trained", "trained less training-free", "ahead")
-TWO_ERRORS = (
-    "± is two errors: the spread over seeds and, where wins were counted, the sampling error of the test; by less than "
-    "that nobody is ahead."
-)
+_BY_PAIRS = "Against the number of pairs."
+_BY_SECONDS = "Against the seconds of one fit: large at the largest number of pairs, small at the others."
+_MATCH_HEADER = ("pairs", "best training-free", "best trained", "trained less training-free", "ahead")
+_COST_HEADER = ("method", "trained parameters", "fit s", "tuning s", "peak MiB", "one deletion s", "deletion")
 
 
-def html_page(results: Results) -> str:
-    """Write a comparison as a page that needs nothing else: no script, no picture, font or style from outside.
+@dataclass(frozen=True)
+class DatasetSection:
+    """Hold what the page shows of one data set; `plots` are pairs of SVG and caption."""
+
+    title: str
+    about: str
+    plots: tuple[tuple[str, str], ...]
+    largest: Table
+    by_count: Table
+    matches: Table
+    wins: WinsSection | None
+
+
+def render_comparison_page(comparison: Comparison) -> str:
+    """Render a comparison as a page that needs nothing else: no script, picture, font or style from outside.
 
     Raises MissingDependency without matplotlib.
     """
-    judged = verdict(results)
-    light, dark = plots.variables()
-    colours = f":root{{{light}}}@media screen and (prefers-color-scheme: dark){{:root{{{dark}}}}}"
-    title = f"Is training a projector worth it? {results['anchors']['name']}"
-    body = "".join(
-        (
-            top(results, [(each.sentence, bool(each.pays_at)) for each in judged.datasets]),
-            *(on_dataset(results, *each) for each in zip(results["datasets"], judged.datasets, strict=True)),
-            costs(results),
-            protocol(results),
-            expected(results),
-            limits(results),
-            "<h2>Every run</h2>",
-            *(folded(every_run(results, dataset)) for dataset in results["datasets"]),
-        )
+    verdict = judge_comparison(comparison)
+    light, dark = plots.list_colour_variables()
+    return render(
+        "comparison.html.jinja",
+        title=f"Is training a projector worth it? {comparison.origin.anchors.name}",
+        light=light,
+        dark=dark,
+        about=_describe_comparison(comparison),
+        verdicts=verdict.datasets,
+        datasets=[
+            _build_dataset_section(comparison, dataset, each.matches)
+            for dataset, each in zip(comparison.datasets, verdict.datasets, strict=True)
+        ],
+        pairs=f"{max(comparison.counts):,}",
+        costs=_build_cost_table(comparison),
+        machine=comparison.machine,
+        protocol=_list_protocol(comparison),
+        methods={method.name: f"{method.kind}: {method.about}" for method in comparison.methods},
+        published=_build_published_table(comparison),
+        limits=_list_limits(comparison),
+        runs=[build_run_table(comparison, dataset) for dataset in comparison.datasets],
     )
-    return document(title, body, colours)
 
 
-def top(results: Results, sentences: list[tuple[str, bool]]) -> str:
-    """Write what is asked and what is answered."""
-    anchors = results["anchors"]
-    about = f"{len(results['methods'])} methods on up to {max(results['counts']):,} pairs of {anchors['name']}"
-    said = "".join(f'<div class="verdict{" trained" * pays}">{paragraph(text + ".")}</div>' for text, pays in sentences)
-    when = f"{about}, seeds {', '.join(map(str, results['seeds']))}, {results['created'][:10]}"
-    return f"<h1>Is training a projector worth it on these pairs?</h1>{paragraph(when, 'soft')}{said}"
+def _describe_comparison(comparison: Comparison) -> str:
+    """Write the size of a comparison in one line."""
+    size = f"{len(comparison.methods)} methods on up to {max(comparison.counts):,} pairs"
+    seeds = ", ".join(map(str, comparison.seeds))
+    return f"{size} of {comparison.origin.anchors.name}, seeds {seeds}, {comparison.created[:10]}"
 
 
-def on_dataset(results: Results, dataset: Results, found: DatasetVerdict) -> str:
-    """Write one data set's plots and tables, and what either side wins."""
-    counted = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in dataset["counts"].items())
-    seeds = len(results["seeds"])
+def _build_dataset_section(
+    comparison: Comparison, dataset: ComparedDataset, matches: Sequence[HeadToHead]
+) -> DatasetSection:
+    """Prepare one data set's plots and tables, and what either camp wins."""
+    counts = dataset.description.counts
+    counted = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in counts.items())
+    seeds = len(comparison.seeds)
     bands = f" Bands: the lowest and highest of {seeds} seeds." if seeds > 1 else ""
-    parts = [
-        f"<h2>{escape(dataset['name'])}: {TASKS[dataset['task']]}</h2>",
-        paragraph(f"{counted}. Figures are {dataset['primary']} in %. {KEY}", "soft"),
-        figure(plots.by_pairs(results, dataset), BY_PAIRS + bands) if len(results["counts"]) > 1 else "",
-        figure(plots.by_seconds(results, dataset), BY_SECONDS),
-        f"<h3>All methods at {max(results['counts']):,} pairs</h3>",
-        table(at_largest(results, dataset)),
-        paragraph("± is half the range over seeds; “uncorrected” is without hubness correction.", "soft"),
-        "<h3>By number of pairs</h3>",
-        table(by_count(results, dataset)),
-        "<h3>The best of either side</h3>",
-        table(Table("", SIDE_BY_SIDE, [against(each) for each in found.rivals])),
-        paragraph(TWO_ERRORS, "soft"),
-    ]
-    if win := first_win(results, dataset):
-        parts += ["<h3>What either side wins</h3>", won(win)]
-    return "".join(parts)
+    drawn = [(plots.plot_by_seconds(comparison, dataset), _BY_SECONDS)]
+    if len(comparison.counts) > 1:
+        drawn.insert(0, (plots.plot_by_pairs(comparison, dataset), _BY_PAIRS + bands))
+    wins = [win for win in comparison.wins if win.dataset == dataset.name]
+    largest = min(wins, key=lambda win: (-win.pairs, win.seed), default=None)
+    return DatasetSection(
+        title=f"{dataset.name}: {BENCHMARK_TITLES[dataset.task]}",
+        about=f"{counted}. Figures are {dataset.primary} in %. {_PLOT_KEY}",
+        plots=tuple(drawn),
+        largest=build_largest_table(comparison, dataset),
+        by_count=build_count_table(comparison, dataset),
+        matches=Table("", _MATCH_HEADER, [_format_match(match) for match in matches]),
+        wins=None if largest is None else build_wins_section(largest),
+    )
 
 
-def against(each: Rivals) -> tuple[str, ...]:
-    """Write who stands for either side from one number of pairs, and who is ahead."""
-    sides = (ranged(side) if side else "-" for side in (each.free, each.trained))
-    if each.difference is None:
-        return (f"{each.pairs:,}", *sides, "-", "-")
-    if each.error is None:
-        return (f"{each.pairs:,}", *sides, signed(each.difference), "error not known")
-    return (f"{each.pairs:,}", *sides, difference(each), each.ahead or "neither")
+def _format_match(match: HeadToHead) -> tuple[str, ...]:
+    """Write the best methods of both camps from one number of pairs, and which camp is ahead."""
+    camps = (format_standing_range(each) if each else "-" for each in (match.free, match.trained))
+    if match.difference is None:
+        return (f"{match.pairs:,}", *camps, "-", "-")
+    if match.error is None:
+        return (f"{match.pairs:,}", *camps, format_points(match.difference), "error not known")
+    return (f"{match.pairs:,}", *camps, format_difference(match), match.ahead or "neither")
 
 
-def first_win(results: Results, dataset: Results) -> Results | None:
-    """Return the record of wins at the most pairs, of the first seed."""
-    found = [win for win in results["wins"] if win["dataset"] == dataset["name"]]
-    return min(found, key=lambda win: (-win["pairs"], win["seed"]), default=None)
+def _build_cost_table(comparison: Comparison) -> Table:
+    """List every method's costs at the largest number of pairs."""
+    pairs, rows = max(comparison.counts), []
+    for method in sort_methods(comparison, comparison.datasets[0], pairs):
+        cost = collect_cost(comparison, method.name, pairs)
+        parameters = next((run.trained_parameters for run in comparison.runs_of(method.name, pairs)), None)
+        amounts = (parameters, cost.fit_seconds, cost.tuning_seconds, cost.peak_mib, cost.deletion_seconds)
+        rows.append((method.name, *map(format_amount, amounts), cost.deletion))
+    return Table("", _COST_HEADER, rows)
 
 
-def costs(results: Results) -> str:
-    """Write what every method costs at the largest number of pairs."""
-    pairs, rows = max(results["counts"]), []
-    for method in ranked(results, results["datasets"][0], pairs):
-        each = cost(results, method["name"], pairs)
-        trained = next((run["trained_parameters"] for run in runs_of(results, method["name"], pairs)), None)
-        numbers = (each.fit_seconds, each.tuning_seconds, each.peak_mib, each.deletion_seconds)
-        rows.append((method["name"], amount(trained), *map(amount, numbers), each.deletion))
-    header = ("method", "trained parameters", "fit s", "tuning s", "peak MiB", "one deletion s", "deletion")
-    machine = results["machine"]
-    where = f"Means over seeds at {pairs:,} pairs, on {machine['cpu']}, {machine['cores']} cores, {machine['device']}."
-    note = "A deletion is what it takes until one pair has no influence any more."
-    return f"<h2>Costs, and one pair deleted</h2>{paragraph(f'{where} {note}', 'soft')}{table(Table('', header, rows))}"
-
-
-def protocol(results: Results) -> str:
-    """Write how it was done, with what is needed to do it again."""
-    anchors, encoders = results["anchors"], results["encoders"]
-    named = {
-        "anchors": f"{anchors['name']}@{anchors['version']}, {anchors['count']:,} pairs, {anchors['digest']}",
-        **{f"{side} encoder": f"{each['spec']}, {each['fingerprint']}" for side, each in encoders.items()},
-        "pairs": ", ".join(f"{pairs:,}" for pairs in results["counts"]),
-        "seeds": ", ".join(map(str, results["seeds"])),
-        "tuning": f"{results['budget']['what']}; {results['budget']['tuning_seconds']:g} s for each method",
-        "command": results.get("command", ""),
-        "versions": ", ".join(f"{name} {number}" for name, number in results["versions"].items()),
-        "asif": results["asif"],
-        "made": results["created"],
+def _list_protocol(comparison: Comparison) -> dict[str, str]:
+    """List how it was done, with what is needed to do it again."""
+    origin, anchors, budget = comparison.origin, comparison.origin.anchors, comparison.budget
+    protocol = {
+        "anchors": f"{origin.ref}, {anchors.count:,} pairs, {anchors.digest}",
+        "image encoder": f"{origin.image.spec}, {origin.image.fingerprint}",
+        "text encoder": f"{origin.text.spec}, {origin.text.fingerprint}",
+        "pairs": ", ".join(f"{pairs:,}" for pairs in comparison.counts),
+        "seeds": ", ".join(map(str, comparison.seeds)),
+        "tuning": f"{budget.what}; {budget.tuning_seconds:g} s for each method",
+        "command": comparison.command or "",
+        "versions": ", ".join(f"{name} {number}" for name, number in comparison.versions.items()),
+        "asif": comparison.asif,
+        "made": comparison.created,
     }
-    for dataset in results["datasets"]:
-        templates = [f"templates: {' | '.join(dataset['templates'])}"] if dataset["templates"] else []
-        data = ", ".join(f"{key} {value}" for key, value in dataset["data"].items())
-        named[f"test {dataset['name']}"] = "; ".join((dataset["task"], data, *templates))
-    methods = {method["name"]: f"{method['kind']}: {method['about']}" for method in results["methods"]}
-    return f"<h2>How it was done</h2>{facts(named)}<h3>Methods</h3>{facts(methods)}"
+    for dataset in comparison.datasets:
+        templates = dataset.description.templates
+        prompts = [f"templates: {' | '.join(templates)}"] if templates else []
+        data = ", ".join(f"{key} {value}" for key, value in asdict(dataset.description.data).items())
+        protocol[f"test {dataset.name}"] = "; ".join((dataset.task, data, *prompts))
+    return protocol
 
 
-def expected(results: Results) -> str:
-    """Write published figures, where some are given."""
-    if not results["expected"]:
-        return ""
-    rows = [(each["what"], str(each["figure"]), each["source"]) for each in results["expected"]]
-    return f"<h2>Published figures</h2>{table(Table('', ('what', 'figure', 'source'), rows))}"
+def _build_published_table(comparison: Comparison) -> Table | None:
+    """List published figures, if there are any."""
+    if not comparison.expected:
+        return None
+    rows = [(each.what, str(each.figure), each.source) for each in comparison.expected]
+    return Table("", ("what", "figure", "source"), rows)
 
 
-def limits(results: Results) -> str:
-    """Write what the figures do not say."""
-    every = [
+def _list_limits(comparison: Comparison) -> list[str]:
+    """List what the figures do not show."""
+    count = comparison.origin.anchors.count
+    limits = [
         "The best of either side is the best on the test itself, so the side with more methods gains a little by it.",
         "The sampling error takes queries as independent; several captions of one image are not quite.",
-        f"At all {results['anchors']['count']:,} pairs the seeds share the pairs: their spread is that of training.",
+        f"At all {count:,} pairs the seeds share the pairs: their spread is that of training.",
         "Seconds and memory are those of this machine.",
     ]
-    hurried = dict.fromkeys(run["method"] for run in results["runs"] if not (run["tuning"] or {}).get("complete", True))
+    hurried = dict.fromkeys(run.method for run in comparison.runs if run.tuning and not run.tuning.complete)
     if hurried:
-        every.append(f"Time for tuning ran out before all settings were tried: {', '.join(hurried)}.")
-    every += [
-        f"{dataset['name']}: {shared:,} of {dataset['counts']['images']:,} test images are anchors too."
-        for dataset in results["datasets"]
-        if (shared := dataset["counts"].get("images_among_anchors"))
+        limits.append(f"Time for tuning ran out before all settings were tried: {', '.join(hurried)}.")
+    limits += [
+        f"{dataset.name}: {dataset.among_anchors:,} of {dataset.description.counts['images']:,} "
+        "test images are anchors too."
+        for dataset in comparison.datasets
+        if dataset.among_anchors
     ]
-    return f"<h2>Limits</h2>{points(every)}"
+    return limits

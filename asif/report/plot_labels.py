@@ -1,14 +1,14 @@
-"""Where names go in a plot, so that none lies on another: plain geometry."""
+"""Places of labels in a plot, so that none overlaps another: plain geometry."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
 
-Box = tuple[float, float, float, float]
+LabelBox = tuple[float, float, float, float]
 """Left, bottom, right, top."""
 
-STEPS = (
+_HEIGHT_STEPS = (
     0.0,
     0.5,
     -0.5,
@@ -20,15 +20,16 @@ STEPS = (
     -2.0,
     3.0,
     -3.0,
-)  # heights of a name by which it is tried further off
+)
+"""Heights of a label by which it is moved up or down, in the order in which they are tried."""
 
 
-def heights(wanted: Sequence[float], apart: float) -> list[float]:
+def spread_heights(wanted: Sequence[float], apart: float) -> list[float]:
     """Move ascending heights so that none are closer than `apart`, each group about its mean, within 0 and 1 if it can.
 
-    >>> [round(height, 2) for height in heights([0.1, 0.5, 0.52], 0.1)]
+    >>> [round(height, 2) for height in spread_heights([0.1, 0.5, 0.52], 0.1)]
     [0.1, 0.46, 0.56]
-    >>> [round(height, 2) for height in heights([0.9, 0.98, 1.0], 0.1)]
+    >>> [round(height, 2) for height in spread_heights([0.9, 0.98, 1.0], 0.1)]
     [0.8, 0.9, 1.0]
     """
     groups: list[list[float]] = []
@@ -41,38 +42,42 @@ def heights(wanted: Sequence[float], apart: float) -> list[float]:
     return [max(height, apart * place) for place, height in enumerate(below)]
 
 
-def places(points: Sequence[tuple[float, float]], widths: Sequence[float], height: float, frame: Box) -> list[Box]:
-    """Find room for a name beside each point: right or left of it, then further up or down, within the frame.
+def place_labels(
+    points: Sequence[tuple[float, float]], widths: Sequence[float], height: float, frame: LabelBox
+) -> list[LabelBox]:
+    """Find room for a label next to each point: right or left of it, then further up or down, within the frame.
 
-    Where there is no room it stands on the right. Everything is in the same units, the highest point is served first.
+    Without room it is placed on the right. All lengths are in the same units; the highest point comes first.
 
-    >>> places([(0, 0), (30, 0)], [10, 10], 8, (-50, -50, 50, 50))
+    >>> place_labels([(0, 0), (30, 0)], [10, 10], 8, (-50, -50, 50, 50))
     [(8, -4.0, 18, 4.0), (38, -4.0, 48, 4.0)]
-    >>> places([(45, 0)], [10], 8, (-50, -50, 50, 50))
+    >>> place_labels([(45, 0)], [10], 8, (-50, -50, 50, 50))
     [(27, -4.0, 37, 4.0)]
     """
-    taken: list[Box] = [(x - height / 2, y - height / 2, x + height / 2, y + height / 2) for x, y in points]
-    found: dict[int, Box] = {}
+    taken: list[LabelBox] = [(x - height / 2, y - height / 2, x + height / 2, y + height / 2) for x, y in points]
+    found: dict[int, LabelBox] = {}
     for at in sorted(range(len(points)), key=lambda at: -points[at][1]):
         x, y = points[at]
-        bottoms = [y - height / 2 + step * height for step in STEPS]
+        bottoms = [y - height / 2 + step * height for step in _HEIGHT_STEPS]
         lefts = (x + height, x - height - widths[at])
         tried = [(left, bottom, left + widths[at], bottom + height) for bottom in bottoms for left in lefts]
-        free = (box for box in tried if inside(box, frame) and not any(cross(box, other) for other in taken))
+        free = (
+            box for box in tried if _is_inside(box, frame) and not any(boxes_overlap(box, other) for other in taken)
+        )
         found[at] = next(free, tried[0])
         taken.append(found[at])
     return [found[at] for at in range(len(points))]
 
 
-def inside(box: Box, frame: Box) -> bool:
-    """Tell whether a box lies within a frame."""
+def _is_inside(box: LabelBox, frame: LabelBox) -> bool:
+    """Return whether a box lies within a frame."""
     return frame[0] <= box[0] and frame[1] <= box[1] and box[2] <= frame[2] and box[3] <= frame[3]
 
 
-def cross(one: Box, other: Box) -> bool:
-    """Tell whether two boxes overlap.
+def boxes_overlap(one: LabelBox, other: LabelBox) -> bool:
+    """Return whether two boxes overlap.
 
-    >>> cross((0, 0, 2, 2), (1, 1, 3, 3)), cross((0, 0, 1, 1), (1, 0, 2, 1))
+    >>> boxes_overlap((0, 0, 2, 2), (1, 1, 3, 3)), boxes_overlap((0, 0, 1, 1), (1, 0, 2, 1))
     (True, False)
     """
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

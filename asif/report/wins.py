@@ -1,102 +1,122 @@
-"""What either of two methods wins: shares of the queries, classes, and queries that only one answers, as HTML."""
+"""The wins of two methods on one data set, as the page shows them: shares of queries, classes, and single queries."""
 
 from __future__ import annotations
 
-from html import escape
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from asif.evaluate.comparison.statistics import Results, queries
-from asif.report.html import paragraph, table
+from asif.evaluate.comparison.wins import ClassAccuracies, CorrectedMethod, QueryRanks, Wins
 from asif.report.table import Table
 
-CLASSES = 12  # shown for each side, the largest differences
-QUERIES = 8
-SIDES = {"image": "image → caption", "text": "caption → image"}
+_SHOWN_CLASSES = 12  # of either method, the largest differences
+_SHOWN_EXAMPLES = 8
+_DIRECTIONS = {"image": "image → caption", "text": "caption → image"}
 
 
-def won(win: Results) -> str:
-    """Write what each of two methods wins on one data set, from one sample of the pairs."""
-    first, second = win["first"]["method"], win["second"]["method"]
-    said = " and ".join(f"{each['method']} ({corrected(each)})" for each in (win["first"], win["second"]))
-    parts = [paragraph(f"{said}, fitted on the same {win['pairs']:,} pairs, seed {win['seed']}.", "soft"), shares(win)]
-    if win["classes"]:
-        parts += [f"<h3>Accuracy by class: {escape(second)} to the left, {escape(first)} to the right</h3>", bars(win)]
+@dataclass(frozen=True)
+class ShareSegment:
+    """Hold one part of the bar of all queries: its CSS class, its name, the number of queries, and their per cent."""
+
+    style: str
+    name: str
+    count: int
+    percent: float
+
+
+@dataclass(frozen=True)
+class ClassBar:
+    """Hold one class's bar: its label, whether the first method leads, its width in per cent, and its figures."""
+
+    label: str
+    first_leads: bool
+    width: float
+    figures: str
+
+
+@dataclass(frozen=True)
+class WinsSection:
+    """Hold what the page shows of one record of wins; `bars_note` is empty if no classes were compared."""
+
+    first: str
+    second: str
+    about: str
+    segments: tuple[ShareSegment, ...]
+    bars_note: str
+    bars: tuple[ClassBar, ...]
+    examples: tuple[tuple[str, Table], ...]
+
+
+def build_wins_section(wins: Wins) -> WinsSection:
+    """Prepare a record of wins for the page; `examples` are tables by the method that is far ahead in them."""
+    first, second = wins.first.method, wins.second.method
+    methods = " and ".join(f"{each.method} ({_describe_correction(each)})" for each in (wins.first, wins.second))
+    examples = []
     for name, sign in ((first, 1), (second, -1)):
-        ahead = [each for each in win["queries"] if sign * (each["second_rank"] - each["first_rank"]) > 0]
+        ahead = [query for query in wins.queries if sign * (query.second_rank - query.first_rank) > 0]
         if ahead:
-            parts += [f"<h3>Where {escape(name)} is far ahead: examples</h3>", table(examples(ahead, first, second))]
-    return "".join(parts)
+            examples.append((name, _build_example_table(ahead, first, second)))
+    bars = _build_bars(wins.classes)
+    return WinsSection(
+        first=first,
+        second=second,
+        about=f"{methods}, fitted on the same {wins.pairs:,} pairs, seed {wins.seed}.",
+        segments=_build_segments(wins),
+        bars_note=_describe_bars(wins, len(bars)),
+        bars=bars,
+        examples=tuple(examples),
+    )
 
 
-def corrected(method: Results) -> str:
-    """Say how a method was corrected for hubness."""
-    return "no hubness correction" if method["hubness"] == "none" else method["hubness"]
+def _describe_correction(method: CorrectedMethod) -> str:
+    """Write the hubness correction of a method."""
+    return "no hubness correction" if method.hubness == "none" else method.hubness
 
 
-def shares(win: Results) -> str:
-    """Draw one bar of all queries: answered rightly by both methods, by one of them, by none."""
-    counts, total = win["counts"], queries(win["counts"])
-    first, second = win["first"]["method"], win["second"]["method"]
-    named = {
-        "both": ("both", "both"),
-        "first_only": (f"{first} alone", "first"),
-        "second_only": (f"{second} alone", "second"),
-        "neither": ("neither", "neither"),
-    }
+def _build_segments(wins: Wins) -> tuple[ShareSegment, ...]:
+    """Divide all queries: answered rightly by both methods, by one of them, by neither; nothing for no queries."""
+    counts, total = wins.counts, wins.counts.total
     if not total:
-        return paragraph("No query was asked.")
-    bar = "".join(
-        f'<i class="{kind}" style="width:{100 * counts[key] / total:.2f}%"></i>' for key, (_, kind) in named.items()
+        return ()
+    named = (
+        ("both", "both", counts.both),
+        ("first", f"{wins.first.method} alone", counts.first_only),
+        ("second", f"{wins.second.method} alone", counts.second_only),
+        ("neither", "neither", counts.neither),
     )
-    key = "".join(
-        f'<li><i class="{kind}"></i>{escape(name)} {counts[key]:,} ({100 * counts[key] / total:.1f} %)</li>'
-        for key, (name, kind) in named.items()
+    return tuple(ShareSegment(style, name, count, 100 * count / total) for style, name, count in named)
+
+
+def _build_bars(classes: Sequence[ClassAccuracies]) -> tuple[ClassBar, ...]:
+    """Return the bars of the classes with the largest differences, the first method's lead descending."""
+    ordered = sorted((each for each in classes if each.first != each.second), key=lambda each: each.lead, reverse=True)
+    few = len(ordered) <= 2 * _SHOWN_CLASSES
+    shown = ordered if few else ordered[:_SHOWN_CLASSES] + ordered[-_SHOWN_CLASSES:]
+    widest = max((abs(each.lead) for each in shown), default=1.0)
+    return tuple(
+        ClassBar(
+            label=each.label,
+            first_leads=each.lead > 0,
+            width=50 * abs(each.lead) / widest,
+            figures=f"{100 * each.second:.0f} : {100 * each.first:.0f} ({each.images:,})",
+        )
+        for each in shown
     )
-    return f'<div class="stack">{bar}</div><ul class="key">{key}</ul>'
 
 
-def bars(win: Results) -> str:
-    """Draw the classes with the largest differences: to the right where the first method is better."""
-    known = [each for each in win["classes"] if each["first"] is not None and each["second"] is not None]
-    ordered = sorted((each for each in known if each["first"] != each["second"]), key=lead, reverse=True)
-    shown = ordered if len(ordered) <= 2 * CLASSES else ordered[:CLASSES] + ordered[-CLASSES:]
-    widest = max((abs(lead(each)) for each in shown), default=1.0)
-    lines = "".join(bar(each, widest) for each in shown)
-    left_out = (
-        f"{len(shown)} of {len(win['classes'])} classes, the largest differences. "
-        if len(shown) < len(win["classes"])
-        else ""
-    )
-    note = (
-        f"{left_out}Accuracy of {win['second']['method']} and {win['first']['method']} in %, and the number of images."
-    )
-    return f'{paragraph(note, "soft")}<div class="bars">{lines}</div>'
+def _describe_bars(wins: Wins, shown: int) -> str:
+    """Write which classes the bars show."""
+    total = len(wins.classes)
+    if not total:
+        return ""
+    left_out = f"{shown} of {total} classes, the largest differences. " if shown < total else ""
+    methods = f"{wins.second.method} and {wins.first.method}"
+    return f"{left_out}Accuracy of {methods} in %, and the number of images."
 
 
-def bar(each: Results, widest: float) -> str:
-    """Draw one class."""
-    width = 50 * abs(lead(each)) / widest
-    kind, place = ("first", "left:50%") if lead(each) > 0 else ("second", "right:50%")
-    figures = f"{100 * each['second']:.0f} : {100 * each['first']:.0f} ({each['images']:,})"
-    drawn = f'<i class="{kind}" style="{place};width:{width:.1f}%"></i>'
-    return f'<span>{escape(each["label"])}</span><div class="axis">{drawn}</div><span class="figures">{figures}</span>'
-
-
-def lead(each: Results) -> float:
-    """Return by how much the first method is better at a class."""
-    return float(each["first"] - each["second"])
-
-
-def examples(found: list[Results], first: str, second: str) -> Table:
-    """List queries with the rank of the best right answer under both methods, the largest ratios first."""
-    ordered = sorted(found, key=lambda each: -ratio(each))[:QUERIES]
+def _build_example_table(queries: Sequence[QueryRanks], first: str, second: str) -> Table:
+    """List queries with the rank of the best relevant candidate by both methods, the largest ratios first."""
     rows = [
-        (each["text"] or each["id"], SIDES[each["side"]], f"{each['first_rank']:,}", f"{each['second_rank']:,}")
-        for each in ordered
+        (query.text or query.id, _DIRECTIONS[query.side], f"{query.first_rank:,}", f"{query.second_rank:,}")
+        for query in sorted(queries, key=lambda query: -query.ratio)[:_SHOWN_EXAMPLES]
     ]
     return Table("examples", ("query", "", f"rank by {first}", f"rank by {second}"), rows)
-
-
-def ratio(each: Results) -> float:
-    """Return how many times further down the worse method ranks the right answer."""
-    low, high = sorted((each["first_rank"], each["second_rank"]))
-    return float(high / low)

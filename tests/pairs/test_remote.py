@@ -23,9 +23,9 @@ from support.running import Cli
 
 from asif.anchorset import Store as Anchors
 from asif.building import Tolerance
-from asif.cli.eval_ import called
+from asif.cli.eval_ import name_dataset
 from asif.errors import AsifError, InputRefused, MissingDependency, OutOfSpace, Unreachable, UsageError
-from asif.evaluate.provenance import about
+from asif.evaluate.provenance import describe_data_used
 from asif.pairs import Pair, PairSource, Reject, open_labelled, open_pairs, redact_url, remote_file
 from asif.pairs.redaction import redact_text
 from asif.pairs.remote import RemotePath, connect
@@ -500,6 +500,6 @@ def test_results_show_no_credentials(tmp_path: Path) -> None:
     put_folder(tmp_path / "data", "bucket")
     (name,) = ToyStore.files
     url = f"toys://me:secret@{name}?sig=token"
-    told_about = about(open_labelled(url).source, "…")
-    assert told_about["path"] == redact_url(url) == called({"dataset": url})
-    assert told_about["sha256"] == open_labelled(next(tmp_path.rglob("*.parquet"))).source.sha256
+    told_about = describe_data_used(open_labelled(url).source, "…")
+    assert told_about.path == redact_url(url) == name_dataset(url)
+    assert told_about.sha256 == open_labelled(next(tmp_path.rglob("*.parquet"))).source.sha256

@@ -93,11 +93,11 @@ def command(
 
 def _encode_probe(engine: Engine, path: str) -> Probe:
     """Encode the probe; print a notice if some of its images are anchors."""
-    from asif.evaluate import Terms
+    from asif.evaluate import RowLimits
     from asif.evaluate.audit import encode_probe
 
     with options.open_progress_bar(0, "probe") as bar:
-        probe = encode_probe(engine, path, Terms(progress=lambda done: bar.update(done - bar.n)))
+        probe = encode_probe(engine, path, RowLimits(progress=lambda done: bar.update(done - bar.n)))
     if among := probe.about["images_among_anchors"]:
         options.print_notice(f"{among:,} of {probe.about['images']:,} images of the probe are anchors too")
     return probe

@@ -10,10 +10,10 @@ import numpy as np
 
 from asif.engine import Engine
 from asif.errors import InputRefused
-from asif.evaluate.comparison.datasets import retrieval_set
-from asif.evaluate.provenance import also_anchors
-from asif.evaluate.retrieval import check_vectors, embedded
-from asif.evaluate.row_reader import Intake, Terms
+from asif.evaluate.anchor_overlap import count_images_among_anchors
+from asif.evaluate.comparison.datasets import load_retrieval_set
+from asif.evaluate.retrieval import check_pair_vectors, embed_image_rows
+from asif.evaluate.row_reader import RowLimits, RowReader
 from asif.pairs import Pair, Place, Reject, open_captioned, open_labelled, redact_url
 from asif.pairs.location import list_folder, parse_place
 from asif.pairs.webdataset import IMAGE_SUFFIXES
@@ -28,23 +28,23 @@ class Probe:
     about: dict[str, Any]
 
 
-def encode_probe(engine: Engine, path: str, limits: Terms | None = None) -> Probe:
+def encode_probe(engine: Engine, path: str, limits: RowLimits | None = None) -> Probe:
     """Encode a probe: pairs, labelled images (without their labels), an image, or a folder of images.
 
     Raises UsageError for a missing path, InputRefused if no row can be used, EncoderMismatch for vectors of other
     encoders.
     """
-    limits = limits or Terms()
+    limits = limits or RowLimits()
     try:
         source = open_captioned(path)
     except InputRefused as no_pairs:
         return _encode_without_captions(engine, path, no_pairs, limits)
-    dataset = retrieval_set(engine, source, path, limits)
+    dataset = load_retrieval_set(engine, source, path, limits)
     queries = dict(zip(SIDES, (dataset.images.values, dataset.texts.values), strict=True))
-    return Probe(queries, {"path": redact_url(path), **dataset.described["counts"]})
+    return Probe(queries, {"path": redact_url(path), **dataset.description.counts})
 
 
-def _encode_without_captions(engine: Engine, path: str, no_pairs: InputRefused, limits: Terms) -> Probe:
+def _encode_without_captions(engine: Engine, path: str, no_pairs: InputRefused, limits: RowLimits) -> Probe:
     """Encode a probe of images alone; raises `no_pairs` if there are none."""
     try:
         data = open_labelled(path)
@@ -53,9 +53,9 @@ def _encode_without_captions(engine: Engine, path: str, no_pairs: InputRefused, 
         if not files:
             raise no_pairs from None
         items: Iterator[Pair | Reject] = (Pair(row, str(file), file, ("",)) for row, file in enumerate(files))
-        return _encode_images(engine, path, items, Intake(len(files), limits))
-    check_vectors(engine, data.source)
-    return _encode_images(engine, path, data.read(), Intake(data.source.rows, limits))
+        return _encode_images(engine, path, items, RowReader(len(files), limits))
+    check_pair_vectors(engine, data.source)
+    return _encode_images(engine, path, data.read(), RowReader(data.source.rows, limits))
 
 
 def _list_images(place: Place) -> list[Place]:
@@ -64,11 +64,11 @@ def _list_images(place: Place) -> list[Place]:
     return [file for file in files if file.suffix.lower().lstrip(".") in IMAGE_SUFFIXES and file.is_file()]
 
 
-def _encode_images(engine: Engine, path: str, items: Iterator[Pair | Reject], intake: Intake) -> Probe:
+def _encode_images(engine: Engine, path: str, items: Iterator[Pair | Reject], reader: RowReader) -> Probe:
     """Encode the images of some rows."""
-    vectors = [vector for _, _, vector in embedded(engine, items, intake)]
-    counts, _ = intake.close(parse_place(path))
-    among = also_anchors(engine.anchors, intake.images)
+    vectors = [vector for _, _, vector in embed_image_rows(engine, items, reader)]
+    counts, _ = reader.close(parse_place(path))
+    among = count_images_among_anchors(engine.anchors, reader.images)
     values = Embeddings.from_raw(np.stack(vectors)).values
     return Probe(
         {"image": values}, {"path": redact_url(path), **counts, "images": len(values), "images_among_anchors": among}

@@ -1,4 +1,4 @@
-"""Who came to what in a comparison: figures by seed, costs, and the best of either side on equal terms."""
+"""Statistics of a comparison: figures by seed, costs, and the best methods of either camp."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import hypot, sqrt
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import Literal
 
-Results = dict[str, Any]
-"""What `asif compare` writes as results.json."""
+from asif.evaluate.comparison.result import ComparedDataset, Comparison
 
-Side = Literal["training-free", "trained"]
-ERRORS = 2  # a difference of more standard errors than these is taken for one
+Camp = Literal["training-free", "trained"]
+ERRORS_APART = 2  # a difference of more standard errors than these counts as one
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Hold what a method came to from one number of pairs: its primary figure, a share of 1, by seed."""
+    """Hold a method's primary figure from one number of pairs, a share of 1, by seed."""
 
     method: str
     figures: dict[int, float]
@@ -36,11 +35,11 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Rivals:
+class HeadToHead:
     """Hold the best training-free method and the best trained one from one number of pairs; None where there is none.
 
     `sampling` is the standard error of their difference over the queries of the test, None where wins were not
-    counted; `all_pairs` tells that every seed had the same pairs, so that seeds say nothing of other pairs.
+    counted; `all_pairs` is true if every seed had the same pairs, so that seeds do not vary the pairs.
     """
 
     pairs: int
@@ -51,11 +50,11 @@ class Rivals:
 
     @property
     def differences(self) -> list[float]:
-        """Return trained less training-free, for each seed that has both."""
+        """Return trained minus training-free, for each seed that has both."""
         if self.free is None or self.trained is None:
             return []
-        ours, theirs = self.free.figures, self.trained.figures
-        return [theirs[seed] - ours[seed] for seed in theirs if seed in ours]
+        free, trained = self.free.figures, self.trained.figures
+        return [trained[seed] - free[seed] for seed in trained if seed in free]
 
     @property
     def difference(self) -> float | None:
@@ -63,23 +62,23 @@ class Rivals:
 
     @property
     def error(self) -> float | None:
-        """Return the standard deviation over seeds and the sampling error, as one; None where neither says enough."""
+        """Return the standard deviation over seeds and the sampling error, combined; None if neither is known."""
         spread = stdev(self.differences) if len(self.differences) > 1 else None
         if self.sampling is None:
             return None if self.all_pairs else spread
         return hypot(spread or 0.0, self.sampling)
 
     @property
-    def ahead(self) -> Side | None:
-        """Return who is ahead by more than two errors; None where nobody is, or where the error is not known."""
-        if self.difference is None or self.error is None or abs(self.difference) <= ERRORS * self.error:
+    def ahead(self) -> Camp | None:
+        """Return the camp that is ahead by more than two errors; None if there is none or the error is not known."""
+        if self.difference is None or self.error is None or abs(self.difference) <= ERRORS_APART * self.error:
             return None
         return "trained" if self.difference > 0 else "training-free"
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Hold what a method cost from one number of pairs, means over seeds; None where it was not measured."""
+class MethodCost:
+    """Hold a method's costs from one number of pairs, means over seeds; None where they were not measured."""
 
     fit_seconds: float | None
     tuning_seconds: float | None
@@ -88,96 +87,74 @@ class Cost:
     deletion: str
 
 
-def judged(run: Results, dataset: str, corrected: bool = True) -> Results | None:
-    """Return the result by which a run is judged on a data set: the corrected one, where there is one.
-
-    With `corrected` false the one without correction, or None.
-
-    >>> both = [{"dataset": "d", "hubness": "none"}, {"dataset": "d", "hubness": "nnn k=32 alpha=0.5"}]
-    >>> [judged({"results": both}, "d", corrected)["hubness"] for corrected in (True, False)]
-    ['nnn k=32 alpha=0.5', 'none']
-    """
-    found = {result["hubness"] != "none": result for result in run["results"] if result["dataset"] == dataset}
-    return found.get(True, found.get(False)) if corrected else found.get(False)
-
-
-def standing(results: Results, dataset: Results, method: str, pairs: int, corrected: bool = True) -> Standing | None:
+def collect_standing(
+    comparison: Comparison, dataset: ComparedDataset, method: str, pairs: int, corrected: bool = True
+) -> Standing | None:
     """Collect a method's primary figure over seeds; None where no seed has one."""
     figures: dict[int, float] = {}
-    for run in runs_of(results, method, pairs):
-        result = judged(run, dataset["name"], corrected)
-        if result is not None and (figure := result["metrics"].get(dataset["primary"])) is not None:
-            figures[run["seed"]] = figure
+    for run in comparison.runs_of(method, pairs):
+        result = run.result_on(dataset.name, corrected)
+        if result is not None and (figure := result.metrics.get(dataset.primary)) is not None:
+            figures[run.seed] = figure
     return Standing(method, figures) if figures else None
 
 
-def best(
-    results: Results, dataset: Results, methods: Iterable[str], pairs: int, corrected: bool = True
-) -> Standing | None:
-    """Return the method with the highest mean over seeds, of equal ones the first."""
-    found = (standing(results, dataset, method, pairs, corrected) for method in methods)
-    return max((each for each in found if each is not None), key=lambda each: each.mean, default=None)
-
-
-def rivals(results: Results, dataset: Results, pairs: int, corrected: bool = True) -> Rivals:
-    """Find who stands for either side; a published method stands with the training-free ones."""
-    free = best(results, dataset, of_side(results, "training-free"), pairs, corrected)
-    trained = best(results, dataset, of_side(results, "trained"), pairs, corrected)
+def match_camps(comparison: Comparison, dataset: ComparedDataset, pairs: int, corrected: bool = True) -> HeadToHead:
+    """Find the best method of either camp; a published method belongs to the training-free ones."""
+    free = _best_standing(comparison, dataset, _methods_of_camp(comparison, "training-free"), pairs, corrected)
+    trained = _best_standing(comparison, dataset, _methods_of_camp(comparison, "trained"), pairs, corrected)
     sampling = None
     if free is not None and trained is not None:
-        sampling = sampling_error(results, dataset["name"], pairs, {free.method, trained.method})
-    return Rivals(pairs, free, trained, sampling, pairs >= results["anchors"]["count"])
+        sampling = compute_sampling_error(comparison, dataset.name, pairs, {free.method, trained.method})
+    return HeadToHead(pairs, free, trained, sampling, pairs >= comparison.origin.anchors.count)
 
 
-def of_side(results: Results, side: Side) -> list[str]:
-    """Name the methods of a side, in the order of the results."""
-    trained = side == "trained"
-    return [method["name"] for method in results["methods"] if (method["kind"] == "trained") == trained]
+def _best_standing(
+    comparison: Comparison, dataset: ComparedDataset, methods: Iterable[str], pairs: int, corrected: bool
+) -> Standing | None:
+    """Return the method with the highest mean over seeds, of equal ones the first."""
+    standings = (collect_standing(comparison, dataset, method, pairs, corrected) for method in methods)
+    return max((each for each in standings if each is not None), key=lambda each: each.mean, default=None)
 
 
-def sampling_error(results: Results, dataset: str, pairs: int, methods: set[str]) -> float | None:
+def _methods_of_camp(comparison: Comparison, camp: Camp) -> list[str]:
+    """Name the methods of a camp, in the order of the comparison."""
+    trained = camp == "trained"
+    return [method.name for method in comparison.methods if (method.kind == "trained") == trained]
+
+
+def compute_sampling_error(comparison: Comparison, dataset: str, pairs: int, methods: set[str]) -> float | None:
     """Return the standard error of two methods' difference over the test, as in McNemar's test: sqrt(b + c) / n.
 
     b and c count the queries that only one of the two answers rightly, n all queries; a mean where several seeds
     were counted, None where none was.
     """
     counted = [
-        win["counts"]
-        for win in results["wins"]
-        if (win["dataset"], win["pairs"]) == (dataset, pairs)
-        and {win["first"]["method"], win["second"]["method"]} == methods
+        win.counts
+        for win in comparison.wins
+        if (win.dataset, win.pairs) == (dataset, pairs) and {win.first.method, win.second.method} == methods
     ]
-    errors = [sqrt(each["first_only"] + each["second_only"]) / total for each in counted if (total := queries(each))]
+    errors = [sqrt(each.first_only + each.second_only) / each.total for each in counted if each.total]
     return fmean(errors) if errors else None
 
 
-def queries(counts: dict[str, int]) -> int:
-    """Count the queries of a record of wins."""
-    return counts["both"] + counts["first_only"] + counts["second_only"] + counts["neither"]
-
-
-def cost(results: Results, method: str, pairs: int) -> Cost:
-    """Collect what a method cost from one number of pairs."""
-    runs = runs_of(results, method, pairs)
-    deletions = [run["deletion"] for run in runs if run.get("deletion")]
-    return Cost(
-        fit_seconds=mean_of(run["fit_seconds"] for run in runs),
-        tuning_seconds=mean_of(run["tuning"]["seconds"] for run in runs if run.get("tuning")),
-        peak_mib=mean_of(run["peak_mib"] for run in runs),
-        deletion_seconds=mean_of(deletion["seconds"] for deletion in deletions),
-        deletion=next((deletion["how"] for deletion in deletions if deletion["how"]), ""),
+def collect_cost(comparison: Comparison, method: str, pairs: int) -> MethodCost:
+    """Collect a method's costs from one number of pairs."""
+    runs = comparison.runs_of(method, pairs)
+    deletions = [run.deletion for run in runs if run.deletion]
+    return MethodCost(
+        fit_seconds=mean_of_known(run.fit_seconds for run in runs),
+        tuning_seconds=mean_of_known(run.tuning.seconds for run in runs if run.tuning),
+        peak_mib=mean_of_known(run.peak_mib for run in runs),
+        deletion_seconds=mean_of_known(deletion.seconds for deletion in deletions),
+        deletion=next((deletion.how for deletion in deletions if deletion.how), ""),
     )
 
 
-def runs_of(results: Results, method: str, pairs: int) -> list[Results]:
-    """Return a method's runs from one number of pairs, one for each seed."""
-    return [run for run in results["runs"] if (run["method"], run["pairs"]) == (method, pairs)]
+def mean_of_known(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that are known.
 
-
-def mean_of(values: Iterable[float | None]) -> float | None:
-    """Return the mean of what there is.
-
-    >>> mean_of([1.0, None, 2.0]), mean_of([None])
+    >>> mean_of_known([1.0, None, 2.0]), mean_of_known([None])
     (1.5, None)
     """
     known = [value for value in values if value is not None]

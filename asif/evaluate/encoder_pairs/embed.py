@@ -1,4 +1,4 @@
-"""Embed the same pairs with several encoders, each row once with each of them."""
+"""Embed the same pairs with several encoders, each row once with each encoder."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from asif.encoders.images import read_image_bytes
 from asif.encoders.precomputed import PrecomputedEncoder
 from asif.encoders.prefetch import prefetch
 from asif.errors import BadImage, InputRefused
-from asif.evaluate.encoder_pairs.embeddings import Encoded, SeenPairs
+from asif.evaluate.encoder_pairs.embeddings import EncodedPairs, EncodedSide
 from asif.pairs import Pair, PairSource, Reject
 from asif.vectors import Float32, Side, find_vector_problems, mean_direction, normalise_rows
 
-Captions = Literal["mean", "first"]
-Progress = Callable[[int], None]
-Vectors = dict[int, Float32]
+CaptionPooling = Literal["mean", "first"]
+_Progress = Callable[[int], None]
+_VectorsByRow = dict[int, Float32]
 """Raw vectors by row of the source."""
 
-TEXT_ROWS = 512  # whose captions are embedded at a time
+_CAPTION_ROWS = 512  # rows whose captions are embedded at a time
 
 
-def from_pairs(
+def encode_pairs(
     source: PairSource,
     images: Sequence[str],
     texts: Sequence[str],
     limit: int,
-    captions: Captions = "mean",
+    captions: CaptionPooling = "mean",
     device: Device = "auto",
-    progress: Progress = lambda done: None,
-) -> SeenPairs:
+    progress: _Progress = lambda done: None,
+) -> EncodedPairs:
     """Embed at most `limit` rows, spread evenly over a source, with every encoder named by `images` and `texts`.
 
     Vectors that come with the pairs are the one encoder of their side, and none is loaded. A row that one encoder
-    cannot use is left out for all. `progress` is called with the number of rows done, for each encoder anew. Raises
-    InputRefused where no row is left.
+    cannot use is left out for all. `progress` is called with the number of rows done, by each encoder. Raises
+    InputRefused if no row is left.
     """
     captions_of: dict[int, tuple[str, ...]] = {}
     rejects: dict[int, Reject] = {}
-    found: list[tuple[Side, ImageEncoder | TextEncoder, Vectors]] = []
+    found: list[tuple[Side, ImageEncoder | TextEncoder, _VectorsByRow]] = []
     if source.dims:
         image, text = PrecomputedEncoder("image", source.dims[0]), PrecomputedEncoder("text", source.dims[1])
         found = [("image", image, {}), ("text", text, {})]
-        for item in chosen(source, limit, rejects):
+        for item in _read_sampled_pairs(source, limit, rejects):
             found[0][2][item.row] = np.asarray(item.image_embedding, np.float32)
             found[1][2][item.row] = np.asarray(item.text_embedding, np.float32)
             progress(2)
@@ -55,40 +55,46 @@ def from_pairs(
         image_encoders = [load_image_encoder(spec, device) for spec in dict.fromkeys(images)]
         text_encoders = [load_text_encoder(spec, device) for spec in dict.fromkeys(texts)]
         for encoder in image_encoders:
-            found.append(("image", encoder, embed_images(encoder, chosen(source, limit, rejects), rejects, progress)))
-        for item in chosen(source, limit, rejects):
+            found.append(
+                (
+                    "image",
+                    encoder,
+                    _embed_images(encoder, _read_sampled_pairs(source, limit, rejects), rejects, progress),
+                )
+            )
+        for item in _read_sampled_pairs(source, limit, rejects):
             captions_of[item.row] = item.captions[:1] if captions == "first" else item.captions
         for other in text_encoders:
-            found.append(("text", other, embed_texts(other, captions_of, progress)))
+            found.append(("text", other, _embed_captions(other, captions_of, progress)))
     for _, _, vectors in found:
-        refuse_odd(vectors, rejects)
+        _reject_degenerate(vectors, rejects)
     rows = sorted(set.intersection(*(set(vectors) for _, _, vectors in found)) - rejects.keys())
     left_out = tuple(rejects[row] for row in sorted(rejects))
     if not rows:
         why = f": row {left_out[0].row}: {left_out[0].reason}" if left_out else ""
         raise InputRefused(f"{source.path} has no pair that can be used{why}", "at least 4", "mend the input")
     encoded = [
-        Encoded(side, encoder.spec, encoder.fingerprint, normalise_rows(np.stack([vectors[row] for row in rows])))
+        EncodedSide(side, encoder.spec, encoder.fingerprint, normalise_rows(np.stack([vectors[row] for row in rows])))
         for side, encoder, vectors in found
     ]
     sides = [tuple(one for one in encoded if one.side == side) for side in ("image", "text")]
-    return SeenPairs(sides[0], sides[1], left_out)
+    return EncodedPairs(sides[0], sides[1], left_out)
 
 
-def chosen(source: PairSource, limit: int, rejects: dict[int, Reject]) -> Iterator[Pair]:
-    """Yield the pairs of the rows that are looked at; the others among them join the rejects."""
-    wanted = set(choose_evenly_spaced(source.rows, limit).tolist())
+def _read_sampled_pairs(source: PairSource, limit: int, rejects: dict[int, Reject]) -> Iterator[Pair]:
+    """Yield the pairs of rows spread evenly over a source; rejected rows among them are added to `rejects`."""
+    sampled = set(choose_evenly_spaced(source.rows, limit).tolist())
     for item in source.read():
-        if item.row in wanted and isinstance(item, Reject):
+        if item.row in sampled and isinstance(item, Reject):
             rejects.setdefault(item.row, item)
-        elif item.row in wanted and isinstance(item, Pair) and item.row not in rejects:
+        elif item.row in sampled and isinstance(item, Pair) and item.row not in rejects:
             yield item
 
 
-def embed_images(
-    encoder: ImageEncoder, pairs: Iterator[Pair], rejects: dict[int, Reject], progress: Progress
-) -> Vectors:
-    """Embed images, decoding ahead of the model; those that cannot be decoded join the rejects."""
+def _embed_images(
+    encoder: ImageEncoder, pairs: Iterator[Pair], rejects: dict[int, Reject], progress: _Progress
+) -> _VectorsByRow:
+    """Embed images, decoding ahead of the model; those that cannot be decoded are added to `rejects`."""
 
     def prepare(pair: Pair) -> tuple[Pair, Any]:
         try:
@@ -97,7 +103,7 @@ def embed_images(
         except BadImage as error:
             return pair, error
 
-    vectors: Vectors = {}
+    vectors: _VectorsByRow = {}
     waiting: dict[int, Any] = {}
 
     def run() -> None:
@@ -119,12 +125,14 @@ def embed_images(
     return vectors
 
 
-def embed_texts(encoder: TextEncoder, captions_of: Mapping[int, tuple[str, ...]], progress: Progress) -> Vectors:
-    """Embed captions, each distinct one once in some hundred rows, and average those of one pair."""
-    vectors: Vectors = {}
+def _embed_captions(
+    encoder: TextEncoder, captions_of: Mapping[int, tuple[str, ...]], progress: _Progress
+) -> _VectorsByRow:
+    """Embed captions, each distinct one once in a block of rows, and average those of one pair."""
+    vectors: _VectorsByRow = {}
     rows = list(captions_of)
-    for start in range(0, len(rows), TEXT_ROWS):
-        some = rows[start : start + TEXT_ROWS]
+    for start in range(0, len(rows), _CAPTION_ROWS):
+        some = rows[start : start + _CAPTION_ROWS]
         distinct = sorted({text for row in some for text in captions_of[row]})
         encoded = dict(zip(distinct, encoder.forward(distinct), strict=True))
         vectors.update({row: mean_direction([encoded[text] for text in captions_of[row]]) for row in some})
@@ -132,8 +140,8 @@ def embed_texts(encoder: TextEncoder, captions_of: Mapping[int, tuple[str, ...]]
     return vectors
 
 
-def refuse_odd(vectors: Vectors, rejects: dict[int, Reject]) -> None:
-    """Put rows whose vector has no direction among the rejects."""
+def _reject_degenerate(vectors: _VectorsByRow, rejects: dict[int, Reject]) -> None:
+    """Add rows whose vector has no direction to the rejects."""
     rows = list(vectors)
     for at, reason in (find_vector_problems(np.stack(list(vectors.values()))) if rows else {}).items():
         rejects.setdefault(rows[at], Reject(rows[at], None, reason))

@@ -1,4 +1,4 @@
-"""The same pairs as several encoders see them, and how to take them out of anchor sets."""
+"""Embeddings of the same pairs by several encoders, and how they are read from anchor sets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from asif.vectors import Fingerprint, Float32, Side, mean_direction, normalise_r
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedSide:
     """Hold unit rows [n, d] of one side of the pairs, and which encoder made them.
 
     `anchors` is {name, version, digest} of the version they come from, None where they were embedded now.
@@ -41,24 +41,24 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class SeenPairs:
-    """Hold what each encoder of a side makes of the same rows, and the rows that had to be left out."""
+class EncodedPairs:
+    """Hold the embeddings of the same rows by each encoder of a side, and the rows that were left out."""
 
-    images: tuple[Encoded, ...]
-    texts: tuple[Encoded, ...]
+    images: tuple[EncodedSide, ...]
+    texts: tuple[EncodedSide, ...]
     rejects: tuple[Reject, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images[0].values)
 
 
-def labels(encoded: Sequence[Encoded]) -> list[str]:
-    """Name each encoder as the user does, with its anchor set where the name alone could mean another.
+def label_encoders(encoded: Sequence[EncodedSide]) -> list[str]:
+    """Name each encoder by its spec, with its anchor set if several have the same spec.
 
     >>> rows = np.eye(2, dtype=np.float32)
     >>> fields = Fingerprint({"library": "precomputed"})
     >>> sets = [{"name": name, "version": "000003-1f2e3d4c5b6a", "digest": ""} for name in ("a", "b")]
-    >>> labels([Encoded("image", "precomputed", fields, rows, one) for one in sets])
+    >>> label_encoders([EncodedSide("image", "precomputed", fields, rows, one) for one in sets])
     ['precomputed (a@3)', 'precomputed (b@3)']
     """
     specs = [one.spec for one in encoded]
@@ -70,17 +70,17 @@ def labels(encoded: Sequence[Encoded]) -> list[str]:
     ]
 
 
-def from_anchors(sets: Sequence[AnchorSet], limit: int) -> SeenPairs:
-    """Take the stored embeddings of anchor sets over the same pairs; no encoder is loaded.
+def read_stored_pairs(sets: Sequence[AnchorSet], limit: int) -> EncodedPairs:
+    """Read the stored embeddings of anchor sets over the same pairs; no encoder is loaded.
 
-    Captions that are anchors of their own are averaged again: an image that came several times would be its own
-    neighbour. What several sets share is taken once. Raises InputRefused where ids differ.
+    Captions that are separate anchors are averaged again: otherwise an image with several anchors would be its own
+    neighbour. Embeddings that several sets share are read once. Raises InputRefused if ids differ.
     """
-    found: dict[Side, dict[str, Encoded]] = {"image": {}, "text": {}}
-    first = grouped(sets[0])
+    found: dict[Side, dict[str, EncodedSide]] = {"image": {}, "text": {}}
+    first = _group_rows_by_pair(sets[0])
     names = [list(first)[at] for at in choose_evenly_spaced(len(first), limit)]
     for anchors in sets:
-        rows_of = grouped(anchors)
+        rows_of = _group_rows_by_pair(anchors)
         differing = rows_of.keys() ^ first.keys()
         if differing:
             raise InputRefused(
@@ -92,13 +92,13 @@ def from_anchors(sets: Sequence[AnchorSet], limit: int) -> SeenPairs:
         for side, known in found.items():
             rows = np.concatenate([block.astype(np.float32) for block in anchors.blocks(side)])
             values = normalise_rows(np.stack([mean_direction(list(rows[rows_of[name]])) for name in names]))
-            one = Encoded(side, anchors.encoder_spec(side), anchors.fingerprint(side), values, about)
+            one = EncodedSide(side, anchors.encoder_spec(side), anchors.fingerprint(side), values, about)
             known.setdefault(one.identity, one)
-    return SeenPairs(tuple(found["image"].values()), tuple(found["text"].values()))
+    return EncodedPairs(tuple(found["image"].values()), tuple(found["text"].values()))
 
 
-def grouped(anchors: AnchorSet) -> dict[str, list[int]]:
-    """Return the rows of each pair by its id: several where each caption is an anchor, `<id>#<number>`."""
+def _group_rows_by_pair(anchors: AnchorSet) -> dict[str, list[int]]:
+    """Return the rows of each pair by its id: several if each caption is an anchor, `<id>#<number>`."""
     rows: dict[str, list[int]] = {}
     for row, record in enumerate(anchors.records(range(anchors.count))):
         name = anchors.manifest.pair_id(record.id)

@@ -1,6 +1,7 @@
 """Anchor sets written by earlier versions of asif stay readable, value for value (P9).
 
-Written by `PYTHONPATH=tests python tests/anchorset/format/test_golden.py` when they were new; never again for a released format.
+Written by `PYTHONPATH=tests python tests/anchorset/format/test_golden.py` when they were new; never again for a
+released format.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The head-to-head: every method on the same pairs, figures those of `asif eval`, nothing lost when stopped."""
+"""The comparison: every method on the same pairs, figures those of `asif eval`, nothing lost when stopped."""
 
 from __future__ import annotations
 
@@ -7,52 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from support.engine_sets import fake_image, fake_text, make_set
+from support.engine_sets import make_set
 from support.running import Cli
 
-from asif.aligners import RIVALS, make_aligner
-from asif.engine import Engine
+from asif.aligners import RIVALS
 from asif.evaluate.comparison import run as comparison_run
-from asif.evaluate.comparison.datasets import retrieval_set
-from asif.evaluate.comparison.methods import LADDERS, METHODS, Sample, contend
-from asif.pairs import open_captioned
-from asif.tuning import AnchorSubset
+from asif.evaluate.comparison.methods import COMPARED_METHODS, fit_contender
 from asif.vectors import Embeddings
-
-QUICK = {
-    "ape": ("ape(steps=3,hidden=16)", "ape(steps=4,hidden=8)"),
-    "fusemix": ("fusemix(epochs=2,width=8,blocks=1)",),
-    "freeze-align": ("freeze-align(epochs=2,width=8)",),
-}
-
-
-@pytest.fixture
-def toys(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda spec, device: fake_image())
-    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda spec, device: fake_text())
-    for name, settings in QUICK.items():
-        monkeypatch.setitem(LADDERS, name, settings)
-    make_set(home, count=60)
-    return home
-
-
-@pytest.fixture
-def captioned(tmp_path: Path) -> Path:
-    images = [{"bytes": f"image {at}".encode(), "path": None} for at in range(12)]
-    captions = [[f"caption {at} {number}" for number in range(2)] for at in range(12)]
-    pq.write_table(pa.table({"image": images, "captions": captions}), tmp_path / "captioned.parquet")
-    return tmp_path / "captioned.parquet"
-
-
-@pytest.fixture
-def labelled(tmp_path: Path) -> Path:
-    images = [{"bytes": f"picture {at}".encode(), "path": None} for at in range(14)]
-    labels = [["cat", "dog", "cow", "hen", "fox", "owl", "bee"][at % 7] for at in range(14)]
-    pq.write_table(pa.table({"image": images, "label": labels}), tmp_path / "labelled.parquet")
-    return tmp_path / "labelled.parquet"
 
 
 def compared(cli: Cli, out: Path, *more: str) -> dict[str, Any]:
@@ -70,7 +32,7 @@ def test_both_kinds_of_data_by_every_method(
     assert [each["task"] for each in found["datasets"]] == ["zeroshot_retrieval", "zeroshot_classification"]
     assert found["counts"] == [30, 60]
     assert {(run["method"], run["pairs"], run["task"]) for run in found["runs"]} == {
-        (method, count, each["task"]) for method in METHODS for count in (30, 60) for each in found["datasets"]
+        (method, count, each["task"]) for method in COMPARED_METHODS for count in (30, 60) for each in found["datasets"]
     }
     for run in found["runs"]:
         for result in run["results"]:
@@ -83,7 +45,7 @@ def test_both_kinds_of_data_by_every_method(
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "<script" not in page
     assert "http-equiv" not in page
-    assert all(method in page for method in METHODS)
+    assert all(method in page for method in COMPARED_METHODS)
 
 
 @pytest.mark.parametrize("task", ["captioned", "labelled"])
@@ -120,9 +82,9 @@ def test_what_is_done_is_not_done_again(
         calls.append(method)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return contend(method, *rest, **more)
+        return fit_contender(method, *rest, **more)
 
-    monkeypatch.setattr(comparison_run, "contend", counting)
+    monkeypatch.setattr(comparison_run, "fit_contender", counting)
     ran = cli("compare", "--anchors", "toy", "--out", str(tmp_path / "out"), "--seconds", "1", *arguments)
     assert ran.code == 130
     with open(tmp_path / "out" / "runs.jsonl", "a") as file:
@@ -138,61 +100,14 @@ def test_what_is_done_is_not_done_again(
 
 
 def test_the_same_seed_is_the_same_sample_for_all() -> None:
-    first, again, other = (comparison_run.sampled(100, 20, seed) for seed in (3, 3, 4))
+    first, again, other = (comparison_run.draw_pair_sample(100, 20, seed) for seed in (3, 3, 4))
     assert first.tolist() == again.tolist() == sorted(set(first.tolist()))
     assert first.tolist() != other.tolist()
     texts = Embeddings.from_raw(np.random.default_rng(0).standard_normal((300, 4)))
-    chosen = comparison_run.of_rows((texts, np.repeat(np.arange(100), 3)), first)
+    chosen = comparison_run.select_captions((texts, np.repeat(np.arange(100), 3)), first)
     assert chosen is not None
     assert np.array_equal(chosen[0].values, texts.values.reshape(100, 3, 4)[first].reshape(60, 4))
     assert chosen[1].tolist() == np.repeat(np.arange(20), 3).tolist()
-
-
-@pytest.mark.parametrize("method", list(METHODS))
-def test_leaving_one_pair_out_costs_what_it_says(toys: Path, method: str) -> None:
-    anchors = Engine("toy").anchors
-    sample = Sample.of(AnchorSubset.of(anchors, np.arange(60)), None, 0)
-    found = contend(method, sample, "search", 0, 1.0)
-    how = {"trained": "trained again"}.get(METHODS[method][0])
-    assert how is None or found.deletion["how"] == how
-    assert found.deletion["seconds"] >= 0
-    if method == "cca":
-        assert found.deletion["how"] == "sums less one pair, solved again"
-
-
-def test_every_setting_that_is_tried_is_an_aligner() -> None:
-    assert set(LADDERS) == set(RIVALS)
-    for name, settings in LADDERS.items():
-        assert all(make_aligner(setting).name == name for setting in settings)
-        assert len(settings) == 4
-
-
-def test_a_trained_method_takes_the_setting_that_held_out_pairs_like_best(toys: Path) -> None:
-    anchors = Engine("toy").anchors
-    sample = Sample.of(AnchorSubset.of(anchors, np.arange(60)), None, 0)
-    ranks = {}
-    for setting in QUICK["ape"]:
-        projector: Any = make_aligner(setting)
-        ranks[setting] = projector.train(sample.pairs)[1].best.rank
-    found = contend("ape", sample, "search", 0, 1000.0)
-    assert ranks[found.setting] == max(ranks.values())
-    assert found.tuning is not None
-    assert (found.tuning["trials"], found.tuning["complete"]) == (2, True)
-    fixed = contend("ape", sample, "search", 0, 1000.0, fixed="ape(steps=2,hidden=9)")
-    assert (fixed.setting, fixed.fitted.parameters["hidden"]) == ("ape(steps=2,hidden=9)", 9)
-
-
-def test_queries_are_named_by_who_wins_them(toys: Path, captioned: Path) -> None:
-    engine = Engine("toy")
-    data = retrieval_set(engine, open_captioned(captioned), "some")
-    first, second = np.zeros(36, np.int64), np.zeros(36, np.int64)
-    second[3], first[20] = 9, 30
-    shown = data.queries(first, second, 10)["queries"]
-    assert [(each["side"], each["first_rank"], each["second_rank"]) for each in shown] == [
-        ("image", 1, 10),
-        ("text", 31, 1),
-    ]
-    assert shown[1]["text"] == data.captions[20 - 12]
 
 
 def test_a_recipe_brings_its_setting_and_what_was_published(

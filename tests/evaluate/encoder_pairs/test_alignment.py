@@ -11,8 +11,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from asif.errors import InputRefused, UsageError
-from asif.evaluate.encoder_pairs.alignment import Alignment, Space, align, debiased, shuffled
-from asif.evaluate.encoder_pairs.permutation_test import Measured
+from asif.evaluate.encoder_pairs.alignment import (
+    Alignment,
+    EncoderSpace,
+    debias_by_row,
+    measure_alignment,
+    measure_shuffled,
+)
+from asif.evaluate.encoder_pairs.permutation_test import PermutationTest
 from asif.vectors import Embeddings, Float32
 
 Rows = NDArray[np.float64]
@@ -29,7 +35,7 @@ def related(n: int, left: int = 7, right: int = 5, seed: int = 0, noise: float =
 
 
 def compare(x: Float32, y: Float32, k: int = 3, permutations: int = 20, seed: int = 0) -> Alignment:
-    return align(Space.of(x, k), Space.of(y, k), permutations, seed)
+    return measure_alignment(EncoderSpace.of(x, k), EncoderSpace.of(y, k), permutations, seed)
 
 
 def values(alignment: Alignment) -> list[float]:
@@ -89,17 +95,17 @@ def test_the_debiased_sum_is_the_mean_over_all_quadruples() -> None:
     x, y = related(7, 4, 3)
     k, l = gram(x), gram(y)  # noqa: E741
     every = [k[i, j] * (l[i, j] + l[q, r] - 2 * l[i, q]) for i, j, q, r in permutations(range(7), 4)]
-    a, b = Space.of(x, 2), Space.of(y, 2)
+    a, b = EncoderSpace.of(x, 2), EncoderSpace.of(y, 2)
     plain = ((a.rows @ a.rows.T) * (b.rows @ b.rows.T)).sum(axis=1)
-    assert debiased(plain, a.lengths, b.lengths).sum() / (7 * 4) == pytest.approx(np.mean(every), rel=1e-9)
+    assert debias_by_row(plain, a.lengths, b.lengths).sum() / (7 * 4) == pytest.approx(np.mean(every), rel=1e-9)
 
 
 def test_neighbours_of_equal_rows_are_the_first_others() -> None:
     same = np.tile(np.array([[0.6, 0.8]], np.float32), (6, 1))
     rows = np.concatenate([same, [[1.0, 0.0]]]).astype(np.float32)
     expected = [[1, 2], [0, 2], [0, 1], [0, 1], [0, 1], [0, 1], [0, 1]]
-    assert Space.of(rows, 2).neighbours.tolist() == expected
-    assert Space.of(rows, 2).neighbours.tolist() == [sorted(each) for each in sorted_neighbours(rows, 2)]
+    assert EncoderSpace.of(rows, 2).neighbours.tolist() == expected
+    assert EncoderSpace.of(rows, 2).neighbours.tolist() == [sorted(each) for each in sorted_neighbours(rows, 2)]
 
 
 # ---- the shuffled pairings
@@ -107,8 +113,8 @@ def test_neighbours_of_equal_rows_are_the_first_others() -> None:
 
 def test_over_all_permutations_the_means_are_known() -> None:
     x, y = related(6, 4, 3)
-    a, b = Space.of(x, 2), Space.of(y, 2)
-    every = np.array([shuffled(a, b, np.array(order)) for order in permutations(range(6))])
+    a, b = EncoderSpace.of(x, 2), EncoderSpace.of(y, 2)
+    every = np.array([measure_shuffled(a, b, np.array(order)) for order in permutations(range(6))])
     plain, unbiased, mutual = every.mean(axis=0)
     assert plain == pytest.approx(a.lengths.sum() * b.lengths.sum() / 5, rel=1e-9)  # tr K tr L / (n - 1)
     assert unbiased == pytest.approx(0, abs=1e-12)
@@ -120,11 +126,11 @@ def test_over_all_permutations_the_means_are_known() -> None:
 def test_a_shuffled_pairing_is_that_of_shuffled_rows(seed: int, n: int) -> None:
     x, y = related(n, seed=seed)
     order = np.random.default_rng(seed).permutation(n)
-    a, b = Space.of(x, 2), Space.of(y, 2)
-    plain, unbiased, mutual = shuffled(a, b, order)
+    a, b = EncoderSpace.of(x, 2), EncoderSpace.of(y, 2)
+    plain, unbiased, mutual = measure_shuffled(a, b, order)
     again = compare(x, y[order], k=2)
     assert again.cka and again.cka_debiased
-    own = [debiased(side.own, side.lengths, side.lengths).sum() for side in (a, b)]
+    own = [debias_by_row(side.own, side.lengths, side.lengths).sum() for side in (a, b)]
     assert plain / np.sqrt(a.own.sum() * b.own.sum()) == pytest.approx(again.cka.value, abs=1e-9)
     assert unbiased / np.sqrt(own[0] * own[1]) == pytest.approx(again.cka_debiased.value, abs=1e-9)
     assert mutual == pytest.approx(slow_mutual_knn(x, y[order], 2))  # no ties: lists move with their rows
@@ -155,10 +161,10 @@ def test_plain_cka_is_inflated_by_dimensions_and_the_debiased_one_is_not() -> No
 
 
 def test_p_counts_equal_ones_and_z_needs_a_spread() -> None:
-    measured = Measured.of(0.5, np.array([0.1, 0.5, 0.7, 0.2]), np.zeros(3))
+    measured = PermutationTest.of(0.5, np.array([0.1, 0.5, 0.7, 0.2]), np.zeros(3))
     assert measured.p == 3 / 5
     assert measured.z == pytest.approx((0.5 - 0.375) / np.std([0.1, 0.5, 0.7, 0.2], ddof=1))
-    assert Measured.of(0.5, np.array([0.5, 0.5]), np.zeros(3)).z is None
+    assert PermutationTest.of(0.5, np.array([0.5, 0.5]), np.zeros(3)).z is None
 
 
 def test_seeded() -> None:
@@ -261,11 +267,11 @@ def test_all_rows_equally_far_apart_leave_the_debiased_one_undefined() -> None:
 @pytest.mark.parametrize("n", [0, 1, 3])
 def test_too_few_pairs(n: int) -> None:
     with pytest.raises(InputRefused, match=f"{n} pair"):
-        Space.of(related(10)[0][:n], 1)
+        EncoderSpace.of(related(10)[0][:n], 1)
 
 
 @pytest.mark.parametrize("k", [-1, 0, 9, 10, 1000])
 def test_k_that_leaves_nobody_out(k: int) -> None:
     with pytest.raises(UsageError, match=f"k is {k} for 10 pairs"):
-        Space.of(related(10)[0], k)
-    Space.of(related(10)[0], 8)
+        EncoderSpace.of(related(10)[0], k)
+    EncoderSpace.of(related(10)[0], 8)

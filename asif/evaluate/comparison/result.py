@@ -1,0 +1,155 @@
+"""A whole comparison as a value, read from and written to results.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from asif.evaluate.comparison.method_run import MethodRun
+from asif.evaluate.comparison.wins import Wins
+from asif.evaluate.evaluation import Benchmark, BenchmarkRecord
+from asif.evaluate.provenance import AnchorOrigin, DataUsed
+
+MethodKind = Literal["training-free", "published", "trained"]
+
+
+@dataclass(frozen=True)
+class DatasetDescription:
+    """Hold what was counted in a data set, the templates of its prompts, and what identifies it."""
+
+    counts: Mapping[str, int]
+    templates: tuple[str, ...]
+    data: DataUsed
+
+
+@dataclass(frozen=True)
+class ComparedDataset:
+    """Name a data set of a comparison, its benchmark, and the figure by which methods are ranked on it."""
+
+    name: str
+    task: Benchmark
+    primary: str
+    description: DatasetDescription
+
+    @property
+    def among_anchors(self) -> int:
+        """Return how many of its images are anchors, too."""
+        return self.description.counts.get("images_among_anchors", 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object; the description stands among its own keys."""
+        own = {"name": self.name, "task": self.task, "primary": self.primary}
+        return own | asdict(self.description)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ComparedDataset:
+        """Read the JSON object."""
+        description = DatasetDescription(value["counts"], tuple(value["templates"]), DataUsed(**value["data"]))
+        return cls(value["name"], value["task"], value["primary"], description)
+
+
+@dataclass(frozen=True)
+class ComparedMethod:
+    """Name a method of a comparison, whether it is trained, and what it does."""
+
+    name: str
+    kind: MethodKind
+    about: str
+
+
+@dataclass(frozen=True)
+class ExpectedFigure:
+    """Hold a published figure, what it measures, and its source."""
+
+    what: str
+    figure: float | str
+    source: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Name what a comparison ran on."""
+
+    cpu: str
+    cores: int | None
+    device: str
+
+
+@dataclass(frozen=True)
+class TuningBudget:
+    """Hold the seconds that each method may be tuned, and the rule in words."""
+
+    tuning_seconds: float
+    what: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Hold a whole comparison: how it was done, every run, what either camp wins, published figures.
+
+    `command` is the command line that made it, None where it was not made by one.
+    """
+
+    created: str
+    asif: str
+    versions: Mapping[str, str]
+    machine: Machine
+    origin: AnchorOrigin
+    budget: TuningBudget
+    seeds: tuple[int, ...]
+    counts: tuple[int, ...]
+    datasets: tuple[ComparedDataset, ...]
+    methods: tuple[ComparedMethod, ...]
+    runs: tuple[MethodRun, ...]
+    wins: tuple[Wins, ...]
+    expected: tuple[ExpectedFigure, ...] | None
+    clip_benchmark: tuple[BenchmarkRecord, ...]
+    command: str | None = None
+
+    def runs_of(self, method: str, pairs: int) -> list[MethodRun]:
+        """Return a method's runs from one number of pairs, one for each seed and task."""
+        return [run for run in self.runs if (run.method, run.pairs) == (method, pairs)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object of results.json, format 1."""
+        return {
+            "format": 1,
+            "created": self.created,
+            "asif": self.asif,
+            "versions": self.versions,
+            "machine": asdict(self.machine),
+            **self.origin.to_json(),
+            "budget": asdict(self.budget),
+            "seeds": list(self.seeds),
+            "counts": list(self.counts),
+            "datasets": [dataset.to_json() for dataset in self.datasets],
+            "methods": [asdict(method) for method in self.methods],
+            "runs": [run.to_json() for run in self.runs],
+            "wins": [asdict(win) for win in self.wins],
+            "expected": None if self.expected is None else [asdict(figure) for figure in self.expected],
+            "clip_benchmark": [asdict(record) for record in self.clip_benchmark],
+            **({} if self.command is None else {"command": self.command}),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Comparison:
+        """Read the object of results.json."""
+        expected = value["expected"]
+        return cls(
+            created=value["created"],
+            asif=value["asif"],
+            versions=value["versions"],
+            machine=Machine(**value["machine"]),
+            origin=AnchorOrigin.from_json(value),
+            budget=TuningBudget(**value["budget"]),
+            seeds=tuple(value["seeds"]),
+            counts=tuple(value["counts"]),
+            datasets=tuple(map(ComparedDataset.from_json, value["datasets"])),
+            methods=tuple(ComparedMethod(**each) for each in value["methods"]),
+            runs=tuple(map(MethodRun.from_json, value["runs"])),
+            wins=tuple(map(Wins.from_json, value["wins"])),
+            expected=None if expected is None else tuple(ExpectedFigure(**each) for each in expected),
+            clip_benchmark=tuple(BenchmarkRecord(**each) for each in value["clip_benchmark"]),
+            command=value.get("command"),
+        )
