@@ -1,11 +1,16 @@
-# make demo   install into .venv and show what asif does, offline
-# make test   install into .venv and run every check, as CI does
+# make demo    install into .venv and show what asif does, offline
+# make quick   the quick tests of every room; `make quick ROOM=anchorset` those of one
+# make check   install into .venv and run every check, as CI does
 # make torture   kill, fill up, damage and race stores for ASIF_TORTURE_SECONDS, an hour unless given: docs/reliability.md
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
 ASIF_TORTURE_SECONDS ?= 3600
 
-.PHONY: install demo test check lint types laws tests torture
+ROOM_TESTS := $(if $(ROOM),$(wildcard tests/$(ROOM) tests/test_$(ROOM).py asif/$(ROOM) asif/$(ROOM).py))
+
+.PHONY: install demo test check quick lint types laws tests torture
 
 install: .venv/.installed
 
@@ -21,7 +26,9 @@ demo: install
 
 test: check
 
-check: lint types laws tests
+check: install
+	$(MAKE) --jobs 2 lint types laws
+	$(MAKE) tests
 
 lint: install
 	$(BIN)/ruff format --check .
@@ -34,7 +41,11 @@ laws: install
 	$(BIN)/lint-imports
 
 tests: install
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+quick: install
+	$(if $(ROOM),$(if $(ROOM_TESTS),,$(error there is no room $(ROOM): look into tests/)))
+	$(PYTEST) -m "not slow" --hypothesis-profile quick $(ROOM_TESTS)
 
 torture: install
 	PYTHONPATH=tests $(BIN)/python -m torture --seconds $(ASIF_TORTURE_SECONDS) $(if $(SEED),--seed $(SEED)) --out torture.json

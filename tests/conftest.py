@@ -1,29 +1,75 @@
-"""What many tests share: a store of one's own, the embedded encoders loaded once, the real data."""
+"""What many tests share: a store of one's own, the embedded encoders loaded once, the real data.
+
+Nothing here imports torch or a room of the package until a test needs it.
+"""
 
 from __future__ import annotations
 
 import io
 import os
+import shutil
+import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest.doctest import DoctestModule
 from hypothesis import settings
-from support.build_fakes import FakeImages, FakeTexts
-from support.engine_sets import fake_image, fake_text
-from support.kernels_cases import interpret
 from support.paths import ROOT
 from support.running import Cli, Ran
 
-import asif
-from asif.encoders import DEFAULT_ENCODERS, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
-from asif.kernels import cpu, native_binding, sparse
+if TYPE_CHECKING:
+    from support.build_fakes import FakeImages, FakeTexts
+
+    from asif.encoders import ImageEncoder, TextEncoder
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # tests use more threads than there are processors
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if WORKERS > 1:  # each worker takes its share of the processors: more threads would only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
 
 settings.register_profile("ci", derandomize=True)  # a verdict on a change, not on luck; elsewhere the search goes on
-settings.load_profile("ci" if os.environ.get("CI") else "default")
+settings.register_profile("quick", max_examples=15)
+settings.load_profile("ci" if os.environ.get("CI") else "default")  # `--hypothesis-profile` names another one
+
+REAL_ENCODERS = {"image_encoder", "text_encoder", "head_home", "preloaded"}
+INTERPRETED = {"steered"}
+"""Fixtures of tests that are slow: they load the embedded encoders, or run Triton's interpreter."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let Ctrl-C interrupt tests and what they start, also where the runner was started in the background."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file() -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+    """Look for doctests in the package only: a test file that cannot be imported is an error, not a skipped doctest."""
+    found = yield
+    return [collector for collector in found if not isinstance(collector, DoctestModule)]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what needs real encoders or Triton's interpreter, and as `realdata` what needs real pairs.
+
+    Workers begin with what is slow, so that none of them waits for another at the end.
+    """
+    from support.machine import cuda_devices
+
+    slow = REAL_ENCODERS if cuda_devices() else REAL_ENCODERS | INTERPRETED
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & slow:
+            item.add_marker(pytest.mark.slow)
+        if "realdata" in fixtures:
+            item.add_marker(pytest.mark.realdata)
+    if WORKERS > 1:
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture
@@ -35,22 +81,46 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def image_encoder() -> ImageEncoder:
+    from asif.encoders import DEFAULT_ENCODERS, load_image_encoder
+
     return load_image_encoder(DEFAULT_ENCODERS["image"])
 
 
 @pytest.fixture(scope="session")
 def text_encoder() -> TextEncoder:
+    from asif.encoders import DEFAULT_ENCODERS, load_text_encoder
+
     return load_text_encoder(DEFAULT_ENCODERS["text"])
 
 
 @pytest.fixture(scope="session")
-def head_home(tmp_path_factory: pytest.TempPathFactory, text_encoder: TextEncoder) -> Path:
-    """Return a store in which imagenet-head has been built; other sets may join it, this one must not change."""
-    home = tmp_path_factory.mktemp("head")
+def head_home(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """Return a store in which imagenet-head has been built; other sets may join it, this one must not change.
+
+    One worker builds it, and each gets a copy of its own.
+    """
+    from filelock import FileLock
+
+    home = tmp_path_factory.mktemp("head") / "home"
+    built = tmp_path_factory.getbasetemp() / "imagenet-head"
+    if WORKERS > 1:
+        built = tmp_path_factory.getbasetemp().parent / "imagenet-head"  # of all workers
+    with FileLock(f"{built}.lock"):
+        if not built.exists():
+            _build_head(home, request.getfixturevalue("text_encoder"))
+            shutil.copytree(home, f"{built}.part")
+            os.replace(f"{built}.part", built)
+        else:
+            shutil.copytree(built, home)
+    return home
+
+
+def _build_head(home: Path, text_encoder: TextEncoder) -> None:
+    import asif
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("asif.engine.build.load_text_encoder", lambda spec, device: text_encoder)
         asif.open_anchors(home=home).close()
-    return home
 
 
 @pytest.fixture
@@ -59,6 +129,10 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 
     `cpu-avx2` is the compiled one with those instructions, `scipy` where none is, `interpreted` is `cuda` on the CPU.
     """
+    from support.kernels_cases import interpret
+
+    from asif.kernels import native_binding
+
     name, _, instructions = request.param.partition("-")
     monkeypatch.setenv("ASIF_INSTRUCTIONS", instructions)
     if name == "scipy":
@@ -75,6 +149,8 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     """Set how many threads the engines use, more than there are processors if need be."""
     import faiss
     import torch
+
+    from asif.kernels import cpu, sparse
 
     def use(count: int) -> None:
         for module in (cpu, sparse):
@@ -107,6 +183,8 @@ def preloaded(monkeypatch: pytest.MonkeyPatch, image_encoder: ImageEncoder, text
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeImages, FakeTexts]:
     """Let builds load fake encoders, whatever they are called."""
+    from support.build_fakes import FakeImages, FakeTexts
+
     image, text = FakeImages(), FakeTexts()
     monkeypatch.setattr("asif.engine.build.load_image_encoder", lambda spec, device: image)
     monkeypatch.setattr("asif.engine.build.load_text_encoder", lambda spec, device: text)
@@ -116,6 +194,8 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeImages, FakeTexts]:
 @pytest.fixture
 def hashing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let engines load encoders that hash what they are given."""
+    from support.engine_sets import fake_image, fake_text
+
     monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda spec, device: fake_image())
     monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda spec, device: fake_text())
 

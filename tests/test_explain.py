@@ -10,6 +10,7 @@ import pytest
 import skimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from asif.aligners import make_aligner
 from asif.aligners.relative import multiply_shared_entries
@@ -74,7 +75,7 @@ def test_rows_that_share_nothing() -> None:
     assert (len(split.anchors), split.remainder, split.others, split.score) == (0, 0.0, 0, 0.0)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(query=sparse_rows(), rows=sparse_rows(rows=6), per=st.sampled_from([1, 2, 3]))
 def test_the_explained_row_is_the_one_that_scored(query: SparseRows, rows: SparseRows, per: int) -> None:
     candidates = Candidates(rows, per)

@@ -7,6 +7,7 @@ import pytest
 from aligners.test_linear import Pairs, related, unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from asif.aligners import Fused, FusedMember, Hubness, make_aligner
 from asif.aligners.fused import compute_spread
@@ -56,7 +57,7 @@ def test_scores_are_the_weighed_sum_of_standardised_scores() -> None:
     assert np.abs(found).max() <= 1 + 1e-6
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(st.integers(1, 7), st.integers(0, 100))
 def test_batches_do_not_matter(cut: int, seed: int) -> None:
     pairs = related(30, seed=seed)

@@ -11,6 +11,7 @@ import skimage
 from aligners.test_linear import Pairs, related, unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from asif.aligners import Hubness, Relative, make_aligner
 from asif.aligners.hubness import MAX_BANK_ROWS, build_query_bank
@@ -40,7 +41,7 @@ def matrix(a: Rows, b: Rows) -> Any:
     return left.astype(np.float64) @ right.T.astype(np.float64)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(
     make=st.sampled_from([dense_rows, sparse_rows]),
     k=st.integers(1, 40),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from support.examples import examples
 
 from asif.aligners import Linear, Moments, make_aligner
 from asif.aligners.linear import cca, procrustes, ridge
@@ -104,7 +105,7 @@ def test_moments_are_the_sums_of_their_definition() -> None:
     np.testing.assert_allclose(found.covariances()[2], a.T @ b / 40, rtol=0, atol=1e-14)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 @given(cut=st.integers(1, 41), split=st.integers(1, 39), seed=st.integers(0, 1000))
 def test_moments_add_up_and_are_taken_away(cut: int, split: int, seed: int) -> None:
     pairs = related(40, seed)

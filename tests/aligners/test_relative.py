@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.engine_toys import DIMS, Toy, queries, toy, unit
+from support.examples import examples
 
 from asif.aligners import Aligner, Relative, make_aligner
 from asif.aligners.relative import CentredBlocks, centre_rows
@@ -133,7 +134,7 @@ def test_high_powers_of_small_similarities_do_not_vanish(power: float) -> None:
     np.testing.assert_allclose(found.to_dense(), [[1 / np.hypot(1, 0.5**power), 0.5**power, 0]], rtol=1e-5, atol=1e-7)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(
     k=st.integers(1, 14),
     power=st.floats(0.1, 12),

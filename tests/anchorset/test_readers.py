@@ -96,6 +96,7 @@ def test_a_store_of_another_user_is_read_and_never_changed(toy: Path, tmp_path: 
     assert read_file_states(toy) == before
 
 
+@pytest.mark.slow
 def test_readers_do_not_wait_for_an_edit_and_edits_not_for_the_dead(toy: Path) -> None:
     holder = start(HOLDER, toy)
     assert holder.stdout is not None and holder.stdout.readline() == "locked\n"

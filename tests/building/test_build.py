@@ -31,6 +31,7 @@ from support.build_fakes import (
 )
 from support.build_images import random_png
 from support.dry_run import dry_run
+from support.examples import examples
 from support.running import Ran
 
 from asif.aligners import Hubness, make_aligner
@@ -132,7 +133,8 @@ row_cells = st.tuples(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.slow
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(row_cells, min_size=1, max_size=12),
     st.randoms(use_true_random=False),

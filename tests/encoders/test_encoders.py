@@ -232,6 +232,7 @@ def test_image_vectors_are_those_of_timm(image_encoder: Any, pictures: list[byte
             assert cosines(features.numpy(), picture_vectors[row : row + 1])[0] > 0.99999
 
 
+@pytest.mark.slow
 def test_text_vectors_are_those_of_sentence_transformers(text_encoder: Any) -> None:
     texts = [*texts_of([1, 2, 7, 7, 40, 300]), "ein Bär, 熊", ""]
     plain = text_encoder._model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
@@ -246,6 +247,7 @@ def test_nothing_to_encode(image_encoder: ImageEncoder, text_encoder: TextEncode
         assert encoder.forward([]).shape == (0, encoder.dim)
 
 
+@pytest.mark.slow
 def test_a_megabyte_of_text(text_encoder: TextEncoder) -> None:
     start = " ".join(WORDS * 40)
     long = start + " and on" * 150_000
@@ -381,6 +383,7 @@ def test_the_revision_reaches_sentence_transformers(monkeypatch: pytest.MonkeyPa
     assert calls == [("org/model", {"revision": revision, "device": "cpu"}) for revision in ("abc", None)]
 
 
+@pytest.mark.slow
 def test_a_text_model_from_a_folder(tmp_path: Path, text_encoder: TextEncoder) -> None:
     (tmp_path / "model").symlink_to(EMBEDDED_WEIGHTS["all-minilm-l6-v2"].find().parent)
     encoder = load_text_encoder(f"sentence-transformers:{tmp_path / 'model'}", "cpu")
@@ -602,6 +605,7 @@ for number in range(40):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_write_one_cache(tmp_path: Path) -> None:
     path = tmp_path / "texts.sqlite"
     run = [sys.executable, "-W", "error", "-c", WRITER, str(path)]
@@ -623,6 +627,7 @@ def threads_of(code: str) -> list[int]:
     return [int(word) for word in ran.stdout.split()]
 
 
+@pytest.mark.slow
 def test_decoders_take_one_thread_each_and_leave_the_rest_to_the_model() -> None:
     found = threads_of(
         "import threading, torch; torch.set_num_threads(2)\n"

@@ -322,6 +322,7 @@ def test_threads_leave_the_warnings_of_others_on() -> None:
     assert warnings.filters == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space of a child as Linux does")
 def test_bombs_are_refused_in_little_memory() -> None:
     from support.build_bombs import BOMBS, HARMLESS

@@ -7,11 +7,10 @@ import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 from support.build_images import random_png
 from support.running import Cli
 
@@ -19,6 +18,10 @@ from asif.encoders import check_spec, load_head, load_image_encoder, load_text_e
 from asif.encoders.images import decode_image
 from asif.errors import AsifError, BadImage, MissingDependency, UsageError
 from asif.vectors import Side
+
+if TYPE_CHECKING:
+    import torch
+
 
 TINY = {
     "embed_dim": 8,
@@ -28,32 +31,20 @@ TINY = {
 TEXTS = ["a dog", "a cat and a dog on a long, long walk", "", "a dog", "ein Bär", "seven"]
 
 
-class StandIn(torch.nn.Module):
-    """Two linear towers, by the names that open_clip has."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.visual = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 8))
-        self.words = torch.nn.EmbeddingBag(256, 8)
-        self.visual.preprocess_cfg = {"size": (32, 32), "mean": (0.5,) * 3, "interpolation": "nearest"}
-
-    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
-        return self.visual(images)
-
-    def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.words(tokens)
-
-
 class Tokenizer:
     context_length = 16
 
     def __call__(self, texts: list[str]) -> torch.Tensor:
+        import torch
+
         rows = [list(text.encode()[:16].ljust(16, b"\0")) for text in texts]
         return torch.tensor(rows)
 
 
 def stand_in() -> Any:
     """Make a module that answers as open_clip does, where asif asks."""
+    import torch
+    from support.open_clip_standin import StandIn
 
     def create(name: str, pretrained: str, weights_only: bool) -> Any:
         assert weights_only
@@ -89,6 +80,8 @@ def library(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 
 def weights(library: Any, path: Path, seed: int) -> str:
     """Write random weights; returns the name of the model with them."""
+    import torch
+
     torch.manual_seed(seed)
     torch.save(library.create_model("tiny").state_dict(), path)
     return f"tiny/{path}"
@@ -100,6 +93,8 @@ def name(library: Any, tmp_path: Path) -> str:
 
 
 def test_the_vectors_are_the_models_own(library: Any, name: str) -> None:
+    import torch
+
     model, transform = library.create_model_from_pretrained("tiny", name.partition("/")[2], weights_only=True)
     model.eval()
     images = [random_png(seed, 20 + seed, 30) for seed in range(6)]

@@ -99,6 +99,7 @@ def test_a_class_token_that_timm_does_not_count() -> None:
     assert timm_.select_patches(Volo(), features, "timm:volo").tolist() == features[:, 1:].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "said"), [("coat_tiny", "several tensors"), ("pit_ti_224", "(4, 1, 256), which hold no one patch each")]
 )
@@ -109,6 +110,7 @@ def test_models_without_patches(name: str, said: str) -> None:
     assert said in caught.value.came and f"timm:{name}" in caught.value.came
 
 
+@pytest.mark.slow
 def test_patches_of_the_embedded_encoder(image_encoder: ImageEncoder) -> None:
     images = [image_encoder.prepare(random_png(seed, 40 + seed, 60)) for seed in range(7)]
     found = image_encoder.tokens(images)
@@ -148,6 +150,7 @@ def test_words_do_not_depend_on_the_batch(text_encoder: TextEncoder) -> None:
     assert np.array_equal(every.values[0], every.values[6])
 
 
+@pytest.mark.slow
 def test_words_are_those_of_sentence_transformers(text_encoder: Any) -> None:
     found = text_encoder.tokens(SENTENCES)
     plain = text_encoder._model.encode(SENTENCES, output_value="token_embeddings", show_progress_bar=False)

@@ -77,6 +77,7 @@ def until(holds: Callable[[], bool]) -> None:
 # ---- every answer comes from one version, and names it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aligner", ["asif", "cca+0.5*asif"])
 def test_answers_are_right_for_the_digest_they_name(sets: Path, aligner: str) -> None:
     home, rounds = sets, 40
@@ -203,6 +204,7 @@ def test_a_fit_that_fails_leaves_the_old_set_serving(sets: Path, monkeypatch: py
 # ---- memory comes back
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aligner", ["asif", "asif(centre=true)", "cca", "cca+0.5*asif"])
 def test_old_sets_go_when_the_last_call_on_them_ends(sets: Path, aligner: str) -> None:
     named = make_aligner("asif", centre=True) if "centre" in aligner else make_aligner(aligner)
@@ -226,6 +228,7 @@ def test_old_sets_go_when_the_last_call_on_them_ends(sets: Path, aligner: str) -
     assert [ref() for ref in old + blocks] == [None] * len(old + blocks)
 
 
+@pytest.mark.slow
 def test_memory_stays_the_same_over_many_swaps(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "asif.anchorset.select.view._MIN_MAPPED_ROWS", 10_000
@@ -316,6 +319,7 @@ def mover(home: Path) -> Iterator[Callable[[str, str], str]]:
     process.stdout.close()
 
 
+@pytest.mark.slow
 def test_an_alias_moved_by_another_process_is_followed(
     sets: Path, mover: Callable[[str, str], str], prompt: None
 ) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -17,10 +16,15 @@ from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 from asif.evaluate.metrics import accuracy, best_ranks, mean_per_class_recall, median_rank, recall_at
 from asif.vectors import Float32, Int64
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from torchmetrics.classification import MulticlassAccuracy, MulticlassRecall
-    from torchmetrics.retrieval import RetrievalHitRate
+
+def torchmetrics() -> Any:
+    """Import torchmetrics, which warns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import torchmetrics.classification
+        import torchmetrics.retrieval
+
+    return torchmetrics
 
 
 def answers(seed: int, rows: int, classes: int) -> tuple[Float32, Int64, Int64]:
@@ -34,16 +38,22 @@ def answers(seed: int, rows: int, classes: int) -> tuple[Float32, Int64, Int64]:
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(("rows", "classes"), [(7, 7), (67, 5), (300, 13)])
 def test_accuracies_are_those_of_others(seed: int, rows: int, classes: int) -> None:
+    import torch
+
     scores, predicted, truth = answers(seed, rows, classes)
     for k in (1, 5):
         if k < classes:
             expected = top_k_accuracy_score(truth, scores, k=k, labels=range(classes))
             assert accuracy(predicted, truth, k, classes) == pytest.approx(expected, abs=1e-12)
-        theirs = MulticlassAccuracy(classes, top_k=k, average="micro")(torch.tensor(scores), torch.tensor(truth))
+        theirs = torchmetrics().classification.MulticlassAccuracy(classes, top_k=k, average="micro")(
+            torch.tensor(scores), torch.tensor(truth)
+        )
         assert accuracy(predicted, truth, k, classes) == pytest.approx(float(theirs), abs=1e-6)
     recall = mean_per_class_recall(predicted[:, 0], truth)
     assert recall == pytest.approx(balanced_accuracy_score(truth, predicted[:, 0]), abs=1e-12)
-    macro = MulticlassRecall(classes, average="macro")(torch.tensor(scores), torch.tensor(truth))
+    macro = torchmetrics().classification.MulticlassRecall(classes, average="macro")(
+        torch.tensor(scores), torch.tensor(truth)
+    )
     assert recall == pytest.approx(float(macro), abs=1e-6)
     assert recall != pytest.approx(accuracy(predicted, truth, 1, classes), abs=1e-9) or rows == classes
 
@@ -105,11 +115,13 @@ def flat(scores: Float32, right: list[Int64]) -> tuple[NDArray[Any], ...]:
 
 @pytest.mark.parametrize("k", [1, 5, 10])
 def test_recall_is_a_hit_rate(k: int) -> None:
+    import torch
+
     random = np.random.default_rng(k)
     scores = random.permutation(40 * 60).reshape(40, 60).astype(np.float32)
     right = [random.choice(60, size=random.integers(1, 6), replace=False) for _ in scores]
     preds, target, indexes = (torch.tensor(part) for part in flat(scores, right))
-    expected = RetrievalHitRate(top_k=k)(preds, target, indexes=indexes)
+    expected = torchmetrics().retrieval.RetrievalHitRate(top_k=k)(preds, target, indexes=indexes)
     found = recall_at(best_ranks(scores, right), k, 60)
     assert found == pytest.approx(float(expected), abs=1e-6)
     assert 0 < found < 1

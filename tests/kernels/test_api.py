@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
-from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.kernels_cases import (
-    BFLOAT16,
     CASES,
     CPU_ENGINES,
     DTYPES,
     EVERY_ENGINE,
+    FAST_ENGINES,
     FLOAT32,
     HARD,
     THREADS,
     Rows,
-    aligned,
     assert_same,
     best,
     case,
@@ -34,30 +30,28 @@ from support.kernels_cases import (
     hard,
     merged,
     oracle,
-    sampled,
     stored,
     tied_rows,
     unit,
 )
+from support.late import late
 
-from asif.aligners.relative import CentredBlocks
-from asif.errors import BadEmbedding, UsageError
-from asif.kernels import cpu, faiss_, reference, select_topk, topk_similarity, torch_
-from asif.kernels.canonical import GRID, round_to_grid
-from asif.vectors import Embeddings, Float32, TopK
+from asif.errors import UsageError
+from asif.kernels import cpu, topk_similarity
+from asif.vectors import Float32, TopK
+
+if TYPE_CHECKING:
+    import torch
+
+    from asif.kernels import faiss_, torch_
+else:
+    torch, faiss_, torch_ = late("torch", "asif.kernels.faiss_", "asif.kernels.torch_")
 
 on_every_engine = pytest.mark.parametrize("engine", EVERY_ENGINE, indirect=True)
 on_every_cpu = pytest.mark.parametrize("engine", CPU_ENGINES, indirect=True)
-searching = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_the_fast_oracle_is_the_definition(dtype: Any) -> None:
-    some = [hard(kind, 23, dim, dtype, seed) for seed, kind in enumerate(HARD) for dim in (1, 4, 65)]
-    for anchors in [*(rows.astype(dtype) for rows in tied_rows().values()), *some]:
-        queries = np.concatenate([unit(3, anchors.shape[1]), anchors[:2].astype(np.float32)])
-        for k in (1, 4, len(anchors), len(anchors) + 9):
-            assert_same(oracle(queries, anchors, k), reference.topk_similarity(queries, [anchors], k))
+searching = settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(25)
+)
 
 
 @lru_cache
@@ -124,7 +118,8 @@ def test_ties_are_really_tied() -> None:
     assert (found.scores == found.scores[:, :1]).all()
 
 
-@pytest.mark.parametrize("engine", [name for name in EVERY_ENGINE if name != "interpreted"], indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", FAST_ENGINES, indirect=True)
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_leads_astray(engine: Any, name: str, threads: Callable[[int], None]) -> None:
     """Large searches against the oracle; see `CASES` for what each of them is after."""
@@ -132,40 +127,6 @@ def test_nothing_leads_astray(engine: Any, name: str, threads: Callable[[int], N
     for count in THREADS if engine == "cpu" else THREADS[1:2]:
         threads(count)
         assert_same(topk_similarity(hardest.queries, hardest.blocks, hardest.k, engine=engine), hardest.expected)
-
-
-def cheaply(queries: Rows, anchors: Rows, k: int, dtype: Any) -> list[set[int]]:
-    """Find the k best by float32 products of rows rounded to `dtype`, as one would without a margin."""
-    left, right = (rows.astype(dtype).astype(np.float32) for rows in (queries, anchors))
-    return [set(row) for row in reference.select_topk(left @ right.T, k).indices.tolist()]
-
-
-@pytest.mark.parametrize(
-    ("name", "dtype"),
-    [
-        ("near ties within bfloat16", BFLOAT16),
-        ("near ties within float32", FLOAT32),
-        ("rounded anchors lose", BFLOAT16),
-        ("rounded anchors lose, 384", BFLOAT16),
-    ],
-)
-def test_cheap_products_alone_would_be_wrong(name: str, dtype: Any) -> None:
-    guessed = cheaply(case(name).queries, case(name).anchors, case(name).k, dtype)
-    right = [set(row) for row in case(name).expected.indices.tolist()]
-    assert all(g != r for g, r in zip(guessed, right, strict=True))
-
-
-@pytest.mark.parametrize(("name", "part"), [("misleading", 0), ("misleading, second sample", 1)])
-def test_the_sample_misleads(name: str, part: int) -> None:
-    hardest = case(name)
-    scores = oracle(hardest.queries, hardest.anchors, len(hardest.anchors))
-    of_anchors = np.empty_like(scores.scores)
-    np.put_along_axis(of_anchors, scores.indices, scores.scores, axis=1)
-    shown = sampled(len(hardest.queries), len(hardest.anchors), hardest.k)[part]
-    members = 8 if part == 0 else len(shown) * hardest.k / len(hardest.anchors)
-    rank = math.ceil(members + 4 * members**0.5 + 2)
-    guess = -np.sort(-of_anchors[:, shown], axis=1)[:, rank - 1]
-    assert ((of_anchors >= guess[:, None]).sum(axis=1) < hardest.k).all()
 
 
 class Lazy(Sequence[Rows]):
@@ -250,19 +211,6 @@ def test_the_order_of_anchors_only_renames_them() -> None:
     assert not np.array_equal(more.scores, plain.scores)  # and one anchor more is noticed
 
 
-@pytest.mark.parametrize("made", [1, 10_000, 2**29])
-def test_blocks_that_are_made_as_they_are_read(made: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "LAZY_BYTES", made)
-    blocks = cut(stored(700, 48), [5, 5, 200, 201, 650])
-    lazy = CentredBlocks(blocks, np.full(48, 0.01), cached_bytes=0)
-    assert lazy[3] is not lazy[3]
-    for asked in (3, 30):
-        for k in (1, 60, 700):
-            found = topk_similarity(unit(asked, 48, 3), lazy, k, engine="cpu")
-            assert_same(found, topk_similarity(unit(asked, 48, 3), list(lazy), k, engine="cpu"))
-            assert_same(found, oracle(unit(asked, 48, 3), np.concatenate(list(lazy)), k))
-
-
 def layouts(rows: Rows, folder: Path) -> Iterator[tuple[str, Rows]]:
     """Return rows that lie in memory in other ways: equal values, other strides, owners and rights."""
     count, dim = rows.shape
@@ -318,23 +266,6 @@ def test_float64_blocks_are_taken_as_float32(engine: Any) -> None:
 # Numbers that are not fit for a score
 
 
-@on_every_cpu
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize(("asked", "count", "k"), [(3, 900, 5), (20, 900, 5), (20, 9, 2), (3, 9, 9), (20, 9, 9)])
-def test_what_is_not_finite_is_refused(engine: Any, dtype: Any, bad: float, asked: int, count: int, k: int) -> None:
-    """Whatever way it is met: stored, converted or exact products."""
-    for where, entry in itertools.product((0, count - 1), (7, 32)):
-        queries, anchors = unit(asked, 33), stored(count, 33, dtype)
-        anchors[where, entry] = bad
-        with pytest.raises(BadEmbedding, match=f"{asked} of {asked} queries .* not finite"):
-            topk_similarity(queries, [anchors], k, engine=engine)
-        queries[1, entry] = bad
-        with pytest.raises(BadEmbedding, match=f"1 of {asked} queries .* not finite"):
-            topk_similarity(queries, [stored(count, 33, dtype)], k, engine=engine)
-    assert_same(topk_similarity(unit(3, 33), [stored(9, 33)], 2, engine=engine), oracle(unit(3, 33), stored(9, 33), 2))
-
-
 @on_every_engine
 def test_rows_of_zeros_are_answered(engine: Any) -> None:
     for asked in (2, 12):
@@ -359,139 +290,6 @@ def test_flushing_subnormals_changes_nothing(engine: Any, dtype: Any) -> None:
         finally:
             torch.set_flush_denormal(False)
         assert_same(found, expected)
-
-
-# The proved bound of the compiled kernels
-
-
-def converted(rows: Float32, brain: bool) -> Float32:
-    return rows.astype(BFLOAT16).astype(np.float32) if brain else rows
-
-
-def lengths(rows: Rows) -> Rows:
-    """Take lengths as products.h does: of float32 sums, rounded up a little."""
-    return np.sqrt(np.sum(np.square(rows, dtype=np.float32), axis=-1, dtype=np.float32)).astype(np.float64) * (1 + 1e-4)
-
-
-def bounds(queries: Float32, anchors: Float32, brain: bool) -> Rows:
-    """Bound |canonical score - product| [q, n], as products.h does."""
-    dim = queries.shape[1]
-    length, residual = lengths(queries), lengths(queries - converted(queries, brain))
-    summed, kept = 1.01 * (dim + 40) * 2.0**-24, length + residual
-    of_length, of_residual = residual + summed * kept, kept * (1 + summed)
-    constant = kept * (dim**0.5 * 2.0**-27) + 2 * 2.0**-24
-    longest, largest = lengths(anchors).max(), lengths(anchors - converted(anchors, brain)).max()
-    return np.broadcast_to(
-        (of_length * longest + of_residual * largest + constant)[:, None], (len(queries), len(anchors))
-    )
-
-
-def products(queries: Float32, anchors: Float32, brain: bool) -> Iterator[Rows]:
-    """Add up float32 products of converted rows in several orders."""
-    left, right = converted(queries, brain), converted(anchors, brain)
-    terms = left[:, None, :] * right[None, :, :]
-    yield left @ right.T
-    yield terms.sum(axis=2)
-    for ordered in (terms, terms[..., ::-1], np.sort(terms, axis=2)):
-        yield np.cumsum(ordered, axis=2, dtype=np.float32)[..., -1]
-
-
-@pytest.mark.parametrize("brain", [True, False], ids=["bfloat16", "float32"])
-@pytest.mark.parametrize("dim", [1, 3, 33, 64, 384, 1280])
-def test_the_bound_holds(dim: int, brain: bool) -> None:
-    crafted = [aligned(3, dim, 60, moved=moved) for moved in ("anchors", "queries")] if dim > 3 else []
-    pairs = [(each.queries, each.anchors[-60:]) for each in crafted]
-    pairs += [(hard(kind, 5, dim, FLOAT32, 1), hard(kind, 40, dim, FLOAT32, 2)) for kind in HARD]
-    pairs += [(unit(5, dim, 3), stored(40, dim, dtype).astype(np.float32)) for dtype in DTYPES]
-    pairs += [(np.abs(unit(5, dim, 4)), np.abs(unit(40, dim, 5))), (adversarial(dim), adversarial(dim))]
-    for raw, anchors in pairs:
-        queries = round_to_grid(raw).astype(np.float32)
-        scores, limits = (
-            (queries.astype(np.float64) @ round_to_grid(anchors).T).astype(np.float32),
-            bounds(queries, anchors, brain),
-        )
-        for product in products(queries, anchors, brain):
-            assert (np.abs(product.astype(np.float64) - scores) <= limits).all()
-        assert limits.max() < (0.02 if brain else 2e-4)  # not vacuous
-
-
-@pytest.mark.parametrize("dim", [64, 384])
-@pytest.mark.parametrize("moved", ["anchors", "queries"])
-def test_the_bound_is_needed(dim: int, moved: str) -> None:
-    """Rounding can take nearly as much as the bound allows, and these rows see to it."""
-    crafted = aligned(3, dim, 60, moved=moved)
-    queries = round_to_grid(crafted.queries).astype(np.float32)
-    lost = exact(queries, crafted.anchors) - next(products(queries, crafted.anchors, True))
-    assert (lost / bounds(queries, crafted.anchors, True)).max() > 0.9
-
-
-def adversarial(dim: int) -> Float32:
-    """Return unit rows whose products cancel, whose sums reach the edge, and whose entries lie between grid points."""
-    ramp = 2.0 ** -np.arange(dim)
-    signs = np.where(np.arange(dim) % 2, -1.0, 1.0)
-    flat, peak, step = np.ones(dim), np.full(dim, 2.0**-27), np.linspace(1, 2, dim) * signs
-    peak[0] = 1
-    return Embeddings.from_raw(np.stack([ramp, ramp * signs, flat, flat * signs, peak, step])).values
-
-
-@pytest.mark.parametrize("dtype", [None, *DTYPES], ids=str)
-@pytest.mark.parametrize("dim", [1, 7, 384, 1280])
-def test_canonical_sums_are_exact(dtype: Any, dim: int) -> None:
-    """The claim of `canonical`: no rounding at all happens before the one to float32."""
-    queries = np.concatenate([unit(3, dim), adversarial(dim)])
-    anchors = queries if dtype is None else (queries * np.float32(1.01)).astype(dtype)
-    assert np.linalg.norm(anchors.astype(np.float64), axis=1).max() < 1.015
-    left, right = round_to_grid(queries), round_to_grid(anchors)
-    every = topk_similarity(queries, [anchors], len(anchors), engine="torch")
-    for q, row in enumerate(left):
-        for place, a in enumerate(every.indices[q]):
-            products = [Fraction(x) * Fraction(y) for x, y in zip(row.tolist(), right[a].tolist(), strict=True)]
-            exact = sum(products, Fraction(0))
-            assert (
-                math.fsum(map(float, products))
-                == float(exact)
-                == float(row @ right[a])
-                == float(np.sum(row * right[a]))
-            )
-            assert every.scores[q, place] == np.float32(float(exact))
-            assert Fraction(float(exact)) == exact  # float64 holds it whole
-
-
-def test_float16_is_on_the_grid_already() -> None:
-    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
-    small = every[np.abs(np.nan_to_num(every, nan=9)) <= 1]
-    assert len(small) > 2**14
-    np.testing.assert_array_equal(round_to_grid(small), small.astype(np.float64))
-    tenth = np.array([0.1], np.float32)
-    assert round_to_grid(tenth) != tenth  # float32 is not: the test can fail
-    assert GRID == 2**26
-
-
-EXTREME = [3.4e38, 1.0, 2.0**-126, 1e-45, 0.0, -1e-45, -(2.0**-126), -0.5, -1.0, -3.4e38]
-
-
-def test_sort_keys_order_and_come_back() -> None:
-    scores = torch.tensor([EXTREME, EXTREME[::-1]], dtype=torch.float32)
-    for first in (0, 2**31 - 5, 2**31 + 7, 2**32 - len(EXTREME)):
-        keys = torch_.pack_keys(scores, first)
-        assert (keys[0, :-1] > keys[0, 1:]).all() and (keys[1, :-1] < keys[1, 1:]).all()
-        back = torch_.unpack_topk(keys)
-        np.testing.assert_array_equal(back.scores.view(np.int32), scores.numpy().view(np.int32))
-        np.testing.assert_array_equal(back.indices, np.tile(np.arange(first, first + len(EXTREME)), (2, 1)))
-
-
-@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=30))
-def test_sort_keys_are_the_tie_rule(values: list[float]) -> None:
-    scores = torch.tensor([values], dtype=torch.float32)
-    found = torch_.unpack_topk(torch_.pack_keys(scores, 0).sort(dim=1, descending=True).values)
-    assert_same(found, reference.select_topk(scores.numpy() + np.float32(0), len(values)))  # -0.0 comes back as 0.0
-    assert_same(found, select_topk(scores.numpy() + np.float32(0), len(values) + 3))
-
-
-def test_topk_of_dense_scores() -> None:
-    scores = np.array([[0.5, 0.9, 0.9, -1.0], [0.0, -0.0, 0.0, -0.0]], np.float32)
-    assert select_topk(scores, 3).indices.tolist() == [[1, 2, 0], [0, 1, 2]]
-    assert select_topk(scores, 9).scores[0].tolist() == pytest.approx([0.9, 0.9, 0.5, -1.0])
 
 
 def call(k: int = 1, dim: int = 4, engine: Any = "auto", blocks: Any = None) -> TopK:
@@ -526,10 +324,3 @@ def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) ->
 def test_no_dimensions_are_refused() -> None:
     with pytest.raises(UsageError, match="no dimensions"):
         topk_similarity(np.zeros((2, 0), np.float32), [np.zeros((3, 0), np.float32)], 2)
-
-
-@pytest.mark.parametrize("engine", CPU_ENGINES, indirect=True)
-def test_the_other_byte_order_is_read(engine: Any) -> None:
-    queries, anchors = unit(3, 17), stored(40, 17, np.float32)
-    found = topk_similarity(queries, [anchors.astype(">f4")], 9, engine=engine)
-    assert_same(found, oracle(queries, anchors, 9))

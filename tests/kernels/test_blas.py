@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
 import pytest
-import torch
 from aligners.test_linear import SIDES, every_aligner, queries, related
+from support.kernels_cases import CUDA
+from support.late import Late
 
 from asif.aligners import Linear, Moments
 from asif.aligners.linear import cca
@@ -16,12 +17,12 @@ from asif.errors import UsageError
 from asif.kernels import blas
 from asif.kernels.canonical import round_to_grid
 
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine lacks a CUDA device")
-    ),
-]
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Late("torch")
+
+DEVICES = ["cpu", "cuda"] if CUDA else ["cpu"]
 
 
 @pytest.fixture(params=DEVICES)
@@ -42,7 +43,7 @@ def test_products_on_the_grid_are_the_same_bits(device: str, count: int, dim: in
     rows, columns = unit_on_grid(count, dim, 0), unit_on_grid(size, dim, 1).T
     found = blas.multiply(rows, columns, engine="cuda")
     assert found.tobytes() == blas.multiply(rows, columns, engine="cpu").tobytes()
-    whole = (rows * 2**26).astype(np.int64).astype(object) @ (columns * 2**26).astype(np.int64).astype(object)
+    whole = (rows * 2**26).astype(np.int64) @ (columns * 2**26).astype(np.int64)  # sums below 2**53
     assert (found * 2.0**52 == whole.astype(np.float64)).all()
 
 

@@ -14,15 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.kernels_cases import (
     BFLOAT16,
+    CUDA,
     DTYPES,
     FLOAT16,
     FLOAT32,
@@ -44,20 +45,32 @@ from support.kernels_cases import (
     tied_rows,
     unit,
 )
+from support.late import late
 from support.paths import SUPPORT
 
 from asif.errors import BadEmbedding, MissingDependency, OutOfSpace, UsageError
-from asif.kernels import canonical, cuda, cuda_sparse, device_cache, reference, topk_similarity, torch_
+from asif.kernels import canonical, reference, topk_similarity
 from asif.kernels.canonical import round_to_grid
-from asif.kernels.device_cache import DeviceBlock
 from asif.vectors import Float32, TopK
+
+if TYPE_CHECKING:
+    import torch
+
+    from asif.kernels import cuda, cuda_sparse, device_cache, torch_
+else:
+    modules = ("cuda", "cuda_sparse", "device_cache", "torch_")
+    torch, cuda, cuda_sparse, device_cache, torch_ = late("torch", *(f"asif.kernels.{name}" for name in modules))
 
 # anchors, queries, k
 SIZES: list[tuple[int, ...]] = [(1, 1, 1), (7, 2, 3), (13, 4, 13), (13, 2, 23), (67, 2, 14), (67, 5, 5), (300, 1, 20)]
 SIZES += [(300, 3, 2)]
-if torch.cuda.is_available():
+if CUDA:
     SIZES += itertools.product((1, 7, 13, 67, 300), (1, 2, 3, 5, 8, 9, 17, 33, 67), (1, 7, 301))
-HERE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+DEVICE = "cuda" if CUDA else "cpu"
+
+
+def here() -> torch.device:
+    return torch.device(DEVICE)
 
 
 @dataclass
@@ -78,13 +91,13 @@ class Steered:
 @pytest.fixture
 def steered(monkeypatch: pytest.MonkeyPatch) -> Steered:
     """Let every search that can be filtered be filtered, however small it is."""
-    if HERE.type == "cpu":
+    if not CUDA:
         interpret(monkeypatch)
         monkeypatch.setattr(cuda, "FEW_QUERIES", 2)  # so that few queries, which are slow there, take either path
     monkeypatch.setattr(cuda, "allocate", poisoned)
     plan, directly = Steered(), cuda.DeviceSearch.search_exactly
 
-    def noted(search: cuda.DeviceSearch, some: torch.Tensor, segment: DeviceBlock) -> torch.Tensor:
+    def noted(search: cuda.DeviceSearch, some: torch.Tensor, segment: device_cache.DeviceBlock) -> torch.Tensor:
         if len(segment.rows) >= search.k:
             plan.again += some.tolist()
         return directly(search, some, segment)
@@ -95,18 +108,18 @@ def steered(monkeypatch: pytest.MonkeyPatch) -> Steered:
 
 
 def tensor(rows: Rows) -> torch.Tensor:
-    return torch_.as_tensor(np.ascontiguousarray(rows)).to(HERE)
+    return torch_.as_tensor(np.ascontiguousarray(rows)).to(DEVICE)
 
 
 def ask(queries: Float32, blocks: list[Rows], k: int) -> TopK:
     indices, scores = cuda.topk_of_tensors(tensor(queries), [tensor(block) for block in blocks], k)
-    assert (indices.device.type, scores.device.type) == (HERE.type, HERE.type)
+    assert (indices.device.type, scores.device.type) == (DEVICE, DEVICE)
     return TopK(indices.cpu().numpy(), scores.cpu().numpy())
 
 
 def test_kernels_are_interpreted_where_there_is_no_device() -> None:
     kind = type(cuda.load_triton().propose).__name__
-    assert kind == ("JITFunction" if HERE.type == "cuda" else "InterpretedFunction")
+    assert kind == ("JITFunction" if CUDA else "InterpretedFunction")
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -140,8 +153,8 @@ def test_every_tile_is_met_once(group: int, steered: Steered, monkeypatch: pytes
     shape = {"QUERIES": 16, "ANCHORS": 32, "DIMS": 16, "GROUP": group, "num_warps": 4, "num_stages": 2}
     monkeypatch.setattr(cuda, "choose_many_tiles", lambda asked: shape)
     queries, anchors = unit(35, 20, 3), stored(150, 20, FLOAT16)  # 3 tiles by 5
-    search, segment = cuda.DeviceSearch(tensor(queries), 3), DeviceBlock(tensor(anchors), 0)
-    everything = torch.full((35,), -torch.inf, device=HERE)
+    search, segment = cuda.DeviceSearch(tensor(queries), 3), device_cache.DeviceBlock(tensor(anchors), 0)
+    everything = torch.full((35,), -torch.inf, device=DEVICE)
     entries, counts = search.propose(slice(0, 35), segment, everything, 5)
     words = [(number << 32) | (2**32 - 1 if number < 4 else 2**22 - 1) for number in range(5)]
     assert counts.tolist() == [5] * 35
@@ -186,6 +199,7 @@ HARDEST: dict[str, Callable[[int], Case]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [2, 4])
 @pytest.mark.parametrize("name", HARDEST)
 def test_nothing_leads_astray(name: str, asked: int, steered: Steered) -> None:
@@ -221,7 +235,7 @@ def test_lists_that_are_full_drop_nothing(asked: int, steered: Steered) -> None:
 @pytest.mark.parametrize("asked", [2, 4])
 def test_words_of_one_anchor_fill_lists(asked: int, steered: Steered, monkeypatch: pytest.MonkeyPatch) -> None:
     """More words than there is room for, the best of them last; the second list is short enough."""
-    monkeypatch.setattr(cuda.DeviceSearch, "guess_floors", lambda *_: torch.full((asked,), 0.5, device=HERE))
+    monkeypatch.setattr(cuda.DeviceSearch, "guess_floors", lambda *_: torch.full((asked,), 0.5, device=DEVICE))
     steered.room = 5 / 640
     first = np.full(640, 0.1)
     first[31::32] = np.linspace(0.6, 0.9, 20)
@@ -254,7 +268,7 @@ def test_segments_raise_the_floors_of_each_other(asked: int, steered: Steered) -
 @settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-    max_examples=8 if HERE.type == "cpu" else 60,
+    max_examples=examples(60) if CUDA else 8,
 )
 @given(data=st.data())
 def test_independent_of_every_cut(steered: Steered, monkeypatch: pytest.MonkeyPatch, data: st.DataObject) -> None:
@@ -296,7 +310,7 @@ class Serial:
 @pytest.mark.parametrize("parts", [2, 3])
 def test_devices_share_the_anchors(parts: int, asked: int, steered: Steered, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "ThreadPoolExecutor", Serial)
-    monkeypatch.setattr(device_cache, "list_devices", lambda: [HERE] * parts)
+    monkeypatch.setattr(device_cache, "list_devices", lambda: [here()] * parts)
     monkeypatch.setattr(device_cache, "MIN_DEVICE_BYTES", 1)
     queries, anchors = unit(asked, 24, 3), np.repeat(stored(100, 24, FLOAT16), 3, axis=0)
     blocks = cut(anchors, [90, 90, 110, 250])
@@ -310,7 +324,10 @@ def test_devices_share_the_anchors(parts: int, asked: int, steered: Steered, mon
 def test_a_share_may_hold_fewer_than_k(steered: Steered, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "ThreadPoolExecutor", Serial)
     queries, anchors = unit(4, 24, 3), stored(60, 24, FLOAT16)
-    parts = [(HERE, [DeviceBlock(tensor(anchors[:50]), 0)]), (HERE, [DeviceBlock(tensor(anchors[50:]), 50)])]
+    parts = [
+        (here(), [device_cache.DeviceBlock(tensor(anchors[:50]), 0)]),
+        (here(), [device_cache.DeviceBlock(tensor(anchors[50:]), 50)]),
+    ]
     assert_same(torch_.unpack_topk(cuda.search_devices(tensor(queries), parts, 30)), oracle(queries, anchors, 30))
 
 
@@ -321,7 +338,7 @@ def test_anchors_stream(dtypes: list[Any], asked: int, steered: Steered, monkeyp
     queries, anchors = unit(asked, 24, 3), stored(400, 24, dtypes[0])
     blocks = [rows.astype(dtypes[at % len(dtypes)]) for at, rows in enumerate(cut(anchors, [3, 3, 70, 300]))]
     given = np.concatenate([block.astype(np.float32) for block in blocks])
-    assert len(list(device_cache.stream_blocks(device_cache.number_blocks(blocks), HERE))) > 3
+    assert len(list(device_cache.stream_blocks(device_cache.number_blocks(blocks), here()))) > 3
     assert_same(topk_similarity(queries, blocks, 30, engine="cuda"), oracle(queries, given, 30))
     assert_same(topk_similarity(queries, [block[::-1] for block in blocks[::-1]], 30, engine="cuda"),
                 oracle(queries, given[::-1], 30))  # fmt: skip
@@ -334,7 +351,7 @@ def test_chunks_are_whole_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(device_cache, "CHUNK_BYTES", limit)
         seen = [
             (chunk.first, chunk.rows.cpu().clone())
-            for chunk in device_cache.stream_blocks(device_cache.number_blocks(blocks), HERE)
+            for chunk in device_cache.stream_blocks(device_cache.number_blocks(blocks), here())
         ]
         assert [first for first, _ in seen] == np.cumsum([0, *(len(rows) for _, rows in seen[:-1])]).tolist()
         joined = np.concatenate([rows.float().numpy() for _, rows in seen])
@@ -349,7 +366,7 @@ def shelf(steered: Steered, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sent: list[int] = []
     streamed = device_cache.stream_blocks
 
-    def noted(pieces: Any, device: torch.device) -> Iterator[DeviceBlock]:
+    def noted(pieces: Any, device: torch.device) -> Iterator[device_cache.DeviceBlock]:
         for segment in streamed(pieces, device):
             sent.append(len(segment.rows))
             yield segment
@@ -421,7 +438,7 @@ def test_what_is_there_is_found_while_others_come(steered: Steered, monkeypatch:
     )
     copies: list[int] = []
 
-    def slow(pieces: list[device_cache.HostBlock], device: torch.device) -> Iterator[DeviceBlock]:
+    def slow(pieces: list[device_cache.HostBlock], device: torch.device) -> Iterator[device_cache.DeviceBlock]:
         copies.append(id(pieces[0].rows))
         if pieces[0].rows is coming[0]:
             begun.set()
@@ -429,7 +446,7 @@ def test_what_is_there_is_found_while_others_come(steered: Steered, monkeypatch:
         yield from streamed(pieces, device)
 
     def keep(blocks: list[Rows]) -> Rows:
-        segments = shelf.keep_blocks(list(device_cache.number_blocks(blocks)), HERE)
+        segments = shelf.keep_blocks(list(device_cache.number_blocks(blocks)), here())
         assert segments is not None
         return segments[0].rows.numpy().copy()
 
@@ -589,7 +606,7 @@ def test_plans_leave_room() -> None:
 
 
 def test_samples_have_no_period() -> None:
-    some = cuda.choose_sample_rows(70_000, 1_000, HERE).cpu().numpy()
+    some = cuda.choose_sample_rows(70_000, 1_000, here()).cpu().numpy()
     assert ((some >= np.arange(1_000) * 70) & (some < np.arange(1, 1_001) * 70)).all()
     assert np.bincount(some % 70, minlength=70).max() < 40  # a regular sample would meet one of 70 a thousand times
 
@@ -609,6 +626,7 @@ def test_scales_are_those_of_the_definition() -> None:
 COMPILE = SUPPORT / "kernels_compile.py"
 
 
+@pytest.mark.slow
 def test_kernels_compile_for_devices(tmp_path: Path) -> None:
     pytest.importorskip("triton.backends.nvidia")
     known = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}

@@ -10,12 +10,12 @@ import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import pytest
-import torch
 from support.kernels_cases import assert_equal_bits, assert_same, best, case, exact_sparse, oracle, stored, unit
+from support.late import Late
 from support.paths import ROOT
 
 from asif.errors import MissingDependency, UsageError
@@ -23,6 +23,11 @@ from asif.kernels import native_binding, sparse_similarity, sparse_topk, topk_si
 from asif.kernels.api import resolve_kernel
 from asif.kernels.cpu import topk_similarity as search
 from asif.vectors import SparseRows
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Late("torch")
 
 NATIVE = native_binding.NATIVE_FOLDER
 HOOK = ROOT / "hatch_build.py"

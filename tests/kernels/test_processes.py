@@ -40,6 +40,7 @@ def run(command: str, instructions: str) -> dict[str, Any]:
     return json.loads(ran.stdout)
 
 
+@pytest.mark.slow
 @on_sets
 def test_ctrl_c_is_heard_during_a_long_search(instructions: str) -> None:
     """The whole search would take three seconds; the signal comes after 0.3."""
@@ -48,12 +49,14 @@ def test_ctrl_c_is_heard_during_a_long_search(instructions: str) -> None:
     assert 0.25 < report["took"] < 1.5
 
 
+@pytest.mark.slow
 @on_sets
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_a_forked_process_finds_the_same(instructions: str) -> None:
     assert run("fork", instructions) == {"child": 0, "parent": True}
 
 
+@pytest.mark.slow
 @on_sets
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="this system does not measure peaks anew")
 def test_the_matrix_of_all_scores_is_never_there(instructions: str) -> None:
@@ -63,6 +66,7 @@ def test_the_matrix_of_all_scores_is_never_there(instructions: str) -> None:
     assert report["sparse"] < 80
 
 
+@pytest.mark.slow
 @on_sets
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not tell a process's size")
 @pytest.mark.parametrize(

@@ -7,30 +7,36 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.kernels_cases import (
     CPU_ENGINES,
-    INTERPRETED,
+    CUDA,
     THREADS,
+    TRITON_ENGINES,
     assert_equal_bits,
     assert_same,
     best,
     exact_sparse,
-    needs,
 )
+from support.late import Late
 
 from asif.errors import BadEmbedding, UsageError
 from asif.kernels import SparseIndex, canonical, reference, sparse_similarity, sparse_topk
 from asif.kernels import sparse as kernels
 from asif.vectors import Float32, SparseRows, TopK, join_rows
 
-EVERY_ENGINE = [*CPU_ENGINES, *map(needs, ("cuda", "interpreted")), "scipy"]
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Late("torch")
+
+EVERY_ENGINE = [*CPU_ENGINES, *TRITON_ENGINES, "scipy"]
 on_every_engine = pytest.mark.parametrize("engine", EVERY_ENGINE, indirect=True)
 on_every_cpu = pytest.mark.parametrize("engine", CPU_ENGINES, indirect=True)
 LAYOUTS = ((64, 1), (64, 5), (128, 2), (192, 3), (2**16, 2))  # rows to a tile, threads
@@ -40,7 +46,7 @@ POSTINGS, COLUMNS = (300, 7), (40, 20)  # width and entries a row of an index of
 
 def slow(engine: str) -> bool:
     """Tell whether an engine runs in Triton's interpreter, which takes one kernel at a time, and its time."""
-    return engine == "cuda" and INTERPRETED
+    return engine == "cuda" and not CUDA
 
 
 def sparse(count: int, width: int, k: int, seed: int = 0, scale: float = 1.0) -> SparseRows:
@@ -144,7 +150,7 @@ def test_every_layout_gives_the_same_bits(
 
 
 @on_every_engine
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(25))
 @given(data=st.data())
 def test_independent_of_every_cut(engine: Any, tiles: Any, threads: Callable[[int], None], data: st.DataObject) -> None:
     width = data.draw(st.sampled_from([1, 2, 17, 90, 700]))
@@ -354,9 +360,9 @@ REFUSED = """
 import sys
 import numpy as np
 from asif.errors import BadEmbedding, UsageError
-from asif.kernels import library, sparse_similarity
+from asif.kernels import native_binding, sparse_similarity
 from asif.vectors import SparseRows
-library.is_there = lambda: False
+native_binding.is_available = lambda: False
 row = lambda anchor: SparseRows(np.array([[anchor]]), np.ones((1, 1), np.float32), 3)
 for pair in [(row(int(sys.argv[1])), row(1)), (row(1), row(int(sys.argv[1])))]:
     try:
@@ -402,7 +408,7 @@ def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(
     "engine",
-    [*CPU_ENGINES, *map(needs, ("cuda", "interpreted")), "scipy", "reference"],
+    [*CPU_ENGINES, *TRITON_ENGINES, "scipy", "reference"],
     indirect=True,
 )
 def test_what_vanishes_is_zero_without_a_sign(engine: Any) -> None:

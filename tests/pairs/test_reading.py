@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.paths import ROOT
 
 from asif.pairs import Pair, Reject, open_pairs
@@ -49,7 +50,7 @@ def shards(folder: Path, counts: Sequence[int], group: int) -> Path:
     return folder
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=12), st.integers(1, 50), st.data())
 def test_reading_from_any_row_is_the_tail_of_reading_all(
     tmp_path_factory: pytest.TempPathFactory, counts: list[int], group: int, data: st.DataObject
@@ -102,6 +103,7 @@ def big(path: Path, rows: int, group: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("group", "limit"), [(200, 32 << 20), (6000, 72 << 20)], ids=["many row groups", "one row group"]
 )
@@ -115,6 +117,7 @@ def test_memory_does_not_grow_with_the_file(group: int, limit: int, tmp_path: Pa
         assert peak < limit
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_members_of_a_tar(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for row in range(2000):

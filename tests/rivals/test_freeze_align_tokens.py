@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import erf
 from support.build_fakes import TokenImages, TokenTexts, build_set, list_source, some_rows, write_parquet
 from support.engine_sets import make_precomputed
+from support.examples import examples
 from support.running import Cli
 
 from asif.aligners import make_aligner
@@ -115,7 +116,8 @@ def test_what_is_trained_is_the_same_formula(side: Side) -> None:
     np.testing.assert_allclose(found, by_the_paper(fitted(), side, tokens), atol=2e-6)
 
 
-@settings(deadline=None, max_examples=30)
+@pytest.mark.slow
+@settings(deadline=None, max_examples=examples(30))
 @given(st.sampled_from(["image", "text"]), st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(0, 4))
 def test_padding_and_company_change_no_bit(side: Side, counts: list[int], more: int) -> None:
     tokens, made = some_tokens(side, counts, seed=len(counts)), fitted()
@@ -187,6 +189,7 @@ def signal(count: int) -> TokenPairs:
     return TokenPairs.of(PairTokens(sides[0], sides[1], records, (), {}), records)[0]
 
 
+@pytest.mark.slow
 def test_one_token_says_it_all() -> None:
     """Held-out images are found where the code is in one token; the CLS form, which sees the vectors, has a guess."""
     pairs = signal(300)
@@ -200,6 +203,7 @@ def test_one_token_says_it_all() -> None:
 # killed and taken up
 
 
+@pytest.mark.slow
 def test_training_that_goes_on_ends_the_same() -> None:
     states: list[Any] = []
     whole, run = SMALL.train(signal(60), keep=states.append)

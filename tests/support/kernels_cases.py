@@ -7,42 +7,34 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
+from support.machine import cuda_devices
 
-from asif.kernels import api, cuda, cuda_sparse, device_cache, native_binding
+from asif.kernels import api, native_binding
 from asif.kernels.canonical import compute_scales, round_to_grid
 from asif.vectors import Embeddings, Float32, Int64, SparseRows, TopK
+
+if TYPE_CHECKING:
+    import torch
 
 Rows = NDArray[Any]
 FLOAT16, BFLOAT16, FLOAT32 = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16), np.dtype(np.float32)
 DTYPES = [FLOAT16, BFLOAT16, FLOAT32]
 THREADS = (1, 2, 3, 5)
-INTERPRETED = not torch.cuda.is_available()
-if INTERPRETED:
+CUDA = cuda_devices() > 0
+if not CUDA:
     os.environ["TRITON_INTERPRET"] = "1"  # before anyone imports Triton: then kernels run on the CPU
 
-
-def needs(engine: str) -> Any:
-    """Mark an engine that this machine lacks, so that it is skipped aloud."""
-    name, _, instructions = engine.partition("-")
-    absent = name == "cuda" and not torch.cuda.is_available()
-    if name == "interpreted" and not INTERPRETED:
-        return pytest.param(engine, marks=pytest.mark.skip(reason="the engine cuda runs on the device itself"))
-    if absent or (instructions and instructions not in native_binding.list_instruction_sets()):
-        return pytest.param(
-            engine, marks=pytest.mark.skip(reason=f"this machine lacks {instructions or 'a CUDA device'}")
-        )
-    return engine
-
-
-CPU_ENGINES = [needs(f"cpu-{name}") for name in native_binding.INSTRUCTION_SETS]
-EVERY_ENGINE = [*CPU_ENGINES, *map(needs, ("cuda", "interpreted", "torch", "faiss"))]
+# The engines of this machine; those it lacks are named by test_machine.py
+CPU_ENGINES: list[Any] = [f"cpu-{name}" for name in native_binding.list_instruction_sets()]
+TRITON_ENGINES: list[Any] = ["cuda"] if CUDA else [pytest.param("interpreted", marks=pytest.mark.slow)]
+EVERY_ENGINE = [*CPU_ENGINES, *TRITON_ENGINES, "torch", "faiss"]
+FAST_ENGINES = [*CPU_ENGINES, *(["cuda"] if CUDA else []), "torch", "faiss"]
 
 
 def interpret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +42,10 @@ def interpret(monkeypatch: pytest.MonkeyPatch) -> None:
 
     Its bfloat16 products are wrong, so those are taken in float32: they are exact, too.
     """
+    import torch
+
+    from asif.kernels import cuda, cuda_sparse, device_cache
+
     patch_once()
     halved = cuda.choose_product_type
     monkeypatch.setattr(
@@ -86,6 +82,8 @@ def patch_once() -> None:
 
 def poisoned(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Fill lists with words that name the first 32 anchors: who reads what was not written finds these twice."""
+    import torch
+
     return torch.full(shape, 0xFFFFFFFF, dtype=dtype, device=device)
 
 
@@ -368,3 +366,12 @@ def hard(kind: str, count: int, dim: int, dtype: Any, seed: int) -> Rows:
 
 
 HARD = ["one unit in the last place apart", "between grid points", "few values", "copies", "long", "tiny", "zeros"]
+
+
+def adversarial(dim: int) -> Float32:
+    """Return unit rows whose products cancel, whose sums reach the edge, and whose entries lie between grid points."""
+    ramp = 2.0 ** -np.arange(dim)
+    signs = np.where(np.arange(dim) % 2, -1.0, 1.0)
+    flat, peak, step = np.ones(dim), np.full(dim, 2.0**-27), np.linspace(1, 2, dim) * signs
+    peak[0] = 1
+    return Embeddings.from_raw(np.stack([ramp, ramp * signs, flat, flat * signs, peak, step])).values

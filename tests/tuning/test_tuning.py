@@ -10,6 +10,7 @@ import pytest
 from aligners.test_linear import Pairs, related, unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from asif.aligners import Hubness, make_aligner
 from asif.aligners.hubness import build_query_bank
@@ -41,7 +42,7 @@ def labelled(count: int, classes: int, seed: int = 0) -> Pairs:
 
 
 class TestCriteria:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @given(st.integers(0, 10_000), st.integers(2, 7), st.integers(2, 6))
     def test_ahead_counts_wrong_candidates_and_half_the_ties(self, seed: int, candidates: int, levels: int) -> None:
         rng = np.random.default_rng(seed)
@@ -58,7 +59,7 @@ class TestCriteria:
     def test_a_reciprocal_rank_counts_from_one(self) -> None:
         np.testing.assert_allclose(compute_reciprocal_rank(np.array([0.0, 0.5, 4.0])), [1, 2 / 3, 0.2])
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @given(st.integers(1, 9), st.integers(0, 9), st.integers(2, 12))
     def test_the_chance_of_being_first_is_that_of_all_drawings(self, wrong: int, above: int, choices: int) -> None:
         above = min(above, wrong)

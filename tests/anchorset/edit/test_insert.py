@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.anchorset_sets import build, files, short_blocks, vectors
 from support.edited_sets import EVERY, IDS, assert_same_set, files_with_pair, publish
+from support.examples import examples
 
 from asif.anchorset import AnchorSet, Store
 from asif.pairs.pair import PairRecord
@@ -44,7 +45,7 @@ SOME = st.sets(st.sampled_from(range(60)), min_size=1, max_size=9)
 STEP = st.tuples(st.sampled_from(["add", "update", "remove", "purge", "compact"]), SOME)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.sets(st.sampled_from(range(60)), min_size=3), st.lists(STEP, min_size=1, max_size=6))
 def test_edits_in_any_order_come_to_a_build(first: set[int], steps: list[tuple[str, set[int]]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

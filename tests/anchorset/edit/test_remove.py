@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.anchorset_sets import DIMS, dense, files
 from support.edited_sets import EVERY, IDS, assert_same_set, publish
+from support.examples import examples
 
 from asif.aligners import Moments, make_aligner
 from asif.anchorset import Store
@@ -20,7 +21,8 @@ from asif.engine import cached_fit
 from asif.errors import NotFound, UsageError
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.lists(st.sets(st.sampled_from(IDS), max_size=25), min_size=1, max_size=3),
     st.sampled_from(["float16", "float32"]),

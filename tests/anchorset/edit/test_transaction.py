@@ -25,6 +25,7 @@ def test_only_the_current_version_is_edited(home: Path) -> None:
     assert Store(home).remove("toy@2", IDS[1:2]).manifest.seq == 3
 
 
+@pytest.mark.slow
 def test_of_many_edits_at_once_none_is_lost(home: Path) -> None:
     publish(home)
 
@@ -47,6 +48,7 @@ def test_of_many_edits_at_once_none_is_lost(home: Path) -> None:
     Store(home).verify("toy").raise_if_bad()
 
 
+@pytest.mark.slow
 @needs_fork
 def test_an_edit_killed_at_any_change_to_the_disk_leaves_a_whole_version(tmp_path: Path) -> None:
     results = run_killed_builds(tmp_path, "edits")

@@ -40,6 +40,7 @@ def test_nothing_is_copied_or_writable(tmp_path: Path) -> None:
         image[0, 0] = 1
 
 
+@pytest.mark.slow
 def test_many_blocks(tmp_path: Path) -> None:
     records = pairs(2 * MAX_BLOCK_ROWS + 5)
     with Store(tmp_path).journal("toy", {"dtype": "float32"}) as journal:

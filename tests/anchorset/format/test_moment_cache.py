@@ -129,6 +129,7 @@ def test_sums_follow_an_edit(home: Path, reads: list[int], before: slice, after:
     Store(home).verify("toy").raise_if_bad()
 
 
+@pytest.mark.slow
 def test_fifty_edits_do_not_drift(home: Path, reads: list[int]) -> None:
     for at in range(50):
         anchors = publish(home, slice(0, 80 + 8 * (at % 7)))

@@ -8,13 +8,14 @@ import json
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from asif.anchorset.format.row_hash import hash_records, parse_record, resolve_duplicates, serialize_record
 from asif.pairs.pair import PairRecord
 from asif.vectors import canonical_json
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     rows=st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 3)), min_size=1, max_size=10),
     seed=st.randoms(use_true_random=False),

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.anchorset_files import reseal
 from support.anchorset_sets import build, files, pairs
+from support.examples import examples
 
 from asif.anchorset import Manifest, Store, verify
 from asif.anchorset.format.atomic_io import hash_file
@@ -30,7 +31,7 @@ def test_the_pristine_store_is_sound(root: Path) -> None:
     Store(root).verify("toy").raise_if_bad()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_changed_byte_is_found(pristine: Path, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(files(pristine)))

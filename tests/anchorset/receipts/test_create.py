@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.anchorset_sets import build, pairs
 from support.edited_sets import EVERY, publish
+from support.examples import examples
 from support.receipt_cases import GONE, NAMES, checked_by_the_book
 
 from asif.anchorset import Store
@@ -22,7 +23,7 @@ from asif.anchorset.receipts.receipt_file import read_receipt
 from asif.errors import NotFound, UsageError
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.sets(st.sampled_from(range(60)), min_size=1, max_size=25), st.sampled_from([7, 100]))
 def test_removing_with_a_receipt_is_building_without(
     tmp_path_factory: pytest.TempPathFactory, rows: set[int], cut: int

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.anchorset_sets import DIMS, ENCODERS, build, dense, pairs
 from support.engine_sets import fake_image, make_set
+from support.examples import examples
 
 from asif.aligners import Hubness, make_aligner
 from asif.anchorset import AnchorSet, OpenAnchors, PairFilter, Store, View, open_view
@@ -90,7 +91,7 @@ def assert_same_anchors(view: OpenAnchors, published: AnchorSet) -> None:
 some_pairs = st.lists(st.sampled_from(EVERY), min_size=4, max_size=24, unique=True)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=examples(12))
 @given(
     first=some_pairs,
     second=some_pairs,

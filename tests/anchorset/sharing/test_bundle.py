@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from support.anchorset_sets import build, short_blocks
 from support.bundles import exported, imported, left
 from support.edited_sets import EVERY, IDS, assert_same_set
+from support.examples import examples
 from support.running import Cli
 
 from asif.anchorset import Store
@@ -27,7 +28,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     short_blocks(monkeypatch, 16)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(8), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(gone=st.lists(st.sampled_from(IDS), max_size=25), dtype=st.sampled_from(["float16", "float32", "bfloat16"]))
 def test_a_set_comes_back_without_what_was_removed(gone: list[str], dtype: str) -> None:
     with tempfile.TemporaryDirectory() as place:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from support.anchorset_sets import build, pairs
 from support.bundles import exported, imported, left, member, members, packed, replace_info
 from support.edited_sets import EVERY
+from support.examples import examples
 
 from asif.anchorset import Manifest
 from asif.errors import InputRefused, IntegrityError
@@ -26,7 +27,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return exported(home)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_changed_byte_is_refused(archive: bytes, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(archive) - 1))
@@ -39,7 +40,7 @@ def test_any_changed_byte_is_refused(archive: bytes, data: st.DataObject) -> Non
         assert left(Path(home)) == []
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_cut_archive_says_what_is_missing(archive: bytes, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as home:

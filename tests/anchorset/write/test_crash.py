@@ -39,6 +39,7 @@ def expected(tmp_path: Path) -> tuple[str, str]:
     return build(tmp_path / "old", pairs(3)).digest, build(tmp_path / "new", ITEMS).digest
 
 
+@pytest.mark.slow
 @needs_fork
 def test_a_build_killed_at_any_change_to_the_disk_can_be_finished(tmp_path: Path) -> None:
     old, new = expected(tmp_path)
@@ -55,6 +56,7 @@ def test_a_build_killed_at_any_change_to_the_disk_can_be_finished(tmp_path: Path
     assert {result["seen"][0] for result in results} == {old, new}
 
 
+@pytest.mark.slow
 @needs_fork
 def test_a_build_killed_again_and_again_can_be_finished(tmp_path: Path) -> None:
     old, new = expected(tmp_path)
@@ -64,6 +66,7 @@ def test_a_build_killed_again_and_again_can_be_finished(tmp_path: Path) -> None:
         check(result, old, new)
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_any_write_leaves_the_old_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail each fsync in turn, which is where a full disk shows at the latest."""
     new = build(tmp_path / "plain", pairs(20)).digest

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.anchorset_sets import ENCODERS, build, fill, finish, pairs, vectors
+from support.examples import examples
 
 from asif.anchorset import Store
 from asif.anchorset.format.row_hash import hash_records
@@ -18,7 +19,7 @@ from asif.errors import BadEmbedding, Busy, InputRefused, UsageError
 from asif.pairs.pair import Reject
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(order=st.permutations(range(14)), segment=st.integers(1, 15))
 def test_the_result_does_not_depend_on_order_or_segments(
     tmp_path_factory: pytest.TempPathFactory, order: list[int], segment: int

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from support.examples import examples
 
 from asif.errors import InputRefused, UsageError
 from asif.evaluate.encoder_pairs.alignment import (
@@ -121,7 +122,7 @@ def test_over_all_permutations_the_means_are_known() -> None:
     assert mutual == pytest.approx(2 / 5, rel=1e-9)  # k / (n - 1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.integers(0, 2**32), st.integers(5, 40))
 def test_a_shuffled_pairing_is_that_of_shuffled_rows(seed: int, n: int) -> None:
     x, y = related(n, seed=seed)
@@ -178,7 +179,7 @@ def test_seeded() -> None:
 # ---- what a measure must not depend on
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.integers(0, 2**32), st.integers(6, 40), st.floats(0.01, 100))
 def test_invariances(seed: int, n: int, scale: float) -> None:
     x, y = related(n, seed=seed)

@@ -1,0 +1,170 @@
+"""The compiled kernels: what leads them astray, what they refuse, and the bound that is proved for them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from support.kernels_cases import (
+    BFLOAT16,
+    CPU_ENGINES,
+    DTYPES,
+    FLOAT32,
+    HARD,
+    Rows,
+    adversarial,
+    aligned,
+    assert_same,
+    case,
+    cut,
+    exact,
+    hard,
+    oracle,
+    sampled,
+    stored,
+    unit,
+)
+
+from asif.aligners.relative import CentredBlocks
+from asif.errors import BadEmbedding
+from asif.kernels import cpu, reference, topk_similarity
+from asif.kernels.canonical import round_to_grid
+from asif.vectors import Float32
+
+on_every_cpu = pytest.mark.parametrize("engine", CPU_ENGINES, indirect=True)
+
+
+def cheaply(queries: Rows, anchors: Rows, k: int, dtype: Any) -> list[set[int]]:
+    """Find the k best by float32 products of rows rounded to `dtype`, as one would without a margin."""
+    left, right = (rows.astype(dtype).astype(np.float32) for rows in (queries, anchors))
+    return [set(row) for row in reference.select_topk(left @ right.T, k).indices.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("near ties within bfloat16", BFLOAT16),
+        ("near ties within float32", FLOAT32),
+        ("rounded anchors lose", BFLOAT16),
+        ("rounded anchors lose, 384", BFLOAT16),
+    ],
+)
+def test_cheap_products_alone_would_be_wrong(name: str, dtype: Any) -> None:
+    guessed = cheaply(case(name).queries, case(name).anchors, case(name).k, dtype)
+    right = [set(row) for row in case(name).expected.indices.tolist()]
+    assert all(g != r for g, r in zip(guessed, right, strict=True))
+
+
+@pytest.mark.parametrize(("name", "part"), [("misleading", 0), ("misleading, second sample", 1)])
+def test_the_sample_misleads(name: str, part: int) -> None:
+    hardest = case(name)
+    scores = oracle(hardest.queries, hardest.anchors, len(hardest.anchors))
+    of_anchors = np.empty_like(scores.scores)
+    np.put_along_axis(of_anchors, scores.indices, scores.scores, axis=1)
+    shown = sampled(len(hardest.queries), len(hardest.anchors), hardest.k)[part]
+    members = 8 if part == 0 else len(shown) * hardest.k / len(hardest.anchors)
+    rank = math.ceil(members + 4 * members**0.5 + 2)
+    guess = -np.sort(-of_anchors[:, shown], axis=1)[:, rank - 1]
+    assert ((of_anchors >= guess[:, None]).sum(axis=1) < hardest.k).all()
+
+
+@pytest.mark.parametrize("made", [1, 10_000, 2**29])
+def test_blocks_that_are_made_as_they_are_read(made: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "LAZY_BYTES", made)
+    blocks = cut(stored(700, 48), [5, 5, 200, 201, 650])
+    lazy = CentredBlocks(blocks, np.full(48, 0.01), cached_bytes=0)
+    assert lazy[3] is not lazy[3]
+    for asked in (3, 30):
+        for k in (1, 60, 700):
+            found = topk_similarity(unit(asked, 48, 3), lazy, k, engine="cpu")
+            assert_same(found, topk_similarity(unit(asked, 48, 3), list(lazy), k, engine="cpu"))
+            assert_same(found, oracle(unit(asked, 48, 3), np.concatenate(list(lazy)), k))
+
+
+@on_every_cpu
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("asked", "count", "k"), [(3, 900, 5), (20, 900, 5), (20, 9, 2), (3, 9, 9), (20, 9, 9)])
+def test_what_is_not_finite_is_refused(engine: Any, dtype: Any, bad: float, asked: int, count: int, k: int) -> None:
+    """Whatever way it is met: stored, converted or exact products."""
+    for where, entry in itertools.product((0, count - 1), (7, 32)):
+        queries, anchors = unit(asked, 33), stored(count, 33, dtype)
+        anchors[where, entry] = bad
+        with pytest.raises(BadEmbedding, match=f"{asked} of {asked} queries .* not finite"):
+            topk_similarity(queries, [anchors], k, engine=engine)
+        queries[1, entry] = bad
+        with pytest.raises(BadEmbedding, match=f"1 of {asked} queries .* not finite"):
+            topk_similarity(queries, [stored(count, 33, dtype)], k, engine=engine)
+    assert_same(topk_similarity(unit(3, 33), [stored(9, 33)], 2, engine=engine), oracle(unit(3, 33), stored(9, 33), 2))
+
+
+def converted(rows: Float32, brain: bool) -> Float32:
+    return rows.astype(BFLOAT16).astype(np.float32) if brain else rows
+
+
+def lengths(rows: Rows) -> Rows:
+    """Take lengths as products.h does: of float32 sums, rounded up a little."""
+    return np.sqrt(np.sum(np.square(rows, dtype=np.float32), axis=-1, dtype=np.float32)).astype(np.float64) * (1 + 1e-4)
+
+
+def bounds(queries: Float32, anchors: Float32, brain: bool) -> Rows:
+    """Bound |canonical score - product| [q, n], as products.h does."""
+    dim = queries.shape[1]
+    length, residual = lengths(queries), lengths(queries - converted(queries, brain))
+    summed, kept = 1.01 * (dim + 40) * 2.0**-24, length + residual
+    of_length, of_residual = residual + summed * kept, kept * (1 + summed)
+    constant = kept * (dim**0.5 * 2.0**-27) + 2 * 2.0**-24
+    longest, largest = lengths(anchors).max(), lengths(anchors - converted(anchors, brain)).max()
+    return np.broadcast_to(
+        (of_length * longest + of_residual * largest + constant)[:, None], (len(queries), len(anchors))
+    )
+
+
+def products(queries: Float32, anchors: Float32, brain: bool) -> Iterator[Rows]:
+    """Add up float32 products of converted rows in several orders."""
+    left, right = converted(queries, brain), converted(anchors, brain)
+    terms = left[:, None, :] * right[None, :, :]
+    yield left @ right.T
+    yield terms.sum(axis=2)
+    for ordered in (terms, terms[..., ::-1], np.sort(terms, axis=2)):
+        yield np.cumsum(ordered, axis=2, dtype=np.float32)[..., -1]
+
+
+@pytest.mark.parametrize("brain", [True, False], ids=["bfloat16", "float32"])
+@pytest.mark.parametrize("dim", [1, 3, 33, 64, 384, 1280])
+def test_the_bound_holds(dim: int, brain: bool) -> None:
+    crafted = [aligned(3, dim, 60, moved=moved) for moved in ("anchors", "queries")] if dim > 3 else []
+    pairs = [(each.queries, each.anchors[-60:]) for each in crafted]
+    pairs += [(hard(kind, 5, dim, FLOAT32, 1), hard(kind, 40, dim, FLOAT32, 2)) for kind in HARD]
+    pairs += [(unit(5, dim, 3), stored(40, dim, dtype).astype(np.float32)) for dtype in DTYPES]
+    pairs += [(np.abs(unit(5, dim, 4)), np.abs(unit(40, dim, 5))), (adversarial(dim), adversarial(dim))]
+    for raw, anchors in pairs:
+        queries = round_to_grid(raw).astype(np.float32)
+        scores, limits = (
+            (queries.astype(np.float64) @ round_to_grid(anchors).T).astype(np.float32),
+            bounds(queries, anchors, brain),
+        )
+        for product in products(queries, anchors, brain):
+            assert (np.abs(product.astype(np.float64) - scores) <= limits).all()
+        assert limits.max() < (0.02 if brain else 2e-4)  # not vacuous
+
+
+@pytest.mark.parametrize("dim", [64, 384])
+@pytest.mark.parametrize("moved", ["anchors", "queries"])
+def test_the_bound_is_needed(dim: int, moved: str) -> None:
+    """Rounding can take nearly as much as the bound allows, and these rows see to it."""
+    crafted = aligned(3, dim, 60, moved=moved)
+    queries = round_to_grid(crafted.queries).astype(np.float32)
+    lost = exact(queries, crafted.anchors) - next(products(queries, crafted.anchors, True))
+    assert (lost / bounds(queries, crafted.anchors, True)).max() > 0.9
+
+
+@pytest.mark.parametrize("engine", CPU_ENGINES, indirect=True)
+def test_the_other_byte_order_is_read(engine: Any) -> None:
+    queries, anchors = unit(3, 17), stored(40, 17, np.float32)
+    found = topk_similarity(queries, [anchors.astype(">f4")], 9, engine=engine)
+    assert_same(found, oracle(queries, anchors, 9))
