@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from support.engine_toys import hashed, queries, toy
 from support.paths import SUPPORT
+from support.running import environment
 
 from asif.aligners import FittedAligner, make_aligner
 from asif.classify import MAX_LABEL_LENGTH, PROMPTS_PER_BATCH, Labels, fill_template, represent_labels
@@ -238,7 +239,7 @@ def test_equal_scores_go_to_the_earlier_label() -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_ten_thousand_labels_in_bounded_memory(record_property: Any) -> None:
     script = SUPPORT / "engine_memory.py"
-    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, env=environment())
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)
     record_property("grown_mb", found["grown"])

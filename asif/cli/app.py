@@ -16,7 +16,7 @@ from asif.version import VERSION
 COMMANDS = {
     "build-anchors": ("asif.cli.build_anchors", "Make an anchor set from image-text pairs."),
     "classify": ("asif.cli.classify", "Label images, zero-shot."),
-    "tune": ("asif.cli.tune", "Tune aligner and parameters; save them as the set's profile."),
+    "tune": ("asif.cli.tune", "Tune aligner and parameters; save them as a profile."),
     "train-ape": ("asif.cli.train:ape", "Train APE on an anchor set: a rival, for comparison."),
     "train-fusemix": ("asif.cli.train:fusemix", "Train FuseMix on an anchor set."),
     "train-freeze-align": ("asif.cli.train:freeze_align", "Train freeze-align on an anchor set."),

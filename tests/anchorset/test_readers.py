@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 from support.anchorset_files import read_file_states
 from support.anchorset_sets import build, pairs
-from support.paths import ROOT, TESTS
+from support.running import environment, open_to_all
 
 from asif.anchorset import Store
 
@@ -66,9 +65,8 @@ with SetFolder(Path(sys.argv[1]) / "anchors" / "toy", "toy").locked():
 
 
 def start(script: str, home: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(ROOT)])}
     run = [sys.executable, "-W", "error", "-c", script, str(home)]
-    return subprocess.Popen(run, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(run, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture
@@ -79,8 +77,7 @@ def toy(home: Path) -> Path:
 
 
 def test_a_store_of_another_user_is_read_and_never_changed(toy: Path, tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    open_to_all(tmp_path)
     for path in [toy, *toy.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = read_file_states(toy)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -31,8 +30,8 @@ from support.build_fakes import (
     write_parquet,
 )
 from support.build_images import encoded, gif_declaring, png, random_png
-from support.paths import ROOT, SUPPORT, TESTS
-from support.running import Ran
+from support.paths import SUPPORT
+from support.running import Ran, environment, wait_for
 
 from asif.anchorset import Store
 from asif.building import BuildOptions, Tolerance, build_anchor_set
@@ -60,9 +59,10 @@ def whole(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def driver(*arguments: Any, **told: Any) -> subprocess.Popen[str]:
-    environment = {**os.environ, "DRIVER": json.dumps(told), "PYTHONPATH": os.pathsep.join([str(TESTS), str(ROOT)])}
     run = [sys.executable, "-W", "error", str(DRIVER), *map(str, arguments)]
-    return subprocess.Popen(run, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        run, env=environment(DRIVER=json.dumps(told)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 # killed
@@ -105,14 +105,6 @@ PHASES = {
     "encoding while images are decoded": {"encoding": 3.0, "decoding": 0.2},
     "publishing": {"publishing": 1.0},
 }
-
-
-def wait_for(mark: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 30
-    while not mark.exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.slow

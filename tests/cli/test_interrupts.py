@@ -6,7 +6,6 @@ For builds see test_build_faults.py.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from building.test_build_faults import wait_for
 from support.build_fakes import build_set, list_source, some_rows, write_parquet
-from support.paths import ROOT, SUPPORT, TESTS
+from support.paths import SUPPORT
+from support.running import environment, wait_for
 
 from asif.anchorset import Store
 
@@ -33,9 +32,10 @@ pytestmark = [
 
 def start(home: Path, mark: Path, slow: str | None, *arguments: object) -> subprocess.Popen[str]:
     told = json.dumps({"slow": slow, "mark": str(mark)})
-    environment = {**os.environ, "DRIVER": told, "PYTHONPATH": os.pathsep.join([str(TESTS), str(ROOT)])}
     run = [sys.executable, "-W", "error", str(DRIVER), *map(str, arguments), "--home", str(home)]
-    return subprocess.Popen(run, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        run, env=environment(DRIVER=told), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def interrupted(home: Path, slow: str, *arguments: object) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.build_images import encoded, random_png
+from support.running import open_to_all
 from support.tiny_encoders import WORDS, headless, texts_of, tiny_model
 
 from asif.encoders import (
@@ -575,8 +576,7 @@ print(before, len(cache.get("f", ["a secret label 0", "new"], 16)), os.access(ca
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions as Unix has them")
 def test_a_cache_that_may_not_be_written(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    open_to_all(tmp_path)
     cache = TextCache(tmp_path / "cache" / "texts.sqlite")
     cache.put("f", unit_vectors(2))
     cache.path.chmod(0o444)

@@ -373,7 +373,7 @@ def test_vectors_instead_of_encoders(vectors: Engine) -> None:
     images, prompts = rows(5, IMAGE_DIM), rows(6, TEXT_DIM, 4)
     found = vectors.classify_vectors(images, labels, prompts, explain=3)
     fitted = make_aligner("asif").fit(vectors.anchors)
-    every = fitted.represent("image", images).dense() @ fitted.represent("text", prompts).dense().T
+    every = fitted.represent("image", images).to_dense() @ fitted.represent("text", prompts).to_dense().T
     best = every.reshape(5, 3, 2).max(axis=2)
     for row, result in zip(best, found, strict=True):
         assert [labels.labels.index(label) for label, _ in plain(result)] == np.argsort(-row).tolist()

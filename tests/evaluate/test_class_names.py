@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pairs.test_open import table
 from support.evaluation_sets import (
     WORDS,
     image_column,
     labelled,
 )
+from support.pair_files import table
 
 from asif.errors import InputRefused, UsageError
 from asif.evaluate import read_classnames, resolve_classes

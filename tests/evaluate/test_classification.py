@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pairs.test_open import table
 from support.engine_sets import IMAGE_DIM, TEXT_DIM, fake_image, fake_text, make_precomputed
 from support.evaluation_sets import (
     ROWS,
@@ -20,6 +19,7 @@ from support.evaluation_sets import (
     represented,
     vectors,
 )
+from support.pair_files import table
 
 from asif.building import Tolerance
 from asif.classify import Labels
@@ -118,7 +118,7 @@ def test_vectors_in_place_of_labelled_images(
     fitted = engine.role().fitted
     images = Embeddings.from_raw(np.stack([pair.image_embedding for pair in data.source.read()]))
     means = Embeddings.from_raw(said.values.reshape(6, 2, -1).mean(axis=1))
-    every = fitted.represent("image", images).dense() @ fitted.represent("text", means).dense().T
+    every = fitted.represent("image", images).to_dense() @ fitted.represent("text", means).to_dense().T
     order, right = np.argsort(-every, axis=1, kind="stable"), np.arange(30) % 6
     assert result.metrics["acc1"] == pytest.approx((order[:, 0] == right).mean())
     assert result.metrics["acc5"] == pytest.approx((order[:, :5] == right[:, None]).any(axis=1).mean())

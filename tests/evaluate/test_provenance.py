@@ -6,12 +6,12 @@ import hashlib
 from pathlib import Path
 
 import pyarrow as pa
-from pairs.test_open import IMAGE, table
 from support.engine_sets import fake_text
 from support.evaluation_sets import (
     labelled,
     labels_of,
 )
+from support.pair_files import IMAGE, table
 
 from asif.classify import Labels
 from asif.engine import Engine

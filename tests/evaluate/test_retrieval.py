@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
-from pairs.test_open import IMAGE
 from support.engine_sets import IMAGE_DIM, TEXT_DIM, fake_image, fake_text, make_precomputed
 from support.evaluation_sets import (
     captioned,
@@ -20,6 +19,7 @@ from support.evaluation_sets import (
     represented,
     vectors,
 )
+from support.pair_files import IMAGE
 
 from asif.building import Tolerance
 from asif.classify import Labels

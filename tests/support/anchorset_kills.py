@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.paths import ROOT, SUPPORT, TESTS
+from support.paths import SUPPORT
+from support.running import environment
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked builds; this system cannot fork")
 
 
 def run_killed_builds(folder: Path, how: str) -> list[dict[str, Any]]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(ROOT)])}
     run = [sys.executable, "-W", "error", str(SUPPORT / "anchorset_crash.py"), str(folder), how]
-    done = subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(run, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pairs.test_open import IMAGE, table
 from support.engine_sets import IMAGE_DIM, TEXT_DIM
+from support.pair_files import IMAGE, table
 
 from asif.aligners.hubness import build_query_bank
 from asif.compare import Candidates, score_candidates

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from anchorset.format.test_verify import reseal
 from hypothesis import given
 from hypothesis import strategies as st
+from support.anchorset_files import reseal
 from support.anchorset_sets import files
 from support.edited_sets import EVERY, IDS, publish
 

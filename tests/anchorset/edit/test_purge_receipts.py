@@ -103,7 +103,7 @@ def test_what_the_store_remembers_beside_the_set_is_purged_too(home: Path) -> No
     (home / "cache/tokens/toy").mkdir(parents=True)
     (home / "cache/tokens/toy/pairs.jsonl").write_bytes(serialize_record(GONE[1]) + b"\n")
     done = purge_pairs("toy", NAMES, receipt=home / "r.json", home=home)
-    assert [problem.path.name for problem in done.left] == ["pairs.jsonl"]
+    assert [problem.path.name for problem in done.residues] == ["pairs.jsonl"]
     assert [state.exists() for state in states] == [False, True]
     assert list(cache.get(texts, list(said), 3)) == ["kept"]
     for caption in GONE[0].captions:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from anchorset.format.test_verify import reseal
+from support.anchorset_files import reseal
 from support.anchorset_sets import build, pairs, short_blocks
 from support.edited_sets import EVERY, IDS, publish
 

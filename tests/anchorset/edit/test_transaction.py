@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from anchorset.write.test_crash import needs_fork, run_killed_builds
+from support.anchorset_kills import needs_fork, run_killed_builds
 from support.edited_sets import EVERY, IDS, assert_same_set, publish
 
 from asif.anchorset import Store

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.anchorset_files import read_file_states, reseal
 from support.anchorset_sets import dense
-from support.paths import ROOT
+from support.running import environment
 
 from asif.anchorset import Store
 from asif.anchorset.format.atomic_io import hash_file
@@ -66,9 +66,8 @@ print(sorted({event for event in events if event.startswith(bad)}), "open" in ev
 
 
 def test_reading_executes_nothing(root: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     run = [sys.executable, "-W", "error", "-c", AUDIT, str(root)]
-    done = subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(run, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[0] == "[] True True"
 

@@ -9,7 +9,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from anchorset.write.test_crash import needs_fork, run_killed_builds
+from support.anchorset_kills import needs_fork, run_killed_builds
 from support.anchorset_sets import build, files, pairs, short_blocks
 from support.bundles import exported, imported, left
 from support.edited_sets import EVERY, IDS, assert_same_set
