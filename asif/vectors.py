@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from asif.errors import BadEmbedding
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
+FitArrays = Mapping[str, NDArray[Any]]
+"""The arrays of a fitted aligner by name; stored as float32 if they are float32, else as float64."""
 Side = Literal["image", "text"]
 SIDES: tuple[Side, Side] = ("image", "text")
 
@@ -80,7 +83,7 @@ def find_vector_problems(raw: NDArray[np.floating[Any]]) -> dict[int, str]:
 
 
 def mean_direction(vectors: Sequence[Float32]) -> Float32:
-    """Average vectors [d] after scaling each to unit length; NaN where one of them is zero.
+    """Average vectors [d] after scaling each to unit length; NaN if one of them is zero.
 
     >>> mean_direction([np.array([3.0, 0.0], np.float32), np.array([0.0, 0.5], np.float32)])
     array([0.5, 0.5], dtype=float32)
@@ -91,7 +94,7 @@ def mean_direction(vectors: Sequence[Float32]) -> Float32:
     return mean
 
 
-def normalise_rows(rows: Float32) -> Float32:
+def normalise_rows(rows: Float32 | Float64) -> Float32:
     """Scale rows [n, d] to unit length; the caller has checked that none is zero or not finite.
 
     >>> normalise_rows(np.array([[3.0, 4.0]], np.float32))
@@ -318,7 +321,7 @@ class Fingerprint:
         return hashlib.sha256(canonical_json(dict(self.fields))).hexdigest()
 
     def differences(self, other: Fingerprint) -> dict[str, tuple[Any, Any]]:
-        """Return the fields that differ: {field: (mine, theirs)}, None where absent."""
+        """Return the fields that differ: {field: (mine, theirs)}, None if absent."""
         absent = object()
         names = sorted(set(self.fields) | set(other.fields))
         differing = [name for name in names if self.fields.get(name, absent) != other.fields.get(name, absent)]

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 from common import Pairs, machine, show
-from numpy.typing import NDArray
 from retrieval import CAPTIONS, features, measured
 
 from asif.aligners import Hubness, make_aligner
-from asif.vectors import Embeddings, Float32
-
-Float64 = NDArray[np.float64]
+from asif.vectors import Embeddings, Float32, Float64
 
 COUNTS, SEEDS, BLOCK = (300, 1_000, 6_000), (0, 1, 2), 8_192
 TRIED = {"asif": Hubness("none"), "procrustes": Hubness("nnn"), "cca": Hubness("nnn")}

@@ -9,9 +9,9 @@ mkdir -p "$OUT"
 export PYTHONPATH=.
 
 echo "== tests"
-timeout 180 "$PYTHON" -m pytest -q -x -p no:cacheprovider tests/test_kernels_cuda.py >"$OUT/gpu-tests.txt" 2>&1
+timeout 180 "$PYTHON" -m pytest -q -x -p no:cacheprovider tests/kernels/test_cuda.py >"$OUT/gpu-tests.txt" 2>&1
 cuda=$?
-timeout 110 "$PYTHON" -m pytest -q -x -p no:cacheprovider tests/test_kernels.py tests/test_kernels_sparse.py -k cuda \
+timeout 110 "$PYTHON" -m pytest -q -x -p no:cacheprovider tests/kernels -k cuda --deselect tests/kernels/test_cuda.py \
     >>"$OUT/gpu-tests.txt" 2>&1
 engines=$?
 tail -n 40 "$OUT/gpu-tests.txt"
@@ -22,7 +22,7 @@ checked="not there"
 if command -v compute-sanitizer >/dev/null 2>&1; then
     # without torch's cache every tensor is an allocation of its own, whose ends are watched
     PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout 50 compute-sanitizer --tool memcheck --error-exitcode 9 \
-        "$PYTHON" -m pytest -q -p no:cacheprovider tests/test_kernels_cuda.py -k "astray or overflow or full" \
+        "$PYTHON" -m pytest -q -p no:cacheprovider tests/kernels/test_cuda.py -k "astray or full" \
         >"$OUT/gpu-memcheck.txt" 2>&1
     checked=$?
     tail -n 5 "$OUT/gpu-memcheck.txt"

@@ -50,8 +50,8 @@ def make(store: Store, count: int) -> None:
 def export(place: Path) -> None:
     """Write the archive anew."""
     (place / "big.tar").unlink(missing_ok=True)
-    with Store(place / "home").packed("big", place) as parcel:
-        write_archive_file(place / "big.tar", parcel, lambda done: None)
+    with Store(place / "home").packed("big", place) as bundle:
+        write_archive_file(place / "big.tar", bundle, lambda done: None)
 
 
 def receive(place: Path) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from asif.aligners.linear import Linear
-from asif.aligners.protocol import Aligner, Anchors, FitArrays, FittedAligner, TemplateMode
+from asif.aligners.protocol import Aligner, Anchors, FittedAligner, TemplateMode
 from asif.aligners.sampling import represent_leave_one_out
 from asif.errors import UsageError
 from asif.kernels import KernelName, compute_similarity
-from asif.vectors import SIDES, AnchorContributions, Embeddings, FusedRows, Side, scale_rows
+from asif.vectors import SIDES, AnchorContributions, Embeddings, FitArrays, FusedRows, Side, scale_rows
 
 _SPREAD_ANCHORS = 512  # of each side, from which the spread of scores is estimated
 

@@ -81,7 +81,7 @@ class Hubness:
 def build_query_bank(fitted: FittedAligner, anchors: Anchors, side: Side, engine: KernelName = "auto") -> Rows:
     """Represent one side of at most MAX_BANK_ROWS evenly spaced anchors: the query bank of the hubness correction.
 
-    Raises UsageError where rows differ in length.
+    Raises UsageError if rows differ in length.
     """
     rows = represent_leave_one_out(fitted, anchors, side, MAX_BANK_ROWS, engine)
     if not all(_are_equal_lengths(part) for part in compute_lengths(rows)):

@@ -7,18 +7,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg
 
 from asif.aligners.moments import Moments, find_moments
-from asif.aligners.protocol import Anchors, FitArrays, TemplateMode
+from asif.aligners.protocol import Anchors, TemplateMode
 from asif.errors import UsageError
 from asif.kernels import KernelName
 from asif.kernels.blas import multiply
 from asif.kernels.canonical import round_to_grid
-from asif.vectors import SIDES, AnchorContributions, DenseRows, Embeddings, Side
-
-Float64 = NDArray[np.float64]
+from asif.vectors import SIDES, AnchorContributions, DenseRows, Embeddings, FitArrays, Float64, Side
 
 _BATCH_ROWS = 4096  # mapped at a time
 _MAX_EXPONENT = 5.0  # a higher power of correlations leaves only one direction
@@ -134,7 +131,7 @@ class LinearMaps:
 
     @classmethod
     def from_arrays(cls, arrays: FitArrays) -> LinearMaps:
-        """Read what `as_arrays` wrote; raises KeyError where something is missing."""
+        """Read what `as_arrays` wrote; raises KeyError if something is missing."""
         means, maps, scales = ({side: arrays[f"{what}_{side}"] for side in SIDES} for what in ("mean", "map", "scale"))
         return cls(means, maps, scales, arrays["correlations"], arrays["shared"])
 

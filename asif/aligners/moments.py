@@ -12,12 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from asif.aligners.protocol import Anchors, FitArrays
+from asif.aligners.protocol import Anchors
 from asif.kernels import KernelName
 from asif.kernels.blas import compute_second_moments
-from asif.vectors import Side
-
-Float64 = NDArray[np.float64]
+from asif.vectors import FitArrays, Float64, Side
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class Moments:
 
     @classmethod
     def from_arrays(cls, arrays: FitArrays) -> Moments:
-        """Read what `as_arrays` wrote; raises KeyError where something is missing."""
+        """Read what `as_arrays` wrote; raises KeyError if something is missing."""
         count, *sums = (arrays[field.name] for field in fields(cls))
         return cls(int(count), *sums)
 

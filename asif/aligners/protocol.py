@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from asif.anchorset import OpenAnchors
 from asif.kernels import KernelName
-from asif.vectors import AnchorContributions, Embeddings, Rows, Side
+from asif.vectors import AnchorContributions, Embeddings, FitArrays, Rows, Side
 
 TemplateMode = Literal["mean", "max"]
-FitArrays = Mapping[str, NDArray[Any]]
-"""The arrays of a fit by name: float64, or float32 for trained weights."""
 
 
 class Anchors(Protocol):
@@ -86,7 +84,7 @@ class TrainedAligner(ABC):
     def find_trained(self, anchors: OpenAnchors) -> Aligner:
         """Return the aligner that was last trained on these anchors, its parameters resolved.
 
-        Raises Stale where it was trained on other anchors, NotFound where none was trained; both name the command.
+        Raises Stale if it was trained on other anchors, NotFound if none was trained; both name the command.
         """
 
     @abstractmethod

@@ -11,10 +11,10 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.aligners.protocol import Anchors, FitArrays, TemplateMode
+from asif.aligners.protocol import Anchors, TemplateMode
 from asif.errors import UsageError
 from asif.kernels import KernelName, topk_similarity
-from asif.vectors import AnchorContributions, Embeddings, Float32, Side, SparseRows, TopK
+from asif.vectors import AnchorContributions, Embeddings, FitArrays, Float32, Side, SparseRows, TopK
 
 Normalise = Literal["both", "text"]
 

@@ -63,10 +63,10 @@ def _drop_own_entries(rows: SparseRows, own: Int64) -> SparseRows:
     return replace(rows, values=scaled.astype(np.float32))
 
 
-def group_equal_rows(rows: NDArray[Any]) -> Int64:
+def number_equal_rows(rows: NDArray[Any]) -> Int64:
     """Return a group number for each row [n], equal for equal rows, in order of first appearance.
 
-    >>> group_equal_rows(np.array([[1.0, 2.0], [0.0, 1.0], [1.0, 2.0]])).tolist()
+    >>> number_equal_rows(np.array([[1.0, 2.0], [0.0, 1.0], [1.0, 2.0]])).tolist()
     [0, 1, 0]
     """
     whole = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()

@@ -128,7 +128,7 @@ class Store:
         """Publish the next version of a set, without the pairs with these ids, or those that match `where`.
 
         Where no pair matches, no version is published. `receipt` is a new file for the receipt of the removal. Raises
-        what `find_rows` does, UsageError where no pair would be left or the receipt cannot be written there, Conflict
+        what `find_rows` does, UsageError if no pair would be left or the receipt cannot be written there, Conflict
         where `ref` is not the current version or another edit came first.
         """
         folder, _ = self._find(ref)
@@ -141,8 +141,8 @@ class Store:
     def receipt(self, ref: str, before: str | None = None) -> Receipt:
         """Create the receipt of an earlier removal: from the parent of the version that `ref` means to that version.
 
-        `before` names an older version instead of the parent, for several removals at once. Raises NotFound where that
-        version is gone, UsageError where the newer version has pairs that the older one has not.
+        `before` names an older version instead of the parent, for several removals at once. Raises NotFound if that
+        version is gone, UsageError if the newer version has pairs that the older one has not.
         """
         folder, selector = self._find(ref)
         after = folder.manifest(folder.resolve(selector))
@@ -173,7 +173,7 @@ class Store:
     def put(self, ref: str, fresh: AnchorSet, kind: UpsertKind, rejected: int = 0) -> AnchorSet:
         """Publish the next version of a set, with the pairs of another set of the same encoders added to it.
 
-        `kind` says whether they are new ("add") or replace pairs of the set ("update"); see `edit.upsert.put`.
+        `kind` says whether they are new ("add") or replace pairs of the set ("update"); see `edit.upsert`.
         """
         folder, _ = self._find(ref)
         return upsert_pairs(folder, self.open(ref), fresh, kind, rejected)
@@ -206,14 +206,14 @@ class Store:
         return purge(folder, folder.resolve(selector), PairSelection.of(ids, where), missing_ok, saying, receipt)
 
     def packed(self, ref: str, scratch: Path | None = None) -> AbstractContextManager[Bundle]:
-        """Bundle one version for export, without its deleted rows; see `sharing.bundle.packed`."""
+        """Bundle one version for export, without its deleted rows; see `sharing.bundle.pack_bundle`."""
         folder, selector = self._find(ref)
         return pack_bundle(folder, folder.resolve(selector), scratch)
 
     def receive(
         self, source: BundleSource, name: str | None = None, progress: ByteProgress = lambda done: None
     ) -> ImportResult:
-        """Verify a bundle and publish it under `name`, by default its own name; see `sharing.import_.receive`."""
+        """Verify a bundle and publish it under `name`, by default its own name; see `sharing.importer`."""
         return import_bundle(self._sets, source, name, progress)
 
     def sets(self) -> list[SetEntry]:

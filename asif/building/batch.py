@@ -18,7 +18,7 @@ from asif.vectors import Float32, find_vector_problems, mean_direction, normalis
 
 @dataclass(frozen=True)
 class PreparedPair:
-    """Hold a pair whose image is ready for the encoder; `image` is None where its vector was precomputed."""
+    """Hold a pair whose image is ready for the encoder; `image` is None if its vector was precomputed."""
 
     pair: Pair
     image_sha256: str

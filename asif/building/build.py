@@ -19,7 +19,7 @@ from asif.pairs import Pair, Place, Reject
 from asif.version import VERSION
 
 SEGMENT_ROWS = 512
-"""Rows in one journal segment: what a killed build has to compute again, at most."""
+"""Rows in one journal segment: a resumed build encodes at most this many rows again."""
 
 
 class PairReader(Protocol):

@@ -20,8 +20,8 @@ def merge_sets(sets: Sequence[AnchorSet], store: Store, name: str, on_conflict: 
     """Publish the pairs of two sets as the next version of the set `name`.
 
     A pair that is in both, by row hash, is taken once. Where an id stands for different pairs, `on_conflict` "first"
-    takes that of the first set. The digest is that of a build of all these pairs. Raises EncoderMismatch where
-    fingerprints differ, InputRefused where dtypes or captions modes do, or ids conflict, and what `publish_rows` does.
+    takes that of the first set. The digest is that of a build of all these pairs. Raises EncoderMismatch if
+    fingerprints differ, InputRefused if dtypes or captions modes do, or ids conflict, and what `publish_rows` does.
     """
     first, second = sets
     check_compatible(first.manifest, second.manifest)

@@ -44,7 +44,7 @@ def list_recipes() -> dict[str, Path]:
 def find_recipe(name_or_path: str) -> HeadRecipe | PairsRecipe:
     """Read a recipe by its name or by the path of its file; a name wins over a file (write ./NAME for the file).
 
-    Raises NotFound where there is neither, UsageError for a file that is no recipe.
+    Raises NotFound if there is neither, UsageError for a file that is no recipe.
     """
     known = list_recipes()
     path = known.get(name_or_path) or Path(name_or_path)
@@ -149,7 +149,7 @@ def _read_selection(table: dict[str, Any], where: str) -> RecipeSelection:
 
 
 def _read_figure(table: dict[str, Any], where: str) -> PublishedFigure:
-    """Read a published figure; raises UsageError where its source is missing."""
+    """Read a published figure; raises UsageError if its source is missing."""
     keys: dict[str, ValueKind] = {
         "dataset": "text",
         "metric": "text",

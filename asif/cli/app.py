@@ -91,7 +91,7 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         _exit_with_error(_INTERRUPTED_MESSAGE, EXIT_INTERRUPTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader is gone: no more noise at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader closed the pipe: no error at exit
         sys.exit(EXIT_FAILED)
     except MemoryError:
         _exit_with_error(

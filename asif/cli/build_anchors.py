@@ -88,7 +88,7 @@ def _build_from_pairs(path: str, as_json: bool, dry_run: bool, params: dict[str,
     from asif.pairs import open_pairs
 
     tolerance = Tolerance.parse(params["max_bad_rows"])
-    recipe = None if params["recipe"] is None else _read_pairs_recipe(params["recipe"])
+    recipe = None if params["recipe"] is None else _read_compatible_recipe(params["recipe"])
     image, text = (
         params["image_encoder"] or DEFAULT_ENCODERS["image"],
         params["text_encoder"] or DEFAULT_ENCODERS["text"],
@@ -127,7 +127,7 @@ def _build_from_pairs(path: str, as_json: bool, dry_run: bool, params: dict[str,
     _print_build(built, as_json, _store_folder(params))
 
 
-def _read_pairs_recipe(name_or_path: str) -> PairsRecipe:
+def _read_compatible_recipe(name_or_path: str) -> PairsRecipe:
     """Read a recipe of pairs; raises UsageError if options contradict it, or if it is a recipe of a head."""
     from asif.building.recipe import PairsRecipe
     from asif.building.recipe_file import find_recipe

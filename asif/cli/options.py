@@ -16,6 +16,7 @@ from asif.errors import UsageError
 
 if TYPE_CHECKING:
     from asif.aligners import Aligner, Hubness
+    from asif.anchorset import Store
     from asif.engine import Engine
     from asif.tuning import Task
 
@@ -32,7 +33,7 @@ def home(command: Command) -> Command:
     )(command)
 
 
-def open_store(home: Path | None) -> Any:
+def open_store(home: Path | None) -> Store:
     """Open the store at `home`, or the default one."""
     from asif.anchorset import Store, default_home
 

@@ -13,7 +13,7 @@ from asif.vectors import Side
 class EncoderEntry:
     """Describe one form of encoder name: its models, the installed version, and how to install it.
 
-    `dim` is None where it depends on the model; `installed` and `install` are None where nothing has to be installed.
+    `dim` is None if it depends on the model; `installed` and `install` are None if nothing has to be installed.
     """
 
     side: Side

@@ -12,7 +12,7 @@ from asif.errors import IntegrityError, MissingDependency
 
 @dataclass(frozen=True)
 class EmbeddedWeights:
-    """Hold where an embedded encoder's weights lie in a package, and their sha256."""
+    """Hold the package and file of an embedded encoder's weights, and their sha256."""
 
     package: str
     distribution: str

@@ -1,4 +1,4 @@
-"""Image and text towers from open_clip, which share a space already: for reference. A door to it."""
+"""Image and text towers of open_clip, which share a space without anchors: a reference. A door to open_clip."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     import torch
 
 _BATCH_SIZES = {"cpu": 4, "cuda": 32}
-"""Images, or texts, in every forward pass."""
+"""Images, or texts, per forward pass."""
 
 
 class OpenClipTower:
     """Run one side of a frozen open_clip model, in float32.
 
-    A vector does not depend on what else is encoded: every forward pass has the same shape, the last one filled up with
-    repetitions, because matrix products of other sizes are summed in another order.
+    A vector does not depend on the other inputs of a call: every forward pass has the same shape, the last one padded
+    with repetitions, because matrix products of other sizes are summed in another order.
     """
 
     def __init__(self, name: str, model: Any, dim: int, device: str) -> None:
@@ -105,7 +105,7 @@ class OpenClipTexts(OpenClipTower):
 
     def forward(self, texts: Sequence[str]) -> Float32:
         """Run the tower over texts: raw vectors [n, dim]."""
-        with MODEL_LOCK:  # tokenizers are no safer in threads than models are
+        with MODEL_LOCK:  # like models, tokenizers are not thread-safe
             tokens = list(self._tokenizer(list(texts))) if texts else []
         return self.run_model(self._model.encode_text, tokens)
 

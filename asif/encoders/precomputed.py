@@ -1,4 +1,4 @@
-"""The encoder of precomputed vectors: it has a dimension, and encodes nothing."""
+"""The placeholder for the encoder of precomputed vectors: it has a dimension, but cannot encode."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class ImageEncoder(Protocol):
     def tokens(self, prepared: Sequence[Any]) -> Tokens:
         """Run the model once: the last features of every patch, and bit for bit what `forward` returns.
 
-        Raises UsageError where the model has none.
+        Raises UsageError if the model has no patch features.
         """
         ...
 
@@ -66,7 +66,7 @@ class TextEncoder(Protocol):
     def tokens(self, texts: Sequence[str]) -> Tokens:
         """Run the model once: the last features of every token, and bit for bit what `forward` returns.
 
-        Raises UsageError where the model has none.
+        Raises UsageError if the model has no token features.
         """
         ...
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 _TOKENS_PER_PASS = {"cpu": 256, "cuda": 16384}
-"""Tokens in every forward pass: on the CPU more bring nothing."""
+"""Tokens per forward pass: on the CPU, more are not faster."""
 
 _POOLING_FLAGS = {
     "cls": "pooling_mode_cls_token",
@@ -36,9 +36,9 @@ _POOLING_FLAGS = {
 class SentenceTransformersEncoder:
     """Encode texts with a frozen sentence-transformers model, in float32.
 
-    A vector does not depend on what else is encoded: texts are batched by equal token count, so that nothing is padded,
-    and for each count every forward pass has the same shape, the last one filled up with repetitions, because matrix
-    products of other sizes are summed in another order.
+    A vector does not depend on the other texts of a call: texts are batched by equal token count, so that no text is
+    padded, and for each count every forward pass has the same shape, the last one padded with repetitions, because
+    matrix products of other sizes are summed in another order.
     """
 
     def __init__(self, spec: str, model: SentenceTransformer, device: str) -> None:
@@ -77,7 +77,7 @@ class SentenceTransformersEncoder:
             return vectors
 
         out = np.empty((len(texts), self.dim), np.float32)
-        with MODEL_LOCK:  # tokenizers are no safer in threads than models are
+        with MODEL_LOCK:  # like models, tokenizers are not thread-safe
             for rows, vectors in self._run_passes(texts, run):
                 out[rows] = vectors[: len(rows)]
         return out

@@ -63,7 +63,7 @@ class TextCache:
             return {text for text in texts if connection.execute(query, (hash_text(fingerprint, text),)).fetchone()}
 
     def forget(self, fingerprint: str, texts: Collection[str]) -> None:
-        """Delete and overwrite the entries of texts; raises AsifError where that fails."""
+        """Delete and overwrite the entries of texts; raises AsifError if that fails."""
         try:
             if self.find_known(fingerprint, texts):
                 with self._connect() as connection:
@@ -91,7 +91,7 @@ def _add_checksum(vector: Float32) -> bytes:
 
 
 def _check_checksum(entry: object) -> Float32 | None:
-    """Read a vector that `_add_checksum` wrote; None where a byte has changed."""
+    """Read a vector that `_add_checksum` wrote; None if a byte has changed."""
     if (
         not isinstance(entry, bytes)
         or hashlib.sha256(entry[CHECKSUM_BYTES:]).digest()[:CHECKSUM_BYTES] != entry[:CHECKSUM_BYTES]

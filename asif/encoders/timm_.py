@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     import torch
 
 _BATCH_SIZES = {"cpu": 4, "cuda": 32}
-"""Images in every forward pass. On the CPU 4 are as fast, each, as 16, and 64 fall out of the cache."""
+"""Images per forward pass. On the CPU, 4 take as long per image as 16, and 64 do not fit into the cache."""
 
 
 class TimmEncoder:
-    """Encode images with a frozen timm model, headless, in float32 and channels-last.
+    """Encode images with a frozen timm model without its head, in float32 and channels-last.
 
-    A vector does not depend on what else is encoded: every forward pass has the same shape, the last one filled up with
-    repetitions, because convolutions of other batch sizes are summed in another order.
+    A vector does not depend on the other images of a call: every forward pass has the same shape, the last one padded
+    with repetitions, because convolutions of other batch sizes are summed in another order.
     """
 
     def __init__(self, spec: str, model: torch.nn.Module, device: str) -> None:
@@ -114,7 +114,7 @@ class TimmEncoder:
 def select_patches(model: Any, features: Any, spec: str) -> torch.Tensor:
     """Return the patches [b, t, d] of the features of a timm model: of a sequence or of a map.
 
-    Raises UsageError where it is neither, or holds a class token alone.
+    Raises UsageError if it is neither, or holds a class token alone.
     """
     shape = tuple(getattr(features, "shape", ()))
     if len(shape) == 4:

@@ -21,7 +21,7 @@ Device = Literal["auto", "cpu", "cuda"]
 _log = logging.getLogger(__name__)
 
 MODEL_LOCK = threading.Lock()
-"""Held while a model runs: with several at once, torch splits the work differently and last bits change."""
+"""Held while a model runs: if several run at once, torch splits the work differently, which changes last bits."""
 
 
 def pick_device(device: Device) -> Literal["cpu", "cuda"]:
@@ -60,7 +60,7 @@ class ForwardPasses:
         """Yield, in order, the slice of inputs of each pass and what `forward` returned for them.
 
         Every pass has `size` inputs; the last one is padded with repetitions, whose results come last. Raises
-        OutOfSpace where not even `least` inputs fit.
+        OutOfSpace if not even `least` inputs fit.
         """
         start = 0
         while start < len(inputs):
@@ -72,7 +72,7 @@ class ForwardPasses:
             start += len(some)
 
     def _run_one(self, full: list[T], forward: Callable[[list[T]], R]) -> R | None:
-        """Run a pass; None where memory ran out, after halving `size`."""
+        """Run a pass; None if memory ran out, after halving `size`."""
         import torch
 
         try:

@@ -1,4 +1,4 @@
-"""Fit aligners to anchor sets, with fits and sums over anchors cached beside the set."""
+"""Fit aligners to anchor sets; fits and sums over anchors are cached in the folder of the set."""
 
 from __future__ import annotations
 

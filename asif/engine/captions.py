@@ -20,7 +20,7 @@ _SAMPLED_PER_PAIR = 2  # more captions of a held-out pair cost encoder time and 
 def sample_captions(engine: Engine, seed: int) -> CaptionSampler | None:
     """Return a function that encodes up to two random captions of each of some anchors.
 
-    It takes anchor indices [n] and returns unit rows [m, dt] and, for each, its position among the n [m]. None where
+    It takes anchor indices [n] and returns unit rows [m, dt] and, for each, its position among the n [m]. None if
     stored texts are single captions, or precomputed vectors.
     """
     if not _has_averaged_captions(engine):
@@ -42,7 +42,7 @@ def encode_single_captions(
 ) -> tuple[Embeddings, Int64] | None:
     """Encode every caption of every anchor: unit rows [m, dt], and the anchor index of each [m].
 
-    None where stored texts are single captions, or precomputed vectors.
+    None if stored texts are single captions, or precomputed vectors.
     """
     if not _has_averaged_captions(engine):
         return None

@@ -49,7 +49,7 @@ def subset_anchors(
 def merge_anchors(
     a: str, b: str, name: str, *, on_conflict: OnConflict = "refuse", home: Path | None = None
 ) -> AnchorSet:
-    """Copy the pairs of two sets of the same encoders into a new current version of the set `name`; see `merge`."""
+    """Copy the pairs of two sets of the same encoders into a new current version of `name`; see `merge_sets`."""
     store = Store(home or default_home())
     check_set_name(name)
     with store.open(a) as first, store.open(b) as second:
@@ -70,7 +70,7 @@ def add_pairs(
 
     With `kind` "update" they replace the pairs with the same ids. Only the new pairs are encoded; encoders are checked
     against the set's fingerprints. Raises EncoderMismatch, InputRefused for vectors where the set has encoders or the
-    other way round, and what `put_pairs` does.
+    other way round, and what `encode_and_add` does.
     """
     source = pairs if isinstance(pairs, PairSource) else open_pairs(pairs)
     engine = Engine(

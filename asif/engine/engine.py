@@ -107,7 +107,7 @@ class Engine:
     ) -> list[Classification]:
         """Classify image vectors [n, di]; `label_vectors` [labels x templates, dt] replace the text encoder.
 
-        They are in the order of `labels.prompts()`; raises UsageError where there are more or fewer. For the other
+        They are in the order of `labels.prompts()`; raises UsageError if there are more or fewer. For the other
         arguments see `classify`.
         """
         snapshot = self._find_snapshot(anchors, where, licences)
@@ -188,7 +188,7 @@ class Engine:
 
     @property
     def anchor_set(self) -> AnchorSet:
-        """Return the anchor set that new calls use; raises UsageError where it is a view of some pairs."""
+        """Return the anchor set that new calls use; raises UsageError if it is a view of some pairs."""
         anchors = self.anchors
         if not isinstance(anchors, AnchorSet):
             raise UsageError(

@@ -191,7 +191,7 @@ def _is_sparse(rows: Rows) -> bool:
 
 
 def take_label_vectors(labels: Labels, vectors: Embeddings) -> Callable[[Sequence[str]], Embeddings]:
-    """Return a stand-in for a text encoder that hands out vectors in the order of `labels.prompts()`.
+    """Return a function in place of a text encoder, which returns vectors in the order of `labels.prompts()`.
 
     Raises UsageError if there are more or fewer vectors than prompts.
     """

@@ -84,7 +84,7 @@ class RemovalCheck:
     problems: tuple[Problem, ...]
 
     def raise_if_bad(self) -> None:
-        """Raise IntegrityError where there are problems."""
+        """Raise IntegrityError if there are problems."""
         if self.problems:
             more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
             raise IntegrityError(

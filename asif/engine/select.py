@@ -12,6 +12,7 @@ from asif.aligners import make_aligner
 from asif.anchorset import AnchorSet, Store, default_home
 from asif.anchorset.format.references import check_set_name
 from asif.building.copy_rows import publish_rows
+from asif.building.recipe import SELECTION_METHODS
 from asif.classify import Labels
 from asif.defaults import DEFAULT_ANCHORS
 from asif.encoders import Device
@@ -28,7 +29,6 @@ _METHOD_PARAMETERS: Mapping[SelectionMethod, frozenset[str]] = {
     "random": frozenset({"seed"}),
 }
 """The methods, and the parameters that each takes."""
-SELECTION_METHODS = tuple(_METHOD_PARAMETERS)
 
 
 def select_anchors(

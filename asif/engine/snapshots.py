@@ -130,7 +130,7 @@ class FittedTask:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The anchors that a call uses from its beginning to its end, whatever is swapped meanwhile.
+    """The anchors that a call uses from its beginning to its end, even if others are swapped in meanwhile.
 
     `versions` are references to the versions of its sets, which cannot move. Represented labels, and snapshots of
     other anchors that calls named, are cached here, so that they are dropped with the served anchors.
@@ -153,7 +153,7 @@ class Snapshot:
         return (self.anchors,)
 
     def represent_labels(self, labels: Labels, encoders: EncoderPool) -> Candidates:
-        """Represent labels as candidates for images; the last few questions are cached."""
+        """Represent labels as candidates for images; the candidates of the last few calls are cached."""
         candidates = self.represented.get(labels)
         if candidates is None:
             task = self.tasks["classify"]
@@ -225,7 +225,7 @@ class SnapshotOpener:
         return Snapshot(anchors, versions, pair_filter, tasks)
 
     def _resolve(self, ref: str) -> tuple[str, ...] | None:
-        """Return the versions that a reference means now; None where opening it may have to build one first."""
+        """Return the versions that a reference means now; None if opening it may have to build one first."""
         store = Store(self.home)
         try:
             return tuple(store.resolve(part) for part in parse_union(ref))

@@ -30,7 +30,7 @@ def tune_anchors(
 
     Where anchors are means of several captions, the set's text encoder encodes single captions of held-out pairs as
     queries. The returned set is a new version with the same anchors, or, without `keep`, the one that was tuned. Raises
-    what `tune` raises, and Busy where the set is not, or no longer, the current version.
+    what `tune` raises, and Busy if the set is not, or no longer, the current version.
     """
     engine = Engine(ref, home=home, device=device, aligner=make_aligner("asif"))  # not the aligner of an old profile
     anchors = engine.anchor_set

@@ -11,7 +11,7 @@ from asif.evaluate.provenance import DataUsed, EngineUsed, PromptsUsed, read_lib
 
 Benchmark = Literal["zeroshot_classification", "zeroshot_retrieval"]
 Metrics = Mapping[str, float | None]
-"""Figures by name: shares of 1, or ranks; None where one is not defined."""
+"""Figures by name: shares of 1, or ranks; None if one is not defined."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Accuracy, recall and ranks from predictions and scores: plain numpy, None where a figure is not defined.
+"""Accuracy, recall and ranks from predictions and scores: plain numpy, None if a figure is not defined.
 
 Figures are those of CLIP_benchmark (its metrics/zeroshot_classification.py and metrics/zeroshot_retrieval.py), which
 writes NaN or fails where there is None here.

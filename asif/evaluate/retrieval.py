@@ -144,7 +144,7 @@ def embed_image_rows(
 
 
 def encode_captions(engine: Engine, gallery: Gallery) -> Embeddings:
-    """Encode the captions of a gallery, equal ones once, a batch at a time; those that came as vectors are taken."""
+    """Encode the captions of a gallery, equal ones once, in batches; precomputed vectors are used as they are."""
     if gallery.caption_vectors:
         return Embeddings.from_raw(np.stack(gallery.caption_vectors))
     distinct, keys = list(dict.fromkeys(gallery.captions)), number_distinct_texts(gallery.captions)

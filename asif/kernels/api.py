@@ -1,13 +1,13 @@
-"""Exact top-k similarity and sparse comparison on plain arrays: their contracts, and the choice of a kernel.
+"""Exact top-k similarity and sparse comparison on plain arrays: the interface, and the choice of a kernel.
 
 | engine | what it is |
 |---|---|
-| `cpu` | compiled kernels: cheap proposals above a proved bound, canonical scores decide |
-| `cuda` | the same in Triton, on CUDA devices; without Triton, torch there |
-| `torch` | torch on the CPU, where nothing is compiled |
-| `faiss` | faiss's flat index proposes, canonical scores decide |
-| `reference` | the definition |
-| `auto` | `cuda` where torch is loaded and sees a device, else `cpu`, else `torch` |
+| `cpu` | compiled kernels: fast products propose candidates within a proved bound, canonical scores rank them |
+| `cuda` | the same in Triton, on CUDA devices; torch on the device if Triton is not installed |
+| `torch` | torch on the CPU, for installations without compiled kernels |
+| `faiss` | faiss's flat index proposes candidates, canonical scores rank them |
+| `reference` | the definition in plain numpy |
+| `auto` | `cuda` if torch is already loaded and sees a device, else `cpu`, else `torch` |
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from asif.kernels.sparse import SparseIndex
 from asif.vectors import DenseRows, Float32, FusedRows, Rows, SparseRows, TopK
 
 KernelName = Literal["auto", "cpu", "cuda", "torch", "faiss", "reference"]
-_FUSED_SCORES = 2**24  # of fused rows, computed at a time
+_FUSED_SCORES = 2**24  # scores of fused rows that are computed at a time
 KERNELS: tuple[KernelName, ...] = ("auto", "cpu", "cuda", "torch", "faiss", "reference")
 
 
@@ -35,9 +35,10 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, *
     """Find the k anchors most similar to each query, exactly.
 
     `queries` [q, d] are unit rows in float32; `anchors` are blocks [n, d] of unit rows in float16, bfloat16 or
-    float32, memory-mapped or not, whose rows count on from block to block. Returns min(k, N) entries per query, score
-    descending, then smaller index. Scores are canonical (see `canonical`): equal bit for bit on every engine, whatever
-    the batch, the blocks and the threads. Raises UsageError for k < 1, for no anchors, and for unequal dimensions.
+    float32, memory-mapped or not, whose rows are numbered consecutively over all blocks. Returns min(k, N) entries per
+    query, score descending, then smaller index. Scores are canonical (see `canonical`): equal bit for bit on every
+    engine, for any batch, division into blocks and number of threads. Raises UsageError for k < 1, for no anchors, and
+    for unequal dimensions.
 
     >>> found = topk_similarity(np.eye(2, dtype=np.float32), [np.eye(2, dtype=np.float32)[::-1]], k=1)
     >>> found.indices.tolist(), found.scores.tolist()
@@ -89,13 +90,13 @@ def check_topk_input(queries: Any, anchors: Sequence[Any], k: int) -> int:
 
 
 def _has_triton() -> bool:
-    """Tell whether Triton is installed, in which the kernels for CUDA devices are written."""
+    """Tell whether Triton, in which the CUDA kernels are written, is installed."""
     return find_spec("triton") is not None
 
 
 @dataclass(frozen=True)
 class FusedIndex:
-    """Hold fused rows, prepared for comparison part by part."""
+    """Hold fused rows, each part prepared for comparison."""
 
     parts: tuple[DenseRows | SparseIndex, ...]
 
@@ -107,17 +108,17 @@ PreparedRows = DenseRows | SparseIndex | FusedIndex
 
 
 def prepare_rows(rows: Rows) -> PreparedRows:
-    """Prepare rows for many comparisons."""
+    """Prepare rows for many comparisons: sparse rows and sparse parts are indexed, dense rows stay as they are."""
     if isinstance(rows, FusedRows):
         return FusedIndex(tuple(SparseIndex(part) if isinstance(part, SparseRows) else part for part in rows.parts))
     return SparseIndex(rows) if isinstance(rows, SparseRows) else rows
 
 
 def compute_similarity(queries: Rows, rows: Rows | PreparedRows, *, engine: KernelName = "auto") -> Float32:
-    """Score all pairs of rows of one aligner, canonically: [q, n]. Sparse ones as `sparse_similarity` does.
+    """Compute the canonical scores of all pairs of rows of one aligner: [q, n].
 
-    Those of fused rows are the sums, in float32, of the scores of their parts, in their order. Memory for dense ones:
-    both in float64, and the result.
+    Sparse rows are compared as in `sparse_similarity`. A score of fused rows is the float32 sum of the scores of their
+    parts, in order. Memory for dense rows: both sides in float64, and the result.
 
     >>> one = DenseRows(np.eye(2, dtype=np.float32))
     >>> compute_similarity(one, DenseRows(np.array([[0.6, 0.8]], np.float32))).ravel().tolist()
@@ -135,14 +136,14 @@ def compute_similarity(queries: Rows, rows: Rows | PreparedRows, *, engine: Kern
     assert isinstance(rows, DenseRows)
     exact = (
         round_to_grid(queries.values) @ round_to_grid(rows.values).T
-    )  # whatever the order of summation, see `canonical`
+    )  # exact in any order of summation, see `canonical`
     return exact.astype(np.float32) + np.float32(0)  # not -0.0
 
 
 def find_nearest(queries: Rows, rows: Rows | PreparedRows, k: int, *, engine: KernelName = "auto") -> TopK:
-    """Find the k rows most similar to each query, as `sparse_topk` and `topk_similarity` do: min(k, n) of them.
+    """Find the k rows most similar to each query, as `sparse_topk` and `topk_similarity` do: min(k, n) entries.
 
-    Fused rows are scored whole, for so many queries at a time that their scores fit into 64 MiB.
+    For fused rows all scores are computed, in batches of queries whose scores fit into 64 MiB.
 
     >>> one = DenseRows(np.eye(2, dtype=np.float32))
     >>> find_nearest(one, one, 1).indices.tolist()
@@ -210,11 +211,11 @@ def select_topk(scores: Float32, k: int) -> TopK:
 
 
 def sparse_similarity(a: SparseRows, b: SparseRows | SparseIndex, *, engine: KernelName = "auto") -> Float32:
-    """Compare sparse rows with sparse rows of the same width: inner products [a, b], float32.
+    """Compute the inner products of sparse rows with sparse rows of the same width: [a, b], float32.
 
-    Values, scaled to about unit rows, are rounded to the canonical grid: the sums are exact and do not depend on order
-    or batch, and all engines agree bit for bit. An index made once serves many calls. Memory: the result, and the index
-    of `b` (see SparseIndex). Raises UsageError for unequal widths.
+    Rows are scaled by a power of two to about unit length and rounded to the canonical grid, so that sums are exact, do
+    not depend on order or batch, and are equal bit for bit on all engines. A `SparseIndex` can be reused for many
+    calls. Memory: the result, and the index of `b`. Raises UsageError for unequal widths.
 
     >>> one = SparseRows(np.array([[0, 2]]), np.array([[0.6, 0.8]], np.float32), 3)
     >>> sparse_similarity(one, one).round(6).tolist()
@@ -234,11 +235,11 @@ def sparse_similarity(a: SparseRows, b: SparseRows | SparseIndex, *, engine: Ker
 
 
 def sparse_topk(queries: SparseRows, gallery: SparseRows | SparseIndex, k: int, *, engine: KernelName = "auto") -> TopK:
-    """Find the k rows of a gallery most similar to each query, exactly: min(k, rows), by the one tie rule.
+    """Find the k rows of a gallery most similar to each query, exactly: min(k, rows) entries.
 
-    Scores are those of `sparse_similarity`. Memory: the index of the gallery, per thread the sums of one tile of it,
-    and per query up to 2k + 64 candidates, for each thread where queries are few; never [q, rows]. Raises UsageError
-    for k < 1 and for unequal widths.
+    They are ordered by score, descending, then by index. Scores are those of `sparse_similarity`. Memory: the index of
+    the gallery, per thread the sums of one tile of it, and per query up to 2k + 64 candidates (per thread if there are
+    few queries); never [q, rows]. Raises UsageError for k < 1 and for unequal widths.
 
     >>> rows = SparseRows(np.array([[0], [1], [0]]), np.array([[1.0], [1.0], [1.0]], np.float32), 2)
     >>> sparse_topk(rows[:1], SparseIndex(rows), 2).indices.tolist()

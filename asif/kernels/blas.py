@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dsyrk
 
 from asif.kernels.api import KernelName, resolve_kernel
+from asif.vectors import Float64
 
-Float64 = NDArray[np.float64]
-
-MIN_DEVICE_ROWS = 256  # from which on moving the matrix to a device may pay
+MIN_DEVICE_ROWS = 256  # from this many rows on, moving the matrix to a device can pay
 
 
 def find_device(engine: KernelName) -> str | None:
@@ -23,8 +22,8 @@ def find_device(engine: KernelName) -> str | None:
 def multiply(rows: Float64, columns: Float64, *, engine: KernelName = "auto") -> Float64:
     """Multiply rows [n, d] by columns [d, s]: [n, s], never -0.0.
 
-    Where both are on the canonical grid, and rows and columns at most √2 long, the product is exact, so that all
-    engines agree bit for bit.
+    If both are on the canonical grid, and rows and columns at most √2 long, the product is exact, so all engines
+    agree bit for bit.
 
     >>> multiply(np.array([[1.0, -1.0]]), np.array([[0.5], [0.5]])).tolist()
     [[0.0]]

@@ -28,11 +28,11 @@ def round_to_grid(rows: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def compute_scales(rows: NDArray[Any]) -> NDArray[np.float64]:
-    """Return for each row the power of two for which it is between 0.7 and 1.4 long [n, 1], 1 for zero rows.
+    """Return for each row the power of two by which to divide it for a length of 0.7 to 1.4: [n, 1], 1 for zero rows.
 
-    Divided by it, a row that is not of unit length (asif-paper leaves images so) keeps its small entries on the grid;
-    multiplying the sums by it again is exact. Lengths are taken of entries rounded to 16 bits, whose squares add up
-    exactly in any order, so that engines agree on the power.
+    A row that is not of unit length, such as an image row of asif-paper, keeps its small entries on the grid if it is
+    divided by this power; multiplying the sums by it again is exact. Lengths are computed from entries rounded to 16
+    bits, whose squares add up exactly in any order, so that all engines choose the same power.
 
     >>> compute_scales(np.array([[3.0, 4.0], [0.6, 0.8], [0.0, 1e-5], [0.0, 0.0]])).ravel().tolist()
     [4.0, 1.0, 7.62939453125e-06, 1.0]

@@ -1,7 +1,7 @@
-"""Top-k similarity by the compiled kernels: cheap proposals above a proved bound, canonical scores (docs/kernels.md).
+"""Top-k similarity by compiled kernels: fast products propose candidates, canonical scores rank them (docs/kernels.md).
 
-Memory beside the inputs and the result: per thread half a megabyte of converted anchors, and 20 k bytes a query, for as
-many queries at a time as fit 256 MB; never [q, N]. Each anchor is read once per such batch.
+Memory in addition to inputs and result: per thread half a megabyte of converted anchors, and 20 k bytes per query, in
+batches of queries that fit into 256 MB; never [q, N]. Each anchor is read once per batch.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from asif.vectors import Float32, TopK
 
 _TYPE_CODES = {np.dtype(np.float16): 0, np.dtype(np.float32): 2}
 _BFLOAT16 = 1
-MIN_INTERRUPTIBLE_PRODUCTS = 2e11  # multiplications after which a call can be interrupted: about a second
-LAZY_BYTES = 2**29  # blocks that are made as they are read are held up to this size at a time
+MIN_INTERRUPTIBLE_PRODUCTS = 2e11  # a call with more multiplications, about a second, can be interrupted
+LAZY_BYTES = 2**29  # of the blocks of a lazy sequence, in memory at a time
 
 
 def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int) -> TopK:
-    """Search block lists whole; blocks that a lazy sequence makes, some at a time, and merge.
+    """Search a list of blocks at once; search the blocks of a lazy sequence in groups, and merge the results.
 
-    Raises BadEmbedding where scores are not finite, OutOfSpace without memory.
+    Raises BadEmbedding if scores are not finite, OutOfSpace if memory runs out.
     """
     found, first = None, 0
     for blocks in _batch_blocks(anchors):
@@ -37,7 +37,7 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int) -
         some = _search(queries, blocks, min(k, count))
         if found is None:
             found = some
-        else:  # equal scores: earlier anchors stand first, and stay there
+        else:  # of equal scores, `select_topk` keeps the earlier anchors first
             indices = np.concatenate([found.indices, some.indices + first], axis=1)
             best = select_topk(np.concatenate([found.scores, some.scores], axis=1), k)
             found = TopK(np.take_along_axis(indices, best.indices, axis=1), best.scores)
@@ -47,7 +47,7 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int) -
 
 
 def _batch_blocks(anchors: Sequence[NDArray[Any]]) -> Iterator[list[NDArray[Any]]]:
-    """Take the blocks of a list together, those of any other sequence some at a time."""
+    """Yield the blocks of a list or tuple together, those of any other sequence in groups of about LAZY_BYTES."""
     if isinstance(anchors, (list, tuple)):
         yield [_as_kernel_rows(block) for block in anchors if len(block)]
         return
@@ -63,19 +63,19 @@ def _batch_blocks(anchors: Sequence[NDArray[Any]]) -> Iterator[list[NDArray[Any]
 
 
 def _as_kernel_rows(block: NDArray[Any]) -> NDArray[Any]:
-    """Return a block whose rows the kernels can read: of a known type, entries side by side."""
+    """Return a block that the kernels can read: of a known type, with contiguous rows."""
     known = block if _type_code(block) is not None else np.asarray(block, np.float32)
     return known if known.strides[1] == known.itemsize or known.shape[1] == 1 else np.ascontiguousarray(known)
 
 
 def _type_code(block: NDArray[Any]) -> int | None:
-    """Return the kernels' number for a storage type, None for types that they do not read."""
+    """Return the kernels' code for a storage type; None for a type that they do not read."""
     known = _TYPE_CODES.get(block.dtype)
     return _BFLOAT16 if known is None and block.dtype.name == "bfloat16" and block.dtype.isnative else known
 
 
 def _search(queries: Float32, blocks: list[NDArray[Any]], k: int) -> TopK:
-    """Call the kernel; blocks of several types are brought to float32."""
+    """Call the kernel; blocks of different types are converted to float32 first."""
     if len({block.dtype for block in blocks}) > 1:
         blocks = [np.asarray(block, np.float32) for block in blocks]
     asked = as_contiguous(queries, np.float32)
@@ -87,7 +87,7 @@ def _search(queries: Float32, blocks: list[NDArray[Any]], k: int) -> TopK:
     kernel = load_native().asif_topk
 
     def call() -> int:
-        base = get_address(layout) or 0  # named here, so that it lives as long as the call
+        base = get_address(layout) or 0  # this reference keeps the array alive during the call
         answer: int = kernel(
             get_address(asked), len(asked), base, base + words, base + 2 * words, len(blocks), asked.shape[1],
             _type_code(blocks[0]), k, count_threads(), ctypes.addressof(stop), get_address(indices),
@@ -109,9 +109,9 @@ def _search(queries: Float32, blocks: list[NDArray[Any]], k: int) -> TopK:
 
 
 def run_interruptible(call: Callable[[], int], stop: ctypes.c_int) -> int:
-    """Run a long call beside the main thread, so that Ctrl-C is heard; then the kernel stops within a tile."""
+    """Run a long call in another thread, so that the main thread gets Ctrl-C; the kernel then stops within a tile."""
     answers: list[int] = []
-    done = threading.Event()  # an interrupted join takes the thread for ended, before Python 3.13
+    done = threading.Event()  # before Python 3.13, an interrupted join marks the thread as ended
 
     def work() -> None:
         try:

@@ -1,11 +1,11 @@
-"""Top-k similarity on CUDA devices: cheap proposals above a proved bound, canonical scores decide (docs/kernels.md).
+"""Top-k similarity on CUDA devices: fast products propose candidates, canonical scores rank them (docs/kernels.md).
 
-A segment of anchors on a device is met in four steps: guess each query's floor from a sample, propose what reaches
-`floor - error`, score that canonically, keep the k best. Where the guess was too high, or a list too short for what was
-proposed, the query meets the segment again in float64: slower, and exact without any bound.
+A segment of anchors on a device is searched in four steps: estimate each query's score floor from a sample, list the
+anchors whose products reach `floor - error`, compute their canonical scores, keep the k best. If the estimate was too
+high, or a list too short, the query is searched in the segment again in float64: slower, but exact without a bound.
 
-Memory beside the inputs and the result: at most LIST_BYTES of lists, GUESS_BYTES of sampled products and the sample,
-which is a few percent of the anchors; never [q, N]. Nothing waits for the device but one question per segment.
+Memory in addition to inputs and result: at most LIST_BYTES of lists, SAMPLE_BYTES of sampled products, and the sample,
+which is a few percent of the anchors; never [q, N]. The host waits for the device only once per segment.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from asif.kernels.device_cache import DeviceBlock, distribute_blocks
 from asif.kernels.torch_ import as_tensor, merge_keys, unpack_indices, unpack_scores
 from asif.vectors import Float32, TopK
 
-FEW_QUERIES = 8  # queries that are multiplied with anchors as they are stored
-_MAX_LENGTH = 2**0.5  # of a row, by contract
+FEW_QUERIES = 8  # up to this many queries, anchors are multiplied in their stored type
+_MAX_LENGTH = 2**0.5  # largest length of a row, by contract
 _SAMPLE_FACTOR = 32.0  # sampled anchors, relative to the cube root of N (k + 100); see docs/kernels.md
 LIST_BYTES = 2**30
 SAMPLE_BYTES = 2**28
 WORDS_PER_PROGRAM = 16  # listed words that a program scores at a time
-_EMPTY_KEY = -(2**63)  # the key of an empty place
-LAUNCH_OPTIONS = {"enable_fp_fusion": True}  # or not: sums are exact either way, and Triton wants to be told
+_EMPTY_KEY = -(2**63)  # the key of an unused slot
+LAUNCH_OPTIONS = {"enable_fp_fusion": True}  # set explicitly for Triton; sums are exact with or without
 
 Keys = torch.Tensor
 
 
 def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int) -> TopK:
-    """Search arrays: anchors lie on the devices, or stream there (see `uploads`).
+    """Search arrays; anchors are cached on the devices, or streamed to them (see `device_cache`).
 
-    Raises BadEmbedding where scores are not finite, OutOfSpace without memory.
+    Raises BadEmbedding if scores are not finite, OutOfSpace if memory runs out.
     """
     parts = distribute_blocks(anchors)
     asked = as_tensor(np.asarray(queries, np.float32)).to(parts[0][0])
@@ -56,10 +56,10 @@ def topk_of_tensors(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Find the k anchors most similar to each query: indices int64 and scores float32, [q, min(k, N)] each.
 
-    As `kernels.topk_similarity`, on tensors: blocks [n, d] in float16, bfloat16 or float32 are read where they are, on
-    one CUDA device or several, on the stream of the caller, and the answer lies on the device of the queries. Nothing
-    is copied but blocks whose rows are not each in one piece. A few large blocks are faster than many small ones.
-    Raises UsageError as `kernels.topk_similarity` does and for other types, BadEmbedding where scores are not finite.
+    Like `kernels.topk_similarity`, for tensors: blocks [n, d] in float16, bfloat16 or float32 are read in place, on one
+    or several CUDA devices, on the caller's stream; the result is on the device of the queries. Only blocks whose rows
+    are not contiguous are copied. A few large blocks are faster than many small ones. Raises UsageError as
+    `kernels.topk_similarity` does and for other types, BadEmbedding if scores are not finite.
     """
     k = check_topk_input(queries, anchors, k)
     strange = {str(block.dtype) for block in anchors} - {"torch.float16", "torch.bfloat16", "torch.float32"}
@@ -79,7 +79,7 @@ def topk_of_tensors(
 
 
 def search_devices(queries: torch.Tensor, parts: Sequence[tuple[torch.device, Iterable[DeviceBlock]]], k: int) -> Keys:
-    """Search the parts, each on its device and in a thread of its own, and put what was found together."""
+    """Search the parts, each on its device and in its own thread, and merge the results."""
     unfit = int((~torch.isfinite(queries)).any(dim=1).sum())
     if unfit:
         raise _not_finite_error(unfit, len(queries))
@@ -117,12 +117,12 @@ def current_stream(device: torch.device) -> torch.cuda.Stream | None:
 
 
 def use_stream(stream: torch.cuda.Stream | None) -> AbstractContextManager[Any]:
-    """Let kernels run on this stream, and on its device."""
+    """Return a context in which kernels run on this stream and its device; one without effect for None."""
     return nullcontext() if stream is None else torch.cuda.stream(stream)
 
 
 def _not_finite_error(unfit: int, asked: int) -> BadEmbedding:
-    """Say how many queries cannot be answered."""
+    """Return the error for queries with scores that are not finite."""
     return BadEmbedding(
         f"{unfit} of {asked} queries meet scores that are not finite",
         "finite queries and anchors of unit length",
@@ -131,7 +131,7 @@ def _not_finite_error(unfit: int, asked: int) -> BadEmbedding:
 
 
 def _search_device(queries: torch.Tensor, segments: Iterable[DeviceBlock], k: int) -> tuple[Keys, torch.Tensor]:
-    """Search the segments of one device: the k best keys [q, k], and which queries met what is not finite [q]."""
+    """Search the segments of one device: the k best keys [q, k], and which queries had a score that is not finite."""
     search = DeviceSearch(queries, k)
     for segment in segments:
         search.search_block(segment)
@@ -139,11 +139,11 @@ def _search_device(queries: torch.Tensor, segments: Iterable[DeviceBlock], k: in
 
 
 class SearchPlan:
-    """How many anchors of a segment are sampled, at which rank the floor is guessed, and how long lists may become.
+    """Hold how a segment is searched: the sample size, the rank that estimates the floor, the capacity of the lists.
 
-    Of the k best, k f are expected in a sample of a fraction f; a rank five deviations further down is passed by k of
-    all anchors but for one query in millions. Lists have room for a quarter more than four deviations above what a
-    floor of that rank is expected to let pass.
+    A sample of a fraction f is expected to contain k f of the k best anchors. The floor is the score five standard
+    deviations further down the ranking of the sample: fewer than k anchors reach it for one query in millions only. The
+    capacity is a quarter more than four standard deviations above the number of anchors expected to reach that floor.
 
     >>> plan = SearchPlan(1_600_000, 800)
     >>> plan.size, plan.rank, plan.capacity, plan.direct
@@ -156,24 +156,24 @@ class SearchPlan:
         members = k * share
         self.rank = math.ceil(members + 5 * math.sqrt(members) + 3)
         self.capacity = 64 + math.ceil(1.25 * (self.rank + 4 * math.sqrt(self.rank) + 2) / share)
-        self.direct = 2 * max(self.size, self.capacity) > count  # most would be scored: score all
+        self.direct = 2 * max(self.size, self.capacity) > count  # most anchors would be scored anyway: score all
 
 
 class DeviceSearch:
-    """Hold queries [q, d] on one device and what they have found so far: `best` keys [q, at most k], best first."""
+    """Hold queries [q, d] on one device, and their results so far: `best` keys [q, at most k], best first."""
 
     def __init__(self, queries: torch.Tensor, k: int) -> None:
         self.k = k
         self.exact = torch_.round_to_grid(queries.contiguous()).to(
             torch.float32
-        )  # whole: the grid is finer than float32
+        )  # lossless: float32 values rounded to the grid are float32 values
         self.few = len(queries) <= FEW_QUERIES
         self.best = torch.empty((len(queries), 0), dtype=torch.int64, device=queries.device)
         self.not_finite = torch.zeros(len(queries), dtype=torch.bool, device=queries.device)
         self._prepared: dict[torch.dtype, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def search_block(self, segment: DeviceBlock) -> None:
-        """Search a segment, for as many queries at a time as keep their lists small."""
+        """Search a segment, in batches of queries whose lists fit into LIST_BYTES."""
         plan, everyone = SearchPlan(len(segment.rows), self.k), torch.arange(len(self.exact), device=self.exact.device)
         if plan.direct:
             self.best = self.search_exactly(everyone, segment)
@@ -183,7 +183,7 @@ class DeviceSearch:
             self.best = torch.cat([self._search_filtered(slice(at, at + step), segment, plan) for at in starts])
 
     def _search_filtered(self, some: slice, segment: DeviceBlock, plan: SearchPlan) -> Keys:
-        """Merge what some queries have found with the k best of a segment; most of it is forgotten unscored."""
+        """Merge the results of some queries with the k best of a segment; most anchors are discarded unscored."""
         proven = self._proven_floors(some)
         floors = torch.maximum(proven, self.guess_floors(some, segment, plan))
         entries, counts = self.propose(some, segment, floors, plan.capacity)
@@ -191,20 +191,20 @@ class DeviceSearch:
         self.not_finite[some] |= broken != 0
         best = merge_keys(self.best[some], keys, self.k)
         unsure = (counts > plan.capacity) | (listed > plan.capacity) | ((listed < self.k) & (floors > proven))
-        again = unsure.nonzero().squeeze(1)  # the one question to the device
+        again = unsure.nonzero().squeeze(1)  # the only synchronisation with the device
         if len(again):
             best[again] = self.search_exactly(again + some.start, segment)
         return best
 
     def _proven_floors(self, some: slice) -> torch.Tensor:
-        """Return the scores that k anchors have reached [q], minus infinity where fewer were met."""
+        """Return the scores that k anchors have reached [q]; minus infinity if fewer than k have been searched."""
         best = self.best[some]
         if best.shape[1] < self.k:
             return torch.full((len(best),), -math.inf, device=best.device)
         return unpack_scores(best[:, -1])
 
     def search_exactly(self, some: torch.Tensor, segment: DeviceBlock) -> Keys:
-        """Merge what some queries have found with a segment, every anchor of which is scored, in float64."""
+        """Merge the results of some queries with a segment of which every anchor is scored, in float64."""
         found = []
         for at in torch.split(some, torch_.QUERY_ROWS):
             wide, keys = self.exact[at].to(torch.float64), self.best[at]
@@ -217,7 +217,7 @@ class DeviceSearch:
         return torch.cat(found)
 
     def guess_floors(self, some: slice, segment: DeviceBlock, plan: SearchPlan) -> torch.Tensor:
-        """Guess scores [q] that some more than k anchors of the segment reach."""
+        """Estimate scores [q] that somewhat more than k anchors of the segment reach."""
         half = choose_product_type(segment.rows.dtype)
         sample = segment.rows[choose_sample_rows(len(segment.rows), plan.size, segment.rows.device)].to(half)
         step = max(1, SAMPLE_BYTES // (2 * plan.size))
@@ -227,7 +227,7 @@ class DeviceSearch:
     def propose(
         self, some: slice, segment: DeviceBlock, floors: torch.Tensor, capacity: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """List the anchors whose products reach `floor - error`: words of 32 [q, capacity], and how many there were."""
+        """List the anchors whose products reach `floor - error`: words of 32 anchors [q, capacity], number of words."""
         rows = segment.rows
         asked, error = (each[some] for each in self._prepare_queries(rows.dtype))
         count, dim = asked.shape
@@ -246,7 +246,7 @@ class DeviceSearch:
         return entries, counts
 
     def _prepare_queries(self, stored: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return queries as they meet anchors of a type, and bounds [q] of |canonical score - product|, float64."""
+        """Return queries in the type of the products, and bounds [q] of |canonical score - product|, float64."""
         if stored not in self._prepared:
             asked = self.exact if self.few else self.exact.to(choose_product_type(stored))
             self._prepared[stored] = asked, bound_errors(self.exact, asked, not self.few and stored == torch.float32)
@@ -255,7 +255,10 @@ class DeviceSearch:
     def score(
         self, some: slice, segment: DeviceBlock, floors: torch.Tensor, entries: torch.Tensor, counts: torch.Tensor
     ) -> tuple[Keys, torch.Tensor, torch.Tensor]:
-        """Score what was listed: keys [q, capacity] of what reaches the floors, how many, and what met trouble [q]."""
+        """Score the listed anchors: keys [q, capacity] of those that reach the floors, their number, invalid queries.
+
+        A query is invalid [q] if one of its scores is not finite.
+        """
         rows, (count, capacity), asked = segment.rows, entries.shape, self.exact[some]
         dim = asked.shape[1]
         keys = torch.full((count, capacity), _EMPTY_KEY, dtype=torch.int64, device=rows.device)
@@ -271,7 +274,8 @@ class DeviceSearch:
 def bound_errors(exact: torch.Tensor, asked: torch.Tensor, rounded: bool) -> torch.Tensor:
     """Bound |canonical score - product| for each query [q], float64; for the proof see docs/kernels.md.
 
-    `exact` are queries on the grid, `asked` what is multiplied; `rounded` says that anchors are rounded to float16.
+    `exact` are queries on the grid, `asked` the same in the type of the products; `rounded` tells whether anchors are
+    rounded to float16.
     """
     dim = exact.shape[1]
     wide, kept = exact.to(torch.float64), asked.to(torch.float64)
@@ -284,13 +288,13 @@ def bound_errors(exact: torch.Tensor, asked: torch.Tensor, rounded: bool) -> tor
 
 
 def choose_product_type(stored: torch.dtype) -> torch.dtype:
-    """Return the 16-bit type in which anchors of a type are multiplied: unit rows lose least in float16."""
+    """Return the 16-bit type in which anchors of a type are multiplied; float16 is the most precise for unit rows."""
     return torch.bfloat16 if stored == torch.bfloat16 else torch.float16
 
 
 @lru_cache
 def load_triton() -> Any:
-    """Open the door to Triton."""
+    """Import the Triton kernels; raises MissingDependency without Triton."""
     try:
         from asif.kernels import triton_
     except ImportError as error:
@@ -301,12 +305,12 @@ def load_triton() -> Any:
 
 
 def count_tiles(count: int, size: int) -> int:
-    """Count the tiles that cover so many rows."""
+    """Count the tiles of `size` rows that cover `count` rows."""
     return -(-count // size)
 
 
 def _next_power_of_two(count: int) -> int:
-    """Return the smallest power of two that is not less.
+    """Return the smallest power of two that is at least `count`.
 
     >>> [_next_power_of_two(count) for count in (1, 2, 3, 64, 65)]
     [1, 2, 4, 64, 128]
@@ -315,7 +319,7 @@ def _next_power_of_two(count: int) -> int:
 
 
 def choose_many_tiles(queries: int) -> dict[str, int]:
-    """Return the tiles of `propose`: below 128 queries reading anchors takes the time, from there on multiplying."""
+    """Return the tiles of `propose`: reading anchors limits the speed below 128 queries, multiplying from 128 on."""
     rows = min(128, max(16, _next_power_of_two(queries)))
     return {
         "QUERIES": rows, "ANCHORS": 128, "DIMS": 64, "GROUP": 8, "num_warps": 8 if rows == 128 else 4,
@@ -324,7 +328,7 @@ def choose_many_tiles(queries: int) -> dict[str, int]:
 
 
 def choose_few_tiles(queries: int, dim: int) -> dict[str, int]:
-    """Return the tiles of `propose_few`: sums of 64 to 128 registers a thread."""
+    """Return the tiles of `propose_few`, such that sums take 64 to 128 registers per thread."""
     rows = _next_power_of_two(queries)
     dims = min({1: 256, 2: 128}.get(rows, 64), _next_power_of_two(dim))
     return {"QUERIES": rows, "DIMS": dims, "STAGES": 4, "num_warps": 8 if rows == 8 else 4}
@@ -332,12 +336,12 @@ def choose_few_tiles(queries: int, dim: int) -> dict[str, int]:
 
 @lru_cache(maxsize=64)
 def choose_sample_rows(count: int, size: int, device: torch.device) -> torch.Tensor:
-    """Name `size` of `count` rows, each at a scrambled place of as many equal parts: periods do not show in them."""
+    """Choose `size` of `count` rows, one at a random place in each of `size` equal parts, against periodic data."""
     chance = torch.Generator().manual_seed(size)
     offsets = torch.rand(size, generator=chance, dtype=torch.float64)
     return ((torch.arange(size) + offsets) * (count / size)).long().clamp(max=count - 1).to(device)
 
 
 def allocate(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Take memory whose values nobody relies on."""
+    """Allocate a tensor without initialising it; tests replace this to fill it with NaN."""
     return torch.empty(shape, dtype=dtype, device=device)

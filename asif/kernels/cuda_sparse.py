@@ -1,8 +1,8 @@
-"""Comparison of sparse rows on a CUDA device: an inverted index there, and sums that no order of additions can change.
+"""Comparison of sparse rows on a CUDA device by an inverted index; sums do not depend on the order of additions.
 
-Values on the grid add up exactly in float64 (docs/numerics.md), so threads may add to one sum in any order. Memory: the
-rows and their index (20 bytes an entry, 8 an anchor), and SUMS_BYTES of sums, or one query's; `sparse_topk` never holds
-[q, rows].
+Sums of values on the grid are exact in float64 (docs/numerics.md), so threads may add to one sum in any order. Memory:
+the rows and their index (20 bytes per entry, 8 per anchor), and _SUMS_BYTES of sums, or those of one query if that is
+more; `sparse_topk` never holds [q, rows].
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from asif.kernels.torch_ import as_tensor, pack_keys, unpack_topk
 from asif.vectors import Float32, SparseRows, TopK
 
 _SUMS_BYTES = 2**26
-ENTRIES = 16  # of a query, that a program adds up
-POSTINGS = 16  # of each entry's anchor, at a time
+ENTRIES = 16  # entries of a query that one program processes
+POSTINGS = 16  # postings of each entry's anchor that are read at a time
 
 
 class SparseDeviceRows:
@@ -33,7 +33,7 @@ class SparseDeviceRows:
     def __init__(self, indices: torch.Tensor, values: torch.Tensor, width: int) -> None:
         outside = ((indices < 0) | (indices >= width)).any()
         strange = (~torch.isfinite(values)).any()
-        outside, strange = torch.stack([outside, strange]).tolist()  # one question to the device
+        outside, strange = torch.stack([outside, strange]).tolist()  # one synchronisation with the device
         if strange:
             raise sparse_not_finite_error()
         check_kernel_result(-2 if outside else 0, width)
@@ -41,7 +41,7 @@ class SparseDeviceRows:
         self.width = width
         self.indices = indices.to(torch.int64).contiguous()
         self.scales = compute_scales(wide)
-        self.values = (wide / self.scales * GRID).round_().div_(GRID).to(torch.float32)  # float32 holds it whole
+        self.values = (wide / self.scales * GRID).round_().div_(GRID).to(torch.float32)  # lossless in float32
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -53,13 +53,13 @@ class SparseDeviceRows:
         return some
 
     def to_dense(self) -> torch.Tensor:
-        """Spread out to [n, width], float64."""
+        """Return the rows as a dense tensor [n, width], float64."""
         out = torch.zeros((len(self), self.width), dtype=torch.float64, device=self.values.device)
         return out.scatter_(1, self.indices, self.values.to(torch.float64))
 
 
 def compute_scales(wide: torch.Tensor) -> torch.Tensor:
-    """Return for each row [n, k] the power of two that `canonical.scales` says: [n, 1] float64.
+    """Return for each row [n, k] the power of two that `canonical.compute_scales` gives: [n, 1] float64.
 
     >>> compute_scales(torch.tensor([[3.0, 4.0], [0.6, 0.8], [0.0, 1e-5], [0.0, 0.0]]).double()).ravel().tolist()
     [4.0, 1.0, 7.62939453125e-06, 1.0]
@@ -85,9 +85,10 @@ def _power_of_two(exponents: torch.Tensor) -> torch.Tensor:
 
 
 class SparseDeviceIndex:
-    """Hold an inverted index: for every anchor, the rows that hold it and with what value; or full rows as they are.
+    """Hold an inverted index: for every anchor, the rows with an entry for it, and the values of these entries.
 
-    Rows and results are tensors, on the device of the index, and the stream of the caller.
+    Rows with few zeros are not indexed but multiplied as dense rows. Queries and results are tensors on the device of
+    the index; kernels run on the caller's stream.
     """
 
     def __init__(self, rows: SparseDeviceRows) -> None:
@@ -102,14 +103,14 @@ class SparseDeviceIndex:
             self.starts = torch.searchsorted(anchors[order], torch.arange(rows.width + 1, device=anchors.device))
 
     def similarity(self, queries: SparseDeviceRows) -> torch.Tensor:
-        """Score all pairs canonically: [q, n] float32."""
+        """Compute the canonical scores of all pairs: [q, n] float32."""
         out = torch.empty((len(queries), len(self.rows)), dtype=torch.float32, device=queries.values.device)
         for at in range(0, len(queries), self.step):
             out[at : at + self.step] = self._scores(queries[at : at + self.step])
         return out
 
     def topk(self, queries: SparseDeviceRows, k: int) -> torch.Tensor:
-        """Find the k <= n best rows for each query: sort keys [q, k], see `torch_`."""
+        """Find the k <= n best rows for each query: sort keys [q, k], see `torch_.pack_keys`."""
         out = torch.empty((len(queries), k), dtype=torch.int64, device=queries.values.device)
         for at in range(0, len(queries), self.step):
             keys = pack_keys(self._scores(queries[at : at + self.step]), 0)
@@ -117,18 +118,18 @@ class SparseDeviceIndex:
         return out
 
     def _scores(self, queries: SparseDeviceRows) -> torch.Tensor:
-        """Score some queries with all rows."""
+        """Compute the scores of some queries with all rows [q, n]."""
         sums = self._multiply_dense(queries) if self.full else self._add_postings(queries)
         return sums.mul_(queries.scales).mul_(self.rows.scales.T).to(torch.float32) + 0.0  # not -0.0
 
     def _multiply_dense(self, queries: SparseDeviceRows) -> torch.Tensor:
-        """Multiply rows spread out, in float64: exact as well."""
+        """Multiply queries and rows as dense rows, in float64: exact as well."""
         step, spread = max(1, _SUMS_BYTES // (8 * self.rows.width)), queries.to_dense()
         parts = [spread @ self.rows[at : at + step].to_dense().T for at in range(0, len(self.rows), step)]
         return torch.cat(parts, dim=1)
 
     def _add_postings(self, queries: SparseDeviceRows) -> torch.Tensor:
-        """Add up products with the postings of each query's anchors."""
+        """Add up the products of each query's entries with the postings of their anchors."""
         asked, k = queries.indices.shape
         sums = torch.zeros((asked, len(self.rows)), dtype=torch.float64, device=queries.values.device)
         if sums.numel() and k:
@@ -148,7 +149,7 @@ def upload_rows(rows: SparseRows, device: torch.device) -> SparseDeviceRows:
 
 
 def sparse_similarity(queries: SparseRows, index: SparseDeviceIndex) -> Float32:
-    """Score all pairs: [q, n]."""
+    """Compute the scores of all pairs: [q, n]."""
     scores: Float32 = index.similarity(upload_rows(queries, index.rows.values.device)).cpu().numpy()
     return scores
 

@@ -45,7 +45,7 @@ class HostBlock:
 def distribute_blocks(anchors: Sequence[NDArray[Any]]) -> list[tuple[torch.device, Iterable[DeviceBlock]]]:
     """Distribute anchors over the devices, in contiguous parts of about equal size."""
     available = list_devices()
-    if not isinstance(anchors, (list, tuple)):  # made as they are read: by one
+    if not isinstance(anchors, (list, tuple)):  # a lazy sequence: one device reads it
         return [(available[0], stream_blocks(number_blocks(anchors), available[0]))]
     blocks = [block for block in number_blocks(anchors) if len(block.rows)]
     size = sum(block.rows.nbytes for block in blocks)

@@ -1,8 +1,8 @@
-"""Top-k similarity proposed by faiss's flat index, decided by the canonical score: an oracle, and for users of faiss.
+"""Top-k similarity with candidates from faiss's flat index, ranked by canonical scores: an oracle for tests.
 
-Its float32 products are off by no more than a proved margin. Some more than k are asked for; if the k-th canonical
-score beats the lowest of them by more than the margin, the answer is certain. Otherwise (near-ties) the query is
-searched exhaustively.
+The error of faiss's float32 products has a proved bound. Somewhat more than k candidates are searched; if the k-th
+canonical score exceeds the lowest of their products by more than the bound, the result is certain. Otherwise
+(near-ties) the query is searched again exhaustively.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from asif.kernels import torch_
 from asif.kernels.canonical import round_to_grid
 from asif.vectors import Float32, Int64, TopK
 
-BLOCK_BYTES = 2**28  # of float32 anchors indexed at a time
+BLOCK_BYTES = 2**28  # of float32 anchors that are indexed at a time
 _GATHERED_ENTRIES = 2**23  # entries of candidates that are scored at a time
 
 
 def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int) -> TopK:
-    """Propose, score, and search again what stays uncertain."""
+    """Search candidates, compute their canonical scores, and search again for queries without a certain result."""
     count = sum(map(len, anchors))
     asked = min(count, k + max(16, k // 4))
     proposed, lowest = _propose_candidates(queries, anchors, asked)
@@ -52,7 +52,7 @@ def _bound_error(dim: int) -> float:
 
 
 def _propose_candidates(queries: Float32, anchors: Sequence[NDArray[Any]], asked: int) -> tuple[Int64, Float32]:
-    """Return what faiss finds best [q, asked], and the lowest of its products for each query [q]."""
+    """Return the indices of faiss's best candidates [q, m], and the lowest of their products for each query [q]."""
     try:
         import faiss
     except ImportError as error:
@@ -77,7 +77,7 @@ def _propose_candidates(queries: Float32, anchors: Sequence[NDArray[Any]], asked
 
 
 def _gather_candidates(anchors: Sequence[NDArray[Any]], starts: Int64, indices: Int64) -> NDArray[Any]:
-    """Return the rows at [q, n] of all blocks: [q, n, d] float32."""
+    """Gather the anchors at `indices` [q, n], numbered over all blocks: [q, n, d] float32."""
     owners = np.searchsorted(starts, indices, side="right") - 1
     rows = np.empty((*indices.shape, anchors[0].shape[1]), np.float32)
     for owner in np.unique(owners):

@@ -1,7 +1,7 @@
-"""The door to the compiled kernels: which of them this processor runs, and how they are called.
+"""The door to the compiled kernels: finds what this processor supports, loads the library, declares its functions.
 
-`asif/kernels/native` is compiled once per instruction set when asif is installed; the best one that the processor has
-is loaded. `ASIF_INSTRUCTIONS` names another one, for finding faults.
+`asif/kernels/native` is compiled once per instruction set when asif is installed; the best set that the processor
+supports is loaded. `ASIF_INSTRUCTIONS` selects another one, for debugging.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SIGNATURES = {
 
 
 class NativeIndex(ctypes.Structure):
-    """An inverted index, as sparse.cpp reads it."""
+    """Hold an inverted index in the layout that sparse.cpp reads."""
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("postings", "starts", "offsets", "columns", "scales")),
@@ -45,7 +45,7 @@ class NativeIndex(ctypes.Structure):
 
 
 def list_instruction_sets() -> tuple[str, ...]:
-    """Name the instruction sets that are compiled and that this processor has, best first.
+    """List the instruction sets that are compiled and that this processor supports, best first.
 
     >>> "portable" in list_instruction_sets() or not list_instruction_sets()
     True
@@ -54,12 +54,12 @@ def list_instruction_sets() -> tuple[str, ...]:
         return ()
     try:
         probe = ctypes.CDLL(str(NATIVE_FOLDER / "portable.so"))
-    except OSError:  # cut short, or of another machine
+    except OSError:  # truncated, or compiled for another machine
         return ()
     if probe.asif_interface() != INTERFACE_VERSION:
         return ()
     probe.asif_instructions.restype = ctypes.c_char_p
-    best = probe.asif_instructions().decode()  # asks the system for matrix tiles, where there are any
+    best = probe.asif_instructions().decode()  # also requests the use of AMX tiles from the system
     return tuple(
         name for name in INSTRUCTION_SETS[INSTRUCTION_SETS.index(best) :] if (NATIVE_FOLDER / f"{name}.so").exists()
     )
@@ -67,9 +67,9 @@ def list_instruction_sets() -> tuple[str, ...]:
 
 @lru_cache
 def load_native(name: str | None = None) -> ctypes.CDLL:
-    """Load the compiled kernels, the best ones unless `name` says otherwise.
+    """Load the compiled kernels: those that `name` or ASIF_INSTRUCTIONS selects, else the best ones.
 
-    Raises MissingDependency where nothing is compiled, UsageError for an instruction set that is not there.
+    Raises MissingDependency if no kernels are compiled, UsageError for an instruction set that is not available.
     """
     found = list_instruction_sets()
     name = name or os.environ.get("ASIF_INSTRUCTIONS") or None
@@ -89,7 +89,7 @@ def load_native(name: str | None = None) -> ctypes.CDLL:
 
 
 def is_available() -> bool:
-    """Tell whether compiled kernels can be used; raises UsageError for instructions that are not there."""
+    """Tell whether compiled kernels can be used; raises UsageError if ASIF_INSTRUCTIONS names an unavailable set."""
     try:
         load_native()
     except MissingDependency:
@@ -105,11 +105,11 @@ def count_threads() -> int:
 
 
 def get_address(array: NDArray[Any] | None) -> int | None:
-    """Return where an array's first value lies, or None."""
+    """Return the address of an array's first value, or None."""
     return None if array is None else int(array.__array_interface__["data"][0])
 
 
 def as_contiguous(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
-    """Return an array as it is, or a copy of the type and layout that the kernels take."""
+    """Return an array in the type and layout that the kernels take; copies it only if necessary."""
     made = np.ascontiguousarray(array, dtype)
     return made if made.flags.aligned else made.copy()

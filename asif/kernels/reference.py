@@ -1,4 +1,4 @@
-"""The obvious definitions, in numpy: slow, whole, and the oracle of every other engine."""
+"""The definitions in plain numpy: slow, with all scores in memory; the oracle in tests of every other engine."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def select_topk(all_scores: Float32, k: int) -> TopK:
 
 
 def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int) -> TopK:
-    """Score everything, sort everything, keep k."""
+    """Score all anchors, sort, and keep the k best."""
     return select_topk(score_pairs(queries, np.concatenate([np.asarray(block, np.float32) for block in anchors])), k)
 
 
 def sparse_similarity(a: SparseRows, b: SparseRows) -> Float32:
-    """Spread both sides out, scale, multiply, scale back: [a, b]."""
+    """Scale both sides as dense rows, round, multiply, and scale back: [a, b]."""
     left, right = compute_scales(a.values), compute_scales(b.values)
     exact = [[np.sum(x * y) for y in round_to_grid(b.to_dense() / right)] for x in round_to_grid(a.to_dense() / left)]
     scores: Float32 = (np.reshape(exact, (len(a), len(b))) * left * right.T).astype(np.float32)
@@ -38,5 +38,5 @@ def sparse_similarity(a: SparseRows, b: SparseRows) -> Float32:
 
 
 def sparse_topk(queries: SparseRows, gallery: SparseRows, k: int) -> TopK:
-    """Score everything, sort everything, keep k."""
+    """Score all rows, sort, and keep the k best."""
     return select_topk(sparse_similarity(queries, gallery), k)

@@ -1,4 +1,4 @@
-"""Comparison of sparse rows: an inverted index, compiled, or a product in scipy where nothing is compiled."""
+"""Comparison of sparse rows: by an inverted index in compiled kernels, or by scipy if no kernels are compiled."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from asif.vectors import Float32, SparseRows, TopK
 if TYPE_CHECKING:
     from asif.kernels.cuda_sparse import SparseDeviceIndex
 
-SMALLEST_TILE, LARGEST_TILE = 2**15, 2**16  # rows: their sums stay in the second-level cache
-_DENSE_TILE = 64  # rows of an index of columns
-DENSE_FACTOR = 6  # columns of all rows take the place of postings where at least one entry in so many is not zero
-SCIPY_SCORES = 2**24  # scores that scipy holds at a time
+SMALLEST_TILE, LARGEST_TILE = 2**15, 2**16  # rows whose sums fit into the second-level cache
+_DENSE_TILE = 64  # rows per tile of an index that stores columns
+DENSE_FACTOR = 6  # the index stores columns instead of postings if more than one entry in six is not zero
+SCIPY_SCORES = 2**24  # scores in memory at a time with scipy
 
 
 @dataclass(frozen=True)
 class SparseIndex:
-    """Prepare sparse rows for comparison with others, once: labels, or a gallery.
+    """Hold sparse rows, such as labels or a gallery, with an inverted index that many comparisons reuse.
 
-    Built on first use. Memory: 8 bytes an entry, and 4 bytes an anchor for each 32,768 or more rows; where at least a
-    sixth of all entries is not zero, 4 bytes for every entry instead.
+    The index is built on first use. Memory: 8 bytes per entry, and 4 bytes per anchor for each tile of 32,768 rows or
+    more; if more than a sixth of all entries, zeros included, is not zero, 4 bytes for each of all these instead.
 
     >>> index = SparseIndex(SparseRows(np.array([[0, 2]]), np.array([[0.6, 0.8]], np.float32), 3))
     >>> len(index), index.width
@@ -60,7 +60,7 @@ class SparseIndex:
 
 
 class _CompiledIndex:
-    """Hold the arrays of an inverted index and the struct that names them to the kernels."""
+    """Hold the arrays of an inverted index, and the struct through which the kernels read them."""
 
     def __init__(self, rows: SparseRows) -> None:
         arrays = _as_kernel_arrays(rows)
@@ -93,7 +93,7 @@ class _CompiledIndex:
 
 
 def _get_addresses(arrays: tuple[NDArray[np.int64], Float32]) -> tuple[int | None, int | None]:
-    """Return where indices and values lie."""
+    """Return the addresses of indices and values."""
     return get_address(arrays[0]), get_address(arrays[1])
 
 
@@ -105,7 +105,7 @@ def check_finite(rows: SparseRows) -> SparseRows:
 
 
 def sparse_not_finite_error() -> BadEmbedding:
-    """Say that values cannot be compared."""
+    """Return the error for values that are not finite."""
     return BadEmbedding("sparse rows hold values that are not finite", "finite values", "look at what made the rows")
 
 
@@ -115,7 +115,7 @@ def _as_kernel_arrays(rows: SparseRows) -> tuple[NDArray[np.int64], Float32]:
 
 
 def check_kernel_result(problem: int, width: int) -> None:
-    """Refuse what a kernel found out of range, or had no memory for."""
+    """Raise OutOfSpace if a kernel ran out of memory, UsageError if it met an index outside the width."""
     if problem == -1:
         raise OutOfSpace(
             "memory ran out during a comparison", "room for the index and the result", "compare fewer rows"
@@ -127,7 +127,7 @@ def check_kernel_result(problem: int, width: int) -> None:
 
 
 def sparse_similarity(a: SparseRows, b: SparseIndex) -> Float32:
-    """Score all pairs: [a, b]."""
+    """Compute the scores of all pairs: [a, b]."""
     if not native_binding.is_available():
         return _scipy_similarity(a, b.rows)
     out = np.empty((len(a), len(b)), np.float32)
@@ -163,7 +163,7 @@ def sparse_topk(queries: SparseRows, gallery: SparseIndex, k: int) -> TopK:
 
 
 def _scipy_similarity(a: SparseRows, b: SparseRows) -> Float32:
-    """Multiply two sparse matrices in float64: exact as well."""
+    """Multiply two sparse matrices in float64 with scipy: exact as well."""
     from scipy import sparse
 
     def csr(rows: SparseRows, scale: NDArray[np.float64]) -> Any:

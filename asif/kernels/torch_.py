@@ -1,6 +1,6 @@
-"""Top-k similarity in torch: anchors stream through block by block, on the CPU, or on a CUDA device without Triton.
+"""Top-k similarity in torch, tile by tile: on the CPU, or on a CUDA device if Triton is not installed.
 
-Memory beside the inputs: one tile of `TILE_ROWS` anchors in float64, its scores [q, TILE_ROWS] and the running
+Memory in addition to the inputs: one tile of `TILE_ROWS` anchors in float64, its scores [q, TILE_ROWS] and the running
 top k, for at most `QUERY_ROWS` queries at a time; never [q, N].
 """
 
@@ -21,9 +21,9 @@ QUERY_ROWS = 1024
 
 
 def as_tensor(array: NDArray[Any]) -> torch.Tensor:
-    """View an array as a tensor; bfloat16 (from ml_dtypes) goes by way of its bits.
+    """View an array as a tensor; bfloat16 (from ml_dtypes) is passed as 16-bit integers.
 
-    What torch cannot view is copied: memory-mapped read-only arrays, reversed ones.
+    Arrays that torch cannot view are copied: read-only memory maps, and arrays that are not contiguous.
     """
     brain = array.dtype.name == "bfloat16"
     tensor = torch.from_numpy(np.require(array.view(np.uint16) if brain else array, requirements=["C", "W"]))
@@ -61,17 +61,17 @@ def multiply(rows: NDArray[np.float64], columns: NDArray[np.float64], device: st
 
 
 def compute_second_moments(x: NDArray[Any], y: NDArray[Any], device: str) -> tuple[NDArray[np.float64], ...]:
-    """Sum over pairs of rows, which cross to the device as they are stored: Σx, Σy, Σxxᵀ, Σyyᵀ, Σxyᵀ in float64."""
+    """Sum over pairs of rows, copied to the device in their stored type: Σx, Σy, Σxxᵀ, Σyyᵀ, Σxyᵀ in float64."""
     wide, other = (as_tensor(each).to(device).to(torch.float64) for each in (x, y))
     sums = (wide.sum(dim=0), other.sum(dim=0), wide.T @ wide, other.T @ other, wide.T @ other)
     return tuple(each.cpu().numpy() for each in sums)
 
 
 def pack_keys(scores: torch.Tensor, first_index: int) -> torch.Tensor:
-    """Pack float32 scores [q, n] and their indices into int64 keys whose descending order is the tie rule's.
+    """Pack float32 scores [q, n] and their indices into int64 keys: descending keys are the k best in their order.
 
-    The upper half is the score's bits made monotone, -0.0 as 0.0; the lower half counts the index down, so there is
-    room for 2^32 anchors.
+    The upper half is the score's bits made monotone, with -0.0 as 0.0; the lower half is 2^32 - 1 minus the index, so
+    that equal scores are ordered by index. At most 2^32 anchors fit.
     """
     bits = scores.view(torch.int32).to(torch.int64)
     ordered = torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
@@ -80,18 +80,18 @@ def pack_keys(scores: torch.Tensor, first_index: int) -> torch.Tensor:
 
 
 def unpack_scores(keys: torch.Tensor) -> torch.Tensor:
-    """Take the scores back out of sort keys: float32."""
+    """Unpack the scores from sort keys: float32."""
     ordered = keys >> 32
     return torch.where(ordered < 0, (-ordered) | -0x80000000, ordered).to(torch.int32).view(torch.float32)
 
 
 def unpack_indices(keys: torch.Tensor) -> torch.Tensor:
-    """Take the indices back out of sort keys: int64."""
+    """Unpack the indices from sort keys: int64."""
     return 0xFFFFFFFF - (keys & 0xFFFFFFFF)
 
 
 def unpack_topk(keys: torch.Tensor) -> TopK:
-    """Take scores and indices back out of sort keys."""
+    """Unpack scores and indices from sort keys."""
     return TopK(unpack_indices(keys).cpu().numpy(), unpack_scores(keys).cpu().numpy())
 
 
@@ -102,7 +102,7 @@ def merge_keys(keys: torch.Tensor, others: torch.Tensor, k: int) -> torch.Tensor
 
 
 def _split_tiles(anchors: Sequence[NDArray[Any]]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Cut blocks into tiles of at most TILE_ROWS rows, each with the index of its first row."""
+    """Split blocks into tiles of at most TILE_ROWS rows; yield each with the index of its first row."""
     first = 0
     for block in anchors:
         for start in range(0, len(block), TILE_ROWS):
@@ -112,7 +112,7 @@ def _split_tiles(anchors: Sequence[NDArray[Any]]) -> Iterator[tuple[int, NDArray
 
 
 def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, device: str = "cpu") -> TopK:
-    """Stream the anchors once per QUERY_ROWS queries and keep the running top k."""
+    """Read the anchors once per QUERY_ROWS queries, tile by tile, and keep the running top k."""
     where = torch.device(device)
     found: list[TopK] = []
     for start in range(0, len(queries), QUERY_ROWS):

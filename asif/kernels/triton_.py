@@ -1,8 +1,8 @@
-"""The door to Triton: kernels that propose anchors, score what was proposed, and add up sparse products.
+"""The door to Triton: kernels that propose anchors, score the proposed ones, and add up sparse products.
 
-What they are for and why the result is exact stands in docs/kernels.md; `cuda` and `cuda_sparse` call them. Rows are
-found by 64-bit offsets. Lists fill in any order, by counters that go on counting where a list is full, so that whoever
-reads them knows; nothing is decided by the order.
+docs/kernels.md explains their purpose and why results are exact; `cuda` and `cuda_sparse` call them. Rows are addressed
+by 64-bit offsets. Lists are filled in any order, which results do not depend on. The counter of a list keeps counting
+when the list is full, so that the caller detects the overflow.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-WORD = tl.constexpr(32)  # anchors whose fate is kept in one word
+WORD = tl.constexpr(32)  # anchors per word, one bit for each
 _RUNTIME_SIZES = [
     "query_count",
     "anchor_count",
@@ -20,7 +20,7 @@ _RUNTIME_SIZES = [
     "chunks",
     "k",
     "count",
-]  # that are nothing to compile for
+]  # arguments whose values are not worth a specialised compilation
 GRID_SHIFT = tl.constexpr(1.5 * 2.0**26)  # adding it to a float64 rounds to multiples of 2^-26, ties to even
 
 
@@ -28,7 +28,7 @@ GRID_SHIFT = tl.constexpr(1.5 * 2.0**26)  # adding it to a float64 rounds to mul
 def list_words(products, rows, limits, query, query_count, anchor_count, entries, counts, capacity):
     """List the anchors whose products [q, n] are not below the limits [q]: words of 32 anchors that are not empty.
 
-    What is not a number passes, and so does what no legal row gives: it must be noticed.
+    NaN also passes, and products of -4 or less, which no valid rows give, so that scoring finds and reports them.
     """
     bits = tl.where(rows < anchor_count, (rows * 0 + 1) << (rows % WORD), 0).to(tl.uint32)
     forgotten = (products < limits[:, None]) & (products > -4.0)
@@ -47,10 +47,11 @@ def propose(
     queries, anchors, limits, entries, counts, query_count, anchor_count, row_stride, capacity,
     DIM: tl.constexpr, QUERIES: tl.constexpr, ANCHORS: tl.constexpr, DIMS: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
-    """Multiply tiles of queries and anchors in 16 bits, on matrix units, and list what reaches the limits.
+    """Multiply tiles of queries and anchors in 16 bits, on matrix units, and list the anchors that reach the limits.
 
-    `queries` [q, DIM] in the type of the products; float32 anchors are rounded to it. A program has one tile of each;
-    GROUP tiles of anchors meet all queries before the next ones do, so that they are read from the cache.
+    `queries` [q, DIM] have the type of the products; float32 anchors are rounded to it. A program multiplies one tile
+    of each. GROUP tiles of anchors are multiplied with all queries before the next ones, so that they stay in the
+    cache.
     """
     program = tl.program_id(0)
     query_tiles = tl.cdiv(query_count, QUERIES)
@@ -87,9 +88,9 @@ def propose_few(
     queries, anchors, limits, entries, counts, query_count, anchor_count, row_stride, capacity,
     DIM: tl.constexpr, QUERIES: tl.constexpr, DIMS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Multiply a few queries, float32 [q, DIM], with anchors as they are stored; each anchor is read once.
+    """Multiply a few queries, float32 [q, DIM], with anchors in their stored type, and list as `propose` does.
 
-    A program has 32 anchors and all queries.
+    Each anchor is read once. A program processes 32 anchors and all queries.
     """
     rows = tl.program_id(0).to(tl.int64) * WORD + tl.arange(0, WORD)
     query = tl.arange(0, QUERIES)
@@ -114,10 +115,10 @@ def score(
     queries, anchors, floors, entries, counts, keys, listed, broken, first, row_stride, capacity, chunks,
     DIM: tl.constexpr, ENTRIES: tl.constexpr, DIMS: tl.constexpr,
 ):  # fmt: skip
-    """Score the anchors of ENTRIES listed words of one query canonically; list the sort keys of what reaches the floor.
+    """Compute canonical scores of the anchors in ENTRIES words of one query; list the keys of those above the floor.
 
-    `queries` [q, DIM] float32 on the grid; `first` is the index of the first anchor. Queries that met a score that is
-    not finite are marked in `broken`. For the keys see `torch_.sort_keys`.
+    `queries` [q, DIM] are float32 on the grid; `first` is the index of the first anchor. Queries with a score that is
+    not finite are marked in `broken`. For the keys see `torch_.pack_keys`.
     """
     query = (tl.program_id(0) // chunks).to(tl.int64)
     at = (tl.program_id(0) % chunks) * ENTRIES + tl.arange(0, ENTRIES)
@@ -156,7 +157,7 @@ def add_products(
 ):  # fmt: skip
     """Add the products of ENTRIES entries of one query with the postings of their anchors to its sums [q, count].
 
-    Sums on the grid are exact in float64, so that additions may come in any order. Entries of value 0 are skipped.
+    Sums of values on the grid are exact in float64, so additions may be in any order. Entries of value 0 are skipped.
     """
     query = (tl.program_id(0) // chunks).to(tl.int64)
     at = (tl.program_id(0) % chunks) * ENTRIES + tl.arange(0, ENTRIES)

@@ -22,9 +22,9 @@ class BenchmarkFolder:
 
     @classmethod
     def find(cls, path: Place, text_role: TextRole) -> BenchmarkFolder | None:
-        """Read the folder's lists; None where it has another layout.
+        """Read the folder's lists; None if it has another layout.
 
-        Raises InputRefused for tars that are missing, UsageError where the folder says it is of another kind.
+        Raises InputRefused for tars that are missing, UsageError if the folder says it is of another kind.
         """
         count = path / _SPLIT / "nshards.txt"
         if not path.is_dir() or not count.is_file():

@@ -47,7 +47,7 @@ def has_class_folders(path: Place) -> bool:
 def open_class_folders(path: Place, overrides: Mapping[str, str]) -> ClassFolders:
     """Open a folder of class folders; an empty folder is a class too, a hidden one is not.
 
-    Raises UsageError for named columns, InputRefused where the folders are splits rather than classes.
+    Raises UsageError for named columns, InputRefused if the folders are splits rather than classes.
     """
     if overrides:
         raise UsageError(

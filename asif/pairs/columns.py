@@ -15,7 +15,7 @@ ColumnShape = Literal["bytes", "image", "text", "texts", "number", "vector", "nu
 
 @dataclass(frozen=True)
 class Columns:
-    """Name the column behind each role; None where the source has none."""
+    """Name the column behind each role; None if the source has none."""
 
     image: str | None = None
     captions: str | None = None
@@ -51,7 +51,7 @@ _PATHS = (
     *("image", "img", "picture", "photo"),
     *("image_path", "img_path", "filepath", "file_path", "file_name", "filename", "path"),
 )
-# Compared in lower case; the first name that is there wins.
+# Compared in lower case; the first name that a source has is used.
 _NAMES: dict[str, tuple[str, ...]] = {
     "captions": (
         *("captions", "caption", "sentences", "sentence(s)", "sentence", "texts", "text", "txt", "alt_text", "alttext"),

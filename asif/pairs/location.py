@@ -1,4 +1,4 @@
-"""Where a source lies: on this machine, or in a remote store."""
+"""The location of a source: on this machine, or in a remote store."""
 
 from __future__ import annotations
 

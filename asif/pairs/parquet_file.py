@@ -14,7 +14,7 @@ _BATCH_BYTES = 32 << 20
 
 
 def open_parquet_file(path: Place) -> Any:
-    """Open a parquet file with a whole footer, as a `pyarrow.parquet.ParquetFile`; raises InputRefused."""
+    """Open a parquet file as a `pyarrow.parquet.ParquetFile`; raises InputRefused for an incomplete footer."""
     import pyarrow.parquet as pq
 
     file_or_path = path if isinstance(path, Path) else read_intact(path.open, str(path))

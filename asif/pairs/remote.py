@@ -29,7 +29,7 @@ class RemotePath:
     """Name a file or folder of an fsspec filesystem, with the part of pathlib's interface that sources need.
 
     `path` is its name in the filesystem (a URL where `is_url`), `query` its query or "", `shown` its URL without
-    credentials, `listing` its entry in a listing. Answers of the store are cached: a path shows one moment.
+    credentials, `listing` its entry in a listing. Responses of the store are cached, so later changes are not seen.
     """
 
     fs: Any
@@ -107,7 +107,7 @@ class RemotePath:
 
     @property
     def size(self) -> int:
-        """Return the bytes of a file; raises FileNotFoundError, and InputRefused where the store does not say."""
+        """Return the bytes of a file; raises FileNotFoundError, and InputRefused if the store does not say."""
         if not self._info:
             raise FileNotFoundError(2, "not found", self.shown)
         if not isinstance(size := self._info.get("size"), int):
@@ -116,12 +116,12 @@ class RemotePath:
 
     @property
     def tag(self) -> str:
-        """Return what changes with the content: the store's hash, else a time, else ""."""
+        """Return a tag that changes with the content: the store's hash, else a time, else ""."""
         about = {key.lower(): value for key, value in self._info.items()}
         return next((f"{key}: {about[key]}" for key in (*_TAGS, *_TIMES) if about.get(key) is not None), "")
 
     def iterdir(self) -> Iterator[RemotePath]:
-        """Yield what lies in a folder."""
+        """Yield the files and folders in a folder."""
         yield from self._children
 
     def walk(self) -> Iterator[tuple[RemotePath, list[str], list[str]]]:
@@ -181,7 +181,7 @@ class RemotePath:
 def connect(url: str) -> RemotePath:
     """Return the path of a URL in its filesystem; sends no request yet.
 
-    Raises MissingDependency where its package is not installed, UsageError for an unknown protocol.
+    Raises MissingDependency if its package is not installed, UsageError for an unknown protocol.
     """
     shown = redact_url(url)
     try:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 2 << 20
 """Bytes of one request."""
 _CACHED_BLOCKS = 16
-"""Blocks cached per open file: the columns of a parquet file lie apart and are read in turn."""
+"""Blocks cached per open file: the columns of a parquet file are stored apart and read in turn."""
 
 
 class RemoteFile(io.RawIOBase):

@@ -34,8 +34,8 @@ class _BadRow(Exception):
 def parse_row(row: int, cells: Mapping[str, Any], folder: Place) -> Pair | Reject:
     """Parse the cells {role: value} into a pair, or into a Reject with a plain reason.
 
-    Relative image paths start at `folder`; no path may leave a remote folder, and whether a remote file exists is
-    found out when it is read. A role that is missing from `cells` has no column in the source.
+    Relative image paths start at `folder`; no path may leave a remote folder. Whether a remote file exists is checked
+    only when it is read. A role that is missing from `cells` has no column in the source.
 
     >>> parse_row(0, {"image": b"...", "captions": ["a dog", " "], "id": 7}, Path())
     Pair(row=0, id='7', image=b'...', captions=('a dog',), source=None, licence=None, url=None, \

@@ -23,7 +23,7 @@ SPLIT_NAMES = {"train", "dev", "val", "valid", "validation", "test"}
 class PairSource(ABC):
     """Read pairs in a fixed order from `files`; `unused` names the columns that are not read.
 
-    `dims` is (image, text) where vectors were precomputed; 0 where no row has one, or labels stand in for texts.
+    `dims` is (image, text) if vectors were precomputed; 0 if no row has a vector of that side, or for labels.
     """
 
     path: Place
@@ -70,7 +70,7 @@ class PairSource(ABC):
         return hashlib.sha256(canonical_json(list(zip(names, hashes, strict=True)))).hexdigest()
 
     def describe(self) -> str:
-        """Return a few lines that say what will be read."""
+        """Return a few lines that describe what will be read."""
         files = f"{len(self.files):,} file{'s' * (len(self.files) != 1)}"
         lines = [f"{self.path}: {self.kind}", f"  {self.rows:,} rows, {self.bytes:,} bytes in {files}"]
         lines += [f"  {role}: {column}" for role, column in self.columns.by_role().items()]

@@ -1,4 +1,4 @@
-"""What a comparison or an audit came to, for people: tables for the terminal, plots, and a page."""
+"""Reports of comparisons and audits: tables for the terminal, plots, and HTML pages."""
 
 from asif.report.audit.page import render_audit_page
 from asif.report.page import render_comparison_page

@@ -119,7 +119,7 @@ def _build_cost_table(comparison: Comparison) -> Table:
 
 
 def _list_protocol(comparison: Comparison) -> dict[str, str]:
-    """List how it was done, with what is needed to do it again."""
+    """List how the comparison was done, with what is needed to repeat it."""
     origin, anchors, budget = comparison.origin, comparison.origin.anchors, comparison.budget
     protocol = {
         "anchors": f"{origin.ref}, {anchors.count:,} pairs, {anchors.digest}",

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from asif.aligners.protocol import Anchors, FitArrays
+from asif.aligners.protocol import Anchors
 from asif.errors import UsageError
 from asif.kernels import KernelName
 from asif.rivals.freeze_align import FreezeAlign
 from asif.rivals.projector import FittedProjector, fill_open_sizes, scale_size
 from asif.rivals.token_pairs import select_network_inputs
 from asif.rivals.training_pairs import Dims
-from asif.vectors import DenseRows, Embeddings, Float32, Side, Tokens
+from asif.vectors import DenseRows, Embeddings, FitArrays, Float32, Side, Tokens
 
 if TYPE_CHECKING:
     from asif.rivals.trainer import Networks

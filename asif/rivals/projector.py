@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.aligners.protocol import Anchors, FitArrays, FittedAligner, TemplateMode, TrainedAligner
+from asif.aligners.protocol import Anchors, FittedAligner, TemplateMode, TrainedAligner
 from asif.anchorset import OpenAnchors
 from asif.errors import InputRefused, UsageError
 from asif.kernels import KernelName
 from asif.rivals.trained_projectors import find_trained, trained_before
 from asif.rivals.training_pairs import Dims, PairFeatures, TrainingPairs
-from asif.vectors import SIDES, AnchorContributions, DenseRows, Embeddings, Float32, Side
+from asif.vectors import SIDES, AnchorContributions, DenseRows, Embeddings, FitArrays, Float32, Side
 
 if TYPE_CHECKING:
     from asif.rivals.schedule import Schedule

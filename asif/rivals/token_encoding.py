@@ -23,7 +23,7 @@ from asif.pairs import Pair, PairRecord, Reject
 from asif.vectors import Fingerprint, Side
 
 TOKEN_SEGMENT_ROWS = 128
-"""Rows in one journal segment: in memory at a time, and computed again after a kill."""
+"""Rows in one journal segment: these are in memory at a time, and are computed again after a kill."""
 _TEXT_BATCH = 512
 """Captions encoded at a time, sorted by length so that there is little padding."""
 _SAMPLE_PAIRS = 32
@@ -55,11 +55,11 @@ def tokens_from_pairs(
     captions: TokenCaptions = "all",
     progress: Callable[[int], None] = lambda rows: None,
 ) -> PairTokens:
-    """Write the tokens of pairs to the folder `path`, and open them; tokens that are there already are only opened.
+    """Write the tokens of pairs to the folder `path`, and open them; existing tokens are only opened.
 
     `progress` is called with the number of rows done. Unusable rows are left out and listed in `rejects`.
     Memory: one segment of 128 rows. Raises UsageError for encoders without tokens, OutOfSpace, before the first row,
-    where the disk is too small, InputRefused where no pair is left, EncoderMismatch or InputRefused where `path` holds
+    if the disk is too small, InputRefused if no pair is left, EncoderMismatch or InputRefused if `path` holds
     other tokens, Interrupted on Ctrl-C; the same call then resumes.
     """
     encoders: dict[Side, Fingerprint] = {"image": image.fingerprint, "text": text.fingerprint}

@@ -40,7 +40,7 @@ def train_on_tokens(
     The folder is by default `cache/tokens/<name>` of the store; tokens of the same pairs in it are reused, otherwise
     `announce` is called with the expected bytes before the first is written. Anchors and pairs are matched by image
     content and captions. After a crash the same call resumes. Raises InputRefused if fewer than 10 images are matched,
-    what `from_pairs` raises, and Interrupted on Ctrl-C.
+    what `tokens_from_pairs` raises, and Interrupted on Ctrl-C.
     """
     engine = Engine(ref, home=home, device=device)
     anchors = engine.anchor_set

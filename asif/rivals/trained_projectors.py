@@ -17,7 +17,7 @@ ProjectorT = TypeVar("ProjectorT", bound="Projector")
 def find_trained(projector: ProjectorT, anchors: OpenAnchors) -> ProjectorT:
     """Return the projector that was last trained on these anchors, with every parameter that `projector` sets.
 
-    Raises Stale where it was trained on other anchors, NotFound where none was trained; both name the command.
+    Raises Stale if it was trained on other anchors, NotFound if none was trained; both name the command.
     """
     anchors = _check_whole_set(projector, anchors)
     defaults = type(projector)().parameters

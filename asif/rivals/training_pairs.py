@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.aligners.protocol import Anchors
-from asif.aligners.sampling import group_equal_rows
+from asif.aligners.sampling import number_equal_rows
 from asif.vectors import SIDES, Embeddings, Float32, Int64, Side
 
 _MAX_HELD_OUT = 500
@@ -98,7 +98,7 @@ class TrainingPairs(PairFeatures):
         `captions` are single captions [m, dt] and the anchor of each [m], instead of the stored texts.
         """
         image, text = (np.concatenate([block.astype(np.float32) for block in anchors.blocks(side)]) for side in SIDES)
-        numbers = group_equal_rows(image)
+        numbers = number_equal_rows(image)
         _, first = np.unique(numbers, return_index=True)
         texts, whose = (text, np.arange(len(text))) if captions is None else (captions[0].values, captions[1])
         owners = numbers[whose]
@@ -111,7 +111,7 @@ class TrainingPairs(PairFeatures):
 
     @cached_property
     def text_groups(self) -> Int64:
-        return group_equal_rows(self.texts)
+        return number_equal_rows(self.texts)
 
     def reader(self, side: Side, device: str) -> FeatureReader:
         """Copy all rows of one side to the device; the reader selects among them."""

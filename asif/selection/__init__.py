@@ -1,6 +1,6 @@
-"""Fewer anchors, well chosen: each method takes embeddings and returns rows of them, ascending.
+"""Select some of a set's anchors: each method takes embeddings and returns the chosen rows, ascending.
 
-None of the choices depends on how rows lie in blocks or on the number of threads: inner products are canonical.
+A choice does not depend on the division into blocks or on the number of threads: inner products are canonical.
 """
 
 from asif.selection.concepts import choose_by_concepts, find_repeated_rows

@@ -1,4 +1,4 @@
-"""Anchors balanced over concepts: as many of each as there are, the rare ones first."""
+"""Select anchors balanced over concepts: equally many for each concept if there are enough, rare concepts first."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from asif.vectors import Float32, Int64
 def choose_by_concepts(blocks: Sequence[NDArray[Any]], prompts: Float32, size: int) -> Int64:
     """Choose `size` anchors evenly over the concepts that their texts, blocks [n, d], are nearest to.
 
-    `prompts` [c, d] are the unit text embeddings of the concepts. The rarest concept comes first, each takes its share
-    of what is left, or all it has, the texts most similar to it first; so no anchor is taken twice, and what a rare
-    concept cannot fill goes to the common ones. The order is that of freeze-align's data (arXiv 2409.19425: 2,754
-    classes, at most 2,000 each), where the cap is fixed and not the size.
+    `prompts` [c, d] are the unit text embeddings of the concepts. Starting with the rarest, each concept takes an equal
+    share of the remaining size, or all its texts if they are fewer, the most similar ones first. So what a rare concept
+    cannot fill goes to the common ones, and no anchor is chosen twice. Freeze-align's data were balanced in the same
+    order (arXiv 2409.19425: 2,754 classes, at most 2,000 each), with a fixed cap instead of a fixed size.
 
     >>> texts = np.array([[1, 0], [0.96, 0.28], [0.8, 0.6], [0, 1]], np.float32)
     >>> choose_by_concepts([texts], np.eye(2, dtype=np.float32), 3).tolist()
@@ -33,7 +33,7 @@ def choose_by_concepts(blocks: Sequence[NDArray[Any]], prompts: Float32, size: i
 
 
 def divide_evenly(pools: Int64, size: int) -> Int64:
-    """Divide `size` evenly among pools of so many, at most their sum, the smallest first.
+    """Divide `size`, at most the sum of `pools`, evenly among pools of these sizes, the smallest first.
 
     >>> divide_evenly(np.array([9, 1, 0, 5]), 9).tolist()
     [4, 1, 0, 4]
@@ -47,7 +47,7 @@ def divide_evenly(pools: Int64, size: int) -> Int64:
 
 
 def find_repeated_rows(blocks: Sequence[NDArray[Any]]) -> Float32 | None:
-    """Return the distinct rows [c, d], in order of first appearance; None where most rows come once.
+    """Return the distinct rows [c, d], in order of first appearance; None if these are more than half of all rows.
 
     Texts that repeat are labels: they are the concepts themselves.
 

@@ -1,9 +1,9 @@
-"""Anchors unlike each other: the greedy mode of a determinantal point process.
+"""Select diverse anchors: the greedy mode of a determinantal point process.
 
-A set S is as good as det L_S is large, with the kernel L_ij = (x_i·x_j + 1)² of FuseMix (arXiv 2312.10144), so each
-step takes the row that is least explained by those taken before it. The Cholesky factor grows by a column with every
-step, as in Chen, Zhang and Zhou, "Fast greedy MAP inference for determinantal point processes" (NeurIPS 2018,
-arXiv 1709.05135), algorithm 1: N·n² operations for n of N rows, where the definition takes N·n⁴.
+The chosen set S is to maximise det L_S for the kernel L_ij = (x_i·x_j + 1)² of FuseMix (arXiv 2312.10144), so each step
+takes the row that the chosen ones explain least. The Cholesky factor grows by one column per step, as in Chen, Zhang
+and Zhou, "Fast greedy MAP inference for determinantal point processes" (NeurIPS 2018, arXiv 1709.05135), algorithm 1:
+N·n² operations for n of N rows; the definition takes N·n⁴.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from asif.kernels.canonical import round_to_grid
 from asif.vectors import Int64
 
 _MAX_BYTES = 2**32
-_EXPLAINED = 1e-9  # of a row's own 4: less than that is left of nothing but rounding
+_EXPLAINED = 1e-9  # of the initial gain 4: a smaller gain is rounding error
 
 
 def choose_by_kdpp(blocks: Sequence[NDArray[Any]], size: int) -> Int64:
     """Choose `size` rows of unit embeddings, blocks [n, d], greedily for the largest determinant.
 
-    Of equal gains the smaller row. Once every row is explained by the chosen ones (all further determinants are zero,
-    as where rows repeat), the smallest rows left fill up. Memory: 8·N·(n + d) bytes; raises UsageError above 4 GiB.
+    Of equal gains the smaller row is taken. Once the chosen rows explain all others (all further determinants are zero,
+    for example if rows repeat), the first remaining rows are added. Memory: 8·N·(n + d) bytes; raises UsageError above
+    4 GiB.
 
     >>> choose_by_kdpp([np.array([[1, 0], [0.8, 0.6], [1, 0], [-1, 0]], np.float32)], 3).tolist()
     [0, 1, 3]
@@ -36,8 +37,8 @@ def choose_by_kdpp(blocks: Sequence[NDArray[Any]], size: int) -> Int64:
     rows = np.empty((count, dim))
     for block, place in zip(blocks, np.split(rows, np.cumsum([len(block) for block in blocks[:-1]])), strict=True):
         place[:] = round_to_grid(block)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # or their rounding would choose the first
-    gains = np.full(count, 4.0)  # of each row: what is not explained yet
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # otherwise rounded lengths would decide the first choice
+    gains = np.full(count, 4.0)  # the part of each row that the chosen ones do not explain
     columns = np.zeros((size, count))  # of the Cholesky factor, one for each chosen row
     chosen: list[int] = []
     while len(chosen) < size:
@@ -57,7 +58,7 @@ def choose_by_kdpp(blocks: Sequence[NDArray[Any]], size: int) -> Int64:
 
 
 def _check_memory(count: int, size: int, dim: int) -> None:
-    """Refuse what would take more memory than is reasonable.
+    """Raise UsageError if the selection would take more than _MAX_BYTES of memory.
 
     >>> _check_memory(1_000_000, 1_000, 768)
     Traceback (most recent call last):

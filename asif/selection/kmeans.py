@@ -1,8 +1,8 @@
-"""Anchors that stand for many: the ones nearest to the centres of spherical k-means.
+"""Select representative anchors: the ones nearest to the centres of spherical k-means.
 
 Seeds by k-means++ (Arthur and Vassilvitskii, SODA 2007), centres of unit length (Dhillon and Modha, Machine Learning
-42, 2001). The nearest centre is found by the exact top-k of `kernels`, and sums are taken over the canonical grid,
-where they are exact: the outcome hangs on the seed alone, not on blocks or threads, as that of a library would.
+42, 2001). The nearest centre is found by the exact top-k of `kernels`, and sums are exact because values are rounded to
+the canonical grid: the result depends on the seed alone, not on blocks or threads, unlike that of common libraries.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 from asif.kernels import topk_similarity
 from asif.kernels.canonical import round_to_grid
 from asif.selection.nearest_centre import assign_to_nearest
-from asif.vectors import Float32, Int64
+from asif.vectors import Float32, Int64, normalise_rows
 
 _MAX_ROUNDS = 25
 _SEED_ROWS_PER_CENTRE = 8  # rows for each centre that seeds are drawn from
@@ -27,8 +27,8 @@ _MIN_SEED_ROWS = 8_192
 def choose_by_kmeans(blocks: Sequence[NDArray[Any]], size: int, seed: int = 0) -> Int64:
     """Choose the rows of unit embeddings, blocks [n, d], that are nearest to `size` centres.
 
-    Where one row is nearest to several centres, the rows that are farthest from their own centre fill up. Memory: one
-    block, and 8 rows for each centre, 8,192 at least, in float64. Time: up to 26 times N·n similarities.
+    If one row is nearest to several centres, the rows farthest from their own centre are added. Memory: one block, and
+    8 rows for each centre, 8,192 at least, in float64. Time: up to 26 times N·n similarities.
 
     >>> corners = np.array([[1, 0], [0.8, 0.6], [0.96, 0.28], [0, -1]], np.float32)
     >>> choose_by_kmeans([corners], 2).tolist()
@@ -49,9 +49,10 @@ def choose_by_kmeans(blocks: Sequence[NDArray[Any]], size: int, seed: int = 0) -
 
 
 def draw_seeds(blocks: Sequence[NDArray[Any]], size: int, drawn: np.random.Generator) -> NDArray[np.float64]:
-    """Draw `size` rows [size, d], each as probably as it is far from those before: by 1 - its best similarity.
+    """Draw `size` rows [size, d], each with a probability proportional to 1 - its best similarity to earlier ones.
 
-    That is half the squared distance of unit rows. Drawn from at most 8 rows for each, or 8,192, taken at random.
+    That is half the squared distance of unit rows. Rows are drawn from a random sample of 8 rows per seed, 8,192 at
+    least.
     """
     ends = np.cumsum([len(block) for block in blocks])
     seen = np.zeros(ends[-1], bool)
@@ -72,7 +73,7 @@ def draw_seeds(blocks: Sequence[NDArray[Any]], size: int, drawn: np.random.Gener
 
 
 def _update_centres(blocks: Sequence[NDArray[Any]], near: Int64, centres: Float32) -> Float32:
-    """Move each centre [n, d] to the direction of the sum of its rows; one that has none stays."""
+    """Move each centre [n, d] to the direction of the sum of its rows; a centre without rows stays."""
     sums, first = np.zeros(centres.shape), 0
     for block in blocks:
         mine = near[first : first + len(block)]
@@ -82,8 +83,3 @@ def _update_centres(blocks: Sequence[NDArray[Any]], near: Int64, centres: Float3
     empty = ~sums.any(axis=1)
     sums[empty] = centres[empty]
     return normalise_rows(sums)
-
-
-def normalise_rows(rows: NDArray[np.float64]) -> Float32:
-    """Scale rows to unit length."""
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)

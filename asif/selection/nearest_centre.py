@@ -1,4 +1,4 @@
-"""Which of some centres each row is nearest to."""
+"""Assign rows to their nearest centres."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asif.vectors import Float32, Int64
 
 
 def assign_to_nearest(blocks: Sequence[NDArray[Any]], centres: Float32) -> tuple[Int64, Float32]:
-    """Return each row's nearest centre [N] and how similar it is [N]; of equal ones the first.
+    """Return each row's nearest centre [N], the first of equally similar ones, and its similarity [N].
 
     >>> near, similarity = assign_to_nearest([np.array([[0.6, 0.8]], np.float32)], np.eye(2, dtype=np.float32))
     >>> near.tolist(), similarity.round(3).tolist()

@@ -1,4 +1,4 @@
-"""Anchors drawn at random: what every other method has to beat."""
+"""Select anchors at random: the baseline of the other methods."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from asif.vectors import Int64
 
 
 def choose_at_random(count: int, size: int, seed: int = 0) -> Int64:
-    """Draw `size` of `count` rows, every set of them equally likely; with one seed, fewer are some of more.
+    """Draw `size` of `count` rows uniformly; with the same seed, a smaller selection is a subset of a larger one.
 
     >>> choose_at_random(10, 3).tolist(), choose_at_random(10, 4).tolist()
     ([2, 4, 6], [2, 4, 6, 7])

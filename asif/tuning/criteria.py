@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from asif.vectors import Float32
+from asif.vectors import Float32, Float64
 
 Task = Literal["classify", "search"]
 TASKS: tuple[Task, ...] = ("classify", "search")
-Float64 = NDArray[np.float64]
 
 _CHOICES = 100  # labels of a simulated classification
 

@@ -11,9 +11,9 @@ from asif.aligners import FittedAligner, Hubness, make_aligner
 from asif.aligners.fused import compute_spread
 from asif.aligners.sampling import represent_leave_one_out
 from asif.kernels import compute_similarity
-from asif.tuning.criteria import Float64, Task, compute_chance_of_first, compute_reciprocal_rank, count_candidates_ahead
+from asif.tuning.criteria import Task, compute_chance_of_first, compute_reciprocal_rank, count_candidates_ahead
 from asif.tuning.splits import HeldOutQueries
-from asif.vectors import Float32
+from asif.vectors import Float32, Float64
 
 _MAX_BANK_ROWS = 2_048
 _MAX_NEIGHBOURS = 128

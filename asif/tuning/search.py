@@ -12,10 +12,11 @@ import numpy as np
 
 from asif.aligners import Anchors, FittedAligner, Hubness
 from asif.errors import UsageError
-from asif.tuning.criteria import TASKS, Float64, Task
+from asif.tuning.criteria import TASKS, Task
 from asif.tuning.grid import AlignerSetting, build_grid, default_setting
 from asif.tuning.scoring import HeldOutScores, HubnessCorrector, compute_query_scores, fit_and_score, score_held_out
 from asif.tuning.splits import CaptionSampler, HeldOutQueries, choose_runs, has_repeated_texts, split_folds
+from asif.vectors import Float64
 
 _KEPT_PER_ALIGNER = 2  # best settings of each aligner, which are tried with corrections and in fusions
 _WEIGHTS = (0.3, 0.6, 1.0)

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.aligners import Anchors
-from asif.aligners.sampling import choose_evenly_spaced, group_equal_rows
+from asif.aligners.sampling import choose_evenly_spaced, number_equal_rows
 from asif.errors import InputRefused
 from asif.vectors import Embeddings, Float32, Int64, Side, gather_rows
 
-MAX_PAIRS = 20_000  # used for tuning, of a larger set in runs of
-_RUN_ROWS = 50  # rows, evenly spaced: pairs that share an image are often adjacent
+MAX_PAIRS = 20_000  # used for tuning; of a larger set, evenly spaced runs
+_RUN_ROWS = 50  # rows of a run: pairs that share an image are often adjacent
 _MAX_HELD_OUT_IMAGES = 1_000  # held out at a time
 _BLOCK_ROWS = 8_192
-QUICK_CHECK_ROWS = 256  # for `has_repeated_texts` where there is no time for more
+QUICK_CHECK_ROWS = 256  # for `has_repeated_texts` when a fast answer is needed
 NOISE_COSINE = 0.3  # of an image to itself with noise: query images differ from anchors, see bench/tuning.py
 
 CaptionSampler = Callable[[Int64], tuple[Embeddings, Int64]]
@@ -81,7 +81,7 @@ def split_folds(anchors: Anchors, seed: int, captions: CaptionSampler | None = N
     """
     rows = choose_runs(anchors.count)
     pairs = AnchorSubset.of(anchors, rows)
-    image_groups, text_groups = group_equal_rows(pairs.sides["image"]), group_equal_rows(pairs.sides["text"])
+    image_groups, text_groups = number_equal_rows(pairs.sides["image"]), number_equal_rows(pairs.sides["text"])
     count = int(image_groups.max()) + 1
     if count < 10 or text_groups.max() < 1:
         raise InputRefused(
@@ -115,7 +115,7 @@ def has_repeated_texts(anchors: Anchors, most: int = MAX_PAIRS) -> bool:
     True
     """
     rows = choose_evenly_spaced(anchors.count, most)
-    return 2 * (int(group_equal_rows(gather_rows(anchors.blocks("text"), rows)).max()) + 1) <= len(rows)
+    return 2 * (int(number_equal_rows(gather_rows(anchors.blocks("text"), rows)).max()) + 1) <= len(rows)
 
 
 def choose_runs(count: int) -> Int64:
@@ -138,7 +138,7 @@ def _build_queries(
     `image_groups` [n] are equal for equal images [n, di]; `owners` [m] are the pairs that the texts [m, dt] belong to.
     """
     _, first_images, image_numbers = np.unique(image_groups, return_index=True, return_inverse=True)
-    text_numbers = group_equal_rows(texts)
+    text_numbers = number_equal_rows(texts)
     _, first_texts = np.unique(text_numbers, return_index=True)
     matches = np.zeros((len(first_images), len(first_texts)), bool)
     matches[image_numbers[owners], text_numbers] = True

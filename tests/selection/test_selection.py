@@ -19,12 +19,12 @@ from asif import selection
 from asif.anchorset import AnchorSet, Store
 from asif.building import copy_rows as chosen_module
 from asif.building.copy_rows import publish_rows
+from asif.building.recipe import SELECTION_METHODS
 from asif.engine import select_anchors
-from asif.engine.select import SELECTION_METHODS
 from asif.errors import IntegrityError, UsageError
 from asif.selection.concepts import divide_evenly
-from asif.selection.kmeans import draw_seeds, normalise_rows
-from asif.vectors import Embeddings, Float32, Int64, canonical_json
+from asif.selection.kmeans import draw_seeds
+from asif.vectors import Embeddings, Float32, Int64, canonical_json, normalise_rows
 
 Blocks = Sequence[Any]
 

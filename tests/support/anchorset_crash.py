@@ -202,8 +202,8 @@ def imports(folder: Path) -> None:
 
     def pack(say: int) -> None:
         build(folder / "source", pairs(23)).close()
-        with Store(folder / "source").packed("toy") as parcel, open(folder / "toy.tar", "xb") as out:
-            write_archive(out, parcel, lambda done: None)
+        with Store(folder / "source").packed("toy") as bundle, open(folder / "toy.tar", "xb") as out:
+            write_archive(out, bundle, lambda done: None)
 
     def receive(root: Path) -> None:
         with open(folder / "toy.tar", "rb") as file:

@@ -27,8 +27,8 @@ from asif.tuning.splits import (
     QUICK_CHECK_ROWS,
     HeldOutQueries,
     choose_runs,
-    group_equal_rows,
     has_repeated_texts,
+    number_equal_rows,
     split_folds,
 )
 
@@ -162,7 +162,7 @@ class TestHeldOut:
     def test_groups_are_numbered_as_they_come(self) -> None:
         rng = np.random.default_rng(0)
         rows = rng.standard_normal((5, 3)).astype(np.float16)[[3, 1, 3, 0, 1, 1]]
-        assert group_equal_rows(rows).tolist() == [0, 1, 0, 2, 1, 1]
+        assert number_equal_rows(rows).tolist() == [0, 1, 0, 2, 1, 1]
 
 
 class TestSettings:

@@ -1,4 +1,4 @@
-"""Insert rows into a version, in the order of ids, rewriting little of what was there before."""
+"""Insert rows into a version, in the order of ids; few of the existing rows are rewritten."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from asif.anchorset.format.manifest import BlockEntry, Manifest
 from asif.vectors import Int64
 
 PAIRS_PER_RANGE = 256
-"""Pairs of a set for each row range that an edit may leave.
+"""An edit may leave one row range for this many pairs of a set.
 
 Kernels take ten times as many without slowing down, but a manifest lists each: 6,250 row ranges of 1.6M pairs take
 0.6 MB.
@@ -46,8 +46,8 @@ def insert_rows(
     """Publish a version of the current one without the rows `removed` and with `rows` of the set `fresh`.
 
     `ids` are those of the current version. New rows are written as blocks of their own and listed between ranges of
-    the other blocks. Where that would leave more than one row range for each 256 pairs, all blocks are rewritten that
-    are not whole. `removed` and `rows` are ascending and distinct. Memory: a block, and the ids. Raises Conflict,
+    the other blocks. If that would leave more than one row range for each 256 pairs, all blocks that are not used as a
+    whole are rewritten. `removed` and `rows` are ascending and distinct. Memory: a block, and the ids. Raises Conflict,
     OutOfSpace.
     """
     with edit_lock(folder, version) as parent:
@@ -97,8 +97,8 @@ def _select_from_ranges(fresh: AnchorSet, rows: Int64) -> Iterator[RowRange]:
 def _split_tail(folder: SetFolder, ranges: list[RowRange]) -> tuple[list[RowRange], list[RowRange]]:
     """Split off the tail: new rows behind all others, and the last blocks that have at most as many rows as follow.
 
-    The tail is joined. So each block is at most half as large as the one before it towards the end, blocks stay few,
-    and a row is rewritten about ten times at most, however many edits append a few pairs.
+    The tail is joined. So, towards the end, each block is at most half as large as the one before it; there are few
+    blocks, and a row is rewritten about ten times at most, in any number of edits that append a few pairs.
     """
     first = len(ranges)
     while first and ranges[first - 1].folder != folder:

@@ -79,8 +79,8 @@ def purge(
     Blocks with chosen rows, deleted or not, are rewritten, and every older version that holds one is deleted. Before
     anything is deleted, the receipt is written and `on_plan` is called. Rejects and builds in progress are left alone.
     If a purge was killed, the same call completes it, from its receipt if that was written. Raises NotFound for ids
-    that no version has, Conflict, and UsageError where no pair would be left, where another alias points at a version
-    that would be deleted, or where the receipt's file exists.
+    that no version has, Conflict, and UsageError if no pair would be left, if another alias points at a version
+    that would be deleted, or if the receipt's file exists.
     """
     resumed = None if receipt is None else _read_unfinished_receipt(folder, version, receipt)
     with edit_lock(folder, version) as current:
@@ -110,7 +110,7 @@ def purge(
 
 
 def _read_unfinished_receipt(folder: SetFolder, version: str, path: Path) -> Receipt | None:
-    """Return the receipt of a purge that was killed after writing it, None where `path` is free.
+    """Return the receipt of a purge that was killed after writing it, None if `path` is free.
 
     Raises UsageError for any other file.
     """
@@ -163,7 +163,7 @@ def _build_purge_receipt(
 
 
 def _check_aliases(folder: SetFolder, doomed: Sequence[str]) -> None:
-    """Raise UsageError where an alias other than `current` points at a version that is to be deleted."""
+    """Raise UsageError if an alias other than `current` points at a version that is to be deleted."""
     blocking = {
         alias: target for alias, target in folder.aliases().items() if target in doomed and alias != CURRENT_ALIAS
     }

@@ -22,7 +22,7 @@ def remove_rows(folder: SetFolder, version: str, rows: Int64, receipt: Path | No
     """Publish a version of the current one without some rows, ascending and distinct; then write the receipt, if any.
 
     Blocks are shared with the current version; only those whose deletion list would become too long are rewritten.
-    Raises Conflict where `version` is not current, UsageError where no row would be left, OutOfSpace.
+    Raises Conflict if `version` is not current, UsageError if no row would be left, OutOfSpace.
     """
     with edit_lock(folder, version) as parent:
         if len(rows) == parent.count:

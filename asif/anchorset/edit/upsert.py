@@ -23,7 +23,7 @@ def upsert_pairs(folder: SetFolder, current: AnchorSet, fresh: AnchorSet, kind: 
     A pair that the set has already, by row hash, is kept; where it has all, no version is published. `add` refuses ids
     that stand for other pairs, `update` ids that the set does not have. Where each caption is an anchor,
     `<id>#<number>`, a pair consists of all of its captions. `rejected` rows of the input are counted in the operation.
-    Raises InputRefused, Conflict, EncoderMismatch where other encoders made `fresh`.
+    Raises InputRefused, Conflict, EncoderMismatch if other encoders made `fresh`.
     """
     check_compatible(current.manifest, fresh.manifest)
     ids, given = list(iter_ids(current)), list(iter_ids_with_hashes(fresh))

@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.anchorset.format.atomic_io import check_file_size, make_folder
-from asif.anchorset.format.blocks import AnchorBlock, Float64, UInt8, sum_rows
+from asif.anchorset.format.blocks import AnchorBlock, UInt8, sum_rows
 from asif.anchorset.format.content import load_pair_ids, load_pair_table, load_rejects, select_live_rows
 from asif.anchorset.format.deletion_list import LiveRows, find_live_slices
 from asif.anchorset.format.fit_cache import (
-    FitArrays,
     build_fit_file_name,
     list_fitted_aligners,
     read_matching_fit,
@@ -28,7 +27,7 @@ from asif.anchorset.format.moment_cache import MIN_ANCHORS_FOR_SUMS, SUMS_FIT, C
 from asif.anchorset.format.protocol import AnchorsIdentity
 from asif.errors import AsifError
 from asif.pairs.pair import PairRecord, Reject
-from asif.vectors import SIDES, Fingerprint, Int64, Side
+from asif.vectors import SIDES, Fingerprint, FitArrays, Float64, Int64, Side
 
 _CACHED_TABLES = 32
 _T = TypeVar("_T")

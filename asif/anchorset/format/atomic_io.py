@@ -73,7 +73,7 @@ def check_free_space(path: Path, needed: int, what: str, fix: str) -> None:
 
 
 def atomic_write(path: Path, write: Callable[[Path], None], needed: int) -> None:
-    """Let `write` write a temporary file, then replace `path` by it, durably."""
+    """Call `write` with the path of a temporary file, then replace `path` by that file, durably."""
     with translate_write_errors(path, needed), _temporary(path.parent) as temporary:
         write(temporary)
         fsync_path(temporary)
@@ -146,7 +146,7 @@ def make_folder(path: Path) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder atomically: if killed midway, it exists whole or not at all."""
+    """Remove a folder atomically: if killed midway, the folder is complete or does not exist."""
     doomed = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
     os.rename(path, doomed)
     shutil.rmtree(doomed)
@@ -162,7 +162,7 @@ def remove_temporaries(folder: Path) -> None:
 
 
 def _check_plain_file(path: Path) -> int:
-    """Return the size of a plain file; raises IntegrityError where it is missing, a symlink, or something else."""
+    """Return the size of a plain file; raises IntegrityError if it is missing, a symlink, or something else."""
     try:
         found = path.lstat()
     except (FileNotFoundError, NotADirectoryError):

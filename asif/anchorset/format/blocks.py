@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 from asif.anchorset.format.atomic_io import RESTORE_ADVICE, open_plain_file
 from asif.anchorset.format.safetensors_header import TensorSpec, build_safetensors_header
 from asif.errors import BadEmbedding, IntegrityError
-from asif.vectors import Float32, Side, find_vector_problems
+from asif.vectors import Float32, Float64, Side, find_vector_problems
 
 MAX_BLOCK_ROWS = 8192
 SAFETENSORS_DTYPES = {"float16": "F16", "float32": "F32", "bfloat16": "BF16"}  # our name -> its name in safetensors
 
 UInt8 = NDArray[np.uint8]
-Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

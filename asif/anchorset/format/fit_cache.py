@@ -25,10 +25,8 @@ from asif.anchorset.format.safetensors_header import (
     read_safetensors_metadata,
 )
 from asif.errors import IntegrityError
-from asif.vectors import canonical_json
+from asif.vectors import FitArrays, canonical_json
 
-FitArrays = Mapping[str, NDArray[Any]]
-"""Named arrays: float32 ones stay so, all others become float64."""
 _FIT_FORMAT = "1"
 _MAX_FIT_BYTES = 1 << 33
 _NUMPY_DTYPES = {"F64": "<f8", "F32": "<f4"}
@@ -111,7 +109,7 @@ def read_fit(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
 
 
 def read_matching_fit(path: Path, manifest: Manifest, aligner: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """Read the fit of an aligner to a version; raises IntegrityError where it belongs to other anchors."""
+    """Read the fit of an aligner to a version; raises IntegrityError if it belongs to other anchors."""
     metadata, arrays = read_fit(path)
     if metadata["anchors"] != hash_anchors(manifest) or metadata["aligner"] != canonical_json(dict(aligner)).decode():
         raise IntegrityError(
@@ -123,7 +121,7 @@ def read_matching_fit(path: Path, manifest: Manifest, aligner: Mapping[str, Any]
 
 
 def check_fit_file(path: Path) -> None:
-    """Raise IntegrityError where a byte of a fit was changed, or the file has the name of another fit."""
+    """Raise IntegrityError if a byte of a fit was changed, or the file has the name of another fit."""
     metadata, _ = read_fit(path)
     name = _build_file_name(metadata["digest"], metadata["anchors"], json.loads(metadata["aligner"]))
     if path.name != name:

@@ -68,7 +68,7 @@ class SetFolder:
         return self.path / "versions" / f"{version}.json"
 
     def refuse_symlinks(self) -> None:
-        """Raise IntegrityError where the set, or a folder in it, is a symlink and could lead out of the store."""
+        """Raise IntegrityError if the set, or a folder in it, is a symlink and could lead out of the store."""
         inner = [self.path / kind for kind in (*CONTENT_SUFFIXES, "versions", "journal", "fits")]
         for folder in (self.path, *inner) if self.name is not None else inner:
             refuse_link(folder)
@@ -111,7 +111,7 @@ class SetFolder:
         return {alias: checked.text(alias) for alias in aliases}
 
     def stamp(self) -> AliasStamp | None:
-        """Return a stamp that changes whenever the aliases are written; None where there are no aliases."""
+        """Return a stamp that changes whenever the aliases are written; None if there are no aliases."""
         try:
             status = (self.path / "aliases.json").stat()
         except OSError:
@@ -188,6 +188,6 @@ class SetFolder:
 
 
 def refuse_link(path: Path) -> None:
-    """Raise IntegrityError where `path` is a symlink."""
+    """Raise IntegrityError if `path` is a symlink."""
     if path.is_symlink():
         raise IntegrityError(f"{path} is a symlink", "a plain folder inside the store", "put the folder itself there")

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.anchorset.format.blocks import AnchorBlock, Float64
+from asif.anchorset.format.blocks import AnchorBlock
 from asif.anchorset.format.deletion_list import LiveRows
 from asif.anchorset.format.fit_cache import build_fit_file_name, read_matching_fit
 from asif.anchorset.format.folder import SetFolder
 from asif.anchorset.format.manifest import BlockEntry, Manifest
 from asif.errors import IntegrityError, UnknownFormat
+from asif.vectors import Float64
 
 _RowBlocks = list[tuple[NDArray[Any], NDArray[Any]]]
 """Image rows [n, di] and text rows [n, dt] of each block."""
@@ -48,7 +49,7 @@ class CachedSums:
 def find_cached_sums(folder: SetFolder, manifest: Manifest) -> CachedSums | None:
     """Find the sums over a version, or over the version that differs from it by the fewest rows.
 
-    Return None where none differs by fewer rows than the version has. Raises IntegrityError for changed sums or blocks.
+    Return None if none differs by fewer rows than the version has. Raises IntegrityError for changed sums or blocks.
     """
     nearest, fewest = None, manifest.count
     for other in _find_versions_with_sums(folder, manifest):

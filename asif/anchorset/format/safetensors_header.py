@@ -1,7 +1,7 @@
 """The header of a safetensors file: its length, JSON that describes the tensors, and blanks up to a multiple of 64.
 
-Source: https://huggingface.co/docs/safetensors. The tensors lie one after another in the order of the header, so their
-offsets follow from dtypes and shapes.
+Source: https://huggingface.co/docs/safetensors. The tensors are stored one after another in the order of the header, so
+their offsets follow from dtypes and shapes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class TensorSpec:
 
 
 def build_safetensors_header(tensors: Mapping[str, TensorSpec], metadata: Mapping[str, str] | None = None) -> bytes:
-    """Return the header of tensors that lie one after another; equal tensors give equal bytes.
+    """Return the header of tensors that are stored one after another; equal tensors give equal bytes.
 
     >>> build_safetensors_header({"a": TensorSpec("F32", (2, 3))})[8:].rstrip()
     b'{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}'
@@ -53,8 +53,8 @@ def build_safetensors_header(tensors: Mapping[str, TensorSpec], metadata: Mappin
 def parse_safetensors_header(data: bytes, where: str) -> tuple[dict[str, Any], dict[str, TensorSpec], int]:
     """Read the header at the beginning of `data`: the metadata, the tensors, and the length of the header in bytes.
 
-    Offsets are not looked at: compare the bytes with `build_safetensors_header` of what came back. Raises
-    IntegrityError for what is not JSON; ValueError, TypeError, KeyError or AttributeError for any other header.
+    Offsets are not checked: compare the bytes with `build_safetensors_header` of the result. Raises IntegrityError for
+    a header that is not JSON; ValueError, TypeError, KeyError or AttributeError for any other invalid header.
     """
     length = 8 + int.from_bytes(data[:8], "little")
     if length > len(data):

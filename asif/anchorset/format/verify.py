@@ -49,7 +49,7 @@ class VerificationReport:
     bytes: int
 
     def raise_if_bad(self) -> None:
-        """Raise IntegrityError where there are problems."""
+        """Raise IntegrityError if there are problems."""
         if self.problems:
             more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
             raise IntegrityError(f"{self.problems[0]}{more}", "the files as they were written", RESTORE_ADVICE)
@@ -85,7 +85,7 @@ def verify_set_folder(folder: SetFolder, version: str | None) -> VerificationRep
 
 @dataclass(frozen=True)
 class _CheckedBlock:
-    """Hold a block, or None where it cannot be read, and the problems found in it."""
+    """Hold a block, or None if it cannot be read, and the problems found in it."""
 
     block: AnchorBlock | None
     problems: tuple[str, ...]

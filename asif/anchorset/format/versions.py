@@ -60,7 +60,7 @@ def _read_log_entry(folder: SetFolder, version: str, aliases: Mapping[str, str])
 def move_alias(folder: SetFolder, alias: str, selector: str, expect: str | None) -> str:
     """Point an alias, new or not, at the version that `selector` means; return that version.
 
-    With `expect` the alias moves only if it points at the version that `expect` means. Raises Conflict where it does
+    With `expect` the alias moves only if it points at the version that `expect` means. Raises Conflict if it does
     not, UsageError for a bad alias, NotFound, IntegrityError for a damaged version.
     """
     check_alias_name(alias)
@@ -107,7 +107,7 @@ def _check_expected(folder: SetFolder, alias: str, expected: str) -> None:
 def roll_back(folder: SetFolder, selector: str | None) -> str:
     """Point `current` at the parent of the current version, or at the version that `selector` means; return it.
 
-    Nothing is deleted. Raises NotFound where the parent does not exist (any more).
+    Nothing is deleted. Raises NotFound if the parent does not exist (any more).
     """
     with folder.locked():
         current = folder.resolve(CURRENT_ALIAS)

@@ -42,7 +42,7 @@ def build_receipt_between(folder: SetFolder, before: Manifest, after: Manifest) 
     """Build the receipt for the rows of `before` that `after` lacks.
 
     It depends on the two versions alone, and on the versions of the code. Memory: about 150 bytes for each row of
-    `before`. Raises UsageError where `after` has rows that `before` lacks, or has all of its rows, or was made by other
+    `before`. Raises UsageError if `after` has rows that `before` lacks, or has all of its rows, or was made by other
     encoders, or is stored otherwise.
     """
     differing = [name for name in ("dims", "dtype", "captions", "encoders") if vars(before)[name] != vars(after)[name]]

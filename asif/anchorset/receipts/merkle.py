@@ -133,7 +133,7 @@ class MerkleTree:
 def fold_proof(leaves: Mapping[int, bytes], bits: int, siblings: Sequence[bytes]) -> bytes:
     """Compute the top node from the leaves of some groups and their siblings.
 
-    Raises ValueError where there are too few siblings or too many.
+    Raises ValueError if there are too few siblings or too many.
     """
     nodes, remaining = dict(leaves), iter(siblings)
     for _ in range(bits):

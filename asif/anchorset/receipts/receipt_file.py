@@ -11,7 +11,7 @@ from asif.errors import NotFound, UsageError
 
 
 def check_receipt_path(path: Path) -> None:
-    """Raise UsageError where `path` exists already, or cannot be written."""
+    """Raise UsageError if `path` exists already, or cannot be written."""
     if os.path.lexists(path):
         raise make_path_taken_error(path)
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):

@@ -34,7 +34,7 @@ def check_compatible(first: Manifest, second: Manifest) -> None:
 
 
 def check_id_conflicts(conflicts: Sequence[str], where: str, fix: str) -> None:
-    """Raise InputRefused where ids stand for different pairs in different sets."""
+    """Raise InputRefused if ids stand for different pairs in different sets."""
     if conflicts:
         raise InputRefused(
             f"{len(conflicts):,} ids stand for other pairs {where}: {format_first_names(conflicts)}",

@@ -33,7 +33,7 @@ class PairSelection:
         return cls((lambda pair: pair.id in named) if where is None else parse_where(where), named)
 
     def check(self, ref: str, found: Collection[str], missing_ok: bool) -> None:
-        """Raise NotFound where named ids are not among the found ones, unless `missing_ok`."""
+        """Raise NotFound if named ids are not among the found ones, unless `missing_ok`."""
         missing = sorted(self.ids.difference(found))
         if missing and not missing_ok:
             raise NotFound(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.anchorset.format.anchor_set import AnchorSet
-from asif.anchorset.format.blocks import MAX_BLOCK_ROWS, Float64, sum_rows
+from asif.anchorset.format.blocks import MAX_BLOCK_ROWS, sum_rows
 from asif.anchorset.format.pair_filter import NO_FILTER, PairFilter
 from asif.anchorset.format.protocol import AnchorsIdentity
 from asif.anchorset.format.references import MAX_UNION_MEMBERS
@@ -24,10 +24,10 @@ from asif.anchorset.select.compatibility import check_compatible, check_id_confl
 from asif.anchorset.select.find import iter_pairs_with_hashes
 from asif.errors import InputRefused, UsageError
 from asif.pairs.pair import PairRecord
-from asif.vectors import SIDES, Fingerprint, Int64, Side, gather_rows
+from asif.vectors import SIDES, Fingerprint, Float64, Int64, Side, gather_rows
 
 _MIN_MAPPED_ROWS = 512
-"""Shorter runs of rows are copied: so blocks are never many, and kernels read them at full speed."""
+"""Shorter runs of rows are copied, so that there are few blocks and kernels read them at full speed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +109,8 @@ class View:
 def open_view(members: Sequence[AnchorSet], pair_filter: PairFilter = NO_FILTER) -> View:
     """Open a view of the pairs of sets that match a filter; a pair that several sets have is taken once.
 
-    Reads the tables of all pairs. Raises EncoderMismatch where fingerprints differ, InputRefused where dtypes or
-    captions modes differ, where an id stands for different pairs, and where no pair is left; NotFound for licences that
+    Reads the tables of all pairs. Raises EncoderMismatch if fingerprints differ, InputRefused if dtypes or
+    captions modes differ, if an id stands for different pairs, and if no pair is left; NotFound for licences that
     no pair has, UsageError for more than 32 sets, IntegrityError for a changed table.
     """
     ref = "+".join(member.ref for member in members)

@@ -47,7 +47,7 @@ def make_bundle_path(kind: str, sha256: str) -> str:
 
 @contextmanager
 def pack_bundle(folder: SetFolder, version: str, scratch: Path | None) -> Iterator[Bundle]:
-    """Pack a version; while this is open, rewritten blocks lie in a temporary folder in `scratch`, or the system's.
+    """Pack a version; while this is open, rewritten blocks are in a temporary folder in `scratch`, or the system's.
 
     Writes nothing into the store. The same version gives the same bundle. Memory: one block. Raises IntegrityError,
     OutOfSpace.

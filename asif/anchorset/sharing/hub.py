@@ -56,8 +56,8 @@ def push_bundle(
     """Upload a version to a dataset repository, in one commit; the repository is created if it does not exist.
 
     Blocks that it has already are not uploaded again, and those that the version does not have are deleted from it;
-    other files of the repository stay. Raises AsifError where the Hub cannot be reached or refuses, NotFound, Conflict
-    where someone else has pushed meanwhile, UsageError where `private` is given and the repository is public,
+    other files of the repository stay. Raises AsifError if the Hub cannot be reached or refuses, NotFound, Conflict
+    if someone else has pushed meanwhile, UsageError if `private` is given and the repository is public,
     IntegrityError.
     """
     check_repo_name(repo)
@@ -115,7 +115,7 @@ def _build_operations(bundle: Bundle, card: str, new: list[str], outdated: list[
 class HubSource:
     """Read an untrusted set from a dataset repository, at one commit.
 
-    Raises NotFound, InputRefused where the repository has no set, IntegrityError, AsifError where the Hub cannot be
+    Raises NotFound, InputRefused if the repository has no set, IntegrityError, AsifError if the Hub cannot be
     reached.
     """
 

@@ -1,7 +1,7 @@
 """Import a bundle: unpack it into a staging folder, verify it as a whole, and only then publish it.
 
-A bundle is untrusted. Until it is published its files lie in `anchors/.incoming`, under a lock: there is one import at
-a time, and it removes what a killed one left.
+A bundle is untrusted. Until it is published its files are in `anchors/.incoming`, under a lock: only one import runs at
+a time, and it removes the files that a killed one left.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _LICENCE_SYNONYMS = {
 
 @dataclass(frozen=True)
 class LicenceSummary:
-    """Hold the number of pairs by (source, licence), None where a pair has none, and of those with a URL."""
+    """Hold the number of pairs by (source, licence), None if a pair has none, and of those with a URL."""
 
     pairs: Mapping[tuple[str | None, str | None], int]
     urls: int

@@ -30,7 +30,7 @@ def compute_archive_size(manifest: Manifest) -> int:
 
 
 def write_archive(out: BinaryIO, bundle: Bundle, progress: ByteProgress) -> None:
-    """Write a bundle as a tar; raises IntegrityError where a file of the set was changed."""
+    """Write a bundle as a tar; raises IntegrityError if a file of the set was changed."""
     manifest = bundle.manifest.to_bytes()
     out.write(_make_header(MANIFEST_FILE, len(manifest)) + manifest + bytes(-len(manifest) % _TAR_BLOCK))
     for path, entry in list_bundle_files(bundle.manifest).items():
@@ -47,7 +47,7 @@ def write_archive(out: BinaryIO, bundle: Bundle, progress: ByteProgress) -> None
 
 
 def write_archive_file(path: Path, bundle: Bundle, progress: ByteProgress) -> None:
-    """Write the tar to a new file, durably and atomically; raises UsageError where the file exists."""
+    """Write the tar to a new file, durably and atomically; raises UsageError if the file exists."""
     check_new_file(path)
 
     def write(temporary: Path) -> None:
@@ -58,7 +58,7 @@ def write_archive_file(path: Path, bundle: Bundle, progress: ByteProgress) -> No
 
 
 def check_new_file(path: Path) -> None:
-    """Raise UsageError where the file exists, or its folder does not."""
+    """Raise UsageError if the file exists, or its folder does not."""
     if path.is_symlink() or path.exists():
         raise UsageError(f"{path} exists", "a file that is not there yet", "name another, or remove it first")
     if not path.absolute().parent.is_dir():

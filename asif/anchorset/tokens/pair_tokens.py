@@ -58,7 +58,7 @@ class PairTokens:
     def find_text_rows(self, record: PairRecord) -> Int64:
         """Return the rows of the texts of an anchor, in the order of its captions; their `owners` is its image.
 
-        They are found by image and caption, whatever the captions mode of the anchors. Raises InputRefused.
+        They are found by image and caption, in any captions mode of the anchors. Raises InputRefused.
         """
         try:
             return np.array([self._places[record.image_sha256, caption] for caption in record.captions], np.int64)
@@ -76,7 +76,7 @@ class PairTokens:
 
 
 def has_tokens(path: Path) -> bool:
-    """Tell whether tokens were written to `path`, by its looks."""
+    """Tell whether `path` holds a header of tokens; reads nothing of it."""
     return (path / TOKENS_HEADER).exists()
 
 
@@ -150,7 +150,7 @@ def read_tokens_header(path: Path) -> dict[str, Any]:
 def _check_origin(
     path: Path, header: Mapping[str, Any], encoders: Mapping[Side, Fingerprint], source: Mapping[str, Any] | None
 ) -> None:
-    """Raise EncoderMismatch or InputRefused where tokens were made by other encoders or from another input."""
+    """Raise EncoderMismatch or InputRefused if tokens were made by other encoders or from another input."""
     for side, mine in encoders.items():
         theirs = Fingerprint(header["encoders"][side])
         if theirs != mine:

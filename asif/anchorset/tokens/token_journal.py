@@ -147,7 +147,7 @@ class TokenJournal:
 
 
 def _check_no_foreign_files(path: Path, partial: Path) -> None:
-    """Raise UsageError where the target, or the partial folder, holds files that are not ours."""
+    """Raise UsageError if the target, or the partial folder, holds files that are not ours."""
     names = {file.name for file in partial.iterdir()} if partial.is_dir() else set()
     ours = {name for name in names if name in {TOKENS_HEADER, *TOKEN_FILES} or name.startswith(TEMPORARY_PREFIX)}
     for place, foreign in ((path, os.path.lexists(path)), (partial, partial.is_symlink() or names != ours)):

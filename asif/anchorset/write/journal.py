@@ -133,7 +133,7 @@ class Journal:
     ) -> None:
         """Add the source rows from `self.next_row` up to `next_row`, durably.
 
-        Each of those rows is either in `rejects` or, in source order, in `records`, `image` [n, di] and
+        Every one of these rows is either in `rejects` or, in source order, in `records`, `image` [n, di] and
         `text` [n, dt]; n may be 0. `rows` gives the source row of each record where one row has several.
         Raises BadEmbedding for vectors that the dtype cannot hold, OutOfSpace.
         """

@@ -17,7 +17,7 @@ def publish_profile(
 ) -> AnchorSet:
     """Publish the next version of a set: the same anchors, and a profile for a task that replaces an older one.
 
-    An equal version that a killed run wrote, or that is current already, is used as it is. Raises Conflict where
+    An equal version that a killed run wrote, or that is current already, is used as it is. Raises Conflict if
     `version` is no longer the current one: the profile was tuned for other anchors.
     """
     with folder.locked():

@@ -47,7 +47,7 @@ from asif.vectors import Int64, Side
 
 @dataclass(frozen=True)
 class VersionDescription:
-    """Hold what the manifest of a version says besides its pairs."""
+    """Hold the fields of a version's manifest that do not come from its pairs."""
 
     encoders: Mapping[Side, EncoderInfo]
     dtype: str

@@ -55,7 +55,7 @@ def list_(home: Path | None, as_json: bool) -> None:
         return
     rows: list[tuple[str, ...]] = []
     for entry in entries:
-        if entry.error is not None:
+        if entry.version is None or entry.encoders is None:
             rows.append((entry.name, "-", "-", options.format_bytes(entry.size), f"broken: {entry.error}"))
             continue
         encoders = " + ".join(entry.encoders[side] for side in ("image", "text"))

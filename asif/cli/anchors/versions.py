@@ -29,7 +29,7 @@ def log(name: str, home: Path | None, as_json: bool) -> None:
     rows: list[tuple[str, ...]] = []
     for entry in entries:
         names = ", ".join(entry.aliases) or "-"
-        if entry.error is not None:
+        if entry.created is None or entry.operation is None:
             rows.append((entry.version, names, "-", "-", f"broken: {entry.error}"))
         else:
             rows.append((entry.version, names, entry.created, f"{entry.count:,}", _describe_operation(entry.operation)))

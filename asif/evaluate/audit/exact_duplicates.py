@@ -10,7 +10,7 @@ from asif.evaluate.audit.findings import (
     FindingEntry,
     SharedCaption,
     build_group_finding,
-    group_equal_rows,
+    group_repeats,
 )
 from asif.evaluate.audit.pair_index import PairIndex
 from asif.vectors import Int64
@@ -20,7 +20,7 @@ _MIN_IMAGES = 3  # that share a caption before it is listed
 
 def find_same_pairs(index: PairIndex) -> AuditFinding:
     """Find pairs with the same image and the same captions under different ids."""
-    equal = group_equal_rows(_combine_numbers(index.image, index.captions))
+    equal = group_repeats(_combine_numbers(index.image, index.captions))
     groups = [rows for rows in equal if _differ(index.pair, rows)]
     rule = "The same image (by the sha256 of its file) with the same captions under several ids."
     return build_group_finding("same_pair", rule, groups)
@@ -28,7 +28,7 @@ def find_same_pairs(index: PairIndex) -> AuditFinding:
 
 def find_same_images(index: PairIndex) -> AuditFinding:
     """Find images that came with different captions, under different ids."""
-    equal = group_equal_rows(index.image)
+    equal = group_repeats(index.image)
     groups = [rows for rows in equal if _differ(index.pair, rows) and _differ(index.captions, rows)]
     rule = "The same image (by the sha256 of its file) under several ids whose captions differ."
     return build_group_finding("same_image", rule, groups)
@@ -36,7 +36,7 @@ def find_same_images(index: PairIndex) -> AuditFinding:
 
 def find_same_embeddings(index: PairIndex, embeddings: Int64) -> AuditFinding:
     """Find different files with equal image embeddings; `embeddings` [n] numbers them."""
-    groups = [rows for rows in group_equal_rows(embeddings) if _differ(index.image, rows)]
+    groups = [rows for rows in group_repeats(embeddings) if _differ(index.image, rows)]
     rule = "Different files whose stored image embeddings are equal, byte for byte: nothing tells them apart."
     return build_group_finding("same_embedding", rule, groups)
 

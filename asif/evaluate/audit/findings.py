@@ -100,7 +100,7 @@ class DisagreementFigures:
     """Hold how many of their k neighbours pairs share, on average over the judged ones.
 
     `random_share` is the share of randomly permuted pairs that share none: an estimate of the recall. `typical` is the
-    median likeness, by side, of pairs that agree. Averages are None where there is nothing to average.
+    median likeness, by side, of pairs that agree. Averages are None if there is nothing to average.
     """
 
     k: int
@@ -177,10 +177,10 @@ def build_group_finding(
     return AuditFinding(kind, rule, rows, removable, entries, len(ordered), notes=notes)
 
 
-def group_equal_rows(numbers: Int64) -> list[Int64]:
+def group_repeats(numbers: Int64) -> list[Int64]:
     """Return the rows of each number that two or more rows have, ascending.
 
-    >>> [rows.tolist() for rows in group_equal_rows(np.array([7, 5, 7, 6, 5]))]
+    >>> [rows.tolist() for rows in group_repeats(np.array([7, 5, 7, 6, 5]))]
     [[1, 4], [0, 2]]
     """
     order = np.argsort(numbers, kind="stable")

@@ -1,4 +1,4 @@
-"""Pairs whose image and captions disagree: nothing that looks like the image reads like the captions."""
+"""Pairs whose image and captions disagree: no anchor is a neighbour of both the image and the captions."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from asif.evaluate.audit.findings import (
     FindingEntry,
     MemberCosines,
     build_group_finding,
-    group_equal_rows,
+    group_repeats,
 )
 from asif.kernels import KernelName, topk_similarity
 from asif.vectors import Float32, Int64, Side, gather_rows
@@ -99,7 +99,7 @@ def find_near_duplicates(anchors: AnchorSet, near_pairs: NearPairs, equal: Int64
     )
     graph = coo_matrix((np.ones(len(edges[0]), np.int8), edges), shape=(count, count))
     components = connected_components(graph, directed=False)[1].astype(np.int64)
-    groups = [rows for rows in group_equal_rows(components) if (equal[rows] != equal[rows[0]]).any()]
+    groups = [rows for rows in group_repeats(components) if (equal[rows] != equal[rows[0]]).any()]
     share = sum(map(len, groups)) / count
     note = (
         f"{100 * share:.0f} % of the anchors are near duplicates at {near:g}: most likely it is too low, raise --near."

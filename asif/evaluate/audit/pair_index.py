@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.aligners.sampling import group_equal_rows
+from asif.aligners.sampling import number_equal_rows
 from asif.anchorset import AnchorSet
 from asif.pairs import PairRecord
 from asif.vectors import Int64, canonical_json
@@ -104,4 +104,4 @@ def _number_hashes(hashes: Sequence[bytes]) -> Int64:
     """
     if not hashes:
         return np.empty(0, np.int64)
-    return group_equal_rows(np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, _HASH_BYTES))
+    return number_equal_rows(np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, _HASH_BYTES))

@@ -35,7 +35,7 @@ class AuditMethod:
 
     `queries` anchors were compared with all others, a sample of them if `sampled`. A representation uses the `k`
     nearest anchors, about the mean of each side if `centre`; `k_from` is "profile" or "default". `probe` describes the
-    queries by which use is counted; None where these are the anchors.
+    queries by which use is counted; None if these are the anchors.
     """
 
     near: float

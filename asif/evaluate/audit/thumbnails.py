@@ -1,4 +1,4 @@
-"""Thumbnails of anchors, made from the source of an anchor set: the set itself keeps no pixels."""
+"""Thumbnails of anchors, made from the source of an anchor set: the set itself stores no pixels."""
 
 from __future__ import annotations
 

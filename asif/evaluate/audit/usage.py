@@ -18,7 +18,7 @@ HUB_MIN_QUERIES = 10
 """A hub is used by this many queries at least."""
 
 HUB_QUERY_SHARE = 0.9
-"""An anchor that this share of the queries uses is a hub at any mean."""
+"""An anchor that this share of the queries uses is a hub, however high the mean is."""
 
 _BATCH = 1024
 _MAX_SHARE_PER_QUERY = 0.5  # of the anchors used by a query, above which use is inconclusive
@@ -72,7 +72,7 @@ class AnchorUsage:
 
     @property
     def inconclusive_because(self) -> str | None:
-        """Return why nothing can be concluded from these counts; None where it can."""
+        """Return why nothing can be concluded from these counts; None if it can."""
         if not self.queries or self.mean > _MAX_SHARE_PER_QUERY * self.queries:
             return f"each query uses {self.k:,} of {len(self.counts):,} anchors, so use tells little apart"
         if self.unused_by_chance > _MAX_UNUSED_BY_CHANCE * len(self.counts):

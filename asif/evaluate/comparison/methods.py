@@ -94,7 +94,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Contender:
-    """Hold a fitted method, its hubness correction, and its costs; `peak_mib` is None where unknown."""
+    """Hold a fitted method, its hubness correction, and its costs; `peak_mib` is None if unknown."""
 
     setting: str
     fitted: FittedAligner
@@ -194,7 +194,7 @@ def _train_settings(
 
 
 def _build_held_out_questions(pairs: TrainingPairs, seed: int) -> HeldOutQueries:
-    """Build tuning questions from the pairs that training held out."""
+    """Build tuning queries from the pairs that training held out."""
     learnt, held_out = pairs.split(seed)
     rest = AnchorSubset({"image": learnt.images, "text": learnt.texts[learnt.text_starts[:-1]]})
     return HeldOutQueries(rest, Embeddings(held_out.images), Embeddings(held_out.texts), held_out.matches)

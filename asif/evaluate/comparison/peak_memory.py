@@ -11,7 +11,7 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """Hold the peak of resident memory above that at the start, in MiB; None where it is not known."""
+    """Hold the peak of resident memory above that at the start, in MiB; None if it is not known."""
 
     mib: float | None = None
 
@@ -32,7 +32,7 @@ def peak_memory() -> Iterator[PeakMemory]:
 
 
 def reset_peak_memory() -> float | None:
-    """Reset the peak; return the resident memory now in MiB, None where the system has no peak to reset."""
+    """Reset the peak; return the resident memory now in MiB, None if the system has no peak to reset."""
     try:
         if hasattr(system := ctypes.CDLL(None), "malloc_trim"):
             system.malloc_trim(0)  # return freed memory to the system, so that using it again counts

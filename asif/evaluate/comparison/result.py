@@ -88,7 +88,7 @@ class TuningBudget:
 class Comparison:
     """Hold a whole comparison: how it was done, every run, what either camp wins, published figures.
 
-    `command` is the command line that made it, None where it was not made by one.
+    `command` is the command line that made it, None if it was not made by one.
     """
 
     created: str

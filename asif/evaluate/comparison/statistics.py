@@ -11,7 +11,7 @@ from typing import Literal
 from asif.evaluate.comparison.result import ComparedDataset, Comparison
 
 Camp = Literal["training-free", "trained"]
-ERRORS_APART = 2  # a difference of more standard errors than these counts as one
+ERRORS_APART = 2  # standard errors that a difference must exceed to count
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Standing:
 
 @dataclass(frozen=True)
 class HeadToHead:
-    """Hold the best training-free method and the best trained one from one number of pairs; None where there is none.
+    """Hold the best training-free method and the best trained one from one number of pairs; None if there is none.
 
-    `sampling` is the standard error of their difference over the queries of the test, None where wins were not
+    `sampling` is the standard error of their difference over the queries of the test, None if wins were not
     counted; `all_pairs` is true if every seed had the same pairs, so that seeds do not vary the pairs.
     """
 
@@ -78,7 +78,7 @@ class HeadToHead:
 
 @dataclass(frozen=True)
 class MethodCost:
-    """Hold a method's costs from one number of pairs, means over seeds; None where they were not measured."""
+    """Hold a method's costs from one number of pairs, means over seeds; None if they were not measured."""
 
     fit_seconds: float | None
     tuning_seconds: float | None
@@ -90,7 +90,7 @@ class MethodCost:
 def collect_standing(
     comparison: Comparison, dataset: ComparedDataset, method: str, pairs: int, corrected: bool = True
 ) -> Standing | None:
-    """Collect a method's primary figure over seeds; None where no seed has one."""
+    """Collect a method's primary figure over seeds; None if no seed has one."""
     figures: dict[int, float] = {}
     for run in comparison.runs_of(method, pairs):
         result = run.result_on(dataset.name, corrected)
@@ -127,7 +127,7 @@ def compute_sampling_error(comparison: Comparison, dataset: str, pairs: int, met
     """Return the standard error of two methods' difference over the test, as in McNemar's test: sqrt(b + c) / n.
 
     b and c count the queries that only one of the two answers rightly, n all queries; a mean where several seeds
-    were counted, None where none was.
+    were counted, None if none was.
     """
     counted = [
         win.counts

@@ -9,10 +9,10 @@ import numpy as np
 
 from asif.aligners.linear import MIN_VARIANCE
 from asif.errors import InputRefused, UsageError
-from asif.evaluate.encoder_pairs.permutation_test import TIE_TOLERANCE, Float64, PermutationTest
+from asif.evaluate.encoder_pairs.permutation_test import TIE_TOLERANCE, PermutationTest
 from asif.kernels import topk_similarity
 from asif.kernels.blas import compute_gram_matrix
-from asif.vectors import Float32, Int64
+from asif.vectors import Float32, Float64, Int64
 
 _MIN_PAIRS = 4  # pairs for which the debiased estimator exists
 

@@ -20,7 +20,7 @@ from asif.vectors import Fingerprint, Float32, Side, mean_direction, normalise_r
 class EncodedSide:
     """Hold unit rows [n, d] of one side of the pairs, and which encoder made them.
 
-    `anchors` is {name, version, digest} of the version they come from, None where they were embedded now.
+    `anchors` is {name, version, digest} of the version they come from, None if they were embedded now.
     """
 
     side: Side

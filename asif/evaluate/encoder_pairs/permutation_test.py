@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-Float64 = NDArray[np.float64]
+from asif.vectors import Float64
 
 TIE_TOLERANCE = 1e-9  # a shuffled pairing this close below counts as equal: sums in another order round otherwise
 
@@ -17,7 +16,7 @@ class PermutationTest:
     """Hold a measure of the pairs as they are, and the mean and spread of it over shuffled pairings.
 
     `p` is (1 + how many shuffled ones are at least as high) / (1 + all of them), `z` the distance from their mean in
-    their standard deviations (None where they do not differ), `influence` [n] what each pair moves, on average zero.
+    their standard deviations (None if they do not differ), `influence` [n] what each pair moves, on average zero.
     """
 
     value: float

@@ -1,1 +1,1 @@
-"""The page and the words of an audit."""
+"""The page and the texts of an audit."""

@@ -1,4 +1,4 @@
-"""What follows an audit's findings: how often anchors are used, where they come from, and how it was computed."""
+"""The context of an audit's findings: how often anchors are used, their origins, and how the audit was computed."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from asif.pairs import PairRecord
 from asif.vectors import Side
 
 Thumbnails = Mapping[str, bytes] | None
-"""JPEGs by the sha256 of the image; None where no pairs were given, so that the page has no frames."""
+"""JPEGs by the sha256 of the image; None if no pairs were given, so that the page has no frames."""
 
 Layout = Literal["pair", "single", "shared", "group"]
 

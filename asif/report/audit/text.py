@@ -1,4 +1,4 @@
-"""The words of an audit: titles of findings, advice, and sentences about their figures."""
+"""The texts of an audit: titles of findings, advice, and sentences about their figures."""
 
 from __future__ import annotations
 
