@@ -24,7 +24,7 @@ class Labels:
     """Labels, the templates of their prompts, and how the prompts of one label are combined.
 
     `mean` averages the unit embeddings of a label's prompts and renormalises; `max` scores each prompt and takes the
-    best. `names` are one or more words for each label that stand in its prompts instead of it, combined as templates
+    best. `names` are one or more texts for each label that replace it in its prompts, combined as templates
     are; () means the labels themselves. Raises UsageError for no, blank or repeated labels, for templates without a
     place for the label (`{}` or `{c}`), and for texts with NUL characters, invalid UTF-8 or more than 10,000
     characters.
@@ -96,7 +96,7 @@ def _check_names(labels: Sequence[str], names: Sequence[Sequence[str]]) -> None:
 
 
 def _check_text(text: str, subject: str, fix: str) -> None:
-    """Refuse a text that no encoder should get; `fix` says what to do about one that is too long."""
+    """Raise UsageError for a text that no encoder should get; `fix` is the advice for one that is too long."""
     if "\0" in text:
         raise UsageError(f"{subject} contains a NUL character: {text[:40]!a}", "plain text", "remove it")
     if any("\ud800" <= character <= "\udfff" for character in text):

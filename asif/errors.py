@@ -15,7 +15,7 @@ AsifError                1    a failure while running
 ├── IntegrityError       5    bytes on disk are not what was written
 │   └── UnknownFormat    5    written by a newer asif
 ├── OutOfSpace           6    disk or memory is full
-└── Interrupted        130    stopped by the user; what was done is kept
+└── Interrupted        130    stopped by the user; finished work stays on disk
 
 Every message has three parts: what came, what was expected, what to do.
 """
@@ -26,7 +26,7 @@ from typing import ClassVar
 
 
 class AsifError(Exception):
-    """Say what came, what was expected and what to do about it.
+    """Report what came, what was expected and what to do about it.
 
     >>> print(AsifError("k is -3", "a whole number from 1", "pass --k 100"))
     k is -3
@@ -51,7 +51,7 @@ class MissingDependency(AsifError):
 
 
 class Unreachable(AsifError):
-    """The store that holds the data does not answer; what was done is kept."""
+    """The store that holds the data does not answer; finished work stays on disk."""
 
 
 class Busy(AsifError):
@@ -63,7 +63,7 @@ class Conflict(Busy):
 
 
 class UsageError(AsifError):
-    """The call makes no sense as it stands."""
+    """The call is invalid: options, labels, templates or names."""
 
     exit_code = 2
 
@@ -115,6 +115,6 @@ class OutOfSpace(AsifError):
 
 
 class Interrupted(AsifError):
-    """The user stopped the run; what was done is kept."""
+    """The user stopped the run; finished work stays on disk."""
 
     exit_code = 130

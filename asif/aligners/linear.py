@@ -37,7 +37,7 @@ class Linear:
       ICLR 2025, with λ on both sides)
 
     `whiten` and `exponents` are (image, text); `size` is the number of directions kept. Raises UsageError for a λ
-    that is not above zero where something is whitened, for exponents outside 0 to 5, and for a size below 1.
+    that is not above zero if a side is whitened, for exponents outside 0 to 5, and for a size below 1.
     """
 
     name: str

@@ -40,7 +40,7 @@ class FittedAligner(Protocol):
         ...
 
     def arrays(self) -> FitArrays:
-        """Return the arrays of the fit, for a file; empty where the fit is the anchors themselves."""
+        """Return the arrays of the fit, for a file; empty if the fit is the anchors themselves."""
         ...
 
     def represent(self, side: Side, embeddings: Embeddings, engine: KernelName = "auto") -> Rows:

@@ -25,10 +25,10 @@ _BATCH_ROWS = 1024  # whose float64 weights fit in the cache
 class Relative:
     """Represent an embedding by its similarities to the anchors: keep the k largest, clamp at 0, raise to p, normalise.
 
-    r(x)_i = max(<f(x), f(x_i)>, 0)^p over the k most similar anchors i, 0 elsewhere. Where further anchors are exactly
-    as similar as the k-th, as texts are that several pairs share, they are all included: a cut through them would be
+    r(x)_i = max(<f(x), f(x_i)>, 0)^p over the k most similar anchors i, 0 elsewhere. If further anchors are exactly as
+    similar as the k-th, for example because pairs share a text, they are all included: a cut among them would be
     arbitrary. `k` None means `compute_default_k` of the number of anchors. With `normalise="both"` rows have unit
-    length (zero where no similarity is positive), so scores are cosines in [0, 1], and images can be ranked for a text
+    length (zero if no similarity is positive), so scores are cosines in [0, 1], and images can be ranked for a text
     as well as labels for an image. The published code normalises the text side only: same top label, but scores that
     cannot be compared between images. `centre` first subtracts the anchors' mean on each side and renormalises, for
     anchors and queries. `asif-paper` cuts through ties as published.

@@ -38,8 +38,8 @@ def represent_leave_one_out(
 ) -> Rows:
     """Represent one side of at most `most` anchors, leave-one-out.
 
-    An anchor is more similar to itself than any query will be; where rows have an entry for each anchor, its own entry
-    is removed from its row, and the rest is scaled to the row's former length.
+    An anchor is more similar to itself than any query will be. In rows with one entry per anchor, its own entry is
+    removed, and the rest is scaled to the row's former length.
     """
     rows = fitted.represent(side, _sample_anchors(anchors, side, most), engine)
     own = choose_evenly_spaced(anchors.count, most)

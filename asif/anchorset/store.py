@@ -78,7 +78,7 @@ class Store:
         return verify_set_folder(folder, None if selector is None else folder.resolve(selector))
 
     def journal(self, name: str, plan: Mapping[str, Any]) -> Journal:
-        """Begin a build, or resume it where a build of the same plan was interrupted.
+        """Begin a build, or resume it if a build of the same plan was interrupted.
 
         `plan` is everything that decides the outcome, as JSON; its `dtype` is the stored dtype of the set.
         Raises UsageError for a bad name, Busy while the same build is running, IntegrityError for a damaged set.
@@ -129,7 +129,7 @@ class Store:
 
         Where no pair matches, no version is published. `receipt` is a new file for the receipt of the removal. Raises
         what `find_rows` does, UsageError if no pair would be left or the receipt cannot be written there, Conflict
-        where `ref` is not the current version or another edit came first.
+        if `ref` is not the current version or another edit came first.
         """
         folder, _ = self._find(ref)
         if receipt is not None:

@@ -28,7 +28,7 @@ def encode_and_add(
 ) -> AnchorSet:
     """Encode pairs with the encoders that made the set, and publish its next version with them.
 
-    Only the new pairs are encoded. Their embeddings are kept on disk until they are published, so that the same call
+    Only the new pairs are encoded. Their embeddings stay on disk until they are published, so that the same call
     resumes after a kill, a conflict or a full disk. Raises what `build_anchor_set` and
     `Store.put` raise.
     """

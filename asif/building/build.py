@@ -191,7 +191,7 @@ def _encode_rows(
 
 
 def _fill_missing_ids(items: Iterable[Pair | Reject], options: BuildOptions) -> Iterator[Pair | Reject]:
-    """Give pairs without an id one from their row, where equal pairs are kept (dedup = "keep")."""
+    """Give pairs without an id one made from their row, if equal pairs are kept (dedup = "keep")."""
     for item in items:
         nameless = options.dedup == "keep" and isinstance(item, Pair) and item.id is None
         yield replace(item, id=f"row-{item.row}") if nameless else item

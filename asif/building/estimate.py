@@ -59,7 +59,7 @@ def _find_dim(spec: str) -> int:
 
 
 def read_encoder_rates(home: Path) -> dict[str, float]:
-    """Read measured speeds: {encoder: inputs per second}; none where there is no readable file."""
+    """Read measured speeds: {encoder: inputs per second}; empty if there is no readable file."""
     with suppress(OSError, ValueError, TypeError, AttributeError):
         found = json.loads((home / "cache" / "rates.json").read_text())
         return {str(spec): float(rate) for spec, rate in found.items() if float(rate) > 0}
@@ -67,7 +67,7 @@ def read_encoder_rates(home: Path) -> dict[str, float]:
 
 
 def update_encoder_rates(home: Path, image: str, text: str, clock: EncoderClock) -> None:
-    """Save the encoders' speeds in a build; does nothing where the home folder cannot be written."""
+    """Save the encoders' speeds in a build; does nothing if the home folder cannot be written."""
     rates = read_encoder_rates(home)
     if clock.images >= 32:
         rates[image] = clock.images / clock.image_seconds

@@ -90,7 +90,7 @@ def compare_source(
 def _read_records(
     source: PairReader, anchors: AnchorSet, limit: int | None
 ) -> Iterator[tuple[Pair | Reject, list[PairRecord]]]:
-    """Yield each row with its records; no records where its image cannot be read."""
+    """Yield each row with its records; no records if its image cannot be read."""
     for item in islice(source.read(), limit):
         try:
             sha256 = hashlib.sha256(read_image_content(item)).hexdigest() if isinstance(item, Pair) else ""

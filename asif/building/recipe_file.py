@@ -62,7 +62,7 @@ def read_recipe(path: Path) -> HeadRecipe | PairsRecipe:
     content = path.read_bytes()
     try:
         fields: dict[str, Any] = tomllib.loads(content.decode())
-    except ValueError as error:  # of TOML and of UTF-8 alike
+    except ValueError as error:  # invalid TOML or invalid UTF-8
         raise UsageError(f"{path} cannot be read: {error}", "a recipe in TOML, in UTF-8", "correct the file") from error
     kinds = [kind for kind in ("head", "pairs") if kind in fields]
     if len(kinds) != 1:

@@ -223,7 +223,7 @@ def as_json(command: Command) -> Command:
 
 
 def list_given_options(names: Collection[str]) -> list[str]:
-    """List the options among `names` that stand on the command line of the running command, as `--name`."""
+    """List the options among `names` that were given on the command line of the running command, as `--name`."""
     ctx = click.get_current_context()
     return [
         option.opts[0]

@@ -36,7 +36,7 @@ def make_named_aligner(name: str, parameters: Mapping[str, Any]) -> Aligner | No
 def choose_aligner(anchors: OpenAnchors, task: Task, aligner: Aligner | None, hubness: Hubness | None) -> AlignerChoice:
     """Choose the aligner for a task: the named one, else that of the set's profile, else the default for the task.
 
-    The default is `asif` for labels, or `cca` where several images share each text, and `procrustes` with a hubness
+    The default is `asif` for labels, or `cca` if several images share each text, and `procrustes` with a hubness
     correction for search. Raises IntegrityError for a profile that this version cannot read.
     """
     if isinstance(aligner, TrainedAligner):

@@ -1,4 +1,4 @@
-"""Build anchor sets: from pairs, from pairs as a recipe says, from a classifier's head."""
+"""Build anchor sets: from pairs, from pairs by a recipe, from a classifier's head."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from asif.vectors import Side
 
 
 def build_from_head(recipe: HeadRecipe, store: Store, device: Device = "auto", dtype: str = "float16") -> BuildResult:
-    """Build an anchor set from the last layer of a classifier, as a recipe says."""
+    """Build an anchor set from the last layer of a classifier, by a recipe."""
     image, head = load_head(recipe.encoders["image"], device)
     text = load_text_encoder(recipe.encoders["text"], device)
     source = HeadSource(Path(recipe.encoders["image"]), head, recipe.captions)
@@ -69,7 +69,7 @@ def build_from_recipe(
     device: Device = "auto",
     progress: Callable[[int], None] = lambda rows: None,
 ) -> BuildResult:
-    """Build an anchor set from image-text pairs as a recipe says; the set records the recipe's name and sha256.
+    """Build an anchor set from image-text pairs by a recipe; the set records the recipe's name and sha256.
 
     Encoders, columns, captions and limit are the recipe's and override `options`; a source that is already open must
     have been opened with `recipe.columns`. Raises InputRefused for precomputed vectors, which the recipe's encoders

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 def fit_aligner(aligner: Aligner, anchors: OpenAnchors, kernel: KernelName = "auto") -> FittedAligner:
     """Fit an aligner to an anchor set, or restore the cached fit; a new fit is cached.
 
-    A cached fit that was changed, or belongs to other anchors, is logged and fitted again. Nothing is cached where the
+    A cached fit that was changed, or belongs to other anchors, is logged and fitted again. Nothing is cached if the
     store cannot be written, nor for views. A trained aligner is loaded, never trained here.
     """
     if isinstance(aligner, TrainedAligner):

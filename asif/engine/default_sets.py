@@ -45,7 +45,7 @@ def open_anchors(ref: str = DEFAULT_ANCHORS, *, home: Path | None = None, device
 
 
 def _open_built_by_user(recipe: PairsRecipe, store: Store) -> AnchorSet:
-    """Open the set of a recipe of pairs; raises NotFound, with the command that builds it, where there is none."""
+    """Open the set of a recipe of pairs; raises NotFound, with the command that builds it, if there is none."""
     try:
         return store.open(recipe.name)
     except NotFound:

@@ -69,7 +69,7 @@ def add_pairs(
     """Encode pairs with the set's own encoders, and make a version with them current.
 
     With `kind` "update" they replace the pairs with the same ids. Only the new pairs are encoded; encoders are checked
-    against the set's fingerprints. Raises EncoderMismatch, InputRefused for vectors where the set has encoders or the
+    against the set's fingerprints. Raises EncoderMismatch, InputRefused for vectors if the set has encoders or the
     other way round, and what `encode_and_add` does.
     """
     source = pairs if isinstance(pairs, PairSource) else open_pairs(pairs)

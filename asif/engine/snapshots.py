@@ -99,7 +99,7 @@ class FittedTask:
         return "fitted" in self.__dict__
 
     def warm(self) -> None:
-        """Do what a first call would wait for: fit, and copy all anchors to the device where they are searched.
+        """Do the work that a first call would wait for: fit, and copy all anchors to the device that searches them.
 
         On the CPU anchors are searched in mapped memory: a search in advance would take as long as the first one.
         """

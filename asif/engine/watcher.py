@@ -1,4 +1,4 @@
-"""A thread that follows a reference: where another process moves it to other versions, they are swapped in."""
+"""A thread that follows a reference: when another process moves it to other versions, they are swapped in."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Follower(Protocol):
 class Watcher:
     """Check ten times a second, in a thread, whether the reference of a follower has moved.
 
-    A check reads the stamp of one file for each set, and the file only where the stamp has changed. A version that
+    A check reads the stamp of one file for each set, and the file only if the stamp has changed. A version that
     fails to load is logged once, and tried again after some seconds, or when the reference moves on. The thread ends
     with the follower.
     """

@@ -21,7 +21,7 @@ _SYNSET = re.compile(r"n\d{8}")
 class EvaluatedClasses:
     """Hold the labels of an evaluation, and the names of each in prompts, one or more.
 
-    `origin` says where the names come from; `unused` are labels of the file of names that no class has.
+    `origin` is the source of the names; `unused` are labels of the file of names that no class has.
     """
 
     labels: tuple[str, ...]
@@ -78,7 +78,7 @@ def resolve_classes(data: LabelledImages, given: Mapping[str, _PromptNames] | No
     own, origin = _own_names(data)
     if given is None:
         return EvaluatedClasses(labels, own, origin)
-    if numbers:  # the file says which classes there are, those without images too
+    if numbers:  # the file lists all classes, including those without images
         return EvaluatedClasses(tuple(given), tuple(given.values()), "file")
     unused = tuple(label for label in given if label not in labels)
     if len(unused) == len(given):

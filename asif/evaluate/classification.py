@@ -38,8 +38,8 @@ def evaluate_classification(
     """Classify every image of a data set and compare predictions with the true labels.
 
     `labels` are all classes of the data, however many rows are read (see `resolve_classes`); `dataset` names the
-    data in the result, by default their path; `origins` say where templates and names come from, for the record. Images
-    are read once and not kept. If they are vectors, `label_vectors` [prompts, dt] are those of `labels.prompts()`.
+    data in the result, by default their path; `origins` give the sources of templates and names, for the record. Images
+    are read once and not stored. If they are vectors, `label_vectors` [prompts, dt] are those of `labels.prompts()`.
     Raises InputRefused for more bad rows than `limits` allow and for no usable row, UsageError for labels or their
     vectors that are missing or too many, EncoderMismatch for vectors that the anchors' encoders did not make.
     """

@@ -52,7 +52,7 @@ class Evaluation:
         return BenchmarkRecord(self.dataset, model, pretrained, self.task, self.metrics)
 
     def to_json(self, language: str = "en") -> dict[str, Any]:
-        """Return the JSON object: CLIP_benchmark's six keys first, in its order, then where they come from."""
+        """Return the JSON object: CLIP_benchmark's six keys first, in its order, then their provenance."""
         shared = {} if self.shared is None else {"shared_captions_right": self.shared}
         return {
             **asdict(self.record),

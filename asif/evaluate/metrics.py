@@ -1,7 +1,7 @@
 """Accuracy, recall and ranks from predictions and scores: plain numpy, None if a figure is not defined.
 
 Figures are those of CLIP_benchmark (its metrics/zeroshot_classification.py and metrics/zeroshot_retrieval.py), which
-writes NaN or fails where there is None here.
+writes NaN or fails in the cases that are None here.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class AnchorsUsed:
     selection: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object; the conditions stand among its own keys."""
+        """Return the JSON object; the conditions are among its keys."""
         return {
             "name": self.name,
             "version": self.version,
@@ -137,7 +137,7 @@ class DataUsed:
 
 @dataclass(frozen=True)
 class PromptsUsed:
-    """Hold the templates of prompts, how they are combined, and where templates and class names come from."""
+    """Hold the templates of prompts, how they are combined, and the sources of templates and class names."""
 
     templates: tuple[str, ...]
     template_mode: str

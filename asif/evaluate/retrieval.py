@@ -63,7 +63,7 @@ def evaluate_retrieval(
     """Search the captions for every image and the images for every caption, as CLIP_benchmark does.
 
     Rows with equal images are one image with all their captions. A recall is a hit rate: any of an image's captions
-    among the first k; only its own image is relevant for a caption. `shared` has the figures where a caption that
+    among the first k; only its own image is relevant for a caption. `shared` has the figures if a caption that
     several images share is relevant for each of them. Memory: all embeddings, and scores a block at a time. Raises
     InputRefused for more bad rows than `limits` allow, EncoderMismatch for vectors that other
     encoders made.

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-CHUNK_BYTES = 2**28  # of anchors copied at a time
+CHUNK_BYTES = 2**28  # of anchors that are copied at a time
 _ENTRY_BYTES = 2**33  # of anchors in one cache entry
 MIN_DEVICE_BYTES = 2**30  # of anchors for each device that is used
 _SPARE_BYTES = 2**32  # of a device's memory that is reserved for searches
@@ -259,7 +259,7 @@ def _joint_shape(chunk: list[HostBlock]) -> tuple[int, int]:
 
 
 class _HostCarrier:
-    """Copy within host memory, where the device is the CPU."""
+    """Copy within host memory if the device is the CPU."""
 
     def send(self, chunk: list[HostBlock], turn: int, copiers: Executor) -> torch.Tensor:
         rows = torch.empty(_joint_shape(chunk), dtype=_transfer_types(chunk[0].rows)[1])
@@ -291,7 +291,7 @@ class _PinnedCarrier:
     def send(self, chunk: list[HostBlock], turn: int, copiers: Executor) -> torch.Tensor:
         at, kind, shape = turn % 2, _transfer_types(chunk[0].rows)[1], _joint_shape(chunk)
         size = _count_bytes(chunk)
-        self.copied[at].synchronize()  # until then the buffer in host memory is being read
+        self.copied[at].synchronize()  # before that, the copy to the device still reads the host buffer
         with torch.cuda.stream(self.copying[at]):
             if self.host[at].numel() < size:
                 self.host[at] = torch.empty(size, dtype=torch.uint8, pin_memory=True)
@@ -299,7 +299,7 @@ class _PinnedCarrier:
                 self.on_device[at].record_stream(self.computing)
             host, there = (each[at][:size].view(kind).view(shape) for each in (self.host, self.on_device))
             _copy_to_host_buffer(host, chunk, copiers)
-            self.copying[at].wait_event(self.released[at])  # until then the one on the device is being searched
+            self.copying[at].wait_event(self.released[at])  # before that, the device buffer is still searched
             there.copy_(host, non_blocking=True)
             self.copied[at].record(self.copying[at])
         return there

@@ -52,7 +52,7 @@ def _infer_list_shape(item: Any) -> ColumnShape:
 
 
 def read_cell(column: Any, row: int) -> Any:
-    """Return one value as a Python object, or a Flaw where its text cannot be decoded."""
+    """Return one value as a Python object, or a Flaw if its text cannot be decoded."""
     try:
         return column[row].as_py()
     except UnicodeDecodeError:

@@ -14,7 +14,7 @@ _KINDS: dict[TextRole, str] = {"label": "classification", "captions": "retrieval
 
 @dataclass(frozen=True)
 class BenchmarkFolder:
-    """Hold the tars of the test split, and the class names and templates where the folder has them."""
+    """Hold the tars of the test split, and the class names and templates if the folder has them."""
 
     files: tuple[Place, ...]
     classes: tuple[str, ...] | None
@@ -24,7 +24,7 @@ class BenchmarkFolder:
     def find(cls, path: Place, text_role: TextRole) -> BenchmarkFolder | None:
         """Read the folder's lists; None if it has another layout.
 
-        Raises InputRefused for tars that are missing, UsageError if the folder says it is of another kind.
+        Raises InputRefused for tars that are missing, UsageError if the folder declares another task.
         """
         count = path / _SPLIT / "nshards.txt"
         if not path.is_dir() or not count.is_file():

@@ -94,7 +94,7 @@ def find_columns(
     The image is a column named like pixels, else the only `struct<bytes, path>`, else a column named like paths, else
     the only binary column. If both embeddings are there, they are used instead, unless `overrides` names the image.
     `text_role` is the column required with the image; for labels, captions and text vectors are ignored, and image
-    vectors are used where they are named, or where there is no image.
+    vectors are used if they are named, or if there is no image.
     Raises UsageError for an unusable override, InputRefused when a required role has no column.
 
     >>> find_columns({"TEXT": "text", "jpg": "bytes", "key": "text"}, {}, "a.parquet").by_role()

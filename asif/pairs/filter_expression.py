@@ -1,7 +1,7 @@
 """Filter expressions over pair records, such as `licence != 'CC0-1.0' and caption like '%dog%'`.
 
-SQL's words are translated to Python's, and Python's own parser reads the result; only a few kinds of node are accepted,
-and nothing is evaluated.
+SQL's words are translated to Python's, and the result is parsed with `ast`; only a few kinds of node are accepted, and
+nothing is evaluated.
 """
 
 from __future__ import annotations

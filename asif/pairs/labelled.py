@@ -28,7 +28,7 @@ from asif.pairs.webdataset import open_webdataset
 class LabelledImages:
     """Hold a source of labelled images and the names of its labels.
 
-    `names` are the names of the labels 0, 1, 2 …, where labels are numbers and the source names them; `templates` are
+    `names` are the names of the labels 0, 1, 2 … if labels are numbers and the source names them; `templates` are
     the prompts that come with the data; `literal` tells whether names are used in prompts as they are.
     """
 

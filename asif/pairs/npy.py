@@ -33,7 +33,7 @@ class NpyPart:
 
 @dataclass(frozen=True)
 class NpySource(PairSource):
-    """Read vectors part by part, with captions where there is metadata."""
+    """Read vectors part by part, with captions if there is metadata."""
 
     parts: tuple[NpyPart, ...]
 

@@ -67,7 +67,7 @@ def _open_folder(path: Place, overrides: Mapping[str, str], text_role: TextRole)
     if tars and {file.stem for file in shards} <= {file.stem for file in tars}:
         return open_webdataset(
             path, tars, overrides, text_role
-        )  # img2dataset leaves a parquet of metadata beside each tar
+        )  # img2dataset writes a parquet of metadata next to each tar
     if tars:
         raise _ambiguous_input(path, tars[0], shards[0])
     if shards:

@@ -1,4 +1,4 @@
-"""A pair, a rejected row, and the record that an anchor set keeps of a pair."""
+"""A pair, a rejected row, and the record that an anchor set stores of a pair."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Pair:
 
     `row` is the position in the source, from 0. `image` is encoded bytes, a file, or None when
     `image_embedding` [di] and `text_embedding` [dt] were precomputed. Captions are never empty or blank. `label` is
-    set where the source was opened for its labels.
+    set if the source was opened for its labels.
     """
 
     row: int
@@ -49,7 +49,7 @@ class Reject:
 class PairRecord:
     """Hold what an anchor set stores of a pair: everything but the pixels.
 
-    `image_sha256` is the hash of the encoded image file (of the float32 vector, where vectors were precomputed).
+    `image_sha256` is the hash of the encoded image file (of the float32 vector if vectors were precomputed).
     """
 
     id: str

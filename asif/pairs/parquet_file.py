@@ -26,7 +26,7 @@ def open_parquet_file(path: Place) -> Any:
         raise InputRefused(f"{path} is not a parquet file: {what}", "a parquet file", "give a parquet file")
     if tail != b"PAR1":
         raise _damaged_parquet(f"{path}: the footer", "the file is cut off before its end")
-    # Both settings are needed for memory that does not grow with the file: read-ahead keeps whole row groups.
+    # Both settings are needed so that memory does not grow with the file: read-ahead holds entire row groups.
     settings = {"pre_buffer": False, "buffer_size": 1 << 20, "page_checksum_verification": True}
     file = read_intact(lambda: pq.ParquetFile(file_or_path, **settings), f"{path}: the footer")
     about = file.metadata
@@ -66,7 +66,7 @@ def read_intact(read: Any, place: str) -> Any:
 
 
 def _choose_batch_rows(rows: int, size: int) -> int:
-    """Choose a few hundred rows, fewer where rows are large, so that a batch stays near BATCH_BYTES.
+    """Choose a few hundred rows, fewer if rows are large, so that a batch stays near BATCH_BYTES.
 
     >>> _choose_batch_rows(1000, 50_000_000), _choose_batch_rows(1000, 5_000_000_000)
     (256, 6)

@@ -28,7 +28,7 @@ _TIMES = ("lastmodified", "modified", "updated", "created")
 class RemotePath:
     """Name a file or folder of an fsspec filesystem, with the part of pathlib's interface that sources need.
 
-    `path` is its name in the filesystem (a URL where `is_url`), `query` its query or "", `shown` its URL without
+    `path` is its name in the filesystem (a URL if `is_url`), `query` its query or "", `shown` its URL without
     credentials, `listing` its entry in a listing. Responses of the store are cached, so later changes are not seen.
     """
 
@@ -93,11 +93,11 @@ class RemotePath:
         return PurePosixPath(unquote(inner) if self.is_url else inner)
 
     def is_file(self) -> bool:
-        """Tell whether a file is there."""
+        """Tell whether this is a file that exists."""
         return self._info.get("type") == "file"
 
     def is_dir(self) -> bool:
-        """Tell whether a folder is there; a URL is one if it ends in a slash and lists something."""
+        """Tell whether this is a folder that exists; a URL is one if it ends in a slash and lists something."""
         if not self.is_url:
             return self._info.get("type") == "directory"
         try:
@@ -107,7 +107,7 @@ class RemotePath:
 
     @property
     def size(self) -> int:
-        """Return the bytes of a file; raises FileNotFoundError, and InputRefused if the store does not say."""
+        """Return the bytes of a file; raises FileNotFoundError, and InputRefused if the store does not give a size."""
         if not self._info:
             raise FileNotFoundError(2, "not found", self.shown)
         if not isinstance(size := self._info.get("size"), int):
@@ -147,7 +147,7 @@ class RemotePath:
 
     @cached_property
     def _info(self) -> Mapping[str, Any]:
-        """The store's information about the path; empty where nothing is there."""
+        """The store's information about the path; empty if it does not exist."""
         if self.listing is not None and (self.listing.get("size") is not None or self.listing["type"] == "directory"):
             return self.listing
         try:

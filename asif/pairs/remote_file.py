@@ -41,7 +41,7 @@ class RemoteFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        # never across blocks: fsspec would fill a short answer from the next block
+        # never across blocks: fsspec would fill a short response from the next block
         want = min(len(view), self._size - self._position, _BLOCK_BYTES - self._position % _BLOCK_BYTES)
         if want <= 0:
             return 0

@@ -21,7 +21,7 @@ T = TypeVar("T")
 def with_retries(shown: str, query: str, request: Callable[[], T]) -> T:
     """Return what `request` returns, retrying after each of PAUSES; `shown` names the place, `query` may be secret.
 
-    Raises FileNotFoundError if nothing is there, InputRefused without permission, OutOfSpace if a local copy did
+    Raises FileNotFoundError if the path does not exist, InputRefused without permission, OutOfSpace if a local copy did
     not fit, Unreachable after the last attempt. Each protocol's library has its own errors, which may quote
     credentials: none of them is passed on, not even as a cause.
     """
@@ -59,7 +59,7 @@ def _find_cause(shown: str, error: Exception) -> BaseException:
 
 
 def _translate_error(shown: str, error: BaseException) -> Exception | None:
-    """Return our error where another attempt would be useless, None if it may help."""
+    """Return asif's error if another attempt would be useless, None if it may help."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return OutOfSpace(f"there is no room for a copy of {shown}", "room in the temporary folder", "free some space")
     status = _find_http_status(error)

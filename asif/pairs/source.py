@@ -42,7 +42,7 @@ class PairSource(ABC):
     def read(self, start: int = 0) -> Iterator[Pair | Reject]:
         """Yield exactly one item for each row from `start` on, in source order.
 
-        Raises InputRefused, naming the file and the place, where the source is damaged.
+        Raises InputRefused, naming the file and the place, if the source is damaged.
         """
 
     @property

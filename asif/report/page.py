@@ -98,7 +98,7 @@ def _build_dataset_section(
 
 
 def _format_match(match: HeadToHead) -> tuple[str, ...]:
-    """Write the best methods of both camps from one number of pairs, and which camp is ahead."""
+    """Write the best methods of both camps at one number of pairs, and which camp is ahead."""
     camps = (format_standing_range(each) if each else "-" for each in (match.free, match.trained))
     if match.difference is None:
         return (f"{match.pairs:,}", *camps, "-", "-")

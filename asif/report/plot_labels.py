@@ -70,7 +70,7 @@ def place_labels(
 
 
 def _is_inside(box: LabelBox, frame: LabelBox) -> bool:
-    """Return whether a box lies within a frame."""
+    """Return whether a box is within a frame."""
     return frame[0] <= box[0] and frame[1] <= box[1] and box[2] <= frame[2] and box[3] <= frame[3]
 
 

@@ -20,7 +20,7 @@ from asif.report.plot_labels import place_labels, spread_heights
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK = "#010203"  # stands for the text's own colour
+INK = "#010203"  # a placeholder, replaced by the colour of the surrounding text
 COLOURS = {  # on light and on dark; hues of one family for each kind
     "training-free": {
         "#08519c": "#7db8f0",
@@ -130,7 +130,7 @@ def _label_line_ends(axes: Axes, ends: Sequence[_LabelledPoint]) -> None:
 
 
 def _label_points(axes: Axes, labels: Sequence[_LabelledPoint]) -> None:
-    """Label points next to them, where there is room."""
+    """Label points next to them, in free space."""
     axes.figure.subplots_adjust(right=0.985, **_MARGINS)
     axes.autoscale_view()  # fixes the limits, on which the places of labels depend
     pixels = axes.figure.dpi / 72
@@ -151,7 +151,7 @@ def _write_svg(axes: Axes, title: str) -> str:
     assert isinstance(figure, Figure)
     written = StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    # ids are salted by the title, so that several plots can stand on one page
+    # ids are salted by the title, so that several plots can be on one page
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
         figure.savefig(written, format="svg", transparent=True, metadata=nothing)
     text = written.getvalue()

@@ -91,7 +91,7 @@ def build_run_table(comparison: Comparison, dataset: ComparedDataset) -> Table:
 
 
 def sort_methods(comparison: Comparison, dataset: ComparedDataset, pairs: int) -> list[ComparedMethod]:
-    """Sort the methods by their primary figure from one number of pairs, those without one last."""
+    """Sort the methods by their primary figure at one number of pairs, those without one last."""
 
     def key(method: ComparedMethod) -> float:
         mean = _mean(collect_standing(comparison, dataset, method.name, pairs))

@@ -1,4 +1,4 @@
-"""Encode pairs to tokens on disk: every image once, every caption as a text of its own."""
+"""Encode pairs to tokens on disk: every image once, every caption as a separate text."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def train_networks(
 
     A side without a network is used as it is. The batch of a step depends only on the seed and the number of the step,
     so a run resumed from a `TrainingState` passed to `keep` ends with the same weights. Equal texts are true for each
-    other's images. Products are in bfloat16 where the processor supports it, everything else in float32.
+    other's images. Products are in bfloat16 if the processor supports it, everything else in float32.
     """
     return TrainingRun(networks, schedule, pairs, held_out, seed, device).run(progress, keep, resume)
 
@@ -125,7 +125,7 @@ class TrainingRun:
         return TrainedWeights(self.best, tuple(self.evaluations), time.perf_counter() - started)
 
     def _has_converged(self) -> bool:
-        """Tell whether the last evaluations brought no improvement."""
+        """Tell whether the last evaluations showed no improvement."""
         ranks = [evaluation.rank for evaluation in self.evaluations]
         return len(ranks) > _PATIENCE and max(ranks[-_PATIENCE:]) <= max(ranks[:-_PATIENCE])
 

@@ -39,7 +39,7 @@ _DEFAULTS: dict[Task, tuple[AlignerSetting, Hubness]] = {
 """The settings that work well on most sets: chosen unless another one is proven better."""
 
 _REPEATED_TEXTS_DEFAULT = (AlignerSetting("cca", ("lambda=1",)), Hubness("none"))
-"""The default for labels where several images share each text: a few dozen pairs are enough for it."""
+"""The default for labels if several images share each text: a few dozen pairs are enough for it."""
 
 
 def default_setting(task: Task, *, texts_repeat: bool) -> tuple[AlignerSetting, Hubness]:

@@ -108,7 +108,7 @@ def split_folds(anchors: Anchors, seed: int, captions: CaptionSampler | None = N
 def has_repeated_texts(anchors: Anchors, most: int = MAX_PAIRS) -> bool:
     """Tell, from at most `most` anchors, whether texts have two or more images each on average, as class names do.
 
-    If so, the texts are the labels to classify by; if not, most images have a text of their own.
+    If so, the texts are the labels to classify by; if not, most images have a text that no other image has.
 
     >>> from types import SimpleNamespace
     >>> has_repeated_texts(SimpleNamespace(count=4, blocks={"text": [np.eye(2)[[0, 1, 1, 0]]]}.get))

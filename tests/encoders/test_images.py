@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image, features
 from support.build_images import Pixels, chunk, encoded, exif, gif_declaring, png, random_png, tiles
 from support.paths import SUPPORT
+from support.running import environment
 
 from asif.encoders import images
 from asif.encoders.images import MAX_PIXELS, PILLOW_MODULES, decode_image, to_8_bits
@@ -328,7 +329,7 @@ def test_bombs_are_refused_in_little_memory() -> None:
     from support.build_bombs import BOMBS, HARMLESS
 
     run = [sys.executable, "-W", "error", str(SUPPORT / "build_bombs.py")]
-    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    done = subprocess.run(run, capture_output=True, text=True, check=False, env=environment())
     assert done.returncode == 0, done.stderr
     outcomes = {line["name"]: line["outcome"] for line in map(json.loads, done.stdout.splitlines())}
     assert {name for name, outcome in outcomes.items() if outcome.startswith("BadImage: ")} == set(BOMBS)

@@ -45,7 +45,7 @@ def insert_rows(
 ) -> AnchorSet:
     """Publish a version of the current one without the rows `removed` and with `rows` of the set `fresh`.
 
-    `ids` are those of the current version. New rows are written as blocks of their own and listed between ranges of
+    `ids` are those of the current version. New rows are written as separate blocks and listed between ranges of
     the other blocks. If that would leave more than one row range for each 256 pairs, all blocks that are not used as a
     whole are rewritten. `removed` and `rows` are ascending and distinct. Memory: a block, and the ids. Raises Conflict,
     OutOfSpace.

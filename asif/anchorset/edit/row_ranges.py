@@ -75,7 +75,7 @@ def split_at_new_blocks(ranges: Sequence[RowRange]) -> Iterator[list[RowRange]]:
 def mark_deleted(folder: SetFolder, row_range: RowRange) -> BlockEntry:
     """Return the block of a row range with all its other rows marked as deleted.
 
-    Where the deletion list would become too long, the rows are written as a block of their own instead.
+    If the deletion list would become too long, the rows are written as a separate block instead.
     """
     live = np.zeros(row_range.entry.rows, bool)
     live[row_range.rows] = True

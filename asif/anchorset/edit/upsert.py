@@ -20,8 +20,8 @@ UpsertKind = Literal["add", "update"]
 def upsert_pairs(folder: SetFolder, current: AnchorSet, fresh: AnchorSet, kind: UpsertKind, rejected: int) -> AnchorSet:
     """Publish a version of the current one with the pairs of `fresh`.
 
-    A pair that the set has already, by row hash, is kept; where it has all, no version is published. `add` refuses ids
-    that stand for other pairs, `update` ids that the set does not have. Where each caption is an anchor,
+    A pair that the set has already, by row hash, is kept; if it has all, no version is published. `add` refuses ids
+    that stand for other pairs, `update` ids that the set does not have. If each caption is an anchor,
     `<id>#<number>`, a pair consists of all of its captions. `rejected` rows of the input are counted in the operation.
     Raises InputRefused, Conflict, EncoderMismatch if other encoders made `fresh`.
     """

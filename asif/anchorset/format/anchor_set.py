@@ -172,12 +172,12 @@ class AnchorSet:
     def kept_aligners(self, name: str) -> list[tuple[dict[str, Any], str]]:
         """List the cached fits of aligners of one name, newest first: their parameters, and "" or a digest.
 
-        The digest names the anchors of the fit where they are not the anchors of this version.
+        The digest identifies the anchors of the fit; it is empty if they are the anchors of this version.
         """
         return list_fitted_aligners(self.folder.fits, self.manifest, name)
 
     def keep_fit(self, aligner: Mapping[str, Any], arrays: FitArrays) -> bool:
-        """Write the fit of an aligner to the cache; return False where the store cannot be written, or is full."""
+        """Write the fit of an aligner to the cache; return False if the store cannot be written, or is full."""
         path = self.folder.fit_path(build_fit_file_name(self.manifest, aligner))
         try:
             make_folder(path.parent)
@@ -194,7 +194,7 @@ class AnchorSet:
         return find_cached_sums(self.folder, self.manifest)
 
     def keep_sums(self, arrays: Mapping[str, Float64]) -> bool:
-        """Write named sums over these anchors to the cache; return False for few anchors, or where that fails."""
+        """Write named sums over these anchors to the cache; return False for few anchors, or if that fails."""
         return self.count >= MIN_ANCHORS_FOR_SUMS and self.keep_fit(SUMS_FIT, arrays)
 
     def close(self) -> None:

@@ -46,7 +46,7 @@ def translate_write_errors(path: Path, needed: int) -> Iterator[None]:
 
 
 def acquire_lock(lock_file: Path, busy: Callable[[], Busy]) -> Any:
-    """Acquire a lock that one process holds at a time, and return it; raises `busy()` where another one holds it."""
+    """Acquire a lock that one process holds at a time, and return it; raises `busy()` if another one holds it."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(lock_file, timeout=0, thread_local=False)
@@ -100,7 +100,7 @@ def write_content_file(folder: Path, suffix: str, write: Callable[[Path], None],
 
 
 def move_content_file(source: Path, target: Path, sha256: str) -> None:
-    """Move a flushed file to `target` on the same disk, durably; do nothing where that has the content already."""
+    """Move a flushed file to `target` on the same disk, durably; do nothing if that has the content already."""
     if not has_content(target, sha256):
         os.replace(source, target)
         fsync_path(target.parent)

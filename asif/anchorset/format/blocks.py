@@ -70,7 +70,7 @@ def numpy_dtype(dtype: str) -> np.dtype[Any]:
 def cast_embeddings(values: Float32, dtype: str) -> NDArray[Any]:
     """Round embeddings [n, d] to the dtype they are stored in, to nearest.
 
-    Raises BadEmbedding, which names the rows, where a vector is or becomes NaN, infinite or zero.
+    Raises BadEmbedding, which names the rows, if a vector is or becomes NaN, infinite or zero.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         stored = np.ascontiguousarray(values).astype(numpy_dtype(dtype))

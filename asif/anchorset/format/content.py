@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 
 
 def select_live_rows(values: NDArray[Any], entry: BlockEntry) -> NDArray[Any]:
-    """Return the live rows of a block; a view where none is deleted."""
+    """Return the live rows of a block; a view if none is deleted."""
     return values[entry.live] if entry.deleted else values
 
 

@@ -141,7 +141,7 @@ def copy_fits(folder: Path, old: Manifest, new: Manifest) -> None:
 def list_fitted_aligners(folder: Path, manifest: Manifest, name: str) -> list[tuple[dict[str, Any], str]]:
     """List the fits of aligners of one name, newest first: the parameters, and the digest of the anchors.
 
-    The digest is empty where the fit belongs to exactly these anchors. Reads headers only: `verify` finds damage.
+    The digest is empty if the fit belongs to exactly these anchors. Reads headers only: `verify` finds damage.
     """
     fitted = []
     for path in sorted(folder.glob("*.safetensors"), key=lambda path: -path.stat().st_mtime_ns):

@@ -1,4 +1,4 @@
-"""Cached sums over the rows of a version, for moments; another version reaches its own by the rows that differ."""
+"""Cached sums over the rows of a version, for moments; another version corrects them by the rows that differ."""
 
 from __future__ import annotations
 
@@ -104,5 +104,5 @@ def _find_versions_with_sums(folder: SetFolder, manifest: Manifest) -> Iterator[
 
 
 def _select_rows(block: AnchorBlock, rows: LiveRows) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return some rows of both sides of a block; views where they are all of them."""
+    """Return some rows of both sides of a block; views if they are all rows."""
     return (block.image, block.text) if rows.all() else (block.image[rows], block.text[rows])

@@ -1,4 +1,4 @@
-"""Pair filters: which anchors may answer a query, by an expression over their records and by their licences."""
+"""Pair filters: select the anchors of a query by an expression over their records and by their licences."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class PairFilter:
         return bool(self.where or self.licences)
 
     def __and__(self, other: PairFilter) -> PairFilter:
-        """Return the filter of the pairs that both let through."""
+        """Return the filter that keeps the pairs that both filters keep."""
         return PairFilter(self.where + other.where, self.licences + other.licences)
 
     def __str__(self) -> str:

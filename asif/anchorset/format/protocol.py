@@ -28,7 +28,7 @@ class AnchorsIdentity:
     pair_filter: PairFilter = NO_FILTER
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields for JSON; `where` and `licences` only where the filter has such conditions."""
+        """Return the fields for JSON; `where` and `licences` only if the filter has such conditions."""
         return {"name": self.name, "version": self.version, "digest": self.digest, **self.pair_filter.as_dict()}
 
 

@@ -21,7 +21,7 @@ _SEQUENCE_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 class Reference:
     """Refer to an anchor set: by its `name` in the store, or by the folder `path`; exactly one of them is set.
 
-    `selector` is an alias, a sequence number or a whole version; None stands for the alias `current`.
+    `selector` is an alias, a sequence number or a complete version; None means the alias `current`.
     """
 
     name: str | None
@@ -65,7 +65,7 @@ def is_sequence_number(selector: str) -> bool:
 
 
 def is_version(selector: str) -> bool:
-    """Tell whether a selector is a whole version such as '000003-1f2e3d4c5b6a'."""
+    """Tell whether a selector is a complete version such as '000003-1f2e3d4c5b6a'."""
     return _VERSION.fullmatch(selector) is not None
 
 
@@ -115,7 +115,7 @@ def parse_union(ref: str) -> tuple[str, ...]:
 
 
 def is_movable_reference(ref: str) -> bool:
-    """Tell whether a reference can come to mean another version: it names an alias, or none, which is `current`.
+    """Tell whether a reference can mean another version later: it names an alias, or none, which means `current`.
 
     >>> is_movable_reference("coco"), is_movable_reference("coco@best"), is_movable_reference("coco@3")
     (True, True, False)

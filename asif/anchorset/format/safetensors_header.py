@@ -69,7 +69,7 @@ def parse_safetensors_header(data: bytes, where: str) -> tuple[dict[str, Any], d
 
 
 def read_safetensors_metadata(path: Path) -> dict[str, Any]:
-    """Read the metadata of a file and nothing else; empty where the header is longer than 1 MiB.
+    """Read the metadata of a file and nothing else; empty if the header is longer than 1 MiB.
 
     Raises IntegrityError for a header that is not JSON.
     """

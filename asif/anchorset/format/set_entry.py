@@ -1,4 +1,4 @@
-"""The entry of an anchor set in a list: its current version, or the error that keeps it from being opened."""
+"""The entry of an anchor set in a list: its current version, or the error on opening it."""
 
 from __future__ import annotations
 

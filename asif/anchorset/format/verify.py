@@ -216,7 +216,7 @@ class _Verification:
                 self.read[path] = path.stat().st_size
 
     def strays(self, versions: list[str], manifests: list[Manifest]) -> None:
-        """Report files that belong to no version; skip their content where a manifest cannot be read."""
+        """Report files that belong to no version; skips their content if a manifest cannot be read."""
         for path in sorted(self.folder.path.iterdir()):
             if path.name not in _KNOWN_NAMES:
                 self.add_problem(path, "a stray file: it belongs to no version")

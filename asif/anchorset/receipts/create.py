@@ -104,7 +104,7 @@ def build_receipt(
 
 
 def _drop_hashes(group: bytes, gone: Collection[bytes]) -> bytes:
-    """Return the concatenated hashes of a group without those that are gone."""
+    """Return the concatenated hashes of a group without those in `gone`."""
     rows = (group[start : start + 32] for start in range(0, len(group), 32))
     return b"".join(row for row in rows if row not in gone)
 

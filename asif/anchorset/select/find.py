@@ -73,7 +73,7 @@ def gather_row_hashes(anchors: AnchorSet, rows: Int64) -> list[bytes]:
 
 
 def iter_ids_with_hashes(anchors: AnchorSet, blocks: Iterable[int] | None = None) -> Iterator[tuple[str, bytes]]:
-    """Yield the id and the row hash of each pair, in order; only of some blocks, where these are given."""
+    """Yield the id and the row hash of each pair, in order; only of some blocks if these are given."""
     for at in range(len(anchors.manifest.blocks)) if blocks is None else blocks:
         hashes = anchors.row_hashes(at)
         for row, name in enumerate(anchors.ids(at)):

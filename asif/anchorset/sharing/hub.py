@@ -177,7 +177,7 @@ class HubSource:
 
 
 def _list_repo_files(api: HfApi, repo: str, commit: str) -> dict[str, FileEntry]:
-    """List the files of a commit; the sha256 is empty where the Hub does not give it."""
+    """List the files of a commit; the sha256 is empty if the Hub does not give it."""
     from huggingface_hub.hf_api import RepoFile
 
     tree = api.list_repo_tree(repo, recursive=True, repo_type=_REPO_TYPE, revision=commit)

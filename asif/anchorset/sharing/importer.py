@@ -156,7 +156,7 @@ def _check_bundle_manifest(manifest: Manifest) -> None:
 
 
 def _check_importable(folder: SetFolder, manifest: Manifest, name_given: bool) -> Manifest | None:
-    """Return the current version of the set, or None; raises where the bundle cannot be its next version."""
+    """Return the current version of the set, or None; raises if the bundle cannot be its next version."""
     folder.refuse_symlinks()
     if not folder.path.exists():
         return None
@@ -206,7 +206,7 @@ def _fetch_and_verify(
 
 
 def _link_or_copy(known: Path, to: Path) -> None:
-    """Hard-link a file, or copy it where links are not possible."""
+    """Hard-link a file, or copy it if links are not possible."""
     try:
         os.link(known, to)
     except OSError:

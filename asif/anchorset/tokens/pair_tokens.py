@@ -83,7 +83,7 @@ def has_tokens(path: Path) -> bool:
 def open_tokens(
     path: Path, encoders: Mapping[Side, Fingerprint], source: Mapping[str, Any] | None = None
 ) -> PairTokens:
-    """Map the tokens of pairs into memory, where they were made by these encoders, and from this source if given.
+    """Map the tokens of pairs into memory if they were made by these encoders, and from this source if given.
 
     `source` are its fields in the header: `identity`, `captions` and `rows`. The size of every file is checked; values
     are not read. Raises NotFound, EncoderMismatch, InputRefused for another source, IntegrityError for damaged or

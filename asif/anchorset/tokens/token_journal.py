@@ -63,7 +63,7 @@ class TokenJournal:
         )
 
     def _resume(self, plan: Mapping[str, Any]) -> dict[str, Any]:
-        """Truncate the files of an earlier run to the bytes its header counts; start over where that is impossible."""
+        """Truncate the files of an earlier run to the bytes its header counts; start over if that is impossible."""
         header = {**plan, "next_row": 0, "dims": {}, "files": dict.fromkeys(TOKEN_FILES, 0)}
         try:
             found = read_tokens_header(self._folder)
@@ -121,7 +121,7 @@ class TokenJournal:
         atomic_write_bytes(self._folder / TOKENS_HEADER, dump_checksummed(self._header))
 
     def publish(self) -> None:
-        """Rename the folder to its final name; raises InputRefused, and removes it, where no pair was kept."""
+        """Rename the folder to its final name; raises InputRefused, and removes it, if no pair was kept."""
         rows = self._header["source"]["rows"]
         if self.next_row != rows:
             raise ValueError(f"tokens of {self.next_row} of {rows} rows")

@@ -134,7 +134,7 @@ class Journal:
         """Add the source rows from `self.next_row` up to `next_row`, durably.
 
         Every one of these rows is either in `rejects` or, in source order, in `records`, `image` [n, di] and
-        `text` [n, dt]; n may be 0. `rows` gives the source row of each record where one row has several.
+        `text` [n, dt]; n may be 0. `rows` gives the source row of each record if one row has several.
         Raises BadEmbedding for vectors that the dtype cannot hold, OutOfSpace.
         """
         self._check_open()

@@ -1,4 +1,4 @@
-"""Publish a tuned profile of an anchor set, aligner and parameters for a task, as a version of its own."""
+"""Publish a tuned profile of an anchor set, aligner and parameters for a task, as a new version."""
 
 from __future__ import annotations
 

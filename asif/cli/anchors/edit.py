@@ -113,7 +113,7 @@ def remove(
 
 
 def _purge(ref: str, choice: _PairChoice, receipt: Path | None, home: Path | None) -> AnchorSet:
-    """Purge pairs, and print what was deleted and what is left."""
+    """Purge pairs; print what was deleted and any residue."""
     from asif.engine import purge_pairs
 
     result = purge_pairs(ref, **choice, receipt=receipt, home=home, saying=_print_purge_plan)

@@ -30,7 +30,7 @@ class OriginCounts:
     rows: tuple[OriginCount, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the counts as JSON keeps them."""
+        """Return the counts as a JSON object."""
         rows = [{"name": row.name, "anchors": row.anchors, "found": dict(row.found)} for row in self.rows]
         return {"total": self.total, "missing": self.missing, "rows": rows}
 

@@ -27,7 +27,7 @@ def find_same_pairs(index: PairIndex) -> AuditFinding:
 
 
 def find_same_images(index: PairIndex) -> AuditFinding:
-    """Find images that came with different captions, under different ids."""
+    """Find images that have different captions under different ids."""
     equal = group_repeats(index.image)
     groups = [rows for rows in equal if _differ(index.pair, rows) and _differ(index.captions, rows)]
     rule = "The same image (by the sha256 of its file) under several ids whose captions differ."
@@ -44,8 +44,8 @@ def find_same_embeddings(index: PairIndex, embeddings: Int64) -> AuditFinding:
 def find_shared_captions(index: PairIndex) -> AuditFinding:
     """Find captions shared by at least 3 images, ignoring case and spacing.
 
-    Removable are pairs without a caption of their own, except the first of those with the same captions; none if at
-    least half of the pairs have no caption of their own, because then the captions are class labels.
+    Removable are pairs whose captions are all shared, except the first of those with the same captions; none if at
+    least half of the pairs have only shared captions, because then the captions are class labels.
     """
     by_image = _combine_numbers(index.caption, index.image[index.caption_row])
     images = np.bincount(index.caption[np.unique(by_image, return_index=True)[1]])  # different images of each caption
@@ -77,7 +77,7 @@ def _build_shared_caption_entry(index: PairIndex, caption: int, images: int) -> 
 
 
 def _combine_numbers(first: Int64, second: Int64) -> Int64:
-    """Number rows [n] so that two are equal exactly where both of their numbers are."""
+    """Number rows [n] so that two have the same number only if they are equal in both numberings."""
     numbers: Int64 = first * (int(second.max(initial=0)) + 1) + second
     return numbers
 

@@ -70,13 +70,13 @@ class FindingEntry:
         return [*self.rows[:MAX_MEMBERS], *(row for rows in self.neighbours.values() for row in rows)]
 
     def caption_text(self, records: Mapping[int, PairRecord]) -> str:
-        """Return the shared caption, normalised; empty where the entry is about none."""
+        """Return the shared caption, normalised; empty if the entry is about none."""
         if self.shared_caption is None:
             return ""
         return normalise_captions(records[self.rows[0]])[self.shared_caption.position]
 
     def to_json(self, records: Mapping[int, PairRecord]) -> dict[str, Any]:
-        """Return the entry as JSON keeps it, with the records of its named rows."""
+        """Return the entry as a JSON object, with the records of its named rows."""
         pairs = [_record_to_json(records[row]) for row in self.rows[:MAX_MEMBERS]]
         for pair, cosines in zip(pairs, self.cosines, strict=False):
             pair |= {"image_cosine": cosines.image, "caption_cosine": cosines.caption}
@@ -111,7 +111,7 @@ class DisagreementFigures:
     typical: Mapping[Side, float | None]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as JSON keeps them."""
+        """Return the figures as a JSON object."""
         return {
             "k": self.k,
             "judged": self.judged,
@@ -127,7 +127,7 @@ class AuditFinding:
     """Hold what one check found.
 
     `rows` are all anchors it found, ascending, `removable` those to remove, in order of importance. `entries` are the
-    first MAX_ENTRIES of `total`, the most harmful first. `rule` says when an anchor is found, `notes` how far the
+    first MAX_ENTRIES of `total`, the most harmful first. `rule` describes when an anchor is found, `notes` how far the
     result can be trusted. `ids_file` and `command` are set once the removable ids are written to a file.
     """
 
@@ -143,7 +143,7 @@ class AuditFinding:
     command: str | None = None
 
     def to_json(self, anchors: int, records: Mapping[int, PairRecord]) -> dict[str, Any]:
-        """Return the finding as JSON keeps it, with its share of `anchors`, and the records of its named rows."""
+        """Return the finding as a JSON object, with its share of `anchors`, and the records of its named rows."""
         return {
             "kind": self.kind,
             "rule": self.rule,

@@ -12,9 +12,9 @@ from asif.evaluate.audit.overlap import PairNeighbourhoods
 from asif.vectors import Int64, Side
 
 _BATCH = 64
-_BASELINE_ANCHORS = 1_000  # that stand for all in the baseline of the likeness
-_LIKENESS_NEIGHBOURS = 100  # that the likeness is measured to
-_TYPICAL_PAIRS = 200  # that agree, whose likeness is measured for comparison
+_BASELINE_ANCHORS = 1_000  # sampled for the baseline of the likeness
+_LIKENESS_NEIGHBOURS = 100  # to which the likeness is measured
+_TYPICAL_PAIRS = 200  # pairs that agree, whose likeness is measured for comparison
 _LISTED_NEIGHBOURS = 2  # of either side in an entry
 _LOW_RANDOM_SHARE = 0.05  # of random pairs without common neighbours, below which hardly any wrong pair is found
 
@@ -22,8 +22,8 @@ _LOW_RANDOM_SHARE = 0.05  # of random pairs without common neighbours, below whi
 def find_disagreement(pairs: PairNeighbourhoods, spaces: dict[Side, SearchSpace], seed: int) -> AuditFinding:
     """Find the pairs whose neighbourhoods have nothing in common, ranked by likeness, the lowest first.
 
-    `random_share` of the figures is the share of randomly permuted pairs that have nothing in common either: about as
-    many of the wrong pairs can be found this way.
+    `random_share` of the figures is the share of randomly permuted pairs that have nothing in common: it estimates the
+    share of wrong pairs that are found.
     """
     count, k = len(pairs.rows), pairs.neighbours["image"].shape[1]
     overlap = pairs.count_overlap(np.arange(count))
@@ -62,7 +62,7 @@ def find_disagreement(pairs: PairNeighbourhoods, spaces: dict[Side, SearchSpace]
 
 
 def _build_notes(not_judged: int, random_share: float) -> tuple[str, ...]:
-    """Say how many pairs were not judged, and whether wrong pairs can be found at all."""
+    """Write how many pairs were not judged, and whether wrong pairs can be found at all."""
     notes = []
     if not_judged:
         notes.append(f"{not_judged:,} of the pairs were not judged: nothing but copies is similar to them.")
@@ -77,7 +77,7 @@ def _measure_likeness(
     """Measure the likeness of one side of the pairs `at` [m] to the neighbours of the other, in standard deviations.
 
     For texts: the mean cosine to the texts of the anchors that look most like the image, standardised by the cosines to
-    a sample of all anchors; for images likewise. About 0 where image and captions are unrelated.
+    a sample of all anchors; for images likewise. About 0 if image and captions are unrelated.
     """
     space, neighbours = spaces[side], pairs.neighbours["text" if side == "image" else "image"]
     baseline = space.transform_anchors(choose_evenly_spaced(space.count, _BASELINE_ANCHORS)).astype(np.float64)

@@ -22,10 +22,10 @@ from asif.kernels import KernelName, topk_similarity
 from asif.vectors import Float32, Int64, Side, gather_rows
 
 MAX_COPIES = 32
-"""Nearest anchors of each that may be its copies, itself aside."""
+"""The most copies of an anchor that are found: that many of its nearest anchors are examined."""
 
 _BATCH = 1024
-_HIGH_SHARE = 0.2  # of the anchors, above which a threshold finds similar images rather than copies
+_HIGH_SHARE = 0.2  # share of the anchors, above which a threshold finds similar images rather than copies
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ _EXPECTED_BY_CHANCE = 2.0  # common neighbours of sides that are independent
 def compute_overlap_k(count: int) -> int:
     """Return the number of neighbours to compare among `count` anchors: √(2n), at most 1,000.
 
-    Of k neighbours on either side, drawn from n anchors, k²/n are common by chance: 2 with this k, whatever n is. With
+    Of k neighbours on either side, drawn from n anchors, k²/n are common by chance: 2 with this k, for any n. With
     fewer, good pairs too would share none; with more, wrong ones would share some.
 
     >>> [compute_overlap_k(count) for count in (3, 50, 1_000, 6_000, 1_600_000)]
@@ -39,7 +39,7 @@ class PairNeighbourhoods:
     equal: dict[Side, Int64]
 
     def count_overlap(self, order: Int64) -> Int64:
-        """Count the common neighbours of image i and text `order[i]`: [q], -1 where either has no neighbour at all.
+        """Count the common neighbours of image i and text `order[i]`: [q], -1 if either has no neighbour at all.
 
         A neighbour of one side counts if it, or its equal by the other side's embeddings, is a neighbour of the other.
         """

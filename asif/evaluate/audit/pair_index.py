@@ -19,10 +19,10 @@ _HASH_BYTES = 16
 
 @dataclass(frozen=True)
 class PairIndex:
-    """Hold numbers for each anchor [n], equal where anchors agree.
+    """Hold numbers for each anchor [n]; anchors with equal content have equal numbers.
 
     `image` numbers images, `captions` all captions of an anchor as a whole, `pair` pairs of the input (several anchors
-    where each caption is an anchor). `source` and `licence` are positions in `sources` and `licences`, where None
+    if each caption is an anchor). `source` and `licence` are positions in `sources` and `licences`, in which None
     stands for a missing one. `caption` [m] numbers single captions, normalised, `caption_row` [m] holds their rows.
     """
 
@@ -84,7 +84,7 @@ def normalise_captions(record: PairRecord) -> list[str]:
 
 
 def number_embeddings(blocks: Sequence[NDArray[np.generic]]) -> Int64:
-    """Number stored embeddings [n]: two have one number where they are equal byte for byte.
+    """Number stored embeddings [n]: two have the same number if they are equal byte for byte.
 
     >>> number_embeddings([np.eye(2), np.eye(2)[::-1]]).tolist()
     [0, 1, 1, 0]

@@ -50,7 +50,7 @@ class AuditMethod:
     probe: Mapping[str, Any] | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the method as JSON keeps it."""
+        """Return the method as a JSON object."""
         return {
             "near": self.near,
             "seed": self.seed,
@@ -70,7 +70,7 @@ class AuditResult:
     """Hold the result of an audit.
 
     `findings` are in the order of FINDING_KINDS; `records` has the anchors that their entries name, by row. `usage` is
-    by side: both sides, or those of the probe. `command` is the command line, where there was one.
+    by side: both sides, or those of the probe. `command` is the command line, if there was one.
     """
 
     anchors: AnchorSet

@@ -21,8 +21,8 @@ HUB_QUERY_SHARE = 0.9
 """An anchor that this share of the queries uses is a hub, however high the mean is."""
 
 _BATCH = 1024
-_MAX_SHARE_PER_QUERY = 0.5  # of the anchors used by a query, above which use is inconclusive
-_MAX_UNUSED_BY_CHANCE = 0.01  # of the anchors unused with even use, above which the queries are too few
+_MAX_SHARE_PER_QUERY = 0.5  # share of the anchors that a query uses, above which use is inconclusive
+_MAX_UNUSED_BY_CHANCE = 0.01  # share of the anchors unused with even use, above which queries are too few
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class AnchorUsage:
 
     @property
     def skewness(self) -> float:
-        """Return the skewness of the counts: E(N - μ)³ / σ³, 0 where all anchors are used alike.
+        """Return the skewness of the counts: E(N - μ)³ / σ³, 0 if all anchors are used equally often.
 
-        The skewness of k-occurrences is the measure of hubness of Radovanović et al. (JMLR 11, 2010): where it is high,
+        The skewness of k-occurrences is the measure of hubness of Radovanović et al. (JMLR 11, 2010): if it is high,
         a few anchors are among the neighbours of most queries.
         """
         deviations = self.counts - self.counts.mean()
@@ -98,7 +98,7 @@ class AnchorUsage:
         return [[2 ** (at - 1) if at else 0, 2**at - 1, int(anchors)] for at, anchors in enumerate(np.bincount(bins))]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as JSON keeps them."""
+        """Return the figures as a JSON object."""
         return {
             "queries": self.queries,
             "k": self.k,

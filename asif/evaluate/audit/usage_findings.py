@@ -37,7 +37,7 @@ def find_never_used(usage: Mapping[Side, AnchorUsage]) -> AuditFinding:
 
 
 def _build_notes(usage: Mapping[Side, AnchorUsage]) -> tuple[str, ...]:
-    """Say on which sides use is inconclusive, and why."""
+    """Write on which sides use is inconclusive, and why."""
     reasons = {side: each.inconclusive_because for side, each in usage.items()}
     return tuple(f"Not judged on the {side} side: {reason}." for side, reason in reasons.items() if reason)
 

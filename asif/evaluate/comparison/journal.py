@@ -1,4 +1,4 @@
-"""The journal of a comparison: finished runs, one a line, so that an interrupted comparison can go on."""
+"""The journal of a comparison: finished runs, one a line, so that an interrupted comparison can be resumed."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class DeletionCost:
 class DatasetResult:
     """Hold a fitted method's figures on one data set with one hubness correction, `none` for without.
 
-    `ranks` [queries] are those of `QueryScores`; kept in the journal of runs, not in results.json.
+    `ranks` [queries] are those of `QueryScores`; stored in the journal of runs, not in results.json.
     """
 
     dataset: str
@@ -46,7 +46,7 @@ class DatasetResult:
         return self.hubness != "none"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object, with ranks where there are any."""
+        """Return the JSON object, with ranks if there are any."""
         ranks = {} if self.ranks is None else {"ranks": self.ranks.tolist()}
         return {"dataset": self.dataset, "hubness": self.hubness, "metrics": self.metrics, **ranks}
 
@@ -75,7 +75,7 @@ class MethodRun:
     results: tuple[DatasetResult, ...]
 
     def result_on(self, dataset: str, corrected: bool = True) -> DatasetResult | None:
-        """Return the result on a data set: the corrected one, where there is one.
+        """Return the result on a data set: the corrected one, if there is one.
 
         With `corrected` false the one without correction, or None.
         """

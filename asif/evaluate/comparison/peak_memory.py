@@ -1,4 +1,4 @@
-"""Peak memory of a step, where the system reports it."""
+"""Peak memory of a step, if the system reports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole comparison as a value, read from and written to results.json."""
+"""The result of a comparison, read from and written to results.json."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ComparedDataset:
         return self.description.counts.get("images_among_anchors", 0)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object; the description stands among its own keys."""
+        """Return the JSON object; the fields of the description are among its keys."""
         own = {"name": self.name, "task": self.task, "primary": self.primary}
         return own | asdict(self.description)
 
@@ -86,7 +86,7 @@ class TuningBudget:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Hold a whole comparison: how it was done, every run, what either camp wins, published figures.
+    """Hold a comparison: how it was done, every run, the wins of either camp, published figures.
 
     `command` is the command line that made it, None if it was not made by one.
     """

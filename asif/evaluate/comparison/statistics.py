@@ -16,7 +16,7 @@ ERRORS_APART = 2  # standard errors that a difference must exceed to count
 
 @dataclass(frozen=True)
 class Standing:
-    """Hold a method's primary figure from one number of pairs, a share of 1, by seed."""
+    """Hold a method's primary figure at one number of pairs, a share of 1, by seed."""
 
     method: str
     figures: dict[int, float]
@@ -36,7 +36,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class HeadToHead:
-    """Hold the best training-free method and the best trained one from one number of pairs; None if there is none.
+    """Hold the best training-free method and the best trained one at one number of pairs; None if there is none.
 
     `sampling` is the standard error of their difference over the queries of the test, None if wins were not
     counted; `all_pairs` is true if every seed had the same pairs, so that seeds do not vary the pairs.
@@ -78,7 +78,7 @@ class HeadToHead:
 
 @dataclass(frozen=True)
 class MethodCost:
-    """Hold a method's costs from one number of pairs, means over seeds; None if they were not measured."""
+    """Hold a method's costs at one number of pairs, means over seeds; None if they were not measured."""
 
     fit_seconds: float | None
     tuning_seconds: float | None
@@ -126,7 +126,7 @@ def _methods_of_camp(comparison: Comparison, camp: Camp) -> list[str]:
 def compute_sampling_error(comparison: Comparison, dataset: str, pairs: int, methods: set[str]) -> float | None:
     """Return the standard error of two methods' difference over the test, as in McNemar's test: sqrt(b + c) / n.
 
-    b and c count the queries that only one of the two answers rightly, n all queries; a mean where several seeds
+    b and c count the queries that only one of the two answers rightly, n all queries; a mean if several seeds
     were counted, None if none was.
     """
     counted = [
@@ -139,7 +139,7 @@ def compute_sampling_error(comparison: Comparison, dataset: str, pairs: int, met
 
 
 def collect_cost(comparison: Comparison, method: str, pairs: int) -> MethodCost:
-    """Collect a method's costs from one number of pairs."""
+    """Collect a method's costs at one number of pairs."""
     runs = comparison.runs_of(method, pairs)
     deletions = [run.deletion for run in runs if run.deletion]
     return MethodCost(

@@ -87,7 +87,7 @@ def _judge_dataset(comparison: Comparison, dataset: ComparedDataset) -> DatasetV
 
 
 def _describe_match(match: HeadToHead) -> str:
-    """Write the figures of both camps from one number of pairs, and which is ahead."""
+    """Write the figures of both camps at one number of pairs, and which is ahead."""
     camps = [("training-free", match.free), ("trained", match.trained)]
     figures = ", ".join(f"{camp} {format_standing_range(each)}" for camp, each in camps if each is not None)
     if match.difference is None:

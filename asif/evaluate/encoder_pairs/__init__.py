@@ -1,1 +1,1 @@
-"""The ranking of encoder pairs by how alike they see the same pairs."""
+"""The ranking of encoder pairs by the alignment of their embeddings of the same pairs."""

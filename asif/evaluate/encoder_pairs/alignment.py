@@ -1,4 +1,4 @@
-"""How alike two encoders see the same pairs: linear CKA and mutual k-NN, against shuffled pairings."""
+"""The alignment of two encoders on the same pairs: linear CKA and mutual k-NN, tested against shuffled pairings."""
 
 from __future__ import annotations
 
@@ -115,9 +115,9 @@ def measure_alignment(
 
 
 def measure_shuffled(image: EncoderSpace, text: EncoderSpace, order: Int64) -> tuple[float, float, float]:
-    """Return ‖XᵀY‖², its debiased form and mutual k-NN where text `order[i]` is paired with image i."""
+    """Return ‖XᵀY‖², its debiased form and mutual k-NN if text `order[i]` is paired with image i."""
     plain = float(np.square(image.rows.T @ text.rows[order]).sum())
-    place = np.argsort(order)  # where each text is now
+    place = np.argsort(order)  # the new position of each text
     common = _share_neighbours(image.neighbours, place[text.neighbours[order]])
     return plain, plain + _correct_bias(image.lengths, text.lengths[order]).sum(), common.mean()
 

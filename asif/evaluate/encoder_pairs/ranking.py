@@ -1,4 +1,4 @@
-"""Rank encoder pairs by how alike they see the same pairs, and tell how sure the ranking is."""
+"""Rank encoder pairs by the alignment of their embeddings of the same pairs; test how certain the ranking is."""
 
 from __future__ import annotations
 

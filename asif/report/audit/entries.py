@@ -34,7 +34,7 @@ _LAYOUTS: dict[str, Layout] = {
 class Card:
     """Hold what is shown of one anchor.
 
-    `jpeg` is its thumbnail in base64, empty where it is missing, None on a page without thumbnails. `more_captions` are
+    `jpeg` is its thumbnail in base64, empty if it is missing, None on a page without thumbnails. `more_captions` are
     not shown; `origin` is source and licence.
     """
 
