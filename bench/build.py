@@ -1,4 +1,4 @@
-"""asif build-anchors on Flickr8k train (6,000 images, 30,000 captions), as a process of its own."""
+"""asif build-anchors on Flickr8k train (6,000 images, 30,000 captions), in a separate process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from common import machine, realdata, show
 
 
 def bare_forward(image_rows: int = 1024, caption_rows: int = 4096) -> tuple[float, float]:
-    """Measure the encoders alone, inputs prepared beforehand: images and captions per second."""
+    """Measure the encoders alone, on prepared inputs: images and captions per second."""
     from asif.encoders import DEFAULT_ENCODERS, load_image_encoder, load_text_encoder
 
     table = pq.read_table(realdata() / "flickr8k" / "train.parquet").slice(0, image_rows).to_pylist()

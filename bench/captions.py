@@ -20,7 +20,7 @@ RECALLS = {"R@1 image→text": 0, "R@1 text→image": 4, "R@5 image→text": 1, 
 
 
 def anchors(mode: str, images: Float32, captions: Float32) -> Pairs:
-    """Make anchors of images [n, di] and their captions [n, 5, dt]."""
+    """Make anchors from images [n, di] and their captions [n, 5, dt]."""
     if mode == "all":
         images, texts = np.repeat(images, CAPTIONS, axis=0), captions.reshape(len(images) * CAPTIONS, -1)
     else:
@@ -30,12 +30,12 @@ def anchors(mode: str, images: Float32, captions: Float32) -> Pairs:
 
 
 def spread(runs: Float64, form: str = ".1f") -> str:
-    """Write a mean ± half the spread; of one sample, the figure."""
+    """Format a mean ± half the spread; the figure alone if there is one sample."""
     return f"{runs.mean():{form}}" + (f" ± {np.ptp(runs) / 2:.1f}" if len(runs) > 1 else "")
 
 
 def main() -> None:
-    """Print recalls by aligner, number of images and mode; how far a mode is from the mean, sample by sample."""
+    """Print recalls by aligner, number of images and mode, and each mode's difference to `mean`, sample by sample."""
     print(machine() + "\n")
     images, captions = features("train")
     each = captions.reshape(len(images), CAPTIONS, -1)

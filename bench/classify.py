@@ -1,4 +1,4 @@
-"""asif classify of one photo as a process: cold, with cached labels; per image in a batch of 100; asif --help."""
+"""Times of asif classify as a process: one photo cold, and with cached labels; per image of 100; asif --help."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RUNS = 5
 
 
 def seconds(home: str, *args: str) -> float:
-    """Run the command line once."""
+    """Run the command line once; return the seconds."""
     started = time.perf_counter()
     command = [sys.executable, "-m", "asif", *args]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "ASIF_HOME": home})

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the real data, pairs in memory, and how a machine is named in a table."""
+"""Shared by the benchmarks: the real data, pairs in memory, and the line that describes the machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def realdata() -> Path:
-    """Return the folder with the real pairs, or stop."""
+    """Return the folder with the real pairs; exit if there is none."""
     folder = Path(os.environ.get("ASIF_REALDATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         sys.exit(f"no real data in {folder}: set ASIF_REALDATA")
@@ -30,7 +30,7 @@ def realdata() -> Path:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Hold anchor pairs in memory, in blocks, as an aligner sees them."""
+    """Hold anchor pairs in memory, in blocks, with the protocol of `Anchors`."""
 
     image: list[NDArray[np.float16]]
     text: list[NDArray[np.float16]]
@@ -54,13 +54,13 @@ def labelled(name: str) -> tuple[list[bytes], list[str]]:
 
 
 def classnames(name: str) -> dict[str, tuple[str, ...]]:
-    """Return what odd labels of a data set are called in prompts; empty where none is odd."""
+    """Return the corrected names in prompts of labels that are not plain words; empty if there are none."""
     file = ROOT / "bench" / "classnames" / f"{name}.tsv"
     return read_classnames(file) if file.exists() else {}
 
 
 def machine() -> str:
-    """Name the machine, the versions and the commit."""
+    """Describe the machine, the versions and the commit."""
     info = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((line.split(":")[1].strip() for line in info if "model name" in line), "?")
     commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True)

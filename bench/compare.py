@@ -58,10 +58,10 @@ def main() -> None:
 
 
 def anchors(home: Path) -> tuple[Engine, tuple[Embeddings, Int64]]:
-    """Build an anchor set of the train part, and return its single captions beside it."""
+    """Build an anchor set of the train part; return its engine and its single captions."""
     images, captions = features("train")
     means = captions.reshape(len(images), CAPTIONS, -1).mean(axis=1)
-    columns = {"id": pa.array([f"{row:06d}" for row in range(len(images))])}  # anchors lie in the order of their ids
+    columns = {"id": pa.array([f"{row:06d}" for row in range(len(images))])}  # anchors are in the order of their ids
     columns |= {"image_embedding": vectors(images), "text_embedding": vectors(means)}
     pq.write_table(pa.table(columns), home / "train.parquet")
     build_anchors(home / "train.parquet", "flickr8k", home=home)
@@ -69,12 +69,12 @@ def anchors(home: Path) -> tuple[Engine, tuple[Embeddings, Int64]]:
 
 
 def vectors(rows: Float32) -> pa.Array:
-    """Make a column of vectors."""
+    """Make an Arrow column of vectors."""
     return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
 
 
 def development() -> RetrievalSet:
-    """Take the dev part as a data set."""
+    """Return the dev part as a data set."""
     images, captions = features("dev")
     table = pq.read_table(realdata() / "flickr8k" / "dev.parquet", columns=["id", "captions"]).to_pylist()
     said = tuple(caption for row in table for caption in row["captions"])
@@ -87,7 +87,7 @@ def development() -> RetrievalSet:
 
 
 def tell(what: str, done: int, every: int) -> None:
-    """Say where it is."""
+    """Print the progress."""
     print(f"{done} of {every}: {what}", flush=True)
 
 

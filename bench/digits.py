@@ -1,8 +1,8 @@
 """A small domain: handwritten digits with class-level captions; accuracy by aligner and number of pairs.
 
-The images are scikit-learn's 1,797 scans of 8 x 8 pixels, embedded as they are after enlargement; captions read "a
-handwritten digit three". Beside the aligners stands a nearest-centroid classifier, supervised, on the same pairs.
-`asif, ties cut` keeps exactly k anchors, whichever of the equal texts come first: what not to do.
+The images are scikit-learn's 1,797 scans of 8 x 8 pixels, enlarged and embedded; captions are like "a handwritten digit
+three". Aligners are compared with a supervised nearest-centroid classifier on the same pairs. `asif, ties cut` keeps
+exactly k anchors, the first ones of equal texts: it shows why ties must not be cut.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FIXED = ("asif-paper", "asif", "asif, ties cut", "procrustes", "ridge(towards=te
 
 
 def pictures() -> tuple[list[bytes], np.ndarray]:
-    """Return the digits as PNG files of 64 x 64 pixels, and what they are."""
+    """Return the digits as PNG files of 64 x 64 pixels, and their labels."""
     import io
 
     data, files = load_digits(), []

@@ -1,8 +1,8 @@
 """Encoder pairs: do linear CKA, its debiased form and mutual k-NN rank encoders as retrieval does?
 
-The image encoders are one and the same, made worse in several ways, and plain pixels. Measures are taken on pairs of
-Flickr8k's train part with their five captions averaged; aligners are fitted there and find dev images for captions and
-back.
+The image encoders are one encoder, degraded in several ways, and plain pixels. Measures are computed on pairs of
+Flickr8k's train part with their five captions averaged; aligners are fitted to them and evaluated on retrieval in both
+directions on the dev part.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PROJECTED, NOISES, KEPT, REMOVED = (32, 128, 512), (0.5, 1.0, 2.0), (8, 32, 128)
 
 
 def degraded(train: Float32) -> dict[str, Callable[[Rows], Rows]]:
-    """Return ways to make an image encoder worse, the same for train and dev."""
+    """Return functions that degrade an image encoder's embeddings, equally for train and dev."""
     dim, mean = train.shape[1], train.mean(axis=0, dtype=np.float64)
     axes = np.linalg.svd(train[::2] - mean, full_matrices=False)[2]  # principal directions [dim, dim]
     ways: dict[str, Callable[[Rows], Rows]] = {"as it is": lambda rows: rows}
@@ -59,7 +59,7 @@ def encoders(train: Float32, dev: Float32) -> Iterator[tuple[str, Embeddings, Em
 
 
 def pixels(part: str) -> Float32:
-    """Read images as 16 x 16 pixels, unit rows: an encoder that knows nothing."""
+    """Read images as 16 x 16 pixels, unit rows: an encoder without any training."""
     column = pq.read_table(realdata() / "flickr8k" / f"{part}.parquet", columns=["image"])["image"].to_pylist()
     opened = (Image.open(io.BytesIO(image["bytes"])).convert("RGB").resize((16, 16)) for image in column)
     return Embeddings.from_raw(np.stack([np.asarray(image, np.float32).ravel() - 127.5 for image in opened])).values

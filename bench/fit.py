@@ -34,7 +34,7 @@ def synthetic(count: int, dim: int, seed: int = 0) -> Pairs:
 
 
 def main() -> None:
-    """Time each step once; print the peak memory beside the pairs."""
+    """Time each step once; print the peak memory without the pairs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=768)

@@ -23,13 +23,13 @@ from common import ROOT, show
 from kernels_timing import Record, Results
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-BUDGET = 420.0  # seconds, unless --seconds says otherwise
-OF_CELL = 1.0  # seconds of runs of one contender
-SLOW = 20.0  # seconds that a peer may be expected to take, from what it took for fewer anchors
+BUDGET = 420.0  # seconds, the default of --seconds
+OF_CELL = 1.0  # seconds for the runs of one contender in a cell
+SLOW = 20.0  # a peer is skipped if it is expected to take longer, by its time for fewer anchors
 
 
 def first_cells() -> Iterator[Record]:
-    """Name the cells that decide the figures."""
+    """Yield the cells that the stated figures depend on."""
     million = {"N": 1_600_000, "d": 768, "k": 800, "dtype": "float16"}
     yield from ({**million, "q": q} for q in (64, 1, 1024, 16, 16_384))
     yield {**million, "N": 10_000_000, "q": 10_000}
@@ -37,12 +37,12 @@ def first_cells() -> Iterator[Record]:
 
 
 def grid() -> Iterator[Record]:
-    """Name every cell, cheap ones first."""
+    """Yield every cell, cheap ones first."""
     for count, dim, k in itertools.product((100_000, 1_600_000, 10_000_000), (768, 384, 1024), (800, 100, 10)):
         yield from ({"N": count, "d": dim, "k": k, "dtype": "float16", "q": q} for q in (1, 16, 64, 1024, 16_384))
 
 
-SPARSE = (  # queries, rows, anchors, entries of a row, whether the best rows are wanted
+SPARSE = (  # queries, rows, anchors, entries of a row, whether to find the best rows only
     (10_000, 1_000, 1_600_000, 800, False),
     (1_000, 100_000, 1_600_000, 800, True),
     (10_000, 1_000, 100_000, 100, False),
@@ -54,7 +54,7 @@ TINY_SPARSE = ((3, 40, 300, 9, False), (3, 40, 300, 9, True))
 
 
 def main() -> None:
-    """Measure until the time is over, then print."""
+    """Measure until the time is used up, then print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=BUDGET, help="stop before a cell after so long")
     parser.add_argument("--dry-run", action="store_true", help="tiny cells on the CPU")
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def machine(device: torch.device) -> str:
-    """Name the device, the versions and the commit."""
+    """Describe the device, the versions and the commit."""
     import triton
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} (interpreter)"
@@ -93,7 +93,7 @@ def machine(device: torch.device) -> str:
 
 
 def guarded(record: Record, name: str, action: Callable[[], Any]) -> None:
-    """Let one contender fail without losing the others: what it said stands in the record."""
+    """Run one contender; an error is written to the record, and the others still run."""
     try:
         action()
     except ImportError:
@@ -106,7 +106,7 @@ def guarded(record: Record, name: str, action: Callable[[], Any]) -> None:
 
 
 def dense(results: Results, cells: list[Record], device: torch.device, end: float) -> None:
-    """Measure cells; anchors are made anew where they differ from the cell before."""
+    """Measure cells; anchors are generated again if they differ from those of the previous cell."""
     from gpu_dense import OURS, PEERS, Truth, expected, ours, unit_rows
 
     held: tuple[Any, Any] = (None, None)
@@ -141,7 +141,7 @@ def dense(results: Results, cells: list[Record], device: torch.device, end: floa
 
 
 def measure(record: Record, name: str, search: Callable[[], Any], truth: Any, device: torch.device) -> None:
-    """Compare a contender's answer with float64, and time it."""
+    """Compare a contender's result with float64, and time it."""
     from gpu_dense import OURS
     from gpu_timing import seconds
 
@@ -231,7 +231,7 @@ def report(results: Results) -> None:
 
 
 def shown(cell: Record, name: str) -> str:
-    """Write what a contender took, or why it took nothing."""
+    """Format a contender's time, or why it was not run."""
     if name in cell["ms"]:
         return f"{cell['ms'][name]:,.2f}"
     return str(cell["failed"].get(name, cell["failed"].get("all", "-")))

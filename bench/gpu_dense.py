@@ -1,4 +1,4 @@
-"""Dense top-k on a GPU: rows, who searches them, whether the answers are right, and what to expect."""
+"""Dense top-k on a GPU: rows, contenders, the check of their results, and the expected times."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from asif.kernels import cuda, torch_
 Search = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 
 OURS, TORCH, LOOP, CUPY = "ours", "torch matmul + topk", "chunked torch loop", "cupy"
-SLICE_BYTES = 2**32  # products that a peer holds at a time
+SLICE_BYTES = 2**32  # products that a peer has in memory at a time
 CHUNK = 100_000  # anchors that the published procedure reads at a time
-CHECKED = 4  # queries of a cell whose answers are compared with float64
+CHECKED = 4  # queries of a cell whose results are compared with float64
 TIE = 1e-7
 
 
 def unit_rows(count: int, dim: int, dtype: torch.dtype, device: torch.device, seed: int) -> torch.Tensor:
-    """Make random unit rows [count, dim] on the device, some at a time."""
+    """Make random unit rows [count, dim] on the device, in batches."""
     chance = torch.Generator(device).manual_seed(seed)
     out = torch.empty((count, dim), dtype=dtype, device=device)
     for at in range(0, count, CHUNK):
@@ -69,7 +69,7 @@ PEERS: dict[str, Search] = {TORCH: torch_search, LOOP: loop_search, CUPY: cupy_s
 
 
 class Truth:
-    """Hold what is right for some queries: canonical top-k, and the k-th largest float64 product."""
+    """Hold the true results of some queries: canonical top-k, and the k-th largest float64 product."""
 
     def __init__(self, queries: torch.Tensor, anchors: torch.Tensor, k: int) -> None:
         self.at = torch.linspace(0, len(queries) - 1, min(CHECKED, len(queries)), device=queries.device).long()
@@ -90,17 +90,17 @@ class Truth:
         return bool(torch.equal(indices[self.at], self.indices))
 
     def recall(self, indices: torch.Tensor) -> float:
-        """Return the share of the exact top k, float64 products within TIE of the k-th as equal, that was found."""
+        """Return the share of the exact top k that was found; products within TIE of the k-th count as equal."""
         rows = self.anchors[indices[self.at]].double()
         products = torch.einsum("qd,qkd->qk", self.asked.double(), rows)
         return float((products >= self.kth - TIE).double().mean())
 
 
 def expected(cell: dict[str, Any], ceilings: dict[str, float], item: int) -> float:
-    """Predict seconds: the sample, the product or one reading of the anchors, scoring what passes, sorting it.
+    """Predict seconds: the sample, the product or one pass over the anchors, scoring and sorting the candidates.
 
-    Matrix products at 55 % of the measured rate, streams at 85 % of the copy, scattered rows at 60 %, half a
-    millisecond of launches per 100 of them.
+    Assumes matrix products at 55 % of the measured rate, streams at 85 % of the copy rate, scattered rows at 60 %, and
+    half a millisecond per 100 launches.
     """
     count, dim, asked, k = (cell[name] for name in ("N", "d", "q", "k"))
     plan = cuda.SearchPlan(count, k)

@@ -1,4 +1,4 @@
-"""Draw what a GPU took: milliseconds by number of queries, ours beside the peers, from bench/results/gpu.jsonl."""
+"""Plot times on a GPU: milliseconds by number of queries, ours and the peers', from bench/results/gpu.jsonl."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from common import ROOT
 
 
 def main() -> None:
-    """Draw the cells of 1.6M anchors, d = 768, k = 800, float16."""
+    """Plot the cells of 1.6M anchors, d = 768, k = 800, float16."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -1,4 +1,4 @@
-"""Sparse comparison on a GPU: rows as chance makes them, who compares them, and whether the scores are right."""
+"""Sparse comparison on a GPU: random rows, contenders, and the check of their scores."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from asif.kernels.cuda_sparse import SparseDeviceIndex, SparseDeviceRows
 from asif.kernels.torch_ import unpack_scores
 
 OURS, TORCH, TORCH_DENSE, CUPYX = "ours", "torch csr @ csr", "torch csr @ dense", "cupyx csr @ csr"
-BEST = 10  # rows of a gallery that are wanted
-DENSE_BYTES = 2**35  # a gallery spread out that a peer may take
+BEST = 10  # rows of a gallery that are searched
+DENSE_BYTES = 2**35  # the largest dense gallery that a peer may use
 
 
 def rows(count: int, width: int, k: int, device: torch.device, seed: int) -> SparseDeviceRows:
@@ -25,7 +25,7 @@ def rows(count: int, width: int, k: int, device: torch.device, seed: int) -> Spa
 
 
 def csr(some: SparseDeviceRows) -> torch.Tensor:
-    """Write rows as torch takes them."""
+    """Convert rows to torch's CSR format."""
     count, k = some.indices.shape
     starts = torch.arange(count + 1, device=some.indices.device) * k
     indices = some.indices.sort(dim=1)
@@ -34,7 +34,7 @@ def csr(some: SparseDeviceRows) -> torch.Tensor:
 
 
 def contenders(queries: SparseDeviceRows, gallery: SparseDeviceRows, best: bool) -> dict[str, Callable[[], Any]]:
-    """Return the ways to score all pairs, or to find the best rows: each makes ready outside, and returns scores."""
+    """Return the contenders, which score all pairs or find the best rows; rows are prepared outside the timed part."""
     index = SparseDeviceIndex(gallery)
     left = csr(queries)
 
@@ -74,7 +74,7 @@ def contenders(queries: SparseDeviceRows, gallery: SparseDeviceRows, best: bool)
 
 
 def error(scores: torch.Tensor, queries: SparseDeviceRows, gallery: SparseDeviceRows, best: bool) -> float:
-    """Return the largest difference to float64 products, over the first queries."""
+    """Return the largest difference to float64 products of the first queries."""
     some = queries[:4]
     parts = [some.spread() @ gallery[at : at + 250].spread().T for at in range(0, len(gallery), 250)]
     exact = torch.cat(parts, dim=1) * some.scales * gallery.scales.T

@@ -1,4 +1,4 @@
-"""How the GPU benchmark times, and what the machine can do at best."""
+"""Timing for the GPU benchmark, and the device's highest rates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GIB = 2**30
 def seconds(action: Callable[[], Any], device: torch.device, budget: float) -> float:
     """Return the median of up to RUNS runs within `budget` seconds, after one that compiles and warms up.
 
-    A run ends when the device has finished; waiting for that is part of what a caller waits for.
+    A run ends when the device has finished, because a caller waits for that, too.
     """
     action()
     taken: list[float] = []
@@ -30,13 +30,13 @@ def seconds(action: Callable[[], Any], device: torch.device, budget: float) -> f
 
 
 def settle(device: torch.device) -> None:
-    """Wait until the device has nothing left to do."""
+    """Wait until the device is idle."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def ceilings(device: torch.device, small: bool) -> dict[str, float]:
-    """Measure what no search can beat: bytes read and written per second by a copy, operations of a bf16 product."""
+    """Measure upper limits: bytes read and written per second by a copy, operations per second of a bf16 product."""
     size, side = (2**20, 256) if small else (4 * GIB, 8192)
     source = torch.randint(0, 255, (size,), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)

@@ -1,4 +1,4 @@
-"""The rows that the kernel benchmarks search: random ones, and real ones repeated with a little noise."""
+"""The rows that the kernel benchmarks search: random rows, and real rows repeated with a little noise."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def features(part: Part, dims: int) -> Float32:
 
 
 def rows(data: Data, part: Part, dims: int, count: int) -> NDArray[np.float16]:
-    """Make `count` unit rows [count, dims]; fewer rows are the first of more."""
+    """Make `count` unit rows [count, dims]; a smaller number gives the first rows of a larger one."""
     out = np.empty((count, dims), np.float16)
     base = features(part, dims) if data == "real" else None
     for chunk, start in enumerate(range(0, count, CHUNK)):
@@ -59,5 +59,5 @@ def rows(data: Data, part: Part, dims: int, count: int) -> NDArray[np.float16]:
 
 
 def queries(data: Data, dims: int, count: int) -> Float32:
-    """Make `count` query rows that are none of the rows searched."""
+    """Make `count` query rows that are not among the rows searched."""
     return rows(data, "dev", dims, count).astype(np.float32)

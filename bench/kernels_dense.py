@@ -1,4 +1,4 @@
-"""Dense top-k: the grid, who is run where, and whether the answers are right."""
+"""Dense top-k: the grid of cells, which contenders run in each, and the check of their results."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from asif.kernels import topk_similarity
 from asif.vectors import Float32, Int64
 
 CAP_SECONDS = 40.0  # a peer's run predicted to be longer is skipped
-CAP_SMALLER_K = 8.0  # the same where k is not the largest
+CAP_SMALLER_K = 8.0  # the same if k is not the largest
 CAP_USEARCH = 8.0
-SAMPLE = 16  # queries per cell whose answers are checked
+SAMPLE = 16  # queries per cell whose results are checked
 TIE = 1e-7  # float64 products this close count as equal
 STEP = 20_000  # rows multiplied in float64 at a time
 SAID = (
@@ -123,13 +123,13 @@ def measure(results: Results, anchors: NDArray[np.float16], asked: Float32, cell
 
 
 def cap(peer: str, largest_k: bool) -> float:
-    """Return how many seconds a peer's run may be predicted to take."""
+    """Return the predicted seconds above which a peer's run is skipped."""
     seconds = CAP_SECONDS if largest_k else CAP_SMALLER_K
     return min(seconds, CAP_USEARCH) if peer == "usearch" else seconds
 
 
 def predict(results: Results, cell: Record, name: str) -> float:
-    """Predict a peer's milliseconds from the next smaller number of anchors; 0 where there is none."""
+    """Predict a peer's milliseconds from the next smaller number of anchors; 0 if there is none."""
     same = {key: value for key, value in cell.items() if key != "N"}
     smaller = [record for record in results.select(**same) if record["N"] < cell["N"]]
     if not smaller:
@@ -155,11 +155,11 @@ def found(query: Float32, indices: Int64, anchors: Float32, kth: float) -> float
 
 
 def memory_beside_inputs(dims: int, anchors: int, q: int, k: int) -> float:
-    """Return the peak memory of one call of ours beside its inputs, in MiB; to be run in a process of its own."""
+    """Return the peak memory of one call of ours without its inputs, in MiB; to be run in a new process."""
     stored, asked = blocks(rows("real", "train", dims, anchors)), queries("real", dims, q)
-    topk_similarity(asked[:1], [stored[0][:k]], 1)  # what it imports and compiles is no part of a call
+    topk_similarity(asked[:1], [stored[0][:k]], 1)  # imports and compilation are not counted
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again at what is resident now
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the resident memory now
     before = read_peak_memory()
     topk_similarity(asked, stored, k)
     return read_peak_memory() - before

@@ -1,4 +1,4 @@
-"""From embeddings to labels: asif-paper beside the published procedure."""
+"""From embeddings to labels: asif-paper compared with the published procedure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from asif.compare import Candidates, rank_candidates
 from asif.vectors import Embeddings, Float32, Int64
 
 K, POWER = 800, 8.0
-BATCH = 100  # images whose rows are spread out at a time
+BATCH = 100  # images whose rows are made dense at a time
 BUDGET = 30.0  # seconds for each
 OURS, PUBLISHED = "ours", "published"
 SAID = (
@@ -30,7 +30,7 @@ SAID = (
 
 @dataclass(frozen=True)
 class Sizes:
-    """Hold how many of each there are."""
+    """Hold the numbers of anchors, images and labels."""
 
     images: int = 10_000
     labels: int = 1_000
@@ -41,7 +41,7 @@ QUICK = Sizes(images=500, labels=100, anchors=10_000)
 
 
 def run(results: Results, sizes: Sizes) -> None:
-    """Measure both, unless the results have them."""
+    """Measure both, unless the results contain them."""
     cell = {"section": "end", "images": sizes.images, "labels": sizes.labels, "N": sizes.anchors}
     if results.select(**cell):
         return
@@ -95,7 +95,7 @@ def running_topk(anchors: Float32, queries: Float32) -> tuple[torch.Tensor, torc
 
 
 def spread(values: torch.Tensor, indices: torch.Tensor, width: int) -> torch.Tensor:
-    """Make sparse rows [n, k] and spread them out to [n, width]."""
+    """Make sparse rows from values and indices [n, k], and return them dense [n, width]."""
     row = torch.arange(len(values)).repeat_interleave(values.shape[1])
     at = torch.stack([row, indices.flatten()])
     return torch.sparse_coo_tensor(at, values.flatten(), (len(values), width), check_invariants=False).to_dense()

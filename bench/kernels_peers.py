@@ -1,4 +1,4 @@
-"""The searches that dense top-k is measured against: each takes rows once and then answers (queries, k)."""
+"""The searches that dense top-k is compared with: each prepares rows once and returns a function of (queries, k)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OURS, OURS_32, BARE = "ours, float16", "ours, float32", "bare product"
 PEERS = ("torch", "faiss", "numpy", "usearch", "published")
 CHUNK = 100_000  # anchors that the published code reads at a time
 BLOCK = 8192  # rows per block of an anchor set
-SLICE_BYTES = 2**30  # similarities that a peer holds at a time
+SLICE_BYTES = 2**30  # similarities that a peer has in memory at a time
 SAID = (
     f"Peers search float32 rows prepared outside the timing, and take queries in slices of at most "
     f"{SLICE_BYTES / 2**30:.0f} GiB of similarities (faiss and ours cut by themselves). "
@@ -34,7 +34,7 @@ SAID = (
 
 
 def slices(queries: Rows, held: int) -> Iterator[Rows]:
-    """Cut queries so that `held` similarities of each stay within SLICE_BYTES."""
+    """Split queries into slices for which `held` similarities per query fit into SLICE_BYTES."""
     step = max(1, SLICE_BYTES // (4 * held))
     return (queries[start : start + step] for start in range(0, len(queries), step))
 
@@ -93,7 +93,7 @@ def published_search(rows: Float32) -> Search:
 
 
 def bare_product(rows: Float32) -> Callable[[torch.Tensor], None]:
-    """Multiply in bfloat16 and select nothing: the limit. Queries come in bfloat16."""
+    """Multiply in bfloat16 without selection: the lower limit of the time. Queries are in bfloat16."""
     anchors = torch.from_numpy(rows).to(torch.bfloat16)
 
     def answer(queries: torch.Tensor) -> None:
@@ -104,7 +104,7 @@ def bare_product(rows: Float32) -> Callable[[torch.Tensor], None]:
 
 
 class Contenders:
-    """Everybody over the same rows [n, d] of float16; the float32 copy that all peers read is the one in faiss."""
+    """Hold all contenders over the same rows [n, d] of float16; all peers read the float32 copy in faiss's index."""
 
     def __init__(self, rows: NDArray[np.float16]) -> None:
         self.index = faiss.IndexFlatIP(rows.shape[1])
@@ -122,7 +122,7 @@ class Contenders:
         self.bare = bare_product(self.wide)
 
     def actions(self, queries: Float32, k: int, names: Collection[str]) -> dict[str, Callable[[], Int64 | None]]:
-        """Return what to time for some of the contenders, and the bare product; queries are prepared here."""
+        """Return the functions to time for some of the contenders, and the bare product; queries are prepared here."""
         faiss.cvar.distance_compute_blas_threshold = 1
         narrow = torch.from_numpy(queries).to(torch.bfloat16)
         named = {name: partial(search, queries, k) for name, search in self.searches.items() if name in names}
@@ -136,5 +136,5 @@ def ours(rows: NDArray[Any]) -> Search:
 
 
 def blocks(rows: NDArray[Any]) -> list[NDArray[Any]]:
-    """Cut rows into blocks as long as those of an anchor set."""
+    """Split rows into blocks as long as those of an anchor set."""
     return [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]

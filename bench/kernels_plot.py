@@ -23,12 +23,12 @@ COLOURS = {
     OURS_32: "#5a9bd8",
     BARE: "#555555",
 }
-End = tuple[str, float, float]  # a line's name and its last point
+End = tuple[str, float, float]  # the name of a line and its last point
 APART = 0.052  # smallest distance of two labels, as a share of the axis
 
 
 def plot(results: Results, path: Path) -> None:
-    """Draw both panels for real rows at the largest k."""
+    """Plot both panels for real rows at the largest k."""
     real = results.select(section="dense", data="real")
     cells = [cell for cell in real if cell["d"] == DIMS] or real
     largest = max(cell["k"] for cell in cells)
@@ -48,7 +48,7 @@ def plot(results: Results, path: Path) -> None:
 
 
 def lines(axes: Axes, cells: list[Record], key: str) -> list[End]:
-    """Draw cost against one size, and return where lines end."""
+    """Plot cost against one size, and return the ends of the lines."""
     axes.set(xscale="log", yscale="log", xticks=sorted({cell[key] for cell in cells}))
     axes.minorticks_off()
     for axis in (axes.xaxis, axes.yaxis):
@@ -67,7 +67,7 @@ def lines(axes: Axes, cells: list[Record], key: str) -> list[End]:
 
 
 def label(axes: Axes, ends: list[End]) -> None:
-    """Name each line beside its end, names pushed apart where lines end close together."""
+    """Label each line next to its end; labels are moved apart if lines end close together."""
     low, high = np.log10(axes.get_ylim())
     ends = sorted(ends, key=lambda end: end[2])
     heights = spread([(np.log10(y) - low) / (high - low) for _, _, y in ends], APART)
@@ -85,7 +85,7 @@ def label(axes: Axes, ends: list[End]) -> None:
 
 
 def spread(heights: Sequence[float], apart: float) -> list[float]:
-    """Push ascending heights apart, moving each as little as a few passes can.
+    """Move ascending heights apart in a few passes that move each as little as possible.
 
     >>> spread([0.0, 0.0], 0.5)
     [-0.25, 0.25]

@@ -1,4 +1,4 @@
-"""What the kernel benchmarks print: tables of cells, ratios, and the check of the stated targets."""
+"""The report of the kernel benchmarks: tables of cells, ratios, and the check of the stated targets."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ DENSE = (*PEERS, OURS, OURS_32, BARE)
 
 
 def number(value: float) -> str:
-    """Write milliseconds with about three digits."""
+    """Format milliseconds with about three digits."""
     digits = next((digits for digits, below in ((3, 1), (2, 10), (1, 100)) if value < below), 0)
     return f"{value:,.{digits}f}"
 
 
 def ratio(value: float | None) -> str:
-    """Write a ratio, or that there is none."""
+    """Format a ratio, or the sign for none."""
     return "-" if value is None else f"{value:.2f}"
 
 
 def cost(record: Record, name: str) -> str:
-    """Write what a contender took, or what it was predicted to take."""
+    """Format a contender's time, or the predicted time if it was skipped."""
     if name in record["ms"]:
         return number(record["ms"][name])
     return f"> {record['predicted_ms'][name] / 1000:.0f} s"
@@ -43,18 +43,18 @@ def best_peer(record: Record, peers: tuple[str, ...] = PEERS) -> str | None:
 
 
 def speedup(record: Record, name: str = OURS) -> float | None:
-    """Return how many times faster than the best peer we are."""
+    """Return the time of the best peer divided by ours."""
     best = best_peer(record)
     return record["ms"][best] / record["ms"][name] if best else None
 
 
 def over_bare(record: Record) -> float:
-    """Return how many times longer than the bare product we take."""
+    """Return our time divided by that of the bare product."""
     return float(record["ms"][OURS] / record["ms"][BARE])
 
 
 def place(record: Record) -> list[str]:
-    """Name a dense cell."""
+    """Return the table cells that identify a dense cell."""
     return [record["data"], str(record["d"]), f"{record['N']:,}", f"{record['q']:,}"]
 
 
@@ -100,7 +100,7 @@ def dense(results: Results) -> None:
 
 
 def slower(cells: list[Record]) -> None:
-    """List the cells where the best peer beats ours."""
+    """List the cells in which the best peer is faster than ours."""
     behind = [cell for cell in cells if (speedup(cell) or 1.0) < 1.0]
     print(f"\n## Cells where the best peer is faster: {len(behind)} of {len(cells)}\n")
     rows = [[*place(c), str(c["k"]), str(best_peer(c)), ratio(speedup(c))] for c in behind]
@@ -109,7 +109,7 @@ def slower(cells: list[Record]) -> None:
 
 
 def inexact(cells: list[Record]) -> None:
-    """List every contender whose answers are not all exact."""
+    """List every contender whose results are not all exact."""
     print("\n## Recall\n")
     for name in (OURS, OURS_32, *PEERS):
         known = [cell["recall"][name] for cell in cells if name in cell["recall"]]
@@ -120,7 +120,7 @@ def inexact(cells: list[Record]) -> None:
 
 @dataclass(frozen=True)
 class Target:
-    """A stated target: for which cells, what is measured, and the bound it must keep."""
+    """Hold a stated target: its cells, the measured value, and the bound for it."""
 
     what: str
     applies: Callable[[Record], bool]
@@ -156,7 +156,7 @@ def targets(cells: list[Record]) -> None:
 
 
 def memory(results: Results) -> None:
-    """Print what a call holds beside its inputs."""
+    """Print the memory of a call without its inputs."""
     print("\n## Peak memory of one call beside its inputs (float16, real rows)\n")
     cells = results.select(section="memory")
     show(

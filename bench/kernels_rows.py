@@ -1,4 +1,4 @@
-"""Sparse rows for the benchmarks: as an aligner makes them and as chance does, in everybody's format."""
+"""Sparse rows for the benchmarks: those of an aligner and random ones, in the format of every contender."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def real_pairs(count: int) -> Pairs:
 
 
 def embeddings(side: Side, count: int) -> Embeddings:
-    """Make `count` embeddings that are none of the anchors."""
+    """Make `count` embeddings that are not among the anchors."""
     return Embeddings.from_raw(queries("real", DIMS[side], count))
 
 
@@ -50,7 +50,7 @@ def keep(every: SparseRows, k: int) -> SparseRows:
 
 
 def scatter(every: SparseRows, seed: int) -> SparseRows:
-    """Put values at random positions: one in each of k equal strata, or, where these are narrow, anywhere."""
+    """Put values at random positions: one in each of k equal strata, or, if these are narrow, anywhere."""
     rng = np.random.default_rng(seed)
     count, k = every.indices.shape
     stratum = every.width // k
@@ -62,7 +62,7 @@ def scatter(every: SparseRows, seed: int) -> SparseRows:
 
 @dataclass(frozen=True)
 class Right:
-    """Hold a right side in everybody's format, and what each took to prepare, in milliseconds."""
+    """Hold a right side in the format of every contender, and the milliseconds to prepare each."""
 
     rows: SparseRows
     index: SparseIndex

@@ -1,4 +1,4 @@
-"""Sparse comparison: every pair of two sides, and the best few of a gallery."""
+"""Sparse comparison: all pairs of two sides, and the best rows of a gallery."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def measured(case: str, pattern: str, a: SparseRows, b: SparseRows, lefts: list[
 
 
 def pairs_actions(left: SparseRows, right: Right) -> Actions:
-    """Return the ways to compare all rows of two sides: each returns dense products."""
+    """Return the contenders that compare all rows of two sides: each returns dense products."""
     by_row, dense = csr(left), torch.from_numpy(np.ascontiguousarray(right.rows.to_dense().T))
     tensor, turned = torch_csr(by_row), torch_csr(right.transposed)
 
@@ -126,7 +126,7 @@ def pairs_actions(left: SparseRows, right: Right) -> Actions:
 
 
 def gallery_actions(left: SparseRows, right: Right) -> Actions:
-    """Return the ways to find the best rows of a gallery: each returns their indices."""
+    """Return the contenders that find the best rows of a gallery: each returns their indices."""
     by_row, dense = csr(left), torch.from_numpy(np.ascontiguousarray(left.to_dense().T))
     tensor, turned, gallery = torch_csr(by_row), torch_csr(right.transposed), torch_csr(right.csr)
 

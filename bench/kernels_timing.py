@@ -1,4 +1,4 @@
-"""How the kernel benchmarks time and keep: contenders in turn, every cell in a file as soon as it is known."""
+"""Timing and results of the kernel benchmarks: contenders run in turn, and every cell is saved when it is measured."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ REST, LONGEST_REST = 0.001, 0.1  # seconds before a turn, so that threads of the
 
 @dataclass
 class Timed:
-    """Hold what contenders took, in seconds per run, and what their first runs returned.
+    """Hold the seconds of each contender's runs, and the output of its first run.
 
-    The first run of a turn wakes threads and fills caches; it counts only where it is the turn's only one.
+    The first run of a turn wakes threads and fills caches; it counts only if it is the only one of its turn.
     """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Timed:
 def interleaved(actions: Mapping[str, Callable[[], Any]], budget: float) -> Timed:
     """Run the actions in turn, TURNS times: each RUNS times, or until its share of `budget` seconds is used up.
 
-    What takes longer than the budget is run once.
+    An action that takes longer than the budget is run once.
     """
     timed = Timed()
     for _ in range(TURNS):
@@ -59,7 +59,7 @@ def interleaved(actions: Mapping[str, Callable[[], Any]], budget: float) -> Time
 
 
 def settle() -> None:
-    """Wait until no thread of this process spins: those of OpenBLAS do so for tens of milliseconds after their work."""
+    """Wait until no thread of this process spins, as OpenBLAS's do for tens of milliseconds after their work."""
     for _ in range(round(LONGEST_REST / REST)):
         busy = time.process_time()
         time.sleep(REST)
@@ -68,28 +68,28 @@ def settle() -> None:
 
 
 def once(action: Callable[[], Any]) -> tuple[Any, float]:
-    """Run an action once: what it returned, and milliseconds."""
+    """Run an action once; return its result and the milliseconds."""
     started = time.perf_counter()
     output = action()
     return output, 1000 * (time.perf_counter() - started)
 
 
 class Results:
-    """Records in memory and, line by line, in a file."""
+    """Hold records in memory and, one per line, in a file."""
 
     def __init__(self, path: Path, keep: Callable[[Record], bool]) -> None:
         path.parent.mkdir(exist_ok=True)
-        earlier = path.read_text().split("\n")[:-1] if path.exists() else []  # a line that a kill cut short goes
+        earlier = path.read_text().split("\n")[:-1] if path.exists() else []  # drops a line that a kill cut short
         self.path = path
         self.records = [record for record in map(json.loads, earlier) if keep(record)]
         path.write_text("".join(json.dumps(record) + "\n" for record in self.records))
 
     def add(self, record: Record) -> None:
-        """Keep a record."""
+        """Add a record, and append it to the file."""
         self.records.append(record)
         with self.path.open("a") as file:
             file.write(json.dumps(record) + "\n")
 
     def select(self, **key: Any) -> list[Record]:
-        """Return the records that have these entries."""
+        """Return the records with these values."""
         return [record for record in self.records if key.items() <= record.items()]

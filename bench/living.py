@@ -35,7 +35,7 @@ SEGMENT = 8192
 
 
 def records(start: int, stop: int) -> list[PairRecord]:
-    """Make pairs; ids follow the numbers."""
+    """Make the records of pairs; ids are in the order of their numbers."""
     return [
         PairRecord(
             f"{number:09d}",
@@ -84,7 +84,7 @@ def seconds(action: Callable[[], object], runs: int = 1) -> float:
 
 
 def resident() -> dict[str, int]:
-    """Return the bytes of memory that this process has for itself, and of files that it has mapped and touched."""
+    """Return the bytes of this process's private memory, and of the mapped files that it has read."""
     lines = Path("/proc/self/status").read_text().splitlines()
     found = dict(line.split(":", 1) for line in lines)
     return {name: 1024 * int(found[name].split()[0]) for name in ("RssAnon", "RssFile")}
@@ -95,7 +95,7 @@ def megabytes(count: float) -> str:
 
 
 def opening(store: Store) -> list[list[str]]:
-    """Open the set, swap between its versions, answer."""
+    """Time opening the set, swapping between its versions, and queries."""
     store.open("big")  # imports
     before = resident()
     opened = store.open("big")
@@ -120,7 +120,7 @@ def opening(store: Store) -> list[list[str]]:
             return engine.classify_vectors(image, labels, texts, top=1)
 
         answer()
-        engine.swap(second)  # fits, where this takes any time, are kept beside the set
+        engine.swap(second)  # fits that take time are cached in the set's folder
         engine.swap(first)
         swap, after, gone = [], [], []
         for ref in [second, first] * 5:
@@ -174,7 +174,7 @@ def editing(store: Store, rows: int) -> list[list[str]]:
 
 
 def small_edits(store: Store, fresh: Store, rows: int) -> list[list[str]]:
-    """Remove, add behind, add between and update 10 pairs each, 25 times over."""
+    """Remove, append, insert and update 10 pairs each, 25 times."""
     first_version(store)
     before, rng, times = store.size("big"), np.random.default_rng(3), []
     whole = sum(entry.size + entry.pairs.size for entry in store.open("big").manifest.files)
@@ -206,19 +206,19 @@ def small_edits(store: Store, fresh: Store, rows: int) -> list[list[str]]:
 
 
 def first_version(store: Store) -> None:
-    """Go back to the set as it was made."""
+    """Make the first version of the set current again."""
     store.rollback("big", store.log("big")[-1].version)
     store.gc("big", 1)
 
 
 def make_changed(store: Store, name: str, numbers: Sequence[int]) -> AnchorSet:
-    """Publish pairs of the set with other captions."""
+    """Publish a set of the set's pairs with other captions."""
     some = [replace(records(number, number + 1)[0], captions=("changed",)) for number in sorted(map(int, numbers))]
     return publish(store, name, some, vectors(int(numbers[0]), int(numbers[0]) + len(some)))
 
 
 def make_between(store: Store, name: str, rows: int, count: int, seed: int = 2) -> AnchorSet:
-    """Publish pairs whose ids lie among the others."""
+    """Publish a set of pairs whose ids are between existing ones."""
     numbers = sorted(np.random.default_rng(seed).permutation(rows)[:count].tolist())
     some = [replace(records(number, number + 1)[0], id=f"{number:09d}-{seed}") for number in numbers]
     return publish(store, name, some, vectors(rows + seed, rows + seed + count))
@@ -232,7 +232,7 @@ def publish(store: Store, name: str, some: list[PairRecord], drawn: Mapping[Side
 
 
 def finish(journal: Journal) -> AnchorSet:
-    """Publish what a journal holds."""
+    """Publish the rows of a journal."""
     return journal.publish(
         **ENCODERS,
         dtype="float16",
@@ -244,7 +244,7 @@ def finish(journal: Journal) -> AnchorSet:
 
 
 def verifying(store: Store) -> list[list[str]]:
-    """Verify, beside reading and hashing the same files alone."""
+    """Time verification, and reading and hashing of the same files alone."""
     report = store.verify("big@1")
     took = seconds(lambda: store.verify("big@1").raise_if_bad())
     files = sorted((store.root / "anchors" / "big").glob("*/*"))
@@ -259,7 +259,7 @@ def verifying(store: Store) -> list[list[str]]:
 
 
 def main() -> None:
-    """Make the set where it is missing, then measure."""
+    """Make the set if it does not exist, then measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_600_000)
     parser.add_argument("--only", choices=["open", "edit", "verify"])

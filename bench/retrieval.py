@@ -1,8 +1,8 @@
-"""Retrieval on Flickr8k, by aligner, number of pairs and hubness correction: what each closed-form map is worth.
+"""Retrieval on Flickr8k by aligner, number of pairs and hubness correction.
 
 Anchors are images of the train part with their five captions averaged; tests are the dev part, 1,000 images with 5,000
-captions. `auto` is what `asif tune --task search` finds inside those anchors, with two single captions of each held-out
-pair as questions; its seconds are those of the tuning and of the fit.
+captions. `auto` is the profile that `asif tune --task search` finds on those anchors, with two single captions of each
+held-out pair as queries; its seconds are those of the tuning and of the fit.
 """
 
 from __future__ import annotations
@@ -79,14 +79,14 @@ def main() -> None:
 
 
 def tuned_to(pairs: Pairs, captions: Float32, seed: int) -> tuple[TuningResult, float]:
-    """Tune inside the anchors; the questions are two of the five captions [n, 5, d]. Returns the peak memory, too."""
+    """Tune on the anchors, with two of the five captions [n, 5, d] as queries; return the result and peak memory."""
     before = reset_peak_memory()
     tuned = tune(pairs, "search", seconds=600, seed=seed, captions=two_of(captions, seed))
     return tuned, read_peak_memory() - before
 
 
 def two_of(captions: Float32, seed: int) -> CaptionSampler:
-    """Return what gives two of the five captions [n, 5, d] of each anchor."""
+    """Return a sampler of two of the five captions [n, 5, d] of each anchor."""
 
     def single(rows: Int64) -> tuple[Embeddings, Int64]:
         drawn = np.random.default_rng(seed).random((len(rows), CAPTIONS)).argsort(axis=1)[:, :2]
@@ -97,7 +97,7 @@ def two_of(captions: Float32, seed: int) -> CaptionSampler:
 
 
 def measured(aligner: Aligner, hubness: Hubness, pairs: Pairs, image: Embeddings, text: Embeddings) -> list[float]:
-    """Return recalls and the median rank both ways, the seconds that fitting took, the peak MiB beside the pairs."""
+    """Return recalls and median ranks in both directions, the seconds of the fit, the peak MiB without the pairs."""
     before = reset_peak_memory()
     started = time.perf_counter()
     fitted = aligner.fit(pairs)
@@ -119,7 +119,7 @@ def measured(aligner: Aligner, hubness: Hubness, pairs: Pairs, image: Embeddings
 
 
 def best_ranks(every: Float32, right: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the rank, from 0, of each query's best right candidate; of equal scores the earlier candidate first."""
+    """Return the rank, from 0, of each query's best relevant candidate; of equal scores the earlier candidate first."""
     order = np.argsort(-every, axis=1, kind="stable")
     return np.take_along_axis(right, order, axis=1).argmax(axis=1)
 

@@ -1,8 +1,8 @@
-"""Fewer anchors on Flickr8k, by how they were chosen: R@1 both ways, beside a random draw of as many.
+"""Selection methods on Flickr8k: R@1 in both directions, compared with a random selection of the same size.
 
-Anchors are chosen of 6,000 images of the train part with their five captions averaged; tests are the dev part, 1,000
-images with 5,000 captions. Nothing of the tests is seen in choosing. Concepts are the names of the 1,000 classes of
-ImageNet: nobody's guess at what is in these pictures.
+Anchors are selected from 6,000 images of the train part with their five captions averaged; tests are the dev part,
+1,000 images with 5,000 captions, which no selection uses. Concepts are the names of the 1,000 classes of ImageNet,
+which were not chosen for these images.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Choose = Callable[[int, int], Int64]
 
 
 def main() -> None:
-    """Choose by every method, fit every aligner; print means over the seeds, and half their range."""
+    """Select by every method, fit every aligner; print means over the seeds, and half their range."""
     print(machine() + "\n")
     images, captions = features("train")
     texts = Embeddings.from_raw(captions.reshape(len(images), CAPTIONS, -1).mean(axis=1)).values
@@ -58,7 +58,7 @@ def main() -> None:
 def methods(
     image: list[NDArray[np.float16]], text: list[NDArray[np.float16]], prompts: Float32
 ) -> dict[str, tuple[tuple[int, ...], Choose]]:
-    """Return each method with its seeds, one where none matters, and how it chooses (count, seed)."""
+    """Return each method with its seeds, one if it is deterministic, and its function of (count, seed)."""
     return {
         "random": (SEEDS, lambda count, seed: selection.choose_at_random(len(image[0]), count, seed)),
         "kmeans": (SEEDS, lambda count, seed: selection.choose_by_kmeans(image, count, seed)),
@@ -70,7 +70,7 @@ def methods(
 
 
 def class_prompts() -> Float32:
-    """Encode the first name of every ImageNet class, each once, as `asif anchors select` does."""
+    """Encode the first name of every ImageNet class, equal names once, as `asif anchors select` does."""
     _, head = load_head(DEFAULT_ENCODERS["image"])
     names = dict.fromkeys(name.split(",")[0].strip() for name in head.names)
     prompts = Labels(tuple(names), find_templates("photo")).prompts()
@@ -78,7 +78,7 @@ def class_prompts() -> Float32:
 
 
 def spread(values: NDArray[np.float64]) -> str:
-    """Write the mean and half the range, where there are several."""
+    """Format the mean, and half the range if there are several values."""
     return f"{values.mean():.1f}" + (f" ± {np.ptp(values) / 2:.1f}" if len(values) > 1 else "")
 
 

@@ -23,7 +23,7 @@ DIMS = (768, 384)
 
 
 def make(store: Store, count: int) -> None:
-    """Make a set of random unit vectors, and captions of ten words."""
+    """Make a set of random unit vectors, with captions of ten words."""
     rng = np.random.default_rng(0)
     words = [hashlib.sha256(b"%d" % number).hexdigest()[:7] for number in range(5000)]
     with store.journal("big", {"dtype": "float16", "rows": count}) as journal:
@@ -48,25 +48,25 @@ def make(store: Store, count: int) -> None:
 
 
 def export(place: Path) -> None:
-    """Write the archive anew."""
+    """Write the archive, replacing an earlier one."""
     (place / "big.tar").unlink(missing_ok=True)
     with Store(place / "home").packed("big", place) as bundle:
         write_archive_file(place / "big.tar", bundle, lambda done: None)
 
 
 def receive(place: Path) -> None:
-    """Take the archive in."""
+    """Import the archive."""
     with open(place / "big.tar", "rb") as file:
         Store(place / "other").receive(TarSource(file, "big.tar"))
 
 
 def verify(place: Path) -> None:
-    """Verify what came in, as import does."""
+    """Verify the imported set, as import does."""
     Store(place / "other").verify("big").raise_if_bad()
 
 
 def timed(what: str, step: Callable[[Path], None], place: Path) -> None:
-    """Print how long a step takes in a process of its own, and its memory, libraries included."""
+    """Run a step in a new process; print its time and its memory, libraries included."""
     start = time.perf_counter()
     step(place)
     seconds, size = time.perf_counter() - start, (place / "big.tar").stat().st_size / 1e6
@@ -75,7 +75,7 @@ def timed(what: str, step: Callable[[Path], None], place: Path) -> None:
 
 
 def apart(work: Callable[..., None], *arguments: object) -> None:
-    """Run in a process of its own."""
+    """Run a function in a new process."""
     process = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
     process.start()
     process.join()

@@ -1,4 +1,4 @@
-"""Count what a reader has to find: names with several homes, and the code that two everyday commands pass through.
+"""Measure the structure of the code: names defined in several files, and the code that two common commands run.
 
     python bench/structure.py
 
@@ -40,7 +40,7 @@ def lines(folder: str) -> int:
 
 
 def passed_through(arguments: list[str]) -> tuple[int, int]:
-    """Run a command in this process; return how many files and functions of asif it passed through."""
+    """Run a command in this process; return how many files and functions of asif it ran."""
     from asif.cli import main
 
     package = str(ROOT / "asif")
@@ -67,14 +67,14 @@ def passed_through(arguments: list[str]) -> tuple[int, int]:
 
 
 def count_in_own_process(arguments: list[str]) -> str:
-    """Run a command in a process of its own, nothing loaded or cached; return what it passed through."""
+    """Run a command in a new process, with nothing loaded or cached; return the numbers of files and functions."""
     run = [sys.executable, __file__, *arguments]
     done = subprocess.run(run, check=True, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     return done.stderr.splitlines()[-1]
 
 
 def write_pairs(path: Path) -> None:
-    """Write pairs of coloured images and their colours."""
+    """Write pairs of images of one colour and captions that name it."""
     import io
 
     import pyarrow as pa

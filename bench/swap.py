@@ -31,13 +31,13 @@ from asif.engine import Engine
 from asif.vectors import Embeddings
 
 DIMS = (1280, 384)
-SETS = 4  # each without a tenth of the pairs, another one
+SETS = 4  # each lacks a different tenth of the pairs
 QUERIES = 64
 ROUNDS = 5
-QUIET = 0.2  # of the time with swaps
-EVERY = 0.1  # seconds
+QUIET = 0.2  # time without swaps, as a share of the time with swaps
+EVERY = 0.1  # seconds between swaps
 ALONE = 1000  # swaps with one call each, in one thread
-BINS = 4000  # of latencies, one percent wide each, from a microsecond on
+BINS = 4000  # bins of latencies, each one percent wide, from a microsecond on
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Latencies:
 
 @dataclass
 class Asker:
-    """Ask one question after another, and check the answers."""
+    """Classify images one after another, and check the results."""
 
     engine: Engine
     question: Any
@@ -73,7 +73,7 @@ class Asker:
     errors: list[str] = field(default_factory=list)
 
     def run(self) -> None:
-        """Ask until told to stop."""
+        """Classify until the stop event is set."""
         images, labels, prompts = self.question
         turn = self.number
         while not self.stop.is_set():
@@ -90,7 +90,7 @@ class Asker:
 
 
 def make_sets(home: Path, ref: str | None, count: int) -> list[str]:
-    """Make sets of the anchors that are named, or of random ones; each leaves out other pairs."""
+    """Make sets from the named anchors, or from random ones; each leaves out different pairs."""
     with whole_set(home, ref, count) as anchors:
         rows = np.arange(anchors.count)
         names = [f"set{number}" for number in range(SETS)]
@@ -100,7 +100,7 @@ def make_sets(home: Path, ref: str | None, count: int) -> list[str]:
 
 
 def whole_set(home: Path, ref: str | None, count: int) -> AnchorSet:
-    """Open the anchors that sets are made of."""
+    """Open the anchors from which the sets are made."""
     if ref is not None:
         return asif.open_anchors(ref)
     (home / "pairs").mkdir()
@@ -111,7 +111,7 @@ def whole_set(home: Path, ref: str | None, count: int) -> AnchorSet:
 
 
 def main() -> None:
-    """Ask and swap, and print a table."""
+    """Classify and swap, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10, help="with swaps; a fifth of it more without")
     parser.add_argument("--threads", type=int, default=16)
@@ -161,7 +161,7 @@ def measure(home: Path, options: argparse.Namespace) -> int:
     for thread in threads:
         thread.join()
     alone = []
-    for number in range(-100, ALONE):  # the first ones find their memory
+    for number in range(-100, ALONE):  # in the first ones memory still grows
         engine.swap(names[number % SETS])
         engine.classify_vectors(images[0], *question[1:])
         alone += [(number, psutil.Process().memory_info().rss)] if number >= 0 else []
@@ -177,7 +177,7 @@ def report(
     memory: list[tuple[int, int]],
     alone: list[tuple[int, int]],
 ) -> int:
-    """Print what came out; returns 1 if a call failed, or an answer was wrong."""
+    """Print the results; returns 1 if a call failed, or a result was wrong."""
     quiet, busy = (sum((asker.latencies[phase] for asker in askers), Latencies()) for phase in ("quiet", "swaps"))
     failures = [error for asker in askers for error in asker.errors]
     wrong = sum(asker.wrong for asker in askers)

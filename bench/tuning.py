@@ -1,9 +1,8 @@
-"""Does what held-out anchors say predict what labelled images and captions say? Every setting that is tried, alone.
+"""Does the tuning criterion on held-out anchors predict test results? Spearman correlations over all single settings.
 
-For labels: anchors of imagenet-head, and 3,000 pairs of Flickr8k's train part; the criterion, whose images have noise
-(a cosine of 0.3 to themselves), and the same with less and with none, against zero-shot top-1 on Caltech-101 and
-CIFAR-10. For search: the same pairs of Flickr8k, against R@1 both ways on its dev part. Spearman correlations over the
-settings.
+For labels: anchors of imagenet-head, and 3,000 pairs of Flickr8k's train part. The criterion, whose images have noise
+(a cosine of 0.3 to the original), and the same with less noise and with none, are correlated with zero-shot top-1 on
+Caltech-101 and CIFAR-10. For search: the same pairs of Flickr8k, and R@1 in both directions on its dev part.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ SETS = ("caltech101", "cifar10")
 
 
 def criteria(anchors: Anchors, task: Task, captions: CaptionSampler | None) -> dict[str, list[float]]:
-    """Return for every setting the criterion, and before it other ones: less noise, or one direction of search."""
+    """Return for every setting the criterion, preceded by others: less noise, or one direction of search."""
     parts = list(split_folds(anchors, 0, captions))[:2]
     found = {}
     for setting in build_grid(384):
@@ -64,7 +63,7 @@ def criteria(anchors: Anchors, task: Task, captions: CaptionSampler | None) -> d
 
 
 def main() -> None:
-    """Print the correlations, and what the criterion would choose among settings alone."""
+    """Print the correlations, and the single setting that the criterion would choose."""
     print(machine() + "\n")
     images, captions = features("train")
     single = captions.reshape(len(images), CAPTIONS, -1)
@@ -119,7 +118,7 @@ def main() -> None:
 
 
 def recalls(name: str, pairs: Pairs, images: Embeddings, captions: Embeddings) -> list[float]:
-    """Return R@1 from images to captions and back."""
+    """Return R@1 from images to captions, and from captions to images."""
     fitted = make_aligner(name).fit(pairs)
     every: Float32 = compute_similarity(fitted.represent("image", images), fitted.represent("text", captions))
     own = np.repeat(np.arange(len(images)), CAPTIONS) == np.arange(len(images))[:, None]

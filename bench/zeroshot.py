@@ -1,7 +1,7 @@
 """Zero-shot top-1 with imagenet-head anchors on the development sets, by aligner, hubness, templates and class names.
 
-`auto` is the profile that comes with the anchors; beside it stands what `asif tune --task classify` finds. Class names
-that are odd in the data set, "car side", "water lilly", are corrected in bench/classnames.
+`auto` is the profile that comes with the anchors; it is compared with the one that `asif tune --task classify` finds.
+Unusual class names of a data set, such as "car side" and "water lilly", are corrected in bench/classnames.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CORRECTIONS = {"": Hubness("none"), " + nnn": Hubness("nnn")}
 
 
 def main() -> None:
-    """Encode every image once, then try the settings."""
+    """Encode every image once, then evaluate the settings."""
     print(machine() + "\n")
     data = {name: labelled(name) for name in SETS}
     with tempfile.TemporaryDirectory() as home:

@@ -73,8 +73,8 @@ def train_networks(
     """Train networks with symmetric InfoNCE, and return the weights that rank held-out pairs best.
 
     A side without a network is used as it is. The batch of a step depends only on the seed and the number of the step,
-    so a run resumed from a `TrainingState` passed to `keep` ends with the same weights. Equal texts are true for each
-    other's images. Products are in bfloat16 if the processor supports it, everything else in float32.
+    so a run resumed from a `TrainingState` passed to `keep` ends with the same weights. Pairs with equal texts are
+    no negatives of each other. Products are in bfloat16 if the processor supports it, everything else in float32.
     """
     return TrainingRun(networks, schedule, pairs, held_out, seed, device).run(progress, keep, resume)
 

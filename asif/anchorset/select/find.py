@@ -48,7 +48,7 @@ def find_rows(
 ) -> Int64:
     """Return the rows, ascending, of the pairs with one of the `ids`, or of those that match `where`.
 
-    Reads the ids of all blocks, or for an expression their whole tables. Raises NotFound for ids that the set does not
+    Reads the ids of all blocks, or for an expression their full tables. Raises NotFound for ids that the set does not
     have, unless `missing_ok`, and UsageError for an invalid expression.
     """
     selection = PairSelection.of(ids, where)
