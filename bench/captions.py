@@ -56,7 +56,7 @@ def main() -> None:
                 apart = "" if mode == "mean" else spread(gained, "+.1f")
                 called = name if hubness.method == "none" else f"{name} + {hubness.method}"
                 rows.append([f"{count:,}", called, mode, *cells, apart])
-    show(["images", "aligner", "captions", *RECALLS, "R@1 beside mean, by sample"], rows)
+    show(["images", "aligner", "captions", *RECALLS, "R@1 minus that of mean, by sample"], rows)
 
 
 if __name__ == "__main__":

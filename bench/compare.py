@@ -2,7 +2,7 @@
 
 Anchors are images of the train part with their five captions averaged, projectors are trained on single captions; tests
 are the dev part, 1,000 images with 5,000 captions. Writes results.json and report.html, and can be stopped and run
-again. It is `asif compare` with features that were taken before.
+again. It is `asif compare` with features computed in advance.
 """
 
 from __future__ import annotations

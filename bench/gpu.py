@@ -1,8 +1,8 @@
-"""Exact top-k and sparse comparison on a CUDA device beside torch and cupy: every cell on the same data, in one run.
+"""Exact top-k and sparse products on a CUDA device, compared with torch and cupy: each cell on equal data, in one run.
 
 Cells that decide the stated figures come first, the rest of the grid while the time lasts. Each goes to
 bench/results/gpu.jsonl as it is measured; tables are printed at the end, with what was predicted. `--dry-run` runs tiny
-cells on the CPU, in Triton's interpreter: figures mean nothing then.
+cells on the CPU, in Triton's interpreter: the times are then meaningless.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def contenders(queries: SparseDeviceRows, gallery: SparseDeviceRows, best: bool)
     turned = csr(gallery).to_sparse_coo().t().coalesce().to_sparse_csr()
     made: dict[str, Callable[[], Any]] = {OURS: ours, TORCH: torch_pairs}
     if 4 * len(gallery) * gallery.width <= DENSE_BYTES:
-        spread = gallery.spread().float().T.contiguous()
+        spread = gallery.to_dense().float().T.contiguous()
         made[TORCH_DENSE] = torch_dense
     try:
         import cupy
@@ -76,7 +76,7 @@ def contenders(queries: SparseDeviceRows, gallery: SparseDeviceRows, best: bool)
 def error(scores: torch.Tensor, queries: SparseDeviceRows, gallery: SparseDeviceRows, best: bool) -> float:
     """Return the largest difference to float64 products of the first queries."""
     some = queries[:4]
-    parts = [some.spread() @ gallery[at : at + 250].spread().T for at in range(0, len(gallery), 250)]
+    parts = [some.to_dense() @ gallery[at : at + 250].to_dense().T for at in range(0, len(gallery), 250)]
     exact = torch.cat(parts, dim=1) * some.scales * gallery.scales.T
     wanted = exact.topk(min(BEST, exact.shape[1]), dim=1).values if best else exact
     return float((scores[:4].double() - wanted).abs().max())

@@ -67,7 +67,7 @@ def dense(results: Results) -> None:
     print(f"\n## Dense top-k, k = {largest}\n")
     times = (
         f"Contenders take {TURNS} turns of up to {RUNS} runs within {cells[0]['budget_s'] / TURNS:.2g} s each; a turn's"
-        " first run counts only where it is the only one. Median milliseconds."
+        " first run counts only if it is the only one. Median milliseconds."
     )
     print("\n\n".join((times, kernels_data.SAID, kernels_peers.SAID, kernels_dense.SAID)) + "\n")
     rows = []
@@ -157,7 +157,7 @@ def targets(cells: list[Record]) -> None:
 
 def memory(results: Results) -> None:
     """Print the memory of a call without its inputs."""
-    print("\n## Peak memory of one call beside its inputs (float16, real rows)\n")
+    print("\n## Peak memory of one call without its inputs (float16, real rows)\n")
     cells = results.select(section="memory")
     show(
         ["d", "N", "q", "k", "MiB"],

@@ -39,11 +39,11 @@ PATTERNS = ("real", "random")
 SAID = (
     "Left sides and queries are images, right sides and galleries captions, as asif with k = 800 and p = "
     f"{POWER:g} represents them over N real pairs (`real`), or the same values at random positions (`random`). "
-    f"k = 50: the 50 largest of the 800. Galleries are asked for the best {BEST}. Prepared once, outside the timing: "
-    "our inverted index; scipy's and torch's formats. Peers return what ours does: dense float32, or the best few. "
-    "torch csr @ dense: the left csr times the right side's dense columns, or the gallery's csr times the queries' "
-    "dense columns. Worst: the largest error against float64 of all pairs, the smallest recall of the exact best of a "
-    "gallery, among the contenders, on a sample of rows."
+    f"k = 50: the 50 largest of the 800. Galleries are searched for the best {BEST}. Prepared once, outside the "
+    "timing: our inverted index; scipy's and torch's formats. Peers return what ours does: dense float32, or the best "
+    "few. torch csr @ dense: the left csr times the right side's dense columns, or the gallery's csr times the "
+    "queries' dense columns. Worst: the largest error against float64 of all pairs, the smallest recall of the exact "
+    "best of a gallery, among the contenders, on a sample of rows."
 )
 Actions = dict[str, Callable[[], Any]]
 

@@ -1,4 +1,4 @@
-"""A synthetic anchor set of 1.6M pairs, edited: open, swap, first answer, add, remove, verify, and what edits cost.
+"""A synthetic anchor set of 1.6M pairs, edited: open, swap, first answer, add, remove, verify, and the cost of edits.
 
 The set is made once, in `bench/results/living` (8 GB while it is made, 3.9 GB after); `--rows` makes a smaller one.
 """

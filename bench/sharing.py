@@ -50,7 +50,7 @@ def make(store: Store, count: int) -> None:
 def export(place: Path) -> None:
     """Write the archive, replacing an earlier one."""
     (place / "big.tar").unlink(missing_ok=True)
-    with Store(place / "home").packed("big", place) as bundle:
+    with Store(place / "home").pack("big", place) as bundle:
         write_archive_file(place / "big.tar", bundle, lambda done: None)
 
 

@@ -1,7 +1,7 @@
 """Swap anchor sets under load: threads label vectors while the set is swapped every 100 ms.
 
-Every answer is checked against what the set whose digest it names says alone; latencies are those of the same run with
-and without swaps, in turn; resident memory is followed over the swaps. Ends with exit code 1 if any call failed.
+Every answer is compared with the result of the set with its digest, without swaps; latencies are those of the same run
+with and without swaps, in turn; resident memory is followed over the swaps. Ends with exit code 1 if any call failed.
 """
 
 from __future__ import annotations

@@ -236,6 +236,7 @@ def test_equal_scores_go_to_the_earlier_label() -> None:
     assert rank_candidates(images, candidates, 3).indices.tolist() == [[0, 1, 2]] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_ten_thousand_labels_in_bounded_memory(record_property: Any) -> None:
     script = SUPPORT / "engine_memory.py"

@@ -205,7 +205,7 @@ class Store:
         folder, selector = self._find(ref)
         return purge(folder, folder.resolve(selector), PairSelection.of(ids, where), missing_ok, saying, receipt)
 
-    def packed(self, ref: str, scratch: Path | None = None) -> AbstractContextManager[Bundle]:
+    def pack(self, ref: str, scratch: Path | None = None) -> AbstractContextManager[Bundle]:
         """Bundle one version for export, without its deleted rows; see `sharing.bundle.pack_bundle`."""
         folder, selector = self._find(ref)
         return pack_bundle(folder, folder.resolve(selector), scratch)

@@ -146,9 +146,9 @@ def build_anchor_set(
             )
         except KeyboardInterrupt:
             raise Interrupted(
-                f"stopped at row {journal.next_row:,} of {rows:,}; {journal.kept:,} anchors are kept",
+                f"stopped at row {journal.next_row:,} of {rows:,}; {journal.kept:,} anchors are saved",
                 "the rest of the rows",
-                "run the same command again: it goes on from there",
+                "run the same command again to resume",
             ) from None
     return BuildResult(anchors, rows - resumed_at, resumed_at, time.perf_counter() - started, clock)
 

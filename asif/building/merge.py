@@ -19,7 +19,7 @@ OnConflict = Literal["refuse", "first"]
 def merge_sets(sets: Sequence[AnchorSet], store: Store, name: str, on_conflict: OnConflict = "refuse") -> AnchorSet:
     """Publish the pairs of two sets as the next version of the set `name`.
 
-    A pair that is in both, by row hash, is taken once. If an id stands for different pairs, `on_conflict` "first"
+    A pair that is in both, by row hash, is taken once. If an id belongs to different pairs, `on_conflict` "first"
     takes that of the first set. The digest is that of a build of all these pairs. Raises EncoderMismatch if
     fingerprints differ, InputRefused if dtypes or captions modes do, or ids conflict, and what `publish_rows` does.
     """
@@ -42,6 +42,6 @@ def _find_new_rows(first: AnchorSet, second: AnchorSet, on_conflict: OnConflict)
         elif known[name] != line:
             conflicts.append(name)
     if on_conflict == "refuse":
-        where = f"in {second.ref} than in {first.ref}"
+        where = f"in {first.ref} and {second.ref}"
         check_id_conflicts(conflicts, where, "pass --on-conflict first to keep those of the first set")
     return np.array(rows, np.int64)

@@ -143,7 +143,7 @@ def _read_selection(table: dict[str, Any], where: str) -> RecipeSelection:
         raise UsageError(
             f"{where} has method = {found['method']!r} and {'no' if found['concepts'] is None else 'a key'} concepts",
             "a key concepts for that method, and for no other",
-            "say which concepts are balanced, or leave them out",
+            "set concepts, or remove the key",
         )
     return RecipeSelection(**found)
 

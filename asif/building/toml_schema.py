@@ -56,7 +56,7 @@ def check_allowed(value: str, allowed: Collection[str], came: str) -> str:
     Traceback (most recent call last):
     asif.errors.UsageError: a.toml has the key 'captoins'
       expected: one of captions, columns
-      to do:    write captions, if that was meant
+      to do:    write captions, if you meant that
     """
     if value in allowed:
         return value
@@ -67,7 +67,7 @@ def suggest_nearest(value: str, allowed: Collection[str]) -> str:
     """Suggest the nearest allowed value, as advice for an error.
 
     >>> suggest_nearest("cliptions", ["captions", "columns"])
-    'write captions, if that was meant'
+    'write captions, if you meant that'
     """
     near = get_close_matches(value, allowed, 1)
-    return f"write {near[0]}, if that was meant" if near else "choose one of them, or leave it out"
+    return f"write {near[0]}, if you meant that" if near else "choose one of them, or remove it"

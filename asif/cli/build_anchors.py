@@ -37,7 +37,13 @@ _IN_RECIPE = ("image_encoder", "text_encoder", "captions", "columns", "limit")
 )
 @click.option("--column", "columns", multiple=True, metavar="ROLE=NAME", help="Name a column, as image=photo.")
 @click.option("--dtype", type=click.Choice(["float16", "float32", "bfloat16"]), default="float16", show_default=True)
-@click.option("--dedup", type=click.Choice(["exact", "keep"]), default="exact", show_default=True, help="Equal pairs.")
+@click.option(
+    "--dedup",
+    type=click.Choice(["exact", "keep"]),
+    default="exact",
+    show_default=True,
+    help="exact: drop pairs with equal image and captions, except one; keep: keep them.",
+)
 @click.option("--resume/--fresh", default=True, help="Resume an unfinished build of the same input.  [default: on]")
 @click.option("--max-bad-rows", default="1%", show_default=True, help="Stop above this share or number of bad rows.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use the first N rows only.")

@@ -42,8 +42,9 @@ def command(images: tuple[str, ...], as_json: bool, top: int, explain: bool, **p
     """Label images, zero-shot.
 
     IMAGE is a file, a folder, a quoted glob, `-` for a list of files on stdin, or, with anchors of precomputed vectors,
-    a .npy file [n, d]. Scores are raw: cosines between representations, for asif and asif-paper from 0 to 1. With
-    --explain, --license or --where answers list the credits of the pairs that they come from: id, source, licence, url.
+    a .npy file [n, d]. Scores are cosines between representations, less a bias if hubness is corrected; asif-paper does
+    not normalise its image side. With --explain, --license or --where results list the credits of the pairs that they
+    come from: id, source, licence, url.
     """
     from asif.classify import DEFAULT_TEMPLATES, Labels
     from asif.engine.predict import PredictOptions

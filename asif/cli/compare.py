@@ -38,7 +38,7 @@ class _MethodsOption(click.Option):
 
 @click.command("compare")
 @click.option("--anchors", required=True, metavar="REF", help="name, name@alias, name@3.")
-@click.option("--methods", cls=_MethodsOption, show_default=True, help="Which, separated by commas.")
+@click.option("--methods", cls=_MethodsOption, show_default=True, help="Methods to compare, separated by commas.")
 @click.option(
     "--eval",
     "datasets",
@@ -47,13 +47,27 @@ class _MethodsOption(click.Option):
     metavar="PATH",
     help="Labelled images, or images with captions; may be repeated. labels:PATH or captions:PATH says which.",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Where results go.")
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the results.")
 @click.option("--pairs", default="all", show_default=True, help="Numbers of pairs, such as 50,100,1000,all.")
-@click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Samples of each number.")
 @click.option(
-    "--seconds", type=click.FloatRange(min=1), default=60.0, show_default=True, help="That each method may be tuned."
+    "--seeds",
+    type=click.IntRange(1, 100),
+    default=3,
+    show_default=True,
+    help="Number of samples for each number of pairs.",
 )
-@click.option("--recipe", metavar="NAME_OR_PATH", help="Train its method as it says, and show what was published.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=1),
+    default=60.0,
+    show_default=True,
+    help="Tuning time per method, in seconds.",
+)
+@click.option(
+    "--recipe",
+    metavar="NAME_OR_PATH",
+    help="Use the recipe's setting for its method, and show its published figures.",
+)
 @options.prompts
 @click.option(
     "--classnames", type=click.Path(path_type=Path), help="Names for prompts: lines of label<TAB>name | name."

@@ -71,7 +71,9 @@ def print_encoders(as_json: bool) -> None:
     show_default=True,
     help="Shuffled pairings to compare with.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the shuffling.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed of the shuffled pairings."
+)
 @click.option(
     "--captions",
     type=click.Choice(["mean", "first"]),
@@ -95,7 +97,9 @@ def rank_pairs(
     home: Path | None,
     as_json: bool,
 ) -> None:
-    """Rank encoder pairs by how alike they see the same pairs: mutual k-NN and linear CKA, against shuffled pairings.
+    """Rank encoder pairs by the alignment of their embeddings of the same pairs.
+
+    Measures are mutual k-NN and linear CKA, compared with those of shuffled pairings.
 
     PAIRS_OR_REF is one source of image-text pairs, which every named encoder embeds once (default: the embedded ones),
     or anchor sets over the same pairs, whose stored embeddings are used: no encoder is loaded. An anchor set takes

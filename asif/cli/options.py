@@ -29,7 +29,7 @@ def home(command: Command) -> Command:
         "--home",
         type=click.Path(path_type=Path, file_okay=False),
         envvar="ASIF_HOME",
-        help="Where anchor sets and caches live.  [default: the user's data folder]",
+        help="Where anchor sets and caches are stored.  [default: the user's data folder]",
     )(command)
 
 
@@ -44,7 +44,12 @@ def device(command: Command) -> Command:
     """Add --device."""
     choice = click.Choice(["auto", "cpu", "cuda"])
     return click.option(
-        "--device", type=choice, default="auto", envvar="ASIF_DEVICE", show_default=True, help="Where encoders run."
+        "--device",
+        type=choice,
+        default="auto",
+        envvar="ASIF_DEVICE",
+        show_default=True,
+        help="Device of the encoders.",
     )(command)
 
 
@@ -56,7 +61,7 @@ def engine(command: Command) -> Command:
         type=choice,
         default="auto",
         show_default=True,
-        help="What computes similarities; all agree exactly.",
+        help="Kernel for similarities; results are identical.",
     )(command)
 
 
@@ -71,14 +76,14 @@ _ALIGNER_OPTIONS = (
     click.option(
         "--k",
         type=int,
-        help="asif: anchors kept per input.  [default: grows with the anchors, 58 of 1,000; asif-paper: 800]",
+        help="asif: anchors used per input.  [default: grows with the anchors, 58 of 1,000; asif-paper: 800]",
     ),
     click.option("--power", type=float, help="asif: exponent of similarities.  [default: 3; asif-paper: 8]"),
     click.option("--centre", is_flag=True, help="asif: subtract the anchors' mean on each side."),
     click.option(
         "--lambda", "strength", type=float, help="ridge, cca: strength of the shrinkage.  [default: ridge 0.1; cca 1]"
     ),
-    click.option("--size", type=int, help="procrustes, ridge, cca: directions kept.  [default: all]"),
+    click.option("--size", type=int, help="procrustes, ridge, cca: number of directions.  [default: all]"),
     click.option(
         "--towards", type=click.Choice(["image", "text"]), help="ridge: the side that is predicted.  [default: image]"
     ),

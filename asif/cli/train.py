@@ -30,7 +30,7 @@ _PARAMETER_HELP = {
     "rate": "Learning rate, at its highest.",
     "decay": "Weight decay.",
     "dropout": "Share of units left out while training.",
-    "seed": "Of weights, batches, dropout and held-out pairs.",
+    "seed": "Random seed of weights, batches, dropout and held-out pairs.",
 }
 
 _HELP = """Train {what}.
@@ -50,7 +50,7 @@ _TOKEN_OPTIONS = (
     click.Option(
         ["--token-dir"],
         type=click.Path(path_type=Path, file_okay=False),
-        help="Where tokens are kept.  [default: cache/tokens/NAME in the store]",
+        help="Folder for the tokens.  [default: cache/tokens/NAME in the store]",
     ),
     click.Option(["--column", "columns"], multiple=True, metavar="ROLE=NAME", help="Name a column, as image=photo."),
 )
@@ -146,7 +146,7 @@ def _build_projector(name: str, recipe: str | None, parameters: dict[str, Any]) 
     found = find_recipe(recipe)
     if given:
         raise UsageError(
-            f"--{next(iter(given))} beside --recipe {recipe}",
+            f"--{next(iter(given))} together with --recipe {recipe}",
             "the recipe's own parameters: with others it is another recipe",
             "leave one out, or copy the recipe's file, change it and pass its path",
         )
@@ -212,13 +212,12 @@ def _print_result(result: TrainingResult, as_json: bool) -> None:
         f"{result.fitted.weight_count:,} weights, {trained.seconds:.0f} s to step {trained.evaluations[-1].step:,}"
     )
     click.echo(
-        f"kept as they were at step {best.step:,}: held-out recall@1 {best.recall:.3f}, "
-        f"mean reciprocal rank {best.rank:.3f}"
+        f"saved from step {best.step:,}: held-out recall@1 {best.recall:.3f}, mean reciprocal rank {best.rank:.3f}"
     )
     if result.missing is None:
         click.echo(f"use them: --anchors {anchors.ref} --aligner {summary['aligner']}")
     else:
-        click.echo(f'use them, in Python: trained_before(FreezeAlignTokens(), open_anchors("{anchors.ref}"))')
+        click.echo(f'use them, in Python: load_projector(FreezeAlignTokens(), open_anchors("{anchors.ref}"))')
 
 
 ape = _build_command("ape", "APE on an anchor set: an MLP that maps texts into the image encoder's space")

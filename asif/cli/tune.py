@@ -19,10 +19,20 @@ _SHOWN_TRIALS = 8
 
 
 @click.command("tune")
-@click.option("--anchors", default=DEFAULT_ANCHORS, show_default=True, metavar="REF", help="Its current version.")
-@click.option("--task", type=click.Choice(["classify", "search"]), required=True, help="What the anchors are for.")
-@click.option("--seconds", type=click.FloatRange(min=1), default=120.0, show_default=True, help="About how long.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which pairs are held out.")
+@click.option(
+    "--anchors",
+    default=DEFAULT_ANCHORS,
+    show_default=True,
+    metavar="REF",
+    help="Anchor set to tune (its current version).",
+)
+@click.option("--task", type=click.Choice(["classify", "search"]), required=True, help="Task to tune for.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=1), default=120.0, show_default=True, help="Time budget in seconds."
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed of the held-out pairs."
+)
 @click.option("--dry-run", is_flag=True, help="Print the choice; save nothing.")
 @options.device
 @options.home
@@ -84,4 +94,4 @@ def _print_tuned(tuned: TuningResult, saved: AnchorSet | None, as_json: bool) ->
     rows[0] = (*rows[0][:2], f"{rows[0][2]}  (chosen)")
     options.print_table(rows, ("score", "hubness", "aligner"))
     if saved is not None:
-        click.echo(f"kept as the profile of {saved.ref}: --aligner auto uses it")
+        click.echo(f"saved as the profile of {saved.ref}: --aligner auto uses it")

@@ -75,7 +75,7 @@ class TextCache:
             raise AsifError(
                 f"the embeddings of texts in {self.path} cannot be deleted ({error})",
                 "a cache that can be read and written",
-                "wait for who uses it, or delete the file: it is made anew",
+                "wait until the other process has finished, or delete the file: it is created again",
             ) from error
 
     @contextmanager

@@ -28,17 +28,17 @@ def fit_aligner(aligner: Aligner, anchors: OpenAnchors, kernel: KernelName = "au
         return aligner.fit(anchors)
     key = {"name": aligner.name, "parameters": aligner.parameters}
     try:
-        cached = anchors.kept_fit(key)
+        cached = anchors.cached_fit(key)
         if cached is not None:
             return aligner.restore(anchors, cached)
     except (IntegrityError, KeyError) as error:
-        _log.warning("a kept fit is not used: %s", str(error).splitlines()[0])
+        _log.warning("a cached fit is not used: %s", str(error).splitlines()[0])
     if is_linear(aligner):
         find_moments(anchors, partial(sum_anchors, kernel=kernel))
     fitted = aligner.fit(anchors)
     arrays = fitted.arrays()
     if arrays:
-        anchors.keep_fit(key, arrays)
+        anchors.cache_fit(key, arrays)
     return fitted
 
 
@@ -54,10 +54,10 @@ def sum_anchors(anchors: AnchorSet, kernel: KernelName = "auto") -> Moments:
     Sums of another version are corrected by the blocks that were added and removed since. Damaged sums are not used.
     """
     try:
-        cached = anchors.kept_sums()
+        cached = anchors.cached_sums()
         moments = None if cached is None else Moments.from_arrays(cached.arrays)
     except (IntegrityError, KeyError) as error:
-        _log.warning("kept sums are not used: %s", str(error).splitlines()[0])
+        _log.warning("cached sums are not used: %s", str(error).splitlines()[0])
         cached = moments = None
     if cached is None or moments is None:
         moments = Moments.of(anchors, kernel)
@@ -66,5 +66,5 @@ def sum_anchors(anchors: AnchorSet, kernel: KernelName = "auto") -> Moments:
     else:
         moments = moments + Moments.over(cached.added, kernel) if cached.added else moments
         moments = moments - Moments.over(cached.removed, kernel) if cached.removed else moments
-    anchors.keep_sums(moments.as_arrays())
+    anchors.cache_sums(moments.as_arrays())
     return moments

@@ -40,7 +40,7 @@ def subset_anchors(
         rows = find_rows(anchors, ids, where, missing_ok)
         if not len(rows):
             raise InputRefused(
-                f"no pair of {anchors.ref} was chosen", "one, at least", "look at what there is, and choose otherwise"
+                f"no pair of {anchors.ref} was chosen", "at least one pair", "change the ids or the expression"
             )
         operation = {"kind": "subset", "from": anchors.ref, "digest": anchors.digest, "pairs": len(rows)}
         return publish_rows([(anchors, rows)], store, name, operation)

@@ -90,6 +90,6 @@ def _check_fingerprint(anchors: OpenAnchors, side: Side, encoder: ImageEncoder |
     raise EncoderMismatch(
         f"{side} encoder {encoder.spec} with fingerprint {encoder.fingerprint.digest[:12]} ({details})",
         f"fingerprint {expected.digest[:12]}, with which {anchors.ref} was made",
-        f"build the anchors anew with this encoder: asif build-anchors PAIRS --name {anchors.name} "
+        f"build the anchors again with this encoder: asif build-anchors PAIRS --name {anchors.name} "
         f"--{side}-encoder {encoder.spec}",
     )

@@ -192,8 +192,8 @@ class Engine:
         anchors = self.anchors
         if not isinstance(anchors, AnchorSet):
             raise UsageError(
-                f"{anchors.ref}, which is no set of its own",
-                "one anchor set, whole",
+                f"{anchors.ref}, which is a view of some pairs",
+                "a complete anchor set",
                 "make it one: asif anchors subset, or asif anchors merge",
             )
         return anchors

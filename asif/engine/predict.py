@@ -30,7 +30,11 @@ _OPPOSITE_SIDE: dict[Side, Side] = {"image": "text", "text": "image"}
 
 @dataclass(frozen=True)
 class Prediction:
-    """One label and its raw score, a cosine between relative representations in [0, 1]."""
+    """One label and its raw score, the inner product of the representations of label and image.
+
+    It is a cosine for all aligners but `asif-paper`, which normalises the text side only: in [0, 1] for `asif`, in
+    [-1, 1] for linear maps, fusions and trained projectors. A hubness correction subtracts the label's bias.
+    """
 
     label: str
     score: float

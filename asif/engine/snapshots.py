@@ -31,7 +31,7 @@ from asif.kernels.api import resolve_kernel
 from asif.tuning import TASKS, Task
 from asif.vectors import SIDES, Embeddings, Rows, Side
 
-CACHED_QUESTIONS = 8
+CACHED_LABELS = 8
 CACHED_VIEWS = 4
 
 _Key = TypeVar("_Key", bound=Hashable)
@@ -140,7 +140,7 @@ class Snapshot:
     versions: tuple[str, ...]
     pair_filter: PairFilter
     tasks: Mapping[Task, FittedTask]
-    represented: LruCache[Labels, Candidates] = field(default_factory=lambda: LruCache(CACHED_QUESTIONS))
+    represented: LruCache[Labels, Candidates] = field(default_factory=lambda: LruCache(CACHED_LABELS))
     views: LruCache[tuple[str | None, PairFilter], Snapshot] = field(default_factory=lambda: LruCache(CACHED_VIEWS))
     view_lock: Lock = field(default_factory=Lock)
 

@@ -101,7 +101,7 @@ class Watcher:
         if target != self._failed:
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
             unforeseen = None if isinstance(error, AsifError) else error
-            _log.error("%s moved, but the old version goes on serving: %s", ref, message, exc_info=unforeseen)
+            _log.error("%s moved, but the old version is still served: %s", ref, message, exc_info=unforeseen)
         cause: BaseException | None = error
         while cause is not None:  # tracebacks would keep the failed set, and the engine, in memory
             cause.__traceback__, cause = None, cause.__cause__ or cause.__context__

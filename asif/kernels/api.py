@@ -249,7 +249,7 @@ def sparse_topk(queries: SparseRows, gallery: SparseRows | SparseIndex, k: int, 
 
     chosen = resolve_kernel(engine)
     if k < 1:
-        raise UsageError(f"k is {k}", "a whole number from 1", "ask for at least one row")
+        raise UsageError(f"k is {k}", "a whole number from 1", "pass k of at least 1")
     index = _index_rows(queries, gallery)
     k = min(k, len(index))
     if k == 0 or not len(queries):

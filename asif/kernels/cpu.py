@@ -98,10 +98,12 @@ def _search(queries: Float32, blocks: list[NDArray[Any]], k: int) -> TopK:
     long = asked.size * starts[-1] > MIN_INTERRUPTIBLE_PRODUCTS
     problem = run_interruptible(call, stop) if long else call()
     if problem < 0:
-        raise OutOfSpace("memory ran out during a search", f"room for {k} candidates per query", "ask fewer at a time")
+        raise OutOfSpace(
+            "memory ran out during a search", f"room for {k} candidates per query", "search fewer queries at a time"
+        )
     if problem:
         raise BadEmbedding(
-            f"{problem} of {len(asked)} queries meet scores that are not finite",
+            f"{problem} of {len(asked)} queries have scores that are not finite",
             "finite queries and anchors of unit length",
             "run asif anchors verify; look for NaN or infinity among the queries",
         )

@@ -59,7 +59,8 @@ def topk_of_tensors(
     Like `kernels.topk_similarity`, for tensors: blocks [n, d] in float16, bfloat16 or float32 are read in place, on one
     or several CUDA devices, on the caller's stream; the result is on the device of the queries. Only blocks whose rows
     are not contiguous are copied. A few large blocks are faster than many small ones. Raises UsageError as
-    `kernels.topk_similarity` does and for other types, BadEmbedding if scores are not finite.
+    `kernels.topk_similarity` does and for other types, BadEmbedding if scores are not finite, OutOfSpace if the memory
+    of a device runs out.
     """
     k = check_topk_input(queries, anchors, k)
     strange = {str(block.dtype) for block in anchors} - {"torch.float16", "torch.bfloat16", "torch.float32"}
@@ -124,7 +125,7 @@ def use_stream(stream: torch.cuda.Stream | None) -> AbstractContextManager[Any]:
 def _not_finite_error(unfit: int, asked: int) -> BadEmbedding:
     """Return the error for queries with scores that are not finite."""
     return BadEmbedding(
-        f"{unfit} of {asked} queries meet scores that are not finite",
+        f"{unfit} of {asked} queries have scores that are not finite",
         "finite queries and anchors of unit length",
         "run asif anchors verify; look for NaN or infinity among the queries",
     )

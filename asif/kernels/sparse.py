@@ -106,7 +106,7 @@ def check_finite(rows: SparseRows) -> SparseRows:
 
 def sparse_not_finite_error() -> BadEmbedding:
     """Return the error for values that are not finite."""
-    return BadEmbedding("sparse rows hold values that are not finite", "finite values", "look at what made the rows")
+    return BadEmbedding("sparse rows hold values that are not finite", "finite values", "check the source of the rows")
 
 
 def _as_kernel_arrays(rows: SparseRows) -> tuple[NDArray[np.int64], Float32]:

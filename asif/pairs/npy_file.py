@@ -39,7 +39,7 @@ def _open_remote(path: RemotePath) -> NpyFile:
         raise ValueError(f"version {version} of the format")
     shape, by_columns, dtype = read[version](file)
     if by_columns and len(shape) > 1 and min(shape) > 1:
-        raise ValueError("its columns lie one after the other, not its rows")
+        raise ValueError("it is stored in Fortran (column-major) order")
     first, width = file.tell(), int(np.prod(shape[1:])) * dtype.itemsize
     if path.size < first + shape[0] * width:
         raise ValueError(f"{path.size:,} bytes instead of {first + shape[0] * width:,}")

@@ -87,5 +87,5 @@ def _damaged_parquet(place: str, why: str) -> InputRefused:
     return InputRefused(
         f"{place} cannot be read: {why.strip().splitlines()[0] if why.strip() else 'no reason given'}",
         "an intact parquet file",
-        "copy or download it again, or write it anew without the damaged rows",
+        "copy or download it again, or write it again without the damaged rows",
     )

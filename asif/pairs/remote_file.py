@@ -84,11 +84,11 @@ class RemoteFile(io.RawIOBase):
             if not self._place.is_url:
                 raise
             raise InputRefused(  # what fsspec raises for a server without ranges
-                f"the server of {self._place} sends files as a whole alone",
-                "a server that answers requests for ranges",
+                f"the server of {self._place} sends complete files only",
+                "a server that supports range requests",
                 f"download the file first, or have it copied while it is read: simplecache::{self._place}",
             ) from error
         if not data:
-            raise ConnectionError(f"the answer ends at byte {self._position:,} of {self._size:,}")
+            raise ConnectionError(f"the response ends at byte {self._position:,} of {self._size:,}")
         self._file = file
         return data

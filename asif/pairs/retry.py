@@ -38,8 +38,8 @@ def with_retries(shown: str, query: str, request: Callable[[], T]) -> T:
             if pause is None:
                 raise Unreachable(
                     f"{shown} does not answer: {describe_error(error, query)}",
-                    f"an answer at one of {len(PAUSES) + 1} attempts",
-                    "check the connection and run the same again: what a build has done is kept, and it goes on",
+                    f"a response to one of {len(PAUSES) + 1} attempts",
+                    "check the connection and run the same command again: a build resumes",
                 ) from None
             time.sleep(pause)
     raise AssertionError("the last attempt returns or raises")
@@ -68,8 +68,8 @@ def _translate_error(shown: str, error: BaseException) -> Exception | None:
     if isinstance(error, PermissionError) or status in _REFUSED or "Credential" in type(error).__name__:
         return InputRefused(
             f"{shown} may not be read{f' (status {status})' if status else ''}",
-            "credentials that allow it (or a place that exists: some stores answer like this where nothing is)",
-            "log in as the store's own tools do, see docs/pairs.md, and run the same again",
+            "credentials that allow it (or an existing path: some stores give this error for paths that do not exist)",
+            "log in as the store's own tools do, see docs/pairs.md, and run the same command again",
         )
     return None
 

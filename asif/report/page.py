@@ -15,7 +15,7 @@ from asif.report.table import Table, build_count_table, build_largest_table, bui
 from asif.report.wins import WinsSection, build_wins_section
 
 _PLOT_KEY = (
-    "Every method is corrected for hubness where it has such a result. In the plots solid and blue is training-free, "
+    "Every method is corrected for hubness if it has such a result. In the plots solid and blue is training-free, "
     "dashed and warm is trained, dotted and grey is as published."
 )
 _BY_PAIRS = "Against the number of pairs."

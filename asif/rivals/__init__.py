@@ -6,7 +6,7 @@ from asif.rivals.freeze_align_tokens import FittedTokens, FreezeAlignTokens
 from asif.rivals.fusemix import FuseMix
 from asif.rivals.projector import FittedProjector, Projector
 from asif.rivals.token_pairs import TokenPairs
-from asif.rivals.trained_projectors import trained_before
+from asif.rivals.trained_projectors import load_projector
 from asif.rivals.training_pairs import PairFeatures, TrainingPairs
 
 PROJECTORS: dict[str, type[Projector]] = {kind.name: kind for kind in (Ape, FuseMix, FreezeAlign)}
@@ -24,5 +24,5 @@ __all__ = [
     "Projector",
     "TokenPairs",
     "TrainingPairs",
-    "trained_before",
+    "load_projector",
 ]

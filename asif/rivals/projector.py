@@ -16,7 +16,7 @@ from asif.aligners.protocol import Anchors, FittedAligner, TemplateMode, Trained
 from asif.anchorset import OpenAnchors
 from asif.errors import InputRefused, UsageError
 from asif.kernels import KernelName
-from asif.rivals.trained_projectors import find_trained, trained_before
+from asif.rivals.trained_projectors import find_trained, load_projector
 from asif.rivals.training_pairs import Dims, PairFeatures, TrainingPairs
 from asif.vectors import SIDES, AnchorContributions, DenseRows, Embeddings, FitArrays, Float32, Side
 
@@ -147,8 +147,8 @@ class Projector(TrainedAligner):
         return find_trained(self, anchors)
 
     def load_trained(self, anchors: OpenAnchors) -> FittedAligner:
-        """Load the weights that were last trained on these anchors, see `trained_before`."""
-        return trained_before(self, anchors)
+        """Load the weights that were last trained on these anchors, see `load_projector`."""
+        return load_projector(self, anchors)
 
     def build_fitted(self, dims: Dims, weights: Mapping[str, Float32]) -> FittedProjector:
         """Build the fitted projector of these weights."""

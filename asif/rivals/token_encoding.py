@@ -77,9 +77,9 @@ def tokens_from_pairs(
                 _encode_rows(journal, source, _TokenBatch(image, text, captions), progress)
             except KeyboardInterrupt:
                 raise Interrupted(
-                    f"stopped at row {journal.next_row:,} of {source.rows:,}; the tokens up to there are kept",
+                    f"stopped at row {journal.next_row:,} of {source.rows:,}; the tokens up to there are saved",
                     "the rest of the rows",
-                    "run the same again: it goes on from there",
+                    "run the same command again to resume",
                 ) from None
             journal.publish()
     return open_tokens(path, encoders, origin)

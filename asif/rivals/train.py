@@ -95,13 +95,15 @@ def train_on_pairs(
         )
     except KeyboardInterrupt:
         raise Interrupted(
-            f"{projector.name} was stopped; {max(saved_step, resumed_at):,} steps are kept",
+            f"{projector.name} was stopped; {max(saved_step, resumed_at):,} steps are saved",
             "the rest",
-            "run it again: it goes on",
+            "run it again to resume",
         ) from None
-    if not anchors.keep_fit(description, fitted.arrays()):
+    if not anchors.cache_fit(description, fitted.arrays()):
         raise AsifError(
-            f"{projector.name} could not be kept beside {anchors.ref}", "a store that can be written", "free it"
+            f"{projector.name} could not be stored with {anchors.ref}",
+            "a store that can be written",
+            "check its permissions and free space, then run it again",
         )
     path.unlink(missing_ok=True)
     return TrainingResult(fitted, trained, anchors, len(pairs), len(pairs.texts), resumed_at)

@@ -22,7 +22,7 @@ def find_trained(projector: ProjectorT, anchors: OpenAnchors) -> ProjectorT:
     anchors = _check_whole_set(projector, anchors)
     defaults = type(projector)().parameters
     requested = {name: value for name, value in projector.parameters.items() if defaults.get(name) != value}
-    stored = anchors.kept_aligners(projector.name)
+    stored = anchors.cached_aligners(projector.name)
     matching = [(parameters, other) for parameters, other in stored if requested.items() <= parameters.items()]
     for parameters, other_digest in matching:
         if not other_digest:
@@ -39,11 +39,11 @@ def find_trained(projector: ProjectorT, anchors: OpenAnchors) -> ProjectorT:
     raise NotFound(f"no {projector.name}{options} was trained on {anchors.ref}", "one that was", command)
 
 
-def trained_before(projector: Projector, anchors: OpenAnchors) -> FittedAligner:
+def load_projector(projector: Projector, anchors: OpenAnchors) -> FittedAligner:
     """Load a trained projector; raises what `find_trained` raises, and IntegrityError for changed weights."""
     anchors = _check_whole_set(projector, anchors)
     found = find_trained(projector, anchors)
-    weights = anchors.kept_fit({"name": found.name, "parameters": found.parameters})
+    weights = anchors.cached_fit({"name": found.name, "parameters": found.parameters})
     assert weights is not None  # `find_trained` has just seen its file
     return found.restore(anchors, weights)
 
@@ -53,7 +53,7 @@ def _check_whole_set(projector: Projector, anchors: OpenAnchors) -> AnchorSet:
     if not isinstance(anchors, AnchorSet):
         raise Stale(
             f"{projector.name}, and {anchors.ref}, on which it was not trained",
-            "a set, whole, that a projector was trained on",
+            "a complete set that a projector was trained on",
             "name an aligner that needs no training, or make a set of these pairs (asif anchors merge) and train on it",
         )
     return anchors

@@ -28,7 +28,8 @@ def choose_by_kmeans(blocks: Sequence[NDArray[Any]], size: int, seed: int = 0) -
     """Choose the rows of unit embeddings, blocks [n, d], that are nearest to `size` centres.
 
     If one row is nearest to several centres, the rows farthest from their own centre are added. Memory: one block, and
-    8 rows for each centre, 8,192 at least, in float64. Time: up to 26 times N·n similarities.
+    8 rows for each centre, 8,192 at least, in float64. Time: up to 27 times N·n similarities, and for the seeds n for
+    each of those rows.
 
     >>> corners = np.array([[1, 0], [0.8, 0.6], [0.96, 0.28], [0, -1]], np.float32)
     >>> choose_by_kmeans([corners], 2).tolist()

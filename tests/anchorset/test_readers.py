@@ -31,7 +31,7 @@ if os.geteuid() == 0:
 said = {"written": os.access(store.root, os.W_OK)}
 with store.open("toy") as opened:
     opened.records(range(opened.count))
-    said["kept"] = opened.keep_fit({"name": "x", "parameters": {}}, {})
+    said["kept"] = opened.cache_fit({"name": "x", "parameters": {}}, {})
 said["problems"] = list(map(str, store.verify("toy").problems))
 said["log"] = len(store.log("toy"))
 said["errors"] = [entry.error for entry in store.sets()]

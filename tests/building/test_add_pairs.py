@@ -143,7 +143,7 @@ def test_what_is_there_already_makes_no_version(home: Path, tmp_path: Path, hash
 
 def test_ids_that_do_not_fit_are_refused(home: Path, tmp_path: Path, hashing: None) -> None:
     make(tmp_path, home, AFTER[0])
-    with pytest.raises(InputRefused, match="1 ids stand for other pairs in toy@1: '003'"):
+    with pytest.raises(InputRefused, match="1 ids belong to other pairs in toy@1: '003'"):
         add_pairs("toy", parquet(tmp_path, [row(3, source="x"), row(50)], "new"), home=home)
     with pytest.raises(InputRefused, match="toy@1 has no '050'"):
         add_pairs("toy", parquet(tmp_path, [row(3, source="x"), row(50)], "new"), kind="update", home=home)
@@ -276,5 +276,5 @@ def test_commands(home: Path, tmp_path: Path, hashing: None, cli: Cli) -> None:
     assert cli("anchors", "add", "toy", parquet(tmp_path, [row(91, image=b"bad")], "bad")).code == 3
     changed = parquet(tmp_path, [row(3, captions=["x"])], "changed")
     assert cli("anchors", "add", "toy", changed).code == 3
-    assert cli("anchors", "update", "toy", changed).out.startswith("toy@3: 1 pairs put in, 33 now")
+    assert cli("anchors", "update", "toy", changed).out.startswith("toy@3: 1 pairs updated, 33 now")
     assert cli("anchors", "update", "toy@1", changed).code == 1

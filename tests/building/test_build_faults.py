@@ -133,8 +133,8 @@ def test_ctrl_c_stops_within_two_seconds(
     assert "Traceback" not in err
     said = err[err.index("error: ") :].splitlines()
     assert said[0].startswith("error: stopped at row ")
-    assert said[0].endswith(" anchors are kept")
-    assert said[2] == "  to do:    run the same command again: it goes on from there"
+    assert said[0].endswith(" anchors are saved")
+    assert said[2] == "  to do:    run the same command again to resume"
     at = int(said[0].split()[4])
     assert at == ROWS if phase == "publishing" else 0 <= at < ROWS
     with pytest.raises(NotFound):
@@ -176,7 +176,7 @@ def test_a_stopped_build_says_what_it_kept(
         )
     kept = max(row - 63, 0) // SEGMENT * SEGMENT  # images are decoded up to 64 rows ahead
     assert progress == list(range(0, kept + 1, SEGMENT))
-    assert caught.value.came == f"stopped at row {kept} of {ROWS}; {kept} anchors are kept"
+    assert caught.value.came == f"stopped at row {kept} of {ROWS}; {kept} anchors are saved"
     again = build_set(list_source(*some_rows(ROWS)), tmp_path)
     assert (again.resumed_at, again.rows) == (kept, ROWS - kept)
     assert identity(again.anchors) == identity(whole)

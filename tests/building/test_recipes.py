@@ -172,8 +172,8 @@ def test_what_a_recipe_of_pairs_may_leave_out(own: Path) -> None:
         ("sentence-transformers:fake", "timm:fake", "the text encoder is 'timm:fake'", "for example"),
         ('image = "timm:fake"', "", "[encoders] of FILE has no image", "add image"),
         ("kmeans", "k-means", "[selection] of FILE has method = 'k-means'", "write kmeans, if"),
-        ("kmeans", "concepts", "method = 'concepts' and no concepts", "say which concepts"),
-        ("size = 600", 'size = 600\nconcepts = "words"', "method = 'kmeans' and a key concepts", "leave them out"),
+        ("kmeans", "concepts", "method = 'concepts' and no concepts", "set concepts"),
+        ("size = 600", 'size = 600\nconcepts = "words"', "method = 'kmeans' and a key concepts", "remove the key"),
         ('mark = "code"', 'mark = "?"', "[[expected]] of FILE has mark = '?'", "choose one of them"),
         ("value = 1", 'value = "high"', "has value = 'high'", "correct value"),
         ("value = 1", "value = nan", "has value = nan", "correct value"),
@@ -206,7 +206,7 @@ def test_a_recipe_of_a_head_says_everything(tmp_path: Path, key: str) -> None:
 def test_a_name_that_is_nearly_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NotFound) as caught:
         find_recipe("asif-cc12m-supervized")
-    assert caught.value.fix == "write asif-cc12m-supervised, if that was meant"
+    assert caught.value.fix == "write asif-cc12m-supervised, if you meant that"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "imagenet-head").write_text(OWN)
     assert (find_recipe("imagenet-head").kind, find_recipe("./imagenet-head").name) == ("head", "own")

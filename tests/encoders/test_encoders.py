@@ -84,6 +84,7 @@ def test_other_names_are_refused(load: Callable[[str], Any], spec: str) -> None:
     assert caught.value.fix == f"for example {example}"
 
 
+@pytest.mark.slow
 def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert [pick_device("auto"), pick_device("cpu")] == ["cpu", "cpu"]

@@ -95,7 +95,7 @@ def test_a_merge_goes_on_where_it_was_stopped(home: Path, monkeypatch: pytest.Mo
 def test_ids_in_conflict(home: Path) -> None:
     build(home, EVERY[:10], name="a")
     build(home, [replace(EVERY[9], licence="other"), *EVERY[10:12]], name="b")
-    with pytest.raises(InputRefused, match=f"1 ids stand for other pairs in b@1 than in a@1: '{IDS[9]}'"):
+    with pytest.raises(InputRefused, match=f"1 ids belong to different pairs in a@1 and b@1: '{IDS[9]}'"):
         merge_anchors("a", "b", "both", home=home)
     assert [entry.name for entry in Store(home).sets()] == ["a", "b"]
     same(merge_anchors("a", "b", "both", on_conflict="first", home=home), build(home, EVERY[:12], name="expected"))

@@ -23,7 +23,7 @@ from asif.compare import rank_candidates
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.engine import Classification, Classifier, Engine
 from asif.engine.predict import IMAGES_PER_BATCH
-from asif.engine.snapshots import CACHED_QUESTIONS
+from asif.engine.snapshots import CACHED_LABELS
 from asif.errors import (
     AsifError,
     BadEmbedding,
@@ -222,15 +222,15 @@ def test_an_encoder_that_gives_nan_is_refused(fakes: Path, monkeypatch: pytest.M
 
 def test_the_last_questions_are_remembered_and_only_those(fakes: Path) -> None:
     engine = Engine("toy", home=fakes)
-    questions = [Labels((f"label {number}", "other")) for number in range(CACHED_QUESTIONS + 3)]
+    questions = [Labels((f"label {number}", "other")) for number in range(CACHED_LABELS + 3)]
     for labels in questions:
         next(engine.classify(IMAGES[:1], labels))
-    assert engine._snapshot.represented.keys() == questions[-CACHED_QUESTIONS:]
+    assert engine._snapshot.represented.keys() == questions[-CACHED_LABELS:]
 
 
 def test_many_threads_ask_many_questions(fakes: Path) -> None:
     engine = Engine("toy", home=fakes)
-    questions = [Labels((f"label {number}", "other", "third")) for number in range(3 * CACHED_QUESTIONS)]
+    questions = [Labels((f"label {number}", "other", "third")) for number in range(3 * CACHED_LABELS)]
     expected = [oracle(engine.anchors, IMAGES[:3], labels) for labels in questions]
 
     def ask(turn: int) -> bool:
@@ -239,7 +239,7 @@ def test_many_threads_ask_many_questions(fakes: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(ask, range(6 * len(questions))))
-    assert len(engine._snapshot.represented.keys()) <= CACHED_QUESTIONS
+    assert len(engine._snapshot.represented.keys()) <= CACHED_LABELS
 
 
 # ---- swap

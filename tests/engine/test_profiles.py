@@ -193,7 +193,7 @@ def test_any_changed_byte_is_found_and_the_fit_made_anew(toy: Path, caplog: pyte
             read_fit(kept)
     assert str(kept) in str(Store(toy).verify("toy").problems)
     assert told(Engine("toy", home=toy, aligner=make_aligner("cca(size=1)"))) == expected
-    assert "a kept fit is not used" in caplog.text
+    assert "a cached fit is not used" in caplog.text
     assert kept.read_bytes() == whole
     for cut in (0, 7, header, len(whole) - 8):
         kept.write_bytes(whole[:cut])
@@ -277,7 +277,7 @@ def test_tune_keeps_what_auto_uses(cli: Cli, toy: Path, tmp_path: Path) -> None:
 def test_tune_for_people(cli: Cli, toy: Path) -> None:
     ran = cli("tune", "--anchors", "toy", "--task", "search", "--seconds", "1")
     assert ran.code == 0
-    assert "mean reciprocal rank" in ran.out and "kept as the profile of toy@2" in ran.out
+    assert "mean reciprocal rank" in ran.out and "saved as the profile of toy@2" in ran.out
     assert ran.out.splitlines()[-2].count("±") == 1
 
 

@@ -416,7 +416,7 @@ def test_a_version_that_fails_to_load_is_named_once_and_tried_again(
         assert engine.watching is not None
         assert isinstance(engine.watching.error, AsifError)
         assert [record.levelname for record in caplog.records] == ["ERROR"]
-        assert "two moved, but the old version goes on serving: " in caplog.text
+        assert "two moved, but the old version is still served: " in caplog.text
         for path, content in kept.items():
             if path.name != "aliases.json":
                 path.write_bytes(content)  # it is repaired

@@ -272,7 +272,7 @@ def test_a_build_goes_on_where_the_connection_was_lost(tmp_path: Path, monkeypat
 
     ToyStore.requests.clear()
     ToyStore.answer = staticmethod(answer)
-    with pytest.raises(Unreachable, match="goes on"):
+    with pytest.raises(Unreachable, match="a build resumes"):
         build_set(open_pairs(url + "token"), tmp_path / "there")
     ToyStore.answer = staticmethod(lambda number, content: content)
     built = build_set(open_pairs(url + "token2"), tmp_path / "there")  # a new token is no new input

@@ -23,7 +23,7 @@ def test_the_page_holds_every_run_and_the_verdict(nine: Comparison, page: str) -
             assert figure is not None
             assert (run.method, f"{run.pairs:,}", str(run.seed), found.hubness, f"{100 * figure:.2f}") in cells
     text = "".join(read.texts)
-    assert "flickr8k-test (search): training buys nothing here up to 6,000 pairs: auto 34.8" in text
+    assert "flickr8k-test (search): training gives no improvement up to 6,000 pairs: auto 34.8" in text
     for said in (nine.origin.anchors.digest, nine.origin.text.spec, nine.budget.what, nine.command):
         assert said is not None and said in text
     assert "3 of 6,085 test images are anchors too" in text and "41.7 %" in text

@@ -24,7 +24,7 @@ from asif.anchorset.tokens.token_rows import TokenRows
 from asif.engine import Engine
 from asif.errors import InputRefused, Interrupted, NotFound, Stale, UsageError
 from asif.pairs import PairRecord
-from asif.rivals import FittedTokens, FreezeAlign, FreezeAlignTokens, TokenPairs, TrainingPairs, trained_before
+from asif.rivals import FittedTokens, FreezeAlign, FreezeAlignTokens, TokenPairs, TrainingPairs, load_projector
 from asif.rivals.token_encoding import estimate_token_bytes, tokens_from_pairs
 from asif.rivals.train import TrainingResult
 from asif.rivals.train_tokens import train_on_tokens
@@ -237,7 +237,7 @@ def test_kept_and_loaded_it_scores_the_same(home: Path) -> None:
     found = trained(home, announce=lambda size, place: sizes.append(size))
     assert (found.images, found.texts, found.missing, found.resumed_at) == (30, 45, 0, 0)
     assert sizes == [estimate_token_bytes(list_source(*some_rows(30)), TokenImages(), TokenTexts())]
-    again = trained_before(FreezeAlignTokens(), found.anchors)
+    again = load_projector(FreezeAlignTokens(), found.anchors)
     assert isinstance(again, FittedTokens) and again.parameters == found.fitted.parameters and again.dims == DIMS
     assert isinstance(found.fitted, FittedTokens)
     for side, tokens in (("image", TokenImages().tokens([b"x", b"y"])), ("text", TokenTexts().tokens(["x", "y z"]))):
@@ -257,7 +257,7 @@ def test_a_killed_run_goes_on_in_the_store(home: Path, tmp_path: Path, monkeypat
         if len(looks) == 3:
             raise KeyboardInterrupt
 
-    with pytest.raises(Interrupted, match=r"freeze-align-tokens was stopped; 2 steps are kept"):
+    with pytest.raises(Interrupted, match=r"freeze-align-tokens was stopped; 2 steps are saved"):
         trained(home, progress=stop)
     found = trained(home)
     assert found.resumed_at == 2
@@ -306,13 +306,13 @@ def test_anchors_that_changed(home: Path) -> None:
     command = "asif train-freeze-align --tokens PAIRS --anchors toy"
     first = build_set(list_source(*some_rows(30)), home).anchors
     with pytest.raises(NotFound, match=command):
-        trained_before(FreezeAlignTokens(), first)
+        load_projector(FreezeAlignTokens(), first)
     trained(home)
     changed = build_set(list_source(*some_rows(29)), home).anchors
     with pytest.raises(Stale, match=command):
-        trained_before(FreezeAlignTokens(), changed)
+        load_projector(FreezeAlignTokens(), changed)
     with pytest.raises(NotFound, match="no freeze-align was trained"):  # one form is not the other
-        trained_before(FreezeAlign(), first)
+        load_projector(FreezeAlign(), first)
 
 
 # refusals
@@ -383,9 +383,9 @@ def test_the_command(cli: Cli, home: Path, tmp_path: Path) -> None:
     few = write_parquet(tmp_path / "few.parquet", [row[1] for row in rows[:20]], [list(row[2]) for row in rows[:20]])
     ran = cli(*asked[:4], few, *asked[5:], "--token-dir", tmp_path / "tokens")
     assert ran.code == 0 and "left out: 10 of 30 anchors" in ran.out
-    assert 'in Python: trained_before(FreezeAlignTokens(), open_anchors("toy@1"))' in ran.out
+    assert 'in Python: load_projector(FreezeAlignTokens(), open_anchors("toy@1"))' in ran.out
     assert (tmp_path / "tokens" / "header.json").exists()
-    assert Store(home).open("toy").kept_aligners("freeze-align-tokens")
+    assert Store(home).open("toy").cached_aligners("freeze-align-tokens")
 
 
 @pytest.mark.parametrize("idle", [("--token-dir", "x"), ("--column", "image=photo")])

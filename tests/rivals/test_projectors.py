@@ -243,6 +243,7 @@ def test_unrelated_sides_teach_nothing(projector: Projector) -> None:
     assert trained.best.recall < 0.15  # of 30
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_kept_and_training_ends_early() -> None:
     pairs = related(60, noise=1.0)
     learnt, held = pairs.split(0)
@@ -394,7 +395,7 @@ def test_a_stopped_training_goes_on_and_ends_the_same(toys: Path, monkeypatch: p
             raise KeyboardInterrupt
 
     projector = dataclasses.replace(SMALL["ape"], steps=50)
-    with pytest.raises(Interrupted, match="steps are kept"):
+    with pytest.raises(Interrupted, match="steps are saved"):
         train_projector("toy", projector, progress=stop)
     went_on = train_projector("toy", projector)
     assert went_on.resumed_at == looks[-2].step

@@ -202,7 +202,7 @@ def imports(folder: Path) -> None:
 
     def pack(say: int) -> None:
         build(folder / "source", pairs(23)).close()
-        with Store(folder / "source").packed("toy") as bundle, open(folder / "toy.tar", "xb") as out:
+        with Store(folder / "source").pack("toy") as bundle, open(folder / "toy.tar", "xb") as out:
             write_archive(out, bundle, lambda done: None)
 
     def receive(root: Path) -> None:

@@ -17,7 +17,7 @@ from asif.anchorset.sharing.tar_archive import TarSource, compute_archive_size, 
 
 def exported(home: Path, ref: str = "toy") -> bytes:
     out = io.BytesIO()
-    with Store(home).packed(ref) as bundle:
+    with Store(home).pack(ref) as bundle:
         write_archive(out, bundle, lambda done: None)
         assert len(out.getvalue()) == compute_archive_size(bundle.manifest)
     return out.getvalue()

@@ -21,7 +21,7 @@ def upsert_pairs(folder: SetFolder, current: AnchorSet, fresh: AnchorSet, kind: 
     """Publish a version of the current one with the pairs of `fresh`.
 
     A pair that the set has already, by row hash, is kept; if it has all, no version is published. `add` refuses ids
-    that stand for other pairs, `update` ids that the set does not have. If each caption is an anchor,
+    that belong to other pairs, `update` ids that the set does not have. If each caption is an anchor,
     `<id>#<number>`, a pair consists of all of its captions. `rejected` rows of the input are counted in the operation.
     Raises InputRefused, Conflict, EncoderMismatch if other encoders made `fresh`.
     """
@@ -48,15 +48,15 @@ def upsert_pairs(folder: SetFolder, current: AnchorSet, fresh: AnchorSet, kind: 
 
 
 def _refuse_ids(current: AnchorSet, kind: UpsertKind, ids: list[str]) -> None:
-    """Raise InputRefused if there are ids that stand for other pairs (add), or for none (update)."""
+    """Raise InputRefused if there are ids that belong to other pairs (add), or to none (update)."""
     if not ids:
         return
     some = format_first_names(ids)
     if kind == "add":
         raise InputRefused(
-            f"{len(ids):,} ids stand for other pairs in {current.ref}: {some}",
+            f"{len(ids):,} ids belong to other pairs in {current.ref}: {some}",
             "pairs with ids of their own",
-            "asif anchors update, to put them in their place",
+            "give them other ids, or replace the pairs: asif anchors update",
         )
     raise InputRefused(
         f"{current.ref} has no {some}", "ids of pairs that it has", "asif anchors add, for those that are new"

@@ -161,7 +161,7 @@ class AnchorSet:
         """Return the profiles, {task: profile}: aligner and parameters, tuned on this version or on an earlier one."""
         return dict(self.manifest.profiles)
 
-    def kept_fit(self, aligner: Mapping[str, Any]) -> dict[str, NDArray[Any]] | None:
+    def cached_fit(self, aligner: Mapping[str, Any]) -> dict[str, NDArray[Any]] | None:
         """Return the cached fit of an aligner, given by name and parameters, to these anchors; None if there is none.
 
         Raises IntegrityError for a file that was changed, or fitted to other anchors.
@@ -169,14 +169,14 @@ class AnchorSet:
         path = self.folder.fit_path(build_fit_file_name(self.manifest, aligner))
         return read_matching_fit(path, self.manifest, aligner) if path.exists() else None
 
-    def kept_aligners(self, name: str) -> list[tuple[dict[str, Any], str]]:
+    def cached_aligners(self, name: str) -> list[tuple[dict[str, Any], str]]:
         """List the cached fits of aligners of one name, newest first: their parameters, and "" or a digest.
 
         The digest identifies the anchors of the fit; it is empty if they are the anchors of this version.
         """
         return list_fitted_aligners(self.folder.fits, self.manifest, name)
 
-    def keep_fit(self, aligner: Mapping[str, Any], arrays: FitArrays) -> bool:
+    def cache_fit(self, aligner: Mapping[str, Any], arrays: FitArrays) -> bool:
         """Write the fit of an aligner to the cache; return False if the store cannot be written, or is full."""
         path = self.folder.fit_path(build_fit_file_name(self.manifest, aligner))
         try:
@@ -186,16 +186,16 @@ class AnchorSet:
             return False
         return True
 
-    def kept_sums(self) -> CachedSums | None:
+    def cached_sums(self) -> CachedSums | None:
         """Return the cached sums over these anchors, or over the version that shares most of them; None without any.
 
         Raises IntegrityError for a file that was changed.
         """
         return find_cached_sums(self.folder, self.manifest)
 
-    def keep_sums(self, arrays: Mapping[str, Float64]) -> bool:
+    def cache_sums(self, arrays: Mapping[str, Float64]) -> bool:
         """Write named sums over these anchors to the cache; return False for few anchors, or if that fails."""
-        return self.count >= MIN_ANCHORS_FOR_SUMS and self.keep_fit(SUMS_FIT, arrays)
+        return self.count >= MIN_ANCHORS_FOR_SUMS and self.cache_fit(SUMS_FIT, arrays)
 
     def close(self) -> None:
         """Release the files; arrays that were returned stay valid until they are dropped."""

@@ -134,5 +134,5 @@ def check_current(folder: SetFolder, version: str, what: str) -> None:
         raise Conflict(
             f"{what} {version}, but the current version is {current}",
             "the version that is current",
-            "look at what was changed, then do it again on the current version",
+            "review the changes (asif anchors diff), then repeat the operation on the current version",
         )

@@ -72,7 +72,7 @@ def _find_removed_rows(folder: SetFolder, manifest: Manifest, removed: SortedHas
     """Report how many of the removed rows a version has."""
     count = int(contains_hashes(read_sorted_hashes(folder, manifest), removed).sum())
     path = folder.version_file(manifest.version)
-    return [Problem(path, f"has {count:,} of the rows that a receipt says are gone")] if count else []
+    return [Problem(path, f"has {count:,} of the rows that a receipt lists as removed")] if count else []
 
 
 def _check_after_version(folder: SetFolder, after: Manifest, receipt: Receipt) -> list[Problem]:

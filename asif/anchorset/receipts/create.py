@@ -50,7 +50,7 @@ def build_receipt_between(folder: SetFolder, before: Manifest, after: Manifest) 
         raise UsageError(
             f"{before.version} and {after.version} differ in more than pairs: {', '.join(differing)}",
             "a version, and the one it was made of by removing pairs",
-            "name two that were made by the same encoders, stored alike",
+            "name two that were made by the same encoders, with the same dtype and captions mode",
         )
     before_only: list[UInt8] = []
     after_only: list[UInt8] = []

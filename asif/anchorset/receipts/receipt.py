@@ -131,7 +131,7 @@ def _check_proof(receipt: Receipt) -> None:
         if left != sorted(set(left)) or any(len(one) != 32 or find_group(one, receipt.bits) != number for one in left):
             raise ValueError(f"the group {number} is not one")
         if not gone_set.isdisjoint(left):
-            raise ValueError(f"the group {number} still holds a row that it says is gone")
+            raise ValueError(f"the group {number} still holds a row that it lists as removed")
         before[number] = hash_leaf(b"".join(sorted(left + removed[number])))
         after[number] = hash_leaf(group)
     for version, leaves in ((receipt.before, before), (receipt.after, after)):

@@ -34,10 +34,10 @@ def check_compatible(first: Manifest, second: Manifest) -> None:
 
 
 def check_id_conflicts(conflicts: Sequence[str], where: str, fix: str) -> None:
-    """Raise InputRefused if ids stand for different pairs in different sets."""
+    """Raise InputRefused if ids belong to different pairs in different sets."""
     if conflicts:
         raise InputRefused(
-            f"{len(conflicts):,} ids stand for other pairs {where}: {format_first_names(conflicts)}",
-            "ids that stand for one pair each",
+            f"{len(conflicts):,} ids belong to different pairs {where}: {format_first_names(conflicts)}",
+            "ids that belong to one pair each",
             fix,
         )

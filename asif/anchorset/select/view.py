@@ -110,7 +110,7 @@ def open_view(members: Sequence[AnchorSet], pair_filter: PairFilter = NO_FILTER)
     """Open a view of the pairs of sets that match a filter; a pair that several sets have is taken once.
 
     Reads the tables of all pairs. Raises EncoderMismatch if fingerprints differ, InputRefused if dtypes or
-    captions modes differ, if an id stands for different pairs, and if no pair is left; NotFound for licences that
+    captions modes differ, if an id belongs to different pairs, and if no pair is left; NotFound for licences that
     no pair has, UsageError for more than 32 sets, IntegrityError for a changed table.
     """
     ref = "+".join(member.ref for member in members)
@@ -135,8 +135,8 @@ def open_view(members: Sequence[AnchorSet], pair_filter: PairFilter = NO_FILTER)
     pair_filter.check(ref, counts)
     check_id_conflicts(
         conflicts,
-        f"in one of {ref} than in another",
-        "merge them, asif anchors merge A B --on-conflict first --name C, and ask with that set",
+        f"in the sets of {ref}",
+        "merge them, asif anchors merge A B --on-conflict first --name C, and use that set",
     )
     if not rows:
         raise InputRefused(f"no pair of {ref} was chosen by {pair_filter}", "one, at least", "choose otherwise")

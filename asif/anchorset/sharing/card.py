@@ -109,12 +109,12 @@ def _format_sources(summary: LicenceSummary) -> Iterable[str]:
             f"{_quote_code(name)} ({count:,})" for name, count in list(summary.unrecognised.items())[:_MAX_SOURCES]
         )
         yield from (f"Licences that may not allow passing on: {names}.", "")
-    yield "Licences are those that the pairs were given by whoever brought them; they hold for the images and captions."
+    yield "Licences are as recorded by the provider of the pairs; they apply to the images and captions."
     yield from ("", "## Limits", "")
     content = f"ids, captions, sources, licences, image hashes, {summary.urls:,} URLs, and embeddings"
     yield f"- In here: {content}. No images."
     yield "- Embeddings tell a good deal about images. Whoever has an image can find out whether it is among the pairs."
-    yield "- The answers have the biases of the two encoders and of these pairs. They are scores, not probabilities."
+    yield "- Predictions have the biases of the two encoders and of these pairs. They are scores, not probabilities."
     yield ""
 
 

@@ -119,7 +119,7 @@ class HubSource:
     reached.
     """
 
-    retry_hint = "pull it again; where that does not help, tell whoever pushed it"
+    retry_hint = "pull it again; if that fails, inform the publisher"
     sequential = False
     _scratch: Path
 
@@ -260,12 +260,12 @@ def _explain_hub_error(what: str, error: BaseException) -> AsifError:
         return UsageError(f"{what}: {error}", "names as the Hub has them", "check them")
     if isinstance(error, errors.GatedRepoError):
         return AsifError(
-            f"{what} is only for those it was granted to", "access to it", f"ask for it on its page, then {login}"
+            f"{what} is only for those it was granted to", "access to it", f"request access on its page, then {login}"
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return NotFound(f"{what} has no such revision", "a branch, tag or commit that it has", "name another")
     if isinstance(error, errors.RepositoryNotFoundError):
-        fix = f"check the name; where it is private, {login}"
+        fix = f"check the name; if it is private, {login}"
         return NotFound(
             f"there is no dataset repository {what}, or it is not open to you", "one that you can read", fix
         )

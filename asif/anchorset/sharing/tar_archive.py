@@ -20,7 +20,7 @@ from asif.errors import InputRefused, IntegrityError, UsageError
 _TAR_FOLDER = "anchors/"  # holds all files of the tar, for a user who unpacks it by hand
 _TAR_BLOCK = 512
 _TAR_END = bytes(2 * _TAR_BLOCK)
-_REMEDY = "get the archive again from where it came, or export it again"
+_REMEDY = "download the archive again from its source, or export it again"
 
 
 def compute_archive_size(manifest: Manifest) -> int:

@@ -59,7 +59,7 @@ class TokenJournal:
         return Busy(
             f"another process is writing the tokens in {self._path}",
             "one at a time",
-            "wait for it, or stop it; what it has done is kept",
+            "wait for it, or stop it; its finished work is saved",
         )
 
     def _resume(self, plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def _check_no_foreign_files(path: Path, partial: Path) -> None:
             raise UsageError(
                 f"{place} is there already, and is not what is written here",
                 "a folder that does not exist yet",
-                "choose another place, or remove what is there",
+                "choose another place, or remove the existing files",
             )
 
 

@@ -66,7 +66,7 @@ class Journal:
         return Busy(
             f"another build of {self._set.path.name!r} from the same input is running (pid {pid})",
             "one build of a plan at a time",
-            "wait for it, or stop it; what it has done is kept",
+            "wait for it, or stop it; its finished work is saved",
         )
 
     def _resume(self, plan: bytes) -> list[JournalSegment]:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Compare at most this many anchors with all.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sample.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed of the sample.")
 @options.device
 @options.home
 @options.as_json

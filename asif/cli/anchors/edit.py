@@ -184,7 +184,7 @@ def subset(
     type=click.Choice(["refuse", "first"]),
     default="refuse",
     show_default=True,
-    help="Ids that stand for other pairs in B than in A: refuse them, or take those of A.",
+    help="Ids that belong to different pairs in A and B: refuse them, or take those of A.",
 )
 @options.home
 @options.as_json
@@ -237,9 +237,8 @@ def _make_upsert_command(kind: UpsertKind, help_text: str) -> click.Command:
         if as_json:
             options.print_json({**summarise_version(after), "operation": operation})
         else:
-            click.echo(
-                f"{after.ref}: {operation['pairs']:,} pairs put in, {after.count:,} now, digest {after.digest[:12]}"
-            )
+            done = f"{operation['pairs']:,} pairs {'added' if kind == 'add' else 'updated'}"
+            click.echo(f"{after.ref}: {done}, {after.count:,} now, digest {after.digest[:12]}")
 
     return command
 

@@ -42,12 +42,12 @@ def export(ref: str, file: Path, home: Path | None, as_json: bool) -> None:
 
     if file == _STDIO:
         if as_json:
-            raise UsageError("--json where the archive goes to stdout", "one of them there", "leave --json out")
-        with options.open_store(home).packed(ref) as bundle:
+            raise UsageError("--json together with an archive on stdout", "one of them on stdout", "leave --json out")
+        with options.open_store(home).pack(ref) as bundle:
             write_archive(sys.stdout.buffer, bundle, lambda done: None)
         return
     check_new_file(file)
-    with options.open_store(home).packed(ref, file.absolute().parent) as bundle:
+    with options.open_store(home).pack(ref, file.absolute().parent) as bundle:
         size = compute_archive_size(bundle.manifest)
         with options.open_progress_bar(size, "B") as bar:
             write_archive_file(file, bundle, bar.update)
@@ -115,7 +115,7 @@ def push(
     from asif.anchorset.sharing.licence_summary import summarise_licences
 
     hub.check_repo_name(repo)
-    with options.open_store(home).packed(ref) as bundle:
+    with options.open_store(home).pack(ref) as bundle:
         licences = summarise_licences(bundle)
         _print_push_summary(bundle, licences, repo)
         text = format_card(bundle.manifest, licences, repo if revision is None else f"{repo}@{revision}")

@@ -33,8 +33,14 @@ _SHOWN = 5  # ids of each kind that are printed without --json
     metavar="PAIRS",
     help="Compare with the pairs that the set was built from, excluding receipted removals; runs no encoder.",
 )
-@click.option("--column", "columns", multiple=True, metavar="ROLE=NAME", help="--against: as it was built with.")
-@click.option("--limit", type=click.IntRange(1), help="--against: as it was built with.")
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="ROLE=NAME",
+    help="With --against: the value used for the build.",
+)
+@click.option("--limit", type=click.IntRange(1), help="With --against: the value used for the build.")
 @options.home
 @options.as_json
 def verify(
@@ -154,7 +160,7 @@ def _print_receipts(checked: ReceiptCheck) -> None:
         erased = f", {len(receipt.erased):,} more were erased from older ones" if receipt.erased else ""
         click.echo(
             f"receipt: {receipt.after.version} is {receipt.before.version} without {len(receipt.removed):,} rows"
-            f"{erased}; {'digest and root were recomputed' if recomputed else 'that version is gone since'}"
+            f"{erased}; {'digest and root were recomputed' if recomputed else 'that version has been deleted'}"
         )
     residue = checked.residue
     if residue:

@@ -55,7 +55,8 @@ def alias(name: str, alias: str, version: str | None, expect: str | None, delete
             "name the version: asif anchors alias NAME ALIAS VERSION",
         )
     if version is None:
-        click.echo(f"{name}@{alias} is gone; it was {options.open_store(home).drop_alias(name, alias, expect)}")
+        pointed_at = options.open_store(home).drop_alias(name, alias, expect)
+        click.echo(f"{name}@{alias} was deleted; it pointed at {pointed_at}")
     else:
         click.echo(f"{name}@{alias} is {options.open_store(home).alias(name, alias, version, expect)}")
 

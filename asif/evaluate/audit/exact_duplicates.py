@@ -37,7 +37,7 @@ def find_same_images(index: PairIndex) -> AuditFinding:
 def find_same_embeddings(index: PairIndex, embeddings: Int64) -> AuditFinding:
     """Find different files with equal image embeddings; `embeddings` [n] numbers them."""
     groups = [rows for rows in group_repeats(embeddings) if _differ(index.image, rows)]
-    rule = "Different files whose stored image embeddings are equal, byte for byte: nothing tells them apart."
+    rule = "Different files whose stored image embeddings are equal, byte for byte: they cannot be distinguished."
     return build_group_finding("same_embedding", rule, groups)
 
 
@@ -60,7 +60,7 @@ def find_shared_captions(index: PairIndex) -> AuditFinding:
     note = "At least half of the pairs have only such captions: these are labels, and sharing them is what labels do."
     return AuditFinding(
         "shared_caption",
-        f"The same caption, but for capitals and blanks, beside at least {_MIN_IMAGES} different images.",
+        f"The same caption, ignoring case and spacing, for at least {_MIN_IMAGES} different images.",
         np.unique(index.caption_row[shared]),
         removable[:0] if labels else removable,
         [_build_shared_caption_entry(index, int(caption), int(images[caption])) for caption in order[:MAX_ENTRIES]],

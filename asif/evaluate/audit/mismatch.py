@@ -53,8 +53,8 @@ def find_disagreement(pairs: PairNeighbourhoods, spaces: dict[Side, SearchSpace]
         },
     )
     rule = (
-        f"None of the {k} anchors that look most like the image is among the {k} that read most like its captions "
-        f"(itself and its copies left out). Ranked by likeness, the least alike first."
+        f"None of the {k} anchors that look most like the image is among the {k} whose captions are most similar to "
+        f"its own (the pair and its copies left out). Ranked by likeness, the least alike first."
     )
     rows, ranked = np.sort(pairs.rows[found]), pairs.rows[found[order]]
     notes = _build_notes(int((~judged).sum()), figures.random_share)
@@ -65,7 +65,7 @@ def _build_notes(not_judged: int, random_share: float) -> tuple[str, ...]:
     """Write how many pairs were not judged, and whether wrong pairs can be found at all."""
     notes = []
     if not_judged:
-        notes.append(f"{not_judged:,} of the pairs were not judged: nothing but copies is similar to them.")
+        notes.append(f"{not_judged:,} of the pairs were not judged: only copies are similar to them.")
     if random_share < _LOW_RANDOM_SHARE:
         notes.append("With so few anchors even random pairs have neighbours in common: hardly any wrong pair is found.")
     return tuple(notes)

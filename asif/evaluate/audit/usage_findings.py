@@ -29,7 +29,7 @@ def find_hubs(usage: Mapping[Side, AnchorUsage]) -> AuditFinding:
 
 def find_never_used(usage: Mapping[Side, AnchorUsage]) -> AuditFinding:
     """Find the anchors that no query uses on any side that has queries; in order of id."""
-    rule = "In no query's representation, on either side: none of these queries' answers would change without them."
+    rule = "In no query's representation, on either side: none of these queries' results would change without them."
     if notes := _build_notes(usage):
         return AuditFinding("never_used", rule, notes=notes)
     rows = np.flatnonzero(np.all([each.counts == 0 for each in usage.values()], axis=0))

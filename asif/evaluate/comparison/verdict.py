@@ -69,7 +69,7 @@ def _judge_dataset(comparison: Comparison, dataset: ComparedDataset) -> DatasetV
     pays_from = None if first is None else matches[first].pairs
     last = matches[-1]
     lines = [
-        f"{name}, {dataset.primary} in %, corrected for hubness where a method has such a result:",
+        f"{name}, {dataset.primary} in %, corrected for hubness if a method has such a result:",
         *(f"  {_describe_match(match)}" for match in matches),
         *_describe_uncorrected(comparison, dataset, last.pairs),
     ]
@@ -139,7 +139,7 @@ def _describe_judgement(matches: list[HeadToHead], pays_at: tuple[int, ...], pay
         return f"training pays {_describe_where(pays_at, pays_from, last.pairs)}; at {last.pairs:,}: {both}, {gain}"
     if last.difference <= 0 or last.error is not None:
         within = f", {format_difference(last)} points, within the error" if last.difference > 0 else ""
-        return f"training buys nothing here up to {last.pairs:,} pairs: {both}{within}"
+        return f"training gives no improvement up to {last.pairs:,} pairs: {both}{within}"
     return f"trained is ahead at {last.pairs:,} pairs, the error is not known: {both}"
 
 

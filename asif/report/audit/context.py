@@ -85,7 +85,7 @@ def describe_method(result: AuditResult) -> dict[str, str]:
         "anchors": f"{anchors.name}@{anchors.version}, {anchors.digest}",
         **{f"{side} encoder": anchors.encoder_spec(side) for side in SIDES},
         "aligner": method.aligner,
-        "anchors kept per input": f"{method.k:,}, {k_from}{'; about the mean of each side' if method.centre else ''}",
+        "anchors used per input": f"{method.k:,}, {k_from}{'; about the mean of each side' if method.centre else ''}",
         "near duplicates": f"a cosine of at least {method.near:g}",
         "compared with all": f"{method.queries:,} anchors, seed {method.seed}",
         "probe": ", ".join(f"{name} {value}" for name, value in (method.probe or {}).items()),

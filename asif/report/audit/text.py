@@ -24,7 +24,7 @@ FINDING_ADVICE = {
     "same_embedding": "The command keeps the first of each group.",
     "near_image": "Look at them; the command keeps the first of each group.",
     "hub": "Look at them: blank, blurred or generic ones can go.",
-    "never_used": "They cost memory and time and change no answer to such queries.",
+    "never_used": "They cost memory and time and do not change results for such queries.",
     "shared_caption": "The command removes pairs that have no caption of their own, except the first of each.",
 }
 
@@ -82,5 +82,5 @@ def _describe_usage(side: Side, usage: AnchorUsage, kind: str) -> str:
         return f"{start} {usage.unused:,} unused, {usage.unused_by_chance:,.1f} would be with even use."
     return (
         f"{start} an anchor is used by {usage.mean:,.1f} on average, by {usage.most:,} at most; "
-        f"skewness {usage.skewness:.2f} (0: all alike), a hub from {usage.hub_from:,}."
+        f"skewness {usage.skewness:.2f} (0: all used equally), a hub from {usage.hub_from:,}."
     )

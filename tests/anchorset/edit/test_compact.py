@@ -30,6 +30,6 @@ def test_compacting_changes_bytes_alone(home: Path) -> None:
     assert [entry.deleted for entry in found.manifest.blocks] == [()] * 3  # 14 + 2, 16, 11
     assert [entry.rows for entry in found.manifest.blocks] == [16, 16, 11]
     assert found.manifest.blocks[1] in Store(home).open("toy@1").manifest.blocks
-    assert found.kept_fit(described) is not None  # the same rows: nothing is fitted again
+    assert found.cached_fit(described) is not None  # the same rows: nothing is fitted again
     assert Store(home).compact("toy").version == found.version
     Store(home).verify("toy").raise_if_bad()

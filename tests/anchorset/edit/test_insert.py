@@ -109,13 +109,13 @@ def test_too_many_pieces_are_joined(home: Path, monkeypatch: pytest.MonkeyPatch)
 def test_sums_follow_through_pieces(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asif.anchorset.format.anchor_set.MIN_ANCHORS_FOR_SUMS", 1)
     first = publish(home, EVERY[::2])
-    first.keep_sums({"count": np.array([30.0])})
+    first.cache_sums({"count": np.array([30.0])})
     found = put(home, EVERY[5:30:8])
-    sums = found.kept_sums()
+    sums = found.cached_sums()
     assert sums is not None
     assert (sum(len(image) for image, _ in sums.added), sums.removed) == (4, [])
     again = Store(home).remove("toy", [EVERY[5].id, EVERY[8].id])
-    sums = again.kept_sums()
+    sums = again.cached_sums()
     assert sums is not None
     assert [sum(len(image) for image, _ in part) for part in (sums.added, sums.removed)] == [3, 1]
     texts = np.concatenate([text for _, text in sums.added]).astype(np.float32)

@@ -95,7 +95,7 @@ def test_sums_follow_a_removal_row_by_row(home: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("asif.anchorset.write.publish.MAX_BLOCK_ROWS", 30)
     cached_fit.sum_anchors(publish(home))
     found = Store(home).remove("toy", [IDS[4], IDS[5], IDS[40]])
-    kept = found.kept_sums()
+    kept = found.cached_sums()
     assert kept is not None and kept.added == [] and [len(image) for image, _ in kept.removed] == [2, 1]
     got, fresh = cached_fit.sum_anchors(found).as_arrays(), Moments.of(found).as_arrays()
     for name in fresh:
@@ -107,10 +107,10 @@ def test_sums_follow_a_removal_row_by_row(home: Path, monkeypatch: pytest.Monkey
 def test_a_fit_to_other_pairs_is_not_taken_up(home: Path) -> None:
     before, described = publish(home), {"name": "ridge", "parameters": make_aligner("ridge").parameters}
     cached_fit.fit_aligner(make_aligner("ridge"), before)
-    assert before.kept_fit(described) is not None
+    assert before.cached_fit(described) is not None
     after = Store(home).remove("toy", IDS[:2])
-    assert after.kept_fit(described) is None
-    assert after.kept_aligners("ridge")[0][1] == before.digest
+    assert after.cached_fit(described) is None
+    assert after.cached_aligners("ridge")[0][1] == before.digest
 
 
 def test_unknown_ids_and_all_pairs_are_refused(home: Path) -> None:

@@ -90,7 +90,7 @@ def test_what_leaves_the_store_has_no_pieces_and_keeps_whole_blocks(home: Path) 
     first = Store(home).open("toy@1").manifest.blocks
     found = put(home, [replace(EVERY[20], captions=("new",))])
     assert len(found.manifest.blocks) == 6  # 16, 4 + 1 + 11, 16, 2
-    with Store(home).packed("toy") as bundle:
+    with Store(home).pack("toy") as bundle:
         leaving = bundle.manifest.blocks
         assert [(entry.rows, entry.deleted) for entry in leaving] == [(16, ()), (4, ()), (12, ()), (16, ()), (2, ())]
         assert [entry in first for entry in leaving] == [True, False, False, True, True]

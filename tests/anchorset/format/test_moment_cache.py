@@ -161,13 +161,13 @@ def test_any_changed_byte_is_found_and_rows_are_summed_anew(home: Path, caplog: 
         assert str(path) in str(Store(home).verify("toy").problems)
         caplog.clear()
         assert_same_moments(cached_fit.sum_anchors(anchors), anchors)
-        assert "kept sums are not used" in caplog.text
+        assert "cached sums are not used" in caplog.text
         assert path.read_bytes() == whole
     path.write_bytes(b"")
     following = publish(home, slice(0, 48))  # whose nearest sums are those
     caplog.clear()
     assert_same_moments(cached_fit.sum_anchors(following), following)
-    assert "kept sums are not used" in caplog.text
+    assert "cached sums are not used" in caplog.text
 
 
 def test_a_block_that_is_gone_is_not_taken_away(home: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -177,7 +177,7 @@ def test_a_block_that_is_gone_is_not_taken_away(home: Path, caplog: pytest.LogCa
     for sha256 in old - {entry.sha256 for entry in anchors.manifest.blocks}:
         (home / "anchors" / "toy" / "blocks" / f"{sha256}.safetensors").unlink()
     with pytest.raises(IntegrityError, match="is missing"):
-        anchors.kept_sums()
+        anchors.cached_sums()
     assert_same_moments(cached_fit.sum_anchors(anchors), anchors)
     assert "is missing" in caplog.text
 

@@ -189,7 +189,7 @@ def test_an_engine_may_serve_a_view_and_calls_narrow_it(home: Path) -> None:
     engine = Engine("a+b", home=home, licences=["cc-by"])
     assert engine.exactly == tuple(Store(home).resolve(name) for name in ("a", "b"))
     assert_same_anchors(engine.anchors, subset_anchors("both", "by", where="licence = 'CC-BY-4.0'", home=home))
-    with pytest.raises(UsageError, match=r"a@1\+b@1 where licence is cc-by, which is no set of its own"):
+    with pytest.raises(UsageError, match=r"a@1\+b@1 where licence is cc-by, which is a view of some pairs"):
         engine.anchor_set  # noqa: B018
     narrow = engine.role(where=f"id in ('{IDS[0]}', '{IDS[1]}', '{IDS[2]}')").anchors
     assert [record.id for record in narrow.records(range(narrow.count))] == [
@@ -212,7 +212,7 @@ def test_an_engine_may_serve_a_view_and_calls_narrow_it(home: Path) -> None:
         ({"where": "licence = 'x'"}, InputRefused, "no pair of a@1 was chosen by licence = 'x'"),
         ({"where": "nonsense"}, UsageError, "the expression 'nonsense'"),
         ({"licences": ["cc0"]}, NotFound, "no pair of a@1 has the licence cc0"),
-        ({"anchors": "a+clash"}, InputRefused, r"1 ids stand for other pairs in one of a@1\+clash@1 than in another"),
+        ({"anchors": "a+clash"}, InputRefused, r"1 ids belong to different pairs in the sets of a@1\+clash@1"),
         ({"anchors": "a+wide"}, InputRefused, "a@1 has dtype float16, wide@1 has float32"),
         ({"anchors": "a+strange"}, EncoderMismatch, "the text encoders differ in model"),
     ],

@@ -78,6 +78,7 @@ def test_what_is_pushed_can_be_pulled_elsewhere(home: Path, hub: Hub, cli: Cli, 
     assert "taken" not in ran.err and len(Store(other).log("toy")) == 1
 
 
+@pytest.mark.slow
 def test_a_second_push_uploads_what_is_new_and_a_second_pull_loads_it(
     home: Path, hub: Hub, cli: Cli, tmp_path: Path
 ) -> None:
@@ -121,6 +122,7 @@ def test_removed_pairs_never_go_out(home: Path, hub: Hub, cli: Cli) -> None:
     assert found and sorted(found) == [one for one in IDS if one != gone.id]
 
 
+@pytest.mark.slow
 def test_branches_and_revisions(home: Path, hub: Hub, cli: Cli, tmp_path: Path) -> None:
     first = build(home, EVERY)
     assert cli("anchors", "push", "toy", REPO, "--revision", "v1", "--message", "the first").code == 0
@@ -135,6 +137,7 @@ def test_branches_and_revisions(home: Path, hub: Hub, cli: Cli, tmp_path: Path) 
     assert ran.code == 2 and "no such revision" in ran.err
 
 
+@pytest.mark.slow
 def test_what_was_changed_there_is_refused(home: Path, hub: Hub, cli: Cli, tmp_path: Path) -> None:
     build(home, EVERY)
     assert cli("anchors", "push", "toy", REPO).code == 0

@@ -178,6 +178,7 @@ def test_a_disk_that_fills_up(home: Path, archive: bytes, monkeypatch: pytest.Mo
     assert point > 12
 
 
+@pytest.mark.slow
 @needs_fork
 def test_an_import_that_is_killed_leaves_nothing_half(tmp_path: Path) -> None:
     results = run_killed_builds(tmp_path, "imports")

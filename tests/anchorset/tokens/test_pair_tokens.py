@@ -353,7 +353,7 @@ def test_a_run_that_cannot_be_taken_up_is_begun_anew(tmp_path: Path, partial: Pa
 
 @pytest.mark.usefixtures("small_segments")
 def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
-    with pytest.raises(Interrupted, match="stopped at row 32 of 120; the tokens up to there are kept"):
+    with pytest.raises(Interrupted, match="stopped at row 32 of 120; the tokens up to there are saved"):
         write_pair_tokens(stop_at_row(MANY, 100, KeyboardInterrupt), tmp_path / "tokens")
     assert_tokens_match(write_pair_tokens(MANY, tmp_path / "tokens"), MANY, range(120))
 

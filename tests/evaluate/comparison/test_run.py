@@ -24,6 +24,7 @@ def compared(cli: Cli, out: Path, *more: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_both_kinds_of_data_by_every_method(
     toys: Path, cli: Cli, captioned: Path, labelled: Path, tmp_path: Path
 ) -> None:

@@ -91,7 +91,7 @@ def sentence(found: Verdict) -> str:
 def test_training_that_is_behind_buys_nothing_and_costs_what_was_measured() -> None:
     found = judge_comparison(compared({("free", 50): [0.20, 0.22], ("train", 50): [0.10, 0.11]}))
     assert sentence(found) == (
-        "d (search): training buys nothing here up to 50 pairs: free 21.0, best trained train 10.5; "
+        "d (search): training gives no improvement up to 50 pairs: free 21.0, best trained train 10.5; "
         "it costs 50 times the seconds, and every deletion is a retraining"
     )
     assert found.datasets[0].pays_at == () and found.datasets[0].pays_from is None
@@ -142,12 +142,12 @@ def test_a_lead_in_the_middle_is_named_as_such() -> None:
 
 def test_a_tie_and_a_lead_within_the_spread_are_not_paid() -> None:
     tie = judge_comparison(compared({("free", 50): [0.2, 0.3], ("train", 50): [0.2, 0.3]}))
-    assert tie.datasets[0].matches[0].ahead is None and "buys nothing here up to 50" in sentence(tie)
+    assert tie.datasets[0].matches[0].ahead is None and "gives no improvement up to 50" in sentence(tie)
     assert "within the error" not in sentence(tie)
     near = judge_comparison(compared({("free", 50): [0.20, 0.20], ("train", 50): [0.20, 0.24]}))  # +2.0, error 2.8
     assert near.datasets[0].matches[0].ahead is None
     assert (
-        "training buys nothing here up to 50 pairs: free 20.0, best trained train 22.0, +2.0 ± 5.7 points, within"
+        "training gives no improvement up to 50 pairs: free 20.0, best trained train 22.0, +2.0 ± 5.7 points, within"
         in (sentence(near))
     )
 
@@ -157,7 +157,7 @@ def test_one_seed_without_counted_wins_says_that_the_error_is_not_known() -> Non
     assert found.datasets[0].pays_at == ()
     assert "trained is ahead at 50 pairs, the error is not known: free 20.0, best trained train 30.0" in sentence(found)
     behind = judge_comparison(compared({("free", 50): [0.3], ("train", 50): [0.2]}))
-    assert "training buys nothing here up to 50 pairs: free 30.0" in sentence(behind)
+    assert "training gives no improvement up to 50 pairs: free 30.0" in sentence(behind)
     assert "-10.0 points, error not known" in behind.lines[1]
 
 
@@ -222,7 +222,7 @@ def test_the_corrected_result_is_judged_and_the_other_one_said() -> None:
     lines = judge_comparison(some).lines
     assert "  without correction at 50 pairs: training-free raw 35.0, trained train 31.0" in lines
     assert lines[-1].startswith(
-        "d (search): training buys nothing here up to 50 pairs: free 50.0, best trained train 40.0"
+        "d (search): training gives no improvement up to 50 pairs: free 50.0, best trained train 40.0"
     )
 
 
@@ -241,5 +241,5 @@ def test_a_whole_comparison_ends_with_one_sentence_for_each_data_set() -> None:
         "flickr8k-test (search)",
         "caltech101 (zero-shot classes)",
     ]
-    assert all("training buys nothing here up to 6,000 pairs: auto" in line for line in found.lines[-2:])
+    assert all("training gives no improvement up to 6,000 pairs: auto" in line for line in found.lines[-2:])
     assert "  3 of 6,085 test images are anchors too" in found.lines
