@@ -53,7 +53,7 @@ def command(images: tuple[str, ...], as_json: bool, top: int, explain: bool, **p
     mode = params["template_mode"] or (aligner.template_mode if aligner else "mean")
     templates = options.choose_templates(params["template"], params["templates"]) or DEFAULT_TEMPLATES
     labels = Labels(_read_labels(params["labels"], params["labels_file"]), templates, mode)
-    paths = list(_expand_paths(images))
+    paths = list(expand(images))
     engine = options.open_engine(params, aligner, hubness)
     with_credits = explain or bool(engine.anchors.named.pair_filter)
     content = PredictOptions(top, _EXPLAINED_ANCHORS if explain else 0, with_credits)
@@ -106,7 +106,7 @@ def _read_labels(option: str | None, file: Path | None) -> tuple[str, ...]:
     return options.read_lines(file)
 
 
-def _expand_paths(images: Sequence[str]) -> Iterator[str]:
+def expand(images: Sequence[str]) -> Iterator[str]:
     """Expand files, folders, globs and `-` into paths; raises UsageError for an argument that matches nothing."""
     for image in images:
         if image == "-":

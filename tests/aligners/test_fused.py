@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from aligners.test_linear import Pairs, related, unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.anchor_pairs import Pairs, related, unit
 from support.examples import examples
 
 from asif.aligners import Fused, FusedMember, Hubness, make_aligner

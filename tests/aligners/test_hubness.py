@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import skimage
-from aligners.test_linear import Pairs, related, unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.anchor_pairs import Pairs, related, unit
 from support.examples import examples
 
 from asif.aligners import Hubness, Relative, make_aligner

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from support.anchor_pairs import Pairs, every_aligner, queries, related, unit
 from support.examples import examples
 
 from asif.aligners import Linear, Moments, make_aligner
@@ -17,51 +15,7 @@ from asif.aligners.linear import cca, procrustes, ridge
 from asif.compare import Candidates, rank_candidates, score_candidates
 from asif.errors import UsageError
 from asif.kernels import reference
-from asif.vectors import DenseRows, Embeddings, Float32, Side
-
-SIDES: tuple[Side, Side] = ("image", "text")
-LINEAR: list[Linear] = [
-    procrustes(),
-    ridge(),
-    ridge(towards="text", strength=1.0),
-    cca(),
-    cca(0.01, size=4),
-    cca(weight=0),
-]
-every_aligner = pytest.mark.parametrize("aligner", LINEAR, ids=lambda each: f"{each.name}-{each.parameters}")
-
-
-class Pairs:
-    """Anchor pairs in memory, cut into blocks."""
-
-    def __init__(self, image: Float32, text: Float32, cut: int = 7) -> None:
-        self.sides: dict[Side, Float32] = {"image": image, "text": text}
-        self.cut = cut
-        self.count = len(image)
-
-    def blocks(self, side: Side) -> Sequence[NDArray[Any]]:
-        rows = self.sides[side]
-        return [rows[start : start + self.cut] for start in range(0, self.count, self.cut)]
-
-    def mean(self, side: Side) -> NDArray[np.float64]:
-        return self.sides[side].mean(axis=0, dtype=np.float64)
-
-
-def unit(rows: Any) -> Float32:
-    made = np.asarray(rows, np.float64)
-    return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
-
-
-def related(count: int, seed: int = 0, noise: float = 0.3, dims: tuple[int, int] = (12, 9)) -> Pairs:
-    """Make pairs whose sides share five latent directions."""
-    rng = np.random.default_rng(seed)
-    latent = rng.standard_normal((count, 5))
-    mixes = [np.random.default_rng(50 + dim).standard_normal((5, dim)) for dim in dims]
-    return Pairs(*(unit(latent @ mix + noise * rng.standard_normal((count, mix.shape[1])) + 0.5) for mix in mixes))
-
-
-def queries(side: Side, count: int = 6, seed: int = 9) -> Embeddings:
-    return Embeddings(related(count, seed).sides[side])
+from asif.vectors import SIDES, DenseRows, Embeddings, Float32
 
 
 def centred(pairs: Pairs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

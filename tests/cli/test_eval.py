@@ -395,3 +395,25 @@ def test_retrieval_is_that_of_the_bench(
     assert found["text_retrieval_recall@1"] == pytest.approx(0.330, abs=0.003)
     assert found["image_retrieval_recall@1"] == pytest.approx(0.251, abs=0.003)
     assert result["counts"]["images"] == 1000 and result["counts"]["captions_shared"] == 6
+
+
+def test_evaluations_of_a_mask(cli: Cli, licensed: Path, images: Path) -> None:
+    for label, name in (("cat", "1.png"), ("dog", "2.png"), ("cat", "3.png")):
+        (images / "classes" / label).mkdir(parents=True, exist_ok=True)
+        (images / "classes" / label / name).write_bytes(name.encode())
+    given = (
+        "eval",
+        "--dataset",
+        images / "classes",
+        "--task",
+        "zeroshot_classification",
+        "--json",
+        "--aligner",
+        "asif",
+    )
+    assert cli("anchors", "subset", "toy", "--where", "licence = 'CC-BY-4.0'", "--name", "by").code == 0
+    masked, subset = (cli(*given, "--anchors", *which).json for which in (("toy", "--license", "cc-by"), ("by",)))
+    assert masked["metrics"] == subset["metrics"]
+    assert masked["anchors"]["digest"] == subset["anchors"]["digest"]
+    assert (masked["anchors"]["count"], masked["anchors"]["licences"]) == (10, ["cc-by"])
+    assert masked["encoders"] == subset["encoders"]

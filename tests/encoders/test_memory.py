@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 from support.build_fakes import build_set, list_source
 from support.build_images import random_png
+from support.late import Late
 from support.tiny_encoders import headless, texts_of, tiny_model
 
 from asif.encoders import TextEncoder
 from asif.encoders.open_clip_ import OpenClipTower
 from asif.encoders.sentence_transformers_ import SentenceTransformersEncoder
 from asif.errors import OutOfSpace
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Late("torch")
 
 PICTURES = [random_png(seed, 24 + seed, 30) for seed in range(9)]
 

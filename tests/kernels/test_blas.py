@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 import pytest
-from aligners.test_linear import SIDES, every_aligner, queries, related
+from support.anchor_pairs import every_aligner, queries, related
 from support.kernels_cases import CUDA
 from support.late import Late
 
@@ -16,6 +16,7 @@ from asif.aligners.linear import cca
 from asif.errors import UsageError
 from asif.kernels import blas
 from asif.kernels.canonical import round_to_grid
+from asif.vectors import SIDES
 
 if TYPE_CHECKING:
     import torch

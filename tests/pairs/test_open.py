@@ -1,21 +1,18 @@
-"""Each kind of input: what it is taken for, which columns are found, what is read."""
+"""Each kind of input: what it is taken for, which columns are found, what is read, and what is no input."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from support.pair_files import (
-    EMBEDDED,
-    KINDS,
-    pixels,
-    table,
-    vector_parts,
-    vector_table,
-)
+from support.damaged_pairs import refusal
+from support.pair_files import EMBEDDED, KINDS, pixels, table, vector_table
 
 from asif.errors import InputRefused, UsageError
 from asif.pairs import Columns, Pair, PairRecord, open_pairs, read_records, write_records
@@ -62,19 +59,6 @@ def test_images_beside_vectors_are_read_only_when_named(tmp_path: Path) -> None:
     assert source.columns.image is None and "not read: image" in source.describe()
     named = open_pairs(path, columns={"image": "image"})
     assert named.dims is None and [(pixels(pair), pair.captions) for pair in named.read()] == TWO
-
-
-@pytest.mark.parametrize("nested", [True, False])
-@pytest.mark.parametrize("metadata", [True, False])
-def test_npy_parts_are_joined_in_numerical_order(nested: bool, metadata: bool, tmp_path: Path) -> None:
-    source = open_pairs(vector_parts(tmp_path, nested, metadata))
-    assert (source.kind, source.dims, source.rows) == ("precomputed vectors (.npy)", (2, 3), 2)
-    pairs = list(source.read())
-    assert [pair.image_embedding.tolist() for pair in pairs] == [[1, 2], [3, 4]]
-    assert [pair.text_embedding.tolist() for pair in pairs] == [[1, 2, 2], [3, 4, 4]]
-    expected = [("k2", "caption 2"), ("k10", "caption 10")] if metadata else [(None, "row 0"), (None, "row 1")]
-    assert [(pair.id, *pair.captions) for pair in pairs] == expected
-    assert [(pair.row, pair.captions) for pair in source.read(1)] == [(1, pairs[1].captions)]
 
 
 DETECTION: dict[str, tuple[dict[str, str], dict[str, str]]] = {
@@ -195,3 +179,43 @@ def test_a_source_with_only_urls_points_to_img2dataset(tmp_path: Path) -> None:
     with pytest.raises(InputRefused) as caught:
         open_pairs(path)
     assert "only URLs" in caught.value.came and "img2dataset" in caught.value.fix
+
+
+def test_a_column_that_occurs_twice_is_not_taken(tmp_path: Path) -> None:
+    twice = pa.table([pa.array([b"x"]), pa.array(["a"]), pa.array(["b"])], ["image", "text", "text"])
+    pq.write_table(twice, tmp_path / "a.parquet")
+    assert "no column that looks like captions" in refusal(tmp_path / "a.parquet")[1].came
+    (tmp_path / "metadata.csv").write_text("file_name,text,text\na.jpg,a,b\n")
+    assert "text (other)" in refusal(tmp_path / "metadata.csv")[1].came
+
+
+def test_unknown_and_missing_paths(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        open_pairs(tmp_path / "gone.parquet")
+    assert "holds no file that is known" in refusal(tmp_path)[1].came
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    assert "is a .zip file" in refusal(tmp_path / "a.zip")[1].came
+
+
+@pytest.mark.parametrize("names", [("metadata.csv", "metadata.jsonl"), ("a.tar", "b.parquet")])
+def test_a_folder_with_two_kinds_is_refused(names: tuple[str, str], tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(UsageError, match=f"holds both {names[0]} and {names[1]}"):
+        open_pairs(tmp_path)
+
+
+def test_a_file_that_disappears_is_refused(parquet: bytes, tar: bytes, tmp_path: Path) -> None:
+    contents = {"a.parquet": parquet, "a.tar": tar, "metadata.csv": b"file_name,text\na.jpg,a\n"}
+    for name, content in contents.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        source = open_pairs(path)
+        path.unlink()
+        with pytest.raises(InputRefused, match=f"{name} cannot be read"):
+            list(source.read())
+
+
+def test_importing_the_room_does_not_import_pyarrow() -> None:
+    code = "import sys, asif.pairs; print(sorted({'pyarrow', 'PIL', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

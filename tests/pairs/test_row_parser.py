@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.damaged_pairs import split
 
 from asif.pairs import Pair, Reject, open_pairs
 from asif.pairs.row_parser import parse_row
 
 NAN, INF = float("nan"), float("inf")
+
 REASONS: list[tuple[dict[str, Any], str]] = [
     ({"image": None}, "image is null"),
     ({"image": {"bytes": None, "path": None}}, "image is null"),
@@ -85,17 +84,6 @@ def test_captions_are_kept_as_given(given: Any, kept: tuple[str, ...]) -> None:
     assert isinstance(pair, Pair) and pair.captions == kept
 
 
-def split(path: Path) -> tuple[list[int], dict[int, str]]:
-    """Return the rows kept and the reasons of the others, having checked that they add up."""
-    source = open_pairs(path)
-    items = list(source.read())
-    assert [item.row for item in items] == list(range(source.rows))
-    kept = [item.row for item in items if isinstance(item, Pair)]
-    reasons = {item.row: item.reason for item in items if isinstance(item, Reject)}
-    assert len(kept) + len(reasons) == source.rows
-    return kept, reasons
-
-
 def test_parquet_rows_add_up(tmp_path: Path) -> None:
     raw = pa.array([b"a", b"\xff", None, b"d", b"e"], pa.binary())
     columns = {
@@ -136,72 +124,3 @@ def test_the_width_of_vectors_is_the_most_common_one(tmp_path: Path) -> None:
     pq.write_table(pa.table({"img_emb": none, "text_emb": none}), tmp_path / "v.pq")
     assert open_pairs(tmp_path / "v.pq").dims == (0, 0)
     assert split(tmp_path / "v.pq") == ([], dict.fromkeys((0, 1), "image embedding is null"))
-
-
-def test_bad_npy_rows_are_rejected(tmp_path: Path) -> None:
-    vectors = np.ones((300, 2), np.float16)
-    vectors[7], vectors[260, 1] = 0, np.nan
-    np.save(tmp_path / "img_emb_0.npy", vectors)
-    np.save(tmp_path / "text_emb_0.npy", np.ones((300, 3), ">f4"))
-    kept, reasons = split(tmp_path)
-    assert len(kept) == 298 and reasons == {7: "image embedding zero", 260: "image embedding not finite"}
-
-
-def test_broken_lines_are_rejected(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_bytes(b"x")
-    good = json.dumps({"file_name": "a.jpg", "text": "a dog"}).encode()
-    nul = json.dumps({"file_name": "a.jpg", "text": "a\0"}).encode()
-    broken = [b"{oops", b"[1]", b"[" * 100_000, good.replace(b"dog", b"\xff"), nul, good.replace(b"text", b"test")]
-    (tmp_path / "metadata.jsonl").write_bytes(b"\n".join([good, *broken, b"", good]))
-    kept, reasons = split(tmp_path)
-    assert kept == [0, 7]
-    assert reasons.pop(3).startswith("not JSON: ")
-    assert reasons == {
-        1: "not JSON: Expecting property name enclosed in double quotes at column 2",
-        2: "not a JSON object but a list",
-        4: "caption is not valid UTF-8",
-        5: "caption contains a NUL byte",
-        6: "caption is null",
-    }
-
-
-def test_broken_csv_rows_are_rejected(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_bytes(b"x")
-    lines = [
-        b'\xef\xbb\xbffile_name,text\r\na.jpg,"a dog,\r\nrunning"\r\n\r\na.jpg\r\na.jpg,a,b\r\na.jpg,\xff',
-        b"a.jpg,b\x00" + b"c" * 200_000,
-        b"a.jpg,last\r\n",
-    ]
-    (tmp_path / "metadata.csv").write_bytes(b"\r\n".join(lines))
-    kept, reasons = split(tmp_path)
-    assert kept == [0, 5]
-    assert reasons.pop(4).startswith("not CSV: ")
-    assert reasons == {
-        1: "row has 1 fields instead of 2",
-        2: "row has 3 fields instead of 2",
-        3: "caption is not valid UTF-8",
-    }
-    assert [pair.captions for pair in open_pairs(tmp_path).read() if isinstance(pair, Pair)] == [
-        ("a dog,\r\nrunning",),
-        ("last",),
-    ]
-
-
-def test_broken_samples_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asif.pairs.webdataset.MAX_MEMBER_BYTES", 1000)
-    members = {"0.jpg": b"x", "0.txt": b"a", "1.txt": b"no image", "2.jpg": b"no text", "3.jpg": b"", "3.txt": b"a"}
-    members |= {"4.jpg": b"x" * 1001, "4.txt": b"a", "5.jpg": b"x", "5.json": b"{", "6.jpg": b"x", "6.txt": b"b"}
-    with tarfile.open(tmp_path / "a.tar", "w") as archive:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    kept, reasons = split(tmp_path / "a.tar")
-    assert kept == [0, 6]
-    assert reasons.pop(5).startswith("5.json: not JSON: Expecting property name")
-    assert reasons == {
-        1: "image is null",
-        2: "caption is null",
-        3: "image is empty",
-        4: "4.jpg has 1,001 bytes, more than 1,000",
-    }

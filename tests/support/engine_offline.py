@@ -1,4 +1,4 @@
-"""Run by test_cli in a process of its own: `asif` with every way to the network shut, noting what is executed.
+"""Run by cli/test_app.py in a process of its own: `asif` with every way to the network shut, noting what is executed.
 
 Usage: engine_offline.py REPORT ARGS... writes to REPORT, as JSON, what an audit hook saw.
 """

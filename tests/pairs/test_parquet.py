@@ -1,14 +1,11 @@
-"""Reading in order: from any row, over shards, in bounded memory, and real data."""
+"""Pairs in parquet are read in order: from any row, over shards, in bounded memory, and real ones."""
 
 from __future__ import annotations
 
-import io
 import os
 import random
 import subprocess
 import sys
-import tarfile
-import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,11 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import examples
+from support.pair_files import IMAGE
 from support.paths import ROOT
 
 from asif.pairs import Pair, Reject, open_pairs
-
-IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def rows(first: int, count: int) -> pa.Table:
@@ -115,28 +111,6 @@ def test_memory_does_not_grow_with_the_file(group: int, limit: int, tmp_path: Pa
         count, peak = map(int, subprocess.run(run, check=True, capture_output=True, text=True).stdout.split())
         assert count == 6000 - start
         assert peak < limit
-
-
-@pytest.mark.slow
-def test_memory_does_not_grow_with_the_members_of_a_tar(tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "a.tar", "w") as archive:
-        for row in range(2000):
-            for name in (f"{row}.jpg", f"{row}.txt"):
-                info = tarfile.TarInfo(name)
-                info.size = 1
-                archive.addfile(info, io.BytesIO(b"x"))
-    source = open_pairs(tmp_path / "a.tar")
-    del archive
-    tracemalloc.start()
-    assert source.rows == 2000
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 500_000
-
-
-def test_importing_the_room_does_not_import_pyarrow() -> None:
-    code = "import sys, asif.pairs; print(sorted({'pyarrow', 'PIL', 'torch'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
 @pytest.mark.realdata
