@@ -79,7 +79,7 @@ def test_an_alias_is_taken_away_and_its_version_stays(home: Path, three: list[An
     with pytest.raises(Conflict, match="best"):
         store.drop_alias("toy", "best", expect="2")
     assert store.open("toy@best").version == three[0].version
-    assert cli("anchors", "alias", "toy", "best", "--delete", "--expect", "1").out.startswith("toy@best is gone")
+    assert cli("anchors", "alias", "toy", "best", "--delete", "--expect", "1").out.startswith("toy@best was deleted")
     with pytest.raises(NotFound, match="best"):
         store.open("toy@best")
     with pytest.raises(NotFound, match="no alias"):
