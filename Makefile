@@ -29,8 +29,7 @@ demo: install
 test: check
 
 check: install
-	$(MAKE) --jobs 2 lint types laws
-	$(MAKE) tests
+	$(MAKE) --jobs 2 lint laws types tests
 
 lint: install
 	$(BIN)/ruff format --check .
