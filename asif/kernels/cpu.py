@@ -78,24 +78,24 @@ def _search(queries: Float32, blocks: list[NDArray[Any]], k: int) -> TopK:
     """Call the kernel; blocks of different types are converted to float32 first."""
     if len({block.dtype for block in blocks}) > 1:
         blocks = [np.asarray(block, np.float32) for block in blocks]
-    asked = as_contiguous(queries, np.float32)
+    queries = as_contiguous(queries, np.float32)
     starts = list(accumulate(map(len, blocks), initial=0))
     layout = np.array([*map(get_address, blocks), *(block.strides[0] for block in blocks), *starts], np.int64)
     words = 8 * len(blocks)
-    indices, scores = np.empty((len(asked), k), np.int64), np.empty((len(asked), k), np.float32)
+    indices, scores = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
     stop = ctypes.c_int(0)
     kernel = load_native().asif_topk
 
     def call() -> int:
         base = get_address(layout) or 0  # this reference keeps the array alive during the call
         answer: int = kernel(
-            get_address(asked), len(asked), base, base + words, base + 2 * words, len(blocks), asked.shape[1],
+            get_address(queries), len(queries), base, base + words, base + 2 * words, len(blocks), queries.shape[1],
             _type_code(blocks[0]), k, count_threads(), ctypes.addressof(stop), get_address(indices),
             get_address(scores),
         )  # fmt: skip
         return answer
 
-    long = asked.size * starts[-1] > MIN_INTERRUPTIBLE_PRODUCTS
+    long = queries.size * starts[-1] > MIN_INTERRUPTIBLE_PRODUCTS
     problem = run_interruptible(call, stop) if long else call()
     if problem < 0:
         raise OutOfSpace(
@@ -103,7 +103,7 @@ def _search(queries: Float32, blocks: list[NDArray[Any]], k: int) -> TopK:
         )
     if problem:
         raise BadEmbedding(
-            f"{problem} of {len(asked)} queries have scores that are not finite",
+            f"{problem} of {len(queries)} queries have scores that are not finite",
             "finite queries and anchors of unit length",
             "run asif anchors verify; look for NaN or infinity among the queries",
         )

@@ -46,8 +46,8 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int) -
     Raises BadEmbedding if scores are not finite, OutOfSpace if memory runs out.
     """
     parts = distribute_blocks(anchors)
-    asked = as_tensor(np.asarray(queries, np.float32)).to(parts[0][0])
-    keys = search_devices(asked, parts, k)
+    on_device = as_tensor(np.asarray(queries, np.float32)).to(parts[0][0])
+    keys = search_devices(on_device, parts, k)
     return torch_.unpack_topk(keys)
 
 
@@ -122,10 +122,10 @@ def use_stream(stream: torch.cuda.Stream | None) -> AbstractContextManager[Any]:
     return nullcontext() if stream is None else torch.cuda.stream(stream)
 
 
-def _not_finite_error(unfit: int, asked: int) -> BadEmbedding:
+def _not_finite_error(unfit: int, count: int) -> BadEmbedding:
     """Return the error for queries with scores that are not finite."""
     return BadEmbedding(
-        f"{unfit} of {asked} queries have scores that are not finite",
+        f"{unfit} of {count} queries have scores that are not finite",
         "finite queries and anchors of unit length",
         "run asif anchors verify; look for NaN or infinity among the queries",
     )
@@ -230,12 +230,12 @@ class DeviceSearch:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """List the anchors whose products reach `floor - error`: words of 32 anchors [q, capacity], number of words."""
         rows = segment.rows
-        asked, error = (each[some] for each in self._prepare_queries(rows.dtype))
-        count, dim = asked.shape
+        queries, error = (each[some] for each in self._prepare_queries(rows.dtype))
+        count, dim = queries.shape
         limits = torch.nextafter((floors - error).to(torch.float32), torch.full_like(floors, -math.inf))
         entries = allocate((count, capacity), torch.int64, rows.device)
         counts = torch.zeros(count, dtype=torch.int32, device=rows.device)
-        arguments = (asked, rows, limits, entries, counts, count, len(rows), rows.stride(0), capacity)
+        arguments = (queries, rows, limits, entries, counts, count, len(rows), rows.stride(0), capacity)
         if self.few:
             load_triton().propose_few[(count_tiles(len(rows), 32),)](
                 *arguments, DIM=dim, **choose_few_tiles(count, dim), **LAUNCH_OPTIONS
@@ -249,8 +249,11 @@ class DeviceSearch:
     def _prepare_queries(self, stored: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """Return queries in the type of the products, and bounds [q] of |canonical score - product|, float64."""
         if stored not in self._prepared:
-            asked = self.exact if self.few else self.exact.to(choose_product_type(stored))
-            self._prepared[stored] = asked, bound_errors(self.exact, asked, not self.few and stored == torch.float32)
+            queries = self.exact if self.few else self.exact.to(choose_product_type(stored))
+            self._prepared[stored] = (
+                queries,
+                bound_errors(self.exact, queries, not self.few and stored == torch.float32),
+            )
         return self._prepared[stored]
 
     def score(
@@ -260,26 +263,26 @@ class DeviceSearch:
 
         A query is invalid [q] if one of its scores is not finite.
         """
-        rows, (count, capacity), asked = segment.rows, entries.shape, self.exact[some]
-        dim = asked.shape[1]
+        rows, (count, capacity), queries = segment.rows, entries.shape, self.exact[some]
+        dim = queries.shape[1]
         keys = torch.full((count, capacity), _EMPTY_KEY, dtype=torch.int64, device=rows.device)
         listed, broken = torch.zeros((2, count), dtype=torch.int32, device=rows.device)
         chunks = count_tiles(capacity, WORDS_PER_PROGRAM)
         load_triton().score[(count * chunks,)](
-            asked, rows, floors, entries, counts, keys, listed, broken, segment.first, rows.stride(0), capacity, chunks,
-            DIM=dim, ENTRIES=WORDS_PER_PROGRAM, DIMS=min(128, _next_power_of_two(dim)), **LAUNCH_OPTIONS,
+            queries, rows, floors, entries, counts, keys, listed, broken, segment.first, rows.stride(0), capacity,
+            chunks, DIM=dim, ENTRIES=WORDS_PER_PROGRAM, DIMS=min(128, _next_power_of_two(dim)), **LAUNCH_OPTIONS,
         )  # fmt: skip
         return keys, listed, broken
 
 
-def bound_errors(exact: torch.Tensor, asked: torch.Tensor, rounded: bool) -> torch.Tensor:
+def bound_errors(exact: torch.Tensor, queries: torch.Tensor, rounded: bool) -> torch.Tensor:
     """Bound |canonical score - product| for each query [q], float64; for the proof see docs/kernels.md.
 
-    `exact` are queries on the grid, `asked` the same in the type of the products; `rounded` tells whether anchors are
+    `exact` are queries on the grid, `queries` the same in the type of the products; `rounded` tells whether anchors are
     rounded to float16.
     """
     dim = exact.shape[1]
-    wide, kept = exact.to(torch.float64), asked.to(torch.float64)
+    wide, kept = exact.to(torch.float64), queries.to(torch.float64)
     residual, length = (wide - kept).norm(dim=1), kept.norm(dim=1)
     summed = 1.01 * (dim + 64) * 2.0**-22
     of_anchor = 2.0**-11 * _MAX_LENGTH + dim**0.5 * 2.0**-25 if rounded else 0.0

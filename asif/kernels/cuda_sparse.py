@@ -130,12 +130,12 @@ class SparseDeviceIndex:
 
     def _add_postings(self, queries: SparseDeviceRows) -> torch.Tensor:
         """Add up the products of each query's entries with the postings of their anchors."""
-        asked, k = queries.indices.shape
-        sums = torch.zeros((asked, len(self.rows)), dtype=torch.float64, device=queries.values.device)
+        count, k = queries.indices.shape
+        sums = torch.zeros((count, len(self.rows)), dtype=torch.float64, device=queries.values.device)
         if sums.numel() and k:
             chunks = count_tiles(k, ENTRIES)
             with use_stream(current_stream(sums.device)):
-                load_triton().add_products[(asked * chunks,)](
+                load_triton().add_products[(count * chunks,)](
                     queries.indices, queries.values, self.starts, self.owners, self.weights, sums, k, len(self.rows),
                     chunks, ENTRIES=ENTRIES, POSTINGS=POSTINGS, **LAUNCH_OPTIONS,
                 )  # fmt: skip

@@ -25,11 +25,11 @@ _GATHERED_ENTRIES = 2**23  # entries of candidates that are scored at a time
 def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int) -> TopK:
     """Search candidates, compute their canonical scores, and search again for queries without a certain result."""
     count = sum(map(len, anchors))
-    asked = min(count, k + max(16, k // 4))
-    proposed, lowest = _propose_candidates(queries, anchors, asked)
+    proposals = min(count, k + max(16, k // 4))
+    proposed, lowest = _propose_candidates(queries, anchors, proposals)
     starts = np.cumsum([0, *map(len, anchors)])
     indices, scores = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
-    step = max(1, _GATHERED_ENTRIES // (asked * queries.shape[1]))
+    step = max(1, _GATHERED_ENTRIES // (proposals * queries.shape[1]))
     for at in range(0, len(queries), step):
         some = slice(at, at + step)
         rows = round_to_grid(_gather_candidates(anchors, starts, proposed[some]))
@@ -38,7 +38,9 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int) -
         indices[some] = np.take_along_axis(proposed[some], order, axis=1)
         scores[some] = np.take_along_axis(exact, order, axis=1)
     unsure = (
-        np.flatnonzero(scores[:, -1] <= lowest + _bound_error(queries.shape[1])) if asked < count else np.empty(0, int)
+        np.flatnonzero(scores[:, -1] <= lowest + _bound_error(queries.shape[1]))
+        if proposals < count
+        else np.empty(0, int)
     )
     if unsure.size:
         again = torch_.topk_similarity(queries[unsure], anchors, k)
@@ -51,7 +53,7 @@ def _bound_error(dim: int) -> float:
     return float(2 * 1.01 * (dim + 8) * 2.0**-24 + 4 * dim**0.5 * 2.0**-27 + 2.0**-23)
 
 
-def _propose_candidates(queries: Float32, anchors: Sequence[NDArray[Any]], asked: int) -> tuple[Int64, Float32]:
+def _propose_candidates(queries: Float32, anchors: Sequence[NDArray[Any]], proposals: int) -> tuple[Int64, Float32]:
     """Return the indices of faiss's best candidates [q, m], and the lowest of their products for each query [q]."""
     try:
         import faiss
@@ -65,12 +67,12 @@ def _propose_candidates(queries: Float32, anchors: Sequence[NDArray[Any]], asked
             part = np.ascontiguousarray(block[start : start + rows], np.float32)
             index = faiss.IndexFlatIP(queries.shape[1])
             index.add(part)
-            found, places = index.search(contiguous, min(asked, len(part)))
+            found, places = index.search(contiguous, min(proposals, len(part)))
             products = np.concatenate([products, found], axis=1)
             indices = np.concatenate([indices, places + first], axis=1)
             first += len(part)
-            if products.shape[1] > asked:
-                best = np.argpartition(-products, asked - 1, axis=1)[:, :asked]
+            if products.shape[1] > proposals:
+                best = np.argpartition(-products, proposals - 1, axis=1)[:, :proposals]
                 products = np.take_along_axis(products, best, axis=1)
                 indices = np.take_along_axis(indices, best, axis=1)
     return indices, products.min(axis=1)

@@ -100,8 +100,8 @@ def is_available() -> bool:
 def count_threads() -> int:
     """Return how many threads a kernel may use: the processors of this process, or OMP_NUM_THREADS if that is fewer."""
     mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(mine, int(asked))) if asked.isdecimal() else mine
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(mine, int(limit))) if limit.isdecimal() else mine
 
 
 def get_address(array: NDArray[Any] | None) -> int | None:
