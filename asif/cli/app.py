@@ -7,9 +7,11 @@ import logging
 import os
 import sys
 from importlib import import_module
+from io import StringIO
 
 import click
 
+from asif.cli import options
 from asif.errors import AsifError
 from asif.version import VERSION
 
@@ -26,9 +28,8 @@ COMMANDS = {
     "encoders": ("asif.cli.encoders", "List encoders, and rank pairs of them."),
     "doctor": ("asif.cli.doctor", "Show versions, devices, places and what is missing."),
 }
-_INTERRUPTED_MESSAGE = """interrupted
-  expected: the end of the command
-  to do:    run the same command to resume; no set was damaged"""
+_INTERRUPTED = ("interrupted", "the end of the command", "run the same command to resume; no set was damaged")
+_OUT_OF_MEMORY = ("out of memory", "room for one block", "use fewer images or a smaller encoder")
 EXIT_FAILED, EXIT_BAD_DATA, EXIT_FULL, EXIT_INTERRUPTED = 1, 3, 6, 130
 
 
@@ -75,45 +76,45 @@ def asif() -> None:
     """
 
 
+class _StderrHandler(logging.Handler):
+    """Print log messages as notices."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        options.print_notice(self.format(record))
+
+
 def main() -> None:
     """Run the command line; exit with the code of the error if there is one."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[_StderrHandler()])
     logging.getLogger("asif").setLevel(logging.INFO)
     try:
-        asif.main(prog_name="asif", standalone_mode=False, color=_colour_setting())
+        asif.main(prog_name="asif", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        shown = StringIO()
+        error.show(shown)
+        options.print_notice(shown.getvalue().rstrip())
         sys.exit(error.exit_code)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except AsifError as error:
-        _exit_with_error(str(error), error.exit_code)
+        _exit_with_error(error, error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        _exit_with_error(_INTERRUPTED_MESSAGE, EXIT_INTERRUPTED)
+        _exit_with_error(AsifError(*_INTERRUPTED), EXIT_INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader closed the pipe: no error at exit
         sys.exit(EXIT_FAILED)
     except MemoryError:
-        _exit_with_error(
-            "out of memory\n  expected: room for one block\n  to do:    use fewer images or a smaller encoder",
-            EXIT_FULL,
-        )
+        _exit_with_error(AsifError(*_OUT_OF_MEMORY), EXIT_FULL)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        _exit_with_error(
-            f"{error}\n  expected: {'free space' if full else 'a path that can be used'}\n  to do:    "
-            f"{'free some and run the same command again' if full else 'check the path and its permissions'}",
-            EXIT_FULL if full else EXIT_FAILED,
-        )
+        expected = "free space" if full else "a path that can be used"
+        fix = "free some and run the same command again" if full else "check the path and its permissions"
+        _exit_with_error(AsifError(str(error), expected, fix), EXIT_FULL if full else EXIT_FAILED)
 
 
-def _exit_with_error(message: str, code: int) -> None:
-    """Print an error and exit."""
-    click.secho("error: ", fg="red", bold=True, nl=False, err=True, color=_colour_setting())
-    click.echo(message, err=True)
+def _exit_with_error(error: AsifError, code: int) -> None:
+    """Print an error in three lines, whatever its parts contain, and exit."""
+    parts = (options.escape_controls(part) for part in (error.came, error.expected, error.fix))
+    options.print_text("error: ", fg="red", bold=True, nl=False, err=True)
+    options.print_notice(str(AsifError(*parts)))
     sys.exit(code)
-
-
-def _colour_setting() -> bool | None:
-    """Return False if NO_COLOR is set, else None: click then looks at the terminal."""
-    return False if os.environ.get("NO_COLOR") else None

@@ -113,7 +113,7 @@ def _build_from_pairs(path: str, as_json: bool, dry_run: bool, params: dict[str,
         if as_json:
             options.print_json(estimated.as_dict())
         else:
-            click.echo(estimated.as_text())
+            options.print_lines(estimated.as_text())
         return
     from asif.engine import build_anchors, build_from_recipe
 
@@ -196,18 +196,18 @@ def _print_build(built: BuildResult, as_json: bool, home: Path) -> None:
             }
         )
         return
-    click.echo(f"{anchors.ref}: {anchors.count:,} anchors, digest {anchors.digest[:12]}")
+    options.print_text(f"{anchors.ref}: {anchors.count:,} anchors, digest {anchors.digest[:12]}")
     counts = f"{manifest.rows_in:,} in = {anchors.count:,} kept + {manifest.rejected:,} rejected"
-    click.echo(f"  {counts}; {options.format_bytes(size)} on disk")
+    options.print_text(f"  {counts}; {options.format_bytes(size)} on disk")
     if built.rows:
         rate = f", {clock.images / clock.image_seconds:.0f} images/s" if clock.image_seconds else ""
         rate += f", {clock.texts / clock.text_seconds:.0f} captions/s" if clock.text_seconds else ""
-        click.echo(f"  {built.seconds:.1f} s, {built.encoder_share:.0%} of it in the encoders{rate}")
+        options.print_text(f"  {built.seconds:.1f} s, {built.encoder_share:.0%} of it in the encoders{rate}")
     if built.resumed_at:
-        click.echo(f"  went on at row {built.resumed_at:,} of an earlier run")
+        options.print_text(f"  went on at row {built.resumed_at:,} of an earlier run")
     if manifest.rejects is not None:
         path = home / "anchors" / anchors.name / "rejects" / f"{manifest.rejects.sha256}.jsonl"
-        click.echo(f"  rejected rows and reasons: {path}")
+        options.print_text(f"  rejected rows and reasons: {path}")
 
 
 def _store_folder(params: dict[str, Any]) -> Path:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,18 @@ import click
 
 from asif.cli import options
 from asif.cli.app import EXIT_BAD_DATA
+from asif.cli.classification_forms import (
+    CSV_HEADER,
+    format_as_csv,
+    format_as_json,
+    print_long_form,
+    print_short_form,
+)
 from asif.errors import UsageError
 
 if TYPE_CHECKING:
     from asif.classify import Labels
-    from asif.engine import Classification, Credits, Engine
+    from asif.engine import Classification, Engine
     from asif.engine.predict import PredictOptions
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
@@ -38,17 +46,30 @@ _EXPLAINED_ANCHORS = 5
 @options.device
 @options.home
 @options.as_json
-def command(images: tuple[str, ...], as_json: bool, top: int, explain: bool, **params: Any) -> None:
+@click.option(
+    "--csv", "as_csv", is_flag=True, help="Print CSV: a line per label, with image, rank, label, score, error."
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the result there: JSON lines, or --csv."
+)
+@options.overwrite
+def command(images: tuple[str, ...], as_json: bool, as_csv: bool, output: Path | None, **params: Any) -> None:
     """Label images, zero-shot.
 
     IMAGE is a file, a folder, a quoted glob, `-` for a list of files on stdin, or, with anchors of precomputed vectors,
     a .npy file [n, d]. Scores are cosines between representations, less a bias if hubness is corrected; asif-paper does
     not normalise its image side. With --explain, --license or --where results list the credits of the pairs that they
     come from: id, source, licence, url.
+
+    For people, several images are listed with their first label each; --top or --explain shows more.
     """
     from asif.classify import DEFAULT_TEMPLATES, Labels
     from asif.engine.predict import PredictOptions
 
+    explain = params["explain"]
+    if as_csv and (as_json or explain):
+        raise UsageError("--csv with --json or --explain", "one form of output", "explanations are in that of --json")
+    options.check_output(output, params["overwrite"])
     aligner, hubness = options.make_chosen_aligner(params)
     mode = params["template_mode"] or (aligner.template_mode if aligner else "mean")
     templates = options.choose_templates(params["template"], params["templates"]) or DEFAULT_TEMPLATES
@@ -56,7 +77,7 @@ def command(images: tuple[str, ...], as_json: bool, top: int, explain: bool, **p
     paths = list(expand(images))
     engine = options.open_engine(params, aligner, hubness)
     with_credits = explain or bool(engine.anchors.named.pair_filter)
-    content = PredictOptions(top, _EXPLAINED_ANCHORS if explain else 0, with_credits)
+    content = PredictOptions(params["top"], _EXPLAINED_ANCHORS if explain else 0, with_credits)
     settings = {
         **options.describe_task(engine, "classify"),
         "template_mode": mode,
@@ -67,16 +88,56 @@ def command(images: tuple[str, ...], as_json: bool, top: int, explain: bool, **p
         results = _classify_vector_files(engine, paths, labels, params["label_vectors"], content)
     else:
         results = (result for _, result in engine.classify(paths, labels, **asdict(content)))
-    failed = 0
-    for result in results:
-        failed += result.error is not None
-        if as_json:
-            options.print_json(_result_as_json(result, settings))
-        else:
-            _print_result(result, len(paths) > 1 or from_vectors)
+    failed: list[Classification] = []
+    results = _note_failures(results, failed)
+    if as_csv:
+        _write_lines(chain([CSV_HEADER], chain.from_iterable(map(format_as_csv, results))), output)
+    elif as_json or output is not None:
+        _write_lines((format_as_json(result, settings) for result in results), output)
+    else:
+        short = not with_credits and not options.list_given_options(("top",))
+        _print_for_people(results, list(map(click.format_filename, paths)), labels, from_vectors, short)
     if failed:
-        options.print_notice(f"{failed} of {len(paths)} images could not be read")
+        options.print_notice(f"{len(failed)} of {len(paths)} images could not be read")
         sys.exit(EXIT_BAD_DATA)
+
+
+def _note_failures(results: Iterable[Classification], failed: list[Classification]) -> Iterator[Classification]:
+    """Yield all results, and append those of images that cannot be read to a list."""
+    for result in results:
+        if result.error is not None:
+            failed.append(result)
+        yield result
+
+
+def _print_for_people(
+    results: Iterable[Classification], names: list[str], labels: Labels, from_vectors: bool, short: bool
+) -> None:
+    """Print one image with all its labels; print several in the short form, or each under its name."""
+    several = len(names) > 1 or from_vectors
+    widths = max(map(len, names)), max(map(len, labels.labels))
+    for result in results:
+        if several and short:
+            print_short_form(result, *widths)
+        else:
+            print_long_form(result, titled=several)
+
+
+def _write_lines(lines: Iterable[str], output: Path | None) -> None:
+    """Print lines, or write them to a file that appears when all of them are written."""
+    from asif.anchorset.format.atomic_io import atomic_write
+
+    if output is None:
+        for line in lines:
+            options.print_data(line)
+        return
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{line}\n" for line in lines)
+
+    atomic_write(output, write, 0)
+    options.print_notice(f"written to {output}")
 
 
 def _classify_vector_files(
@@ -136,85 +197,3 @@ def _expand_glob(pattern: str) -> list[Path]:
     from glob import glob
 
     return [Path(path) for path in sorted(glob(pattern, recursive=True)) if Path(path).is_file()]
-
-
-def _result_as_json(result: Classification, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the object that --json prints for one image."""
-    if result.error is not None:
-        return {"image": _printable_name(result), "error": result.error.came}
-    assert result.anchors is not None
-    found: dict[str, Any] = {
-        "image": _printable_name(result),
-        "predictions": [{"label": each.label, "score": each.score} for each in result.predictions],
-        "anchors": result.anchors.as_dict(),
-        **settings,
-        "timings_ms": {step: round(ms, 3) for step, ms in result.timings_ms.items()},
-    }
-    if result.evidence is not None:
-        split = result.evidence.contributions
-        found["explanation"] = {
-            "label": result.predictions[0].label,
-            "score": split.score,
-            "contributions": [
-                {"id": record.id, "captions": list(record.captions), "contribution": float(value)}
-                for record, value in zip(result.evidence.records, split.values, strict=True)
-            ],
-            "remainder": split.remainder,
-            "others": split.others,
-        }
-        if result.evidence.hubness:
-            found["explanation"]["hubness"] = -result.evidence.hubness
-    if result.credits is not None:
-        pairs = [
-            {"id": pair.id, "source": pair.source, "licence": pair.licence, "url": pair.url}
-            for pair in result.credits.records
-        ]
-        found["credits"] = {"label": result.predictions[0].label, "pairs": pairs, "others": result.credits.others}
-    return found
-
-
-def _printable_name(result: Classification) -> str:
-    """Return the image's name, with bytes that are not UTF-8 replaced."""
-    return click.format_filename(result.image)
-
-
-def _print_result(result: Classification, many: bool) -> None:
-    """Print one image's labels as text."""
-    if result.error is not None:
-        options.print_notice(f"{_printable_name(result)}: cannot be read: {result.error.came}")
-        return
-    if many:
-        click.secho(_printable_name(result), bold=True)
-    for prediction in result.predictions:
-        click.echo(f"{prediction.score:7.4f}  {prediction.label}")
-    if result.evidence is not None:
-        _print_evidence(result)
-    if result.credits is not None:
-        _print_credits(result.credits)
-
-
-def _print_evidence(result: Classification) -> None:
-    """Print the anchors that contribute to the score of the first label."""
-    assert result.evidence is not None
-    split = result.evidence.contributions
-    first = result.predictions[0]
-    click.echo(f"  {first.label!r} has {first.score:.4f} from these anchors:")
-    for value, record in zip(split.values, result.evidence.records, strict=True):
-        caption = record.captions[0] if len(record.captions[0]) <= 90 else record.captions[0][:89] + "…"
-        click.echo(f"  {value:8.4f}  {record.id}  {caption}")
-    if split.others:
-        click.echo(f"  {split.remainder:8.4f}  {split.others} further anchors")
-    if result.evidence.hubness:
-        click.echo(f"  {-result.evidence.hubness:8.4f}  taken off for hubness")
-
-
-def _print_credits(credits: Credits) -> None:
-    """Print the credits of the pairs behind the first label, and the number of pairs without any."""
-    known = [pair for pair in credits.records if pair.source or pair.licence or pair.url]
-    for pair in known:
-        credit = "  ".join(part for part in (pair.licence or "no licence given", pair.source, pair.url) if part)
-        click.echo(f"  credit: {pair.id}  {credit}")
-    if len(known) < len(credits.records):
-        click.echo(f"  credit: {len(credits.records) - len(known)} pairs without source, licence and url")
-    if credits.others:
-        click.echo(f"  credit: {credits.others:,} further pairs: all anchors have a part in such a score")

@@ -239,9 +239,9 @@ def _show_comparison(comparison: Comparison, out: Path) -> None:
     from asif.report import build_comparison_tables
 
     for table in build_comparison_tables(comparison):
-        click.echo(table.title)
+        options.print_text(table.title)
         options.print_table(list(table.rows), table.header)
-        click.echo()
+        options.print_text()
     for line in judge_comparison(comparison).lines:
-        click.echo(line)
+        options.print_text(line)
     options.print_notice(f"written to {out}: results.json, report.html")

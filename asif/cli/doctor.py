@@ -27,8 +27,8 @@ def command(home: Path | None, as_json: bool) -> None:
     else:
         width = max(len(finding.what) for finding in findings)
         for finding in findings:
-            click.echo(f"{finding.what.ljust(width)}  {finding.found}")
+            options.print_text(f"{finding.what.ljust(width)}  {finding.found}")
             if finding.fix:
-                click.secho(f"{' ' * width}  to do: {finding.fix}", fg="yellow")
+                options.print_text(f"{' ' * width}  to do: {finding.fix}", fg="yellow")
     if any(finding.fix for finding in findings):
         sys.exit(EXIT_FAILED)

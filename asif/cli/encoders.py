@@ -123,7 +123,7 @@ def rank_pairs(
     else:
         options.print_table([_format_row(pair) for pair in pairs], _TABLE_HEADER)
     for line in describe_choices(pairs):
-        (options.print_notice if as_json else click.echo)(line)
+        (options.print_notice if as_json else options.print_text)(line)
     for line in find_ranking_warnings(pairs):
         options.print_notice(f"warning: {line}")
 

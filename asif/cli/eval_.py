@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -33,7 +32,7 @@ _SHOWN_REJECTS = 10
 @click.option("--dataset", required=True, metavar="PATH", help="Labelled images, or images with captions.")
 @click.option("--task", type=click.Choice([_CLASSIFICATION, _RETRIEVAL]), required=True)
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the result there, as JSON.")
-@click.option("--overwrite", is_flag=True, help="Replace the output if there is one.")
+@options.overwrite
 @options.prompts
 @click.option(
     "--classnames", type=click.Path(path_type=Path), help="Names for prompts: lines of label<TAB>name | name."
@@ -58,7 +57,7 @@ def command(task: str, output: Path | None, overwrite: bool, as_json: bool, **gi
     from asif.building import Tolerance
     from asif.evaluate import RowLimits
 
-    _check_output(output, overwrite)
+    options.check_output(output, overwrite)
     tolerance = Tolerance.parse(given["max_bad_rows"])
     rejects: list[Reject] = []
     with _list_rejects(rejects, output), options.open_progress_bar(0, "row") as bar:
@@ -142,22 +141,6 @@ def _announce_source(source: PairSource, limits: RowLimits, bar: Any) -> None:
     bar.reset(min(source.rows, limits.limit or source.rows))
 
 
-def _check_output(output: Path | None, overwrite: bool) -> None:
-    """Raise UsageError for a place where the result cannot be written, before work starts."""
-    if output is None:
-        return
-    if output.is_dir():
-        raise UsageError(f"{output} is a folder", "a file to write", f"pass for example --output {output}/result.json")
-    if output.exists() and not overwrite:
-        raise UsageError(f"{output} exists already", "a new file", "choose another name, or pass --overwrite")
-    if not os.access(output.absolute().parent, os.W_OK | os.X_OK):
-        raise UsageError(
-            f"{output} cannot be written",
-            "a folder that exists and may be written",
-            "make the folder, or choose another",
-        )
-
-
 def _rejects_file(output: Path) -> Path:
     """Return the file of rejected rows."""
     return output.with_suffix(".rejects.jsonl")
@@ -183,8 +166,8 @@ def _show_evaluation(evaluation: Evaluation, output: Path | None) -> None:
     """Print the figures for people."""
     counts, shared = evaluation.counts, evaluation.shared
     rows = f"{counts['in']:,} in = {counts['kept']:,} kept + {counts['rejected']:,} rejected"
-    click.echo(f"{evaluation.dataset}: {rows}")
-    click.echo(f"{evaluation.record.pretrained}, {evaluation.record.model}")
+    options.print_text(f"{evaluation.dataset}: {rows}")
+    options.print_text(f"{evaluation.record.pretrained}, {evaluation.record.model}")
     figures = {**evaluation.metrics, **evaluation.further}
     header: tuple[str, ...] = ("metric", "value")
     table: list[tuple[str, ...]] = [(name, _format_figure(value)) for name, value in figures.items()]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from asif.tuning import Task
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
 
 def home(command: Command) -> Command:
@@ -227,6 +231,27 @@ def as_json(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(command)
 
 
+def overwrite(command: Command) -> Command:
+    """Add --overwrite."""
+    return click.option("--overwrite", is_flag=True, help="Replace the output if there is one.")(command)
+
+
+def check_output(output: Path | None, overwrite: bool) -> None:
+    """Raise UsageError for a place where the result cannot be written, before work starts."""
+    if output is None:
+        return
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder", "a file to write", f"pass for example --output {output}/result.json")
+    if output.exists() and not overwrite:
+        raise UsageError(f"{output} exists already", "a new file", "choose another name, or pass --overwrite")
+    if not os.access(output.absolute().parent, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"{output} cannot be written",
+            "a folder that exists and may be written",
+            "make the folder, or choose another",
+        )
+
+
 def list_given_options(names: Collection[str]) -> list[str]:
     """List the options among `names` that were given on the command line of the running command, as `--name`."""
     ctx = click.get_current_context()
@@ -239,19 +264,58 @@ def list_given_options(names: Collection[str]) -> list[str]:
 
 def print_json(value: dict[str, Any]) -> None:
     """Print one object on one line of stdout."""
-    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    print_data(format_json(value))
+
+
+def format_json(value: dict[str, Any]) -> str:
+    """Format one object as JSON on one line."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def print_data(line: str) -> None:
+    """Print a line for programs to stdout, as it is."""
+    click.echo(line)
+
+
+def print_text(text: str = "", *, err: bool = False, nl: bool = True, **style: Any) -> None:
+    """Print one line for people, with its control characters escaped: the only way to the terminal.
+
+    `style` is that of `click.style`; without a colour if NO_COLOR is set. Characters that the encoding of the stream
+    lacks are escaped, too.
+    """
+    encoding = (sys.stderr if err else sys.stdout).encoding or "utf-8"
+    shown = escape_controls(text).encode(encoding, "backslashreplace").decode(encoding)
+    click.secho(shown, err=err, nl=nl, color=False if os.environ.get("NO_COLOR") else None, **style)
+
+
+def print_lines(text: str, *, err: bool = False) -> None:
+    """Print a text of several lines for people."""
+    for line in text.split("\n"):
+        print_text(line, err=err)
 
 
 def print_notice(text: str) -> None:
-    """Print a line to stderr."""
-    click.echo(text, err=True)
+    """Print a text to stderr."""
+    print_lines(text, err=True)
+
+
+def escape_controls(text: str) -> str:
+    r"""Escape what a terminal would obey or hide: control characters, line ends, bidi overrides, lone surrogates.
+
+    Emoji and scripts of both directions stay as they are.
+
+    >>> print(escape_controls("a\x1b[31m dog\n\u202egod 👨‍👩‍👧 שלום"))
+    a\x1b[31m dog\n\u202egod 👨‍👩‍👧 שלום
+    """
+    return _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def print_table(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> None:
     """Print columns, left-aligned, as wide as their widest cell."""
-    widths = [max(len(row[at]) for row in [header, *rows]) for at in range(len(header))]
-    for row in [header, *rows]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    lines = [[escape_controls(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print_text("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def format_bytes(count: int) -> str:

@@ -205,19 +205,21 @@ def _print_result(result: TrainingResult, as_json: bool) -> None:
         ]
         options.print_json({**summary, "looks": looks})
         return
-    click.echo(f"{summary['aligner']} on {anchors.ref}: {result.images:,} images, {result.texts:,} texts")
+    options.print_text(f"{summary['aligner']} on {anchors.ref}: {result.images:,} images, {result.texts:,} texts")
     if result.missing:
-        click.echo(f"left out: {result.missing:,} of {anchors.count:,} anchors, whose tokens were not among the pairs'")
-    click.echo(
+        options.print_text(
+            f"left out: {result.missing:,} of {anchors.count:,} anchors, whose tokens were not among the pairs'"
+        )
+    options.print_text(
         f"{result.fitted.weight_count:,} weights, {trained.seconds:.0f} s to step {trained.evaluations[-1].step:,}"
     )
-    click.echo(
+    options.print_text(
         f"saved from step {best.step:,}: held-out recall@1 {best.recall:.3f}, mean reciprocal rank {best.rank:.3f}"
     )
     if result.missing is None:
-        click.echo(f"use them: --anchors {anchors.ref} --aligner {summary['aligner']}")
+        options.print_text(f"use them: --anchors {anchors.ref} --aligner {summary['aligner']}")
     else:
-        click.echo(f'use them, in Python: load_projector(FreezeAlignTokens(), open_anchors("{anchors.ref}"))')
+        options.print_text(f'use them, in Python: load_projector(FreezeAlignTokens(), open_anchors("{anchors.ref}"))')
 
 
 ape = _build_command("ape", "APE on an anchor set: an MLP that maps texts into the image encoder's space")

@@ -83,10 +83,10 @@ def _print_tuned(tuned: TuningResult, saved: AnchorSet | None, as_json: bool) ->
         anchors = {"name": saved.name, "version": saved.version, "digest": saved.digest} if saved else None
         options.print_json({"task": tuned.task, "anchors": anchors, "seconds": tuned.seconds, **tuned.profile()})
         return
-    click.echo(f"{tuned.task}: {CRITERIA[tuned.task]}")
-    click.echo(f"{len(tuned.trials)} trials on {tuned.questions:,} questions in {tuned.seconds:.0f} s")
+    options.print_text(f"{tuned.task}: {CRITERIA[tuned.task]}")
+    options.print_text(f"{len(tuned.trials)} trials on {tuned.questions:,} questions in {tuned.seconds:.0f} s")
     if not tuned.complete:
-        click.echo("time ran out before all settings were tried: --seconds gives more")
+        options.print_text("time ran out before all settings were tried: --seconds gives more")
     shown = [tuned.best, *(trial for trial in tuned.trials[:_SHOWN_TRIALS] if trial is not tuned.best)]
     rows: list[tuple[str, ...]] = [
         (f"{trial.score:.4f} ± {trial.error:.4f}", str(trial.hubness), trial.aligner) for trial in shown
@@ -94,4 +94,4 @@ def _print_tuned(tuned: TuningResult, saved: AnchorSet | None, as_json: bool) ->
     rows[0] = (*rows[0][:2], f"{rows[0][2]}  (chosen)")
     options.print_table(rows, ("score", "hubness", "aligner"))
     if saved is not None:
-        click.echo(f"saved as the profile of {saved.ref}: --aligner auto uses it")
+        options.print_text(f"saved as the profile of {saved.ref}: --aligner auto uses it")

@@ -158,9 +158,11 @@ def _print_result(result: AuditResult) -> None:
     from asif.report.audit.text import FINDING_TITLES, format_count, format_share
 
     anchors, method = result.anchors, result.method
-    click.echo(f"{anchors.name}@{anchors.version}: {anchors.count:,} anchors")
+    options.print_text(f"{anchors.name}@{anchors.version}: {anchors.count:,} anchors")
     if method.sampled:
-        click.echo(f"a sample: {method.queries:,} anchors were compared with all; exact duplicates are found among all")
+        options.print_text(
+            f"a sample: {method.queries:,} anchors were compared with all; exact duplicates are found among all"
+        )
     rows: list[tuple[str, ...]] = [
         (
             FINDING_TITLES[finding.kind],
@@ -172,7 +174,7 @@ def _print_result(result: AuditResult) -> None:
     ]
     options.print_table(rows, ("finding", "anchors", "share", "to act on it"))
     for side, usage in result.usage.items():
-        click.echo(f"{side} side: skewness of use {usage.skewness:.2f}, {usage.unused:,} anchors unused")
+        options.print_text(f"{side} side: skewness of use {usage.skewness:.2f}, {usage.unused:,} anchors unused")
     for finding in result.findings:
         for note in finding.notes:
             options.print_notice(f"{FINDING_TITLES[finding.kind]}: {note}")

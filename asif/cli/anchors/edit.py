@@ -107,7 +107,7 @@ def remove(
     if as_json:
         options.print_json({**about, "removed": removed})
     elif removed:
-        click.echo(f"{after.ref}: {removed:,} pairs removed, {after.count:,} left, digest {after.digest[:12]}")
+        options.print_text(f"{after.ref}: {removed:,} pairs removed, {after.count:,} left, digest {after.digest[:12]}")
     else:
         options.print_notice(f"{after.ref} has no such pairs" + (" any more" if purge else "; nothing was changed"))
 
@@ -147,9 +147,9 @@ def _print_chosen_pairs(ref: str, choice: _PairChoice, home: Path | None, as_jso
                 }
             )
         else:
-            click.echo(f"{record.id}  {record.captions[0]}")
+            options.print_text(f"{record.id}  {record.captions[0]}")
     if not as_json:
-        click.echo(f"{len(rows):,} pairs of {anchors.count:,} would be removed")
+        options.print_text(f"{len(rows):,} pairs of {anchors.count:,} would be removed")
 
 
 @click.command("subset")
@@ -238,7 +238,7 @@ def _make_upsert_command(kind: UpsertKind, help_text: str) -> click.Command:
             options.print_json({**summarise_version(after), "operation": operation})
         else:
             done = f"{operation['pairs']:,} pairs {'added' if kind == 'add' else 'updated'}"
-            click.echo(f"{after.ref}: {done}, {after.count:,} now, digest {after.digest[:12]}")
+            options.print_text(f"{after.ref}: {done}, {after.count:,} now, digest {after.digest[:12]}")
 
     return command
 
@@ -257,4 +257,4 @@ def _print_derived_set(anchors: AnchorSet, as_json: bool) -> None:
         options.print_json({**summarise_version(anchors), "operation": dict(anchors.manifest.operation)})
     else:
         origin = anchors.manifest.operation["from"]
-        click.echo(f"{anchors.ref}: {anchors.count:,} anchors of {origin}, digest {anchors.digest[:12]}")
+        options.print_text(f"{anchors.ref}: {anchors.count:,} anchors of {origin}, digest {anchors.digest[:12]}")

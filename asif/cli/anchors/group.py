@@ -118,13 +118,13 @@ def info(ref: str, home: Path | None, as_json: bool) -> None:
         return
     for key, value in about.items():
         if isinstance(value, dict):
-            click.echo(f"{key}:")
+            options.print_text(f"{key}:")
             for name, inner in value.items():
                 shown = inner
                 if key == "encoders":
                     shown = inner["spec"] + "  " + inner["fingerprint"][:12]
                 if key == "profiles":
                     shown = inner["aligner"]
-                click.echo(f"  {name}: {shown}")
+                options.print_text(f"  {name}: {shown}")
         else:
-            click.echo(f"{key}: {value}")
+            options.print_text(f"{key}: {value}")

@@ -68,4 +68,6 @@ def command(
         options.print_json({**summarise_version(anchors), "operation": operation, "seconds": round(seconds, 2)})
         return
     origin = anchors.manifest.operation["from"]
-    click.echo(f"{anchors.ref}: {anchors.count:,} anchors of {origin} by {method}, digest {anchors.digest[:12]}")
+    options.print_text(
+        f"{anchors.ref}: {anchors.count:,} anchors of {origin} by {method}, digest {anchors.digest[:12]}"
+    )

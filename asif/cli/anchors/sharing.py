@@ -55,7 +55,7 @@ def export(ref: str, file: Path, home: Path | None, as_json: bool) -> None:
     if as_json:
         options.print_json({**summarise_version(manifest), "file": str(file), "bytes": size})
     else:
-        click.echo(
+        options.print_text(
             f"{file}: {manifest.ref}, {manifest.count:,} anchors, {options.format_bytes(size)}, "
             f"digest {manifest.digest[:12]}"
         )
@@ -120,7 +120,7 @@ def push(
         _print_push_summary(bundle, licences, repo)
         text = format_card(bundle.manifest, licences, repo if revision is None else f"{repo}@{revision}")
         if dry_run:
-            click.echo(text, nl=False)
+            options.print_lines(text.removesuffix("\n"))
             return
         result = hub.push_bundle(bundle, repo, text, revision=revision, private=private, message=message)
     manifest = bundle.manifest
@@ -128,7 +128,7 @@ def push(
         options.print_json({**summarise_version(manifest), **asdict(result)})
         return
     visibility = "private" if result.private else "public"
-    click.echo(
+    options.print_text(
         f"{result.repo}@{result.commit[:12]} ({visibility}): {manifest.ref}, {manifest.count:,} anchors, "
         f"digest {manifest.digest[:12]}; {len(result.uploaded):,} files new, {options.format_bytes(result.bytes)}, "
         f"{len(result.deleted):,} deleted"
@@ -179,7 +179,9 @@ def _print_import(result: ImportResult, as_json: bool) -> None:
     if as_json:
         options.print_json({**summarise_version(anchors), "published": result.published, "operation": operation})
     elif result.published:
-        click.echo(f"{anchors.ref}: {anchors.count:,} anchors from {operation['from']}, digest {anchors.digest[:12]}")
+        options.print_text(
+            f"{anchors.ref}: {anchors.count:,} anchors from {operation['from']}, digest {anchors.digest[:12]}"
+        )
     else:
         options.print_notice(
             f"{anchors.ref} has these anchors already, digest {anchors.digest[:12]}; nothing was changed"

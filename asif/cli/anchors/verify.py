@@ -73,7 +73,7 @@ def verify(
     if verified:
         verified.raise_if_bad()
     if not as_json:
-        click.echo(f"{ref}: {report.files} files, {options.format_bytes(report.bytes)}, all as written")
+        options.print_text(f"{ref}: {report.files} files, {options.format_bytes(report.bytes)}, all as written")
 
 
 def _verify_removal(
@@ -142,33 +142,37 @@ def _print_verification(verified: RemovalCheck) -> None:
         _print_receipts(verified.receipt_check)
     if verified.comparison:
         source = verified.comparison
-        click.echo(
+        options.print_text(
             f"against: {source.pairs:,} pairs, besides {len(source.removed):,} that were removed and "
             f"{source.rejected:,} rejected; a build has the digest {source.digest[:12]}"
         )
         for what, ids in (("missing", source.missing), ("besides", source.more)):
             if ids:
                 shown = ", ".join(ids[:_SHOWN]) + (", …" if len(ids) > _SHOWN else "")
-                click.echo(f"{what}: {len(ids):,} ({shown})")
+                options.print_text(f"{what}: {len(ids):,} ({shown})")
     for problem in verified.problems:
-        click.echo(f"wrong: {problem}")
+        options.print_text(f"wrong: {problem}")
 
 
 def _print_receipts(checked: ReceiptCheck) -> None:
     for receipt in checked.receipts:
         recomputed = receipt.after.version in checked.existing_versions
         erased = f", {len(receipt.erased):,} more were erased from older ones" if receipt.erased else ""
-        click.echo(
+        options.print_text(
             f"receipt: {receipt.after.version} is {receipt.before.version} without {len(receipt.removed):,} rows"
             f"{erased}; {'digest and root were recomputed' if recomputed else 'that version has been deleted'}"
         )
     residue = checked.residue
     if residue:
-        click.echo(f"searched: {residue.files:,} files, {options.format_bytes(residue.bytes)}, for rows and embeddings")
+        options.print_text(
+            f"searched: {residue.files:,} files, {options.format_bytes(residue.bytes)}, for rows and embeddings"
+        )
         for path in residue.unread:
-            click.echo(f"not read: {path} is no plain file")
+            options.print_text(f"not read: {path} is no plain file")
         for path, count in residue.equal_embeddings.items():
-            click.echo(f"equal: {path} has {count:,} such embeddings of other pairs, of the same image or caption")
+            options.print_text(
+                f"equal: {path} has {count:,} such embeddings of other pairs, of the same image or caption"
+            )
 
 
 @click.command("receipt")
@@ -193,4 +197,6 @@ def receipt(ref: str, file: Path, before: str | None, home: Path | None, as_json
     if as_json:
         options.print_json({**about, "removed": len(removal.removed)})
     else:
-        click.echo(f"{file}: {removal.after.version} is {removal.before.version} without {len(removal.removed):,} rows")
+        options.print_text(
+            f"{file}: {removal.after.version} is {removal.before.version} without {len(removal.removed):,} rows"
+        )

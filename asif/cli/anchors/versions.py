@@ -56,9 +56,9 @@ def alias(name: str, alias: str, version: str | None, expect: str | None, delete
         )
     if version is None:
         pointed_at = options.open_store(home).drop_alias(name, alias, expect)
-        click.echo(f"{name}@{alias} was deleted; it pointed at {pointed_at}")
+        options.print_text(f"{name}@{alias} was deleted; it pointed at {pointed_at}")
     else:
-        click.echo(f"{name}@{alias} is {options.open_store(home).alias(name, alias, version, expect)}")
+        options.print_text(f"{name}@{alias} is {options.open_store(home).alias(name, alias, version, expect)}")
 
 
 @click.command("rollback")
@@ -69,7 +69,7 @@ def alias(name: str, alias: str, version: str | None, expect: str | None, delete
 @options.home
 def rollback(name: str, to: str | None, home: Path | None) -> None:
     """Make an earlier version current; nothing is deleted, and `asif anchors alias NAME current VERSION` goes back."""
-    click.echo(f"{name}@current is {options.open_store(home).rollback(name, to)}")
+    options.print_text(f"{name}@current is {options.open_store(home).rollback(name, to)}")
 
 
 @click.command("diff")
@@ -86,12 +86,12 @@ def diff(a: str, b: str, home: Path | None, as_json: bool) -> None:
     for kind in ("added", "removed", "changed"):
         ids = getattr(difference, kind)
         first = ", ".join(ids[:_SHOWN]) + (", …" if len(ids) > _SHOWN else "")
-        click.echo(f"{kind}: {len(ids):,}" + (f" ({first})" if ids else ""))
+        options.print_text(f"{kind}: {len(ids):,}" + (f" ({first})" if ids else ""))
     fields = {
         f"{side} encoder {name}": both for side, each in difference.encoders.items() for name, both in each.items()
     }
     for name, (before, after) in {**difference.stored, **fields}.items():
-        click.echo(f"{name}: {before} in {difference.a}, {after} in {difference.b}")
+        options.print_text(f"{name}: {before} in {difference.a}, {after} in {difference.b}")
 
 
 @click.command("compact")
@@ -101,7 +101,7 @@ def compact(name: str, home: Path | None) -> None:
     """Rewrite blocks with deleted rows, and join small ones; pairs, digest and fits stay the same."""
     anchors = options.open_store(home).compact(name)
     blocks = len(anchors.manifest.blocks)
-    click.echo(f"{anchors.ref}: {anchors.count:,} anchors in {blocks:,} blocks, digest {anchors.digest[:12]}")
+    options.print_text(f"{anchors.ref}: {anchors.count:,} anchors in {blocks:,} blocks, digest {anchors.digest[:12]}")
 
 
 @click.command("gc")
@@ -116,7 +116,7 @@ def gc(name: str, keep: int, home: Path | None, as_json: bool) -> None:
         options.print_json(asdict(deleted))
     else:
         size = options.format_bytes(deleted.bytes)
-        click.echo(f"{name}: deleted {len(deleted.versions):,} versions, {deleted.files:,} files, {size}")
+        options.print_text(f"{name}: deleted {len(deleted.versions):,} versions, {deleted.files:,} files, {size}")
 
 
 def _describe_operation(operation: Mapping[str, Any]) -> str:
