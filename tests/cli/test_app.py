@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 from support.classify_command import CHELSEA, GOOD, classify
 from support.paths import SUPPORT
-from support.running import Cli, Ran
+from support.running import Cli, Ran, environment
 
 from asif.cli.app import COMMANDS, asif
 from asif.engine import Engine
@@ -112,6 +114,35 @@ def test_a_full_disk_is_exit_6_and_an_interruption_130(cli: Cli, toys: Path, mon
     interrupted = fail_with(KeyboardInterrupt())
     assert interrupted.code == 130
     assert "interrupted" in interrupted.err
+
+
+COMPLETED = {
+    "asif anc": ["anchors"],
+    "asif anchors rec": ["recipes", "receipt"],
+    "asif classify --labels": ["--labels", "--labels-file"],
+    "asif tune --task ": ["classify", "search"],
+}
+
+
+@pytest.mark.slow
+def test_bash_completes_commands_options_and_choices(tmp_path: Path) -> None:
+    """The script comes from `_ASIF_COMPLETE=bash_source asif`, as the README says, and is used as bash would."""
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("no bash")
+    program = tmp_path / "asif"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m asif "$@"\n')
+    program.chmod(0o755)
+    script = 'eval "$(_ASIF_COMPLETE=bash_source asif)"\n'
+    for line in COMPLETED:
+        words = line.split(" ")
+        script += f"COMP_WORDS=({line} ''); COMP_CWORD={len(words) - 1}; COMPREPLY=(); _asif_completion asif\n"
+        script += 'echo "${COMPREPLY[@]}"\n'
+    variables = environment(PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    ran = subprocess.run([bash, "-c", script], capture_output=True, text=True, env=variables)
+    assert ran.stderr == ""
+    found = [sorted(line.split()) for line in ran.stdout.splitlines()]
+    assert found == [sorted(expected) for expected in COMPLETED.values()]
 
 
 REFUSED = [
