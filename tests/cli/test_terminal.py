@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +20,7 @@ from support.pair_files import IMAGE
 from support.running import Cli, Ran
 from support.stand_in_encoders import make_image_encoder, make_text_encoder, replace_encoders
 
+from asif.cli.app import COMMANDS, asif
 from asif.cli.options import escape_controls, print_text
 from asif.pairs import Pair
 
@@ -47,7 +49,7 @@ def hostile(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """Return a folder with the sets `toy` and `other`, pairs and images, all of whose texts are hostile."""
     monkeypatch.chdir(tmp_path)
     replace_encoders(monkeypatch, tmp_path)
-    photos = [random_png(number) for number in range(12)]
+    photos = [random_png(number) for number in range(24)]
     pairs = [
         Pair(row, f"{row}{HOSTILE}", photo, (f"{row} {HOSTILE}",), HOSTILE, HOSTILE, f"http://{HOSTILE}")
         for row, photo in enumerate(photos)
@@ -56,13 +58,17 @@ def hostile(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     for name, source in (("toy", ListSource(pairs)), ("other", ListSource(changed))):
         build_set(source, home, make_image_encoder(HOSTILE), make_text_encoder(HOSTILE), name=name).anchors.close()
     images = pa.array([{"bytes": photo, "path": None} for photo in photos], IMAGE)
-    columns = {"image": images, "caption": [HOSTILE] * 12, "label": [HOSTILE, "b"] * 6, HOSTILE: ["x"] * 12}
+    columns = {"image": images, "caption": [HOSTILE] * 24, "label": [HOSTILE, "b"] * 12, HOSTILE: ["x"] * 24}
     pq.write_table(pa.table(columns), f"{HOSTILE}.parquet")
+    for name, start in (("changed", 0), ("added", 24)):
+        ids = [f"{row}{HOSTILE}" for row in range(start, start + 24)]
+        pq.write_table(pa.table({"image": images, "caption": [f"{name} {HOSTILE}"] * 24, "id": ids}), f"{name}.parquet")
     Path(f"{HOSTILE}.png").write_bytes(photos[0])
     Path(f"{HOSTILE}bad.png").write_bytes(b"bad")
     return tmp_path
 
 
+SMALL = ["--methods", "asif", "--seeds", "1", "--seconds", "1", "--pairs", "20"]
 SHOWN = [
     ["classify", f"{HOSTILE}.png", "--labels", f"{HOSTILE},b", "--anchors", "toy", "--explain"],
     ["classify", f"{HOSTILE}.png", f"{HOSTILE}.png", "--labels", f"{HOSTILE},b", "--anchors", "toy"],
@@ -76,6 +82,34 @@ SHOWN = [
     ["build-anchors", f"{HOSTILE}.parquet", "--name", "new"],
     ["encoders", "compare", f"{HOSTILE}.parquet", "--permutations", "2"],
     ["eval", "--anchors", "toy", "--dataset", f"{HOSTILE}.parquet", "--task", "zeroshot_classification"],
+]
+OTHERS = [
+    ["anchors", "update", "toy", "changed.parquet"],
+    ["anchors", "add", "toy", "added.parquet"],
+    ["anchors", "merge", "toy", "other", "--on-conflict", "first", "--name", "both"],
+    ["anchors", "recipes"],
+    ["encoders", "list"],
+    ["doctor"],
+    ["tune", "--anchors", "toy", "--task", "search", "--seconds", "1"],
+    ["train-ape", "--anchors", "toy", "--steps", "2"],
+    *([f"train-{name}", "--anchors", "toy", "--epochs", "1"] for name in ("fusemix", "freeze-align")),
+    ["compare", "--anchors", "toy", "--eval", f"labels:{HOSTILE}.parquet", "--out", HOSTILE, *SMALL],
+]
+EDITS = [
+    ["log", "toy"],
+    ["audit", "toy", "--out", "audit"],
+    ["subset", "toy", "--where", "caption like '%1%'", "--name", "some"],
+    ["select", "toy", "--method", "random", "--size", "3", "--name", "few"],
+    ["export", "toy", f"{HOSTILE}.tar"],
+    ["import", f"{HOSTILE}.tar", "--name", "again"],
+    ["remove", "toy", "--id", f"0{HOSTILE}", "--receipt", f"{HOSTILE}.json"],
+    ["verify", "toy", "--receipt", f"{HOSTILE}.json"],
+    ["receipt", "toy", f"{HOSTILE}2.json"],
+    ["alias", "toy", "best", "2"],
+    ["rollback", "toy"],
+    ["compact", "toy"],
+    ["gc", "toy", "--keep", "1"],
+    ["list"],
 ]
 REFUSED = [
     ["classify", f"{HOSTILE}bad.png", "--labels", "a,b", "--anchors", "toy"],
@@ -114,6 +148,25 @@ def test_results_are_escaped(cli: Cli, hostile: Path, arguments: list[str]) -> N
     assert r"\x1b" in ran.out + ran.err
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", OTHERS, ids=lambda arguments: " ".join(arguments[:2])[:20])
+def test_results_without_texts_are_safe(cli: Cli, hostile: Path, arguments: list[str]) -> None:
+    ran = cli(*arguments)
+    check(ran)
+    assert ran.code == 0 or arguments == ["doctor"], ran.err
+
+
+def test_every_command_is_tried() -> None:
+    tried = {(each[0], *each[1:2]) for each in (*SHOWN, *OTHERS, *(["anchors", *edit] for edit in EDITS))}
+    context = click.Context(asif)
+    for name in COMMANDS:
+        command = asif.get_command(context, name)
+        if isinstance(command, click.Group):
+            assert {each[1] for each in tried if each[0] == name} >= command.commands.keys() - {"pull"}  # as import
+        else:
+            assert name in {each[0] for each in tried}
+
+
 @pytest.mark.parametrize("arguments", REFUSED, ids=lambda arguments: ascii(" ".join(arguments))[:20])
 def test_errors_are_escaped(cli: Cli, hostile: Path, arguments: list[str]) -> None:
     ran = cli(*arguments)
@@ -128,20 +181,7 @@ def test_a_line_end_in_an_error_does_not_make_another_part(cli: Cli, hostile: Pa
 
 
 def test_edits_print_no_control_characters(cli: Cli, hostile: Path) -> None:
-    for arguments in (
-        ["log", "toy"],
-        ["audit", "toy", "--out", "audit"],
-        ["subset", "toy", "--where", "caption like '%1%'", "--name", "some"],
-        ["select", "toy", "--method", "random", "--size", "3", "--name", "few"],
-        ["export", "toy", f"{HOSTILE}.tar"],
-        ["import", f"{HOSTILE}.tar", "--name", "again"],
-        ["remove", "toy", "--id", f"0{HOSTILE}", "--receipt", f"{HOSTILE}.json"],
-        ["verify", "toy", "--receipt", f"{HOSTILE}.json"],
-        ["rollback", "toy"],
-        ["compact", "toy"],
-        ["gc", "toy", "--keep", "1"],
-        ["list"],
-    ):
+    for arguments in EDITS:
         ran = cli("anchors", *arguments)
         check(ran)
         assert ran.code == 0, (arguments, ran.err)
