@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from asif.engine import Classification, Engine
     from asif.engine.predict import PredictOptions
 
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 _EXPLAINED_ANCHORS = 5
 
 
@@ -168,32 +167,55 @@ def _read_labels(option: str | None, file: Path | None) -> tuple[str, ...]:
 
 
 def expand(images: Sequence[str]) -> Iterator[str]:
-    """Expand files, folders, globs and `-` into paths; raises UsageError for an argument that matches nothing."""
+    """Expand files, folders, globs and `-` into paths, and print what of a folder or a glob is not read.
+
+    Raises UsageError for an argument without an image.
+    """
     for image in images:
+        unread: tuple[str, ...] = ()
         if image == "-":
             found = [Path(os.fsdecode(line.rstrip(b"\r\n"))) for line in sys.stdin.buffer if line.strip()]
         elif os.path.isdir(image):
-            found = [file for file in sorted(Path(image).rglob("*")) if _is_image(file)]
+            found, unread = _expand_folder(Path(image))
         elif os.path.exists(image):  # unlike Path.exists, False for names the system cannot hold
             found = [Path(image)]
         else:
-            found = _expand_glob(image)
+            found, unread = _expand_glob(image)
         if not found:
             raise UsageError(
-                "no file is listed on stdin" if image == "-" else f"{image!a} is no file, and matches none",
-                f"an image, a folder with images ({' '.join(sorted(_IMAGE_SUFFIXES))}), a glob, or -",
-                "check the path",
+                _describe_nothing(image, unread),
+                "an image, a folder with images (.jpg, .png, .webp, …), a glob, or -",
+                "check the path; a file that is named itself is read, whatever its suffix",
             )
+        if unread:
+            options.print_notice(f"{click.format_filename(image)}: not read: {', '.join(unread)}")
         yield from map(str, found)
 
 
-def _is_image(file: Path) -> bool:
-    """Tell whether a file in a folder is an image, by its suffix."""
-    return file.suffix.lower() in _IMAGE_SUFFIXES and file.is_file()
+def _describe_nothing(image: str, unread: tuple[str, ...]) -> str:
+    """Describe an argument without an image."""
+    if image == "-":
+        return "no file is listed on stdin"
+    if os.path.isdir(image):
+        return f"{image!a} holds no image, but {', '.join(unread) or 'no file'}"
+    return f"{image!a} is no file, and matches {', '.join(unread) or 'none'}"
 
 
-def _expand_glob(pattern: str) -> list[Path]:
-    """Expand a pattern that the shell did not expand."""
+def _expand_folder(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """Return the images of a folder and its folders, and a text for the files that are not read."""
+    from asif.pairs.image_files import summarise_unread, walk_images
+
+    found = list(walk_images(folder))
+    images = sorted(Path(str(file)) for file, kind in found if kind is None)
+    return images, summarise_unread(kind for _, kind in found if kind is not None)
+
+
+def _expand_glob(pattern: str) -> tuple[list[Path], tuple[str, ...]]:
+    """Expand a pattern that the shell did not expand; what it matches besides files is not read."""
     from glob import glob
 
-    return [Path(path) for path in sorted(glob(pattern, recursive=True)) if Path(path).is_file()]
+    from asif.pairs.image_files import summarise_unread
+
+    found = [Path(path) for path in sorted(glob(pattern, recursive=True))]
+    kinds = ("folder" if path.is_dir() else "link or special file" for path in found if not path.is_file())
+    return [path for path in found if path.is_file()], summarise_unread(kinds, "path")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from asif.errors import InputRefused, UsageError
 from asif.pairs.columns import TextRole
-from asif.pairs.location import Place
+from asif.pairs.image_files import summarise_unread
+from asif.pairs.location import Place, list_folder
 
 _SPLIT = "test"
 _KINDS: dict[TextRole, str] = {"label": "classification", "captions": "retrieval"}
@@ -14,9 +15,13 @@ _KINDS: dict[TextRole, str] = {"label": "classification", "captions": "retrieval
 
 @dataclass(frozen=True)
 class BenchmarkFolder:
-    """Hold the tars of the test split, and the class names and templates if the folder has them."""
+    """Hold the tars of the test split, and the class names and templates if the folder has them.
+
+    `unread` names further tars of that split, beyond the number that nshards.txt gives.
+    """
 
     files: tuple[Place, ...]
+    unread: tuple[str, ...]
     classes: tuple[str, ...] | None
     templates: tuple[str, ...]
 
@@ -47,9 +52,12 @@ class BenchmarkFolder:
                 f"0.tar to {int(shards) - 1}.tar, as nshards.txt says",
                 "download the rest",
             )
+        read = {file.name for file in files}
+        more = [name for name in list_folder(path / _SPLIT) if name.lower().endswith(".tar") and name not in read]
+        unread = summarise_unread("beyond nshards.txt" for _ in more)
         names = _read_lines(path / "classnames.txt")
         templates = _read_lines(path / "zeroshot_classification_templates.txt")
-        return cls(files, tuple(names) if names else None, tuple(templates or ()))
+        return cls(files, unread, tuple(names) if names else None, tuple(templates or ()))
 
 
 def _read_lines(path: Place) -> list[str] | None:

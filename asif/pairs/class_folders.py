@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from asif.errors import InputRefused, UsageError
 from asif.pairs.columns import Columns
+from asif.pairs.image_files import list_loose_files, summarise_unread, walk_images
 from asif.pairs.location import Place
 from asif.pairs.pair import Pair, Reject
-from asif.pairs.remote import RemotePath
 from asif.pairs.row_parser import parse_row
 from asif.pairs.source import SPLIT_NAMES, PairSource
-from asif.pairs.webdataset import IMAGE_SUFFIXES
 
 _MAX_LISTED = 5
 
@@ -41,7 +38,7 @@ class ClassFolders(PairSource):
 
 def has_class_folders(path: Place) -> bool:
     """Tell whether a folder contains folders with images."""
-    return any(True for folder in _list_class_folders(path) for _ in _find_images(folder))
+    return any(kind is None for folder in _list_class_folders(path) for _, kind in walk_images(folder))
 
 
 def open_class_folders(path: Place, overrides: Mapping[str, str]) -> ClassFolders:
@@ -61,24 +58,20 @@ def open_class_folders(path: Place, overrides: Mapping[str, str]) -> ClassFolder
             "a folder with a folder of images for each class",
             f"give one of them, such as {path / names[-1]}",
         )
-    files = tuple(file for folder in folders for file in _find_images(folder))
-    loose = tuple(sorted(file.name for file in path.iterdir() if file.is_file() and _is_image(file.name)))
-    unused = loose if len(loose) < _MAX_LISTED else (f"{len(loose)} images outside of class folders",)
-    return ClassFolders(path, "folder of class folders", Columns(), unused, files, None, names)
+    found = [item for folder in folders for item in walk_images(folder)]
+    files = tuple(file for file, kind in found if kind is None)
+    return ClassFolders(path, "folder of class folders", Columns(), _name_unread(path, found), files, None, names)
+
+
+def _name_unread(path: Place, found: Iterable[tuple[Place, str | None]]) -> tuple[str, ...]:
+    """Name the files that are not read: images outside of class folders, and the others by kind."""
+    outside = list_loose_files(path)
+    loose = tuple(file.name for file, kind in outside if kind is None)
+    if len(loose) >= _MAX_LISTED:
+        loose = (f"{len(loose)} images outside of class folders",)
+    return loose + summarise_unread(kind for _, kind in (*found, *outside) if kind is not None)
 
 
 def _list_class_folders(path: Place) -> list[Place]:
     found = [folder for folder in path.iterdir() if folder.is_dir() and folder.name[0] not in "._"]
     return sorted(found, key=lambda folder: folder.name)
-
-
-def _find_images(folder: Place) -> Iterator[Place]:
-    for place, inner, names in folder.walk() if isinstance(folder, RemotePath) else os.walk(folder):
-        inner.sort()
-        for name in sorted(names):
-            if _is_image(name):
-                yield place / name if isinstance(place, RemotePath) else Path(place, name)
-
-
-def _is_image(name: str) -> bool:
-    return name[0] not in "._" and name.rpartition(".")[2].lower() in IMAGE_SUFFIXES

@@ -76,6 +76,7 @@ def open_labelled(path: str | Path, *, columns: Mapping[str, str] | None = None)
     folder = BenchmarkFolder.find(place, "label")
     if folder is not None:
         source = open_webdataset(place, folder.files, {"label": "cls", **(columns or {})}, "label")
+        source = replace(source, unused=source.unused + folder.unread)
         return LabelledImages(source, folder.classes, folder.templates, literal=True)
     found = _check_one_split(open_source(place, dict(columns or {}), "label"))
     return LabelledImages(found, _read_class_names(found) if isinstance(found, ParquetSource) else None)
@@ -87,7 +88,8 @@ def open_captioned(path: str | Path, *, columns: Mapping[str, str] | None = None
     folder = BenchmarkFolder.find(place, "captions")
     if folder is not None:
         overrides = {"captions": "txt", **(columns or {})}
-        return replace(open_webdataset(place, folder.files, overrides), by_line=True)
+        source = open_webdataset(place, folder.files, overrides)
+        return replace(source, by_line=True, unused=source.unused + folder.unread)
     return _check_one_split(open_source(place, dict(columns or {}), "captions"))
 
 

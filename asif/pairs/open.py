@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from asif.errors import InputRefused, UsageError
 from asif.pairs.class_folders import has_class_folders, open_class_folders
 from asif.pairs.columns import TextRole
+from asif.pairs.image_files import classify_file, summarise_unread
 from asif.pairs.location import Place, list_folder, parse_place
 from asif.pairs.metadata_folder import open_metadata
 from asif.pairs.npy import has_npy, open_npy
@@ -45,9 +47,9 @@ def open_source(place: Place, overrides: Mapping[str, str], text_role: TextRole)
 def _open_file(path: Place, overrides: Mapping[str, str], text_role: TextRole) -> PairSource:
     if path.suffix in (".csv", ".jsonl"):
         return open_metadata(path, path, overrides, text_role)
-    if path.suffix == ".tar":
+    if path.suffix.lower() == ".tar":
         return open_webdataset(path, [path], overrides, text_role)
-    if path.suffix in (".parquet", ".pq"):
+    if path.suffix.lower() in (".parquet", ".pq"):
         return open_parquet(path, [path], overrides, text_role)
     slash = " (the URL of a folder ends in a slash)" if isinstance(path, RemotePath) and path.is_url else ""
     raise _unknown_input(f"{path} is a {path.suffix or 'nameless'} file{slash}", text_role)
@@ -65,20 +67,39 @@ def _open_folder(path: Place, overrides: Mapping[str, str], text_role: TextRole)
     if text_role == "captions" and has_npy(path):
         return open_npy(path, overrides)
     if tars and {file.stem for file in shards} <= {file.stem for file in tars}:
-        return open_webdataset(
-            path, tars, overrides, text_role
-        )  # img2dataset writes a parquet of metadata next to each tar
+        # img2dataset writes a parquet of metadata and a JSON of statistics next to each tar
+        known = {f"{tar.stem}{ending}" for tar in tars for ending in (".parquet", "_stats.json")}
+        return _name_unread(open_webdataset(path, tars, overrides, text_role), inside, known)
     if tars:
         raise _ambiguous_input(path, tars[0], shards[0])
     if shards:
-        return open_parquet(path, shards, overrides, text_role)
+        return _name_unread(open_parquet(path, shards, overrides, text_role), inside, {"data"} if data else set())
     if text_role == "label" and has_class_folders(path):
         return open_class_folders(path, overrides)
-    raise _unknown_input(f"{path} holds no file that is known here", text_role)
+    unread = summarise_unread(_list_kinds(inside, set()))
+    raise _unknown_input(
+        f"{path} holds no file that is known here{' but ' * bool(unread)}{', '.join(unread)}", text_role
+    )
+
+
+def _name_unread(source: PairSource, inside: Mapping[str, Place], known: set[str]) -> PairSource:
+    """Return the source with a text for the files of its folder that are neither read nor `known`."""
+    read = known | {file.name for file in source.files}
+    return replace(source, unused=source.unused + summarise_unread(_list_kinds(inside, read)))
+
+
+def _list_kinds(inside: Mapping[str, Place], known: set[str]) -> Iterator[str]:
+    for name, place in inside.items():
+        if name not in known:
+            yield "folder" if place.is_dir() else classify_file(name) or f".{name.rpartition('.')[2].lower()}"
 
 
 def _list_files(inside: Mapping[str, Place], suffix: str) -> list[Place]:
-    found = [file for name, file in inside.items() if name.endswith(suffix) and name[0] not in "._" and file.is_file()]
+    found = [
+        file
+        for name, file in inside.items()
+        if name.lower().endswith(suffix) and name[0] not in "._" and file.is_file()
+    ]
     return sorted(found, key=natural_sort_key)
 
 

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby, islice
-from operator import itemgetter
-from typing import IO, Any
+from itertools import chain, islice
+from typing import Any
 
-from asif.errors import InputRefused
-from asif.pairs.columns import TextRole, find_columns
+from asif.errors import InputRefused, UsageError
+from asif.pairs.columns import Columns, ColumnShape, TextRole, find_columns
+from asif.pairs.image_files import IMAGE_SUFFIXES, summarise_unread
 from asif.pairs.location import Place, map_places
 from asif.pairs.metadata_folder import HEAD_ROWS, RowFields, infer_shapes, parse_json_row
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.row_parser import Flaw, parse_row
 from asif.pairs.source import PairSource
+from asif.pairs.tar_records import TarRecord, TarRecords, show_name
 
-MAX_MEMBER_BYTES = 256 << 20
-IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
-_Member = tuple[str, str, tarfile.TarInfo]
+MAX_MEMBER_BYTES = 256 << 20  # of one member, and of all members of a record that are read
 
 
 @dataclass(frozen=True)
@@ -33,93 +33,178 @@ class WebdatasetSource(PairSource):
     by_line: bool = False
 
     @cached_property
-    def _counts(self) -> list[int]:
-        return map_places(lambda file: sum(1 for _ in _read_samples(file, skip=None)), self.files)
+    def _counts(self) -> list[tuple[int, Counter[str]]]:
+        """The rows of each tar, and its members that are not read and are in no column of `unused`, by kind."""
+        return map_places(self._count, self.files)
 
     @property
     def rows(self) -> int:
         """Count the rows, in one pass over the headers."""
-        return sum(self._counts)
+        return sum(rows for rows, _ in self._counts)
 
     def read(self, start: int = 0) -> Iterator[Pair | Reject]:
         """Yield one item for each row from `start` on; of the rows before, headers at most are read."""
-        row, names = 0, self.columns.by_role()
+        row = 0
         for number, file in enumerate(self.files):
-            if row < start and row + self._counts[number] <= start:
-                row += self._counts[number]
+            if row < start and row + self._counts[number][0] <= start:
+                row += self._counts[number][0]
                 continue
-            for record in _read_samples(file, skip=start - row):
-                if isinstance(record, Flaw):
-                    yield Reject(row, None, record.reason)
-                elif record is not None:
-                    cells = {role: record.get(name) for role, name in names.items()}
-                    captions = cells.get("captions")
-                    if self.by_line and isinstance(captions, bytes):
-                        cells["captions"] = captions.splitlines()
-                    yield parse_row(row, cells, file.parent)
+            for record in self._open(file):
+                if row >= start:
+                    yield self._parse(row, record, file.parent)
                 row += 1
+
+    def describe(self) -> str:
+        """Return a few lines that describe what will be read, and how many members will not."""
+        kinds = chain.from_iterable(unread.elements() for _, unread in self._counts)
+        return "\n".join([super().describe(), *(f"  not read: {text}" for text in summarise_unread(kinds, "member"))])
+
+    def _open(self, file: Place) -> TarRecords:
+        return _open_records(file, self.columns.by_role().values())
+
+    def _count(self, file: Place) -> tuple[int, Counter[str]]:
+        records, rows, unread = self._open(file), 0, Counter[str]()
+        images = IMAGE_SUFFIXES if self.columns.image == "image" else ()
+        known = {*self.columns.by_role().values(), *self.unused, "json", *images}
+        for record in records:
+            rows += 1
+            unread.update(_name_kind(suffix) for suffix, _ in record.members if suffix not in known)
+        return rows, records.hidden + unread
+
+    def _parse(self, row: int, record: TarRecord, folder: Place) -> Pair | Reject:
+        names = self.columns.by_role()
+        fields = _load_fields(record, names.values())
+        if isinstance(fields, Flaw):
+            return Reject(row, None, fields.reason)
+        if record.continues and any(
+            names.get(role, "__key__") not in fields for role in ("image", "captions", "label")
+        ):
+            return Reject(row, None, _describe_continuation(record))
+        cells = {role: fields.get(name) for role, name in names.items()}
+        captions = cells.get("captions")
+        if self.by_line and isinstance(captions, bytes):
+            cells["captions"] = captions.splitlines()
+        return parse_row(row, cells, folder)
 
 
 def open_webdataset(
     path: Place, files: Sequence[Place], overrides: Mapping[str, str], text_role: TextRole = "captions"
 ) -> WebdatasetSource:
-    """Open tars as one source, reading the first rows of the first."""
-    shapes = infer_shapes(islice(_read_samples(files[0], skip=0), HEAD_ROWS))
-    columns = find_columns(shapes, overrides, str(files[0]), text_role)
+    """Open tars as one source, reading the first rows of the first that has any, and more until all roles are found.
+
+    Of all members but JSON only headers are read.
+    """
+    shapes, columns = _find_layout(path, files, overrides, text_role)
     used = set(columns.by_role().values())
     unused = tuple(name for name in shapes if name not in used and name not in IMAGE_SUFFIXES)
     return WebdatasetSource(path, "webdataset (tar)", columns, unused, tuple(files), None)
 
 
-def _read_samples(path: Place, skip: int | None) -> Iterator[RowFields | Flaw | None]:
-    """Yield one record for each key; None for the first `skip` (for all, when None), whose data stay unread."""
-    try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for row, (key, members) in enumerate(groupby(_read_members(tar, file, path), itemgetter(0))):
-                if skip is None or row < skip:
-                    yield None
-                else:
-                    yield _read_record(tar, key, members)
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise _damaged_tar(path, str(error)) from error
+def _open_records(file: Place, columns: Collection[str]) -> TarRecords:
+    """Open one tar; where a column's name has a dot, such as `seg.png`, the dots of names are those of columns."""
+    return TarRecords(file, not any("." in name for name in columns))
 
 
-def _read_members(tar: tarfile.TarFile, file: IO[bytes], path: Place) -> Iterator[_Member]:
-    while (member := tar.next()) is not None:
-        tar.members.clear()  # type: ignore[attr-defined]  # or every header stays in memory
-        folder, _, name = member.name.rpartition("/")
-        stem, _, suffix = name.partition(".")
-        if member.isreg() and stem:
-            yield f"{folder}/{stem}" if folder else stem, suffix.lower(), member
-    # tarfile takes a damaged header, or the end of a file cut between members, for the end of the archive
-    file.seek(tar.offset)
-    if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise _damaged_tar(path, f"no member and no end mark at byte {tar.offset:,}")
-
-
-def _read_record(tar: tarfile.TarFile, key: str, members: Iterator[_Member]) -> RowFields | Flaw:
-    record: dict[str, Any] = {"__key__": key}
-    flaw = None
-    for _, suffix, member in members:
-        if member.size > MAX_MEMBER_BYTES:
-            flaw = Flaw(f"{member.name} has {member.size:,} bytes, more than {MAX_MEMBER_BYTES:,}")
-            continue
-        file = tar.extractfile(member)
-        data = file.read() if file else b""
-        if suffix == "json":
-            fields = parse_json_row(data)
-            if isinstance(fields, Flaw):
-                flaw = Flaw(f"{member.name}: {fields.reason}")
-            else:
-                record = {**fields, **record}
-        else:
-            record[suffix] = data
-            if suffix in IMAGE_SUFFIXES:
-                record["image"] = data
-    return flaw or record
-
-
-def _damaged_tar(path: Place, why: str) -> InputRefused:
-    return InputRefused(
-        f"{path} cannot be read as a tar archive: {why}", "an intact, uncompressed tar", "copy or download it again"
+def _find_layout(
+    path: Place, files: Sequence[Place], overrides: Mapping[str, str], text_role: TextRole
+) -> tuple[dict[str, ColumnShape], Columns]:
+    """Return the shape of each column, and the column of each role."""
+    tars = (iter(_open_records(file, overrides.values())) for file in files)
+    where, first, records = next(
+        ((file, first, tar) for file, tar in zip(files, tars, strict=True) if (first := next(tar, None))),
+        (path, None, iter(())),
     )
+    if first is None:
+        raise InputRefused(f"{path} has no member in {len(files):,} tars", "a tar with members", "write it again")
+    shapes = infer_shapes(map(_load_shapes, islice(chain((first,), records), HEAD_ROWS)))
+    later = chain(records, chain.from_iterable(tars))
+    while True:
+        try:
+            return shapes, find_columns(shapes, overrides, str(where), text_role)
+        except (InputRefused, UsageError) as error:
+            incomplete = isinstance(error, InputRefused) or not set(overrides.values()) <= set(shapes)
+            if not incomplete or not _find_more_columns(shapes, later, path):
+                raise
+
+
+def _find_more_columns(shapes: dict[str, ColumnShape], records: Iterator[TarRecord], path: Place) -> bool:
+    """Add the columns of the next record that has new ones; False if there is none.
+
+    Raises InputRefused if they belong to an earlier record.
+    """
+    for record in records:
+        found = infer_shapes([_load_shapes(record)])
+        more = {name: shape for name, shape in found.items() if shapes.get(name, "null") == "null" != shape}
+        if more and record.continues:
+            raise InputRefused(
+                f"{path}: {_describe_continuation(record)}",
+                "the members of a record next to each other",
+                "write the tar again, with its members sorted by name",
+            )
+        if more:
+            shapes.update(more)
+            return True
+    return False
+
+
+def _load_shapes(record: TarRecord) -> RowFields | Flaw:
+    """Return the fields of a record, with no bytes in place of each member but JSON."""
+    return _load_fields(record, ())
+
+
+def _load_fields(record: TarRecord, columns: Collection[str]) -> RowFields | Flaw:
+    """Return the fields of a record: those of its JSON, and its members, of which only `columns` are read.
+
+    Returns a Flaw where a member to be read is doubled, too large, a link or sparse.
+    """
+    fields: dict[str, Any] = {"__key__": record.key}
+    read: dict[str, str] = {}
+    left = MAX_MEMBER_BYTES
+    for suffix, member in record.members:
+        names = [suffix, "image"] if suffix in IMAGE_SUFFIXES else [suffix]
+        if suffix != "json" and not set(names) & set(columns):
+            fields.update(dict.fromkeys(names, b""))
+            continue
+        wanted = "image" if "image" in names and "image" in columns else suffix
+        flaw = _find_flaw(member, read.get(wanted), left, wanted)
+        if flaw:
+            return flaw
+        read[wanted] = member.name
+        left -= member.size
+        file = record.tar.extractfile(member)
+        data = file.read() if file else b""
+        if suffix != "json":
+            fields.update(dict.fromkeys(names, data))
+            continue
+        parsed = parse_json_row(data)
+        if isinstance(parsed, Flaw):
+            return Flaw(f"{show_name(member.name)}: {parsed.reason}")
+        fields = {**parsed, **fields}
+    return fields
+
+
+def _find_flaw(member: tarfile.TarInfo, other: str | None, left: int, column: str) -> Flaw | None:
+    """Return why a member cannot be read; `other` has the same column in this record, `left` bytes are allowed."""
+    name = show_name(member.name)
+    if not member.isreg():
+        return Flaw(f"{name} is {'a link' if member.islnk() or member.issym() else 'no file'} in the archive")
+    if member.issparse():
+        return Flaw(f"{name} is stored as a sparse file")
+    if other is not None:
+        hint = " (--column image=SUFFIX chooses one)" if column == "image" else ""
+        return Flaw(f"{show_name(other)} and {name} are two members for {column} in one record{hint}")
+    if member.size > MAX_MEMBER_BYTES:
+        return Flaw(f"{name} has {member.size:,} bytes, more than {MAX_MEMBER_BYTES:,}")
+    if member.size > left:
+        return Flaw(f"the record of {name} has more than {MAX_MEMBER_BYTES:,} bytes")
+    return None
+
+
+def _describe_continuation(record: TarRecord) -> str:
+    names = ", ".join(show_name(member.name) for _, member in record.members[:3])
+    return f"{names}: record {show_name(record.key)!r} began before other records"
+
+
+def _name_kind(suffix: str) -> str:
+    last = suffix.rpartition(".")[2]
+    return f".{last}" if 0 < len(last) <= 12 else "another suffix" if last else "no suffix"

@@ -125,7 +125,9 @@ def test_an_unreadable_image_among_good_ones(cli: Cli, toys: Path, images: Path)
     assert list(by_name) == ["a.JPG", "b.png", "c.jpeg", "z.webp"]
     assert by_name["b.png"]["predictions"] == alone
     assert by_name["z.webp"] == {"image": str(images / "z.webp"), "error": "a bad image"}
-    assert ran.err == "1 of 4 images could not be read\n"
+    unread, failed = ran.err.splitlines()
+    assert unread == f"{images}: not read: 1 file (1 .txt)"
+    assert failed == "1 of 4 images could not be read"
     people = classify(cli, images)
     assert people.code == 3
     expected = [(answer["image"], answer["predictions"][0]) for answer in ran.lines if "predictions" in answer]

@@ -1,0 +1,116 @@
+"""Find the image files of a folder, and name the kinds of files that are not read."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from asif.pairs.location import Place, list_folder
+from asif.pairs.remote import RemotePath
+
+IMAGE_SUFFIXES = (
+    *("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "jfif", "jpe", "mpo", "apng"),
+    *("avif", "avifs", "heic", "heics", "heif", "heifs", "hif"),
+)
+_DECODERS = {
+    **dict.fromkeys(("avif", "avifs"), ("PIL._avif", "pip install -U pillow")),
+    **dict.fromkeys(("heic", "heics", "heif", "heifs", "hif"), ("pillow_heif", "pip install 'asif-engine[heif]'")),
+}
+"""The module that decodes a suffix, where it may be missing, and how to install it."""
+_MAX_SUFFIX = 12
+_MAX_KINDS = 8
+
+
+def walk_images(folder: Place) -> Iterator[tuple[Place, str | None]]:
+    """Yield each file below a folder with None if it is an image, or else with the kind of file that is not read.
+
+    Files come sorted by name, before those of the folders within. Links to folders are not followed.
+    """
+    if isinstance(folder, RemotePath):
+        for place, inner, names in folder.walk():
+            inner.sort()
+            for name in sorted(names):
+                yield place / name, classify_file(name)
+        return
+    folders = [Path(folder)]
+    while folders:
+        yield from _list_images(folders.pop(), folders)
+
+
+def list_loose_files(folder: Place) -> list[tuple[Place, str | None]]:
+    """List what lies directly in a folder, as `walk_images` does, without the folders that it would enter.
+
+    Folders whose names begin with an underscore are listed.
+    """
+    found: list[tuple[Place, str | None]] = []
+    for place in list_folder(folder).values():
+        if place.is_dir():
+            kind: str | None = "folder that begins with . or _"
+        elif isinstance(place, Path) and not place.is_file():
+            kind = _name_special(place.is_symlink())
+        else:
+            kind = classify_file(place.name)
+        if not place.is_dir() or place.name[0] in "._":
+            found.append((place, kind))
+    return found
+
+
+def classify_file(name: str) -> str | None:
+    """Return None for the name of an image that can be decoded here, or else the kind of file that is not read.
+
+    >>> [classify_file(name) for name in ("a.JPG", "b.jfif", "c.txt", "d", "._a.jpg", ".e.png")]
+    [None, None, '.txt', 'no suffix', '._*', 'hidden']
+    """
+    if name.startswith("."):
+        return "._*" if name.startswith("._") else "hidden"
+    stem, _, suffix = name.lower().rpartition(".")
+    if not stem or not suffix:
+        return "no suffix"
+    if suffix not in IMAGE_SUFFIXES:
+        return f".{suffix}" if len(suffix) <= _MAX_SUFFIX and suffix.isprintable() else "another suffix"
+    module, install = _DECODERS.get(suffix, (None, ""))
+    return None if module is None or find_spec(module) else f".{suffix} ({install})"
+
+
+def summarise_unread(kinds: Iterable[str], noun: str = "file") -> tuple[str, ...]:
+    """Return one text for files of these kinds, the most frequent first; () if there are none.
+
+    >>> summarise_unread([".heic", "no suffix", ".heic"])
+    ('3 files (2 .heic, 1 no suffix)',)
+    """
+    counts = Counter(kinds)
+    if not counts:
+        return ()
+    listed = [f"{count:,} {kind}" for kind, count in counts.most_common(_MAX_KINDS)]
+    listed += ["…"] if len(counts) > _MAX_KINDS else []
+    return (f"{counts.total():,} {noun}{'s' * (counts.total() != 1)} ({', '.join(listed)})",)
+
+
+def _list_images(folder: Path, folders: list[Path]) -> Iterator[tuple[Path, str | None]]:
+    """Yield the files of one folder, and push the folders within on `folders`, the first by name on top."""
+    try:
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError:
+        yield folder, "folder that cannot be read"
+        return
+    within = []
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+            within.append(folder / entry.name)
+        else:
+            yield folder / entry.name, _classify_entry(entry)
+    folders.extend(reversed(within))
+
+
+def _classify_entry(entry: os.DirEntry[str]) -> str | None:
+    if entry.is_dir():
+        return "linked folder" if entry.is_symlink() else "hidden folder"
+    return classify_file(entry.name) if entry.is_file() else _name_special(entry.is_symlink())
+
+
+def _name_special(is_link: bool) -> str:
+    return "dangling link" if is_link else "special file"
