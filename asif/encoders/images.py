@@ -7,7 +7,10 @@ allocated.
 from __future__ import annotations
 
 import io
+import math
 import warnings
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+_AVIF_BRANDS = {b"avif", b"avis"}
+_MAX_REASON = 200
+_BAND_PIXELS = 1 << 20
 _MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 100_000_000
 _MAX_ASPECT = 100
@@ -36,12 +43,17 @@ _TRANSPOSITIONS: dict[Any, str] = {
 """The transposition that undoes each EXIF orientation."""
 PILLOW_MODULES = r"PIL\."
 DECODER_VERSION = "pillow-rgb-1"
-"""Part of fingerprints; changes whenever the pixels that `decode_image` returns may change."""
+"""Part of fingerprints; changes whenever the pixels that `decode_image` returns may change.
+
+Before the first release greys of more than 8 bits were divided by 257, whatever their depth: those of 12 bits came out
+all but black. `to_8_bits` returns the same pixels as then for all whose values need 15 or 16 bits.
+"""
 
 
 def decode_image(source: ImageSource) -> Image.Image:
-    """Decode to RGB: first frame, EXIF orientation applied, transparency laid on white, 16 bits scaled to 8.
+    """Decode to RGB: first frame, EXIF orientation applied, transparency laid on white, greys scaled by their range.
 
+    AVIF is decoded where Pillow can, HEIC where pillow-heif is installed.
     Raises BadImage for anything but a complete image of a known format within the limits
     (256 MiB, 100 million pixels, sides in proportion up to 1:100).
     """
@@ -50,7 +62,7 @@ def decode_image(source: ImageSource) -> Image.Image:
     content = read_image_bytes(source)
     _silence_pillow()
     try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=_list_formats()) as image:
             _check_size(*image.size)
             image.seek(0)
             image.load()
@@ -58,11 +70,44 @@ def decode_image(source: ImageSource) -> Image.Image:
     except (BadImage, MemoryError):  # too little memory says nothing about the image
         raise
     except UnidentifiedImageError:
-        raise _bad_image(f"{len(content)} bytes that are no {', '.join(_FORMATS)}") from None
+        raise _unknown_format(content) from None
     except Image.DecompressionBombError:
         raise _bad_image("an image that declares too many pixels") from None
     except Exception as error:  # Pillow's plugins raise errors of any type for a broken file
-        raise _bad_image(f"an image that cannot be decoded ({type(error).__name__}: {error})") from error
+        raise _bad_image(f"an image that cannot be decoded ({type(error).__name__}: {_shorten(error)})") from error
+
+
+@cache
+def _list_formats() -> tuple[str, ...]:
+    """Return the formats that can be decoded here: AVIF needs a Pillow with it, HEIF the package pillow-heif."""
+    from PIL import features
+
+    formats = _FORMATS
+    if "avif" in features.modules and features.check("avif"):
+        formats += ("AVIF",)
+    if find_spec("pillow_heif"):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+        formats += ("HEIF",)
+    return formats
+
+
+def _unknown_format(content: bytes) -> BadImage:
+    """Return the error for bytes in no known format; HEIC and AVIF are named, with what to install."""
+    brands = {content[at : at + 4] for at in (8, *range(16, 64, 4))} if content[4:8] == b"ftyp" else set()
+    for name, form, known, install in (
+        ("AVIF", "AVIF", _AVIF_BRANDS, "pip install -U pillow"),
+        ("HEIC", "HEIF", _HEIF_BRANDS, "pip install 'asif-engine[heif]'"),
+    ):
+        if brands & known and form not in _list_formats():
+            return BadImage(f"{name}, which cannot be decoded here", _describe_formats(), f"{install}, or convert it")
+    return _bad_image(f"{len(content)} bytes that are no {', '.join(_list_formats())}")
+
+
+def _shorten(error: Exception) -> str:
+    text = str(error)
+    return text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}…"
 
 
 def read_image_bytes(source: ImageSource | ReadableFile) -> bytes:
@@ -81,7 +126,7 @@ def _read_file(path: ReadableFile) -> bytes:
         with path.open("rb") as file:
             return file.read(_MAX_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise _bad_image(f"a file that cannot be read ({error})") from error
+        raise _bad_image(f"a file that cannot be read ({_shorten(error)})") from error
 
 
 def _check_size(width: int, height: int) -> None:
@@ -123,22 +168,45 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_8_bits(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Scale 16-bit greys to 8 bits; raises BadImage for floating point and for values outside 0..65535."""
-    if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() > 65535:
-        raise _bad_image(f"an image of {pixels.dtype} values from {pixels.min()} to {pixels.max()}")
-    rounded = pixels.astype(np.uint32)
-    rounded += 128
-    rounded //= 257
-    return rounded.astype(np.uint8)
+    """Scale greys [h, w] of any depth to 8 bits by their range; raises BadImage for NaN and infinite values.
+
+    The range is 0 to 1 for floating point up to 1. Otherwise it is 0 to the largest value of the smallest even number
+    of bits, at least 8, that holds all values: 255, 1,023, 4,095, 16,383, 65,535, …. With negative values it is that
+    from the smallest to the largest.
+
+    >>> to_8_bits(np.array([[0, 2048, 4095]], np.uint16)), to_8_bits(np.array([[-1000, 0, 1000]]))
+    (array([[  0, 128, 255]], dtype=uint8), array([[  0, 128, 255]], dtype=uint8))
+    """
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise _bad_image(f"an image of {pixels.dtype} values from {low} to {high}")
+    if low >= 0:
+        low, high = 0.0, _find_full_scale(high, pixels.dtype.kind == "f")
+    scaled = np.empty(pixels.shape, np.uint8)
+    step = max(1, _BAND_PIXELS // pixels.shape[1])
+    for row in range(0, len(pixels), step):
+        band = pixels[row : row + step].astype(np.float64) - low
+        band *= 255
+        band /= high - low or 1
+        scaled[row : row + step] = np.rint(band)
+    return scaled
+
+
+def _find_full_scale(largest: float, is_float: bool) -> float:
+    """Return the value that becomes white."""
+    if is_float and largest <= 1:
+        return 1.0
+    bits = math.ceil(largest).bit_length()
+    return float((1 << max(8, bits + bits % 2)) - 1)
+
+
+def _describe_formats() -> str:
+    return f"a {', '.join(_list_formats())} of at most {MAX_PIXELS:,} pixels, no longer than 1:{_MAX_ASPECT}"
 
 
 def _bad_image(came: str) -> BadImage:
     """Return the error for an unusable image."""
-    return BadImage(
-        came,
-        f"a {', '.join(_FORMATS)} of at most {MAX_PIXELS:,} pixels, no longer than 1:{_MAX_ASPECT}",
-        "repair or leave out this image",
-    )
+    return BadImage(came, _describe_formats(), "repair or leave out this image")
 
 
 def make_thumbnail(source: ImageSource, side: int = 96) -> bytes:

@@ -15,8 +15,8 @@ from asif.evaluate.comparison.datasets import load_retrieval_set
 from asif.evaluate.retrieval import check_pair_vectors, embed_image_rows
 from asif.evaluate.row_reader import RowLimits, RowReader
 from asif.pairs import Pair, Place, Reject, open_captioned, open_labelled, redact_url
-from asif.pairs.location import list_folder, parse_place
 from asif.pairs.image_files import IMAGE_SUFFIXES
+from asif.pairs.location import list_folder, parse_place
 from asif.vectors import SIDES, Embeddings, Float32, Side
 
 
