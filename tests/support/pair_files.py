@@ -36,6 +36,19 @@ def tar(path: Path, members: dict[str, bytes]) -> Path:
     return path
 
 
+def tar_members(path: Path, *members: tuple[str, bytes] | tarfile.TarInfo) -> Path:
+    """Write a tar of (name, data), which may repeat a name, and of bare headers."""
+    with tarfile.open(path, "w") as archive:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                archive.addfile(member)
+                continue
+            info = tarfile.TarInfo(member[0])
+            info.size = len(member[1])
+            archive.addfile(info, io.BytesIO(member[1]))
+    return path
+
+
 def files(folder: Path, **data: bytes) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in data.items():
