@@ -79,12 +79,13 @@ def summarise_unread(kinds: Iterable[str], noun: str = "file") -> tuple[str, ...
     """Return one text for files of these kinds, the most frequent first; () if there are none.
 
     >>> summarise_unread([".heic", "no suffix", ".heic"])
-    ('3 files (2 .heic, 1 no suffix)',)
+    ('3 files (.heic: 2, no suffix: 1)',)
     """
     counts = Counter(kinds)
     if not counts:
         return ()
-    listed = [f"{count:,} {kind}" for kind, count in counts.most_common(_MAX_KINDS)]
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    listed = [f"{kind}: {count:,}" for kind, count in ranked[:_MAX_KINDS]]
     listed += ["…"] if len(counts) > _MAX_KINDS else []
     return (f"{counts.total():,} {noun}{'s' * (counts.total() != 1)} ({', '.join(listed)})",)
 

@@ -126,7 +126,7 @@ def test_an_unreadable_image_among_good_ones(cli: Cli, toys: Path, images: Path)
     assert by_name["b.png"]["predictions"] == alone
     assert by_name["z.webp"] == {"image": str(images / "z.webp"), "error": "a bad image"}
     unread, failed = ran.err.splitlines()
-    assert unread == f"{images}: not read: 1 file (1 .txt)"
+    assert unread == f"{images}: not read: 1 file (.txt: 1)"
     assert failed == "1 of 4 images could not be read"
     people = classify(cli, images)
     assert people.code == 3

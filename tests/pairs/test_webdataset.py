@@ -136,13 +136,13 @@ def test_one_of_two_images_can_be_chosen(tmp_path: Path) -> None:
     path = tar_members(tmp_path / "a.tar", ("0.jpg", b"a"), ("0.png", b"b"), ("0.txt", b"c"))
     source = open_pairs(path, columns={"image": "jpg"})
     assert [pixels(item) for item in source.read()] == ["a"]
-    assert "not read: 1 member (1 .png)" in source.describe()
+    assert "not read: 1 member (.png: 1)" in source.describe()
 
 
 def test_members_that_are_not_read_are_counted(tmp_path: Path) -> None:
     late = [member for row in range(70) for member in pair(str(row))]
     path = tar_members(tmp_path / "a.tar", *late, ("._a.jpg", b""), *pair("x"), ("x.seg.png", b""), (".DS_Store", b""))
-    assert open_pairs(path).describe().endswith("\n  not read: 3 members (1 ._*, 1 hidden, 1 .png)")
+    assert open_pairs(path).describe().endswith("\n  not read: 3 members (._*: 1, .png: 1, hidden: 1)")
     assert "not read" not in open_pairs(tar_members(path, *GOOD)).describe()
 
 
