@@ -82,7 +82,7 @@ def _list_formats() -> tuple[str, ...]:
     """Return the formats that can be decoded here: AVIF needs a Pillow with it, HEIF the package pillow-heif."""
     from PIL import features
 
-    formats = _FORMATS
+    formats: tuple[str, ...] = _FORMATS
     if "avif" in features.modules and features.check("avif"):
         formats += ("AVIF",)
     if find_spec("pillow_heif"):

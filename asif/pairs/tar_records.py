@@ -50,7 +50,7 @@ class TarRecords:
                     token = hash(key)  # a fraction of the memory of the key
                     yield TarRecord(tar, key, members, token in seen)
                     seen.add(token)
-        except (tarfile.TarError, OSError, EOFError) as error:
+        except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:  # the last two for odd sizes
             raise _damaged_tar(self.path, str(error)) from error
 
     def _read_members(self, tar: tarfile.TarFile, file: IO[bytes]) -> Iterator[_Named]:

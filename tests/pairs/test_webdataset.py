@@ -229,6 +229,21 @@ def test_data_after_the_end_mark_are_refused(extra: bytes | None, named: str, tm
         list(open_pairs(path).read())
 
 
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+@pytest.mark.parametrize("size", [-512, 1 << 80])
+def test_sizes_that_cannot_be_are_refused(kind: bytes, size: int, tmp_path: Path) -> None:
+    path = tar_members(tmp_path / "a.tar", *GOOD)
+    header = bytearray(path.read_bytes()[:512])
+    header[124:136] = size.to_bytes(12, "big", signed=True)
+    header[124] |= 0x80
+    header[156:157] = kind
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    path.write_bytes(path.read_bytes()[:1024] + header + path.read_bytes()[1024:])
+    with pytest.raises(InputRefused, match="cannot be read as a tar archive"):
+        list(open_pairs(path).read())
+
+
 def test_opening_reads_headers_only(tmp_path: Path) -> None:
     """Else a tar of large images is held in memory."""
     blob = bytes(1 << 20)
