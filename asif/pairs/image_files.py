@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def walk_images(folder: Place) -> Iterator[tuple[Place, str | None]]:
     """
     if isinstance(folder, RemotePath):
         for place, inner, names in folder.walk():
-            inner.sort()
+            hidden = sorted(name for name in inner if name.startswith("."))
+            inner[:] = sorted(set(inner) - set(hidden))
+            yield from ((place / name, "hidden folder") for name in hidden)
             for name in sorted(names):
                 yield place / name, classify_file(name)
         return
@@ -72,7 +75,7 @@ def classify_file(name: str) -> str | None:
     if suffix not in IMAGE_SUFFIXES:
         return f".{suffix}" if len(suffix) <= _MAX_SUFFIX and suffix.isprintable() else "another suffix"
     module, install = _DECODERS.get(suffix, (None, ""))
-    return None if module is None or find_spec(module) else f".{suffix} ({install})"
+    return None if module is None or _is_installed(module) else f".{suffix} ({install})"
 
 
 def summarise_unread(kinds: Iterable[str], noun: str = "file") -> tuple[str, ...]:
@@ -88,6 +91,11 @@ def summarise_unread(kinds: Iterable[str], noun: str = "file") -> tuple[str, ...
     listed = [f"{kind}: {count:,}" for kind, count in ranked[:_MAX_KINDS]]
     listed += ["…"] if len(counts) > _MAX_KINDS else []
     return (f"{counts.total():,} {noun}{'s' * (counts.total() != 1)} ({', '.join(listed)})",)
+
+
+@cache
+def _is_installed(module: str) -> bool:
+    return find_spec(module) is not None
 
 
 def _list_images(folder: Path, folders: list[Path]) -> Iterator[tuple[Path, str | None]]:

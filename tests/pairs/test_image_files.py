@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from PIL import Image
 from support.labelled_files import benchmark
@@ -44,6 +45,15 @@ def test_files_that_are_not_read_are_counted_by_every_command(mixed: Path, capsy
     assert capsys.readouterr().err == f"{mixed}: not read: {unread}\n"
     with pytest.raises(InputRefused, match=r"holds no file that is known here but 1 file \(folder: 1\)"):
         open_pairs(mixed)
+
+
+def test_folders_elsewhere_are_read_alike(stores: None) -> None:
+    memory: Any = fsspec.filesystem("memory")
+    for name in ("cat/a.JPG", "cat/b.txt", "cat/._a.JPG", "cat/.cache/g.png", "cat/sub/f.png", "e.png"):
+        memory.pipe(f"/photos/{name}", b"x")
+    source = open_labelled("memory://photos").source
+    assert [file.name for file in source.files] == ["a.JPG", "f.png"]
+    assert source.unused == ("e.png", "3 files (._*: 1, .txt: 1, hidden folder: 1)")
 
 
 def test_a_file_that_is_named_is_always_tried(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,7 +98,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 def test_suffixes_without_a_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     installed: set[str] = set()
-    monkeypatch.setattr("asif.pairs.image_files.find_spec", lambda name: name in installed or None)
+    monkeypatch.setattr("asif.pairs.image_files._is_installed", lambda name: name in installed)
     assert classify_file("a.HEIC") == ".heic (pip install 'asif-engine[heif]')"
     assert classify_file("a.avif") == ".avif (pip install -U pillow)"
     installed |= {"PIL._avif", "pillow_heif"}
