@@ -248,7 +248,7 @@ def bad_images() -> dict[str, tuple[bytes | None, str]]:
         "png cut": (random_png(0)[:150], "cannot be decoded"),
         "svg": (b"<svg/>", "are no JPEG"),
         "eps": (encoded(picture, "EPS"), "are no JPEG"),
-        "floats": (encoded(np.ones((3, 3), np.float32), "TIFF"), "an image of float32 values"),
+        "floats": (encoded(np.full((3, 3), np.nan, np.float32), "TIFF"), "an image of float32 values"),
         "strip": (encoded(Image.new("1", (20_000, 1)), "PNG"), "a strip"),
         "bomb": (png(60_000, 60_000), "an image that declares too many pixels"),
         "gif bomb": (gif_declaring((60_000, 60_000), []), "an image that declares too many pixels"),
