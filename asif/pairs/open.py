@@ -9,7 +9,7 @@ from pathlib import Path
 from asif.errors import InputRefused, UsageError
 from asif.pairs.class_folders import has_class_folders, open_class_folders
 from asif.pairs.columns import TextRole
-from asif.pairs.image_files import classify_file, summarise_unread
+from asif.pairs.image_files import classify_file, summarise_unread, walk_images
 from asif.pairs.location import Place, list_folder, parse_place
 from asif.pairs.metadata_folder import open_metadata
 from asif.pairs.npy import has_npy, open_npy
@@ -76,7 +76,7 @@ def _open_folder(path: Place, overrides: Mapping[str, str], text_role: TextRole)
         return _name_unread(open_parquet(path, shards, overrides, text_role), inside, {"data"} if data else set())
     if text_role == "label" and has_class_folders(path):
         return open_class_folders(path, overrides)
-    unread = summarise_unread(_list_kinds(inside, set()))
+    unread = summarise_unread(_list_kinds(inside, set()) if text_role == "captions" else _list_inner_kinds(path))
     raise _unknown_input(
         f"{path} holds no file that is known here{' but ' * bool(unread)}{', '.join(unread)}", text_role
     )
@@ -92,6 +92,11 @@ def _list_kinds(inside: Mapping[str, Place], known: set[str]) -> Iterator[str]:
     for name, place in inside.items():
         if name not in known:
             yield "folder" if place.is_dir() else classify_file(name) or f".{name.rpartition('.')[2].lower()}"
+
+
+def _list_inner_kinds(path: Place) -> Iterator[str]:
+    for file, kind in walk_images(path):
+        yield kind or f".{file.name.rpartition('.')[2].lower()}"
 
 
 def _list_files(inside: Mapping[str, Place], suffix: str) -> list[Place]:

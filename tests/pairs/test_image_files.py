@@ -73,8 +73,9 @@ def test_a_folder_without_an_image(tmp_path: Path) -> None:
     (tmp_path / "cat" / "e").write_bytes(b"x")
     with pytest.raises(UsageError, match=r"holds no image, but 1 file \(no suffix: 1\)"):
         list(expand([str(tmp_path / "cat")]))
-    with pytest.raises(InputRefused, match=r"but 1 file \(no suffix: 1\)"):
-        open_labelled(tmp_path / "cat")
+    for folder in (tmp_path, tmp_path / "cat"):
+        with pytest.raises(InputRefused, match=r"but 1 file \(no suffix: 1\)"):
+            open_labelled(folder)
 
 
 def test_files_outside_of_class_folders(mixed: Path) -> None:
