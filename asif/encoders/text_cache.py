@@ -14,13 +14,15 @@ from asif.errors import AsifError
 from asif.vectors import Float32
 
 CHECKSUM_BYTES = 8
-"""Bytes of the checksum before each vector."""
+"""Bytes of the checksum of key and vector before each vector."""
 
 
 class TextCache:
     """Store unit text embeddings in one SQLite file, by hashes of the texts.
 
-    A cache that cannot be read or written is skipped: everything works without it, only slower.
+    A cache that cannot be read or written is skipped: everything works without it, only slower. Each entry has a
+    checksum of its key and its vector; an entry without it, as earlier versions wrote them, or with another one is
+    encoded again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,12 +33,12 @@ class TextCache:
         found: dict[str, Float32] = {}
         if not self.path.is_file():
             return found
+        keys = {text: hash_text(fingerprint, text) for text in texts}
         try:
             with self._connect() as connection:
-                for text in texts:
-                    query = "SELECT vector FROM texts WHERE key = ?"
-                    row = connection.execute(query, (hash_text(fingerprint, text),)).fetchone()
-                    vector = _check_checksum(row[0]) if row is not None else None
+                for text, key in keys.items():
+                    row = connection.execute("SELECT vector FROM texts WHERE key = ?", (key,)).fetchone()
+                    vector = _check_checksum(key, row[0]) if row is not None else None
                     if vector is not None and len(vector) == dim:  # damaged entries are encoded again
                         found[text] = vector
         except sqlite3.Error:
@@ -45,11 +47,12 @@ class TextCache:
 
     def put(self, fingerprint: str, vectors: dict[str, Float32]) -> None:
         """Add embeddings."""
+        keys = {text: hash_text(fingerprint, text) for text in vectors}
+        rows = [(keys[text], _add_checksum(keys[text], vector)) for text, vector in vectors.items()]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._connect() as connection:
                 connection.execute("CREATE TABLE IF NOT EXISTS texts (key BLOB PRIMARY KEY, vector BLOB NOT NULL)")
-                rows = [(hash_text(fingerprint, text), _add_checksum(vector)) for text, vector in vectors.items()]
                 connection.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?)", rows)
         except (sqlite3.Error, OSError):
             return
@@ -80,24 +83,32 @@ class TextCache:
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
-        """Open a transaction; sqlite3's own context manager does not close the connection."""
-        with closing(sqlite3.connect(self.path, timeout=5)) as connection, connection:
-            yield connection
+        """Open a transaction; sqlite3's own context manager does not close the connection.
+
+        Raises sqlite3.Error for any damage: Python cannot decode some damaged names and messages, and some damaged
+        sizes are larger than the memory.
+        """
+        try:
+            with closing(sqlite3.connect(self.path, timeout=5)) as connection, connection:
+                yield connection
+        except (UnicodeError, MemoryError, OverflowError) as error:
+            raise sqlite3.DatabaseError(f"damaged: {type(error).__name__}") from error
 
 
-def _add_checksum(vector: Float32) -> bytes:
-    """Serialise a vector after its checksum."""
-    return hashlib.sha256(vector.tobytes()).digest()[:CHECKSUM_BYTES] + vector.tobytes()
+def _add_checksum(key: bytes, vector: Float32) -> bytes:
+    """Serialise a vector after the checksum of its key and itself."""
+    return _compute_checksum(key, vector.tobytes()) + vector.tobytes()
 
 
-def _check_checksum(entry: object) -> Float32 | None:
-    """Read a vector that `_add_checksum` wrote; None if a byte has changed."""
-    if (
-        not isinstance(entry, bytes)
-        or hashlib.sha256(entry[CHECKSUM_BYTES:]).digest()[:CHECKSUM_BYTES] != entry[:CHECKSUM_BYTES]
-    ):
+def _check_checksum(key: bytes, entry: object) -> Float32 | None:
+    """Read a vector that `_add_checksum` wrote for this key; None if a byte has changed, or the key is another."""
+    if not isinstance(entry, bytes) or _compute_checksum(key, entry[CHECKSUM_BYTES:]) != entry[:CHECKSUM_BYTES]:
         return None
     return np.frombuffer(entry[CHECKSUM_BYTES:], np.float32)
+
+
+def _compute_checksum(key: bytes, vector: bytes) -> bytes:
+    return hashlib.sha256(key + vector).digest()[:CHECKSUM_BYTES]
 
 
 def hash_text(fingerprint: str, text: str) -> bytes:

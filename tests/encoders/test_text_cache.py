@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.running import open_to_all
 
-from asif.encoders.text_cache import CHECKSUM_BYTES, TextCache
+from asif.encoders.text_cache import CHECKSUM_BYTES, TextCache, hash_text
+from asif.errors import AsifError
 from asif.vectors import Float32
 
 
@@ -62,6 +65,57 @@ def test_a_damaged_cache_never_gives_another_vector(tmp_path: Path) -> None:
         assert equal(found, {text: known[text] for text in found})
         missed += len(found) < 3
     assert missed >= len(at_vectors)
+
+
+def test_no_flipped_bit_gives_a_text_the_vector_of_another(tmp_path: Path) -> None:
+    """Damage in all pages: the header, the tree of keys, the entries; reading and deleting never raise anything raw."""
+    cache, known = TextCache(tmp_path / "texts.sqlite"), unit_vectors(100)
+    cache.put("f", known)
+    whole = cache.path.read_bytes()
+    rng, missed = np.random.default_rng(0), 0
+    for bit in [*rng.integers(0, 8 * len(whole), 180), *rng.integers(0, 8 * 200, 60)]:
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << int(bit % 8)
+        cache.path.write_bytes(changed)
+        found = cache.get("f", list(known), 16)
+        assert equal(found, {text: known[text] for text in found})
+        missed += len(found) < len(known)
+        with suppress(AsifError):
+            cache.forget("f", ["a secret label 3"])
+            assert "a secret label 3" not in cache.get("f", ["a secret label 3"], 16)
+    assert missed > 30
+
+
+@pytest.mark.parametrize(
+    ("damage", "left"),
+    [
+        ("UPDATE texts SET vector = (SELECT vector FROM texts AS other WHERE other.rowid = 3 - texts.rowid)", 1),
+        ("UPDATE texts SET key = x'00' WHERE rowid = 1", 1),
+        ("ALTER TABLE texts RENAME COLUMN vector TO picture", 0),
+    ],
+)
+def test_entries_of_other_texts_are_misses(tmp_path: Path, damage: str, left: int) -> None:
+    cache, known = TextCache(tmp_path / "texts.sqlite"), unit_vectors(2)
+    cache.put("f", known)
+    with closing(sqlite3.connect(cache.path)) as connection, connection:
+        connection.execute(damage)
+    found = cache.get("f", list(known), 16)
+    assert len(found) == left and equal(found, {text: known[text] for text in found})
+
+
+def test_entries_without_the_checksum_of_their_key_are_encoded_again(tmp_path: Path) -> None:
+    """Earlier versions wrote a checksum of the vector alone."""
+    cache, known = TextCache(tmp_path / "texts.sqlite"), unit_vectors(2)
+    cache.put("f", known)
+    old = [
+        (hashlib.sha256(vector.tobytes()).digest()[:8] + vector.tobytes(), hash_text("f", text))
+        for text, vector in known.items()
+    ]
+    with closing(sqlite3.connect(cache.path)) as connection, connection:
+        connection.executemany("UPDATE texts SET vector = ? WHERE key = ?", old)
+    assert cache.get("f", list(known), 16) == {}
+    cache.put("f", known)
+    assert equal(cache.get("f", list(known), 16), known)
 
 
 @pytest.mark.parametrize("content", [b"", b"no database at all" * 100])
