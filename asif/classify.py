@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +14,8 @@ from asif.aligners import FittedAligner, TemplateMode
 from asif.compare import Candidates
 from asif.errors import UsageError
 from asif.kernels import KernelName
+from asif.pairs.label_file import check_repetitions, read_label_file
+from asif.pairs.label_values import are_numbers, is_unlabelled, list_labels
 from asif.vectors import Embeddings, Int64, join_rows
 
 DEFAULT_TEMPLATES = ("{}",)
@@ -67,6 +71,63 @@ class Labels:
 def fill_template(template: str, label: str) -> str:
     """Put a label into a template; braces in the label are not replaced."""
     return template.replace("{c}" if "{c}" in template else "{}", label)
+
+
+def parse_labels(text: str, *, words: bool = True) -> tuple[str, ...]:
+    """Parse labels that are separated by commas; a label in double quotes may contain commas.
+
+    Raises UsageError for unbalanced quotes and, with `words`, for labels that are numbers or marks of no label.
+
+    >>> parse_labels('cat, "tench, Tinca tinca"')
+    ('cat', 'tench, Tinca tinca')
+    """
+    try:
+        rows = list(csv.reader([text], strict=True, skipinitialspace=True))
+    except csv.Error as error:
+        raise UsageError(
+            f"the labels {text[:80]!r} cannot be read ({error})",
+            "labels separated by commas, those with commas in double quotes",
+            """pass for example --labels 'cat,"tench, Tinca tinca"'""",
+        ) from error
+    labels = tuple(cell.strip() for cell in (rows or [[]])[0]) or ("",)
+    if words:
+        _check_words("--labels", [(f"label {number}", label) for number, label in enumerate(labels, start=1)])
+    return labels
+
+
+def read_labels(path: Path, *, words: bool = True) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Read labels and their names from a file; the names are () if the file gives none.
+
+    A label that is a number is replaced by its first name, unless several have the same. Raises UsageError, which names
+    file and line, for what `read_label_file` refuses, for repetitions, and, with `words`, for texts that are numbers or
+    marks of no label.
+    """
+    entries = read_label_file(path)
+    check_repetitions(path, entries)
+    texts = [(entry.place, text) for entry in entries for text in entry.names or (entry.label,)]
+    for place, text in texts:
+        _check_text(text, f"{place} of {path}", "give one label per line")
+    if words:
+        _check_words(str(path), texts)
+    labels, names = tuple(entry.label for entry in entries), tuple(entry.names for entry in entries if entry.names)
+    first = tuple(some[0] for some in names)
+    return (first if names and are_numbers(labels) and len(set(first)) == len(first) else labels), names
+
+
+def _check_words(origin: str, texts: Sequence[tuple[str, str]]) -> None:
+    """Refuse texts (place, text) for prompts that are numbers, or marks of images without a label."""
+    for place, text in texts:
+        if text.strip() and is_unlabelled(text):
+            raise UsageError(
+                f"{place} of {origin} is {text!r}, which marks images without a label", "a word or more", "remove it"
+            )
+    words = [text for _, text in texts]
+    if are_numbers(words):
+        raise UsageError(
+            f"the labels of {origin} are numbers: {list_labels(words)}",
+            "words, which a text encoder can read",
+            "pass --labels-file FILE with a line 'label<TAB>name' for each, such as: 3<TAB>the digit three",
+        )
 
 
 def _check_labels(labels: Sequence[str]) -> None:

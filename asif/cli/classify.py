@@ -33,8 +33,12 @@ _EXPLAINED_ANCHORS = 5
 
 @click.command("classify")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--labels", help='Labels separated by commas: "cat,dog".')
-@click.option("--labels-file", type=click.Path(path_type=Path), help="A file with one label per line.")
+@click.option("--labels", help="Labels separated by commas: 'cat,dog'; those with commas in double quotes.")
+@click.option(
+    "--labels-file",
+    type=click.Path(path_type=Path),
+    help="A file of labels: one per line, label<TAB>name | name, CSV with a header, or JSON.",
+)
 @options.anchors
 @options.aligner
 @options.prompts
@@ -72,7 +76,8 @@ def command(images: tuple[str, ...], as_json: bool, as_csv: bool, output: Path |
     aligner, hubness = options.make_chosen_aligner(params)
     mode = params["template_mode"] or (aligner.template_mode if aligner else "mean")
     templates = options.choose_templates(params["template"], params["templates"]) or DEFAULT_TEMPLATES
-    labels = Labels(_read_labels(params["labels"], params["labels_file"]), templates, mode)
+    texts, names = _read_labels(params["labels"], params["labels_file"], words=params["label_vectors"] is None)
+    labels = Labels(texts, templates, mode, names)
     paths = list(expand(images))
     engine = options.open_engine(params, aligner, hubness)
     with_credits = explain or bool(engine.anchors.named.pair_filter)
@@ -153,17 +158,19 @@ def _classify_vector_files(
             yield replace(result, image=f"{path}: {result.image}")
 
 
-def _read_labels(option: str | None, file: Path | None) -> tuple[str, ...]:
-    """Read labels from the option or from the file."""
+def _read_labels(
+    option: str | None, file: Path | None, words: bool
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Read labels from the option, or labels and their names from the file; a text encoder reads `words` only."""
+    from asif.classify import parse_labels, read_labels
+
     if (option is None) == (file is None):
         raise UsageError(
             "neither --labels nor --labels-file" if file is None else "both --labels and --labels-file",
             "one of the two",
             'pass --labels "cat,dog"',
         )
-    if file is None:
-        return tuple(label.strip() for label in str(option).split(","))
-    return options.read_lines(file)
+    return (parse_labels(str(option), words=words), ()) if file is None else read_labels(file, words=words)
 
 
 def expand(images: Sequence[str]) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from pathlib import Path
 from asif.encoders import find_synset_names
 from asif.errors import InputRefused, UsageError
 from asif.pairs import LabelledImages
+from asif.pairs.label_file import read_label_file, split_names
+from asif.pairs.label_values import are_numbers, is_unlabelled, list_labels, parse_number
 from asif.prompts import make_readable
 
 _PromptNames = tuple[str, ...]
@@ -31,27 +32,22 @@ class EvaluatedClasses:
 
 
 def read_classnames(path: Path) -> dict[str, _PromptNames]:
-    """Read names by label: lines of `label<TAB>name[ | name ...]`, or a JSON object {label: name or list of names}.
+    """Read names by label from a file of any format that `read_label_file` reads.
 
-    Lines without any tab are the names of the labels 0, 1, 2 …, in this order. Raises UsageError for anything else.
+    Lines, or items of a JSON list, without a label are the names of the labels 0, 1, 2 …, in this order. Raises
+    UsageError for anything else, and for names that are numbers.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _build_error(f"{path} cannot be read ({error})") from error
-    if text.lstrip()[:1] == "{":
-        return _parse_json(path, text)
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise _build_error(f"{path} is empty")
-    if not any("\t" in line for line in lines):
-        return {str(number): _split_names(line) for number, line in enumerate(lines)}
-    names: dict[str, _PromptNames] = {}
-    for number, line in enumerate(lines, start=1):
-        label, tab, rest = line.partition("\t")
-        if not tab or not label.strip() or not all(_split_names(rest)):
-            raise _build_error(f"line {number} of {path} is {line[:80]!r}")
-        _add_names(names, label.strip(), _split_names(rest), path)
+    entries = read_label_file(path)
+    if entries[0].names:
+        names = {entry.label: entry.names for entry in entries}
+    else:
+        names = {str(number): split_names(entry.label) for number, entry in enumerate(entries)}
+    for entry, some in zip(entries, names.values(), strict=True):
+        if any(not name or is_unlabelled(name) for name in some):
+            raise _build_name_error(f"{entry.place} of {path} has the name {list_labels(some)!r}")
+    every = [name for some in names.values() for name in some]
+    if are_numbers(every):
+        raise _build_name_error(f"the names in {path} are numbers: {list_labels(every)}")
     return names
 
 
@@ -65,21 +61,12 @@ def resolve_classes(data: LabelledImages, given: Mapping[str, _PromptNames] | No
     labels = data.classes
     if not labels:
         raise InputRefused(f"{data.source.path} has no labels", "at least one labelled image", "check the path")
-    numbers = data.names is None and all(label.isdecimal() for label in labels)
-    if numbers:
-        missing = [label for label in labels if label not in (given or {})]
-        if missing:
-            what = "for which there is no name" if given is None else "for some of which there is no name"
-            raise InputRefused(
-                f"the labels of {data.source.path} are numbers, {what}: {', '.join(missing[:5])}",
-                "a name for each",
-                "pass --classnames FILE with a line 'label<TAB>name' for each",
-            )
+    written_for_prompts = data.literal and bool(data.templates)
+    if are_numbers(data.names or labels) and not written_for_prompts:
+        return _name_numbers(data, given)
     own, origin = _own_names(data)
     if given is None:
         return EvaluatedClasses(labels, own, origin)
-    if numbers:  # the file lists all classes, including those without images
-        return EvaluatedClasses(tuple(given), tuple(given.values()), "file")
     unused = tuple(label for label in given if label not in labels)
     if len(unused) == len(given):
         raise UsageError(
@@ -89,6 +76,38 @@ def resolve_classes(data: LabelledImages, given: Mapping[str, _PromptNames] | No
         )
     names = tuple(given.get(label, name) for label, name in zip(labels, own, strict=True))
     return EvaluatedClasses(labels, names, f"file, else {origin}", unused)
+
+
+def _name_numbers(data: LabelledImages, given: Mapping[str, _PromptNames] | None) -> EvaluatedClasses:
+    """Name labels that are numbers, in any spelling, by the given names, which may list classes without images.
+
+    Raises InputRefused for labels without a name, and for two spellings of one number.
+    """
+    spelt: dict[float | str, str] = {}
+    for label in data.classes:
+        other = spelt.setdefault(_number_key(label), label)
+        if other != label:
+            raise InputRefused(
+                f"the labels {other!r} and {label!r} of {data.source.path} are the same number",
+                "one spelling of each label",
+                "write them alike",
+            )
+    known = {_number_key(label) for label in given or {}}
+    missing = [label for key, label in spelt.items() if key not in known]
+    if missing:
+        what = "for which there is no name" if given is None else "for some of which there is no name"
+        raise InputRefused(
+            f"the labels of {data.source.path} are numbers, {what}: {list_labels(missing)}",
+            "a name for each",
+            "pass --classnames FILE with a line 'label<TAB>name' for each",
+        )
+    named = {spelt.get(_number_key(label), label): names for label, names in (given or {}).items()}
+    return EvaluatedClasses(tuple(named), tuple(named.values()), "file")
+
+
+def _number_key(label: str) -> float | str:
+    number = parse_number(label)
+    return label if number is None else number
 
 
 def _own_names(data: LabelledImages) -> tuple[tuple[_PromptNames, ...], str]:
@@ -103,35 +122,7 @@ def _own_names(data: LabelledImages) -> tuple[tuple[_PromptNames, ...], str]:
     return tuple((make_readable(label),) for label in spelt), "readable labels"
 
 
-def _parse_json(path: Path, text: str) -> dict[str, _PromptNames]:
-    names: dict[str, _PromptNames] = {}
-    try:
-        pairs = json.loads(text, object_pairs_hook=list)  # a dict would hide labels that come twice
-    except (ValueError, RecursionError) as error:
-        raise _build_error(f"{path} is not JSON ({error})") from error
-    for label, value in pairs:
-        several = [value] if isinstance(value, str) else value
-        if not isinstance(several, list) or not several or not all(isinstance(n, str) and n.strip() for n in several):
-            raise _build_error(f"{path} has {value!r} for {label!r}")
-        _add_names(names, label, tuple(name.strip() for name in several), path)
-    if not names:
-        raise _build_error(f"{path} is empty")
-    return names
-
-
-def _split_names(names: str) -> _PromptNames:
-    return tuple(name.strip() for name in names.split(" | "))
-
-
-def _add_names(names: dict[str, _PromptNames], label: str, names_of_label: _PromptNames, path: Path) -> None:
-    if label in names:
-        raise _build_error(f"{path} names {label!r} twice")
-    names[label] = names_of_label
-
-
-def _build_error(came: str) -> UsageError:
+def _build_name_error(came: str) -> UsageError:
     return UsageError(
-        came,
-        "lines of 'label<TAB>name[ | other name]', or a JSON object of labels and names, in UTF-8",
-        "write a line for each label, once",
+        came, "names in words, which a text encoder can read", "write them in words, such as: 3<TAB>the digit three"
     )

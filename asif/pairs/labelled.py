@@ -15,6 +15,7 @@ from asif.errors import InputRefused
 from asif.pairs.benchmark_folder import BenchmarkFolder
 from asif.pairs.class_folders import ClassFolders
 from asif.pairs.columns import Columns
+from asif.pairs.label_values import is_unlabelled, parse_number
 from asif.pairs.location import parse_place
 from asif.pairs.open import open_source
 from asif.pairs.pair import Pair, Reject
@@ -39,30 +40,38 @@ class LabelledImages:
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """All labels, also of rows that are not evaluated; without a list of names, in one pass over the labels."""
+        """All labels, also of rows that are not evaluated; without a list of names, in one pass over the labels.
+
+        Marks of images without a label, such as -1, are no class.
+        """
         if self.names is not None:
             return _number_duplicates(self.names)
         if isinstance(self.source, ClassFolders):
-            return self.source.classes
+            return tuple(label for label in self.source.classes if not is_unlabelled(label))
         labels = replace(self.source, columns=Columns(label=self.source.columns.label)).read()
         found = {item.label for item in labels if isinstance(item, Pair) and item.label is not None}
+        found = {label for label in found if not is_unlabelled(label)}
         return tuple(sorted(found, key=lambda label: (not label.isdecimal(), len(label) * label.isdecimal(), label)))
 
     def read(self) -> Iterator[Pair | Reject]:
-        """Yield one item for each row, its label among `classes`; a number without a name is a Reject."""
-        if self.names is None:
-            yield from self.source.read()
-            return
-        classes = self.classes
+        """Yield one item for each row, its label among `classes`.
+
+        A number without a name, and the mark of an image without a label, are a Reject.
+        """
         for item in self.source.read():
-            if isinstance(item, Reject):
-                yield item
-            elif (label := str(item.label)).isdecimal() and int(label) < len(classes):
-                yield replace(item, label=classes[int(label)])
-            elif label in classes:
-                yield item
-            else:
-                yield Reject(item.row, item.id, f"label {label} is not among the {len(classes)} classes")
+            yield item if isinstance(item, Reject) else self._name_label(item)
+
+    def _name_label(self, item: Pair) -> Pair | Reject:
+        label = str(item.label)
+        if self.names is None:
+            return Reject(item.row, item.id, f"label is {label!r}: unlabelled") if is_unlabelled(label) else item
+        classes = self.classes
+        number = None if label in classes and not label.isdecimal() else parse_number(label)
+        if number is not None and number < len(classes) and number.is_integer():
+            return replace(item, label=classes[int(number)])
+        if label in classes:
+            return item
+        return Reject(item.row, item.id, f"label {label} is not among the {len(classes)} classes")
 
 
 def open_labelled(path: str | Path, *, columns: Mapping[str, str] | None = None) -> LabelledImages:

@@ -91,6 +91,12 @@ def test_more_labels_asked_for_than_there_are(cli: Cli, toys: Path, images: Path
     assert one["predictions"] == every["predictions"][:1]
 
 
+def test_labels_with_commas_are_quoted(cli: Cli, toys: Path, images: Path) -> None:
+    given = ("classify", images / "b.png", "--anchors", "toy", "--json")
+    labels = cli(*given, "--labels", 'cat , "red, and blue",6" pipe').lines[0]["predictions"]
+    assert sorted(each["label"] for each in labels) == ['6" pipe', "cat", "red, and blue"]
+
+
 @pytest.mark.parametrize(
     ("given", "stdin", "found"),
     [
@@ -165,6 +171,9 @@ REFUSED = [
     (["classify", CHELSEA, "--labels", "", "--labels-file", "f"], 2, "both --labels and --labels-file"),
     (["classify", CHELSEA, "--labels", ""], 2, "label 1 of 1 is blank"),
     (["classify", CHELSEA, "--labels", "cat,,dog"], 2, "label 2 of 3 is blank"),
+    (["classify", CHELSEA, "--labels", "3, 4.0"], 2, "the labels of --labels are numbers: 3, 4.0"),
+    (["classify", CHELSEA, "--labels", "cat,-1"], 2, "label 2 of --labels is '-1', which marks images without a label"),
+    (["classify", CHELSEA, "--labels", '"cat" and dog,owl'], 2, "cannot be read"),
     (["classify", CHELSEA, "--labels", "cat,cat "], 2, "the label 'cat' comes 2 times"),
     (["classify", "no.png", *GOOD], 2, "'no.png' is no file, and matches none"),
     (["classify", "no*.png", *GOOD], 2, "'no*.png' is no file, and matches none"),
@@ -227,6 +236,8 @@ def test_vectors_instead_of_images(cli: Cli, toys: Path, tmp_path: Path) -> None
     names = [f"{first}: vector {at}" for at in range(3)] + [f"{second}: vector {at}" for at in range(2)]
     assert [answer["image"] for answer in ran.lines] == names
     assert ran.lines[3]["predictions"] == cli("classify", second, *given, "--json").lines[0]["predictions"]
+    numbered = cli("classify", second, *given, "--labels", "0,1", "--json").lines[0]["predictions"]
+    assert [each["score"] for each in numbered] == [each["score"] for each in ran.lines[3]["predictions"]]
     people = cli("classify", first, *given, "--explain")
     assert [f"{first}: vector {at}" in people.out for at in range(4)] == [True, True, True, False]
 

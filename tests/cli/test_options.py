@@ -18,11 +18,43 @@ def test_labels_from_a_file(cli: Cli, toys: Path, images: Path, tmp_path: Path) 
     assert sorted(each["label"] for each in ran.lines[0]["predictions"]) == ["cat", "dog", "red, and blue"]
 
 
+@pytest.mark.parametrize(
+    ("content", "labels"),
+    [
+        ("# animals\n\ncat\n\ndog # two words\n", ["cat", "dog # two words"]),
+        ("n02123045\tcat | house cat\nn02084071\tdog\n", ["n02123045", "n02084071"]),
+        ("0\tcat\n1\tdog\n", ["cat", "dog"]),
+        ("id,label\n0,cat\n1,dog\n", ["cat", "dog"]),
+        ('["cat", "dog"]', ["cat", "dog"]),
+        ('{"0": "cat", "1": "dog"}', ["cat", "dog"]),
+    ],
+)
+def test_label_files_of_all_formats(
+    cli: Cli, toys: Path, images: Path, tmp_path: Path, content: str, labels: list[str]
+) -> None:
+    (tmp_path / "labels").write_text(content)
+    ran = cli("classify", images / "b.png", "--anchors", "toy", "--labels-file", tmp_path / "labels", "--json")
+    assert ran.code == 0
+    assert sorted(each["label"] for each in ran.lines[0]["predictions"]) == sorted(labels)
+
+
+def test_names_of_a_label_file_are_in_the_prompts(cli: Cli, toys: Path, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels").write_text("a1\tcat\nb2\tdog\nc3\towl\n")
+    given = ("classify", images / "b.png", "--anchors", "toy", "--json")
+    (named,) = cli(*given, "--labels-file", tmp_path / "labels").lines
+    (plain,) = cli(*given, "--labels", "cat,dog,owl").lines
+    words = {"a1": "cat", "b2": "dog", "c3": "owl"}
+    found = [{**each, "label": words[each["label"]]} for each in named["predictions"]]
+    assert found == plain["predictions"]
+
+
 def files(tmp_path: Path) -> dict[str, Path]:
     """Return label files that cannot be used."""
     contents = {
         "empty": b"",
-        "blank": b"cat\n\ndog\n",
+        "numbers": b"# classes\n0\n1\n\n-1.5e3\n",
+        "class numbers": b"class 0\nclass_1\nunknown\n",
+        "marks": b"cat\n\nnan\n",
         "twice": b"cat\ndog\ncat\n",
         "latin": b"caf\xe9\n",
         "nul": b"a\0b",
@@ -35,9 +67,11 @@ def files(tmp_path: Path) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("empty", "label 1 of 1 is blank"),
-        ("blank", "label 2 of 3 is blank"),
-        ("twice", "the label 'cat' comes 2 times"),
+        ("empty", "is empty"),
+        ("numbers", "line 5 of"),
+        ("class numbers", "are numbers: class 0, class_1, unknown"),
+        ("marks", "is 'nan', which marks images without a label"),
+        ("twice", "names 'cat' twice, in line 1 and line 3"),
         ("latin", "can't decode byte 0xe9"),
         ("nul", "contains a NUL character"),
         ("missing", "No such file"),

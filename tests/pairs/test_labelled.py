@@ -51,6 +51,25 @@ def test_numbers_without_a_name_are_rejected(tmp_path: Path) -> None:
     assert reasons == [f"label {label} is not among the 2 classes" for label in (-1, 2)]
 
 
+def test_marks_of_images_without_a_label_are_rejected(tmp_path: Path) -> None:
+    data = open_labelled(labelled(tmp_path, ["dog", "-1", "nan"]))
+    assert (data.classes, found(data)) == (("dog",), [("first", "dog")])
+    reasons = [item.reason for item in data.read() if isinstance(item, Reject)]
+    assert reasons == ["label is '-1': unlabelled", "label is 'nan': unlabelled"]
+    files(tmp_path / "c" / "cat", a=b"first")
+    files(tmp_path / "c" / "unlabeled", a=b"second")
+    folders = open_labelled(tmp_path / "c")
+    assert (folders.classes, found(folders)) == (("cat",), [("first", "cat")])
+
+
+def test_numbers_in_another_spelling_have_their_name(tmp_path: Path) -> None:
+    assert found(open_labelled(labelled(tmp_path, ["1.0", "00", "2.0"], ["cat", "dog"]))) == [
+        ("first", "dog"),
+        ("second", "cat"),
+    ]
+    assert found(open_labelled(labelled(tmp_path, ["1", "0"], ["1", "0"]))) == [("first", "0"), ("second", "1")]
+
+
 @pytest.mark.parametrize(
     ("label", "reasons"),
     [
