@@ -11,6 +11,7 @@ import numpy as np
 
 from asif.building.pair_records import CaptionMode, make_pair_records, read_image_content
 from asif.encoders import ImageEncoder, TextEncoder
+from asif.encoders.text_limits import count_cut_texts
 from asif.errors import BadImage
 from asif.pairs import Pair, PairRecord, Reject
 from asif.vectors import Float32, find_vector_problems, mean_direction, normalise_rows
@@ -39,12 +40,13 @@ def prepare_pair(item: Pair | Reject, encoder: ImageEncoder) -> PreparedPair | R
 
 @dataclass
 class EncoderClock:
-    """Count inputs of the encoders' forward passes, and the seconds these took."""
+    """Count inputs of the encoders' forward passes, texts that they cut among them, and the seconds these took."""
 
     image_seconds: float = 0.0
     text_seconds: float = 0.0
     images: int = 0
     texts: int = 0
+    cut_texts: int = 0
 
 
 @dataclass
@@ -150,6 +152,7 @@ class EmbeddingBatch(PairBatch):
         vectors = self.text.forward(texts)
         self.clock.text_seconds += time.perf_counter() - started
         self.clock.texts += len(texts)
+        self.clock.cut_texts += count_cut_texts(self.text, texts)
         return dict(zip(texts, vectors, strict=True))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -14,9 +15,12 @@ from asif.building.batch import EmbeddingBatch, EncoderClock, prepare_pair
 from asif.building.pair_records import CaptionMode
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.encoders.prefetch import prefetch
+from asif.encoders.text_limits import describe_cut
 from asif.errors import InputRefused, Interrupted, UsageError
 from asif.pairs import Pair, Place, Reject
 from asif.version import VERSION
+
+_log = logging.getLogger(__name__)
 
 SEGMENT_ROWS = 512
 """Rows in one journal segment: a resumed build encodes at most this many rows again."""
@@ -150,6 +154,8 @@ def build_anchor_set(
                 "the rest of the rows",
                 "run the same command again to resume",
             ) from None
+    if clock.cut_texts:
+        _log.warning(describe_cut(clock.cut_texts, clock.texts, "captions", text.spec, text.fingerprint))
     return BuildResult(anchors, rows - resumed_at, resumed_at, time.perf_counter() - started, clock)
 
 

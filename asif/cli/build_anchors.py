@@ -193,6 +193,7 @@ def _print_build(built: BuildResult, as_json: bool, home: Path) -> None:
                 "seconds": round(built.seconds, 2),
                 "encoder_share": round(built.encoder_share, 3),
                 "bytes": size,
+                **({"captions_cut": clock.cut_texts} if clock.cut_texts else {}),
             }
         )
         return

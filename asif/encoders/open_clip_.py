@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from asif.encoders.images import DECODER_VERSION, decode_image
-from asif.encoders.protocol import ImageSource
+from asif.encoders.protocol import ImageSource, TokenizedText
+from asif.encoders.text_limits import has_english_vocabulary
 from asif.encoders.torch_common import MODEL_LOCK, Device, ForwardPasses, hash_weights, pick_device
 from asif.errors import AsifError, MissingDependency, UsageError
 from asif.vectors import Fingerprint, Float32, Tokens
@@ -102,6 +104,18 @@ class OpenClipTexts(OpenClipTower):
         super().__init__(name, model, dim, device)
         named = {"class": type(tokenizer).__name__, "context": int(tokenizer.context_length)}
         self.fingerprint = self._make_fingerprint(side="text", tokenizer=named)
+
+    @cached_property
+    def is_english_only(self) -> bool:
+        wrapped = getattr(self._tokenizer, "tokenizer", None)  # of transformers; open_clip's own has an `encoder`
+        return has_english_vocabulary(self._tokenizer.encoder if wrapped is None else wrapped.get_vocab())
+
+    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+        """Return the tokens that the model reads of each text; with room for one more, a cut text has other ones."""
+        context = int(self._tokenizer.context_length)
+        with MODEL_LOCK:
+            more, read = (self._tokenizer(list(texts), most).tolist() for most in (context + 1, context))
+        return [TokenizedText(tuple(ids), is_cut=full[:context] != ids) for full, ids in zip(more, read, strict=True)]
 
     def forward(self, texts: Sequence[str]) -> Float32:
         """Run the tower over texts: raw vectors [n, dim]."""

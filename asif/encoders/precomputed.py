@@ -40,6 +40,15 @@ class PrecomputedEncoder:
         """Raise UsageError: there is no model."""
         self._refuse()
 
+    @property
+    def is_english_only(self) -> bool:
+        """Return False: nothing is known of the encoder."""
+        return False
+
+    def tokenize(self, inputs: Sequence[Any]) -> NoReturn:
+        """Raise UsageError: there is no model."""
+        self._refuse()
+
     def tokens(self, inputs: Sequence[Any]) -> Tokens:
         """Raise UsageError: there is no model."""
         self._refuse()

@@ -49,6 +49,14 @@ class ImageEncoder(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class TokenizedText:
+    """Hold the token ids that a text encoder reads of a text, and whether it is longer and therefore cut."""
+
+    ids: tuple[int, ...]
+    is_cut: bool
+
+
 class TextEncoder(Protocol):
     """Encode texts."""
 
@@ -61,6 +69,15 @@ class TextEncoder(Protocol):
 
     def forward(self, texts: Sequence[str]) -> Float32:
         """Run the model: raw vectors [n, dim], not normalised, not checked."""
+        ...
+
+    @property
+    def is_english_only(self) -> bool:
+        """Tell whether the vocabulary is one of English, so that texts in other scripts cannot be told apart."""
+        ...
+
+    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+        """Return what the model reads of each text; runs no model."""
         ...
 
     def tokens(self, texts: Sequence[str]) -> Tokens:

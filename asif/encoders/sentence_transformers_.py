@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from asif.encoders.protocol import TokenizedText
+from asif.encoders.text_limits import has_english_vocabulary
 from asif.encoders.torch_common import MODEL_LOCK, Device, ForwardPasses, hash_weights, pick_device
 from asif.errors import AsifError, MissingDependency, UsageError
 from asif.vectors import Fingerprint, Float32, Tokens
@@ -66,6 +68,20 @@ class SentenceTransformersEncoder:
                 "backend": "torch",
             }
         )
+
+    @cached_property
+    def is_english_only(self) -> bool:
+        return has_english_vocabulary(self._model.tokenizer.get_vocab())
+
+    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+        """Return the tokens that the model reads of each text, with its prompt and its start and end marks."""
+        prompt = str(self.fingerprint.fields["prompt"])
+        with MODEL_LOCK:
+            more, read = (
+                self._model.tokenizer([prompt + text for text in texts], truncation=True, max_length=most)["input_ids"]
+                for most in (self._longest + 1, self._longest)
+            )
+        return [TokenizedText(tuple(ids), is_cut=len(full) > len(ids)) for full, ids in zip(more, read, strict=True)]
 
     def forward(self, texts: Sequence[str]) -> Float32:
         """Run the model over texts: raw vectors [n, dim]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import RLock
@@ -12,9 +13,15 @@ import numpy as np
 from asif.anchorset import OpenAnchors
 from asif.encoders import Device, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
 from asif.encoders.precomputed import PrecomputedEncoder
+from asif.encoders.protocol import TokenizedText
 from asif.encoders.text_cache import TextCache
+from asif.encoders.text_limits import describe_cut, find_long_texts, tokenize_long_texts
 from asif.errors import EncoderMismatch
 from asif.vectors import SIDES, Embeddings, Side
+
+_TEXTS_PER_BATCH = 4096
+
+_log = logging.getLogger(__name__)
 
 
 class EncoderPool:
@@ -25,6 +32,7 @@ class EncoderPool:
         self._cache = TextCache(cache)
         self._loaded: dict[tuple[Side, str], Any] = {}
         self._lock = RLock()
+        self._remarked: set[str] = set()
 
     def load_image_encoder(self, anchors: OpenAnchors) -> ImageEncoder:
         """Return the image encoder of a set, loaded and checked; raises EncoderMismatch."""
@@ -54,12 +62,38 @@ class EncoderPool:
         fingerprint, dim = anchors.fingerprint("text").digest, anchors.dims["text"]
         known = self._cache.get(fingerprint, texts, dim)
         missing = sorted(set(texts) - set(known))
-        if missing:
-            encoded = Embeddings.from_raw(self.load_text_encoder(anchors).forward(missing)).values
-            new = dict(zip(missing, encoded, strict=True))
+        for start in range(0, len(missing), _TEXTS_PER_BATCH):  # what is done is in the cache if the next one fails
+            some = missing[start : start + _TEXTS_PER_BATCH]
+            encoded = Embeddings.from_raw(self.load_text_encoder(anchors).forward(some)).values
+            new = dict(zip(some, encoded, strict=True))
             self._cache.put(fingerprint, new)
             known |= new
         return Embeddings(np.stack([known[text] for text in texts]))
+
+    def tokenize_long_texts(self, texts: Sequence[str], anchors: OpenAnchors) -> dict[str, TokenizedText]:
+        """Return what a set's text encoder reads of the texts that are long enough to be cut."""
+        long = find_long_texts(anchors.fingerprint("text"), texts)
+        return tokenize_long_texts(self.load_text_encoder(anchors), long) if long else {}
+
+    def count_cut_texts(self, texts: Sequence[str], anchors: OpenAnchors) -> int:
+        """Count the texts of which a set's text encoder does not read the end."""
+        tokenized = self.tokenize_long_texts(texts, anchors)
+        return sum(text in tokenized and tokenized[text].is_cut for text in texts)
+
+    def report_cut_texts(self, texts: Sequence[str], anchors: OpenAnchors) -> None:
+        """Log how many texts a set's text encoder cuts, once for each encoder."""
+        cut, fingerprint = self.count_cut_texts(texts, anchors), anchors.fingerprint("text")
+        if cut:
+            message = describe_cut(cut, len(texts), "texts", anchors.encoder_spec("text"), fingerprint)
+            self.remark_once(message, topic=fingerprint.digest)
+
+    def remark_once(self, message: str, topic: str | None = None) -> None:
+        """Log a remark, unless this pool has logged one on the topic, by default the message itself."""
+        with self._lock:
+            is_new = (topic or message) not in self._remarked
+            self._remarked.add(topic or message)
+        if is_new:
+            _log.warning(message)
 
     def check_loaded(self, anchors: OpenAnchors) -> None:
         """Raise EncoderMismatch if a loaded encoder has the name, but not the fingerprint, of the set's encoder."""

@@ -161,10 +161,18 @@ class Engine:
         return self._encoders.load_text_encoder(anchors)
 
     def encode_texts(self, texts: Sequence[str], anchors: OpenAnchors | str | None = None) -> Embeddings:
-        """Encode texts with the set's text encoder: unit rows [n, dt]; embeddings in the cache on disk are reused."""
+        """Encode texts with the set's text encoder: unit rows [n, dt]; embeddings in the cache on disk are reused.
+
+        Texts that are longer than the encoder reads are reported, once for each encoder.
+        """
         if anchors is None or isinstance(anchors, str):
             anchors = self._find_snapshot(anchors, None, None).anchors
+        self._encoders.report_cut_texts(texts, anchors)
         return self._encoders.encode_texts(texts, anchors)
+
+    def count_cut_texts(self, texts: Sequence[str], anchors: str | None = None) -> int:
+        """Count the texts that are longer than the set's text encoder reads, so that their ends are cut off."""
+        return self._encoders.count_cut_texts(texts, self._find_snapshot(anchors, None, None).anchors)
 
     def encode_images(
         self, images: Iterable[ImageSource], *, anchors: str | None = None

@@ -25,6 +25,7 @@ from asif.engine.aligner_choice import AlignerChoice, choose_aligner
 from asif.engine.cached_fit import fit_aligner
 from asif.engine.default_sets import open_anchors
 from asif.engine.encoder_pool import EncoderPool
+from asif.engine.label_checks import check_labels
 from asif.errors import NotFound
 from asif.kernels import KernelName
 from asif.kernels.api import resolve_kernel
@@ -156,6 +157,7 @@ class Snapshot:
         """Represent labels as candidates for images; the candidates of the last few calls are cached."""
         candidates = self.represented.get(labels)
         if candidates is None:
+            check_labels(labels, self.anchors, encoders)
             task = self.tasks["classify"]
             candidates = task.represent_labels(labels, lambda texts: encoders.encode_texts(texts, self.anchors))
             self.represented.put(labels, candidates)

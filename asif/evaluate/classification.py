@@ -62,6 +62,7 @@ def evaluate_classification(
             near.add(row.image)
         truth.append(index[str(pair.label)])
         predicted.append([index[prediction.label] for prediction in row.result.predictions])
+    cut = engine.count_cut_texts(labels.prompts()) if label_vectors is None else 0
     counts, rows_sha256 = reader.close(data.source.path)
     classes, labels_found = np.array(truth), np.array(predicted)
     seconds = {"total": time.perf_counter() - started}
@@ -78,6 +79,7 @@ def evaluate_classification(
             "classes_with_images": len(set(truth)),
             "images_among_anchors": count_images_among_anchors(anchors, reader.images),
             "images_near_anchors": len(near),
+            **({"prompts_cut": cut} if cut else {}),
         },
         prompts=PromptsUsed(labels.templates, labels.mode, origins or {}),
         engine=describe_engine_used(engine, anchors, "classify"),

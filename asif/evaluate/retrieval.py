@@ -29,7 +29,7 @@ from asif.vectors import Embeddings, Float32, Int64, Side
 
 _RECALL_KS = (1, 5, 10)
 _CLIP_BENCHMARK_METRICS = ("image_retrieval_recall@5", "text_retrieval_recall@5")
-_IMAGE_BATCH, _CAPTION_BATCH = 256, 1024
+_IMAGE_BATCH = 256
 
 
 @dataclass
@@ -76,6 +76,7 @@ def evaluate_retrieval(
     counts, rows_sha256 = reader.close(source.path)
     read = time.perf_counter()
     images = Embeddings.from_raw(np.stack(gallery.images))
+    cut = 0 if gallery.caption_vectors else engine.count_cut_texts(gallery.captions)
     texts = encode_captions(engine, gallery)
     encoded = time.perf_counter()
     owners, keys = np.array(gallery.owners), number_distinct_texts(gallery.captions)
@@ -97,6 +98,7 @@ def evaluate_retrieval(
             "images": len(images),
             "captions": len(texts),
             "captions_shared": shared,
+            **({"captions_cut": cut} if cut else {}),
             "images_among_anchors": count_images_among_anchors(anchors, reader.images),
             "images_near_anchors": int(find_images_near_anchors(engine, images).sum()),
         },
@@ -144,12 +146,11 @@ def embed_image_rows(
 
 
 def encode_captions(engine: Engine, gallery: Gallery) -> Embeddings:
-    """Encode the captions of a gallery, equal ones once, in batches; precomputed vectors are used as they are."""
+    """Encode the captions of a gallery, equal ones once; precomputed vectors are used as they are."""
     if gallery.caption_vectors:
         return Embeddings.from_raw(np.stack(gallery.caption_vectors))
     distinct, keys = list(dict.fromkeys(gallery.captions)), number_distinct_texts(gallery.captions)
-    batches = (distinct[start : start + _CAPTION_BATCH] for start in range(0, len(distinct), _CAPTION_BATCH))
-    return Embeddings(np.concatenate([engine.encode_texts(batch).values for batch in batches])[keys])
+    return Embeddings(engine.encode_texts(distinct).values[keys])
 
 
 def _rank_best_relevant(

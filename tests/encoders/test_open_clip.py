@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
@@ -34,10 +34,13 @@ TEXTS = ["a dog", "a cat and a dog on a long, long walk", "", "a dog", "ein Bär
 class Tokenizer:
     context_length = 16
 
-    def __call__(self, texts: list[str]) -> torch.Tensor:
+    encoder: ClassVar = {"dog": 0, "cat": 1}
+
+    def __call__(self, texts: list[str], context_length: int = 16) -> torch.Tensor:
         import torch
 
-        rows = [list(text.encode()[:16].ljust(16, b"\0")) for text in texts]
+        ended = [text.encode()[: context_length - 1] + b"\1" for text in texts]
+        rows = [list(row.ljust(context_length, b"\0")) for row in ended]
         return torch.tensor(rows)
 
 
@@ -107,6 +110,16 @@ def test_the_vectors_are_the_models_own(library: Any, name: str) -> None:
     np.testing.assert_allclose(found, image, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(texts.forward(TEXTS), text, rtol=1e-4, atol=1e-5)
     assert np.ptp(found, axis=0).min() > 1e-3 and np.ptp(text, axis=0).min() > 1e-3
+
+
+def test_texts_longer_than_the_context_are_cut(name: str) -> None:
+    texts = load_text_encoder(f"open-clip:{name}", "cpu")
+    long = "dog " * 14
+    read = texts.tokenize(["a dog", long, long + "cat", "a cat"])
+    assert [each.is_cut for each in read] == [False, True, True, False]
+    assert read[1].ids == read[2].ids and read[0].ids != read[3].ids
+    assert np.array_equal(*texts.forward([long, long + "cat"]))
+    assert texts.is_english_only
 
 
 def test_a_vector_does_not_depend_on_what_else_is_encoded(name: str) -> None:

@@ -1,0 +1,95 @@
+"""Labels and texts that their encoder cuts or cannot read: reported once; refused if the cut makes them equal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.build_fakes import FakeImages, build_set, list_source
+from support.engine_sets import fake_image, make_set
+from support.short_texts import ShortTexts
+
+from asif.classify import Labels
+from asif.engine import Engine
+from asif.errors import UsageError
+
+LONG = "one two three four five six seven"
+
+
+@pytest.fixture
+def engine(home: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """Return an engine whose text encoder reads eight words."""
+    make_set(home, text=ShortTexts()).close()
+    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda spec, device: fake_image())
+    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda spec, device: ShortTexts())
+    return Engine("toy", home=home)
+
+
+def scores(engine: Engine, *labels: str, template: str = "{}") -> dict[str, float]:
+    ((_, result),) = engine.classify([b"image"], Labels(labels, (template,)))
+    return {each.label: each.score for each in result.predictions}
+
+
+def test_labels_that_are_cut_are_reported_once(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    found = scores(engine, f"{LONG} a cat", f"{LONG} the boat", "owl")
+    assert len(set(found.values())) == 3
+    scores(engine, f"{LONG} a cat", f"{LONG} the boat", "owl")
+    expected = (
+        "2 of 3 labels are longer than the 8 tokens that sentence-transformers:short reads: their ends are cut off"
+    )
+    assert caplog.messages == [expected]
+    engine.swap("toy")
+    assert caplog.messages == [expected]
+
+
+def test_no_remark_about_texts_that_are_read_to_their_end(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    scores(engine, f"{LONG} cat", f"{LONG} boat", "Käse", "β-carotene")
+    engine.encode_texts([f"{LONG} cat"])
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "template"),
+    [
+        (("owl", f"{LONG} long cat", f"{LONG} long boat"), "{}"),
+        (("owl", f"{LONG} long", f"{LONG} long boat"), "{}"),
+        (("cat", "boat"), f"{LONG} of {{}}"),
+    ],
+)
+def test_labels_that_become_equal_are_refused(engine: Engine, labels: tuple[str, ...], template: str) -> None:
+    with pytest.raises(UsageError, match=r"are equal in the 8 tokens that .*short reads") as caught:
+        scores(engine, *labels, template=template)
+    assert "labels that differ in that part of their prompts" in str(caught.value)
+
+
+def test_one_prompt_of_several_may_become_equal(engine: Engine) -> None:
+    labels = Labels(("cat", "boat"), ("{}", f"{LONG} of {{}}"))
+    ((_, result),) = engine.classify([b"image"], labels)
+    assert len(result.predictions) == 2
+
+
+def test_texts_that_are_cut_are_reported_once(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    engine.encode_texts([f"{LONG} long cat", "owl"])
+    engine.encode_texts([f"{LONG} long boat"])
+    assert caplog.messages == [
+        "1 of 2 texts are longer than the 8 tokens that sentence-transformers:short reads: their ends are cut off"
+    ]
+    assert engine.count_cut_texts([f"{LONG} long cat", "owl", f"{LONG} long boat"]) == 2
+
+
+def test_labels_in_another_script_are_reported_once(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        scores(engine, "собака", "cat", "犬")
+    (remark,) = caplog.messages
+    assert remark.startswith("2 of 3 labels, such as собака, are in a script that sentence-transformers:short hardly")
+
+
+def test_captions_that_are_cut_are_counted(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [(str(row), b"image %d" % row, (f"{LONG} of {row}", "short")) for row in range(600)]
+    text = ShortTexts()
+    built = build_set(list_source(*rows), home, FakeImages(), text)
+    assert built.clock.cut_texts == 600
+    assert caplog.messages == [
+        "600 of 602 captions are longer than the 8 tokens that sentence-transformers:short reads: "
+        "their ends are cut off"
+    ]
