@@ -22,6 +22,8 @@ Every message has three parts: what came, what was expected, what to do.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import ClassVar
 
 
@@ -118,3 +120,16 @@ class Interrupted(AsifError):
     """The user stopped the run; finished work stays on disk."""
 
     exit_code = 130
+
+
+def suggest_nearest(value: str, allowed: Iterable[str], otherwise: str = "choose one of them, or remove it") -> str:
+    """Suggest the nearest allowed value, as advice for an error; `otherwise` is the advice if none is near.
+
+    >>> suggest_nearest("cliptions", ["captions", "columns"])
+    'write captions, if you meant that'
+    >>> suggest_nearest("PARTS", ["parts"]), suggest_nearest("x", ["captions"], "name another")
+    ('write parts, if you meant that', 'name another')
+    """
+    by_case = {each.casefold(): each for each in allowed}
+    near = get_close_matches(value[:200].casefold(), by_case, 1)
+    return f"write {by_case[near[0]]}, if you meant that" if near else otherwise

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from importlib import import_module
 
-from asif.errors import MissingDependency, UsageError
+from asif.errors import MissingDependency, UsageError, suggest_nearest
 
 TEMPLATES_BY_NAME: dict[str, tuple[str, ...]] = {
     "plain": ("{}",),
@@ -49,7 +49,11 @@ def find_templates(name: str) -> tuple[str, ...]:
         raise UsageError(
             f"the templates are {name!r}",
             f"one of {', '.join((*TEMPLATES_BY_NAME, *OPEN_CLIP_TEMPLATES))}",
-            "choose one of them, or write your own with --template 'a photo of a {}.'",
+            suggest_nearest(
+                name,
+                (*TEMPLATES_BY_NAME, *OPEN_CLIP_TEMPLATES),
+                "choose one of them, or write your own with --template 'a photo of a {}.'",
+            ),
         )
     try:
         module = import_module("open_clip.zero_shot_metadata")

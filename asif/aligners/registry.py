@@ -12,7 +12,7 @@ from asif.aligners.fused import Fused, FusedMember
 from asif.aligners.linear import cca, procrustes, ridge
 from asif.aligners.protocol import Aligner
 from asif.aligners.relative import Relative, asif_paper
-from asif.errors import UsageError
+from asif.errors import UsageError, suggest_nearest
 
 _CONSTRUCTORS: dict[str, tuple[Callable[..., Aligner], tuple[str, ...]]] = {
     "asif": (Relative, ("k", "power", "centre")),
@@ -26,6 +26,7 @@ RIVALS = {"ape": "asif.rivals:Ape", "fusemix": "asif.rivals:FuseMix", "freeze-al
 ALIGNER_NAMES = (*_CONSTRUCTORS, *RIVALS)
 PARAMETER_NAMES = tuple(dict.fromkeys(name for _, names in _CONSTRUCTORS.values() for name in names))
 INTEGER_PARAMETERS = ("k", "size", "layers", "hidden", "blocks", "width", "batch", "steps", "epochs", "seed")
+_EXAMPLE = "write for example --aligner asif or --aligner 'cca(lambda=3)+0.5*asif(k=200)'"
 _MEMBER_PATTERN = re.compile(r"\s*(?:([0-9.e-]+)\s*\*)?\s*([a-z-]+)\s*(?:\(([^()]*)\))?\s*")
 
 
@@ -65,7 +66,7 @@ def _parse_member(text: str, whole: str) -> FusedMember:
         raise UsageError(
             f"the aligner is {whole!r}",
             f"one of {', '.join(ALIGNER_NAMES)}, with parameters in parentheses, or several added up",
-            "write for example --aligner asif or --aligner 'cca(lambda=3)+0.5*asif(k=200)'",
+            suggest_nearest(text if found is None else found[2], ALIGNER_NAMES, _EXAMPLE),
         )
     weight, name, parameters = found.groups()
     given = dict(_parse_parameter(each, whole) for each in (parameters or "").split(",") if each.strip())

@@ -30,7 +30,7 @@ from asif.anchorset.sharing.importer import BundleSource, ImportResult, import_b
 from asif.anchorset.sharing.verified_copy import ByteProgress
 from asif.anchorset.write.journal import Journal
 from asif.anchorset.write.profile import publish_profile
-from asif.errors import IntegrityError, NotFound, UsageError
+from asif.errors import IntegrityError, NotFound, UsageError, suggest_nearest
 
 
 def default_home() -> Path:
@@ -246,11 +246,13 @@ class Store:
         folder = SetFolder(self._sets / reference.name, reference.name)
         folder.refuse_symlinks()
         if not folder.path.is_dir():
-            known = ", ".join(entry.name for entry in sorted(self._sets.glob("[!.]*"))) or "none yet"
+            known = [entry.name for entry in sorted(self._sets.glob("[!.]*"))]
+            build = f"build it with: asif build-anchors PAIRS --name {reference.name}"
+            near = suggest_nearest(reference.name, known, "")
             raise NotFound(
                 f"there is no anchor set {reference.name!r} in {self._sets}",
-                f"one of: {known}",
-                f"build it with: asif build-anchors PAIRS --name {reference.name}",
+                f"one of: {', '.join(known) or 'none yet'}",
+                f"{near}; or {build}" if near else build,
             )
         return folder, reference.selector
 

@@ -17,9 +17,9 @@ from asif.building.recipe import (
     PublishedFigure,
     RecipeSelection,
 )
-from asif.building.toml_schema import ValueKind, check_allowed, check_toml_table, suggest_nearest
+from asif.building.toml_schema import ValueKind, check_allowed, check_toml_table
 from asif.encoders import check_spec
-from asif.errors import NotFound, UsageError
+from asif.errors import NotFound, UsageError, suggest_nearest
 from asif.pairs.columns import ROLES
 from asif.vectors import Side
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from difflib import get_close_matches
 from typing import Any, Literal
 
-from asif.errors import UsageError
+from asif.errors import UsageError, suggest_nearest
 
 ValueKind = Literal["text", "texts", "count", "number", "table", "tables"]
 _KINDS: dict[ValueKind, tuple[str, Callable[[Any], bool]]] = {
@@ -61,13 +60,3 @@ def check_allowed(value: str, allowed: Collection[str], came: str) -> str:
     if value in allowed:
         return value
     raise UsageError(came, f"one of {', '.join(allowed)}", suggest_nearest(value, allowed))
-
-
-def suggest_nearest(value: str, allowed: Collection[str]) -> str:
-    """Suggest the nearest allowed value, as advice for an error.
-
-    >>> suggest_nearest("cliptions", ["captions", "columns"])
-    'write captions, if you meant that'
-    """
-    near = get_close_matches(value, allowed, 1)
-    return f"write {near[0]}, if you meant that" if near else "choose one of them, or remove it"

@@ -12,7 +12,7 @@ from io import StringIO
 import click
 
 from asif.cli import options
-from asif.errors import AsifError
+from asif.errors import AsifError, UsageError, suggest_nearest
 from asif.version import VERSION
 
 COMMANDS = {
@@ -33,7 +33,24 @@ _OUT_OF_MEMORY = ("out of memory", "room for one block", "use fewer images or a 
 EXIT_FAILED, EXIT_BAD_DATA, EXIT_FULL, EXIT_INTERRUPTED = 1, 3, 6, 130
 
 
-class _LazyGroup(click.Group):
+class SuggestingGroup(click.Group):
+    """A group that suggests the nearest command for one that it does not have."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; raises UsageError for an unknown one."""
+        name, known = args[0], self.list_commands(ctx)
+        if name in known or name.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        raise UsageError(
+            f"No such command {name[:80]!r} of {ctx.command_path}",
+            f"one of {', '.join(known)}",
+            suggest_nearest(name, known, f"see {ctx.command_path} --help"),
+        )
+
+
+class _LazyGroup(SuggestingGroup):
     """A group that imports a command only when it runs, and lists commands from a table of summaries."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

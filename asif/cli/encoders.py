@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from asif.cli import options
+from asif.cli.app import SuggestingGroup
 from asif.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _TABLE_HEADER = (
 )
 
 
-@click.group("encoders")
+@click.group("encoders", cls=SuggestingGroup)
 def command() -> None:
     """List encoders, and compare pairs of them before building anything."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from asif.encoders.embedded import EMBEDDED_WEIGHTS
 from asif.encoders.protocol import ClassifierHead, ImageEncoder, TextEncoder
 from asif.encoders.torch_common import Device
-from asif.errors import UsageError
+from asif.errors import UsageError, suggest_nearest
 from asif.vectors import Side
 
 DEFAULT_ENCODERS: dict[Side, str] = {"image": "embedded:efficientnet-lite0", "text": "embedded:all-minilm-l6-v2"}
@@ -82,7 +82,12 @@ def _parse_spec(spec: str, side: Side) -> tuple[str, str]:
     embedded = {pattern.partition(":")[2] for pattern in _SPEC_FORMS[side] if pattern.startswith("embedded")}
     whole = all(name.partition("/")) if library == "open-clip" else name
     if library not in known or not whole or (library == "embedded" and name not in embedded):
-        raise UsageError(
-            f"the {side} encoder is {spec!r}", " or ".join(_SPEC_FORMS[side]), f"for example {DEFAULT_ENCODERS[side]}"
-        )
+        example = f"for example {DEFAULT_ENCODERS[side]}"
+        if not name:
+            fix = example
+        elif library in known:
+            fix = suggest_nearest(name, embedded, example).replace("write ", "write embedded:")
+        else:
+            fix = suggest_nearest(library, known, example).replace(", if", f":{name}, if")
+        raise UsageError(f"the {side} encoder is {spec!r}", " or ".join(_SPEC_FORMS[side]), fix)
     return library, name

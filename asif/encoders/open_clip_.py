@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asif.encoders.hub_access import open_hub
 from asif.encoders.images import DECODER_VERSION, decode_image
 from asif.encoders.protocol import ImageSource, TokenizedText
 from asif.encoders.text_limits import has_english_vocabulary
@@ -142,7 +143,8 @@ def _create_model(library: Any, name: str) -> tuple[Any, Any, int]:
     """Create a pretrained model, its weights from the cache, the hub or a file; returns its transform and dimension."""
     model, _, pretrained = name.partition("/")
     try:
-        made, transform = library.create_model_from_pretrained(model, pretrained=pretrained, weights_only=True)
+        with open_hub(pretrained):
+            made, transform = library.create_model_from_pretrained(model, pretrained=pretrained, weights_only=True)
         return made, transform, int(library.get_model_config(model)["embed_dim"])
     except Exception as error:  # the library and the hub client have no common error; all of them mean "not loaded"
         raise AsifError(

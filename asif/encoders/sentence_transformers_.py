@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from asif.encoders.hub_access import open_hub
 from asif.encoders.protocol import TokenizedText
 from asif.encoders.text_limits import has_english_vocabulary
 from asif.encoders.torch_common import MODEL_LOCK, Device, ForwardPasses, hash_weights, pick_device
@@ -162,7 +163,8 @@ def load_sentence_encoder(name: str, device: Device, folder: Path | None = None)
         if folder is not None:
             loaded = library.SentenceTransformer(str(folder), device=where, local_files_only=True)
             return SentenceTransformersEncoder(f"embedded:{name}", loaded, where)
-        loaded = library.SentenceTransformer(model, revision=revision or None, device=where)
+        with open_hub(model):
+            loaded = library.SentenceTransformer(model, revision=revision or None, device=where)
     except Exception as error:  # the library and the hub client have no common error; all of them mean "not loaded"
         raise AsifError(
             f"sentence-transformers could not load {name!r}: {(str(error) or type(error).__name__).splitlines()[0]}",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asif.encoders.hub_access import open_hub
 from asif.encoders.images import DECODER_VERSION, decode_image
 from asif.encoders.protocol import ClassifierHead, ImageSource
 from asif.encoders.torch_common import MODEL_LOCK, Device, ForwardPasses, hash_weights, pick_device
@@ -166,7 +167,8 @@ def create_timm_model(name: str) -> torch.nn.Module:
             if known is None or not known.hf_hub_id:
                 raise LookupError(f"{model!r} is not on the hub, so it has no revisions")
             overlay = {"pretrained_cfg_overlay": {"hf_hub_id": f"{known.hf_hub_id}@{revision}"}}
-        return timm.create_model(model, pretrained=True, **overlay)  # type: ignore[no-any-return]
+        with open_hub(model.removeprefix("local-dir:")):
+            return timm.create_model(model, pretrained=True, **overlay)  # type: ignore[no-any-return]
     except Exception as error:  # timm and the hub client have no common error; all of them mean "not loaded"
         raise AsifError(
             f"timm could not load {name!r}: {str(error).splitlines()[0] if str(error) else type(error).__name__}",

@@ -32,7 +32,24 @@ def test_names_of_the_family(spec: str, side: Side) -> None:
         check_spec(spec, "text" if side == "image" else "image")
 
 
-@pytest.mark.parametrize("spec", ["", "timm", "timm:", "resnet50", "TIMM:resnet50", "embedded:", "embedded:resnet50"])
+@pytest.mark.parametrize(
+    ("spec", "side", "near"),
+    [
+        ("tim:resnet50", "image", "timm:resnet50"),
+        ("TIMM:resnet50", "image", "timm:resnet50"),
+        ("embedded:efficientnet-lite", "image", IMAGE),
+        ("embeded:all-minilm-l6-v2", "text", TEXT),
+        ("sentence_transformers:org/model", "text", "sentence-transformers:org/model"),
+        ("openclip:ViT-B-32/openai", "text", "open-clip:ViT-B-32/openai"),
+    ],
+)
+def test_the_nearest_name_is_suggested(spec: str, side: Side, near: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_spec(spec, side)
+    assert caught.value.fix == f"write {near}, if you meant that"
+
+
+@pytest.mark.parametrize("spec", ["", "timm", "timm:", "resnet50", "embedded:", "embedded:resnet50"])
 @pytest.mark.parametrize("load", [load_image_encoder, load_head, load_text_encoder])
 def test_other_names_are_refused(load: Callable[[str], Any], spec: str) -> None:
     side, example = ("text", TEXT) if load is load_text_encoder else ("image", IMAGE)

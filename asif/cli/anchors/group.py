@@ -9,9 +9,10 @@ import click
 
 from asif.cli import options
 from asif.cli.anchors import audit, edit, select, sharing, verify, versions
+from asif.cli.app import SuggestingGroup
 
 
-@click.group("anchors")
+@click.group("anchors", cls=SuggestingGroup)
 def command() -> None:
     """List, inspect, verify and share anchor sets, choose from them, and move between their versions."""
 
