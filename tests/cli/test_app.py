@@ -151,7 +151,7 @@ REFUSED = [
     (["anchors", "lst"], 2, "write list, if you meant that"),
     (["encoders", "compair"], 2, "write compare, if you meant that"),
     (["anchors", "info", "toyy"], 2, "write toy, if you meant that; or build it with: asif build-anchors"),
-    (["classify", CHELSEA, *GOOD, "--aligner", "cca(k=3)+prokrustes"], 2, "write procrustes, if you meant that"),
+    (["classify", CHELSEA, *GOOD, "--aligner", "cca(lambda=3)+prokrustes"], 2, "write procrustes, if you meant that"),
     (["classify", CHELSEA, *GOOD, "--templates", "foto"], 2, "write photo, if you meant that"),
     (["--bogus"], 2, "No such option"),
 ]
