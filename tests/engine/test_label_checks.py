@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.build_fakes import FakeImages, build_set, list_source
+from support.build_fakes import FakeImages, build_set, list_source, write_parquet
 from support.engine_sets import fake_image, make_set
+from support.running import Cli
 from support.short_texts import ShortTexts
 
 from asif.classify import Labels
@@ -93,3 +94,19 @@ def test_captions_that_are_cut_are_counted(home: Path, caplog: pytest.LogCapture
         "600 of 602 captions are longer than the 8 tokens that sentence-transformers:short reads: "
         "their ends are cut off"
     ]
+
+
+def test_cut_captions_are_in_the_json_of_builds_and_evaluations(
+    engine: Engine, asif_build: Cli, cli: Cli, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asif.engine.build.load_image_encoder", lambda spec, device: fake_image())
+    monkeypatch.setattr("asif.engine.build.load_text_encoder", lambda spec, device: ShortTexts())
+    captions = [f"{LONG} of the cat", "a dog", f"{LONG} of the owl"]
+    pairs = write_parquet(tmp_path / "a.parquet", [b"image 0", b"image 1", b"image 2"], captions)
+    (built,) = asif_build(pairs, "--name", "new", "--json").lines
+    assert built["captions_cut"] == 2
+    (short,) = asif_build(pairs, "--name", "one", "--captions", "first", "--fresh", "--json", "--limit", 2).lines
+    assert short["captions_cut"] == 1
+    given = ("eval", "--anchors", "toy", "--dataset", pairs, "--task", "zeroshot_retrieval", "--json")
+    (measured,) = cli(*given).lines
+    assert measured["counts"]["captions_cut"] == 2
