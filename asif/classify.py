@@ -82,7 +82,7 @@ def parse_labels(text: str, *, words: bool = True) -> tuple[str, ...]:
     ('cat', 'tench, Tinca tinca')
     """
     try:
-        rows = list(csv.reader([text], strict=True, skipinitialspace=True))
+        rows = list(csv.reader([text], strict=True, skipinitialspace=True)) if '"' in text else [text.split(",")]
     except csv.Error as error:
         raise UsageError(
             f"the labels {text[:80]!r} cannot be read ({error})",
