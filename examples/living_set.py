@@ -22,7 +22,7 @@ from asif.engine import verify_removal
 def share_of_nines(engine: asif.Engine, nines: list[bytes]) -> float:
     """Return which share of scans of nines is called so."""
     answers = engine.classify(nines, Labels(tuple(NAMES), (CAPTION,)), top=1)
-    return float(np.mean([result.predictions[0].label == "nine" for _, result in answers]))
+    return float(np.mean([result.label == "nine" for result in answers]))
 
 
 def wait_for(engine: asif.Engine, version: str) -> None:

@@ -29,12 +29,12 @@ def main(home: Path | None = None) -> dict[str, str]:
     classifier = asif.Classifier(home=home).fit(LABELS)
     images = [str(folder / photo) for photo in PHOTOS]
     answers = {}
-    for number, (_, result) in enumerate(classifier.engine_.classify(images, classifier.labels_, top=3, explain=3)):
+    for number, result in enumerate(classifier.engine_.classify(images, classifier.labels_, top=3, explain=3)):
         photo = PHOTOS[number]
-        answers[photo] = result.predictions[0].label
+        answers[photo] = result.label
         print(f"{photo}: " + ", ".join(f"{each.label} {each.score:.3f}" for each in result.predictions))
         if number == 0:
-            print(f"  {result.predictions[0].label!r} because of")
+            print(f"  {result.label!r} because of")
             for value, record in zip(result.evidence.contributions.values, result.evidence.records, strict=True):
                 print(f"    {value:.3f}  {record.captions[0][:80]}")
             print(f"    {result.evidence.contributions.remainder:.3f}  {result.evidence.contributions.others} others")

@@ -109,19 +109,19 @@ def test_explanations_of_real_photographs(
     labels = Labels(("cat", "cup of coffee", "rocket", "stamp"), ("a photo of a {}.", "{}", "the {c}"), mode)
     engine = Engine(home=head_home, aligner=make_aligner(name, **parameters))
     explained = list(engine.classify(PHOTOS, labels, explain=5))
-    for (anchors, result), right in zip(explained, labels.labels[:3], strict=True):
+    for result, right in zip(explained, labels.labels[:3], strict=True):
         assert result.predictions[0].label == right
         assert result.evidence is not None
         split, records = result.evidence.contributions, result.evidence.records
         assert_adds_up(split, result.predictions[0].score, 5)
-        assert list(records) == anchors.records(split.anchors)
+        assert list(records) == engine.anchors.records(split.anchors)
         assert all(len(record.captions) == 2 and ": " in record.captions[0] for record in records)
-    plain = [result for _, result in engine.classify(PHOTOS, labels)]
-    assert [result.predictions for result in plain] == [result.predictions for _, result in explained]
+    plain = list(engine.classify(PHOTOS, labels))
+    assert [result.predictions for result in plain] == [result.predictions for result in explained]
     assert all(result.evidence is None for result in plain)
 
 
 def test_a_cat_is_explained_by_cats(head_home: Path, preloaded: None) -> None:
-    _, result = next(Engine(home=head_home).classify(PHOTOS[:1], Labels(("cat", "dog")), explain=3))
+    result = next(Engine(home=head_home).classify(PHOTOS[:1], Labels(("cat", "dog")), explain=3))
     assert result.evidence is not None
     assert all("cat" in record.captions[0] for record in result.evidence.records)

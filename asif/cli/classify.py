@@ -91,7 +91,7 @@ def command(images: tuple[str, ...], as_json: bool, as_csv: bool, output: Path |
     if from_vectors:
         results = _classify_vector_files(engine, paths, labels, params["label_vectors"], content)
     else:
-        results = (result for _, result in engine.classify(paths, labels, **asdict(content)))
+        results = engine.classify(paths, labels, **asdict(content))
     failed: list[Classification] = []
     results = _note_failures(results, failed)
     if as_csv:

@@ -8,7 +8,16 @@ from asif.encoders.load import (
     load_image_encoder,
     load_text_encoder,
 )
-from asif.encoders.protocol import ClassifierHead, ImageEncoder, ImageSource, TextEncoder, encode_images, encode_texts
+from asif.encoders.protocol import (
+    ClassifierHead,
+    ImageEncoder,
+    ImageInput,
+    ImageInputs,
+    ImageSource,
+    TextEncoder,
+    encode_images,
+    encode_texts,
+)
 from asif.encoders.torch_common import Device
 
 __all__ = [
@@ -16,6 +25,8 @@ __all__ = [
     "Device",
     "ClassifierHead",
     "ImageEncoder",
+    "ImageInput",
+    "ImageInputs",
     "ImageSource",
     "TextEncoder",
     "check_spec",

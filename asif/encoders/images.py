@@ -30,6 +30,7 @@ _BAND_PIXELS = 1 << 20
 _MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 100_000_000
 _MAX_ASPECT = 100
+_PNG_MODES = ("1", "L", "LA", "RGB", "RGBA")
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSITIONS: dict[Any, str] = {
     2: "FLIP_LEFT_RIGHT",
@@ -59,6 +60,8 @@ def decode_image(source: ImageSource) -> Image.Image:
     """
     from PIL import Image, UnidentifiedImageError
 
+    if isinstance(source, Image.Image):
+        return convert_pixels(source)
     content = read_image_bytes(source)
     _silence_pillow()
     try:
@@ -108,6 +111,69 @@ def _unknown_format(content: bytes) -> BadImage:
 def _shorten(error: Exception) -> str:
     text = str(error)
     return text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}…"
+
+
+def convert_pixels(pixels: Any) -> Image.Image:
+    """Convert an image opened by Pillow, or uint8 pixels [h, w, 3] or [h, w], to the RGB that its file decodes to.
+
+    A copy is returned. Raises BadImage for sizes outside the limits, and for an image that Pillow cannot read.
+    """
+    return _without_metadata(_to_rgb(_load_upright(pixels)))
+
+
+def encode_pixels(pixels: Any) -> bytes:
+    """Encode what `convert_pixels` takes as a file that decodes to the same RGB: as PNG.
+
+    An image that Pillow has opened but not read yet gives the bytes of its file.
+    """
+    original = _read_unread_file(pixels)
+    if original is not None:
+        return original
+    upright = _load_upright(pixels)
+    as_it_is = upright.mode in _PNG_MODES and "transparency" not in upright.info
+    content = io.BytesIO()
+    _without_metadata(upright.copy() if as_it_is else _to_rgb(upright)).save(content, "PNG")
+    return content.getvalue()
+
+
+def _load_upright(pixels: Any) -> Image.Image:
+    """Read the pixels of an opened image, or take those of an array, and apply the EXIF orientation."""
+    from PIL import Image
+
+    _silence_pillow()
+    try:
+        image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+        _check_size(*image.size)
+        image.load()
+        return _apply_orientation(image)
+    except (BadImage, MemoryError):
+        raise
+    except Exception as error:  # Pillow's plugins raise errors of any type for a broken or closed file
+        raise _bad_image(f"a Pillow image that cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _without_metadata(image: Image.Image) -> Image.Image:
+    """Drop the metadata, whose orientation has been applied, so that it is not applied again."""
+    image.info = {}
+    return image
+
+
+def _read_unread_file(image: Any) -> bytes | None:
+    """Return the file behind an opened image of a known format whose pixels nobody has read or changed; or None."""
+    from PIL import Image
+
+    file = getattr(image, "fp", None)
+    if file is None or not getattr(image, "tile", None) or image.format not in _FORMATS or image.tell():
+        return None
+    try:
+        place = file.tell()
+        file.seek(0)
+        content: bytes = file.read(_MAX_BYTES + 1)
+        file.seek(place)
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as again:
+            return content if (again.format, again.mode, again.size) == (image.format, image.mode, image.size) else None
+    except Exception:  # files and plugins raise errors of any type; the pixels may still be read
+        return None
 
 
 def read_image_bytes(source: ImageSource | ReadableFile) -> bytes:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol
+from typing import IO, Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from asif.vectors import Embeddings, Fingerprint, Float32, Tokens
 
@@ -17,6 +21,31 @@ class ReadableFile(Protocol):
     """A local or remote file."""
 
     def open(self, mode: Literal["rb"]) -> IO[bytes]: ...
+
+
+class PillowImage(Protocol):
+    """An image opened by Pillow."""
+
+    @property
+    def mode(self) -> str: ...
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+
+class PixelTensor(Protocol):
+    """A tensor of pixels, such as a `torch.Tensor` of uint8."""
+
+    @property
+    def shape(self) -> Any: ...
+    def cpu(self) -> Any: ...
+
+
+ImageInput: TypeAlias = (
+    ImageSource | PathLike[str] | bytearray | memoryview | IO[bytes] | PillowImage | NDArray[np.uint8] | PixelTensor
+)
+"""An image as users pass it: encoded, or opened by Pillow, or uint8 pixels [h, w, 3] or [h, w]."""
+ImageInputs: TypeAlias = ImageInput | Iterable[ImageInput]
+"""One image or many; an array [n, h, w, 3] is many."""
 
 
 class ImageEncoder(Protocol):
@@ -101,9 +130,11 @@ class ClassifierHead:
     definitions: tuple[str, ...]
 
 
-def encode_images(encoder: ImageEncoder, sources: Sequence[ImageSource]) -> Embeddings:
-    """Encode images to unit rows [n, dim]; raises BadImage for the first that cannot be decoded."""
-    return Embeddings.from_raw(encoder.forward([encoder.prepare(source) for source in sources]))
+def encode_images(encoder: ImageEncoder, images: ImageInputs) -> Embeddings:
+    """Encode one image or many to unit rows [n, dim]; raises BadImage for the first that cannot be decoded."""
+    from asif.encoders.image_input import iter_images, take_image  # they need the door to Pillow, which needs this file
+
+    return Embeddings.from_raw(encoder.forward([encoder.prepare(take_image(image)) for image in iter_images(images)]))
 
 
 def encode_texts(encoder: TextEncoder, texts: Sequence[str]) -> Embeddings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
@@ -11,7 +11,8 @@ from asif.aligners import Aligner, Hubness
 from asif.anchorset import AnchorSet, OpenAnchors, PairFilter, Store, default_home
 from asif.classify import Labels
 from asif.defaults import DEFAULT_ANCHORS
-from asif.encoders import Device, ImageEncoder, ImageSource, TextEncoder
+from asif.encoders import Device, ImageEncoder, ImageInputs, TextEncoder
+from asif.encoders.image_input import iter_images
 from asif.engine.encoder_pool import EncoderPool
 from asif.engine.predict import (
     Classification,
@@ -19,15 +20,17 @@ from asif.engine.predict import (
     classify_embeddings,
     classify_images,
     encode_in_batches,
+    iter_vectors,
     score_in_blocks,
     take_label_vectors,
+    take_labels,
 )
 from asif.engine.snapshots import FittedTask, Snapshot, SnapshotOpener
 from asif.engine.watcher import Watcher, WatchState, check_can_move
 from asif.errors import BadImage, UsageError
 from asif.kernels import KernelName
 from asif.tuning import TASKS, Task
-from asif.vectors import Embeddings, Float32, Side
+from asif.vectors import SIDES, Embeddings, Float32, Side
 
 
 class Engine:
@@ -72,8 +75,8 @@ class Engine:
 
     def classify(
         self,
-        images: Iterable[ImageSource],
-        labels: Labels,
+        images: ImageInputs,
+        labels: Labels | Sequence[str],
         *,
         top: int = 5,
         explain: int = 0,
@@ -81,21 +84,24 @@ class Engine:
         anchors: str | None = None,
         where: str | None = None,
         licences: Sequence[str] | None = None,
-    ) -> Iterator[tuple[OpenAnchors, Classification]]:
-        """Classify images; yields one result per image, in order, with the anchors that produced it.
+    ) -> Iterator[Classification]:
+        """Classify images; yields one result per image, in order, which names the anchors that produced it.
 
+        `images` are one or many: paths, bytes, binary file objects, Pillow images, uint8 arrays or tensors [h, w, 3] or
+        [h, w]; raises UsageError for anything else. `labels` are texts, or `Labels` with templates of your own.
         `explain` is how many anchors to name behind the first label, `credits` adds all pairs behind it. `anchors`,
         `where` and `licences` select other anchors than the served ones. An image that cannot be decoded gives a result
         with an error and does not stop the others. References are resolved when the method is called, not when its
         results are read.
         """
         snapshot = self._find_snapshot(anchors, where, licences)
-        return classify_images(snapshot, self._encoders, images, labels, PredictOptions(top, explain, credits))
+        content = PredictOptions(top, explain, credits)
+        return classify_images(snapshot, self._encoders, iter_images(images), take_labels(labels), content)
 
     def classify_vectors(
         self,
         images: Embeddings,
-        labels: Labels,
+        labels: Labels | Sequence[str],
         label_vectors: Embeddings | None = None,
         *,
         top: int = 5,
@@ -110,7 +116,7 @@ class Engine:
         They are in the order of `labels.prompts()`; raises UsageError if there are more or fewer. For the other
         arguments see `classify`.
         """
-        snapshot = self._find_snapshot(anchors, where, licences)
+        snapshot, labels = self._find_snapshot(anchors, where, licences), take_labels(labels)
         task = snapshot.tasks["classify"]
         if label_vectors is None:
             candidates = snapshot.represent_labels(labels, self._encoders)
@@ -174,18 +180,14 @@ class Engine:
         """Count the texts that are longer than the set's text encoder reads, so that their ends are cut off."""
         return self._encoders.count_cut_texts(texts, self._find_snapshot(anchors, None, None).anchors)
 
-    def encode_images(
-        self, images: Iterable[ImageSource], *, anchors: str | None = None
-    ) -> Iterator[Float32 | BadImage]:
+    def encode_images(self, images: ImageInputs, *, anchors: str | None = None) -> Iterator[Float32 | BadImage]:
         """Encode images with the set's image encoder: yields for each, in order, a unit vector [di], or the error.
 
-        `classify_vectors` takes the vectors, with any anchors that the same encoder made.
+        `images` are what `classify` takes; `classify_vectors` takes the vectors, with any anchors that the same encoder
+        made.
         """
         encoder = self.image_encoder(self._find_snapshot(anchors, None, None).anchors)
-        for batch in encode_in_batches(encoder, images):
-            vectors = iter(() if batch.embeddings is None else batch.embeddings.values)
-            for _, error in batch.sources:
-                yield next(vectors) if error is None else error
+        return iter_vectors(encode_in_batches(encoder, iter_images(images)))
 
     # ---- the served anchors
 
@@ -236,6 +238,11 @@ class Engine:
     def watching(self) -> WatchState | None:
         """Return what the engine follows, and the error of the last load if it failed; None if it does not watch."""
         return None if self._watcher is None else WatchState(self.follows, self.exactly, self._watcher.error)
+
+    def __repr__(self) -> str:
+        anchors, chosen = self.anchors, self._snapshot.tasks["classify"].choice
+        encoders = " and ".join(anchors.encoder_spec(side) for side in SIDES)
+        return f"<Engine {anchors.ref}: {anchors.count:,} anchors, {encoders}, aligner {chosen.aligner.name}>"
 
     def close(self) -> None:
         """Stop watching; the served anchors stay."""

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import Path
+from threading import Semaphore
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,8 @@ import numpy as np
 from asif.anchorset import AnchorsIdentity, OpenAnchors
 from asif.classify import Labels
 from asif.compare import Candidates, find_best_row, rank_candidates, score_candidates
-from asif.encoders import ImageEncoder, ImageSource
+from asif.encoders import ImageEncoder, ImageInput
+from asif.encoders.image_input import name_image, take_image
 from asif.encoders.prefetch import prefetch
 from asif.engine.encoder_pool import EncoderPool
 from asif.engine.snapshots import FittedTask, Snapshot
@@ -24,6 +27,8 @@ from asif.vectors import AnchorContributions, Embeddings, Float32, FusedRows, Ro
 
 IMAGES_PER_BATCH = 64
 SCORES_PER_BLOCK = 1 << 24
+_PIXELS_AHEAD = 8  # images without a file that wait for their preprocessing at a time
+_LABELS_SHOWN = 3
 _MOST_CREDITED = 5  # pairs named for a score to which all anchors contribute
 _OPPOSITE_SIDE: dict[Side, Side] = {"image": "text", "text": "image"}
 
@@ -67,7 +72,11 @@ class Credits:
 
 @dataclass(frozen=True)
 class Classification:
-    """The labels of one image, best first, and the anchors they come from; `error` if it could not be decoded."""
+    """The labels of one image, best first, and the anchors they come from; `error` if it could not be decoded.
+
+    >>> Classification("cat.jpg", (Prediction("a cat", 0.31), Prediction("a dog", 0.2)))
+    <Classification cat.jpg: a cat 0.3100, a dog 0.2000>
+    """
 
     image: str
     predictions: tuple[Prediction, ...] = ()
@@ -76,6 +85,23 @@ class Classification:
     error: BadImage | None = None
     credits: Credits | None = None
     anchors: AnchorsIdentity | None = None
+
+    @property
+    def label(self) -> str | None:
+        """Return the best label; None if the image could not be decoded."""
+        return self.predictions[0].label if self.predictions else None
+
+    @property
+    def score(self) -> float | None:
+        """Return the score of the best label; None if the image could not be decoded."""
+        return self.predictions[0].score if self.predictions else None
+
+    def __repr__(self) -> str:
+        shown = [f"{each.label} {each.score:.4f}" for each in self.predictions[:_LABELS_SHOWN]]
+        more = ", …" if len(self.predictions) > _LABELS_SHOWN else ""
+        found = f"cannot be read: {self.error.came}" if self.error else ", ".join(shown) + more
+        anchors = f", by {self.anchors.name}@{self.anchors.version}" if self.anchors else ""
+        return f"<Classification {self.image}: {found}{anchors}>"
 
 
 @dataclass(frozen=True)
@@ -89,17 +115,39 @@ class PredictOptions:
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """Some sources, each with the error that decoding it raised; embeddings [n, di] of those without one."""
+    """Some images, each with its name and the error of decoding it; embeddings [n, di] of those without one."""
 
-    sources: list[tuple[ImageSource, BadImage | None]]
+    images: list[tuple[str, BadImage | None]]
     embeddings: Embeddings | None
     encode_ms: float
     """Milliseconds for each image."""
 
 
+def take_labels(labels: Labels | Sequence[str]) -> Labels:
+    """Return labels with templates: a list of labels gets the default template. Raises UsageError for one text."""
+    return labels if isinstance(labels, Labels) else Labels(take_label_texts(labels))
+
+
+def take_label_texts(labels: Iterable[str]) -> tuple[str, ...]:
+    """Return labels as a tuple of texts; raises UsageError for one text, and for anything but texts."""
+    if isinstance(labels, str | bytes):
+        raise UsageError(f"the labels are one text: {labels[:40]!r}", "a list of labels", 'pass ["a cat", "a dog"]')
+    if not isinstance(labels, Iterable):
+        raise UsageError(
+            f"the labels are of type {type(labels).__name__}", "a list of labels", 'pass ["a cat", "a dog"]'
+        )
+    texts = tuple(labels)
+    for text in texts:
+        if not isinstance(text, str):
+            raise UsageError(
+                f"the label {str(text)[:40]!r} is of type {type(text).__name__}", "texts", "give labels as texts"
+            )
+    return tuple(map(str, texts))  # numpy's texts too
+
+
 def classify_images(
-    snapshot: Snapshot, encoders: EncoderPool, images: Iterable[ImageSource], labels: Labels, options: PredictOptions
-) -> Iterator[tuple[OpenAnchors, Classification]]:
+    snapshot: Snapshot, encoders: EncoderPool, images: Iterable[ImageInput], labels: Labels, options: PredictOptions
+) -> Iterator[Classification]:
     """Encode images a batch at a time, and classify them over the anchors of a snapshot."""
     encoder = encoders.load_image_encoder(snapshot.anchors)
     started = time.perf_counter()
@@ -107,33 +155,61 @@ def classify_images(
     label_ms = 1000 * (time.perf_counter() - started)
     for batch in encode_in_batches(encoder, images):
         found = iter(classify_embeddings(snapshot.tasks["classify"], candidates, labels, batch.embeddings, options))
-        for source, error in batch.sources:
-            name = "bytes" if isinstance(source, bytes) else str(source)
+        for name, error in batch.images:
             if error is not None:
-                yield snapshot.anchors, Classification(name, error=error, anchors=snapshot.anchors.named)
+                yield Classification(name, error=error, anchors=snapshot.anchors.named)
                 continue
             result = next(found)
             timings = {"labels": label_ms, "encode": batch.encode_ms, **result.timings_ms}
-            yield snapshot.anchors, replace(result, image=name, timings_ms=timings)
+            yield replace(result, image=name, timings_ms=timings)
 
 
-def encode_in_batches(encoder: ImageEncoder, images: Iterable[ImageSource]) -> Iterator[EncodedBatch]:
-    """Decode images ahead of the encoder, and encode them a batch at a time."""
-
-    def prepare(source: ImageSource) -> tuple[ImageSource, Any]:
-        try:
-            return source, encoder.prepare(source)
-        except BadImage as error:
-            return source, error
-
-    prepared = prefetch(prepare, images)
+def encode_in_batches(encoder: ImageEncoder, images: Iterable[ImageInput]) -> Iterator[EncodedBatch]:
+    """Decode images ahead of the encoder, and encode them a batch at a time; raises UsageError for what is no image."""
+    prepared = _prepare_ahead(encoder, images)
     while batch := list(islice(prepared, IMAGES_PER_BATCH)):
         started = time.perf_counter()
         tensors = [tensor for _, tensor in batch if not isinstance(tensor, BadImage)]
         embeddings = Embeddings.from_raw(encoder.forward(tensors)) if tensors else None
         encode_ms = 1000 * (time.perf_counter() - started) / max(1, len(tensors))
-        sources = [(source, tensor if isinstance(tensor, BadImage) else None) for source, tensor in batch]
-        yield EncodedBatch(sources, embeddings, encode_ms)
+        named = [(name, tensor if isinstance(tensor, BadImage) else None) for name, tensor in batch]
+        yield EncodedBatch(named, embeddings, encode_ms)
+
+
+def iter_vectors(batches: Iterable[EncodedBatch]) -> Iterator[Float32 | BadImage]:
+    """Yield the vector [di] of each image, or the error of reading it."""
+    for batch in batches:
+        vectors = iter(() if batch.embeddings is None else batch.embeddings.values)
+        for _, error in batch.images:
+            yield next(vectors) if error is None else error
+
+
+def _prepare_ahead(encoder: ImageEncoder, images: Iterable[ImageInput]) -> Iterator[tuple[str, Any]]:
+    """Yield the name of each image, and its tensor or why there is none; few images wait as pixels at a time."""
+    waiting = Semaphore(_PIXELS_AHEAD)
+
+    def take() -> Iterator[tuple[str, Any, bool]]:
+        for source in images:
+            try:
+                taken = take_image(source)
+            except BadImage as error:
+                taken = error
+            are_pixels = not isinstance(taken, str | bytes | Path | BadImage)
+            if are_pixels:
+                waiting.acquire()
+            yield name_image(source), taken, are_pixels
+
+    def prepare(item: tuple[str, Any, bool]) -> tuple[str, Any]:
+        name, taken, are_pixels = item
+        try:
+            return name, taken if isinstance(taken, BadImage) else encoder.prepare(taken)
+        except BadImage as error:
+            return name, error
+        finally:
+            if are_pixels:
+                waiting.release()
+
+    return prefetch(prepare, take())
 
 
 def classify_embeddings(

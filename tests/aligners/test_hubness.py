@@ -149,14 +149,14 @@ def test_a_photograph_with_correction(name: str, head_home: Path, preloaded: Non
     """The explanation and what was taken off add up to the score shown."""
     labels = Labels(("cat", "cup of coffee", "rocket"), ("a photo of a {}.", "{}"), "max")
     engine = Engine(home=head_home, aligner=make_aligner(name), hubness=Hubness("nnn"))
-    (_, result), (_, again) = (next(engine.classify([CHELSEA], labels, explain=3)) for _ in range(2))
+    result, again = (next(engine.classify([CHELSEA], labels, explain=3)) for _ in range(2))
     assert result.predictions[0].label == "cat"
     assert result.evidence is not None and result.evidence.hubness > 0
     split = result.evidence.contributions
     total = split.values.astype(np.float64).sum() + split.remainder - result.evidence.hubness
     assert total == pytest.approx(result.predictions[0].score, abs=2e-6)
     assert again.predictions == result.predictions
-    (_, plain) = next(Engine(home=head_home, aligner=make_aligner(name)).classify([CHELSEA], labels))
+    plain = next(Engine(home=head_home, aligner=make_aligner(name)).classify([CHELSEA], labels))
     assert plain.predictions[0].score > result.predictions[0].score
 
 

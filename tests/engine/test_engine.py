@@ -97,8 +97,8 @@ def small(photo: Path) -> bytes:
 def test_an_answer_does_not_depend_on_the_batch(head_home: Path, preloaded: None) -> None:
     photos = [small(DATA / name) for name in RIGHT]
     engine, labels = Engine(home=head_home), Labels(tuple(RIGHT.values()), ("{}", "a photo of {}"))
-    alone = [next(engine.classify([photo], labels))[1] for photo in photos]
-    many = [result for _, result in engine.classify(photos * 14, labels)]
+    alone = [next(engine.classify([photo], labels)) for photo in photos]
+    many = list(engine.classify(photos * 14, labels))
     assert len(many) == 70 > IMAGES_PER_BATCH
     for at, result in enumerate(many):
         assert plain(result) == plain(alone[at % len(photos)])  # equal bits
@@ -108,13 +108,13 @@ def test_an_answer_does_not_depend_on_the_batch(head_home: Path, preloaded: None
 
 def test_known_labels_load_no_text_encoder(head_home: Path, preloaded: None, monkeypatch: pytest.MonkeyPatch) -> None:
     labels, photo = Labels(("a tabby", "a saucer"), ("{}", "my {}")), [DATA / "chelsea.png"]
-    first = [plain(result) for _, result in Engine(home=head_home).classify(photo, labels)]
+    first = [plain(result) for result in Engine(home=head_home).classify(photo, labels)]
 
     def refuse(spec: str, device: str) -> TextEncoder:
         raise AssertionError("the text encoder was loaded")
 
     monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", refuse)
-    assert [plain(result) for _, result in Engine(home=head_home).classify(photo, labels)] == first
+    assert [plain(result) for result in Engine(home=head_home).classify(photo, labels)] == first
     with pytest.raises(AssertionError, match="was loaded"):
         next(Engine(home=head_home).classify(photo, Labels(("a tabby", "a new label"))))
 
@@ -165,8 +165,9 @@ def test_predict_is_the_argmax_and_scores_are_those_of_the_engine(fakes: Path) -
         (lambda c: c.fit(["cat"], y=["cat"]), "fit was given y"),
         (lambda c: c.fit([]), "there are no labels"),
         (lambda c: c.fit(["cat", "cat"]), "the label 'cat' comes 2 times"),
-        (lambda c: c.predict("photo.jpg"), "the images are one: 'photo.jpg'"),
-        (lambda c: c.predict(Path("photo.jpg")), "the images are one: 'photo.jpg'"),
+        (lambda c: c.fit(["cat", 3]), "the label '3' is of type int"),
+        (lambda c: c.fit(3), "the labels are of type int"),
+        (lambda c: c.fit(ANIMALS), "the labels are of type Labels"),
         (lambda c: c.score(IMAGES, ["cat"]), "11 images, (1,) labels"),
         (lambda c: c.score([], []), "0 images, (0,) labels"),
         (lambda c: clone(c).set_params(aligner="clip").fit(["a"]), "the aligner is 'clip'"),
@@ -192,23 +193,23 @@ def test_answers_are_those_of_the_parts(fakes: Path) -> None:
     labels = Labels(ANIMALS.labels, ("{}", "a {}"))
     engine = Engine("toy", home=fakes)
     found = list(engine.classify(iter(IMAGES), labels))
-    assert [plain(result) for _, result in found] == oracle(engine.anchors, IMAGES, labels)
-    assert all(anchors is engine.anchors for anchors, _ in found)
-    assert all(set(result.timings_ms) == {"labels", "encode", "represent", "compare"} for _, result in found)
-    assert [plain(result)[:2] for _, result in found] == [
-        plain(result) for _, result in engine.classify(IMAGES, labels, top=2)
+    assert [plain(result) for result in found] == oracle(engine.anchors, IMAGES, labels)
+    assert all(result.anchors == engine.anchors.named for result in found)
+    assert all(set(result.timings_ms) == {"labels", "encode", "represent", "compare"} for result in found)
+    assert [plain(result)[:2] for result in found] == [
+        plain(result) for result in engine.classify(IMAGES, labels, top=2)
     ]
 
 
 def test_a_bad_image_does_not_stop_the_others(fakes: Path) -> None:
     images = [b"bad 1", IMAGES[0], b"bad 2", *IMAGES[1:], b"bad 3"]
-    found = [result for _, result in Engine("toy", home=fakes).classify(images, ANIMALS)]
+    found = list(Engine("toy", home=fakes).classify(images, ANIMALS))
     assert [at for at, result in enumerate(found) if result.error] == [0, 2, 13]
     good = [plain(result) for result in found if not result.error]
     assert good == oracle(Store(fakes).open("toy"), IMAGES, ANIMALS)
     assert all(isinstance(found[at].error, BadImage) and found[at].predictions == () for at in (0, 2, 13))
     every = list(Engine("toy", home=fakes).classify([b"bad"] * (IMAGES_PER_BATCH + 1), ANIMALS))
-    assert len(every) == IMAGES_PER_BATCH + 1 and all(result.error for _, result in every)
+    assert len(every) == IMAGES_PER_BATCH + 1 and all(result.error for result in every)
     assert list(Engine("toy", home=fakes).classify([], ANIMALS)) == []
 
 
@@ -235,7 +236,7 @@ def test_many_threads_ask_many_questions(fakes: Path) -> None:
 
     def ask(turn: int) -> bool:
         at = turn % len(questions)
-        return [plain(result) for _, result in engine.classify(IMAGES[:3], questions[at])] == expected[at]
+        return [plain(result) for result in engine.classify(IMAGES[:3], questions[at])] == expected[at]
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(ask, range(6 * len(questions))))
@@ -264,13 +265,13 @@ def test_calls_in_flight_finish_on_the_old_set(fakes: Path) -> None:
     rest = [*first, *begun]
     assert len(rest) > IMAGES_PER_BATCH
     expected = oracle(old, IMAGES, ANIMALS)
-    for at, (anchors, result) in enumerate(rest):
-        assert anchors is old
+    for at, result in enumerate(rest):
+        assert result.anchors == old.named
         assert plain(result) == expected[at % len(IMAGES)]
-    assert [plain(result) for _, result in waiting] == expected  # called before the swap, consumed after it
+    assert [plain(result) for result in waiting] == expected  # called before the swap, consumed after it
     after = list(engine.classify(IMAGES, ANIMALS))
-    assert all(anchors is new is engine.anchors for anchors, _ in after)
-    assert [plain(result) for _, result in after] == oracle(new, IMAGES, ANIMALS) != expected
+    assert new is engine.anchors and all(result.anchors == new.named for result in after)
+    assert [plain(result) for result in after] == oracle(new, IMAGES, ANIMALS) != expected
 
 
 def damage(home: Path, name: str) -> None:
@@ -305,16 +306,16 @@ def test_a_failed_swap_leaves_the_old_set_serving(fakes: Path, ref: str, spoil: 
     with pytest.raises(error):
         engine.swap(ref)
     assert engine.anchors is before
-    assert [plain(r) for _, r in engine.classify(IMAGES, ANIMALS)] == oracle(before, IMAGES, ANIMALS)
+    assert [plain(r) for r in engine.classify(IMAGES, ANIMALS)] == oracle(before, IMAGES, ANIMALS)
 
 
 def test_a_set_of_another_encoder_is_refused_at_the_swap(fakes: Path) -> None:
     make_set(fakes, "other", image=fake_image(weights="others")).close()
     engine = Engine("toy", home=fakes)
-    expected = [plain(result) for _, result in engine.classify(IMAGES, ANIMALS)]
+    expected = [plain(result) for result in engine.classify(IMAGES, ANIMALS)]
     with pytest.raises(EncoderMismatch, match="weights: 'others' in the set, None here"):
         engine.swap("other")
-    assert [plain(result) for _, result in engine.classify(IMAGES, ANIMALS)] == expected
+    assert [plain(result) for result in engine.classify(IMAGES, ANIMALS)] == expected
 
 
 # ---- P8: the wrong encoder, in each part of its fingerprint
@@ -352,7 +353,7 @@ def test_every_part_of_the_fingerprint_counts(
         spec = encoders[side].spec
         assert f"asif build-anchors PAIRS --name toy --{side}-encoder {spec}" in caught.value.fix
     encoders[side].fields = fields
-    assert next(Engine("toy", home=home).classify(IMAGES, ANIMALS))[1].predictions
+    assert next(Engine("toy", home=home).classify(IMAGES, ANIMALS)).predictions
 
 
 # ---- precomputed vectors

@@ -118,7 +118,7 @@ def examined(root: Path, model: Model) -> dict[str, Any]:
     for aligner in ("asif", "ridge", "cca"):
         try:
             engine = Engine(MAIN, home=root, aligner=make_aligner(aligner))
-            for _, result in engine.classify([content(1, 0)], LABELS):
+            for result in engine.classify([content(1, 0)], LABELS):
                 assert np.isfinite([each.score for each in result.predictions]).all(), result
         except AsifError as error:
             errors.append([aligner, type(error).__name__, error.exit_code])

@@ -294,7 +294,7 @@ def test_nothing_is_encoded_again(home: Path, hashing: None, monkeypatch: pytest
     make_set(home, "toy").close()
     make_set(home, "own", seed=1).close()
     engine, images = Engine("toy", home=home, aligner=make_aligner("asif")), [b"one", b"two"]
-    first = [result for _, result in engine.classify(images, LABELS)]
+    first = list(engine.classify(images, LABELS))
     encoders = dict(engine._encoders._loaded)
     monkeypatch.setattr("asif.encoders.text_cache.TextCache.put", None)  # texts are known
     monkeypatch.setattr(encoders["text", "sentence-transformers:fake"], "forward", None)
@@ -309,7 +309,7 @@ def test_nothing_is_encoded_again(home: Path, hashing: None, monkeypatch: pytest
     for which in ({"anchors": "own"}, {"anchors": "toy+own"}, {"where": "licence = 'CC-BY-4.0'"}):
         by_vectors = engine.classify_vectors(vectors, LABELS, **which)
         assert seen == []
-        by_images = [result for _, result in engine.classify(images, LABELS, **which)]
+        by_images = list(engine.classify(images, LABELS, **which))
         assert seen == images
         seen.clear()
         assert [one.predictions for one in by_vectors] == [one.predictions for one in by_images]
