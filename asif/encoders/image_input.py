@@ -30,7 +30,8 @@ def iter_images(images: ImageInputs) -> Iterator[ImageInput]:
         return iter((images,))  # type: ignore[arg-type]
     if images is None or isinstance(images, Mapping) or hasattr(images, "iterrows") or not _is_iterable(images):
         raise UsageError(f"the images are {_describe(images)}", f"one image or several: each {_KINDS}", "pass a list")
-    return iter(images)
+    several: Iterable[ImageInput] = images  # type: ignore[assignment]
+    return iter(several)
 
 
 def take_image(source: ImageInput) -> Any:

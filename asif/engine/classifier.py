@@ -29,9 +29,10 @@ _DEFAULT_TEMPERATURE = 0.01  # scores are cosines; CLIP, too, multiplies its cos
 class Classifier:
     """Classify images into labels without training on them.
 
-    `fit` takes the labels, `predict` images: paths, bytes, file objects, Pillow images, arrays or tensors. Parameters are those of the command line, where
-    `strength` is called lambda; nothing is loaded before `fit`. `aligner` "auto" means the anchor set's profile if it
-    was tuned, else a good default; `hubness` None means the profile's correction, or none with a named aligner.
+    `fit` takes the labels, `predict` images: paths, bytes, file objects, Pillow images, arrays or tensors. Parameters
+    are those of the command line, where `strength` is called lambda; nothing is loaded before `fit`. `aligner` "auto"
+    means the anchor set's profile if it was tuned, else a good default; `hubness` None means the profile's correction,
+    or none with a named aligner.
     `template_mode` None means the aligner's own: `max` for asif-paper, else `mean`. `temperature` is that of
     `predict_proba`; `on_error` "skip" goes on after an image that cannot be decoded, with None or NaN for it. A fitted
     classifier can be pickled and copied: the anchors are opened again, and refused if their digest is another one.
@@ -109,13 +110,13 @@ class Classifier:
         [h, w]; raises UsageError for anything else. For an image that cannot be decoded, raises BadImage, naming it;
         with `on_error` "skip", which replaces the parameter, its row is NaN.
         """
-        on_error = _check_on_error(on_error or self.on_error)
+        skips = _skips_errors(on_error or self.on_error)
         if not hasattr(self, "engine_"):
             raise UsageError("predict was called before fit", "a fitted classifier", "call fit(labels) first")
         columns = {label: at for at, label in enumerate(self.labels_.labels)}
         rows: list[Float32] = []
         for result in self.engine_.classify(images, self.labels_, top=len(columns)):
-            if result.error and on_error == "raise":
+            if result.error and not skips:
                 came = f"image {len(rows)}, {result.image}: {result.error.came}"
                 raise BadImage(came, result.error.expected, result.error.fix)
             rows.append(np.full(len(columns), np.nan, np.float32))
@@ -129,11 +130,13 @@ class Classifier:
         With `on_error` "skip" the array is of objects: None for an image that cannot be decoded. See
         `decision_function` for images and errors.
         """
-        on_error = on_error or self.on_error
+        skips = _skips_errors(on_error or self.on_error)
         scores = self.decision_function(images, on_error=on_error)
-        unread = np.isnan(scores).any(axis=1)
-        best: NDArray[Any] = self.classes_[np.where(unread, 0, np.nan_to_num(scores).argmax(axis=1))]
-        return np.where(unread, None, best.astype(object)) if on_error == "skip" else best
+        best: NDArray[Any] = self.classes_[scores.argmax(axis=1)]
+        if skips:
+            best = best.astype(object)
+            best[np.isnan(scores).any(axis=1)] = None
+        return best
 
     def predict_proba(
         self, images: ImageInputs, temperature: float | None = None, *, on_error: OnError | None = None
@@ -216,10 +219,10 @@ class Classifier:
         return self.home or default_home()
 
 
-def _check_on_error(on_error: str) -> str:
+def _skips_errors(on_error: str) -> bool:
     if on_error not in ("raise", "skip"):
         raise UsageError(f"on_error is {on_error!r}", "raise or skip", 'pass on_error="skip" to leave out bad images')
-    return on_error
+    return on_error == "skip"
 
 
 def _check_temperature(temperature: float) -> float:
@@ -230,4 +233,4 @@ def _check_temperature(temperature: float) -> float:
 
 def _differs(value: Any, usual: Any) -> bool:
     """Tell whether a parameter is not the default; sequences are compared as tuples."""
-    return (tuple(value) if isinstance(value, list) else value) != usual
+    return bool((tuple(value) if isinstance(value, list) else value) != usual)

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,23 +27,29 @@ from asif.kernels.sparse import SparseIndex
 from asif.vectors import DenseRows, Float32, FusedRows, Rows, SparseRows, TopK
 
 KernelName = Literal["auto", "cpu", "cuda", "torch", "faiss", "reference"]
+Vectors: TypeAlias = Any
+"""Vectors as users have them: an array, tensor or nested list [n, d], or [d] for one."""
 _FUSED_SCORES = 2**24  # scores of fused rows that are computed at a time
 KERNELS: tuple[KernelName, ...] = ("auto", "cpu", "cuda", "torch", "faiss", "reference")
 
 
-def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, *, engine: KernelName = "auto") -> TopK:
+def topk_similarity(
+    queries: Vectors, anchors: Vectors | Sequence[Vectors], k: int, *, engine: KernelName = "auto"
+) -> TopK:
     """Find the k anchors most similar to each query, exactly.
 
-    `queries` [q, d] are unit rows in float32; `anchors` are blocks [n, d] of unit rows in float16, bfloat16 or
-    float32, memory-mapped or not, whose rows are numbered consecutively over all blocks. Returns min(k, N) entries per
-    query, score descending, then smaller index. Scores are canonical (see `canonical`): equal bit for bit on every
-    engine, for any batch, division into blocks and number of threads. Raises UsageError for k < 1, for no anchors, and
-    for unequal dimensions.
+    `queries` [q, d] are unit rows in float32, or one of them [d]; `anchors` are an array or tensor [n, d] of unit rows
+    in float16, bfloat16 or float32, or several such blocks, memory-mapped or not, whose rows are numbered consecutively
+    over all blocks. Tensors are read on the host; `cuda.topk_of_tensors` leaves them on their device. Returns
+    min(k, N) entries per query, score descending, then smaller index. Scores are canonical (see `canonical`): equal bit
+    for bit on every engine, for any batch, division into blocks and number of threads. Raises UsageError for k < 1, for
+    no anchors, and for unequal dimensions.
 
-    >>> found = topk_similarity(np.eye(2, dtype=np.float32), [np.eye(2, dtype=np.float32)[::-1]], k=1)
+    >>> found = topk_similarity(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32)[::-1], k=1)
     >>> found.indices.tolist(), found.scores.tolist()
     ([[1], [0]], [[1.0], [1.0]])
     """
+    queries, anchors = _take_rows(queries), _take_blocks(anchors)
     k = check_topk_input(queries, anchors, k)
     if not len(queries):
         return TopK(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
@@ -68,6 +74,30 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int, *
     from asif.kernels import torch_
 
     return torch_.topk_similarity(queries, anchors, k, device="cuda" if chosen == "cuda" else "cpu")
+
+
+def _take_rows(values: Vectors) -> NDArray[Any]:
+    """Return vectors as an array [n, d]; one vector [d] becomes a row. Raises UsageError for other shapes."""
+    rows: Any = values
+    if hasattr(values, "detach"):  # a tensor; numpy has no bfloat16, and float32 holds the same numbers
+        tensor: Any = values.detach().cpu()
+        rows = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    elif not isinstance(values, np.ndarray):
+        rows = np.asarray(values, np.float32)
+    if rows.ndim not in (1, 2):
+        raise UsageError(
+            f"vectors of shape {rows.shape}", "rows (n, d), or one vector (d,)", "reshape them to one row for each"
+        )
+    return rows if rows.ndim == 2 else rows[None]
+
+
+def _take_blocks(anchors: Vectors | Sequence[Vectors]) -> Sequence[NDArray[Any]]:
+    """Return anchors as blocks [n, d]; blocks that are arrays already stay the same objects, which devices cache."""
+    if hasattr(anchors, "ndim"):
+        return [_take_rows(anchors)]
+    if not isinstance(anchors, list | tuple):
+        return anchors  # a lazy sequence of blocks
+    return [_take_rows(block) for block in anchors]
 
 
 def check_topk_input(queries: Any, anchors: Sequence[Any], k: int) -> int:
@@ -107,23 +137,33 @@ class FusedIndex:
 PreparedRows = DenseRows | SparseIndex | FusedIndex
 
 
-def prepare_rows(rows: Rows) -> PreparedRows:
+def prepare_rows(rows: Rows | Vectors) -> PreparedRows:
     """Prepare rows for many comparisons: sparse rows and sparse parts are indexed, dense rows stay as they are."""
+    rows = _as_rows(rows)
     if isinstance(rows, FusedRows):
         return FusedIndex(tuple(SparseIndex(part) if isinstance(part, SparseRows) else part for part in rows.parts))
     return SparseIndex(rows) if isinstance(rows, SparseRows) else rows
 
 
-def compute_similarity(queries: Rows, rows: Rows | PreparedRows, *, engine: KernelName = "auto") -> Float32:
+def _as_rows(rows: Any) -> Any:
+    """Return arrays and tensors [n, d] or [d] as dense rows, and rows as they are."""
+    is_rows = isinstance(rows, DenseRows | SparseRows | FusedRows | SparseIndex | FusedIndex)
+    return rows if is_rows else DenseRows(_take_rows(rows))
+
+
+def compute_similarity(
+    queries: Rows | Vectors, rows: Rows | PreparedRows | Vectors, *, engine: KernelName = "auto"
+) -> Float32:
     """Compute the canonical scores of all pairs of rows of one aligner: [q, n].
 
-    Sparse rows are compared as in `sparse_similarity`. A score of fused rows is the float32 sum of the scores of their
-    parts, in order. Memory for dense rows: both sides in float64, and the result.
+    Arrays and tensors [n, d], or [d] for one row, are dense rows. Sparse rows are compared as in `sparse_similarity`. A
+    score of fused rows is the float32 sum of the scores of their parts, in order. Memory for dense rows: both sides in
+    float64, and the result. Raises UsageError for unequal dimensions.
 
-    >>> one = DenseRows(np.eye(2, dtype=np.float32))
-    >>> compute_similarity(one, DenseRows(np.array([[0.6, 0.8]], np.float32))).ravel().tolist()
+    >>> compute_similarity(np.eye(2, dtype=np.float32), np.array([0.6, 0.8], np.float32)).ravel().tolist()
     [0.6000000238418579, 0.800000011920929]
     """
+    queries, rows = _as_rows(queries), _as_rows(rows)
     if isinstance(queries, FusedRows):
         assert isinstance(rows, FusedRows | FusedIndex)  # one aligner makes both
         total = np.zeros((len(queries), len(rows)), np.float32)
@@ -134,21 +174,31 @@ def compute_similarity(queries: Rows, rows: Rows | PreparedRows, *, engine: Kern
         assert isinstance(rows, SparseRows | SparseIndex)
         return sparse_similarity(queries, rows, engine=engine)
     assert isinstance(rows, DenseRows)
+    if queries.values.shape[1] != rows.values.shape[1]:
+        raise UsageError(
+            f"rows of {queries.values.shape[1]} dimensions were compared with rows of {rows.values.shape[1]}",
+            "equal dimensions",
+            "represent both sides with one aligner",
+        )
     exact = (
         round_to_grid(queries.values) @ round_to_grid(rows.values).T
     )  # exact in any order of summation, see `canonical`
     return exact.astype(np.float32) + np.float32(0)  # not -0.0
 
 
-def find_nearest(queries: Rows, rows: Rows | PreparedRows, k: int, *, engine: KernelName = "auto") -> TopK:
+def find_nearest(
+    queries: Rows | Vectors, rows: Rows | PreparedRows | Vectors, k: int, *, engine: KernelName = "auto"
+) -> TopK:
     """Find the k rows most similar to each query, as `sparse_topk` and `topk_similarity` do: min(k, n) entries.
 
-    For fused rows all scores are computed, in batches of queries whose scores fit into 64 MiB.
+    Arrays and tensors [n, d], or [d] for one row, are dense rows. For fused rows all scores are computed, in batches of
+    queries whose scores fit into 64 MiB.
 
     >>> one = DenseRows(np.eye(2, dtype=np.float32))
     >>> find_nearest(one, one, 1).indices.tolist()
     [[0], [1]]
     """
+    queries, rows = _as_rows(queries), _as_rows(rows)
     if isinstance(queries, FusedRows):
         prepared = prepare_rows(rows) if isinstance(rows, FusedRows) else rows
         step = max(1, _FUSED_SCORES // max(1, len(prepared)))
@@ -199,15 +249,16 @@ def _check_kernel(engine: str) -> None:
         raise UsageError(f"the engine is {engine!r}", f"one of {', '.join(KERNELS)}", "pass --engine auto")
 
 
-def select_topk(scores: Float32, k: int) -> TopK:
-    """Select the k best of dense scores [q, n]; ties go to the smaller index.
+def select_topk(scores: Vectors, k: int) -> TopK:
+    """Select the k best of dense scores [q, n], or [n] of one query; ties go to the smaller index.
 
     >>> select_topk(np.array([[0.5, 0.9, 0.9]], np.float32), 2).indices.tolist()
     [[1, 2]]
     """
     from asif.kernels import reference
 
-    return reference.select_topk(scores, min(k, scores.shape[1]))
+    rows = _take_rows(scores)
+    return reference.select_topk(rows, min(k, rows.shape[1]))
 
 
 def sparse_similarity(a: SparseRows, b: SparseRows | SparseIndex, *, engine: KernelName = "auto") -> Float32:

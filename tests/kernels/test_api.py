@@ -37,8 +37,8 @@ from support.kernels_cases import (
 from support.late import late
 
 from asif.errors import UsageError
-from asif.kernels import cpu, topk_similarity
-from asif.vectors import Float32, TopK
+from asif.kernels import compute_similarity, cpu, find_nearest, prepare_rows, select_topk, topk_similarity
+from asif.vectors import DenseRows, Float32, TopK
 
 if TYPE_CHECKING:
     import torch
@@ -324,3 +324,44 @@ def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) ->
 def test_no_dimensions_are_refused() -> None:
     with pytest.raises(UsageError, match="no dimensions"):
         topk_similarity(np.zeros((2, 0), np.float32), [np.zeros((3, 0), np.float32)], 2)
+
+
+# ---- one array or tensor, one query
+
+
+@on_every_cpu
+@pytest.mark.parametrize("dtype", ["float16", "float32", "bfloat16"])
+def test_one_array_one_tensor_and_one_query(engine: Any, dtype: str) -> None:
+    queries, anchors = unit(3, 33), unit(50, 33, 1)
+    tensor = torch.from_numpy(anchors).to(getattr(torch, dtype))
+    rows = tensor.float().numpy()
+    expected = oracle(queries, rows, 5)
+    for blocks in (rows, [rows], tensor, [tensor[:20], rows[20:]], tuple(rows), rows.tolist()):
+        assert_same(topk_similarity(queries, blocks, 5, engine=engine), expected)
+    for query in (queries[1], torch.from_numpy(queries[1]), queries[1].tolist()):
+        found = topk_similarity(query, rows, 5, engine=engine)
+        assert found.indices.shape == (1, 5)
+        assert_same(found, TopK(expected.indices[1:2], expected.scores[1:2]))
+
+
+def test_arrays_are_dense_rows() -> None:
+    queries, rows = unit(3, 8), unit(9, 8, 1)
+    scores = compute_similarity(DenseRows(queries), DenseRows(rows))
+    np.testing.assert_array_equal(compute_similarity(queries, torch.from_numpy(rows)), scores)
+    np.testing.assert_array_equal(compute_similarity(queries[2], prepare_rows(rows)), scores[2:])
+    assert_same(find_nearest(queries[0], rows, 4), select_topk(scores[0], 4))
+    assert_same(find_nearest(queries, rows, 4), find_nearest(DenseRows(queries), DenseRows(rows), 4))
+
+
+@pytest.mark.parametrize(
+    ("call", "came"),
+    [
+        (lambda: topk_similarity(np.zeros((2, 2, 2), np.float32), unit(3, 2), 1), "vectors of shape (2, 2, 2)"),
+        (lambda: topk_similarity(unit(1, 4)[0], unit(3, 5), 1), "queries have 4 dimensions, anchors 5"),
+        (lambda: compute_similarity(unit(1, 4), unit(3, 5)), "rows of 4 dimensions were compared with rows of 5"),
+    ],
+)
+def test_shapes_that_do_not_fit(call: Callable[[], Any], came: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        call()
+    assert caught.value.came == came
