@@ -104,7 +104,7 @@ def _take_pixels(source: Any) -> Any:
     if kind.rpartition(".")[2] != "uint8":
         raise UsageError(f"an image is {_describe(source)}", _KINDS, "scale it to 0..255 and convert it to uint8")
     array = np.asarray(source.detach().cpu() if hasattr(source, "detach") else source)
-    return np.ascontiguousarray(array[..., 0] if shape[2:] == (1,) else array)
+    return array[..., 0] if shape[2:] == (1,) else array
 
 
 def _read_file_object(file: Any) -> bytes:

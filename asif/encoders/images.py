@@ -142,8 +142,9 @@ def _load_upright(pixels: Any) -> Image.Image:
 
     _silence_pillow()
     try:
+        width, height = pixels.size if isinstance(pixels, Image.Image) else pixels.shape[1::-1]
+        _check_size(width, height)
         image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-        _check_size(*image.size)
         image.load()
         return _apply_orientation(image)
     except (BadImage, MemoryError):

@@ -162,6 +162,7 @@ class Classifier:
     def __repr__(self) -> str:
         usual = {name: each.default for name, each in signature(type(self)).parameters.items()}
         given = {name: value for name, value in self.get_params().items() if _differs(value, usual[name])}
+        given.pop("temperature", None)  # it is always shown, and last
         named = {"anchors": self.anchors, **given, "temperature": getattr(self, "temperature_", self.temperature)}
         fitted = f" fitted to {len(self.classes_)} labels over {self.engine_.anchors.ref}" if self._is_fitted else ""
         return f"Classifier({', '.join(f'{name}={value!r}' for name, value in named.items())}){fitted}"
