@@ -67,11 +67,6 @@ def name_image(source: ImageInput) -> str:
     return _describe(source)
 
 
-def is_image_input(value: Any) -> bool:
-    """Tell whether a value is an image in memory or an open file: of a kind that no table cell has."""
-    return _is_pillow(value) or _is_file(value) or getattr(value, "ndim", 0) in (2, 3)
-
-
 def _take_encoded(source: Any) -> ImageSource | None:
     """Return encoded images as bytes or as a path; None for pixels."""
     if isinstance(source, str | bytes | Path):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from asif.anchorset import Store, default_home
-from asif.building import BuildOptions, BuildResult, build_anchor_set
+from asif.anchorset.format.atomic_io import make_folder
+from asif.anchorset.format.blocks import SAFETENSORS_DTYPES
+from asif.building import CAPTION_MODES, BuildOptions, BuildResult, CaptionMode, Tolerance, build_anchor_set
 from asif.building.estimate import update_encoder_rates
 from asif.building.head import HeadSource
 from asif.building.recipe import HeadRecipe, PairsRecipe
@@ -21,10 +23,15 @@ from asif.encoders import (
     load_image_encoder,
     load_text_encoder,
 )
+from asif.encoders.image_input import take_image_file
 from asif.encoders.precomputed import PrecomputedEncoder
-from asif.errors import InputRefused
+from asif.errors import InputRefused, UsageError
 from asif.pairs import PairSource, open_pairs
+from asif.pairs.in_memory import open_in_memory
 from asif.vectors import Side
+
+Pairs: TypeAlias = Any
+"""A path or URL of pairs, an open source, or pairs in memory: see `asif.pairs.in_memory.open_in_memory`."""
 
 
 def build_from_head(recipe: HeadRecipe, store: Store, device: Device = "auto", dtype: str = "float16") -> BuildResult:
@@ -38,11 +45,18 @@ def build_from_head(recipe: HeadRecipe, store: Store, device: Device = "auto", d
 
 
 def build_anchors(
-    pairs: str | Path | PairSource,
+    pairs: Pairs,
     name: str,
     *,
     image_encoder: str = DEFAULT_ENCODERS["image"],
     text_encoder: str = DEFAULT_ENCODERS["text"],
+    columns: Mapping[str, str] | None = None,
+    captions: CaptionMode | None = None,
+    dtype: str | None = None,
+    dedup: str | None = None,
+    limit: int | None = None,
+    max_bad_rows: Tolerance | str | int | None = None,
+    resume: bool | None = None,
     options: BuildOptions | None = None,
     home: Path | None = None,
     device: Device = "auto",
@@ -51,12 +65,51 @@ def build_anchors(
     """Build an anchor set from image-text pairs and make it the current version of `name`.
 
     `pairs` is anything that `asif.pairs.open_pairs` reads: parquet, a folder with metadata, tars, or precomputed
-    vectors, for which no encoder is loaded. An interrupted build is resumed. Raises what
-    `asif.building.build_anchor_set` raises.
+    vectors, for which no encoder is loaded; or anything that `asif.pairs.in_memory.open_in_memory` reads: tables, and
+    iterables of (image, captions). `columns` {role: column} names columns. The keywords from `captions` to `resume` are
+    those of `BuildOptions`, and win over `options`; `max_bad_rows` is a share such as "1%", or a number. An interrupted
+    build is resumed. Raises what `asif.building.build_anchor_set` raises, UsageError for options that do not exist.
     """
-    source = pairs if isinstance(pairs, PairSource) else open_pairs(pairs)
+    chosen = _choose_options(
+        options,
+        captions=captions,
+        dtype=dtype,
+        dedup=dedup,
+        limit=limit,
+        max_bad_rows=max_bad_rows,
+        resume=resume,
+    )
+    source = take_pairs(pairs, columns, chosen.limit, home)
     specs: dict[Side, str] = {"image": image_encoder, "text": text_encoder}
-    return _build_pairs(source, name, specs, options or BuildOptions(), {}, home, device, progress)
+    return _build_pairs(source, name, specs, chosen, {}, home, device, progress)
+
+
+def take_pairs(
+    pairs: Pairs, columns: Mapping[str, str] | None = None, limit: int | None = None, home: Path | None = None
+) -> PairSource:
+    """Open pairs at a path, or in memory; an open source stays as it is. An iterable is consumed up to `limit` rows."""
+    if isinstance(pairs, PairSource):
+        if columns:
+            raise UsageError("columns of a source that is open", "a path or a table", "name them when you open it")
+        return pairs
+    if isinstance(pairs, str | Path):
+        return open_pairs(pairs, columns=columns)
+    folder = home or default_home()
+    make_folder(folder)
+    return open_in_memory(pairs, take_image_file, columns or {}, folder, limit)
+
+
+def _choose_options(options: BuildOptions | None, **given: Any) -> BuildOptions:
+    """Return the options with those replaced that were given; raises UsageError for a value that does not exist."""
+    known = {"captions": CAPTION_MODES, "dtype": tuple(SAFETENSORS_DTYPES), "dedup": ("exact", "keep")}
+    for name, values in known.items():
+        if given[name] not in (None, *values):
+            raise UsageError(f"{name} is {given[name]!r}", f"one of {', '.join(values)}", f"pass {name}={values[0]!r}")
+    if given["limit"] is not None and given["limit"] < 1:
+        raise UsageError(f"limit is {given['limit']!r}", "a number of rows from 1", "leave it out to read all")
+    if isinstance(given["max_bad_rows"], str | int):
+        given["max_bad_rows"] = Tolerance.parse(str(given["max_bad_rows"]))
+    return replace(options or BuildOptions(), **{name: value for name, value in given.items() if value is not None})
 
 
 def build_from_recipe(

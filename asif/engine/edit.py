@@ -14,9 +14,9 @@ from asif.building.add_pairs import encode_and_add
 from asif.building.copy_rows import publish_rows
 from asif.building.merge import OnConflict, merge_sets
 from asif.encoders import Device
+from asif.engine.build import Pairs, take_pairs
 from asif.engine.engine import Engine
 from asif.errors import InputRefused
-from asif.pairs import PairSource, open_pairs
 from asif.vectors import SIDES
 
 
@@ -58,7 +58,7 @@ def merge_anchors(
 
 def add_pairs(
     ref: str,
-    pairs: str | Path | PairSource,
+    pairs: Pairs,
     *,
     kind: UpsertKind = "add",
     max_bad_rows: Tolerance | None = None,
@@ -72,7 +72,7 @@ def add_pairs(
     against the set's fingerprints. Raises EncoderMismatch, InputRefused for vectors if the set has encoders or the
     other way round, and what `encode_and_add` does.
     """
-    source = pairs if isinstance(pairs, PairSource) else open_pairs(pairs)
+    source = take_pairs(pairs, home=home)
     engine = Engine(
         ref, home=home, device=device, aligner=make_aligner("asif")
     )  # not that of the profile: nothing is fitted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import compress
 from types import TracebackType
@@ -24,12 +24,13 @@ from asif.anchorset.format.fit_cache import (
 from asif.anchorset.format.folder import SetFolder
 from asif.anchorset.format.manifest import BlockEntry, Manifest
 from asif.anchorset.format.moment_cache import MIN_ANCHORS_FOR_SUMS, SUMS_FIT, CachedSums, find_cached_sums
-from asif.anchorset.format.protocol import AnchorsIdentity
+from asif.anchorset.format.protocol import AnchorsIdentity, describe_as_html
 from asif.errors import AsifError
 from asif.pairs.pair import PairRecord, Reject
 from asif.vectors import SIDES, Fingerprint, FitArrays, Float64, Int64, Side
 
 _CACHED_TABLES = 32
+_ROWS_READ = 4096  # records that an iteration makes at a time
 _T = TypeVar("_T")
 
 
@@ -209,8 +210,20 @@ class AnchorSet:
             raise ValueError(f"the anchor set {self.ref} is closed")
         return self._blocks
 
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[PairRecord]:
+        """Iterate over the records of all pairs, in the order of ids; some blocks are in memory at a time."""
+        for start in range(0, self.count, _ROWS_READ):
+            yield from self.records(range(start, min(start + _ROWS_READ, self.count)))
+
     def __repr__(self) -> str:
         return f"<AnchorSet {self.name}@{self.version}: {self.count:,} anchors>"
+
+    def _repr_html_(self) -> str:
+        """Return a small table for notebooks."""
+        return describe_as_html(self)
 
     def __enter__(self) -> AnchorSet:
         return self

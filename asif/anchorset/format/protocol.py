@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from asif.anchorset.format.pair_filter import NO_FILTER, PairFilter
 from asif.pairs.pair import PairRecord
-from asif.vectors import Fingerprint, Int64, Side
+from asif.vectors import SIDES, Fingerprint, Int64, Side
 
 
 @dataclass(frozen=True)
@@ -81,3 +82,16 @@ class OpenAnchors(Protocol):
     def encoder_spec(self, side: Side) -> str:
         """Return the encoder of one side, as the user names it."""
         ...
+
+
+def describe_as_html(anchors: OpenAnchors) -> str:
+    """Describe anchors as an HTML table: reference, digest, size, encoders with dimensions; all text is escaped."""
+    rows = {
+        "anchors": anchors.ref,
+        "digest": anchors.digest[:12],
+        "pairs": f"{anchors.count:,}",
+        **{f"{side} encoder": f"{anchors.encoder_spec(side)}, {anchors.dims[side]} dimensions" for side in SIDES},
+        "tuned for": ", ".join(anchors.profiles) or "nothing",
+    }
+    cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows.items())
+    return f"<table>{cells}</table>"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from asif.anchorset.format.anchor_set import AnchorSet
 from asif.anchorset.format.blocks import MAX_BLOCK_ROWS, sum_rows
 from asif.anchorset.format.pair_filter import NO_FILTER, PairFilter
-from asif.anchorset.format.protocol import AnchorsIdentity
+from asif.anchorset.format.protocol import AnchorsIdentity, describe_as_html
 from asif.anchorset.format.references import MAX_UNION_MEMBERS
 from asif.anchorset.format.row_hash import compute_set_digest
 from asif.anchorset.select.compatibility import check_compatible, check_id_conflicts
@@ -26,6 +26,7 @@ from asif.errors import InputRefused, UsageError
 from asif.pairs.pair import PairRecord
 from asif.vectors import SIDES, Fingerprint, Float64, Int64, Side, gather_rows
 
+_ROWS_READ = 4096  # records that an iteration makes at a time
 _MIN_MAPPED_ROWS = 512
 """Shorter runs of rows are copied, so that there are few blocks and kernels read them at full speed."""
 
@@ -102,8 +103,20 @@ class View:
     def encoder_spec(self, side: Side) -> str:
         return self.members[0].encoder_spec(side)
 
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[PairRecord]:
+        """Iterate over the records of all pairs, in the order of ids."""
+        for start in range(0, self.count, _ROWS_READ):
+            yield from self.records(range(start, min(start + _ROWS_READ, self.count)))
+
     def __repr__(self) -> str:
         return f"<View {self.ref}: {self.count:,} anchors>"
+
+    def _repr_html_(self) -> str:
+        """Return a small table for notebooks."""
+        return describe_as_html(self)
 
 
 def open_view(members: Sequence[AnchorSet], pair_filter: PairFilter = NO_FILTER) -> View:
