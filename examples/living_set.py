@@ -8,8 +8,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from new_domain import CAPTION, NAMES, png
 from sklearn.datasets import load_digits
 
@@ -41,13 +39,9 @@ def main(home: Path | None = None, pairs: int = 1000) -> list[float]:
     found = []
     with tempfile.TemporaryDirectory() as folder:
         store = Store(home or Path(folder))
-        rows = [
-            {"image": {"bytes": image, "path": None}, "caption": caption}
-            for image, caption in zip(images[:pairs], captions[:pairs], strict=True)
-        ]
-        path, receipt = Path(folder) / "pairs.parquet", Path(folder) / "receipt.json"
-        pq.write_table(pa.Table.from_pylist(rows), path)
-        asif.build_anchors(path, "digits", home=store.root, options=asif.BuildOptions(dedup="keep"))
+        receipt = Path(folder) / "receipt.json"
+        known = zip(images[:pairs], captions[:pairs], strict=True)
+        asif.build_anchors(known, "digits", home=store.root, dedup="keep")
         with asif.Engine("digits", home=store.root, watch=True) as engine:
             found.append(share_of_nines(engine, nines))
             print(f"{engine.anchors.count} pairs: {found[-1]:.0%} of {len(nines)} other nines are found")

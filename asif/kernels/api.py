@@ -88,7 +88,8 @@ def _take_rows(values: Vectors) -> NDArray[Any]:
         raise UsageError(
             f"vectors of shape {rows.shape}", "rows (n, d), or one vector (d,)", "reshape them to one row for each"
         )
-    return rows if rows.ndim == 2 else rows[None]
+    found: NDArray[Any] = rows if rows.ndim == 2 else rows[None]
+    return found
 
 
 def _take_blocks(anchors: Vectors | Sequence[Vectors]) -> Sequence[NDArray[Any]]:

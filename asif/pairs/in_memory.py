@@ -146,7 +146,7 @@ def open_in_memory(
         )
     if hasattr(pairs, "itertuples"):
         names = [str(name) for name in pairs.columns]
-        rows = (dict(zip(names, row, strict=True)) for row in pairs.itertuples(index=False, name=None))
+        rows: Iterator[Any] = (dict(zip(names, row, strict=True)) for row in pairs.itertuples(index=False, name=None))
     elif isinstance(pairs, Iterable) and not isinstance(pairs, bytes | bytearray):
         rows = iter(pairs)
     else:

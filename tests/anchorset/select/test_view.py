@@ -348,3 +348,14 @@ def test_another_encoder_is_loaded_for_a_call_and_let_go(home: Path, monkeypatch
     assert {spec for _, spec in engine._encoders._loaded} == {"timm:fake"}
     engine.swap("other")  # loaded before it is served
     assert loaded == ["timm:fake", "timm:other", "timm:other"]
+
+
+def test_a_view_for_notebooks(home: Path, hashing: None) -> None:
+    make_set(home, "toy").close()
+    make_set(home, "own", seed=1).close()
+    view = Engine("toy+own", home=home, where="licence != '<b>'").anchors
+    assert isinstance(view, View)
+    assert len(view) == view.count > 20
+    assert list(view) == view.records(range(view.count))
+    assert "licence != &#x27;&lt;b&gt;&#x27;" in view._repr_html_()
+    assert f"<View {view.ref}: {view.count} anchors>" == repr(view)
