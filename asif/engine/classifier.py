@@ -167,6 +167,17 @@ class Classifier:
         fitted = f" fitted to {len(self.classes_)} labels over {self.engine_.anchors.ref}" if self._is_fitted else ""
         return f"Classifier({', '.join(f'{name}={value!r}' for name, value in named.items())}){fitted}"
 
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn's tools, which call this, that it is a classifier of anything but rows of numbers."""
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags  # type: ignore[import-untyped]
+
+        return Tags(
+            estimator_type="classifier",
+            target_tags=TargetTags(required=False),
+            classifier_tags=ClassifierTags(),
+            input_tags=InputTags(two_d_array=False),
+        )
+
     # ---- copies: an engine is opened again, by the reference and the digest of its anchors
 
     @property

@@ -15,6 +15,9 @@ import pytest
 import skimage
 from PIL import Image
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import get_scorer
+from sklearn.utils.validation import check_is_fitted
 from support.engine_sets import fake_image, make_set
 from support.late import late
 
@@ -212,6 +215,18 @@ def test_probabilities_are_the_softmax_at_the_temperature_that_is_recorded(fakes
     for temperature in (0, -1, float("nan"), float("inf")):
         with pytest.raises(UsageError, match="the temperature is"):
             classifier.predict_proba(IMAGES, temperature)
+
+
+def test_scorers_of_scikit_learn(fakes: Path) -> None:
+    classifier = Classifier("toy", home=fakes)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(classifier)
+    check_is_fitted(classifier.fit(LABELS))
+    true = [LABELS[number % 4] for number in range(len(IMAGES))]
+    assert get_scorer("accuracy")(classifier, IMAGES, true) == classifier.score(IMAGES, true)
+    sharp, flat = (classifier.set_params(temperature=each).predict_proba(IMAGES) for each in (0.01, 100.0))
+    assert sharp.max(axis=1).min() > flat.max()
+    assert get_scorer("neg_log_loss")(classifier, IMAGES, sorted(true)) == pytest.approx(-np.log(4), abs=0.02)
 
 
 # ---- copies
