@@ -27,7 +27,7 @@ def engine(home: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
 
 
 def scores(engine: Engine, *labels: str, template: str = "{}") -> dict[str, float]:
-    ((_, result),) = engine.classify([b"image"], Labels(labels, (template,)))
+    (result,) = engine.classify([b"image"], Labels(labels, (template,)))
     return {each.label: each.score for each in result.predictions}
 
 
@@ -65,7 +65,7 @@ def test_labels_that_become_equal_are_refused(engine: Engine, labels: tuple[str,
 
 def test_one_prompt_of_several_may_become_equal(engine: Engine) -> None:
     labels = Labels(("cat", "boat"), ("{}", f"{LONG} of {{}}"))
-    ((_, result),) = engine.classify([b"image"], labels)
+    (result,) = engine.classify([b"image"], labels)
     assert len(result.predictions) == 2
 
 
