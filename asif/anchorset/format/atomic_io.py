@@ -11,9 +11,9 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from asif.errors import AsifError, Busy, IntegrityError, OutOfSpace
+from asif.errors import AsifError, IntegrityError, OutOfSpace
 
 TEMPORARY_PREFIX = ".tmp-"
 RESTORE_ADVICE = "restore the anchor set from a copy, or build it again"
@@ -45,19 +45,6 @@ def translate_write_errors(path: Path, needed: int) -> Iterator[None]:
         raise
 
 
-def acquire_lock(lock_file: Path, busy: Callable[[], Busy]) -> Any:
-    """Acquire a lock that one process holds at a time, and return it; raises `busy()` if another one holds it."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(lock_file, timeout=0, thread_local=False)
-    try:
-        with translate_write_errors(lock_file, 4096):
-            lock.acquire()
-    except Timeout:
-        raise busy() from None
-    return lock
-
-
 def _free_bytes(path: Path) -> int:
     existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     return shutil.disk_usage(existing).free
@@ -74,7 +61,7 @@ def check_free_space(path: Path, needed: int, what: str, fix: str) -> None:
 
 def atomic_write(path: Path, write: Callable[[Path], None], needed: int) -> None:
     """Call `write` with the path of a temporary file, then replace `path` by that file, durably."""
-    with translate_write_errors(path, needed), _temporary(path.parent) as temporary:
+    with translate_write_errors(path, needed), temporary_path(path.parent) as temporary:
         write(temporary)
         fsync_path(temporary)
         os.replace(temporary, path)
@@ -88,7 +75,7 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
 
 def write_content_file(folder: Path, suffix: str, write: Callable[[Path], None], needed: int) -> tuple[str, int]:
     """Write a file that is named by its content, `<folder>/<sha256><suffix>`; return its sha256 and its size."""
-    with translate_write_errors(folder, needed), _temporary(folder) as temporary:
+    with translate_write_errors(folder, needed), temporary_path(folder) as temporary:
         write(temporary)
         sha256, size = hash_file(temporary)
         path = folder / f"{sha256}{suffix}"
@@ -112,7 +99,8 @@ def has_content(path: Path, sha256: str) -> bool:
 
 
 @contextmanager
-def _temporary(folder: Path) -> Iterator[Path]:
+def temporary_path(folder: Path) -> Iterator[Path]:
+    """Yield the path of a new temporary file in a folder; remove the file if it is left there."""
     path = folder / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
     try:
         yield path
@@ -158,7 +146,7 @@ def remove_temporaries(folder: Path) -> None:
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover)
         else:
-            leftover.unlink()
+            leftover.unlink(missing_ok=True)
 
 
 def _check_plain_file(path: Path) -> int:

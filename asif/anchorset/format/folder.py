@@ -14,13 +14,13 @@ from asif.anchorset.format.atomic_io import (
     make_folder,
     read_small_file,
     remove_temporaries,
-    translate_write_errors,
 )
 from asif.anchorset.format.blocks import AnchorBlock, read_block
 from asif.anchorset.format.checksummed_json import JsonFields, dump_checksummed, load_checksummed
+from asif.anchorset.format.locks import WAIT_SECONDS, acquire_lock, read_holder
 from asif.anchorset.format.manifest import BlockEntry, Manifest
 from asif.anchorset.format.references import is_sequence_number, is_version, parse_sequence_number
-from asif.errors import IntegrityError, NotFound
+from asif.errors import Busy, IntegrityError, NotFound
 
 CONTENT_SUFFIXES = {
     "blocks": ".safetensors",
@@ -167,16 +167,15 @@ class SetFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of the set for writing, after removing the temporary files of dead writers."""
-        from filelock import FileLock
+        """Hold the lock of the set for writing, after removing the temporary files of dead writers.
 
+        Raises Busy if another process holds it for too long.
+        """
         self.refuse_symlinks()
         for folder in (self.path, *(self.path / kind for kind in (*CONTENT_SUFFIXES, "versions"))):
             make_folder(folder)
-        lock = self.path / ".lock"
-        with translate_write_errors(lock, 4096):
-            held = FileLock(lock, thread_local=False).acquire()
-        with held:
+        lock = acquire_lock(self._lock_file, self._make_busy_error, WAIT_SECONDS)
+        try:
             for folder in (
                 self.path,
                 self.journal,
@@ -185,6 +184,19 @@ class SetFolder:
             ):
                 remove_temporaries(folder)
             yield
+        finally:
+            lock.release()
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.path / ".lock"
+
+    def _make_busy_error(self) -> Busy:
+        return Busy(
+            f"{self.path} is locked by {read_holder(self._lock_file)}",
+            f"a lock that is free within {WAIT_SECONDS:.0f} seconds",
+            "wait for that process, or stop it: finished work stays on disk; then run the same command again",
+        )
 
 
 def refuse_link(path: Path) -> None:

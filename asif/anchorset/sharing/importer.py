@@ -16,7 +16,6 @@ from typing import Protocol
 
 from asif.anchorset.format.anchor_set import AnchorSet
 from asif.anchorset.format.atomic_io import (
-    acquire_lock,
     atomic_write_bytes,
     check_free_space,
     fsync_path,
@@ -28,6 +27,7 @@ from asif.anchorset.format.atomic_io import (
 from asif.anchorset.format.blocks import block_file_size
 from asif.anchorset.format.fit_cache import hash_anchors
 from asif.anchorset.format.folder import CURRENT_ALIAS, SetFolder, refuse_link
+from asif.anchorset.format.locks import acquire_lock
 from asif.anchorset.format.manifest import FileEntry, Manifest
 from asif.anchorset.format.references import check_set_name
 from asif.anchorset.format.verify import verify_set_folder

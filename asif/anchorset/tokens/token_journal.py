@@ -12,13 +12,13 @@ import numpy as np
 
 from asif.anchorset.format.atomic_io import (
     TEMPORARY_PREFIX,
-    acquire_lock,
     atomic_write_bytes,
     fsync_path,
     make_folder,
     translate_write_errors,
 )
 from asif.anchorset.format.checksummed_json import dump_checksummed
+from asif.anchorset.format.locks import acquire_lock
 from asif.anchorset.format.rejects import reject_fields
 from asif.anchorset.format.row_hash import serialize_record
 from asif.anchorset.tokens.pair_tokens import (

@@ -15,7 +15,6 @@ from typing import Any
 
 from asif.anchorset.format.anchor_set import AnchorSet
 from asif.anchorset.format.atomic_io import (
-    acquire_lock,
     atomic_write_bytes,
     make_folder,
     remove_folder,
@@ -23,6 +22,7 @@ from asif.anchorset.format.atomic_io import (
 )
 from asif.anchorset.format.blocks import SAFETENSORS_DTYPES
 from asif.anchorset.format.folder import SetFolder, refuse_link
+from asif.anchorset.format.locks import acquire_lock
 from asif.anchorset.format.manifest import EncoderInfo
 from asif.anchorset.format.row_hash import DedupMode
 from asif.anchorset.write.journal_segment import JournalSegment, list_segment_files, read_segment, write_segment

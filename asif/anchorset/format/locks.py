@@ -1,0 +1,115 @@
+"""Locks that one process holds at a time, by means of a file.
+
+A file system that cannot lock is refused at once. The lock file names its holder, and a wait is announced and ends.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from asif.anchorset.format.atomic_io import temporary_path, translate_write_errors
+from asif.errors import AsifError, Busy
+
+NOTICE_SECONDS = 2.0  # before a wait is announced
+WAIT_SECONDS = 60.0  # before a wait ends with Busy
+_MAX_NOTE_BYTES = 1024
+
+_log = logging.getLogger(__name__)
+
+
+def acquire_lock(lock_file: Path, busy: Callable[[], Busy], wait: float = 0.0) -> Any:
+    """Acquire a lock and return it; raises `busy()` if another process still holds it after `wait` seconds.
+
+    Raises AsifError where the file system cannot lock, or the store cannot be written.
+    """
+    from filelock import FileLock
+
+    with translate_write_errors(lock_file, 4096):
+        _check_can_lock(lock_file)
+        lock = FileLock(lock_file, thread_local=False)
+        if not (_try_for(lock, min(wait, NOTICE_SECONDS)) or (wait > NOTICE_SECONDS and _wait(lock, lock_file, wait))):
+            raise busy()
+        _write_note(lock_file)
+    return lock
+
+
+def _try_for(lock: Any, seconds: float) -> bool:
+    """Tell whether the lock could be acquired within that time."""
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        return False
+    return True
+
+
+def _wait(lock: Any, lock_file: Path, wait: float) -> bool:
+    """Announce that a lock is waited for, and wait for the rest of the time."""
+    _log.warning("waiting for %s, which %s holds, for up to %.0f seconds", lock_file, read_holder(lock_file), wait)
+    return _try_for(lock, wait - NOTICE_SECONDS)
+
+
+def _check_can_lock(lock_file: Path) -> None:
+    """Raise AsifError if a new file, which nobody else can hold, cannot be locked.
+
+    On the lock file itself some errors of such file systems look like those of a lock that another process holds.
+    """
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    descriptor = _open_new_file(lock_file.parent)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise _make_unlockable_error(lock_file, error) from error
+    finally:
+        os.close(descriptor)
+
+
+def _open_new_file(folder: Path) -> int:
+    """Open a new file without a name in a folder; where the system has no such files, its name is removed again."""
+    try:
+        return os.open(folder, os.O_RDWR | os.O_TMPFILE, 0o600)
+    except (OSError, AttributeError):
+        with temporary_path(folder) as path:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+
+
+def _make_unlockable_error(lock_file: Path, error: OSError) -> AsifError:
+    left = f"; {lock_file.name} was last held by {read_holder(lock_file)}" if lock_file.exists() else ""
+    return AsifError(
+        f"the file system of {lock_file.parent} cannot lock files: flock fails with {error.strerror}{left}",
+        "file locks, without which two edits could destroy each other; reading needs none",
+        "move the store to a disk that can lock files, such as a local one, and point ASIF_HOME there",
+    )
+
+
+def _write_note(lock_file: Path) -> None:
+    """Write who holds the lock into its file, for the messages of others; a failure does not matter."""
+    since = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    note = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+    with suppress(OSError), open(lock_file, "r+b") as file:
+        file.write(json.dumps(note).encode())
+        file.truncate()
+
+
+def read_holder(lock_file: Path) -> str:
+    """Return who holds a lock, or held it last, as its file says: an unknown process, if that cannot be read."""
+    try:
+        with open(lock_file, "rb") as file:
+            note = json.loads(file.read(_MAX_NOTE_BYTES))
+        pid, host, since = int(note["pid"]), ascii(note["host"])[:80], ascii(note["since"])[:40]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return "an unknown process"
+    return f"process {pid} on {host} since {since}"
