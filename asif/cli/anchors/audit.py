@@ -120,21 +120,15 @@ def _write_files(result: AuditResult, out: Path, source: PairSource | None, remo
 
 
 def _write_ids(finding: AuditFinding, ids: list[str], out: Path, removal: list[str]) -> AuditFinding:
-    """Write the removable ids of a finding, if there are any; return it with the file and the command to remove them.
-
-    An id with a line break would be read back as two, which may be those of other pairs: it is left out.
-    """
-    from asif.anchorset.format.atomic_io import atomic_write_bytes
+    """Write the removable ids of a finding, if it has any; return it with the file and the command to remove them."""
+    from asif.anchorset.select.ids_file import write_ids
     from asif.report.audit.text import name_ids_file
 
     file = out / name_ids_file(finding.kind)
     file.unlink(missing_ok=True)  # that of an earlier audit
-    plain = [name for name in ids if name.splitlines() == [name.strip()]]
-    if len(plain) < len(ids):
-        options.print_notice(f"{len(ids) - len(plain):,} ids with line breaks or blanks around them are not in {file}")
-    if not plain:
+    if not ids:
         return finding
-    atomic_write_bytes(file, ("\n".join(plain) + "\n").encode())
+    write_ids(file, ids)
     return replace(finding, ids_file=str(file), command=shlex.join([*removal, "--ids-file", str(file)]))
 
 

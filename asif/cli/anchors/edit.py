@@ -22,7 +22,9 @@ _SHOWN = 10  # pairs that a dry run prints without --json
 
 _CHOICE_OPTIONS = (
     click.option("--id", "ids", multiple=True, metavar="ID", type=options.LineType(), help="A pair; may be repeated."),
-    click.option("--ids-file", type=click.Path(path_type=Path), metavar="FILE", help="Ids, one per line."),
+    click.option(
+        "--ids-file", type=click.Path(path_type=Path), metavar="FILE", help="Ids: one per line, or a JSON list."
+    ),
     click.option("--where", metavar="EXPR", help="Pairs that match: licence = 'X' and caption like '%dog%'."),
     click.option("--missing-ok", is_flag=True, help="Leave out ids that the set does not have."),
 )
@@ -54,7 +56,9 @@ def _parse_choice(ids: tuple[str, ...], ids_file: Path | None, where: str | None
         )
     if where is not None:
         return {"where": where}
-    return {"ids": [*ids, *(options.read_lines(ids_file) if ids_file else ())], "missing_ok": missing_ok}
+    from asif.anchorset.select.ids_file import read_ids_file
+
+    return {"ids": [*ids, *(read_ids_file(ids_file) if ids_file else ())], "missing_ok": missing_ok}
 
 
 @click.command("remove")

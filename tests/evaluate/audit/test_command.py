@@ -13,6 +13,7 @@ from support.audit_sets import DIMS, NEAR, Planted, publish, sha256
 from support.engine_sets import make_precomputed, make_set
 from support.running import Cli
 
+from asif.anchorset import Store
 from asif.evaluate.audit import FINDING_KINDS, AuditResult
 from asif.pairs import PairRecord
 from asif.vectors import Embeddings
@@ -79,7 +80,7 @@ def test_what_is_refused(run: Cli, cli: Cli, tmp_path: Path, store: Path) -> Non
     assert run("--probe", tmp_path / "nowhere").code == 2
 
 
-def test_ids_that_a_file_cannot_hold_are_left_out(cli: Cli, home: Path, tmp_path: Path) -> None:
+def test_ids_that_no_line_can_hold_remove_only_their_pairs(cli: Cli, home: Path, tmp_path: Path) -> None:
     random = np.random.default_rng(9)
     names = ["a", "b\na", "c", *(f"p{at}" for at in range(30))]
     records = [
@@ -88,8 +89,12 @@ def test_ids_that_a_file_cannot_hold_are_left_out(cli: Cli, home: Path, tmp_path
     sides = [Embeddings.from_raw(random.standard_normal((33, dim)) + 1).values for dim in DIMS]
     publish(home, "odd", records, *sides)
     ran = cli("anchors", "audit", "odd", "--out", tmp_path / "out")
-    assert ran.code == 0 and "1 ids with line breaks" in ran.err
-    assert (tmp_path / "out" / "same-pair.txt").read_text() == "c\n"
+    assert ran.code == 0, ran.err
+    file = tmp_path / "out" / "same-pair.txt"
+    assert sorted(json.loads(file.read_text())) == ["b\na", "c"]
+    assert cli("anchors", "remove", "odd", "--ids-file", file, "--json").json["removed"] == 2
+    with Store(home).open("odd") as left:
+        assert {record.id for record in left.records(range(31))} == {"a", *names[3:]}
 
 
 def test_precomputed_sets_and_probes(cli: Cli, home: Path, tmp_path: Path) -> None:
