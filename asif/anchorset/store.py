@@ -15,6 +15,7 @@ from asif.anchorset.edit.remove import remove_rows
 from asif.anchorset.edit.upsert import UpsertKind, upsert_pairs
 from asif.anchorset.format.anchor_set import AnchorSet
 from asif.anchorset.format.folder import CURRENT_ALIAS, AliasStamp, SetFolder
+from asif.anchorset.format.manifest import Manifest
 from asif.anchorset.format.references import check_set_name, parse_reference
 from asif.anchorset.format.set_entry import SetEntry, measure_folder, read_set_entry
 from asif.anchorset.format.verify import VerificationReport, verify_set_folder
@@ -30,7 +31,7 @@ from asif.anchorset.sharing.importer import BundleSource, ImportResult, import_b
 from asif.anchorset.sharing.verified_copy import ByteProgress
 from asif.anchorset.write.journal import Journal
 from asif.anchorset.write.profile import publish_profile
-from asif.errors import IntegrityError, NotFound, UsageError, suggest_nearest
+from asif.errors import Conflict, IntegrityError, NotFound, UsageError, suggest_nearest
 
 
 def default_home() -> Path:
@@ -57,7 +58,7 @@ class Store:
         while True:
             try:
                 return AnchorSet(folder, version)
-            except IntegrityError:
+            except (IntegrityError, Conflict):
                 failed, version = version, folder.resolve(selector)
                 if version == failed:
                     raise  # otherwise the alias moved meanwhile, and its old version was deleted
@@ -145,7 +146,11 @@ class Store:
         version is gone, UsageError if the newer version has pairs that the older one has not.
         """
         folder, selector = self._find(ref)
-        after = folder.manifest(folder.resolve(selector))
+        version = folder.resolve(selector)
+        with folder.reading(version):
+            return self._build_receipt(folder, folder.manifest(version), before)
+
+    def _build_receipt(self, folder: SetFolder, after: Manifest, before: str | None) -> Receipt:
         older = before or after.parent
         if older is None or (before is None and older not in folder.versions()):
             raise NotFound(
@@ -153,7 +158,9 @@ class Store:
                 "a version with the pairs that were removed",
                 "name one that is there, with --before; a purge writes its receipt before it deletes any",
             )
-        return build_receipt_between(folder, folder.manifest(folder.resolve(older)), after)
+        version = folder.resolve(older)
+        with folder.reading(version):
+            return build_receipt_between(folder, folder.manifest(version), after)
 
     def check_receipts(
         self,
@@ -168,7 +175,9 @@ class Store:
         """
         folder, selector = self._find(ref)
         root = self.root if folder.name is not None else folder.path
-        return check_receipts(folder, folder.resolve(selector), receipts, root, captions, images)
+        version = folder.resolve(selector)
+        with folder.reading(version):
+            return check_receipts(folder, version, receipts, root, captions, images)
 
     def put(self, ref: str, fresh: AnchorSet, kind: UpsertKind, rejected: int = 0) -> AnchorSet:
         """Publish the next version of a set, with the pairs of another set of the same encoders added to it.

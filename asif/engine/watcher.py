@@ -12,7 +12,7 @@ from typing import Protocol
 from asif.anchorset import Store
 from asif.anchorset.format.folder import AliasStamp
 from asif.anchorset.format.references import is_movable_reference, parse_union
-from asif.errors import AsifError, UsageError
+from asif.errors import AsifError, Conflict, UsageError
 
 LOOK_SECONDS = 0.1
 RETRY_SECONDS = 5.0  # between attempts to load a version that failed
@@ -94,6 +94,8 @@ class Watcher:
                 follower.follow(ref)
             self.error = self._failed = None
             self._seen_stamps = stamps if all(map(_is_settled, stamps)) else None
+        except Conflict:
+            return  # a version was deleted while it was loaded: look again
         except Exception as error:  # of any kind: the old version stays, and so does the thread
             self._record_failure(target or str(error), ref, error)
 

@@ -121,7 +121,9 @@ def _read_unfinished_receipt(folder: SetFolder, version: str, path: Path) -> Rec
         receipt = read_receipt(path)
     except (IntegrityError, NotFound):
         raise make_path_taken_error(path) from None
-    if not receipt.purged or (receipt.name, receipt.after.version) != (folder.manifest(version).name, version):
+    with folder.reading(version):
+        name = folder.manifest(version).name
+    if not receipt.purged or (receipt.name, receipt.after.version) != (name, version):
         raise make_path_taken_error(path)
     return receipt
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import compress
@@ -17,6 +18,7 @@ from asif.anchorset.format.content import load_pair_ids, load_pair_table, load_r
 from asif.anchorset.format.deletion_list import LiveRows, find_live_slices
 from asif.anchorset.format.fit_cache import (
     build_fit_file_name,
+    is_fit_needed,
     list_fitted_aligners,
     read_matching_fit,
     write_fit,
@@ -25,7 +27,7 @@ from asif.anchorset.format.folder import SetFolder
 from asif.anchorset.format.manifest import BlockEntry, Manifest
 from asif.anchorset.format.moment_cache import MIN_ANCHORS_FOR_SUMS, SUMS_FIT, CachedSums, find_cached_sums
 from asif.anchorset.format.protocol import AnchorsIdentity, describe_as_html
-from asif.errors import AsifError
+from asif.errors import AsifError, IntegrityError
 from asif.pairs.pair import PairRecord, Reject
 from asif.vectors import SIDES, Fingerprint, FitArrays, Float64, Int64, Side
 
@@ -39,20 +41,18 @@ class AnchorSet:
 
     Rows are numbered over all blocks, in the order of ids; deleted rows are hidden and do not count. Opening reads the
     manifest and checks that every file exists with its size; `verify` checks every byte. Raises IntegrityError,
-    UnknownFormat.
+    UnknownFormat. Tables are read when they are needed: Conflict if the version was deleted by then.
     """
 
     def __init__(self, folder: SetFolder, version: str) -> None:
         folder.refuse_symlinks()
         self.folder: SetFolder = folder
-        self.manifest: Manifest = folder.manifest(version)
         self.version: str = version
+        with folder.reading(version):
+            self.manifest: Manifest = folder.manifest(version)
+            _check_sizes(folder, self.manifest)
+            mapped = {entry.sha256: folder.block(self.manifest, entry) for entry in self.manifest.files}
         entries = self.manifest.blocks
-        for entry in self.manifest.files:
-            check_file_size(folder.content_path("pairs", entry.pairs.sha256), entry.pairs.size)
-        if self.manifest.rejects is not None:
-            check_file_size(folder.content_path("rejects", self.manifest.rejects.sha256), self.manifest.rejects.size)
-        mapped = {entry.sha256: folder.block(self.manifest, entry) for entry in self.manifest.files}
         self._blocks: list[AnchorBlock] | None = [mapped[entry.sha256] for entry in entries]
         slices = [find_live_slices(entry.deleted, entry.rows) for entry in entries]
         self._live: dict[Side, list[NDArray[Any]]] = {  # the same arrays each time: engines recognise them by identity
@@ -116,7 +116,7 @@ class AnchorSet:
     def records(self, indices: Sequence[int] | Int64) -> list[PairRecord]:
         """Return the records of the pairs at `indices`; reads the tables of their blocks only.
 
-        Raises IndexError for a row out of range, IntegrityError for a changed table.
+        Raises IndexError for a row out of range, IntegrityError for a changed table, Conflict for a deleted version.
         """
         rows = np.asarray(indices, np.int64)
         if rows.size and (rows.min() < 0 or rows.max() >= self.count):
@@ -125,7 +125,8 @@ class AnchorSet:
         owner = np.searchsorted(self._starts, rows, side="right") - 1
         live = {block: np.flatnonzero(self.manifest.blocks[block].live) for block in np.unique(owner).tolist()}
         places = zip(owner.tolist(), (rows - self._starts[owner]).tolist(), strict=True)
-        return [self._table(self.manifest.blocks[block].whole)[live[block][row]] for block, row in places]
+        with self.folder.reading(self.version):
+            return [self._table(self.manifest.blocks[block].whole)[live[block][row]] for block, row in places]
 
     def row_hashes(self, block: int) -> UInt8:
         """Return the row hashes [n, 32] of the live rows of a block, given by its position in the manifest."""
@@ -142,12 +143,15 @@ class AnchorSet:
     def _read_live(self, block: int, table: Callable[[BlockEntry], list[_T]]) -> list[_T]:
         self._open_blocks()
         entry = self.manifest.blocks[block]
-        return list(compress(table(entry.whole), entry.live.tolist())) if entry.deleted else table(entry)
+        with self.folder.reading(self.version):
+            rows = table(entry.whole)
+        return list(compress(rows, entry.live.tolist())) if entry.deleted else rows
 
     def rejects(self) -> list[Reject]:
         """Return the rows that did not become anchors when the set was built, in order; raises IntegrityError."""
         entry = self.manifest.rejects
-        return [] if entry is None else load_rejects(self.folder, entry)
+        with self.folder.reading(self.version):
+            return [] if entry is None else load_rejects(self.folder, entry)
 
     def fingerprint(self, side: Side) -> Fingerprint:
         """Return the fingerprint of the encoder of one side."""
@@ -168,7 +172,12 @@ class AnchorSet:
         Raises IntegrityError for a file that was changed, or fitted to other anchors.
         """
         path = self.folder.fit_path(build_fit_file_name(self.manifest, aligner))
-        return read_matching_fit(path, self.manifest, aligner) if path.exists() else None
+        try:
+            return read_matching_fit(path, self.manifest, aligner) if path.exists() else None
+        except IntegrityError:
+            if os.path.lexists(path):
+                raise
+            return None  # a purge or gc has deleted it meanwhile
 
     def cached_aligners(self, name: str) -> list[tuple[dict[str, Any], str]]:
         """List the cached fits of aligners of one name, newest first: their parameters, and "" or a digest.
@@ -183,6 +192,9 @@ class AnchorSet:
         try:
             make_folder(path.parent)
             write_fit(path, self.manifest, aligner, arrays)
+            if not is_fit_needed(path, self.folder.versions()):
+                path.unlink(missing_ok=True)  # the version was deleted meanwhile, perhaps by a purge
+                return False
         except (OSError, AsifError):  # all that writing a file raises
             return False
         return True
@@ -232,6 +244,14 @@ class AnchorSet:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_sizes(folder: SetFolder, manifest: Manifest) -> None:
+    """Raise IntegrityError unless the tables of a version are files of their sizes."""
+    for entry in manifest.files:
+        check_file_size(folder.content_path("pairs", entry.pairs.sha256), entry.pairs.size)
+    if manifest.rejects is not None:
+        check_file_size(folder.content_path("rejects", manifest.rejects.sha256), manifest.rejects.size)
 
 
 def _live_sum(block: AnchorBlock, side: Side, live: LiveRows) -> Float64:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,11 @@ def check_fit_file(path: Path) -> None:
         raise IntegrityError(f"{path} holds the fit {name}", "the fit it is named by", _REMOVE_ADVICE)
 
 
+def is_fit_needed(path: Path, versions: Iterable[str]) -> bool:
+    """Tell whether the anchors of a fit are those of one of these versions, by the names alone."""
+    return path.name[:12] in {version.partition("-")[2] for version in versions}
+
+
 def copy_fits(folder: Path, old: Manifest, new: Manifest) -> None:
     """Write the fits to a version again for another that has the same rows in other blocks; skip damaged files."""
     for path in sorted(folder.glob(f"{old.digest[:12]}-*.safetensors")):
@@ -144,10 +149,22 @@ def list_fitted_aligners(folder: Path, manifest: Manifest, name: str) -> list[tu
     The digest is empty if the fit belongs to exactly these anchors. Reads headers only: `verify` finds damage.
     """
     fitted = []
-    for path in sorted(folder.glob("*.safetensors"), key=lambda path: -path.stat().st_mtime_ns):
-        metadata = read_safetensors_metadata(path)
+    for path in _list_newest_first(folder):
+        try:
+            metadata = read_safetensors_metadata(path)
+        except FileNotFoundError:
+            continue  # a purge or gc has deleted it meanwhile
         aligner = json.loads(metadata.get("aligner", "{}"))
         if aligner.get("name") == name:
             own = metadata.get("anchors") == hash_anchors(manifest)
             fitted.append((dict(aligner["parameters"]), "" if own else str(metadata.get("digest"))))
     return fitted
+
+
+def _list_newest_first(folder: Path) -> list[Path]:
+    """List the fits in a folder; skips those that vanish meanwhile."""
+    times: dict[Path, int] = {}
+    for path in folder.glob("*.safetensors"):
+        with suppress(FileNotFoundError):
+            times[path] = path.stat().st_mtime_ns
+    return sorted(times, key=lambda path: -times[path])

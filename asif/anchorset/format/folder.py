@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +18,10 @@ from asif.anchorset.format.atomic_io import (
 )
 from asif.anchorset.format.blocks import AnchorBlock, read_block
 from asif.anchorset.format.checksummed_json import JsonFields, dump_checksummed, load_checksummed
-from asif.anchorset.format.locks import WAIT_SECONDS, acquire_lock, read_holder
+from asif.anchorset.format.locks import WAIT_SECONDS, acquire_lock, is_held, read_holder
 from asif.anchorset.format.manifest import BlockEntry, Manifest
 from asif.anchorset.format.references import is_sequence_number, is_version, parse_sequence_number
-from asif.errors import Busy, IntegrityError, NotFound
+from asif.errors import Busy, Conflict, IntegrityError, NotFound
 
 CONTENT_SUFFIXES = {
     "blocks": ".safetensors",
@@ -99,6 +100,35 @@ class SetFolder:
                 "rename the folder back, or open it by its path",
             )
         return manifest
+
+    def current_manifest(self) -> Manifest:
+        """Read the manifest of the current version, again if it was deleted meanwhile; raises as `resolve` does."""
+        while True:
+            version = self.resolve(CURRENT_ALIAS)
+            with suppress(Conflict), self.reading(version):
+                return self.manifest(version)
+
+    @contextmanager
+    def reading(self, version: str) -> Iterator[None]:
+        """Raise Conflict in place of an error about the files of a version if the version was deleted meanwhile.
+
+        Whoever deletes a version deletes its manifest first, so that files which vanish later belong to no version.
+        """
+        try:
+            yield
+        except (IntegrityError, FileNotFoundError) as error:
+            if os.path.lexists(self.version_file(version)):
+                raise
+            raise self.make_deleted_error(version) from error
+
+    def make_deleted_error(self, version: str) -> Conflict:
+        """Make the error for a version that was deleted while it was read."""
+        current = self.aliases().get(CURRENT_ALIAS)
+        return Conflict(
+            f"{self.exactly(version)} was deleted while it was read; the current version is {current or 'none'}",
+            "a version that is there until the end: a purge, or gc, has deleted this one",
+            "open the set again; nothing is damaged",
+        )
 
     def aliases(self) -> dict[str, str]:
         """Read the aliases, {alias: version}; empty before the first version is published."""
@@ -186,6 +216,10 @@ class SetFolder:
             yield
         finally:
             lock.release()
+
+    def is_locked(self) -> bool:
+        """Tell whether the set is being written now; see `locks.is_held`."""
+        return is_held(self._lock_file)
 
     @property
     def _lock_file(self) -> Path:

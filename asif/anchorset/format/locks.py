@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,26 @@ _MAX_NOTE_BYTES = 1024
 _log = logging.getLogger(__name__)
 
 
-def acquire_lock(lock_file: Path, busy: Callable[[], Busy], wait: float = 0.0) -> Any:
+@dataclass(frozen=True)
+class HeldLock:
+    """A lock that this process holds until `release`; its file names the process meanwhile."""
+
+    _file: Path
+    _lock: Any
+
+    @property
+    def is_locked(self) -> bool:
+        """Tell whether the lock is still held."""
+        return bool(self._lock.is_locked)
+
+    def release(self) -> None:
+        """Empty the file, and let another process have the lock."""
+        with suppress(OSError):
+            os.truncate(self._file, 0)
+        self._lock.release()
+
+
+def acquire_lock(lock_file: Path, busy: Callable[[], Busy], wait: float = 0.0) -> HeldLock:
     """Acquire a lock and return it; raises `busy()` if another process still holds it after `wait` seconds.
 
     Raises AsifError where the file system cannot lock, or the store cannot be written.
@@ -39,7 +59,7 @@ def acquire_lock(lock_file: Path, busy: Callable[[], Busy], wait: float = 0.0) -
         if not (_try_for(lock, min(wait, NOTICE_SECONDS)) or (wait > NOTICE_SECONDS and _wait(lock, lock_file, wait))):
             raise busy()
         _write_note(lock_file)
-    return lock
+    return HeldLock(lock_file, lock)
 
 
 def _try_for(lock: Any, seconds: float) -> bool:
@@ -87,12 +107,28 @@ def _open_new_file(folder: Path) -> int:
 
 
 def _make_unlockable_error(lock_file: Path, error: OSError) -> AsifError:
-    left = f"; {lock_file.name} was last held by {read_holder(lock_file)}" if lock_file.exists() else ""
+    left = f"; {lock_file.name} was left by {read_holder(lock_file)}" if lock_file.exists() else ""
     return AsifError(
         f"the file system of {lock_file.parent} cannot lock files: flock fails with {error.strerror}{left}",
         "file locks, without which two edits could destroy each other; reading needs none",
         "move the store to a disk that can lock files, such as a local one, and point ASIF_HOME there",
     )
+
+
+def is_held(lock_file: Path) -> bool:
+    """Tell whether a process holds a lock now; False where that cannot be told. Writes nothing."""
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    try:
+        with open(lock_file, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _write_note(lock_file: Path) -> None:
@@ -105,7 +141,7 @@ def _write_note(lock_file: Path) -> None:
 
 
 def read_holder(lock_file: Path) -> str:
-    """Return who holds a lock, or held it last, as its file says: an unknown process, if that cannot be read."""
+    """Return the process that holds a lock, or was killed while it did, as the file says if it can be read."""
     try:
         with open(lock_file, "rb") as file:
             note = json.loads(file.read(_MAX_NOTE_BYTES))

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from asif.anchorset.format.folder import CURRENT_ALIAS, SetFolder
+from asif.anchorset.format.folder import SetFolder
 from asif.anchorset.format.manifest import Manifest
 from asif.anchorset.format.references import check_set_name
 from asif.errors import AsifError, IntegrityError
@@ -43,7 +43,7 @@ def read_set_entry(path: Path) -> SetEntry:
         aliases = folder.aliases()
         if not aliases and folder.journal.is_dir():
             return SetEntry(path.name, size, {}, error="not built yet: run the interrupted build again to finish it")
-        manifest = folder.manifest(folder.resolve(CURRENT_ALIAS))
+        manifest = folder.current_manifest()
     except (AsifError, OSError) as error:
         return SetEntry(path.name, size, aliases, error=_format_error(error))
     return _build_entry(manifest, size, aliases)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,9 +65,20 @@ def verify(path: Path, version: str | None = None) -> VerificationReport:
 
 
 def verify_set_folder(folder: SetFolder, version: str | None) -> VerificationReport:
-    """Check a set; see `verify`."""
-    if not (folder.path / "versions").is_dir():
-        raise NotFound(f"{folder.path} is no anchor set", "a folder with `versions` in it", "check the reference")
+    """Check a set, again if it was edited meanwhile; see `verify`."""
+    while True:
+        if not (folder.path / "versions").is_dir():
+            raise NotFound(f"{folder.path} is no anchor set", "a folder with `versions` in it", "check the reference")
+        before = folder.versions()
+        report = _verify_once(folder, version)
+        after = folder.versions()
+        if not report.problems or after == before:
+            return report
+        if version in before and version not in after:
+            raise folder.make_deleted_error(version)
+
+
+def _verify_once(folder: SetFolder, version: str | None) -> VerificationReport:
     check = _Verification(folder)
     with check.collect_problems(folder.path):
         folder.refuse_symlinks()
@@ -210,16 +221,14 @@ class _Verification:
             if path.name.startswith(TEMPORARY_PREFIX):
                 continue
             if path.name[:12] not in digests:
-                self.add_problem(path, "a stray fit: it belongs to no version")
+                self.add_strays([path], "a stray fit: it belongs to no version")
             with self.collect_problems(path):
                 check_fit_file(path)
                 self.read[path] = path.stat().st_size
 
     def strays(self, versions: list[str], manifests: list[Manifest]) -> None:
         """Report files that belong to no version; skips their content if a manifest cannot be read."""
-        for path in sorted(self.folder.path.iterdir()):
-            if path.name not in _KNOWN_NAMES:
-                self.add_problem(path, "a stray file: it belongs to no version")
+        strays = [path for path in sorted(self.folder.path.iterdir()) if path.name not in _KNOWN_NAMES]
         expected = {self.folder.version_file(version) for version in versions}
         if len(manifests) == len(versions):
             for manifest in manifests:
@@ -229,9 +238,15 @@ class _Verification:
                     expected.add(self.folder.content_path("rejects", manifest.rejects.sha256))
         kinds = ("versions", *CONTENT_SUFFIXES) if len(manifests) == len(versions) else ("versions",)
         for kind in kinds:
-            for path in sorted((self.folder.path / kind).glob("*")):
-                if path not in expected:
-                    self.add_problem(path, "a stray file: it belongs to no version")
+            strays += [path for path in sorted((self.folder.path / kind).glob("*")) if path not in expected]
+        self.add_strays(strays, "a stray file: it belongs to no version")
+
+    def add_strays(self, paths: Sequence[Path], what: str) -> None:
+        """Add files that no version needs as problems, unless an edit, which is writing or deleting them, goes on."""
+        if paths and not self.folder.is_locked():
+            for path in paths:
+                if os.path.lexists(path):
+                    self.add_problem(path, what)
 
 
 def _find_embedding_problems(block: AnchorBlock, side: Side) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +30,15 @@ class LogEntry:
 
 
 def read_version_log(folder: SetFolder) -> list[LogEntry]:
-    """List the versions, newest first; a damaged version is listed with its error and does not hide the others."""
-    aliases = folder.aliases()
-    return [_read_log_entry(folder, version, aliases) for version in reversed(folder.versions())]
+    """List the versions, newest first; a damaged version is listed with its error and does not hide the others.
+
+    A version that is deleted meanwhile is left out.
+    """
+    aliases, entries = folder.aliases(), []
+    for version in reversed(folder.versions()):
+        with suppress(Conflict), folder.reading(version):
+            entries.append(_read_log_entry(folder, version, aliases))
+    return entries
 
 
 def _read_log_entry(folder: SetFolder, version: str, aliases: Mapping[str, str]) -> LogEntry:
@@ -42,6 +49,8 @@ def _read_log_entry(folder: SetFolder, version: str, aliases: Mapping[str, str])
     try:
         found = folder.manifest(version)
     except (IntegrityError, UnknownFormat) as error:
+        if not folder.version_file(version).exists():
+            raise
         return LogEntry(version, seq, names, error=f"{error.came}; {error.fix}")
     return LogEntry(
         version,

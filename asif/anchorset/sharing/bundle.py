@@ -50,11 +50,11 @@ def pack_bundle(folder: SetFolder, version: str, scratch: Path | None) -> Iterat
     """Pack a version; while this is open, rewritten blocks are in a temporary folder in `scratch`, or the system's.
 
     Writes nothing into the store. The same version gives the same bundle. Memory: one block. Raises IntegrityError,
-    OutOfSpace.
+    OutOfSpace, Conflict if the version is deleted meanwhile.
     """
     folder.refuse_symlinks()
-    manifest = folder.manifest(version)
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=scratch) as temporary:
+    with folder.reading(version), tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=scratch) as temporary:
+        manifest = folder.manifest(version)
         rewritten = SetFolder(Path(temporary), None)
         for kind in CONTENT_KINDS:
             make_folder(rewritten.path / kind)

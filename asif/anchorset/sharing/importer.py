@@ -160,7 +160,7 @@ def _check_importable(folder: SetFolder, manifest: Manifest, name_given: bool) -
     folder.refuse_symlinks()
     if not folder.path.exists():
         return None
-    current = folder.manifest(folder.resolve(CURRENT_ALIAS)) if folder.versions() else None
+    current = folder.current_manifest() if folder.versions() else None
     if not name_given and not (current and _has_same_anchors(current, manifest)):
         raise UsageError(
             f"there is an anchor set {folder.name!r} already",
@@ -243,7 +243,7 @@ def _publish_import(
         version = commit_version(
             folder, replace(published, seq=next_sequence_number(folder), parent=folder.aliases().get(CURRENT_ALIAS))
         )
-    return AnchorSet(folder, version)
+        return AnchorSet(folder, version)
 
 
 def _publish_new_set(stage: SetFolder, folder: SetFolder, manifest: Manifest) -> AnchorSet:

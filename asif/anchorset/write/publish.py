@@ -120,7 +120,7 @@ def publish_segments(
     with folder.locked():
         version = commit_version(folder, _write_content(folder, rows, resolution.kept, rejects, description))
         finish()
-    return AnchorSet(folder, version)
+        return AnchorSet(folder, version)  # under the lock: nobody can delete the version before it is open
 
 
 def _index_rows(segments: Sequence[JournalSegment]) -> _RowIndex:

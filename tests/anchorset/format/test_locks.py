@@ -67,14 +67,16 @@ def test_a_file_system_without_locks_is_read_and_refused_for_edits(
     assert [entry.seq for entry in store.log("toy")] == [2, 1]
 
 
-def test_the_error_names_who_held_the_lock_last(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_who_left_the_lock(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build(home, pairs(3)).close()
     fail_flock(monkeypatch, "ENOSYS")
-    with pytest.raises(AsifError, match=rf"\.lock was last held by process {os.getpid()} on "):
+    (home / "anchors/toy/.lock").write_text('{"pid": 17, "host": "a\\u001b[1m", "since": "2026-01-01T00:00:00Z"}')
+    with pytest.raises(AsifError) as raised:
         Store(home).rollback("toy")
+    assert ".lock was left by process 17 on 'a\\x1b[1m' since '2026-01-01" in raised.value.came
     for content in (b"", b"123\nhost\n", b"[" * 900, b'{"pid": "x"}', b"\xff"):
         (home / "anchors/toy/.lock").write_bytes(content)
-        with pytest.raises(AsifError, match="last held by an unknown process"):
+        with pytest.raises(AsifError, match="left by an unknown process"):
             Store(home).rollback("toy")
 
 
@@ -82,7 +84,9 @@ def test_a_left_lock_file_does_not_matter(home: Path) -> None:
     build(home, pairs(3)).close()
     (home / "anchors/toy/.lock").write_text("999999\nanother-host\n")
     assert build(home, pairs(4)).manifest.seq == 2
-    assert json.loads((home / "anchors/toy/.lock").read_text())["pid"] == os.getpid()
+    with SetFolder(home / "anchors/toy", "toy").locked():
+        assert json.loads((home / "anchors/toy/.lock").read_text())["pid"] == os.getpid()
+    assert (home / "anchors/toy/.lock").read_text() == ""
 
 
 def test_a_wait_is_announced_and_ends(

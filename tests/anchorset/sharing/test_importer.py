@@ -16,7 +16,7 @@ from support.edited_sets import EVERY, IDS, assert_same_set
 from support.running import Cli
 
 from asif.anchorset import Store
-from asif.anchorset.format.atomic_io import acquire_lock
+from asif.anchorset.format.locks import acquire_lock
 from asif.errors import Busy, Conflict, EncoderMismatch, InputRefused, IntegrityError, OutOfSpace, UsageError
 
 
