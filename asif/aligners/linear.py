@@ -131,7 +131,8 @@ class LinearMaps:
 
     @classmethod
     def from_arrays(cls, arrays: FitArrays) -> LinearMaps:
-        """Read what `as_arrays` wrote; raises KeyError if something is missing."""
+        """Read what `as_arrays` wrote, into memory of its own; raises KeyError if something is missing."""
+        arrays = {name: np.array(values, order="C") for name, values in arrays.items()}
         means, maps, scales = ({side: arrays[f"{what}_{side}"] for side in SIDES} for what in ("mean", "map", "scale"))
         return cls(means, maps, scales, arrays["correlations"], arrays["shared"])
 
@@ -160,7 +161,8 @@ def solve_maps(aligner: Linear, moments: Moments) -> LinearMaps:
     scales: dict[Side, Float64] = {"image": _compute_column_scales(image), "text": _compute_column_scales(text)}
     maps = {"image": round_to_grid(image / scales["image"]), "text": round_to_grid(text / scales["text"])}
     shared = (maps["image"] * scales["image"]).T @ xy @ (maps["text"] * scales["text"])
-    return LinearMaps(means, {"image": maps["image"], "text": maps["text"]}, scales, used, shared)
+    solved = LinearMaps(means, {"image": maps["image"], "text": maps["text"]}, scales, used, shared)
+    return LinearMaps.from_arrays(solved.as_arrays())  # as a cached fit: the order in memory changes the last digit
 
 
 def _solve_axes(aligner: Linear, moments: Moments, xy: Float64) -> tuple[Float64, Float64, Float64]:
@@ -264,7 +266,11 @@ class FittedLinear:
         return AnchorContributions(np.arange(self.anchors.count), products / self.anchors.count)
 
     def _project_anchors(self, side: Side, vector: Float64) -> Float64:
-        """Return the inner products of all anchors' representations, before normalisation, with a vector [s]: [N]."""
+        """Return the inner products of all anchors' representations, before normalisation, with a vector [s]: [N].
+
+        Each is summed by itself, so that it does not depend on how anchors lie in blocks.
+        """
         direction = self.solution.maps[side] @ (self.solution.scales[side] * vector)
         offset = self.solution.means[side] @ direction
-        return np.concatenate([block.astype(np.float64) @ direction - offset for block in self.anchors.blocks(side)])
+        products = [np.einsum("nd,d->n", block.astype(np.float64), direction) for block in self.anchors.blocks(side)]
+        return np.concatenate(products) - offset

@@ -173,6 +173,34 @@ def test_parts_add_up_to_the_score(aligner: Linear, count: int) -> None:
 
 
 @every_aligner
+@pytest.mark.parametrize("dims", [(7, 5), (64, 48)])
+def test_the_first_parts_are_those_of_a_fit_that_was_read_back(aligner: Linear, dims: tuple[int, int]) -> None:
+    pairs, held = related(150, dims=dims), related(6, 9, dims=dims)
+    fitted = aligner.fit(pairs)
+    stored = {name: np.frombuffer(values.tobytes()).reshape(values.shape) for name, values in fitted.arrays().items()}
+    restored = aligner.restore(pairs, stored)
+    image, text = (fitted.represent(side, Embeddings(held.sides[side])) for side in SIDES)
+    for side, rows in zip(SIDES, (image, text), strict=True):
+        np.testing.assert_array_equal(restored.represent(side, Embeddings(held.sides[side])).values, rows.values)
+    for at, to in ((0, 0), (1, 3), (4, 2)):
+        parts = [each.split_score(image[at : at + 1], text[to : to + 1]).values for each in (fitted, restored)]
+        np.testing.assert_array_equal(*parts)
+
+
+@every_aligner
+def test_parts_do_not_depend_on_blocks(aligner: Linear) -> None:
+    pairs = related(150, dims=(64, 48))
+    fitted = aligner.fit(pairs)
+    image, text = (fitted.represent(side, Embeddings(pairs.sides[side][:1])) for side in SIDES)
+    expected = fitted.split_score(image, text).values
+    for cut in (1, 2, 7):
+        cut_pairs = Pairs(*(pairs.sides[side] for side in SIDES), cut=cut)
+        np.testing.assert_array_equal(
+            aligner.restore(cut_pairs, fitted.arrays()).split_score(image, text).values, expected
+        )
+
+
+@every_aligner
 def test_parts_add_up_where_some_directions_are_faint(aligner: Linear) -> None:
     """P18 with correlations over four orders of magnitude, where the rounding of the maps would show."""
     rng = np.random.default_rng(4)
