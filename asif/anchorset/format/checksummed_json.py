@@ -12,6 +12,7 @@ from asif.anchorset.format.atomic_io import RESTORE_ADVICE
 from asif.errors import IntegrityError
 from asif.vectors import canonical_json
 
+MAX_INTEGER = (1 << 53) - 1  # the largest that every JSON reader keeps exactly
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -74,11 +75,11 @@ class JsonFields:
             raise self.mismatch({name: value}, f"{name}: {expected}")
         return value
 
-    def integer(self, name: str, least: int = 0) -> int:
-        """Return an integer that is at least `least`."""
+    def integer(self, name: str, least: int = 0, most: int = MAX_INTEGER) -> int:
+        """Return an integer from `least` to `most`."""
         value: int = self._get(name, int, "a whole number")
-        if value < least:
-            raise self.mismatch({name: value}, f"{name}: a whole number from {least}")
+        if not least <= value <= most:
+            raise self.mismatch({name: value}, f"{name}: a whole number from {least} to {most}")
         return value
 
     def text(self, name: str) -> str:

@@ -22,6 +22,8 @@ from asif.vectors import SIDES, Fingerprint, Side
 
 _MANIFEST_FORMAT = 1
 _KNOWN_FEATURES = ("deletions", "pieces")
+MAX_FILE_BYTES = 8**11 - 1  # the largest size that the header of a tar can state, 8 GiB
+_MAX_SEQ = 10**15  # far below the 18 digits of a version
 CAPTIONS_MODES = ("mean", "first", "all")
 
 
@@ -192,7 +194,7 @@ def _read_manifest(fields: JsonFields) -> Manifest:
     dims, encoders = fields.nested("dims"), fields.nested("encoders")
     return Manifest(
         name=_read_name(fields),
-        seq=fields.integer("seq", 1),
+        seq=fields.integer("seq", 1, _MAX_SEQ),
         digest=fields.sha256("digest"),
         count=fields.integer("count", 1),
         rows_in=fields.integer("rows_in", 1),
@@ -238,7 +240,7 @@ def _read_encoder(fields: JsonFields) -> EncoderInfo:
 
 
 def _read_file_entry(fields: JsonFields) -> FileEntry:
-    return FileEntry(fields.sha256("sha256"), fields.integer("size"))
+    return FileEntry(fields.sha256("sha256"), fields.integer("size", 0, MAX_FILE_BYTES))
 
 
 def _read_blocks(each: Iterable[JsonFields]) -> tuple[BlockEntry, ...]:
@@ -263,12 +265,14 @@ def _read_piece(fields: JsonFields, before: Sequence[BlockEntry]) -> BlockEntry:
 
 
 def _read_block(fields: JsonFields) -> BlockEntry:
-    rows = fields.integer("rows", 1)
-    if rows > MAX_BLOCK_ROWS:
-        raise fields.mismatch({"rows": rows}, f"rows: at most {MAX_BLOCK_ROWS}")
+    rows = fields.integer("rows", 1, MAX_BLOCK_ROWS)
     deleted = () if fields.missing("deleted") else _read_deletions(fields, rows)
     return BlockEntry(
-        fields.sha256("sha256"), fields.integer("size"), rows, _read_file_entry(fields.nested("pairs")), deleted
+        fields.sha256("sha256"),
+        fields.integer("size", 0, MAX_FILE_BYTES),
+        rows,
+        _read_file_entry(fields.nested("pairs")),
+        deleted,
     )
 
 

@@ -6,13 +6,15 @@ a time, and it removes the files that a killed one left.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from asif.anchorset.format.anchor_set import AnchorSet
 from asif.anchorset.format.atomic_io import (
@@ -36,7 +38,7 @@ from asif.anchorset.sharing.bundle import CONTENT_KINDS, MANIFEST_FILE, list_bun
 from asif.anchorset.sharing.verified_copy import ByteProgress
 from asif.anchorset.write.version import commit_version, current_utc_time, next_sequence_number
 from asif.errors import Busy, Conflict, IntegrityError, UnknownFormat, UsageError
-from asif.pairs.records import check_records_file
+from asif.pairs.records import MAX_TABLE_BYTES, check_records_file
 from asif.version import VERSION
 
 _SPARE_BYTES = 1 << 20  # free space required beyond the size of the bundle
@@ -142,7 +144,7 @@ def _source_errors(source: BundleSource, staging: Path) -> Iterator[None]:
 
 
 def _check_bundle_manifest(manifest: Manifest) -> None:
-    """Raise IntegrityError for what no bundle has: deleted rows, rejects, blocks whose size does not fit their rows."""
+    """Raise IntegrityError for what no bundle has: deleted rows, rejects, wrong sizes, odd text or profiles."""
     if manifest.rejects is not None or any(entry.deleted for entry in manifest.blocks):
         raise IntegrityError("the manifest lists rejects or deleted rows", "anchors alone", "export the set with asif")
     for entry in manifest.blocks:
@@ -153,6 +155,32 @@ def _check_bundle_manifest(manifest: Manifest) -> None:
                 f"{size:,}",
                 "export it with asif",
             )
+        if entry.pairs.size > MAX_TABLE_BYTES:
+            raise IntegrityError(
+                f"the manifest gives a table of pairs {entry.pairs.size:,} bytes",
+                f"at most {MAX_TABLE_BYTES:,}",
+                "export it with asif",
+            )
+    _check_text(json.loads(manifest.to_bytes()))
+    for task, profile in manifest.profiles.items():
+        if not isinstance(profile, dict) or not isinstance(profile.get("aligner"), str):
+            raise IntegrityError(
+                f"the manifest has the profile {ascii(profile)[:80]} for {task[:80]!a}",
+                "an object with the name of an aligner",
+                "export it with asif",
+            )
+
+
+def _check_text(value: Any) -> None:
+    """Raise IntegrityError for text with control characters, which could rule a terminal, anywhere in a manifest."""
+    if isinstance(value, str):
+        if any(unicodedata.category(character) == "Cc" for character in value if character not in "\t\n"):
+            raise IntegrityError(
+                f"the manifest has control characters in {value[:80]!a}", "text without them", "export it with asif"
+            )
+    elif isinstance(value, (dict, list)):
+        for each in value.items() if isinstance(value, dict) else value:
+            _check_text(list(each) if isinstance(each, tuple) else each)
 
 
 def _check_importable(folder: SetFolder, manifest: Manifest, name_given: bool) -> Manifest | None:
@@ -216,7 +244,7 @@ def _link_or_copy(known: Path, to: Path) -> None:
 def _check_pair_table(path: Path, rows: int) -> None:
     try:
         check_records_file(path, rows)
-    except (ValueError, TypeError, KeyError, OSError, NotImplementedError) as error:
+    except (ValueError, TypeError, KeyError, OSError, NotImplementedError, OverflowError, MemoryError) as error:
         raise IntegrityError(f"{path} is no table of {rows} pairs ({error})", "the parquet as written", "") from error
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,52 @@ def test_manifests_that_lie(home: Path, archive: bytes, lie: str) -> None:
     with pytest.raises(IntegrityError) as caught:
         imported(home, resealed(archive, LIES[lie]))
     assert ("upgrade" in caught.value.fix) == (lie in ("a future format", "an unknown feature"))
+    assert left(home) == []
+
+
+def find_numbers(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of each number in a manifest, in the order of its fields."""
+    if isinstance(value, (dict, list)):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from find_numbers(each, (*path, key))
+    elif isinstance(value, int) and not isinstance(value, bool):
+        yield path
+
+
+def set_number(manifest: dict[str, Any], path: tuple[Any, ...], number: Any) -> None:
+    inner: Any = manifest
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = number
+
+
+@pytest.mark.parametrize("number", [10**299, 2**35, 2**63, -1, 1.5, "1", True])
+def test_any_number_of_a_manifest_is_bounded(home: Path, archive: bytes, number: Any) -> None:
+    paths = list(find_numbers(json.loads(members(archive)[0][1])))
+    assert {("seq",), ("dims", "text"), ("blocks", 0, "size"), ("blocks", 0, "pairs", "size")} <= set(paths)
+    for path in paths:
+        if (path, number) == (("seq",), 2**35):
+            continue  # a bundle may come from any version
+        with pytest.raises(IntegrityError):
+            imported(home, resealed(archive, partial(set_number, path=path, number=number)))
+        assert left(home) == []
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        lambda m: m.update(created="\x1b]0;title\x07"),
+        lambda m: m["operation"].update({"source": ["a", {"b\x1b[2J": "c"}]}),
+        lambda m: m["encoders"]["text"].update(spec="st:\x9b31m"),
+        lambda m: m.update(profiles={"classify": "asif"}),
+        lambda m: m.update(profiles={"classify": {"aligner": 10**300}}),
+    ],
+)
+def test_text_that_rules_a_terminal_and_odd_profiles(
+    home: Path, archive: bytes, lie: Callable[[dict[str, Any]], object]
+) -> None:
+    with pytest.raises(IntegrityError, match="the manifest has"):
+        imported(home, resealed(archive, lie))
     assert left(home) == []
 
 
