@@ -120,13 +120,21 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader closed the pipe: no error at exit
         sys.exit(EXIT_FAILED)
-    except MemoryError:
+    except (MemoryError, ImportError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
         _exit_with_error(AsifError(*_OUT_OF_MEMORY), EXIT_FULL)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         expected = "free space" if full else "a path that can be used"
         fix = "free some and run the same command again" if full else "check the path and its permissions"
         _exit_with_error(AsifError(str(error), expected, fix), EXIT_FULL if full else EXIT_FAILED)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an error says that memory is full: also one of a library that cannot be mapped, or of a thread."""
+    words = ("failed to map segment", "cannot allocate memory", "can't start new thread")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
 
 def _exit_with_error(error: AsifError, code: int) -> None:

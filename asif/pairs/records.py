@@ -58,7 +58,7 @@ def check_records_file(path: Path, rows: int) -> None:
 def _is_bounded(file: Any, step: int) -> bool:
     """Tell whether a table fits in memory and has captions, reading a few rows at a time (rows may share one text)."""
     taken = 0
-    for batch in file.iter_batches(batch_size=step):
+    for batch in file.iter_batches(batch_size=step, use_threads=False):
         taken += batch.nbytes
         captions = batch.column("captions")
         if taken > MAX_TABLE_BYTES or captions.flatten().null_count or 0 in captions.value_lengths().to_pylist():
@@ -68,9 +68,7 @@ def _is_bounded(file: Any, step: int) -> bool:
 
 def read_records(path: Path) -> list[PairRecord]:
     """Read the records back in order."""
-    import pyarrow.parquet as pq
-
-    columns = pq.read_table(path).to_pydict()
+    columns = _read_columns(path)
     captions = map(tuple, columns.pop("captions"))
     names = [field.name for field in fields(PairRecord) if field.name != "captions"]
     if sorted(columns) != sorted(names):
@@ -81,7 +79,14 @@ def read_records(path: Path) -> list[PairRecord]:
 
 def read_ids(path: Path) -> list[str]:
     """Read the ids alone, in order."""
+    ids: list[str] = _read_columns(path, ["id"])["id"]
+    return ids
+
+
+def _read_columns(path: Path, names: Sequence[str] | None = None) -> dict[str, list[Any]]:
+    """Read columns of a table, in this thread: pyarrow waits for ever where the system refuses it a thread."""
     import pyarrow.parquet as pq
 
-    ids: list[str] = pq.read_table(path, columns=["id"])["id"].to_pylist()
-    return ids
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        columns: dict[str, list[Any]] = file.read(columns=names, use_threads=False).to_pydict()
+    return columns

@@ -19,11 +19,17 @@ TEMPORARY_PREFIX = ".tmp-"
 RESTORE_ADVICE = "restore the anchor set from a copy, or build it again"
 _DISK_FULL_ERRORS = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _PERMISSION_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS}
+_OTHER_REMEDIES = {
+    errno.EMFILE: ("fewer open files", "raise the limit of open files (ulimit -n), or close some"),
+    errno.ENFILE: ("fewer open files", "close other programs"),
+    errno.EXDEV: ("a store on one file system", "mount nothing inside the folder of a set"),
+    errno.EIO: ("a disk that works", "check the disk and its connection, then run the same command again"),
+}  # what is expected, and what to do
 
 
 @contextmanager
 def translate_write_errors(path: Path, needed: int) -> Iterator[None]:
-    """Translate the error of a full disk into OutOfSpace, and that of a read-only store into AsifError.
+    """Translate the error of a full disk into OutOfSpace, and any other of the system into AsifError.
 
     `needed` is the number of bytes to be written at `path`.
     """
@@ -42,7 +48,36 @@ def translate_write_errors(path: Path, needed: int) -> Iterator[None]:
                 "a store that may be written",
                 "point ASIF_HOME at a folder of yours, or ask its owner",
             ) from error
-        raise
+        raise _make_system_error(f"cannot write {path}", error) from error
+
+
+@contextmanager
+def translate_read_errors(path: Path) -> Iterator[None]:
+    """Translate errors of the system: no memory into OutOfSpace, a failing disk into IntegrityError, else AsifError.
+
+    Errors of libraries, which have no number, are raised as they are.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        if error.errno in _PERMISSION_ERRORS:
+            raise AsifError(
+                f"cannot read {path}: {error.strerror}", "a file that may be read", "ask its owner for the permission"
+            ) from error
+        if error.errno == errno.EIO:
+            raise IntegrityError(
+                f"cannot read {path}: {error.strerror}", "a disk that works", RESTORE_ADVICE
+            ) from error
+        raise _make_system_error(f"cannot read {path}", error) from error
+
+
+def _make_system_error(what: str, error: OSError) -> AsifError:
+    came = f"{what}: {error.strerror or error}"
+    if error.errno == errno.ENOMEM:
+        return OutOfSpace(came, "memory for it", "close other programs, or raise the memory limit of this one")
+    return AsifError(came, *_OTHER_REMEDIES.get(error.errno or 0, ("a file system that can do it", "check the path")))
 
 
 def _free_bytes(path: Path) -> int:
@@ -65,7 +100,20 @@ def atomic_write(path: Path, write: Callable[[Path], None], needed: int) -> None
         write(temporary)
         fsync_path(temporary)
         os.replace(temporary, path)
+    _flush_replaced(path)
+
+
+def _flush_replaced(path: Path) -> None:
+    """Flush the folder of a file that was just put in its place; an error says that the file is there already."""
+    try:
         fsync_path(path.parent)
+    except OSError as error:
+        kind = OutOfSpace if error.errno in _DISK_FULL_ERRORS else AsifError
+        raise kind(
+            f"{path} is written, and in effect, but its folder could not be flushed to disk: {error.strerror}",
+            "a change that also survives a loss of power",
+            "check the disk, look at what is there now (asif anchors log), then run the same command again",
+        ) from error
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:
@@ -155,6 +203,9 @@ def _check_plain_file(path: Path) -> int:
         found = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         raise IntegrityError(f"{path} is missing", "the file that was written", RESTORE_ADVICE) from None
+    except OSError as error:
+        with translate_read_errors(path):
+            raise error
     if not stat.S_ISREG(found.st_mode):
         kind = "a symlink" if stat.S_ISLNK(found.st_mode) else "not a plain file"
         raise IntegrityError(f"{path} is {kind}", "the plain file that was written", RESTORE_ADVICE)
@@ -162,14 +213,15 @@ def _check_plain_file(path: Path) -> int:
 
 
 def open_plain_file(path: Path) -> BinaryIO:
-    """Open a plain file for reading; raises IntegrityError like `_check_plain_file`."""
+    """Open a plain file for reading; raises IntegrityError like `_check_plain_file`, and AsifError."""
     _check_plain_file(path)
-    return open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)), "rb")
+    with translate_read_errors(path):
+        return open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)), "rb")
 
 
 def read_small_file(path: Path, limit: int = 64 << 20) -> bytes:
     """Read a file of at most `limit` bytes; raises IntegrityError."""
-    with open_plain_file(path) as file:
+    with translate_read_errors(path), open_plain_file(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise IntegrityError(f"{path} is longer than {limit:,} bytes", "a file of a sane size", RESTORE_ADVICE)
@@ -198,7 +250,7 @@ _CHUNK_BYTES = 1 << 25
 def hash_file(path: Path) -> tuple[str, int]:
     """Return a file's sha256 and its size in bytes."""
     digest, size = hashlib.sha256(), 0
-    with open_plain_file(path) as file:
+    with translate_read_errors(path), open_plain_file(path) as file:
         buffer = bytearray(min(_CHUNK_BYTES, os.fstat(file.fileno()).st_size) or 1)
         while count := file.readinto(buffer):  # type: ignore[attr-defined]
             digest.update(memoryview(buffer)[:count])

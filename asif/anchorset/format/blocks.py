@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.anchorset.format.atomic_io import RESTORE_ADVICE, open_plain_file
+from asif.anchorset.format.atomic_io import RESTORE_ADVICE, open_plain_file, translate_read_errors
 from asif.anchorset.format.safetensors_header import TensorSpec, build_safetensors_header
 from asif.errors import BadEmbedding, IntegrityError
 from asif.vectors import Float32, Float64, Side, find_vector_problems
@@ -114,7 +114,7 @@ def write_block(path: Path, block: AnchorBlock, dtype: str) -> None:
 def read_block(path: Path, rows: int, dims: Mapping[Side, int], dtype: str) -> AnchorBlock:
     """Map a block into memory; raises IntegrityError unless the file has exactly the expected layout."""
     layout = _compute_layout(rows, dims["image"], dims["text"], dtype)
-    with open_plain_file(path) as file:
+    with translate_read_errors(path), open_plain_file(path) as file:
         start = file.read(len(layout.header))
         if start != layout.header:
             raise IntegrityError(

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from asif.anchorset.format.atomic_io import RESTORE_ADVICE, check_file_content
+from asif.anchorset.format.atomic_io import RESTORE_ADVICE, check_file_content, translate_read_errors
 from asif.anchorset.format.blocks import UInt8
 from asif.anchorset.format.checksummed_json import JsonFields, parse_json_object
 from asif.anchorset.format.folder import SetFolder
@@ -54,7 +54,8 @@ def _load_table(folder: SetFolder, entry: BlockEntry, read: Callable[[Path], lis
     path = folder.content_path("pairs", entry.pairs.sha256)
     check_file_content(path, entry.pairs.sha256, entry.pairs.size)
     try:
-        rows = read(path)
+        with translate_read_errors(path):
+            rows = read(path)
     except (ValueError, TypeError, KeyError, OSError, NotImplementedError) as error:
         raise IntegrityError(
             f"{path} is no table of pairs ({error})", "the parquet as written", RESTORE_ADVICE

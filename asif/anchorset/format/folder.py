@@ -15,6 +15,7 @@ from asif.anchorset.format.atomic_io import (
     make_folder,
     read_small_file,
     remove_temporaries,
+    translate_write_errors,
 )
 from asif.anchorset.format.blocks import AnchorBlock, read_block
 from asif.anchorset.format.checksummed_json import JsonFields, dump_checksummed, load_checksummed
@@ -199,21 +200,18 @@ class SetFolder:
     def locked(self) -> Iterator[None]:
         """Hold the lock of the set for writing, after removing the temporary files of dead writers.
 
-        Raises Busy if another process holds it for too long.
+        Raises Busy if another process holds it for too long; errors of the system become AsifError.
         """
         self.refuse_symlinks()
-        for folder in (self.path, *(self.path / kind for kind in (*CONTENT_SUFFIXES, "versions"))):
+        kinds = [self.path / kind for kind in (*CONTENT_SUFFIXES, "versions")]
+        for folder in (self.path, *kinds):
             make_folder(folder)
         lock = acquire_lock(self._lock_file, self._make_busy_error, WAIT_SECONDS)
         try:
-            for folder in (
-                self.path,
-                self.journal,
-                self.fits,
-                *(self.path / kind for kind in (*CONTENT_SUFFIXES, "versions")),
-            ):
-                remove_temporaries(folder)
-            yield
+            with translate_write_errors(self.path, 4096):
+                for folder in (self.path, self.journal, self.fits, *kinds):
+                    remove_temporaries(folder)
+                yield
         finally:
             lock.release()
 

@@ -20,7 +20,7 @@ from asif.anchorset.format.fit_cache import check_fit_file
 from asif.anchorset.format.folder import CONTENT_SUFFIXES, SetFolder
 from asif.anchorset.format.manifest import BlockEntry, FileEntry, Manifest
 from asif.anchorset.format.row_hash import compute_set_digest, hash_records
-from asif.errors import IntegrityError, NotFound
+from asif.errors import AsifError, IntegrityError, NotFound
 from asif.pairs.pair import PairRecord
 from asif.vectors import SIDES, Side, find_vector_problems
 
@@ -116,8 +116,10 @@ class _Verification:
         """Turn an error about `path` into a problem."""
         try:
             yield
-        except (IntegrityError, OSError) as error:
-            self.add_problem(path, error.came if isinstance(error, IntegrityError) else str(error))
+        except (AsifError, OSError) as error:
+            if not _is_about_file(error):
+                raise
+            self.add_problem(path, error.came if isinstance(error, AsifError) else str(error))
 
     def add_problem(self, path: Path, what: str) -> None:
         """Add a problem, once."""
@@ -185,8 +187,10 @@ class _Verification:
         try:
             check_file_content(path, entry.sha256, entry.size)
             block = self.folder.block(manifest, entry)
-        except (IntegrityError, OSError) as error:
-            return _CheckedBlock(None, (error.came if isinstance(error, IntegrityError) else str(error),))
+        except (AsifError, OSError) as error:
+            if not _is_about_file(error):
+                raise
+            return _CheckedBlock(None, (error.came if isinstance(error, AsifError) else str(error),))
         return _CheckedBlock(block, tuple(what for side in SIDES for what in _find_embedding_problems(block, side)))
 
     def pairs(self, entry: BlockEntry) -> list[PairRecord] | None:
@@ -247,6 +251,11 @@ class _Verification:
             for path in paths:
                 if os.path.lexists(path):
                     self.add_problem(path, what)
+
+
+def _is_about_file(error: AsifError | OSError) -> bool:
+    """Tell whether an error is one of a file that is damaged or may not be read, not of this process or its limits."""
+    return isinstance(error, (IntegrityError, OSError)) or isinstance(error.__cause__, PermissionError)
 
 
 def _find_embedding_problems(block: AnchorBlock, side: Side) -> Iterator[str]:

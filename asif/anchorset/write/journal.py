@@ -55,7 +55,8 @@ class Journal:
         make_folder(folder.journal)
         self._lock = acquire_lock(self._lock_file, self._busy)
         try:
-            self._segments = self._resume(canonical)
+            with translate_write_errors(self._folder, len(canonical)):
+                self._segments = self._resume(canonical)
         except BaseException:
             self.close()
             raise
@@ -80,8 +81,7 @@ class Journal:
         for file in self._folder.iterdir():
             if file.name not in known:
                 file.unlink()
-        with translate_write_errors(self._folder, len(plan)):
-            (self._folder / "pid").write_text(str(os.getpid()))
+        (self._folder / "pid").write_text(str(os.getpid()))
         if not plan_file.exists():
             atomic_write_bytes(plan_file, plan)
         return segments
