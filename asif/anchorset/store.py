@@ -16,6 +16,7 @@ from asif.anchorset.edit.upsert import UpsertKind, upsert_pairs
 from asif.anchorset.format.anchor_set import AnchorSet
 from asif.anchorset.format.folder import CURRENT_ALIAS, AliasStamp, SetFolder
 from asif.anchorset.format.manifest import Manifest
+from asif.anchorset.format.own_store import own_store_path
 from asif.anchorset.format.references import check_set_name, parse_reference
 from asif.anchorset.format.set_entry import SetEntry, measure_folder, read_set_entry
 from asif.anchorset.format.verify import VerificationReport, verify_set_folder
@@ -37,11 +38,7 @@ from asif.errors import Conflict, IntegrityError, NotFound, UsageError, suggest_
 def default_home() -> Path:
     """Return the folder of the store: ASIF_HOME, or the data folder of the user."""
     home = os.environ.get("ASIF_HOME")
-    if home:
-        return Path(home).expanduser()
-    from platformdirs import user_data_path
-
-    return user_data_path("asif")
+    return Path(home).expanduser() if home else own_store_path()
 
 
 class Store:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from asif.anchorset.format.own_store import close_to_others
 from asif.building.batch import EncoderClock
 from asif.encoders.embedded import EMBEDDED_WEIGHTS
 from asif.pairs import PairSource
@@ -76,3 +77,5 @@ def update_encoder_rates(home: Path, image: str, text: str, clock: EncoderClock)
     with suppress(OSError):
         (home / "cache").mkdir(parents=True, exist_ok=True)
         (home / "cache" / "rates.json").write_text(json.dumps(rates))
+        for path in (home / "cache", home / "cache" / "rates.json"):
+            close_to_others(path)

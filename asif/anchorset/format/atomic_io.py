@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from asif.anchorset.format.own_store import close_to_others
 from asif.errors import AsifError, IntegrityError, OutOfSpace
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -98,6 +99,7 @@ def atomic_write(path: Path, write: Callable[[Path], None], needed: int) -> None
     """Call `write` with the path of a temporary file, then replace `path` by that file, durably."""
     with translate_write_errors(path, needed), temporary_path(path.parent) as temporary:
         write(temporary)
+        close_to_others(temporary)
         fsync_path(temporary)
         os.replace(temporary, path)
     _flush_replaced(path)
@@ -125,6 +127,7 @@ def write_content_file(folder: Path, suffix: str, write: Callable[[Path], None],
     """Write a file that is named by its content, `<folder>/<sha256><suffix>`; return its sha256 and its size."""
     with translate_write_errors(folder, needed), temporary_path(folder) as temporary:
         write(temporary)
+        close_to_others(temporary)
         sha256, size = hash_file(temporary)
         path = folder / f"{sha256}{suffix}"
         if not has_content(path, sha256):
@@ -179,6 +182,8 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         for folder in missing:
             fsync_path(folder.parent)
+        for folder in (path, *missing):
+            close_to_others(folder)
 
 
 def remove_folder(path: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from asif.anchorset.format.atomic_io import temporary_path, translate_write_errors
+from asif.anchorset.format.own_store import close_to_others
 from asif.errors import AsifError, Busy
 
 NOTICE_SECONDS = 2.0  # before a wait is announced
@@ -138,6 +139,7 @@ def _write_note(lock_file: Path) -> None:
     with suppress(OSError), open(lock_file, "r+b") as file:
         file.write(json.dumps(note).encode())
         file.truncate()
+        close_to_others(lock_file)
 
 
 def read_holder(lock_file: Path) -> str:

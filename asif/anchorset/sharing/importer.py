@@ -31,6 +31,7 @@ from asif.anchorset.format.fit_cache import hash_anchors
 from asif.anchorset.format.folder import CURRENT_ALIAS, SetFolder, refuse_link
 from asif.anchorset.format.locks import acquire_lock
 from asif.anchorset.format.manifest import FileEntry, Manifest
+from asif.anchorset.format.own_store import close_to_others
 from asif.anchorset.format.references import check_set_name
 from asif.anchorset.format.verify import verify_set_folder
 from asif.anchorset.select.compatibility import check_compatible
@@ -225,6 +226,7 @@ def _fetch_and_verify(
                 progress(entry.size)
             else:
                 source.fetch_file(path, entry, to, progress)
+            close_to_others(to)
     source.check_end()
     for block in manifest.blocks:
         _check_pair_table(stage.content_path("pairs", block.pairs.sha256), block.rows)

@@ -19,6 +19,7 @@ from asif.anchorset.format.atomic_io import (
 )
 from asif.anchorset.format.checksummed_json import dump_checksummed
 from asif.anchorset.format.locks import acquire_lock
+from asif.anchorset.format.own_store import close_to_others
 from asif.anchorset.format.rejects import reject_fields
 from asif.anchorset.format.row_hash import serialize_record
 from asif.anchorset.tokens.pair_tokens import (
@@ -79,6 +80,7 @@ class TokenJournal:
             for name in TOKEN_FILES:
                 with open(self._folder / name, "ab") as file:
                     file.truncate(header["files"][name])
+                close_to_others(self._folder / name)
         return header
 
     @property

@@ -24,6 +24,7 @@ from asif.anchorset.format.blocks import SAFETENSORS_DTYPES
 from asif.anchorset.format.folder import SetFolder, refuse_link
 from asif.anchorset.format.locks import acquire_lock
 from asif.anchorset.format.manifest import EncoderInfo
+from asif.anchorset.format.own_store import close_to_others
 from asif.anchorset.format.row_hash import DedupMode
 from asif.anchorset.write.journal_segment import JournalSegment, list_segment_files, read_segment, write_segment
 from asif.anchorset.write.publish import VersionDescription, publish_segments
@@ -82,6 +83,7 @@ class Journal:
             if file.name not in known:
                 file.unlink()
         (self._folder / "pid").write_text(str(os.getpid()))
+        close_to_others(self._folder / "pid")
         if not plan_file.exists():
             atomic_write_bytes(plan_file, plan)
         return segments
@@ -216,7 +218,8 @@ class Journal:
         """Release the lock; appended segments stay on disk."""
         if self._lock.is_locked:
             if not self._folder.exists():
-                self._lock_file.unlink(missing_ok=True)  # filelock sees that a file it waited for was unlinked
+                with suppress(OSError):
+                    self._lock_file.unlink()  # filelock sees that a file it waited for was unlinked
             self._lock.release()
             for folder in (self._set.journal, self._set.path):
                 _remove_if_empty(folder)
