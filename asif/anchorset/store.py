@@ -13,8 +13,11 @@ from asif.anchorset.edit.gc import DeletedFiles, collect_garbage
 from asif.anchorset.edit.purge import PurgePlan, purge
 from asif.anchorset.edit.remove import remove_rows
 from asif.anchorset.edit.upsert import UpsertKind, upsert_pairs
+from asif.anchorset.edit.whole_set import DeletedSet, delete_set, rename_set
 from asif.anchorset.format.anchor_set import AnchorSet
+from asif.anchorset.format.atomic_io import check_folder, make_folder, translate_read_errors
 from asif.anchorset.format.folder import CURRENT_ALIAS, AliasStamp, SetFolder
+from asif.anchorset.format.locks import check_can_lock
 from asif.anchorset.format.manifest import Manifest
 from asif.anchorset.format.own_store import own_store_path
 from asif.anchorset.format.references import check_set_name, parse_reference
@@ -211,6 +214,20 @@ class Store:
         folder, selector = self._find(ref)
         return purge(folder, folder.resolve(selector), PairSelection.of(ids, where), missing_ok, saying, receipt)
 
+    def delete(self, name: str) -> DeletedSet:
+        """Delete a set of the store with all of its versions; see `edit.whole_set.delete_set`."""
+        return delete_set(self._find(check_set_name(name))[0])
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a set of the store another name; see `edit.whole_set.rename_set`."""
+        renamed = SetFolder(self._sets / check_set_name(new), new)
+        rename_set(self._find(check_set_name(old))[0], renamed)
+
+    def check_writable(self) -> None:
+        """Raise AsifError unless sets can be built here: before work begins, and before it is announced."""
+        make_folder(self._sets)
+        check_can_lock(self._sets)
+
     def pack(self, ref: str, scratch: Path | None = None) -> AbstractContextManager[Bundle]:
         """Bundle one version for export, without its deleted rows; see `sharing.bundle.pack_bundle`."""
         folder, selector = self._find(ref)
@@ -224,10 +241,16 @@ class Store:
 
     def sets(self) -> list[SetEntry]:
         """List the anchor sets; a damaged one is listed with its error and does not hide the others."""
-        if not self._sets.is_dir():
-            return []
-        folders = sorted(path for path in self._sets.iterdir() if path.is_dir() or path.is_symlink())
+        folders = [path for path in self._list_folders() if path.is_dir() or path.is_symlink()]
         return [read_set_entry(path) for path in folders if not path.name.startswith(".")]
+
+    def _list_folders(self) -> list[Path]:
+        """List what is in the store, by name; nothing if it does not exist yet. Raises AsifError if it is no folder."""
+        if not os.path.lexists(self._sets):
+            check_folder(self.root)
+            return []
+        with translate_read_errors(self._sets):
+            return sorted(self._sets.iterdir())
 
     def path(self, ref: str) -> Path:
         """Return the folder of the set that a reference names; raises NotFound."""
@@ -252,7 +275,7 @@ class Store:
         folder = SetFolder(self._sets / reference.name, reference.name)
         folder.refuse_symlinks()
         if not folder.path.is_dir():
-            known = [entry.name for entry in sorted(self._sets.glob("[!.]*"))]
+            known = [path.name for path in self._list_folders() if path.name[0] != "."]
             build = f"build it with: asif build-anchors PAIRS --name {reference.name}"
             near = suggest_nearest(reference.name, known, "")
             raise NotFound(

@@ -94,6 +94,8 @@ def _build_from_pairs(path: str, as_json: bool, dry_run: bool, params: dict[str,
     from asif.pairs import open_pairs
 
     tolerance = Tolerance.parse(params["max_bad_rows"])
+    if not dry_run:
+        options.open_store(params["home"]).check_writable()
     recipe = None if params["recipe"] is None else _read_compatible_recipe(params["recipe"])
     image, text = (
         params["image_encoder"] or DEFAULT_ENCODERS["image"],

@@ -151,6 +151,7 @@ def _build_pairs(
     progress: Callable[[int], None],
 ) -> BuildResult:
     store = Store(home or default_home())
+    store.check_writable()
     image: ImageEncoder
     text: TextEncoder
     if source.dims:

@@ -58,6 +58,7 @@ def _open_built_by_user(recipe: PairsRecipe, store: Store) -> AnchorSet:
 
 def _build_once(recipe: HeadRecipe, store: Store, device: Device) -> AnchorSet:
     """Build a ready-made set, or wait until another process has built it."""
+    store.check_writable()
     _log.info("building the anchor set %s, once: %s", recipe.name, recipe.about)
     for _ in range(_WAIT_SECONDS):
         try:

@@ -24,6 +24,8 @@ _OTHER_REMEDIES = {
     errno.EMFILE: ("fewer open files", "raise the limit of open files (ulimit -n), or close some"),
     errno.ENFILE: ("fewer open files", "close other programs"),
     errno.EXDEV: ("a store on one file system", "mount nothing inside the folder of a set"),
+    errno.ENOTDIR: ("a folder", "check the path: a part of it is a file"),
+    errno.ENOENT: ("a path that exists", "check the path, and where a link in it leads"),
     errno.EIO: ("a disk that works", "check the disk and its connection, then run the same command again"),
 }  # what is expected, and what to do
 
@@ -200,6 +202,13 @@ def remove_temporaries(folder: Path) -> None:
             shutil.rmtree(leftover)
         else:
             leftover.unlink(missing_ok=True)
+
+
+def check_folder(path: Path) -> None:
+    """Raise AsifError if the path is there but no folder that can be read."""
+    if os.path.lexists(path):
+        with translate_read_errors(path):
+            os.listdir(path)
 
 
 def _check_plain_file(path: Path) -> int:

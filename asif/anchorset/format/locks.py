@@ -55,7 +55,7 @@ def acquire_lock(lock_file: Path, busy: Callable[[], Busy], wait: float = 0.0) -
     from filelock import FileLock
 
     with translate_write_errors(lock_file, 4096):
-        _check_can_lock(lock_file)
+        check_can_lock(lock_file.parent, lock_file)
         lock = FileLock(lock_file, thread_local=False)
         if not (_try_for(lock, min(wait, NOTICE_SECONDS)) or (wait > NOTICE_SECONDS and _wait(lock, lock_file, wait))):
             raise busy()
@@ -80,20 +80,22 @@ def _wait(lock: Any, lock_file: Path, wait: float) -> bool:
     return _try_for(lock, wait - NOTICE_SECONDS)
 
 
-def _check_can_lock(lock_file: Path) -> None:
-    """Raise AsifError if a new file, which nobody else can hold, cannot be locked.
+def check_can_lock(folder: Path, lock_file: Path | None = None) -> None:
+    """Raise AsifError if files in a folder cannot be made, or a new one, which nobody else can hold, cannot be locked.
 
-    On the lock file itself some errors of such file systems look like those of a lock that another process holds.
+    On the lock file itself some errors of such file systems look like those of a lock that another process holds; the
+    error names who left it.
     """
     if sys.platform == "win32":
         return
     import fcntl
 
-    descriptor = _open_new_file(lock_file.parent)
+    with translate_write_errors(folder, 4096):
+        descriptor = _open_new_file(folder)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        raise _make_unlockable_error(lock_file, error) from error
+        raise _make_unlockable_error(folder, lock_file, error) from error
     finally:
         os.close(descriptor)
 
@@ -107,10 +109,10 @@ def _open_new_file(folder: Path) -> int:
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
 
 
-def _make_unlockable_error(lock_file: Path, error: OSError) -> AsifError:
-    left = f"; {lock_file.name} was left by {read_holder(lock_file)}" if lock_file.exists() else ""
+def _make_unlockable_error(folder: Path, lock_file: Path | None, error: OSError) -> AsifError:
+    left = f"; {lock_file.name} was left by {read_holder(lock_file)}" if lock_file and lock_file.exists() else ""
     return AsifError(
-        f"the file system of {lock_file.parent} cannot lock files: flock fails with {error.strerror}{left}",
+        f"the file system of {folder} cannot lock files: flock fails with {error.strerror}{left}",
         "file locks, without which two edits could destroy each other; reading needs none",
         "move the store to a disk that can lock files, such as a local one, and point ASIF_HOME there",
     )

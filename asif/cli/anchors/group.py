@@ -31,6 +31,8 @@ for subcommand in (
     versions.diff,
     versions.compact,
     versions.gc,
+    versions.rename,
+    versions.delete,
     verify.verify,
     verify.receipt,
     sharing.export,

@@ -1,7 +1,8 @@
-"""asif anchors log|alias|rollback|diff|compact|gc."""
+"""asif anchors log|alias|rollback|diff|compact|gc|delete|rename."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -124,3 +125,51 @@ def _describe_operation(operation: Mapping[str, Any]) -> str:
     numbers = " ".join(f"{value:,} {name}" for name, value in operation.items() if type(value) is int)
     origin = operation.get("from") or operation.get("task") or operation.get("source") or ""
     return " ".join(part for part in (str(operation.get("kind", "")), str(origin), numbers) if part)
+
+
+@click.command("delete")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Delete without asking.")
+@options.home
+@options.as_json
+def delete(name: str, yes: bool, home: Path | None, as_json: bool) -> None:
+    """Delete an anchor set with all of its versions, fits and unfinished builds, also a damaged one.
+
+    Refused while an alias other than `current` points at a version, or a build runs. To delete single pairs from
+    everything, caches of texts included, use `asif anchors remove --purge`.
+    """
+    store = options.open_store(home)
+    size, count = store.size(name), sum(1 for _ in (store.path(name) / "versions").glob("*.json"))
+    if not yes and not _confirm(f"delete {name} with {count:,} versions, {options.format_bytes(size)}, for good?"):
+        options.print_notice("nothing was deleted")
+        return
+    deleted = store.delete(name)
+    if as_json:
+        options.print_json(asdict(deleted))
+    else:
+        shown = options.format_bytes(deleted.bytes)
+        click.echo(f"{name}: {len(deleted.versions):,} versions deleted, {shown}")
+
+
+def _confirm(question: str) -> bool:
+    """Ask on stderr; raises UsageError where nobody can answer."""
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise UsageError("no answer to the question", "yes or no", "pass --yes to delete without asking") from None
+
+
+@click.command("rename")
+@click.argument("old")
+@click.argument("new")
+@options.home
+def rename(old: str, new: str, home: Path | None) -> None:
+    """Give an anchor set another name, with all versions, aliases and fits; digests stay the same.
+
+    Receipts of removals name the set as it was called, and are checked under that name alone.
+    """
+    store = options.open_store(home)
+    store.rename(old, new)
+    click.echo(f"{old} is now {store.resolve(new)}")
