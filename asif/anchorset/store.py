@@ -15,7 +15,7 @@ from asif.anchorset.edit.remove import remove_rows
 from asif.anchorset.edit.upsert import UpsertKind, upsert_pairs
 from asif.anchorset.edit.whole_set import DeletedSet, delete_set, rename_set
 from asif.anchorset.format.anchor_set import AnchorSet
-from asif.anchorset.format.atomic_io import check_folder, make_folder, translate_read_errors
+from asif.anchorset.format.atomic_io import check_folder, translate_read_errors
 from asif.anchorset.format.folder import CURRENT_ALIAS, AliasStamp, SetFolder
 from asif.anchorset.format.locks import check_can_lock
 from asif.anchorset.format.manifest import Manifest
@@ -225,8 +225,8 @@ class Store:
 
     def check_writable(self) -> None:
         """Raise AsifError unless sets can be built here: before work begins, and before it is announced."""
-        make_folder(self._sets)
-        check_can_lock(self._sets)
+        places = (self._sets, *self._sets.absolute().parents)
+        check_can_lock(next(place for place in places if os.path.lexists(place)))
 
     def pack(self, ref: str, scratch: Path | None = None) -> AbstractContextManager[Bundle]:
         """Bundle one version for export, without its deleted rows; see `sharing.bundle.pack_bundle`."""
