@@ -86,6 +86,21 @@ class Store:
         """
         return Journal(SetFolder(self._sets / check_set_name(name), name), plan)
 
+    def find_build(self, name: str, plan: str) -> AnchorSet | None:
+        """Open the current version of a set if a build of this plan, the hash in its operation, has the same anchors.
+
+        Profiles that were tuned since do not matter. None for any other set, or one that cannot be read.
+        """
+        folder = SetFolder(self._sets / check_set_name(name), name)
+        try:
+            current = built = folder.current_manifest()
+            while built.operation.get("kind") == "tune" and built.parent in folder.versions():
+                built = folder.manifest(built.parent)
+            same = built.operation.get("plan") == plan and built.digest == current.digest
+            return AnchorSet(folder, current.version) if same else None
+        except (NotFound, IntegrityError, Conflict):
+            return None
+
     def publish_profile(self, ref: str, task: str, profile: Mapping[str, Any], asif_version: str) -> AnchorSet:
         """Publish a tuned profile for a task, with the anchors of `ref`, as the next version; see `publish_profile`."""
         folder, selector = self._find(ref)

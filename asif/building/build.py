@@ -85,13 +85,17 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """Hold the result of a build: the set, the `rows` read in this run after row `resumed_at`, and the times."""
+    """Hold the result of a build: the set, the `rows` read in this run after row `resumed_at`, and the times.
+
+    If it was `already_built` by an earlier run, no row was read.
+    """
 
     anchors: AnchorSet
     rows: int
     resumed_at: int
     seconds: float
     clock: EncoderClock
+    already_built: bool = False
 
     @property
     def encoder_share(self) -> float:

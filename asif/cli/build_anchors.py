@@ -44,7 +44,9 @@ _IN_RECIPE = ("image_encoder", "text_encoder", "captions", "columns", "limit")
     show_default=True,
     help="exact: drop pairs with equal image and captions, except one; keep: keep them.",
 )
-@click.option("--resume/--fresh", default=True, help="Resume an unfinished build of the same input.  [default: on]")
+@click.option(
+    "--resume/--fresh", default=True, help="Use what an equal build has done, finished or not.  [default: on]"
+)
 @click.option("--max-bad-rows", default="1%", show_default=True, help="Stop above this share or number of bad rows.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use the first N rows only.")
 @click.option("--dry-run", is_flag=True, help="Show the input and estimate time and space; load no model.")
@@ -192,6 +194,7 @@ def _print_build(built: BuildResult, as_json: bool, home: Path) -> None:
                 "rows_in": manifest.rows_in,
                 "rejected": manifest.rejected,
                 "resumed_at_row": built.resumed_at,
+                "already_built": built.already_built,
                 "seconds": round(built.seconds, 2),
                 "encoder_share": round(built.encoder_share, 3),
                 "bytes": size,
@@ -202,6 +205,8 @@ def _print_build(built: BuildResult, as_json: bool, home: Path) -> None:
     options.print_text(f"{anchors.ref}: {anchors.count:,} anchors, digest {anchors.digest[:12]}")
     counts = f"{manifest.rows_in:,} in = {anchors.count:,} kept + {manifest.rejected:,} rejected"
     options.print_text(f"  {counts}; {options.format_bytes(size)} on disk")
+    if built.already_built:
+        options.print_notice("  built already, from this input, by these encoders and options; --fresh builds it again")
     if built.rows:
         rate = f", {clock.images / clock.image_seconds:.0f} images/s" if clock.image_seconds else ""
         rate += f", {clock.texts / clock.text_seconds:.0f} captions/s" if clock.text_seconds else ""

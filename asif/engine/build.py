@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from asif.anchorset import Store, default_home
 from asif.anchorset.format.atomic_io import make_folder
 from asif.anchorset.format.blocks import SAFETENSORS_DTYPES
-from asif.building import CAPTION_MODES, BuildOptions, BuildResult, CaptionMode, Tolerance, build_anchor_set
+from asif.building import BuildOptions, BuildResult, CAPTION_MODES, CaptionMode, Tolerance, build_anchor_set
+from asif.building.batch import EncoderClock
 from asif.building.estimate import update_encoder_rates
 from asif.building.head import HeadSource
 from asif.building.recipe import HeadRecipe, PairsRecipe
@@ -28,7 +32,10 @@ from asif.encoders.precomputed import PrecomputedEncoder
 from asif.errors import InputRefused, UsageError
 from asif.pairs import PairSource, open_pairs
 from asif.pairs.in_memory import open_in_memory
-from asif.vectors import Side
+from asif.vectors import Side, canonical_json
+from asif.version import VERSION
+
+_ENCODER_LIBRARIES = ("torch", "timm", "sentence-transformers", "transformers", "open-clip-torch", "pillow")
 
 Pairs: TypeAlias = Any
 """A path or URL of pairs, an open source, or pairs in memory: see `asif.pairs.in_memory.open_in_memory`."""
@@ -68,7 +75,9 @@ def build_anchors(
     vectors, for which no encoder is loaded; or anything that `asif.pairs.in_memory.open_in_memory` reads: tables, and
     iterables of (image, captions). `columns` {role: column} names columns. The keywords from `captions` to `resume` are
     those of `BuildOptions`, and win over `options`; `max_bad_rows` is a share such as "1%", or a number. An interrupted
-    build is resumed. Raises what `asif.building.build_anchor_set` raises, UsageError for options that do not exist.
+    build is resumed. If the current version was built from the same input, by the same encoders and options, it is
+    returned as it is, unless `resume` is False. Raises what `asif.building.build_anchor_set` raises, UsageError for
+    options that do not exist.
     """
     chosen = _choose_options(
         options,
@@ -152,13 +161,52 @@ def _build_pairs(
 ) -> BuildResult:
     store = Store(home or default_home())
     store.check_writable()
+    plan = _hash_plan(source, encoders, options, origin)
+    if options.resume and (known := store.find_build(name, plan)) is not None:
+        return BuildResult(known, 0, 0, 0.0, EncoderClock(), already_built=True)
     image: ImageEncoder
     text: TextEncoder
     if source.dims:
         image, text = PrecomputedEncoder("image", source.dims[0]), PrecomputedEncoder("text", source.dims[1])
     else:
         image, text = load_image_encoder(encoders["image"], device), load_text_encoder(encoders["text"], device)
-    operation = {"kind": "build", "source": str(source.path), "input": source.identity, **origin}
+    operation = {"kind": "build", "source": str(source.path), "input": source.identity, "plan": plan, **origin}
     built = build_anchor_set(source, store, name, image, text, options, operation, progress)
     update_encoder_rates(store.root, image.spec, text.spec, built.clock)
     return built
+
+
+def _hash_plan(
+    source: PairSource, encoders: Mapping[Side, str], options: BuildOptions, origin: Mapping[str, Any]
+) -> str:
+    """Hash what decides the outcome of a build, as far as it is known before an encoder is loaded.
+
+    Files in the folder of the source count by size and time. Encoders count by name, by the versions of their libraries
+    and, where the name is a path, by its files. Images elsewhere, which a table names by path, do not count.
+    """
+    images = _stamp_files(source.path) if isinstance(source.path, Path) else []
+    specs = {} if source.dims else {side: [spec, *_stamp_weights(spec)] for side, spec in encoders.items()}
+    wanted = [options.captions, options.dtype, options.dedup, options.limit, asdict(options.max_bad_rows)]
+    plan = [source.identity, images, specs, wanted, dict(origin), VERSION, {} if source.dims else _library_versions()]
+    return hashlib.sha256(canonical_json(plan)).hexdigest()
+
+
+def _stamp_weights(spec: str) -> list[Any]:
+    """Return what `_stamp_files` does if an encoder is named by a path, else nothing."""
+    path = Path(spec.partition(":")[2])
+    return _stamp_files(path) if path.name and path.exists() else []
+
+
+def _stamp_files(path: Path) -> list[Any]:
+    """Return name, size and time of a file, or of each file in a folder, since a table of images may not change."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    stats = [(file, file.stat()) for file in files if file.is_file()]
+    return [[str(file.absolute()), stat.st_size, stat.st_mtime_ns] for file, stat in stats]
+
+
+def _library_versions() -> dict[str, str]:
+    found = {}
+    for library in _ENCODER_LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[library] = version(library)
+    return found
