@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from asif.anchorset import Store, default_home
 from asif.anchorset.format.atomic_io import make_folder
 from asif.anchorset.format.blocks import SAFETENSORS_DTYPES
-from asif.building import BuildOptions, BuildResult, CAPTION_MODES, CaptionMode, Tolerance, build_anchor_set
+from asif.building import CAPTION_MODES, BuildOptions, BuildResult, CaptionMode, Tolerance, build_anchor_set
 from asif.building.batch import EncoderClock
 from asif.building.estimate import update_encoder_rates
 from asif.building.head import HeadSource

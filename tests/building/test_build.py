@@ -396,6 +396,7 @@ def test_the_command_says_what_it_did(asif_build: Callable[..., Ran], pairs: Pat
         "anchors": 9,
         "rows_in": 9,  # captions, where each of them is an anchor
         "rejected": 0,
+        "already_built": False,
         "resumed_at_row": 0,
         "bytes": Store(home).size("other"),
     }

@@ -148,7 +148,7 @@ def delete(name: str, yes: bool, home: Path | None, as_json: bool) -> None:
         options.print_json(asdict(deleted))
     else:
         shown = options.format_bytes(deleted.bytes)
-        click.echo(f"{name}: {len(deleted.versions):,} versions deleted, {shown}")
+        options.print_text(f"{name}: {len(deleted.versions):,} versions deleted, {shown}")
 
 
 def _confirm(question: str) -> bool:
@@ -172,4 +172,4 @@ def rename(old: str, new: str, home: Path | None) -> None:
     """
     store = options.open_store(home)
     store.rename(old, new)
-    click.echo(f"{old} is now {store.resolve(new)}")
+    options.print_text(f"{old} is now {store.resolve(new)}")
