@@ -35,7 +35,7 @@ def prepare_pair(item: Pair | Reject, encoder: ImageEncoder) -> PreparedPair | R
         ready = None if item.image_embedding is not None else encoder.prepare(content)
         return PreparedPair(item, hashlib.sha256(content).hexdigest(), ready)
     except BadImage as error:
-        return Reject(item.row, item.id, error.came)
+        return Reject(item.row, item.id, error.came, item.joined)
 
 
 @dataclass
@@ -66,7 +66,7 @@ class PairBatch:
     def add(self, item: PreparedPair | Reject) -> None:
         """Add one row."""
         if isinstance(item, Reject):
-            self.rejects.append(item)
+            self.rejects += item.split_rows()
             return
         self.pairs.append((item.pair, item.image_sha256))
         if item.image is not None:
@@ -87,9 +87,13 @@ class PairBatch:
 
 @dataclass
 class EmbeddingBatch(PairBatch):
-    """Turn prepared pairs into anchors: records, image [n, di] and text [n, dt] embeddings, rejects."""
+    """Turn prepared pairs into anchors: records, image [n, di] and text [n, dt] embeddings, rejects.
+
+    After `finish`, `joined` are the source rows whose captions are part of another row's anchor.
+    """
 
     clock: EncoderClock
+    joined: list[int] = field(default_factory=list)
     _vectors: list[Float32] = field(default_factory=list)
 
     def add(self, item: PreparedPair | Reject) -> None:
@@ -120,8 +124,10 @@ class EmbeddingBatch(PairBatch):
         }
         bad = {rows[at]: (at, reason) for at, reason in sorted(problems.items(), reverse=True)}
         for row, (_, reason) in sorted(bad.items()):
-            self.rejects.append(Reject(self.pairs[row][0].row, self.pairs[row][0].id, reason))
+            pair = self.pairs[row][0]
+            self.rejects += Reject(pair.row, pair.id, reason, pair.joined).split_rows()
         good = [at for at, row in enumerate(rows) if row not in bad]
+        self.joined = [other for row, (pair, _) in enumerate(self.pairs) if row not in bad for other in pair.joined]
         sources = [self.pairs[rows[at]][0].row for at in good]
         return [records[at] for at in good], sources, normalise_rows(image[good]), normalise_rows(text[good])
 
@@ -132,12 +138,14 @@ class EmbeddingBatch(PairBatch):
         rows: list[int] = []
         vectors: list[Float32] = []
         for row, (pair, image_sha256) in enumerate(self.pairs):
-            for record in make_pair_records(pair, image_sha256, self.captions):
+            for number, record in enumerate(make_pair_records(pair, image_sha256, self.captions)):
                 records.append(record)
                 rows.append(row)
                 given, texts = pair.text_embedding, record.captions
                 vectors.append(
-                    mean_direction([encoded[text] for text in texts]) if given is None else np.asarray(given)
+                    mean_direction([encoded[text] for text in texts])
+                    if given is None
+                    else _choose_text_vector(np.asarray(given), number, self.captions)
                 )
         stacked = np.stack(vectors).astype(np.float32) if vectors else np.empty((0, self.text.dim), np.float32)
         return records, rows, stacked
@@ -154,6 +162,13 @@ class EmbeddingBatch(PairBatch):
         self.clock.texts += len(texts)
         self.clock.cut_texts += count_cut_texts(self.text, texts)
         return dict(zip(texts, vectors, strict=True))
+
+
+def _choose_text_vector(given: Float32, number: int, captions: CaptionMode) -> Float32:
+    """Return the precomputed text vector of the anchor `number` of a pair; `given` is [dt], or [captions, dt]."""
+    if given.ndim == 1:
+        return given
+    return mean_direction(list(given)) if captions == "mean" else np.asarray(given[number])
 
 
 def _name_side(side: str, problems: dict[int, str]) -> dict[int, str]:

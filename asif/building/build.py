@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
 
 from asif.anchorset import AnchorSet, EncoderInfo, Journal, Store
-from asif.building.batch import EmbeddingBatch, EncoderClock, prepare_pair
+from asif.building.batch import EmbeddingBatch, EncoderClock, PreparedPair, prepare_pair
 from asif.building.pair_records import CaptionMode
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.encoders.prefetch import prefetch
 from asif.encoders.text_limits import describe_cut
 from asif.errors import InputRefused, Interrupted, UsageError
-from asif.pairs import Pair, Place, Reject
+from asif.pairs import Pair, Place, Reject, join_repeated_ids
+from asif.pairs.pair import ID_CONFLICT
 from asif.version import VERSION
 
 _log = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class BuildOptions:
 class BuildResult:
     """Hold the result of a build: the set, the `rows` read in this run after row `resumed_at`, and the times.
 
+    `joined` counts the rows whose captions are part of the anchor of another row with their id and image.
     If it was `already_built` by an earlier run, no row was read.
     """
 
@@ -95,6 +97,7 @@ class BuildResult:
     resumed_at: int
     seconds: float
     clock: EncoderClock
+    joined: int = 0
     already_built: bool = False
 
     @property
@@ -117,8 +120,9 @@ def build_anchor_set(
     """Build a version of the anchor set `name` and make it current.
 
     `progress` is called with the number of rows done; `profiles` {task: profile} are stored with the set. Memory: one
-    segment of 512 rows, and about 100 bytes per pair. Raises InputRefused for damaged or empty input and when more
-    rows are bad than `options.max_bad_rows` allows, Interrupted on Ctrl-C; both keep the journal, and the same call
+    segment of 512 pairs, and about 250 bytes per pair. Consecutive rows with the same id and image are one pair with
+    all their captions. Raises InputRefused for damaged or empty input and when more rows are bad than
+    `options.max_bad_rows` allows, Interrupted on Ctrl-C; both keep the journal, and the same call
     resumes where it stopped.
     """
     started = time.perf_counter()
@@ -142,6 +146,7 @@ def build_anchor_set(
         progress(resumed_at)
         try:
             _encode_rows(journal, source, rows, EmbeddingBatch(image, text, options.captions, clock), options, progress)
+            joined = 0 if options.captions == "all" else journal.joined
             anchors = journal.publish(
                 image=info["image"],
                 text=info["text"],
@@ -151,6 +156,7 @@ def build_anchor_set(
                 asif_version=VERSION,
                 dedup="exact" if options.dedup == "exact" else "keep",
                 profiles=profiles,
+                check=lambda rejects: _check_rejects(rejects, rows, options),
             )
         except KeyboardInterrupt:
             raise Interrupted(
@@ -160,7 +166,7 @@ def build_anchor_set(
             ) from None
     if clock.cut_texts:
         _log.warning(describe_cut(clock.cut_texts, clock.texts, "captions", text.spec, text.fingerprint))
-    return BuildResult(anchors, rows - resumed_at, resumed_at, time.perf_counter() - started, clock)
+    return BuildResult(anchors, rows - resumed_at, resumed_at, time.perf_counter() - started, clock, joined)
 
 
 def _encode_rows(
@@ -172,24 +178,27 @@ def _encode_rows(
     progress: Callable[[int], None],
 ) -> None:
     """Encode the rows that are not in the journal yet, segment by segment."""
-    done = journal.next_row
-    bad = BadRowCounter(options.max_bad_rows.allowed(rows), rows, "; what is done is kept")
+    done, end = journal.next_row, 0
+    bad, conflicts = _make_counter(rows, options), _IdConflicts()
     for reject in journal.rejects():
         bad.count(reject)
-    items = _fill_missing_ids(islice(source.read(done), rows - done), options)
+    items = join_repeated_ids(_fill_missing_ids(islice(source.read(done), rows - done), options))
     # closing it cancels pending work
     with closing(prefetch(lambda item: prepare_pair(item, batch.image), items)) as prepared_rows:
         for prepared in prepared_rows:
             batch.add(prepared)
-            done += 1
+            item = prepared.pair if isinstance(prepared, PreparedPair) else prepared
+            done, end = done + 1 + len(item.joined), max(end, item.row + 1, *(row + 1 for row in item.joined))
             if isinstance(prepared, Reject):
                 bad.count(prepared)
-            if len(batch) == SEGMENT_ROWS or done == rows:
+            elif conflicts.add(prepared):
+                bad.count(Reject(item.row, item.id, ID_CONFLICT))
+            if (len(batch) >= SEGMENT_ROWS and done == end) or done == rows:
                 before = len(batch.rejects)
                 records, rows_of, image, text = batch.finish()
                 for reject in batch.rejects[before:]:
                     bad.count(reject)
-                journal.append(records, image, text, batch.rejects, done, rows_of)
+                journal.append(records, image, text, batch.rejects, done, rows_of, batch.joined)
                 batch = EmbeddingBatch(batch.image, batch.text, batch.captions, batch.clock)
                 progress(done)
     if done < rows:
@@ -207,6 +216,36 @@ def _fill_missing_ids(items: Iterable[Pair | Reject], options: BuildOptions) -> 
         yield replace(item, id=f"row-{item.row}") if nameless else item
 
 
+def _make_counter(rows: int, options: BuildOptions) -> BadRowCounter:
+    return BadRowCounter(options.max_bad_rows.allowed(rows), rows, "; what is done is kept")
+
+
+def _check_rejects(rejects: Sequence[Reject], rows: int, options: BuildOptions) -> None:
+    """Count all rejects of a build, duplicates included; raises InputRefused for too many bad ones."""
+    bad = _make_counter(rows, options)
+    for reject in rejects:
+        bad.count(reject)
+
+
+class _IdConflicts:
+    """Find pairs whose id names another pair, so that a build stops early; about 150 bytes for each pair."""
+
+    def __init__(self) -> None:
+        self._ids: set[int] = set()
+        self._pairs: set[int] = set()
+
+    def add(self, prepared: PreparedPair) -> bool:
+        """Add a pair, and tell whether it differs from all earlier ones with its id, of which there are some."""
+        pair = prepared.pair
+        if pair.id is None:
+            return False
+        name, whole = hash(pair.id), hash((pair.id, prepared.image_sha256, pair.captions))
+        conflicts = name in self._ids and whole not in self._pairs
+        self._ids.add(name)
+        self._pairs.add(whole)
+        return conflicts
+
+
 class BadRowCounter:
     """Count bad rows and raise when there are too many; `note` is appended to the advice of that error."""
 
@@ -217,14 +256,17 @@ class BadRowCounter:
         self.reasons: list[Reject] = []
 
     def count(self, reject: Reject) -> None:
-        """Count one reject; raises InputRefused, with the first reasons, above the limit."""
+        """Count one reject, once for each of its rows; raises InputRefused, with the first reasons, above the limit."""
         if not reject.bad:
             return
-        self.reasons.append(reject)
+        self.reasons += reject.split_rows()
         if len(self.reasons) > self.allowed:
             first = "; ".join(f"row {bad.row}: {bad.reason}" for bad in self.reasons[:3])
+            ids = any(bad.reason == ID_CONFLICT for bad in self.reasons)
             raise InputRefused(
                 f"{len(self.reasons)} bad rows ({first})",
-                f"at most {self.allowed} bad rows of {self.rows:,}",
-                f"mend the input, or allow more with --max-bad-rows{self.note}",
+                f"at most {self.allowed} bad rows of {self.rows:,}"
+                + (", and one image for each id, with the rows of an id next to each other" if ids else ""),
+                ("sort the rows by id, or take no ids from the input with --column id=, or " if ids else "")
+                + f"mend the input, or allow more with --max-bad-rows{self.note}",
             )

@@ -14,7 +14,7 @@ from asif.anchorset.select.find import iter_ids_with_hashes
 from asif.building.build import PairReader
 from asif.building.pair_records import make_pair_records, read_image_content
 from asif.errors import BadImage
-from asif.pairs import Pair, PairRecord, Reject
+from asif.pairs import Pair, PairRecord, Reject, join_repeated_ids
 from asif.vectors import SIDES
 
 _RejectCounts = Counter[str | None]
@@ -68,7 +68,7 @@ def compare_source(
         hashes = [hash_record(record) for record in records]
         absent = {at: records[at].id for at, one in enumerate(hashes) if one not in ours and one not in removed}
         rejected_here = _match_rejects(rejects, pair, absent) if absent or not records else set()
-        rejected += len(rejected_here) if records else 1
+        rejected += len(rejected_here) if records else 1 + len(pair.joined)
         for at, record in enumerate(records):
             if hashes[at] in removed:
                 out[hashes[at]] = record
@@ -91,7 +91,7 @@ def _read_records(
     source: PairReader, anchors: AnchorSet, limit: int | None
 ) -> Iterator[tuple[Pair | Reject, list[PairRecord]]]:
     """Yield each row with its records; no records if its image cannot be read."""
-    for item in islice(source.read(), limit):
+    for item in join_repeated_ids(islice(source.read(), limit)):
         try:
             sha256 = hashlib.sha256(read_image_content(item)).hexdigest() if isinstance(item, Pair) else ""
         except BadImage:

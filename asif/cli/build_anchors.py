@@ -191,8 +191,9 @@ def _print_build(built: BuildResult, as_json: bool, home: Path) -> None:
                 "version": anchors.version,
                 "digest": anchors.digest,
                 "anchors": anchors.count,
-                "rows_in": manifest.rows_in,
+                "rows_in": manifest.rows_in + built.joined,
                 "rejected": manifest.rejected,
+                **({"joined": built.joined} if built.joined else {}),
                 "resumed_at_row": built.resumed_at,
                 "already_built": built.already_built,
                 "seconds": round(built.seconds, 2),
@@ -203,7 +204,9 @@ def _print_build(built: BuildResult, as_json: bool, home: Path) -> None:
         )
         return
     options.print_text(f"{anchors.ref}: {anchors.count:,} anchors, digest {anchors.digest[:12]}")
-    counts = f"{manifest.rows_in:,} in = {anchors.count:,} kept + {manifest.rejected:,} rejected"
+    counts = f"{manifest.rows_in + built.joined:,} in = {anchors.count:,} kept + {manifest.rejected:,} rejected"
+    if built.joined:
+        counts += f" + {built.joined:,} joined (further captions of the same id and image)"
     options.print_text(f"  {counts}; {options.format_bytes(size)} on disk")
     if built.already_built:
         options.print_notice("  built already, from this input, by these encoders and options; --fresh builds it again")

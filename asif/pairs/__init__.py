@@ -7,6 +7,7 @@ from asif.pairs.open import open_pairs
 from asif.pairs.pair import Pair, PairRecord, Reject
 from asif.pairs.records import read_ids, read_records, write_records
 from asif.pairs.redaction import redact_url
+from asif.pairs.repeated_ids import join_repeated_ids
 from asif.pairs.source import PairSource
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "PairSource",
     "Place",
     "Reject",
+    "join_repeated_ids",
     "open_captioned",
     "open_labelled",
     "open_pairs",

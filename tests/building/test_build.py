@@ -21,6 +21,7 @@ from support.build_fakes import (
     anchor_ids,
     build_set,
     draw_vector,
+    identity,
     list_source,
     reject_lines,
     rejects,
@@ -115,14 +116,39 @@ def test_equal_pairs_are_dropped_or_kept_as_said(tmp_path: Path) -> None:
         (None, b"z", ("a cow",)),
         (None, b"z", ("a cow",)),
     ]
-    exact = build_set(list_source(*rows), tmp_path).anchors
+    exact = build_set(list_source(*rows), tmp_path, max_bad_rows=Tolerance(1.0)).anchors
     assert (exact.count, exact.manifest.rows_in, exact.manifest.rejected) == (3, 7, 4)
     found = rejects(tmp_path, exact)
     assert {row: found[row] for row in (0, 2)} == {0: "duplicate of a", 2: "duplicate of the same id"}
     assert sorted(found.values()).count("id used by another pair") == 1
-    kept = build_set(list_source(*rows), tmp_path, name="kept", dedup="keep").anchors
+    kept = build_set(list_source(*rows), tmp_path, name="kept", dedup="keep", max_bad_rows=Tolerance(1.0)).anchors
     assert [name for name in anchor_ids(kept) if name.startswith("row")] == ["row-5", "row-6"]
     assert (kept.count, kept.manifest.rejected) == (5, 2)  # an id names one pair, whatever is kept
+
+
+def test_an_id_of_two_pairs_is_a_bad_row(tmp_path: Path) -> None:
+    rows: list[Any] = [("a", b"x", ("a dog",)), ("b", b"y", ("a cat",)), ("a", b"z", ("a bird",))]
+    with pytest.raises(InputRefused, match=r"1 bad rows \(row 2: id used by another pair\)"):
+        build_set(list_source(*rows), tmp_path)
+    assert build_set(list_source(*rows), tmp_path, max_bad_rows=Tolerance(number=1)).anchors.count == 2
+
+
+@pytest.mark.parametrize("captions", ["mean", "first", "all"])
+def test_rows_of_one_id_and_image_are_one_pair_with_all_captions(tmp_path: Path, captions: Any) -> None:
+    texts = [("a dog",), ("a cat", "ein Bär"), ("x",)]
+    long: list[Any] = [(f"{at // 3}", b"%d" % (at // 3), texts[at % 3]) for at in range(1200 * 3)]
+    whole: list[Any] = [(f"{at}", b"%d" % at, ("a dog", "a cat", "ein Bär", "x")) for at in range(1200)]
+    joined = build_set(list_source(*long), tmp_path, name="long", captions=captions)
+    assert identity(joined.anchors) == identity(build_set(list_source(*whole), tmp_path, captions=captions).anchors)
+    assert (joined.anchors.manifest.rejected, joined.joined) == (0, 0 if captions == "all" else 2400)
+
+
+def test_every_row_of_a_pair_with_a_bad_image_is_rejected(tmp_path: Path) -> None:
+    rows: list[Any] = [("a", b"bad 1", ("a dog",)), ("a", b"bad 1", ("a cat",)), ("b", b"y", ("x",))]
+    built = build_set(list_source(*rows), tmp_path, max_bad_rows=Tolerance(1.0))
+    assert sorted(rejects(tmp_path, built.anchors)) == [0, 1]
+    with pytest.raises(InputRefused, match="2 bad rows"):
+        build_set(list_source(*rows), tmp_path, name="strict", max_bad_rows=Tolerance(number=1))
 
 
 words = st.sampled_from(["a dog", "a cat", "ein Bär", "x"])
@@ -143,7 +169,10 @@ row_cells = st.tuples(
 def test_the_order_of_rows_does_not_matter(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Any], random: Any, captions: Any
 ) -> None:
-    """P6: the digest and every stored value; only pairs without an id under --dedup keep are told apart by place."""
+    """P6: the digest and every stored value, where an id has no image twice: captions keep their order."""
+    rows = list(
+        {(name, image) if name else at: (name, image, texts) for at, (name, image, texts) in enumerate(rows)}.values()
+    )
     shuffled = list(rows)
     random.shuffle(shuffled)
     image = FakeImages(odd={b"nan": [np.nan] * 6}, batch=3)

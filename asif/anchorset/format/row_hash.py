@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from asif.anchorset.format.blocks import UInt8
-from asif.pairs.pair import PairRecord
+from asif.pairs.pair import ID_CONFLICT, SAME_PAIR, PairRecord
 from asif.vectors import Fingerprint, Int64, Side, canonical_json
 
 DedupMode = Literal["exact", "keep"]
@@ -106,7 +106,7 @@ def resolve_duplicates(
         for row in rows:
             if row != best:
                 same = bool((row_hashes[row] == row_hashes[best]).all())
-                dropped[row] = "duplicate of the same id" if same else "id used by another pair"
+                dropped[row] = SAME_PAIR if same else ID_CONFLICT
     chosen = np.array(kept, np.int64)
     if dedup == "exact":
         chosen = _drop_equal_content(chosen, ids, content_hashes, dropped)

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -114,6 +114,12 @@ class Journal:
         """Count the rows rejected so far; `publish` finds the duplicates."""
         return sum(segment.rejected for segment in self._segments)
 
+    @property
+    def joined(self) -> int:
+        """Count the source rows whose captions are part of another row's pair."""
+        kept = sum(len(set(segment.read_source_rows().tolist())) for segment in self._segments)
+        return self.next_row - self.rejected - kept
+
     def rejects(self) -> Iterator[Reject]:
         """Yield the rows rejected so far, in source order; `publish` finds the duplicates."""
         for segment in self._segments:
@@ -132,11 +138,13 @@ class Journal:
         rejects: Sequence[Reject],
         next_row: int,
         rows: Sequence[int] | None = None,
+        joined: Collection[int] = (),
     ) -> None:
         """Add the source rows from `self.next_row` up to `next_row`, durably.
 
         Every one of these rows is either in `rejects` or, in source order, in `records`, `image` [n, di] and
-        `text` [n, dt]; n may be 0. `rows` gives the source row of each record if one row has several.
+        `text` [n, dt]; n may be 0. `rows` gives the source row of each record if one row has several; `joined` are
+        rows whose captions are in the record of another row.
         Raises BadEmbedding for vectors that the dtype cannot hold, OutOfSpace.
         """
         self._check_open()
@@ -146,7 +154,7 @@ class Journal:
         rejected = {reject.row for reject in rejects}
         if rows is None:
             rows = [row for row in range(self.next_row, next_row) if row not in rejected]
-        self._check_rows(rows, [reject.row for reject in rejects], len(records), next_row)
+        self._check_rows(rows, [reject.row for reject in rejects], joined, len(records), next_row)
         self._check_dims(dims if records else None)
         segment = JournalSegment(
             self._folder,
@@ -161,10 +169,13 @@ class Journal:
         write_segment(segment, records, rows, image, text, rejects)
         self._segments.append(segment)
 
-    def _check_rows(self, rows: Sequence[int], rejected: Sequence[int], records: int, next_row: int) -> None:
-        """Check that every row of the range is either kept or rejected, and only once."""
-        covered = sorted(set(rows) | set(rejected)) == list(range(self.next_row, next_row))
-        once = len(set(rejected)) == len(rejected) and not set(rows) & set(rejected)
+    def _check_rows(
+        self, rows: Sequence[int], rejected: Sequence[int], joined: Collection[int], records: int, next_row: int
+    ) -> None:
+        """Check that every row of the range is kept, joined or rejected, and only once."""
+        others = [*rejected, *joined]
+        covered = sorted({*rows, *others}) == list(range(self.next_row, next_row))
+        once = len(set(others)) == len(others) and not set(rows) & set(others)
         if len(rows) != records or list(rows) != sorted(rows) or not (covered and once):
             raise ValueError(
                 f"{records} records of {len(rows)} rows and {len(rejected)} rejects "
@@ -187,12 +198,14 @@ class Journal:
         asif_version: str,
         dedup: DedupMode,
         profiles: Mapping[str, Any] | None = None,
+        check: Callable[[Sequence[Reject]], None] = lambda rejects: None,
     ) -> AnchorSet:
         """Make the next version of the set from all segments, point `current` at it, and remove the journal.
 
         Which pairs are kept does not depend on their order, see `row_hash.resolve_duplicates`. An equal version that
-        a killed run already wrote is used as it is. Memory: one block, and about 250 bytes for each pair. Raises
-        InputRefused when no pair is left (and removes the journal), OutOfSpace.
+        a killed run already wrote is used as it is. `check` is called with all rejects, duplicates included, before
+        anything is written; what it raises leaves the journal as it is. Memory: one block, and about 250 bytes for
+        each pair. Raises InputRefused when no pair is left (and removes the journal), OutOfSpace.
         """
         self._check_open()
         if dtype != self.dtype:
@@ -200,7 +213,7 @@ class Journal:
         _check_choice("dedup", dedup, ("exact", "keep"))
         encoders: dict[Side, EncoderInfo] = {"image": image, "text": text}
         description = VersionDescription(encoders, dtype, captions, operation, asif_version, dedup, profiles or {})
-        published = publish_segments(self._set, self._segments, description, self._remove)
+        published = publish_segments(self._set, self._segments, description, self._remove, check)
         self.close()
         return published
 

@@ -108,15 +108,23 @@ class _RowIndex:
 
 
 def publish_segments(
-    folder: SetFolder, segments: Sequence[JournalSegment], description: VersionDescription, finish: Callable[[], None]
+    folder: SetFolder,
+    segments: Sequence[JournalSegment],
+    description: VersionDescription,
+    finish: Callable[[], None],
+    check: Callable[[Sequence[Reject]], None],
 ) -> AnchorSet:
-    """Publish all segments as the next version; `finish` removes the journal once nothing can fail any more."""
+    """Publish all segments as the next version; `finish` removes the journal once nothing can fail any more.
+
+    `check` is called with all rejects before anything is written, and raises if they are too many.
+    """
     rows = _index_rows(segments)
     resolution = resolve_duplicates(rows.ids, rows.row_hashes, rows.content_hashes, description.dedup)
     rejects = _collect_rejects(rows, resolution.dropped)
     if not len(resolution.kept):
         finish()
         raise _build_refusal(folder, rejects)
+    check(rejects)
     with folder.locked():
         version = commit_version(folder, _write_content(folder, rows, resolution.kept, rejects, description))
         finish()
