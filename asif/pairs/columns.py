@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, TypeAlias
 
 from asif.errors import InputRefused, UsageError
 
 TextRole = Literal["captions", "label"]
 """The text that goes with an image: captions make a pair, a label makes a labelled image."""
-ColumnShape = Literal["bytes", "image", "text", "texts", "number", "vector", "null", "other"]
+ColumnShape: TypeAlias = str
+"""bytes, image, text, texts, number (whole), float, vector, null; or another content, which no role accepts."""
+CellForm = Literal["base64", "JSON list", "Python list"]
+"""How a text cell holds an image or several captions."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Name the column behind each role; None if the source has none."""
+    """Name the column behind each role; None if the source has none.
+
+    `more_captions` are further columns of captions; `forms` {role: form} are the roles whose texts hold something else.
+    """
 
     image: str | None = None
     captions: str | None = None
@@ -27,14 +33,17 @@ class Columns:
     text_embedding: str | None = None
     status: str | None = None
     label: str | None = None
+    more_captions: tuple[str, ...] = ()
+    forms: Mapping[str, CellForm] = field(default_factory=dict)
 
     def by_role(self) -> dict[str, str]:
         """Return {role: column} for the roles that have a column.
 
-        >>> Columns(image="jpg", captions="caption").by_role()
-        {'image': 'jpg', 'captions': 'caption'}
+        >>> Columns(image="jpg", captions="caption", more_captions=("title",)).by_role()
+        {'image': 'jpg', 'captions': 'caption', 'captions 2': 'title'}
         """
-        return {field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name)}
+        found = {role: getattr(self, role) for role in ROLES if getattr(self, role)}
+        return found | {f"captions {number}": column for number, column in enumerate(self.more_captions, 2)}
 
     @property
     def precomputed(self) -> bool:
@@ -42,7 +51,7 @@ class Columns:
         return self.image_embedding is not None and self.text_embedding is not None
 
 
-ROLES = tuple(field.name for field in fields(Columns))
+ROLES = tuple(field.name for field in fields(Columns) if field.name not in ("more_captions", "forms"))
 SHARD_IMAGES = ("jpg", "png", "webp")
 
 _OTHER_TEXT_ROLE: dict[TextRole, TextRole] = {"captions": "label", "label": "captions"}
@@ -65,31 +74,48 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "text_embedding": ("text_embedding", "text_emb", "text_vector", "caption_embedding"),
     "label": ("label", "labels", "class", "cls", "class_name", "classname", "category", "target", "fine_label"),
 }
-_TEXT_SHAPES: tuple[ColumnShape, ...] = ("text", "number", "bytes", "null")
+_TEXT_SHAPES: tuple[ColumnShape, ...] = ("text", "number", "float", "bytes", "null")
 _ACCEPTS: dict[str, tuple[ColumnShape, ...]] = {
     "image": ("image", "bytes", "text", "null"),
     "captions": ("text", "texts", "bytes", "null"),
-    **dict.fromkeys(("id", "source", "licence", "url", "status", "label"), _TEXT_SHAPES),
+    "id": ("text", "number", "bytes", "null"),
+    **dict.fromkeys(("source", "licence", "url", "status", "label"), _TEXT_SHAPES),
     **dict.fromkeys(("image_embedding", "text_embedding"), ("vector",)),
 }
+_REQUIRED_NAMES = {"image": (*_PIXELS, *_PATHS), **_NAMES}
+_LISTED_COLUMNS = 20
+_CONVERSIONS = (
+    ("list of structs", "write one row for each image, with the same id, or the texts as a list of strings"),
+    ("texts", "write one text in each row"),
+)
+_VECTOR_CONVERSIONS = (
+    ("tensor", "write its storage: pa.table({{'{0}': table['{0}'].combine_chunks().storage, ...}})"),
+    ("list of int", "convert it in pyarrow: table['{0}'].cast(pa.list_(pa.float32()))"),
+    ("list of uint", "convert it in pyarrow: table['{0}'].cast(pa.list_(pa.float32()))"),
+    ("list of lists", "write one list of numbers in each row: in numpy, array.reshape(len(array), -1)"),
+    ("text", "parse it before it is written: in pandas, frame['{0}'].map(json.loads)"),
+)
+"""How a column of another content is converted, by what its shape begins with."""
 
 
 def infer_value_shape(value: Any) -> ColumnShape:
     """Name the shape of a JSON value.
 
-    >>> [infer_value_shape(value) for value in ("a", ["a", "b"], 3, None, {"a": 1})]
-    ['text', 'texts', 'number', 'null', 'other']
+    >>> [infer_value_shape(value) for value in ("a", ["a", "b"], 3, 0.5, None, {"a": 1})]
+    ['text', 'texts', 'number', 'float', 'null', 'object']
     """
     if isinstance(value, list):
-        return "texts" if all(isinstance(item, (str, dict)) for item in value) else "other"
-    shapes: dict[type, ColumnShape] = {str: "text", int: "number", float: "number", bytes: "bytes", type(None): "null"}
-    return shapes.get(type(value), "other")
+        return "texts" if all(isinstance(item, (str, dict)) for item in value) else "list of numbers"
+    shapes: dict[type, ColumnShape] = {str: "text", int: "number", float: "float", bytes: "bytes", type(None): "null"}
+    return shapes.get(type(value), "truth value" if isinstance(value, bool) else "object")
 
 
 def find_columns(
     shapes: Mapping[str, ColumnShape], overrides: Mapping[str, str], where: str, text_role: TextRole = "captions"
 ) -> Columns:
     """Find the column of each role among {column: shape}; `overrides` {role: column} wins over what is found.
+
+    An empty name means that the role has no column; several caption columns are joined by commas.
 
     The image is a column named like pixels, else the only `struct<bytes, path>`, else a column named like paths, else
     the only binary column. If both embeddings are there, they are used instead, unless `overrides` names the image.
@@ -101,9 +127,13 @@ def find_columns(
     {'image': 'jpg', 'captions': 'TEXT', 'id': 'key'}
     """
     roles = _usable_roles(text_role)
-    _check_choice(shapes, overrides, where, roles)
+    overrides, absent, more = _split_overrides(shapes, overrides)
+    _check_choice(shapes, {**overrides, **dict.fromkeys(absent, "")}, where, roles)
+    for column in more:
+        _check_choice(shapes, {"captions": column}, where, roles)
+    shapes = {column: shape for column, shape in shapes.items() if column not in more}
     found = {role: _find_by_name(shapes, names, _ACCEPTS[role]) for role, names in _NAMES.items() if role in roles}
-    columns = Columns(**{**found, **overrides})
+    columns = Columns(**{**found, **overrides, **dict.fromkeys(absent)}, more_captions=more)
     if columns.precomputed and "image" not in overrides:
         return columns
     if text_role == "captions" and {"image_embedding", "text_embedding"} & set(overrides):
@@ -128,6 +158,18 @@ def find_columns(
     return columns
 
 
+def _split_overrides(
+    shapes: Mapping[str, ColumnShape], overrides: Mapping[str, str]
+) -> tuple[dict[str, str], tuple[str, ...], tuple[str, ...]]:
+    """Return {role: column}, the roles that shall have no column, and further columns of captions."""
+    named = {role: column for role, column in overrides.items() if column}
+    captions = named.get("captions", "")
+    several = [captions] if captions in shapes else [column.strip() for column in captions.split(",")]
+    if captions:
+        named["captions"] = several[0]
+    return named, tuple(role for role, column in overrides.items() if not column), tuple(several[1:])
+
+
 def _usable_roles(text_role: TextRole) -> tuple[str, ...]:
     unused = ("text_embedding",) if text_role == "label" else ()
     return tuple(role for role in ROLES if role not in (_OTHER_TEXT_ROLE[text_role], *unused))
@@ -136,7 +178,7 @@ def _usable_roles(text_role: TextRole) -> tuple[str, ...]:
 def check_shard(columns: Columns, shapes: Mapping[str, ColumnShape], where: str) -> None:
     """Raise InputRefused unless a further shard has the same columns in a usable shape."""
     for role, column in columns.by_role().items():
-        if shapes.get(column) not in _ACCEPTS[role]:
+        if shapes.get(column) not in _ACCEPTS[role.split()[0]]:
             raise InputRefused(
                 f"{where} has no column {column!r} that can be used as {role}; it has {_format_shapes(shapes)}",
                 "the same columns in all files that are read as one source",
@@ -168,6 +210,8 @@ def _check_choice(
     for role, column in overrides.items():
         if role not in roles:
             raise UsageError(f"unknown role {role!r}", f"one of {', '.join(roles)}", "name a role that exists")
+        if not column:
+            continue
         if column not in shapes:
             raise UsageError(
                 f"{where} has no column {column!r}",
@@ -178,10 +222,11 @@ def _check_choice(
             raise UsageError(
                 f"column {column!r} of {where} holds {shapes[column]}",
                 f"{' or '.join(_ACCEPTS[role])} for {role}",
-                f"choose another column for {role}: {_format_shapes(shapes)}",
+                f"{_advise_conversion(role, column, shapes[column])}choose another column for {role}: "
+                + _format_shapes(shapes),
             )
-    embeddings = {"image_embedding", "text_embedding"} & set(overrides)
-    if embeddings and "image" in overrides:
+    embeddings = {role for role in ("image_embedding", "text_embedding") if overrides.get(role)}
+    if embeddings and overrides.get("image"):
         raise UsageError(
             "both an image column and an embedding column were named",
             "images to be encoded, or precomputed vectors",
@@ -204,6 +249,7 @@ def _check_required(columns: Columns, shapes: Mapping[str, ColumnShape], where: 
     )
     for role in (pictures, text_role):
         if getattr(columns, role) is None:
+            _refuse_other_shapes(role, shapes, where)
             raise InputRefused(
                 f"{where} has no column that looks like {role}; it has {_format_shapes(shapes)}",
                 wanted,
@@ -211,5 +257,33 @@ def _check_required(columns: Columns, shapes: Mapping[str, ColumnShape], where: 
             )
 
 
+def _refuse_other_shapes(role: str, shapes: Mapping[str, ColumnShape], where: str) -> None:
+    """Raise InputRefused for a column that is named like a role and holds what cannot be used for it."""
+    roles = (role, "image_embedding", "text_embedding") if role == "image" else (role,)
+    for each in roles:
+        for column, shape in shapes.items():
+            if column.lower() in _REQUIRED_NAMES[each] and shape not in ("repeated", *_ACCEPTS[each]):
+                wanted = "float vectors" if _ACCEPTS[each] == ("vector",) else " or ".join(_ACCEPTS[each][:-1])
+                raise InputRefused(
+                    f"column {column!r} of {where} holds {shape}, not {wanted}",
+                    f"{wanted} for {each}" + (", a list of as many floats in each row" if "vectors" in wanted else ""),
+                    f"{_advise_conversion(each, column, shape)}name another column with --column {each}=NAME: "
+                    + _format_shapes(shapes),
+                )
+
+
+def _advise_conversion(role: str, column: str, shape: ColumnShape) -> str:
+    """Return how to convert a column for a role, ending in "or", or nothing.
+
+    >>> _advise_conversion("image_embedding", "v", "list of int8")
+    "convert it in pyarrow: table['v'].cast(pa.list_(pa.float32())), or "
+    """
+    conversions = _VECTOR_CONVERSIONS if "vector" in _ACCEPTS[role] else _CONVERSIONS
+    advice = next((advice for start, advice in conversions if shape.startswith(start)), None)
+    return f"{advice.format(column)}, or " if advice else ""
+
+
 def _format_shapes(shapes: Mapping[str, ColumnShape]) -> str:
-    return ", ".join(f"{column} ({shape})" for column, shape in shapes.items()) or "no columns"
+    listed = [f"{column[:80]} ({shape})" for column, shape in shapes.items()]
+    more = len(listed) - _LISTED_COLUMNS
+    return ", ".join([*listed[:_LISTED_COLUMNS], *([f"{more} more"] if more > 0 else [])]) or "no columns"

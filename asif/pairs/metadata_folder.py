@@ -1,10 +1,10 @@
-"""Read pairs from a folder of images with metadata.csv or metadata.jsonl."""
+"""Read pairs from a folder of images with metadata.csv, metadata.tsv or metadata.jsonl."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 from asif.errors import InputRefused
+from asif.pairs.cell_forms import find_forms, list_text_roles
 from asif.pairs.columns import ColumnShape, TextRole, find_columns, infer_value_shape
 from asif.pairs.location import Place
 from asif.pairs.pair import Pair, Reject
@@ -19,7 +20,11 @@ from asif.pairs.row_parser import Flaw, parse_row
 from asif.pairs.source import PairSource, find_file_size
 
 HEAD_ROWS = 64
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
 RowFields = dict[str, Any]
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_SEPARATOR_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
 @dataclass(frozen=True)
@@ -43,17 +48,23 @@ class MetadataSource(PairSource):
                 yield Reject(row, None, record.reason)
             else:
                 cells = {role: record.get(name) for role, name in names.items()}
-                yield parse_row(row, cells, self.files[0].parent)
+                yield parse_row(row, cells, self.files[0].parent, self.columns.forms)
 
 
 def open_metadata(
     path: Place, file: Place, overrides: Mapping[str, str], text_role: TextRole = "captions"
 ) -> MetadataSource:
-    """Open a .csv or .jsonl file, reading only its head."""
+    """Open a .csv, .tsv or .jsonl file, reading only its head."""
     if find_file_size(file) == 0:
         raise InputRefused(f"{file} is empty (0 bytes)", "rows with file_name and a caption", "write the file again")
-    shapes = _read_csv_shapes(file) if file.suffix == ".csv" else infer_shapes(islice(_read_rows(file), HEAD_ROWS))
+    _check_encoding(file)
+    head = list(islice(_read_rows(file), HEAD_ROWS))
+    shapes = _read_csv_shapes(file) if file.suffix in _SEPARATORS else infer_shapes(head)
     columns = find_columns(shapes, overrides, str(file), text_role)
+    roles = list_text_roles(columns, shapes)
+    columns = find_forms(
+        columns, ({role: row.get(name) for role, name in roles.items()} for row in head if not isinstance(row, Flaw))
+    )
     used = set(columns.by_role().values())
     unused = tuple(name for name in shapes if name not in used)
     return MetadataSource(path, f"folder with {file.name}", columns, unused, (file,), None)
@@ -88,37 +99,96 @@ def _read_rows(path: Place) -> Iterator[RowFields | Flaw]:
     # surrogateescape lets a row with broken UTF-8 through, so that only this row is rejected
     try:
         with path.open("r", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            if path.suffix == ".csv":
-                yield from _read_csv_rows(file)
+            if path.suffix in _SEPARATORS:
+                yield from _read_csv_rows(file, _SEPARATORS[path.suffix])
             else:
-                yield from (parse_json_row(line) for line in file if line.strip())
+                yield from _read_json_rows(file)
     except OSError as error:
         raise InputRefused(f"{path} cannot be read: {error}", "a readable file", "check the file") from error
 
 
-def _read_csv_rows(file: Any) -> Iterator[RowFields | Flaw]:
-    reader = csv.reader(file, strict=True)
-    names = next(reader, [])
+def _read_json_rows(file: Iterable[str]) -> Iterator[RowFields | Flaw]:
+    for number, line in enumerate(file, 1):
+        if line.strip():
+            row = parse_json_row(line)
+            yield Flaw(f"line {number}: {row.reason}") if isinstance(row, Flaw) else row
+
+
+class _TableLines(Iterator[str]):
+    """Iterate over lines and count them; those of a record that cannot be read are read again, but for the first."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.number = 0
+        self._lines = iter(lines)
+        self._again: deque[str] = deque()
+        self._record: list[str] = []
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._lines)
+        self._record.append(line)
+        self.number += 1
+        return line
+
+    def begin_record(self) -> int:
+        """Return the number of the next line, at which a record begins."""
+        self._record = []
+        return self.number + 1
+
+    def reread(self) -> None:
+        """Give back all lines of the record but its first."""
+        self._again.extendleft(reversed(self._record[1:]))
+        self.number -= len(self._record) - 1
+
+
+def _read_csv_rows(file: Iterable[str], separator: str) -> Iterator[RowFields | Flaw]:
+    """Yield the rows after the header; a line that begins no readable row is a Flaw, and the next line another row."""
+    lines = _TableLines(file)
+    names = next(csv.reader(lines, strict=True, delimiter=separator), [])
+    reader = csv.reader(lines, strict=True, delimiter=separator)
     while True:
+        first = lines.begin_record()
         try:
             fields = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield Flaw(f"not CSV: {error}")
+            lines.reread()
+            reader = csv.reader(lines, strict=True, delimiter=separator)
+            yield Flaw(f"line {first}: not CSV in UTF-8: {error}")
             continue
         if fields and len(fields) != len(names):
-            yield Flaw(f"row has {len(fields)} fields instead of {len(names)}")
+            lines.reread()
+            yield Flaw(f"line {first} has {len(fields)} fields instead of {len(names)}, separated by {separator!r}")
         elif fields:
             yield dict(zip(names, fields, strict=True))
 
 
 def _read_csv_shapes(path: Place) -> dict[str, ColumnShape]:
+    separator = _SEPARATORS[path.suffix]
     with path.open("r", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         try:
-            names = next(csv.reader(file, strict=True), [])
+            names = next(csv.reader(file, strict=True, delimiter=separator), [])
         except csv.Error as error:
             raise InputRefused(
-                f"the first line of {path} cannot be read: {error}", "a CSV header", "write the file again"
+                f"line 1 of {path} cannot be read: {error}", "a CSV header in UTF-8", "write the file again"
             ) from error
-    return {name: "text" if times == 1 else "other" for name, times in Counter(names).items()}
+    others = [other for other in _SEPARATOR_NAMES if other != separator and other in "".join(names)]
+    if len(names) == 1 and others:
+        raise InputRefused(
+            f"line 1 of {path} has one field, {names[0][:80]!r}: it looks separated by {_SEPARATOR_NAMES[others[0]]}",
+            f"fields separated by {_SEPARATOR_NAMES[separator]}, in UTF-8",
+            f"write the file again with {_SEPARATOR_NAMES[separator]} ({separator!r}) as separators",
+        )
+    return {name: "text" if times == 1 else "repeated" for name, times in Counter(names).items()}
+
+
+def _check_encoding(path: Place) -> None:
+    """Raise InputRefused for UTF-16 and UTF-32."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    marked = next((name for mark, name in _BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
+    encoding = marked or ("UTF-16 or binary" if b"\0" in head.split(b"\n")[0] else None)
+    if encoding:
+        raise InputRefused(
+            f"line 1 of {path} is encoded as {encoding}", "UTF-8", "write the file again with encoding='utf-8'"
+        )

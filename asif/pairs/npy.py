@@ -13,7 +13,7 @@ from asif.pairs.columns import Columns, ColumnShape, check_shard, find_columns
 from asif.pairs.location import Place, list_folder, map_places
 from asif.pairs.npy_file import NpyFile, open_npy_file
 from asif.pairs.pair import Pair, Reject
-from asif.pairs.parquet import read_parquet_cells, read_parquet_head
+from asif.pairs.parquet import find_parquet_forms, read_parquet_cells, read_parquet_head
 from asif.pairs.row_parser import parse_row, split_vectors
 from asif.pairs.source import PairSource
 
@@ -48,7 +48,7 @@ class NpySource(PairSource):
         for part in self.parts:
             skip = min(max(start - first, 0), part.rows)
             for row, (vectors, texts) in enumerate(zip(_read_part_vectors(part, skip), self._texts(part, skip)), skip):  # noqa: B905
-                yield parse_row(first + row, {**texts, **vectors}, self.path)
+                yield parse_row(first + row, {**texts, **vectors}, self.path, self.columns.forms)
             first += part.rows
 
     def _texts(self, part: NpyPart, skip: int) -> Iterator[dict[str, Any]]:
@@ -92,6 +92,7 @@ def _find_part_columns(parts: tuple[NpyPart, ...], overrides: Mapping[str, str])
     columns = find_columns({**shapes, **_VECTORS}, {**vectors, **overrides}, str(where))
     for file, others in heads.items():
         check_shard(columns, {**others, **_VECTORS}, str(file))
+    columns = find_parquet_forms(columns, shapes, {part.metadata: part.rows for part in parts if part.metadata})
     used = set(columns.by_role().values())
     return columns, tuple(name for name in shapes if name not in used)
 

@@ -11,7 +11,7 @@ from asif.pairs.class_folders import has_class_folders, open_class_folders
 from asif.pairs.columns import TextRole
 from asif.pairs.image_files import classify_file, summarise_unread, walk_images
 from asif.pairs.location import Place, list_folder, parse_place
-from asif.pairs.metadata_folder import open_metadata
+from asif.pairs.metadata_folder import TABLE_SUFFIXES, open_metadata
 from asif.pairs.npy import has_npy, open_npy
 from asif.pairs.parquet import open_parquet
 from asif.pairs.remote import RemotePath
@@ -45,7 +45,7 @@ def open_source(place: Place, overrides: Mapping[str, str], text_role: TextRole)
 
 
 def _open_file(path: Place, overrides: Mapping[str, str], text_role: TextRole) -> PairSource:
-    if path.suffix in (".csv", ".jsonl"):
+    if path.suffix in TABLE_SUFFIXES:
         return open_metadata(path, path, overrides, text_role)
     if path.suffix.lower() == ".tar":
         return open_webdataset(path, [path], overrides, text_role)
@@ -57,7 +57,8 @@ def _open_file(path: Place, overrides: Mapping[str, str], text_role: TextRole) -
 
 def _open_folder(path: Place, overrides: Mapping[str, str], text_role: TextRole) -> PairSource:
     inside = list_folder(path)
-    tables = [inside[name] for name in ("metadata.csv", "metadata.jsonl") if name in inside and inside[name].is_file()]
+    names = [f"metadata{suffix}" for suffix in TABLE_SUFFIXES]
+    tables = [inside[name] for name in names if name in inside and inside[name].is_file()]
     data = list_folder(inside["data"]) if "data" in inside and inside["data"].is_dir() else {}
     tars, shards = _list_files(inside, ".tar"), _list_files(inside, ".parquet") or _list_files(data, ".parquet")
     if len(tables) > 1:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from asif.errors import InputRefused
 from asif.pairs.arrow import infer_arrow_shape, read_cell, read_vector_column
-from asif.pairs.columns import SHARD_IMAGES, Columns, ColumnShape, TextRole, check_shard, find_columns
+from asif.pairs.cell_forms import SAMPLED_ROWS, find_forms, list_text_roles
+from asif.pairs.columns import ROLES, SHARD_IMAGES, Columns, ColumnShape, TextRole, check_shard, find_columns
 from asif.pairs.location import Place, map_places
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.parquet_file import open_parquet_file, read_batches, read_intact
@@ -33,7 +35,7 @@ class ParquetSource(PairSource):
         first = 0
         for file, count in zip(self.files, self.counts, strict=True):
             for row, cells in read_parquet_cells(file, count, self.columns, self.dims, max(start - first, 0)):
-                yield parse_row(first + row, cells, file.parent)
+                yield parse_row(first + row, cells, file.parent, self.columns.forms)
             first += count
 
 
@@ -46,6 +48,7 @@ def open_parquet(
     columns = find_columns(shapes, overrides, str(files[0]), text_role)
     for file, (_, others) in zip(files, heads, strict=True):
         check_shard(columns, others, str(file))
+    columns = find_parquet_forms(columns, shapes, {file: head[0] for file, head in zip(files, heads, strict=True)})
     used = set(columns.by_role().values())
     return ParquetSource(
         path=path,
@@ -58,13 +61,24 @@ def open_parquet(
     )
 
 
+def find_parquet_forms(columns: Columns, shapes: Mapping[str, ColumnShape], counts: Mapping[Place, int]) -> Columns:
+    """Return the columns with the forms of their texts, from the first rows of {file: rows}."""
+    sampled = list_text_roles(columns, shapes)
+    if not sampled:
+        return columns
+    roles = {role: name for role, name in sampled.items() if role in ROLES}
+    texts = Columns(**roles, more_captions=columns.more_captions if "captions 2" in sampled else ())
+    rows = (cells for file, count in counts.items() for _, cells in read_parquet_cells(file, count, texts, None, 0))
+    return find_forms(columns, islice(rows, SAMPLED_ROWS))
+
+
 def read_parquet_head(path: Place) -> tuple[int, dict[str, ColumnShape]]:
     """Read the footer: the number of rows, and {column: shape}."""
     with open_parquet_file(path) as file:
         schema = read_intact(lambda: file.schema_arrow, f"{path}: the schema in its footer")
         shapes = {field.name: infer_arrow_shape(field.type) for field in schema}
         repeated = [name for name, times in Counter(schema.names).items() if times > 1]
-        return file.metadata.num_rows, {**shapes, **dict.fromkeys(repeated, "other")}
+        return file.metadata.num_rows, {**shapes, **dict.fromkeys(repeated, "repeated")}
 
 
 def read_parquet_cells(

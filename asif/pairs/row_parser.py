@@ -11,6 +11,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from asif.pairs.cell_forms import MISSING_TEXTS, decode_base64, parse_list
+from asif.pairs.columns import CellForm
 from asif.pairs.location import Place
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.redaction import redact_url
@@ -18,6 +20,8 @@ from asif.pairs.remote import RemotePath
 from asif.vectors import find_vector_problems
 
 CAPTION_FIELDS = ("raw", "caption", "text", "sentence")
+_MAX_REASON = 200  # characters
+_MAX_ID = 1000  # characters
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,14 @@ class _BadRow(Exception):
     """One row cannot be used; never leaves this file."""
 
 
-def parse_row(row: int, cells: Mapping[str, Any], folder: Place) -> Pair | Reject:
-    """Parse the cells {role: value} into a pair, or into a Reject with a plain reason.
+def parse_row(
+    row: int, cells: Mapping[str, Any], folder: Place, forms: Mapping[str, CellForm] | None = None
+) -> Pair | Reject:
+    """Parse the cells {role: value} into a pair, or into a Reject with a plain reason of at most 200 characters.
 
     Relative image paths start at `folder`; no path may leave a remote folder. Whether a remote file exists is checked
-    only when it is read. A role that is missing from `cells` has no column in the source.
+    only when it is read. A role that is missing from `cells` has no column in the source. `forms` {role: form} are
+    those of `Columns`. What cannot be an id, such as a float or bytes that are no UTF-8, gives a pair without one.
 
     >>> parse_row(0, {"image": b"...", "captions": ["a dog", " "], "id": 7}, Path())
     Pair(row=0, id='7', image=b'...', captions=('a dog',), source=None, licence=None, url=None, \
@@ -43,16 +50,16 @@ image_embedding=None, text_embedding=None, label=None)
     >>> parse_row(1, {"image": b"...", "captions": "  ", "id": 8}, Path())
     Reject(row=1, id='8', reason='caption is empty')
     """
-    name = None
+    name = _parse_id(cells.get("id"))
+    forms = forms or {}
     try:
-        name = _parse_word("id", cells.get("id"))
         if cells.get("status", "success") != "success":
             raise _BadRow(f"status: {_parse_word('status', cells['status']) or 'null'}")
         return Pair(
             row,
             name,
-            _parse_image(cells["image"], folder) if "image" in cells else None,
-            _parse_captions(cells["captions"]) if "captions" in cells else (name or f"row {row}",),
+            _parse_image(cells["image"], folder, forms.get("image")) if "image" in cells else None,
+            _parse_captions(cells, forms) if "captions" in cells else (name or f"row {row}",),
             source=_parse_word("source", cells.get("source")),
             licence=_parse_word("licence", cells.get("licence")),
             url=_parse_word("url", cells.get("url")),
@@ -61,7 +68,24 @@ image_embedding=None, text_embedding=None, label=None)
             label=_parse_label(cells["label"]) if "label" in cells else None,
         )
     except _BadRow as bad:
-        return Reject(row, name, str(bad))
+        return Reject(row, name, shorten_reason(str(bad)))
+
+
+def shorten_reason(reason: str) -> str:
+    """Return a reason with at most 200 characters, for cells of any length.
+
+    >>> shorten_reason("x" * 250)[195:]
+    'xxxx…'
+    """
+    return reason if len(reason) <= _MAX_REASON else f"{reason[: _MAX_REASON - 1]}…"
+
+
+def _parse_id(cell: Any) -> str | None:
+    try:
+        name = None if isinstance(cell, (Flaw, float)) else _parse_word("id", cell)
+    except _BadRow:
+        return None
+    return None if name in MISSING_TEXTS or len(name or "") > _MAX_ID else name
 
 
 def split_vectors(raw: NDArray[Any]) -> list[NDArray[Any] | Flaw]:
@@ -70,7 +94,7 @@ def split_vectors(raw: NDArray[Any]) -> list[NDArray[Any] | Flaw]:
     return [Flaw(problems[row]) if row in problems else vector for row, vector in enumerate(raw)]
 
 
-def _parse_image(cell: Any, folder: Place) -> bytes | Place:
+def _parse_image(cell: Any, folder: Place, form: CellForm | None) -> bytes | Place:
     if isinstance(cell, dict):
         cell = cell["bytes"] if cell.get("bytes") is not None else cell.get("path")
     if cell is None:
@@ -79,7 +103,13 @@ def _parse_image(cell: Any, folder: Place) -> bytes | Place:
         if not cell:
             raise _BadRow("image is empty")
         return cell
-    return _parse_path(_parse_text("image", cell), folder)
+    text = _parse_text("image", cell)
+    if form != "base64":
+        return _parse_path(text, folder)
+    content = decode_base64(text)
+    if not content:
+        raise _BadRow("image is not valid base64")
+    return content
 
 
 def _parse_path(name: str, folder: Place) -> Place:
@@ -104,16 +134,26 @@ def _parse_remote_path(name: str, folder: RemotePath) -> RemotePath:
     return folder / str(PurePosixPath(name))
 
 
-def _parse_captions(cell: Any) -> tuple[str, ...]:
-    if cell is None:
+def _parse_captions(cells: Mapping[str, Any], forms: Mapping[str, CellForm]) -> tuple[str, ...]:
+    given = [_parse_form(cells[role], forms.get(role)) for role in cells if role.split()[0] == "captions"]
+    if all(cell is None for cell in given):
         raise _BadRow("caption is null")
-    texts = (
-        [_parse_caption(item).strip() for item in cell] if isinstance(cell, list) else [_parse_caption(cell).strip()]
-    )
-    captions = tuple(text for text in texts if text)
+    items = [item for cell in given for item in (cell if isinstance(cell, list) else [cell])]
+    texts = [text for item in items if (text := _parse_caption(item).strip())]
+    captions = tuple(text for text in texts if text not in MISSING_TEXTS)
     if not captions:
-        raise _BadRow("caption is empty")
+        raise _BadRow(f"caption is {texts[0]!r}, a missing value" if texts else "caption is empty")
     return captions
+
+
+def _parse_form(cell: Any, form: CellForm | None) -> Any:
+    """Parse a text that holds a list; a blank or missing one stays as it is."""
+    if form is None or not isinstance(cell, str) or not cell.strip() or cell.strip() in MISSING_TEXTS:
+        return cell
+    items = parse_list(cell, form)
+    if items is None:
+        raise _BadRow(f"caption is not a {form}, as those of the first rows are")
+    return items
 
 
 def _parse_caption(cell: Any) -> str:

@@ -57,7 +57,8 @@ class PairSource(ABC):
         For a remote file: its URL without credentials, which may change, and the store's own tag.
         """
         stamps = [_stamp_file(file) for file in self.files]
-        return hashlib.sha256(canonical_json([stamps, self.columns.by_role()])).hexdigest()
+        forms = [dict(self.columns.forms)] if self.columns.forms else []
+        return hashlib.sha256(canonical_json([stamps, self.columns.by_role(), *forms])).hexdigest()
 
     @property
     def sha256(self) -> str:
@@ -73,7 +74,8 @@ class PairSource(ABC):
         """Return a few lines that describe what will be read."""
         files = f"{len(self.files):,} file{'s' * (len(self.files) != 1)}"
         lines = [f"{self.path}: {self.kind}", f"  {self.rows:,} rows, {self.bytes:,} bytes in {files}"]
-        lines += [f"  {role}: {column}" for role, column in self.columns.by_role().items()]
+        forms = {role: f" ({form} in each cell, parsed)" for role, form in self.columns.forms.items()}
+        lines += [f"  {role}: {column}{forms.get(role, '')}" for role, column in self.columns.by_role().items()]
         if self.dims:
             text = f", {self.dims[1]} (text)" if self.columns.text_embedding else ""
             lines.append(f"  vectors: {self.dims[0]} (image){text}")

@@ -126,7 +126,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], type[Exception], str]] = {
     "splits": (split_folders, InputRefused, "which are splits"),
     "shards of splits": (shards_of_splits, InputRefused, "holds the splits test, train"),
     "no label": (lambda path: table(path / "a.parquet", image=pa.array(IMAGES, IMAGE)), InputRefused, "like label"),
-    "many labels": (lambda path: labelled(path, [["a"], ["b"], []]), InputRefused, "no column that looks like label"),
+    "many labels": (lambda path: labelled(path, [["a"], ["b"], []]), InputRefused, "holds texts, not"),
     "no image": (lambda path: table(path / "a.parquet", label=["dog"]), InputRefused, "looks like image"),
     "retrieval": (lambda path: benchmark(path, "retrieval"), UsageError, "is for retrieval"),
     "multilabel": (lambda path: benchmark(path, "multilabel"), UsageError, "is for multilabel"),

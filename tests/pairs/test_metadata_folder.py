@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.damaged_pairs import refusal, split
 
-from asif.pairs import Pair, open_pairs
+from asif.pairs import Pair, Reject, open_pairs
 
 
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
@@ -28,10 +28,10 @@ def test_broken_lines_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_bytes(b"\n".join([good, *broken, b"", good]))
     kept, reasons = split(tmp_path)
     assert kept == [0, 7]
-    assert reasons.pop(3).startswith("not JSON: ")
+    assert reasons.pop(3).startswith("line 4: not JSON: ")
     assert reasons == {
-        1: "not JSON: Expecting property name enclosed in double quotes at column 2",
-        2: "not a JSON object but a list",
+        1: "line 2: not JSON: Expecting property name enclosed in double quotes at column 2",
+        2: "line 3: not a JSON object but a list",
         4: "caption is not valid UTF-8",
         5: "caption contains a NUL byte",
         6: "caption is null",
@@ -48,13 +48,67 @@ def test_broken_csv_rows_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_bytes(b"\r\n".join(lines))
     kept, reasons = split(tmp_path)
     assert kept == [0, 5]
-    assert reasons.pop(4).startswith("not CSV: ")
+    assert reasons.pop(4).startswith("line 8: not CSV in UTF-8: ")
     assert reasons == {
-        1: "row has 1 fields instead of 2",
-        2: "row has 3 fields instead of 2",
+        1: "line 5 has 1 fields instead of 2, separated by ','",
+        2: "line 6 has 3 fields instead of 2, separated by ','",
         3: "caption is not valid UTF-8",
     }
     assert [pair.captions for pair in open_pairs(tmp_path).read() if isinstance(pair, Pair)] == [
         ("a dog,\r\nrunning",),
         ("last",),
     ]
+
+
+def rows_of(path: Path, content: str) -> tuple[list[tuple[str, ...]], list[str]]:
+    path.write_text(content)
+    items = list(open_pairs(path).read())
+    kept = [item.captions for item in items if isinstance(item, Pair)]
+    return kept, [item.reason for item in items if isinstance(item, Reject)]
+
+
+def test_an_open_quote_costs_one_row(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    lines = ["file_name,text", "a.jpg,one", 'a.jpg,"two', *(f"a.jpg,{number}" for number in range(50))]
+    kept, reasons = rows_of(tmp_path / "metadata.csv", "\n".join(lines))
+    assert kept == [("one",), *((f"{number}",) for number in range(50))]
+    assert reasons == ["line 3: not CSV in UTF-8: unexpected end of data"]
+    kept, reasons = rows_of(tmp_path / "metadata.csv", "\n".join([*lines, 'a.jpg,"three, and"', "a.jpg,four"]))
+    assert (len(kept), kept[-2:]) == (53, [("three, and",), ("four",)])
+    assert [reason[:8] for reason in reasons] == ["line 3: "]
+
+
+def test_a_row_of_too_few_fields_ends_at_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    kept, reasons = rows_of(tmp_path / "a.csv", 'file_name,text\n"a.jpg\na.jpg","b"\na.jpg,c\n"a.jpg\nx"\na.jpg,d\n')
+    assert (kept, len(reasons)) == ([("c",), ("d",)], 3)
+
+
+def test_tabs_separate_a_tsv(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    assert rows_of(tmp_path / "metadata.tsv", "file_name\ttext\na.jpg\tone, two\n") == ([("one, two",)], [])
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")])
+def test_another_separator_is_refused_by_name(separator: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text(f"file_name{separator}text\na.jpg{separator}a\n")
+    assert f"separated by {name}" in refusal(tmp_path)[1].came
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_another_encoding_is_refused_by_name(encoding: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("file_name,text\na.jpg,a\n", encoding=encoding)
+    assert f"is encoded as {encoding.upper()[:6]}" in refusal(tmp_path)[1].came
+
+
+@pytest.mark.parametrize("cell", ['["a red cat", "it sits"]', "['a red cat', 'it sits']"])
+def test_lists_in_cells_are_parsed_where_every_row_has_one(cell: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    quoted = cell.replace('"', '""')
+    lines = f'file_name,text\na.jpg,"{quoted}"\na.jpg,nan\na.jpg,"{quoted}"\n'
+    kept, reasons = rows_of(tmp_path / "metadata.csv", lines)
+    assert (kept, reasons) == ([("a red cat", "it sits")] * 2, ["caption is 'nan', a missing value"])
+    assert "list in each cell, parsed)" in open_pairs(tmp_path).describe()
+    kept, reasons = rows_of(tmp_path / "metadata.csv", f"{lines}a.jpg,a plain text\n")
+    assert kept[0] == (cell,) and kept[-1] == ("a plain text",)

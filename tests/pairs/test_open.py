@@ -186,7 +186,7 @@ def test_a_column_that_occurs_twice_is_not_taken(tmp_path: Path) -> None:
     pq.write_table(twice, tmp_path / "a.parquet")
     assert "no column that looks like captions" in refusal(tmp_path / "a.parquet")[1].came
     (tmp_path / "metadata.csv").write_text("file_name,text,text\na.jpg,a,b\n")
-    assert "text (other)" in refusal(tmp_path / "metadata.csv")[1].came
+    assert "text (repeated)" in refusal(tmp_path / "metadata.csv")[1].came
 
 
 def test_unknown_and_missing_paths(tmp_path: Path) -> None:
