@@ -14,7 +14,7 @@ from asif.pairs.columns import CellForm, Columns, ColumnShape
 
 SAMPLED_ROWS = 64
 MISSING_TEXTS = ("nan", "NaN", "None", "null", "NULL", "<NA>")
-"""What programs write for a missing value; no caption and no id."""
+"""What programs write for a missing value: no id, and remarked on as a caption."""
 _LIST_FORMS: tuple[CellForm, ...] = ("JSON list", "Python list")
 _IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 _HEAD_CHARACTERS = 24
@@ -29,12 +29,16 @@ def list_text_roles(columns: Columns, shapes: Mapping[str, ColumnShape]) -> dict
 def find_forms(columns: Columns, rows: Iterable[Mapping[str, Any]]) -> Columns:
     """Return the columns with the forms that all sampled rows {role: cell} have; a missing or blank cell has any."""
     cells: dict[str, list[str]] = {}
+    missing: set[str] = set()
     for row in rows:
         for role, cell in row.items():
-            if isinstance(cell, str) and cell.strip() not in ("", *MISSING_TEXTS):
+            if isinstance(cell, str) and cell.strip() in MISSING_TEXTS:
+                if role != "image":
+                    missing.add(cell.strip())
+            elif isinstance(cell, str) and cell.strip():
                 cells.setdefault(role, []).append(cell)
     found = {role: form for role, texts in cells.items() if (form := _find_form(role, texts)) is not None}
-    return replace(columns, forms=found)
+    return replace(columns, forms=found, missing=tuple(sorted(missing)))
 
 
 def parse_list(text: str, form: CellForm) -> list[Any] | None:

@@ -20,7 +20,8 @@ CellForm = Literal["base64", "JSON list", "Python list"]
 class Columns:
     """Name the column behind each role; None if the source has none.
 
-    `more_captions` are further columns of captions; `forms` {role: form} are the roles whose texts hold something else.
+    `more_captions` are further columns of captions; `forms` {role: form} are the roles whose texts hold something else;
+    `missing` are texts such as "nan" that stand in the place of captions.
     """
 
     image: str | None = None
@@ -35,6 +36,7 @@ class Columns:
     label: str | None = None
     more_captions: tuple[str, ...] = ()
     forms: Mapping[str, CellForm] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
     def by_role(self) -> dict[str, str]:
         """Return {role: column} for the roles that have a column.
@@ -51,7 +53,7 @@ class Columns:
         return self.image_embedding is not None and self.text_embedding is not None
 
 
-ROLES = tuple(field.name for field in fields(Columns) if field.name not in ("more_captions", "forms"))
+ROLES = tuple(field.name for field in fields(Columns) if field.name not in ("more_captions", "forms", "missing"))
 SHARD_IMAGES = ("jpg", "png", "webp")
 
 _OTHER_TEXT_ROLE: dict[TextRole, TextRole] = {"captions": "label", "label": "captions"}

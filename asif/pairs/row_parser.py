@@ -139,10 +139,9 @@ def _parse_captions(cells: Mapping[str, Any], forms: Mapping[str, CellForm]) -> 
     if all(cell is None for cell in given):
         raise _BadRow("caption is null")
     items = [item for cell in given for item in (cell if isinstance(cell, list) else [cell])]
-    texts = [text for item in items if (text := _parse_caption(item).strip())]
-    captions = tuple(text for text in texts if text not in MISSING_TEXTS)
+    captions = tuple(text for item in items if (text := _parse_caption(item).strip()))
     if not captions:
-        raise _BadRow(f"caption is {texts[0]!r}, a missing value" if texts else "caption is empty")
+        raise _BadRow("caption is empty")
     return captions
 
 

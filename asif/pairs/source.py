@@ -76,6 +76,9 @@ class PairSource(ABC):
         lines = [f"{self.path}: {self.kind}", f"  {self.rows:,} rows, {self.bytes:,} bytes in {files}"]
         forms = {role: f" ({form} in each cell, parsed)" for role, form in self.columns.forms.items()}
         lines += [f"  {role}: {column}{forms.get(role, '')}" for role, column in self.columns.by_role().items()]
+        if self.columns.missing:
+            texts = " or ".join(map(repr, self.columns.missing))
+            lines.append(f"  remark: some captions are {texts}; if these are missing values, leave their rows out")
         if self.dims:
             text = f", {self.dims[1]} (text)" if self.columns.text_embedding else ""
             lines.append(f"  vectors: {self.dims[0]} (image){text}")

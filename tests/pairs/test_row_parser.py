@@ -26,8 +26,6 @@ REASONS: list[tuple[dict[str, Any], str]] = [
     ({"image": {"bytes": None, "path": "gone.jpg"}}, "image file not found: gone.jpg"),
     ({"image": "."}, "image file not found: ."),
     ({"image": "x" * 300}, "image file not found: " + "x" * 177 + "…"),
-    ({"captions": "nan"}, "caption is 'nan', a missing value"),
-    ({"captions": ["None", ""]}, "caption is 'None', a missing value"),
     ({"image": "../there.jpg"}, "image path leaves its folder: ../there.jpg"),
     ({"image": "a/../../there.jpg"}, "image path leaves its folder: a/../../there.jpg"),
     ({"image": "https://x/a.jpg"}, "image is a URL, not a file: https://x/a.jpg"),
