@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from asif.building import BuildResult
     from asif.building.recipe import PairsRecipe
 
-_PAIRS_ONLY = ("image_encoder", "captions", "columns", "dedup", "resume", "max_bad_rows", "limit", "dry_run", "recipe")
+_PAIRS_ONLY = (
+    *("image_encoder", "captions", "captions_from", "template", "columns", "split", "dedup", "resume", "max_bad_rows"),
+    *("limit", "dry_run", "recipe"),
+)
 _IN_RECIPE = ("image_encoder", "text_encoder", "captions", "columns", "limit")
 
 
@@ -35,7 +38,12 @@ _IN_RECIPE = ("image_encoder", "text_encoder", "captions", "columns", "limit")
     show_default=True,
     help="Several captions per image: their mean, the first, or one anchor for each.",
 )
-@click.option("--column", "columns", multiple=True, metavar="ROLE=NAME", help="Name a column, as image=photo.")
+@click.option(
+    "--captions-from", type=click.Choice(["folders"]), help="Make captions from the names of class folders in PAIRS."
+)
+@click.option("--template", metavar="T", help="For --captions-from: the caption.  [default: a photo of a {}.]")
+@options.columns
+@options.split
 @click.option("--dtype", type=click.Choice(["float16", "float32", "bfloat16"]), default="float16", show_default=True)
 @click.option(
     "--dedup",
@@ -58,8 +66,9 @@ def command(pairs: str | None, from_head: str | None, as_json: bool, dry_run: bo
     """Make an anchor set from image-text PAIRS.
 
     PAIRS is a parquet file (Hugging Face, img2dataset, image paths, precomputed vectors), a folder of parquet shards,
-    a folder with metadata.csv or metadata.jsonl, webdataset tars, or a folder with img_emb_*.npy and text_emb_*.npy:
-    here, or at a URL that fsspec knows, such as s3://, gs://, hf:// or https://.
+    a folder with metadata.csv, metadata.tsv or metadata.jsonl, webdataset tars, or a folder with img_emb_*.npy and
+    text_emb_*.npy: here, or at a URL that fsspec knows, such as s3://, gs://, hf:// or https://. Rows that follow each
+    other and have the same id and image are one pair with all their captions.
     """
     from asif.anchorset.format.references import check_set_name
 
@@ -110,7 +119,13 @@ def _build_from_pairs(path: str, as_json: bool, dry_run: bool, params: dict[str,
         options.print_notice(recipe.describe())
     check_spec(image, "image")
     check_spec(text, "text")
-    source = open_pairs(path, columns=columns)
+    source = open_pairs(
+        path,
+        columns=columns,
+        split=params["split"],
+        captions_from=params["captions_from"],
+        template=params["template"],
+    )
     options.print_notice(source.describe())
     estimated = estimate_build(source, image, text, params["dtype"], limit, _store_folder(params))
     if dry_run:

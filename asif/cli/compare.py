@@ -72,6 +72,7 @@ class _MethodsOption(click.Option):
 @click.option(
     "--classnames", type=click.Path(path_type=Path), help="Names for prompts: lines of label<TAB>name | name."
 )
+@options.split
 @click.option("--limit", type=click.IntRange(min=1), help="Use the first N rows of each data set only.")
 @options.device
 @options.home
@@ -89,6 +90,7 @@ def command(
     templates: str | None,
     template_mode: TemplateMode | None,
     classnames: Path | None,
+    split: str | None,
     limit: int | None,
     device: Device,
     home: Path | None,
@@ -121,7 +123,7 @@ def command(
             bar.update(done - bar.n)
 
         prompts = _PromptOptions(options.choose_templates(template, templates), template_mode, classnames)
-        loaded = _load_datasets(engine, datasets, prompts, limit)
+        loaded = _load_datasets(engine, datasets, prompts, split, limit)
         texts = encode_single_captions(engine, on_caption)
         bar.reset()
         comparison = run_comparison(engine, texts, loaded, plan, out / "runs.jsonl", on_step)
@@ -173,7 +175,7 @@ class _PromptOptions:
 
 
 def _load_datasets(
-    engine: Engine, paths: tuple[str, ...], prompts: _PromptOptions, limit: int | None
+    engine: Engine, paths: tuple[str, ...], prompts: _PromptOptions, split: str | None, limit: int | None
 ) -> list[CachedDataset]:
     """Open and encode the data sets."""
     from asif.classify import DEFAULT_TEMPLATES, Labels
@@ -185,14 +187,14 @@ def _load_datasets(
     names = read_classnames(prompts.classnames) if prompts.classnames else None
     loaded: list[CachedDataset] = []
     for text in paths:
-        kind, path = _detect_kind(text)
+        kind, path = _detect_kind(text, split)
         name = redact_url(click.format_filename(path))
         if kind == "captions":
-            source = open_captioned(path)
+            source = open_captioned(path, split=split)
             options.print_notice(source.describe())
             loaded.append(load_retrieval_set(engine, source, name, limits))
             continue
-        data = open_labelled(path)
+        data = open_labelled(path, split=split)
         options.print_notice(data.source.describe())
         classes = resolve_classes(data, names)
         templates = prompts.templates or data.templates or DEFAULT_TEMPLATES
@@ -204,7 +206,7 @@ def _load_datasets(
     return loaded
 
 
-def _detect_kind(text: str) -> tuple[str, str]:
+def _detect_kind(text: str, split: str | None) -> tuple[str, str]:
     """Return whether a data set has labels or captions, and its path: by the prefix, else by opening it."""
     from asif.errors import AsifError
     from asif.pairs import open_labelled
@@ -213,7 +215,7 @@ def _detect_kind(text: str) -> tuple[str, str]:
     if colon and kind in _DATASET_KINDS:
         return kind, path
     try:
-        open_labelled(text)
+        open_labelled(text, split=split)
     except AsifError:
         return "captions", text  # opening it as captions raises what is wrong
     return "labels", text

@@ -82,6 +82,7 @@ def print_encoders(as_json: bool) -> None:
     show_default=True,
     help="Several captions per image: their mean, or the first.",
 )
+@options.split
 @options.device
 @options.home
 @options.as_json
@@ -94,6 +95,7 @@ def rank_pairs(
     permutations: int,
     seed: int,
     captions: CaptionPooling,
+    split: str | None,
     device: Device,
     home: Path | None,
     as_json: bool,
@@ -110,7 +112,9 @@ def rank_pairs(
 
     encoded = _read_anchor_sets(inputs, limit, home)
     if encoded is None:
-        encoded = _embed_pairs(inputs[0], image_encoders, text_encoders, limit, captions, device)
+        encoded = _embed_pairs(inputs[0], image_encoders, text_encoders, limit, captions, split, device)
+    elif split is not None:
+        raise UsageError("--split with anchor sets", "pairs in a folder of several splits", "leave it out")
     if encoded.rejects:
         reasons = "; ".join(f"row {reject.row}: {reject.reason}" for reject in encoded.rejects[:3])
         options.print_notice(f"{len(encoded.rejects):,} rows left out, {len(encoded):,} compared ({reasons})")
@@ -170,6 +174,7 @@ def _embed_pairs(
     text_encoders: tuple[str, ...],
     limit: int,
     captions: CaptionPooling,
+    split: str | None,
     device: Device,
 ) -> EncodedPairs:
     """Embed a source of pairs with every encoder named, by default with the embedded ones."""
@@ -182,7 +187,7 @@ def _embed_pairs(
         check_spec(spec, "image")
     for spec in texts:
         check_spec(spec, "text")
-    source = open_pairs(path)
+    source = open_pairs(path, split=split)
     if source.dims:
         _refuse_idle_options("precomputed vectors", "there is nothing to embed")
     options.print_notice(source.describe())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +38,7 @@ _SHOWN_REJECTS = 10
 )
 @click.option("--label-vectors", type=click.Path(path_type=Path), help="For image vectors: .npy, row by prompt.")
 @click.option("--column", "columns", multiple=True, metavar="ROLE=NAME", help="Name a column, as label=fine_label.")
+@options.split
 @click.option("--limit", type=click.IntRange(min=1), help="Use the first N rows only; classes are those of all.")
 @click.option("--max-bad-rows", default="1%", show_default=True, help="Stop above this share or number of bad rows.")
 @click.option("--language", default="en", show_default=True, help="Language of names and captions, for the record.")
@@ -88,7 +88,7 @@ def _evaluate_labels(limits: RowLimits, bar: Any, given: Mapping[str, Any]) -> E
 
     written = options.choose_templates(given["template"], given["templates"])
     names = read_classnames(given["classnames"]) if given["classnames"] else None
-    data = open_labelled(given["dataset"], columns=options.parse_columns(given["columns"]))
+    data = open_labelled(given["dataset"], columns=options.parse_columns(given["columns"]), split=given["split"])
     _announce_source(data.source, limits, bar)
     classes = resolve_classes(data, names)
     if classes.unused:
@@ -122,7 +122,7 @@ def _evaluate_captions(limits: RowLimits, bar: Any, given: Mapping[str, Any]) ->
     idle = [option for name, option in _LABEL_OPTIONS.items() if given[name]]
     if idle:
         raise UsageError(f"{', '.join(idle)} for {_RETRIEVAL}", "captions, which are taken as they are", "leave it out")
-    source = open_captioned(given["dataset"], columns=options.parse_columns(given["columns"]))
+    source = open_captioned(given["dataset"], columns=options.parse_columns(given["columns"]), split=given["split"])
     _announce_source(source, limits, bar)
     engine = options.open_engine(given, *options.make_chosen_aligner(given))
     return evaluate_retrieval(engine, source, limits=limits, dataset=name_dataset(given["dataset"]))
@@ -149,6 +149,8 @@ def _rejects_file(output: Path) -> Path:
 @contextmanager
 def _list_rejects(rejects: list[Reject], output: Path | None) -> Iterator[None]:
     """List the rejected rows after a block, also if it raised because there are too many."""
+    from asif.anchorset.format.rejects import reject_fields
+
     try:
         yield
     finally:
@@ -157,7 +159,7 @@ def _list_rejects(rejects: list[Reject], output: Path | None) -> Iterator[None]:
             for reject in rejects[:_SHOWN_REJECTS]:
                 options.print_notice(f"row {reject.row}: {reject.reason}")
         elif rejects:
-            lines = [json.dumps(asdict(reject), ensure_ascii=False) for reject in rejects]
+            lines = [json.dumps(reject_fields(reject), ensure_ascii=False) for reject in rejects]
             _rejects_file(output).write_text("\n".join(lines) + "\n", encoding="utf-8")
             options.print_notice(f"rejected rows and reasons: {_rejects_file(output)}")
 

@@ -179,12 +179,33 @@ def read_lines(file: Path) -> tuple[str, ...]:
         raise UsageError(f"{file} cannot be read ({error})", "a UTF-8 text, one label per line", "check it") from error
 
 
+def columns(command: Command) -> Command:
+    """Add --column."""
+    return click.option(
+        "--column",
+        "columns",
+        multiple=True,
+        metavar="ROLE=NAME",
+        help="Name a column, as image=photo, several as captions=a,b, none as id=.",
+    )(command)
+
+
+def split(command: Command) -> Command:
+    """Add --split."""
+    return click.option("--split", metavar="NAME", help="The split to read in a folder of several: train, test, …")(
+        command
+    )
+
+
 def parse_columns(pairs: tuple[str, ...]) -> dict[str, str]:
-    """Parse options ROLE=NAME.
+    """Parse options ROLE=NAME; an empty name means that the role has no column. Raises UsageError without the "=".
 
     >>> parse_columns(("label=fine_label",))
     {'label': 'fine_label'}
     """
+    for column in pairs:
+        if "=" not in column:
+            raise UsageError(f"--column {column}", "ROLE=NAME, or ROLE= for no column", f"say {column}=NAME")
     return dict(column.partition("=")[::2] for column in pairs)
 
 

@@ -135,7 +135,8 @@ def find_columns(
         _check_choice(shapes, {"captions": column}, where, roles)
     shapes = {column: shape for column, shape in shapes.items() if column not in more}
     found = {role: _find_by_name(shapes, names, _ACCEPTS[role]) for role, names in _NAMES.items() if role in roles}
-    columns = Columns(**{**found, **overrides, **dict.fromkeys(absent)}, more_captions=more)
+    by_role: dict[str, Any] = {**found, **overrides, **dict.fromkeys(absent)}
+    columns = Columns(**by_role, more_captions=more)
     if columns.precomputed and "image" not in overrides:
         return columns
     if text_role == "captions" and {"image_embedding", "text_embedding"} & set(overrides):

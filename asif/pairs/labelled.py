@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +13,15 @@ from typing import Any
 from asif.errors import InputRefused
 from asif.pairs.benchmark_folder import BenchmarkFolder
 from asif.pairs.class_folders import ClassFolders
-from asif.pairs.columns import Columns
+from asif.pairs.columns import Columns, TextRole
 from asif.pairs.label_values import is_unlabelled, parse_number
-from asif.pairs.location import parse_place
+from asif.pairs.location import Place, parse_place
 from asif.pairs.open import open_source
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.parquet import ParquetSource
 from asif.pairs.parquet_file import open_parquet_file, read_intact
-from asif.pairs.source import SPLIT_NAMES, PairSource
+from asif.pairs.source import PairSource
+from asif.pairs.splits import unknown_split
 from asif.pairs.webdataset import open_webdataset
 
 
@@ -71,50 +71,47 @@ class LabelledImages:
             return replace(item, label=classes[int(number)])
         if label in classes:
             return item
-        return Reject(item.row, item.id, f"label {label} is not among the {len(classes)} classes")
+        return Reject(item.row, item.id, f"label {label[:80]} is not among the {len(classes)} classes")
 
 
-def open_labelled(path: str | Path, *, columns: Mapping[str, str] | None = None) -> LabelledImages:
+def open_labelled(
+    path: str | Path, *, columns: Mapping[str, str] | None = None, split: str | None = None
+) -> LabelledImages:
     """Open labelled images: parquet, tars, metadata.csv|jsonl, class folders, or a CLIP_benchmark folder.
 
     The path may be a URL, as for `open_pairs`. Labels are texts, or numbers whose names are in Hugging Face's metadata
-    or in classnames.txt. `columns` {role: column} wins over what is found. Raises UsageError for a path or column
-    that is not there, InputRefused for what cannot be read.
+    or in classnames.txt. `columns` {role: column} wins over what is found, `split` chooses one of several splits.
+    Raises UsageError for a path, column or split that is not there, InputRefused for what cannot be read.
     """
     place = parse_place(path)
-    folder = BenchmarkFolder.find(place, "label")
+    folder = _find_benchmark(place, "label", split)
     if folder is not None:
         source = open_webdataset(place, folder.files, {"label": "cls", **(columns or {})}, "label")
         source = replace(source, unused=source.unused + folder.unread)
         return LabelledImages(source, folder.classes, folder.templates, literal=True)
-    found = _check_one_split(open_source(place, dict(columns or {}), "label"))
+    found = open_source(place, dict(columns or {}), "label", split)
     return LabelledImages(found, _read_class_names(found) if isinstance(found, ParquetSource) else None)
 
 
-def open_captioned(path: str | Path, *, columns: Mapping[str, str] | None = None) -> PairSource:
+def open_captioned(
+    path: str | Path, *, columns: Mapping[str, str] | None = None, split: str | None = None
+) -> PairSource:
     """Open images with captions: anything `open_pairs` reads, or a CLIP_benchmark folder, with one caption a line."""
     place = parse_place(path)
-    folder = BenchmarkFolder.find(place, "captions")
+    folder = _find_benchmark(place, "captions", split)
     if folder is not None:
         overrides = {"captions": "txt", **(columns or {})}
         source = open_webdataset(place, folder.files, overrides)
         return replace(source, by_line=True, unused=source.unused + folder.unread)
-    return _check_one_split(open_source(place, dict(columns or {}), "captions"))
+    return open_source(place, dict(columns or {}), "captions", split)
 
 
-def _check_one_split(source: PairSource) -> PairSource:
-    """Return the source; raises InputRefused for shards of several splits, such as train-0 and test-0."""
-    shards = (
-        {} if isinstance(source, ClassFolders) else {re.split(r"[-_.]", f.name)[0].lower(): f for f in source.files}
-    )
-    splits = sorted(SPLIT_NAMES & set(shards))
-    if len(splits) > 1:
-        raise InputRefused(
-            f"{source.path} holds the splits {', '.join(splits)}",
-            "one split to evaluate on",
-            f"give its path, such as {shards[splits[0]]}, or a folder with its shards alone",
-        )
-    return source
+def _find_benchmark(place: Place, text_role: TextRole, split: str | None) -> BenchmarkFolder | None:
+    """Find a CLIP_benchmark folder, which is read as its split test; raises UsageError for another split of it."""
+    folder = BenchmarkFolder.find(place, text_role)
+    if folder is not None and split not in (None, "test"):
+        raise unknown_split(place, str(split), ["test"])
+    return folder
 
 
 def _number_duplicates(names: Sequence[str]) -> tuple[str, ...]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from asif.errors import InputRefused, UsageError
-from asif.pairs.class_folders import has_class_folders, open_class_folders
+from asif.pairs.class_folders import ClassFolders, has_class_folders, open_class_folders
 from asif.pairs.columns import TextRole
+from asif.pairs.folder_captions import caption_folders
 from asif.pairs.image_files import classify_file, summarise_unread, walk_images
 from asif.pairs.location import Place, list_folder, parse_place
 from asif.pairs.metadata_folder import TABLE_SUFFIXES, open_metadata
@@ -16,27 +18,55 @@ from asif.pairs.npy import has_npy, open_npy
 from asif.pairs.parquet import open_parquet
 from asif.pairs.remote import RemotePath
 from asif.pairs.source import PairSource, natural_sort_key
+from asif.pairs.splits import choose_split, choose_split_folder, find_split, is_split, unknown_split
 from asif.pairs.webdataset import open_webdataset
 
 
-def open_pairs(path: str | Path, *, columns: Mapping[str, str] | None = None) -> PairSource:
+def open_pairs(
+    path: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+    captions_from: Literal["folders"] | None = None,
+    template: str | None = None,
+) -> PairSource:
     """Detect the format and the columns of `path`, reading only its head.
 
     A parquet, tar, .csv or .jsonl file, or a folder of parquet shards, of tars, of images with metadata.csv|jsonl,
     or of clip-retrieval's .npy parts; local, or at a URL that fsspec knows. `columns` {role: column} wins over what is
-    found.
+    found; an empty column means none, and several of captions are separated by commas. `split` chooses one of several
+    splits, such as "train". With `captions_from` "folders", the path is a folder with a folder of images for each
+    class, and captions are made from the folders' names with `template`, by default "a photo of a {}.".
     Raises UsageError for a path or column that is not there, InputRefused for what cannot be read, Unreachable for a
     store that does not answer, MissingDependency for a protocol whose package is not installed.
     """
-    return open_source(parse_place(path), dict(columns or {}), "captions")
+    place = parse_place(path)
+    if captions_from is None:
+        if template is not None:
+            raise UsageError(
+                "a template without captions from folders", "both or neither", "add --captions-from folders"
+            )
+        return open_source(place, dict(columns or {}), "captions", split)
+    found = open_source(place, dict(columns or {}), "label", split)
+    if not isinstance(found, ClassFolders):
+        raise InputRefused(
+            f"{place} is no folder of class folders but {found.kind}",
+            "a folder with a folder of images for each class",
+            "leave --captions-from folders out",
+        )
+    return caption_folders(found, template)
 
 
-def open_source(place: Place, overrides: Mapping[str, str], text_role: TextRole) -> PairSource:
-    """Open a place in any known format, for its captions or for its labels."""
+def open_source(
+    place: Place, overrides: Mapping[str, str], text_role: TextRole, split: str | None = None
+) -> PairSource:
+    """Open a place in any known format, for its captions or for its labels; `split` is one of several in a folder."""
     try:
         if place.is_dir():
-            return _open_folder(place, overrides, text_role)
+            return _open_folder(place, overrides, text_role, split)
         if place.is_file():
+            if split is not None and not is_split(find_split(place.name) or "", split):
+                raise unknown_split(place, split, [])
             return _open_file(place, overrides, text_role)
     except OSError as error:
         raise InputRefused(f"{place} cannot be read: {error}", "a readable path", "check its permissions") from error
@@ -55,12 +85,19 @@ def _open_file(path: Place, overrides: Mapping[str, str], text_role: TextRole) -
     raise _unknown_input(f"{path} is a {path.suffix or 'nameless'} file{slash}", text_role)
 
 
-def _open_folder(path: Place, overrides: Mapping[str, str], text_role: TextRole) -> PairSource:
+def _open_folder(path: Place, overrides: Mapping[str, str], text_role: TextRole, split: str | None) -> PairSource:
     inside = list_folder(path)
     names = [f"metadata{suffix}" for suffix in TABLE_SUFFIXES]
     tables = [inside[name] for name in names if name in inside and inside[name].is_file()]
     data = list_folder(inside["data"]) if "data" in inside and inside["data"].is_dir() else {}
     tars, shards = _list_files(inside, ".tar"), _list_files(inside, ".parquet") or _list_files(data, ".parquet")
+    if not tables and not tars and not shards:
+        folder = choose_split_folder(path, inside, split) or choose_split_folder(path, data, split)
+        if folder is not None:
+            return _open_folder(folder, overrides, text_role, None)
+    if split is not None and (tables or not (tars or shards)):
+        raise unknown_split(path, split, [])
+    tars, shards = (choose_split(path, files, split) if files else [] for files in (tars, shards))
     if len(tables) > 1:
         raise _ambiguous_input(path, *tables)
     if tables:
@@ -123,6 +160,7 @@ def _unknown_input(came: str, text_role: TextRole) -> InputRefused:
         )
     return InputRefused(
         came,
-        "parquet, tar, metadata.csv or metadata.jsonl, or img_emb_*.npy with text_emb_*.npy",
-        "bring the pairs into one of these forms, for instance with img2dataset or Hugging Face datasets",
+        "parquet, tar, metadata.csv, metadata.tsv or metadata.jsonl, or img_emb_*.npy with text_emb_*.npy",
+        "bring the pairs into one of these forms, for instance with img2dataset or Hugging Face datasets; for a folder "
+        "of images for each class, add --captions-from folders",
     )

@@ -66,7 +66,7 @@ def find_parquet_forms(columns: Columns, shapes: Mapping[str, ColumnShape], coun
     sampled = list_text_roles(columns, shapes)
     if not sampled:
         return columns
-    roles = {role: name for role, name in sampled.items() if role in ROLES}
+    roles: dict[str, Any] = {role: name for role, name in sampled.items() if role in ROLES}
     texts = Columns(**roles, more_captions=columns.more_captions if "captions 2" in sampled else ())
     rows = (cells for file, count in counts.items() for _, cells in read_parquet_cells(file, count, texts, None, 0))
     return find_forms(columns, islice(rows, SAMPLED_ROWS))

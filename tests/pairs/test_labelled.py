@@ -123,7 +123,7 @@ def shards_of_splits(path: Path) -> Path:
 REFUSED: dict[str, tuple[Callable[[Path], Path], type[Exception], str]] = {
     "missing": (lambda path: path / "nowhere", UsageError, "does not exist"),
     "empty folder": (lambda path: path.mkdir() or path, InputRefused, "holds no file that is known here"),
-    "splits": (split_folders, InputRefused, "which are splits"),
+    "splits": (split_folders, InputRefused, "holds the splits test, train"),
     "shards of splits": (shards_of_splits, InputRefused, "holds the splits test, train"),
     "no label": (lambda path: table(path / "a.parquet", image=pa.array(IMAGES, IMAGE)), InputRefused, "like label"),
     "many labels": (lambda path: labelled(path, [["a"], ["b"], []]), InputRefused, "holds texts, not"),

@@ -205,7 +205,8 @@ def _make_upsert_command(kind: UpsertKind, help_text: str) -> click.Command:
     @click.command(kind, help=help_text)
     @click.argument("ref")
     @click.argument("pairs")
-    @click.option("--column", "columns", multiple=True, metavar="ROLE=NAME", help="As for asif build-anchors.")
+    @options.columns
+    @options.split
     @click.option("--max-bad-rows", default="1%", show_default=True, help="Bad rows allowed: 1%, or 25.")
     @options.device
     @options.home
@@ -214,6 +215,7 @@ def _make_upsert_command(kind: UpsertKind, help_text: str) -> click.Command:
         ref: str,
         pairs: str,
         columns: tuple[str, ...],
+        split: str | None,
         max_bad_rows: str,
         device: Device,
         home: Path | None,
@@ -223,7 +225,8 @@ def _make_upsert_command(kind: UpsertKind, help_text: str) -> click.Command:
         from asif.engine import add_pairs
         from asif.pairs import open_pairs
 
-        tolerance, source = Tolerance.parse(max_bad_rows), open_pairs(pairs, columns=options.parse_columns(columns))
+        tolerance = Tolerance.parse(max_bad_rows)
+        source = open_pairs(pairs, columns=options.parse_columns(columns), split=split)
         options.print_notice(source.describe())
         with options.open_store(home).open(ref) as anchors:
             before = anchors.version

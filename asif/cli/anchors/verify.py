@@ -40,6 +40,7 @@ _SHOWN = 5  # ids of each kind that are printed without --json
     metavar="ROLE=NAME",
     help="With --against: the value used for the build.",
 )
+@click.option("--split", metavar="NAME", help="With --against: the value used for the build.")
 @click.option("--limit", type=click.IntRange(1), help="With --against: the value used for the build.")
 @options.home
 @options.as_json
@@ -48,18 +49,21 @@ def verify(
     files: tuple[Path, ...],
     against: str | None,
     columns: tuple[str, ...],
+    split: str | None,
     limit: int | None,
     home: Path | None,
     as_json: bool,
 ) -> None:
     """Check every byte of an anchor set: hashes, headers, counts, digest. Exit code 5 if anything is wrong."""
-    if against is None and (columns or limit):
-        raise UsageError("--column or --limit without --against", "the pairs they are about", "pass --against PAIRS")
+    if against is None and (columns or split or limit):
+        raise UsageError(
+            "--column, --split or --limit without --against", "the pairs they are about", "pass --against PAIRS"
+        )
     report = options.open_store(home).verify(ref)
     verified = None
     if files or against:
         try:
-            verified = _verify_removal(ref, files, against, columns, limit, home)
+            verified = _verify_removal(ref, files, against, columns, split, limit, home)
         except IntegrityError:
             report.raise_if_bad()  # the cause, if the set cannot be read
             raise
@@ -81,6 +85,7 @@ def _verify_removal(
     files: tuple[Path, ...],
     against: str | None,
     columns: tuple[str, ...],
+    split: str | None,
     limit: int | None,
     home: Path | None,
 ) -> RemovalCheck:
@@ -89,7 +94,7 @@ def _verify_removal(
     from asif.pairs import open_pairs
 
     receipts = [read_receipt(file) for file in files]
-    source = None if against is None else open_pairs(against, columns=options.parse_columns(columns))
+    source = None if against is None else open_pairs(against, columns=options.parse_columns(columns), split=split)
     if source is not None:
         options.print_notice(source.describe())
     with options.open_progress_bar(source.rows if source else 0, "pair") as bar:
