@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.edited_sets import EVERY, publish
+from support.examples import examples
 
 from asif.anchorset import Store, find_rows
 from asif.errors import UsageError
@@ -84,3 +86,36 @@ def test_rows_are_found_by_expression(home: Path) -> None:
     assert find_rows(after, where="licence != 'CC-BY-4.0' and source like 'source%'").tolist() == []
     last = after.records([after.count - 1])[0].id
     assert find_rows(after, [last]).tolist() == [after.count - 1] and opened.count == 60
+
+
+@settings(max_examples=examples(300), deadline=None)
+@given(st.text("ab%_.", max_size=8), st.text("ab.\n", max_size=10))
+def test_like_matches_as_the_regular_expression_does(pattern: str, text: str) -> None:
+    defined = "".join({"%": ".*", "_": "."}.get(letter, re.escape(letter)) for letter in pattern)
+    holds = parse_where(f"caption like '{pattern}'")(PairRecord("1", (text,), "0"))
+    assert holds == bool(re.fullmatch(defined, text, re.DOTALL))
+
+
+def test_many_wildcards_match_without_backtracking() -> None:
+    """A regular expression needs more steps than there are atoms for this one."""
+    pair = PairRecord("1", ("a" * 10_000,), "0")
+    assert not parse_where(f"caption like '{'%a' * 400}b'")(pair)
+    assert parse_where(f"caption like '{'%a' * 400}'")(pair)
+
+
+@pytest.mark.parametrize(
+    "deep",
+    [
+        "not " * 51 + "id = 'a'",
+        "not " * 2400 + "id = 'a'",
+        "not (" * 51 + "id = 'a'" + ")" * 51,
+        "(" * 4000 + "id = 'a'",
+    ],
+)
+def test_deep_expressions_are_refused(deep: str) -> None:
+    with pytest.raises(UsageError):
+        parse_where(deep)
+
+
+def test_fifty_levels_are_allowed() -> None:
+    assert not parse_where("not " * 49 + "id = 'a'")(PairRecord("a", ("x",), "0"))
