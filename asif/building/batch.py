@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ class PairBatch:
         if isinstance(item, Reject):
             self.rejects += item.split_rows()
             return
-        self.pairs.append((item.pair, item.image_sha256))
+        self.pairs.append((replace(item.pair, image=None), item.image_sha256))  # images may be large
         if item.image is not None:
             self._pending.append(item.image)
             if len(self._pending) == self.image.batch:

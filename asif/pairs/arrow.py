@@ -73,6 +73,14 @@ def read_cell(column: Any, row: int) -> Any:
         return Flaw("is not valid UTF-8")
 
 
+def decode_text(value: bytes) -> str | Flaw:
+    """Return the text of a cell, or a Flaw if it cannot be decoded."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return Flaw("is not valid UTF-8")
+
+
 def read_vector_column(column: Any, width: int) -> list[NDArray[Any] | Flaw]:
     """Return the rows of a list column as vectors of `width`, with a Flaw for each row that is not one."""
     import pyarrow as pa

@@ -17,7 +17,8 @@ MISSING_TEXTS = ("nan", "NaN", "None", "null", "NULL", "<NA>")
 """What programs write for a missing value: no id, and remarked on as a caption."""
 _LIST_FORMS: tuple[CellForm, ...] = ("JSON list", "Python list")
 _IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
-_HEAD_CHARACTERS = 24
+_HEAD_CHARACTERS = 100
+_MAX_CHARACTERS = 1 << 16  # longer captions are not sampled
 
 
 def list_text_roles(columns: Columns, shapes: Mapping[str, ColumnShape]) -> dict[str, str]:
@@ -35,8 +36,8 @@ def find_forms(columns: Columns, rows: Iterable[Mapping[str, Any]]) -> Columns:
             if isinstance(cell, str) and cell.strip() in MISSING_TEXTS:
                 if role != "image":
                     missing.add(cell.strip())
-            elif isinstance(cell, str) and cell.strip():
-                cells.setdefault(role, []).append(cell)
+            elif isinstance(cell, str) and cell.strip() and (role == "image" or len(cell) <= _MAX_CHARACTERS):
+                cells.setdefault(role, []).append(cell[:_HEAD_CHARACTERS] if role == "image" else cell)
     found = {role: form for role, texts in cells.items() if (form := _find_form(role, texts)) is not None}
     return replace(columns, forms=found, missing=tuple(sorted(missing)))
 
@@ -81,4 +82,4 @@ def _find_form(role: str, texts: list[str]) -> CellForm | None:
 
 def _is_base64_image(text: str) -> bool:
     head = text.partition(",")[2] if text.startswith("data:") else text
-    return (decode_base64(head.lstrip()[:_HEAD_CHARACTERS]) or b"").startswith(_IMAGE_STARTS)
+    return (decode_base64("".join(head.split())[:24]) or b"").startswith(_IMAGE_STARTS)

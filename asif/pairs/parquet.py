@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from asif.errors import InputRefused
-from asif.pairs.arrow import infer_arrow_shape, read_cell, read_vector_column
+from asif.pairs.arrow import decode_text, infer_arrow_shape, read_cell, read_vector_column
 from asif.pairs.cell_forms import SAMPLED_ROWS, find_forms, list_text_roles
 from asif.pairs.columns import ROLES, SHARD_IMAGES, Columns, ColumnShape, TextRole, check_shard, find_columns
 from asif.pairs.location import Place, map_places
 from asif.pairs.pair import Pair, Reject
-from asif.pairs.parquet_file import open_parquet_file, read_batches, read_intact
+from asif.pairs.parquet_file import (
+    RowGroup,
+    list_row_groups,
+    open_parquet_file,
+    read_batches,
+    read_group_batches,
+    read_intact,
+    read_large_column,
+)
 from asif.pairs.row_parser import parse_row
 from asif.pairs.source import PairSource
 
@@ -96,12 +104,58 @@ def read_parquet_cells(
                 "a file that does not change while it is read",
                 "start again when it is complete",
             )
-        for first, batch in read_batches(file, path, sorted(set(names.values())), start):
-            read = {role: batch.column(name) for role, name in names.items()}
-            blocks = {role: read_vector_column(read.pop(role), width) for role, width in widths.items() if role in read}
-            for row in range(max(start - first, 0), batch.num_rows):
-                cells = {role: read_cell(column, row) for role, column in read.items()}
-                yield first + row, {**cells, **{role: block[row] for role, block in blocks.items()}}
+        for group in list_row_groups(file, path, start):
+            large = _find_large_columns(file, path, group, set(names.values()), start)
+            arrow = sorted(set(names.values()) - large.keys()) + [f"{name}.path" for name in large if large[name].path]
+            for first, batch in read_group_batches(file, path, group, arrow):
+                read = {role: batch.column(name) for role, name in names.items() if name in batch.schema.names}
+                blocks = {
+                    role: read_vector_column(read.pop(role), width) for role, width in widths.items() if role in read
+                }
+                for row in range(max(start - first, 0), batch.num_rows):
+                    cells = {role: read_cell(column, row) for role, column in read.items()}
+                    values = {name: column.read_next() for name, column in large.items()}
+                    cells |= {
+                        role: large[name].join(cells.get(role), values[name])
+                        for role, name in names.items()
+                        if name in large
+                    }
+                    yield first + row, {**cells, **{role: block[row] for role, block in blocks.items()}}
+
+
+@dataclass(frozen=True)
+class _LargeColumn:
+    """Hold the values of a column that is read value by value: bytes, a text, or a struct of bytes and maybe a path."""
+
+    values: Iterator[Any]
+    shape: ColumnShape
+    path: bool
+
+    def read_next(self) -> Any:
+        value = next(self.values)
+        return decode_text(value) if self.shape == "text" and isinstance(value, bytes) else value
+
+    def join(self, rest: Any, value: Any) -> Any:
+        """Return the cell; `rest` are the other parts of a struct."""
+        return {**(rest or {}), "bytes": value} if self.shape == "image" else value
+
+
+def _find_large_columns(
+    file: Any, path: Place, group: RowGroup, names: Collection[str], start: int
+) -> dict[str, _LargeColumn]:
+    """Return the columns of images or texts that are read value by value; pyarrow reads one at least."""
+    found: dict[str, _LargeColumn] = {}
+    for name in names:
+        kind = file.schema_arrow.field(name).type
+        shape = infer_arrow_shape(kind)
+        if shape not in ("bytes", "text", "image"):
+            continue
+        values = read_large_column(file, path, group, f"{name}.bytes" if shape == "image" else name, start)
+        if values is not None:
+            found[name] = _LargeColumn(values, shape, shape == "image" and kind.get_field_index("path") >= 0)
+    if len(found) == len(names) and not any(column.path for column in found.values()):
+        del found[min(found, key=lambda name: found[name].shape != "text")]
+    return found
 
 
 def _find_dims(files: Sequence[Place], columns: Columns) -> tuple[int, int] | None:

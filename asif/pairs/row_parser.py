@@ -22,6 +22,7 @@ from asif.vectors import find_vector_problems
 CAPTION_FIELDS = ("raw", "caption", "text", "sentence")
 _MAX_REASON = 200  # characters
 _MAX_ID = 1000  # characters
+_MAX_TEXT = 1 << 20  # characters of a caption or another text; an image may be longer
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,8 @@ def _parse_text(role: str, cell: Any) -> str:
         raise _BadRow(f"{role} is not valid UTF-8") from None
     if "\0" in text:
         raise _BadRow(f"{role} contains a NUL byte")
+    if len(text) > _MAX_TEXT and role != "image":
+        raise _BadRow(f"{role} has {len(text):,} characters, more than {_MAX_TEXT:,}")
     return text
 
 
