@@ -188,13 +188,13 @@ def _parse_text(role: str, cell: Any) -> str:
         text = cell.decode() if isinstance(cell, bytes) else cell
         if not isinstance(text, str):
             raise _BadRow(f"{role} is of type {type(cell).__name__}, not text")
+        if len(text) > _MAX_TEXT and role != "image":
+            raise _BadRow(f"{role} has {len(text):,} characters, more than {_MAX_TEXT:,}")
         text.encode()
     except UnicodeError:
         raise _BadRow(f"{role} is not valid UTF-8") from None
     if "\0" in text:
         raise _BadRow(f"{role} contains a NUL byte")
-    if len(text) > _MAX_TEXT and role != "image":
-        raise _BadRow(f"{role} has {len(text):,} characters, more than {_MAX_TEXT:,}")
     return text
 
 
