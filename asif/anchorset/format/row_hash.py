@@ -16,6 +16,7 @@ from asif.pairs.pair import ID_CONFLICT, SAME_PAIR, PairRecord
 from asif.vectors import Fingerprint, Int64, Side, canonical_json
 
 DedupMode = Literal["exact", "keep"]
+_ID_CHARACTERS = 180  # of an id in a reason
 
 
 def serialize_record(record: PairRecord) -> bytes:
@@ -123,7 +124,7 @@ def _drop_equal_content(chosen: Int64, ids: Sequence[bytes], hashes: UInt8, drop
     for place in np.flatnonzero(equal):
         if not equal[place - 1]:
             first = int(place) - 1
-        dropped[int(chosen[order[place]])] = f"duplicate of {ids[chosen[order[first]]].decode()}"
+        dropped[int(chosen[order[place]])] = f"duplicate of {ids[chosen[order[first]]].decode()[:_ID_CHARACTERS]}"
     survives = np.ones(len(chosen), bool)
     survives[order[equal]] = False
     return chosen[survives]
