@@ -104,17 +104,18 @@ def atomic_write(path: Path, write: Callable[[Path], None], needed: int) -> None
         close_to_others(temporary)
         fsync_path(temporary)
         os.replace(temporary, path)
-    _flush_replaced(path)
+    _flush_replaced(path, needed)
 
 
-def _flush_replaced(path: Path) -> None:
+def _flush_replaced(path: Path, needed: int) -> None:
     """Flush the folder of a file that was just put in its place; an error says that the file is there already."""
     try:
         fsync_path(path.parent)
     except OSError as error:
-        kind = OutOfSpace if error.errno in _DISK_FULL_ERRORS else AsifError
-        raise kind(
-            f"{path} is written, and in effect, but its folder could not be flushed to disk: {error.strerror}",
+        full = error.errno in _DISK_FULL_ERRORS
+        room = f" ({needed:,} bytes needed, {_free_bytes(path):,} free)" if full else ""
+        raise (OutOfSpace if full else AsifError)(
+            f"{path} is written, and in effect, but its folder could not be flushed to disk: {error.strerror}{room}",
             "a change that also survives a loss of power",
             "check the disk, look at what is there now (asif anchors log), then run the same command again",
         ) from error
