@@ -116,7 +116,7 @@ RECORDS: dict[str, tuple[tuple[Any, ...], list[int], dict[int, str]]] = {
         [0],
         {1: f"{'1' * 59}…{'1' * 56}.jpg and {'1' * 59}…{'1' * 56}.png are two members for image in one record"},
     ),
-    "a name that is no text": ((*GOOD, *pair("\udcff")), [0], {1: "id is not valid UTF-8"}),
+    "a name that is no text": ((*GOOD, *pair("\udcff")), [0], {1: "caption is not valid UTF-8"}),
 }
 
 
