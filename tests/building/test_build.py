@@ -427,7 +427,6 @@ def test_the_command_says_what_it_did(asif_build: Callable[..., Ran], pairs: Pat
         "rejected": 0,
         "already_built": False,
         "resumed_at_row": 0,
-        "already_built": False,
         "bytes": Store(home).size("other"),
     }
     assert stored_rows(opened, "text").dtype == ml_dtypes.bfloat16
