@@ -57,6 +57,7 @@ BEFORE = {
         "import asif, numpy as np; from asif.classify import Labels; from asif.vectors import Embeddings; "
         "images, labels, engine = ['photo.jpg', 'incoming/a.jpg'], Labels(('bolt', 'nut')), asif.Engine('coco')"
     ),
+    "docs/python.md": "import asif",
     "docs/rivals.md": "asif train-freeze-align --anchors parts --tokens pairs.parquet",
 }
 """What the text of a document has introduced before its Python blocks: a command, or Python."""

@@ -70,7 +70,8 @@ def make_files(folder: Path) -> None:
     write_labelled(folder / "test.parquet")
     for name in ("cc12m", "laion"):
         write_shard(folder / name)
-    for name in ("photo.jpg", "incoming/a.jpg", "incoming/b.jpg", *(f"photos/{word}/a.jpg" for word in WORDS)):
+    scans = ("scans/1.jpg", "scans/2.jpg", "other.jpg")
+    for name in ("photo.jpg", *scans, "incoming/a.jpg", "incoming/b.jpg", *(f"photos/{word}/a.jpg" for word in WORDS)):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(photo(len(name)))
     (folder / "photo.png").write_bytes(random_png(99))

@@ -56,15 +56,17 @@ def translate_write_errors(path: Path, needed: int) -> Iterator[None]:
 
 @contextmanager
 def translate_read_errors(path: Path) -> Iterator[None]:
-    """Translate errors of the system: no memory into OutOfSpace, a failing disk into IntegrityError, else AsifError.
+    """Translate errors of the system: no memory into OutOfSpace, a failing disk or a missing file into IntegrityError.
 
-    Errors of libraries, which have no number, are raised as they are.
+    Other errors become AsifError; errors of libraries, which have no number, are raised as they are.
     """
     try:
         yield
     except OSError as error:
         if error.errno is None:
             raise
+        if error.errno == errno.ENOENT:
+            raise _missing_file(path) from error
         if error.errno in _PERMISSION_ERRORS:
             raise AsifError(
                 f"cannot read {path}: {error.strerror}", "a file that may be read", "ask its owner for the permission"
@@ -74,6 +76,10 @@ def translate_read_errors(path: Path) -> Iterator[None]:
                 f"cannot read {path}: {error.strerror}", "a disk that works", RESTORE_ADVICE
             ) from error
         raise _make_system_error(f"cannot read {path}", error) from error
+
+
+def _missing_file(path: Path) -> IntegrityError:
+    return IntegrityError(f"{path} is missing", "the file that was written", RESTORE_ADVICE)
 
 
 def _make_system_error(what: str, error: OSError) -> AsifError:
@@ -217,7 +223,7 @@ def _check_plain_file(path: Path) -> int:
     try:
         found = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
-        raise IntegrityError(f"{path} is missing", "the file that was written", RESTORE_ADVICE) from None
+        raise _missing_file(path) from None
     except OSError as error:
         with translate_read_errors(path):
             raise error
