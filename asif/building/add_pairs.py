@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 
 from asif.anchorset import AnchorSet, Store
 from asif.anchorset.edit.upsert import UpsertKind
-from asif.building.build import BuildOptions, PairReader, Tolerance, build_anchor_set
+from asif.building.build import BuildOptions, PairReader, build_anchor_set
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.errors import IntegrityError, NotFound
 
@@ -23,25 +24,27 @@ def encode_and_add(
     kind: UpsertKind,
     image: ImageEncoder,
     text: TextEncoder,
-    max_bad_rows: Tolerance,
+    options: BuildOptions,
     progress: Callable[[int], None],
 ) -> AnchorSet:
     """Encode pairs with the encoders that made the set, and publish its next version with them.
 
     Only the new pairs are encoded. Their embeddings stay on disk until they are published, so that the same call
-    resumes after a kill, a conflict or a full disk. Raises what `build_anchor_set` and
-    `Store.put` raise.
+    resumes after a kill, a conflict or a full disk, unless `options.resume` is False. The captions mode and dtype are
+    the set's. Raises what `build_anchor_set` and `Store.put` raise.
     """
     with store.open(ref) as anchors:
         manifest = anchors.manifest
-        options = BuildOptions(manifest.captions, manifest.dtype, max_bad_rows=max_bad_rows)  # type: ignore[arg-type]
-        inputs = [anchors.fingerprint("image").digest, anchors.fingerprint("text").digest, options, source.identity]
+        how = replace(options, captions=manifest.captions, dtype=manifest.dtype, resume=True)  # type: ignore[arg-type]
+        inputs = [anchors.fingerprint("image").digest, anchors.fingerprint("text").digest, how, source.identity]
     scratch = Store(store.root / SCRATCH_FOLDER)
     name = hashlib.sha256(repr(inputs).encode()).hexdigest()
+    if not options.resume:
+        shutil.rmtree(scratch.root / "anchors" / name, ignore_errors=True)
     encoded = _open_encoded(scratch, name)
     if encoded is None:
         operation = {"kind": "encode", "source": str(source.path)}
-        encoded = build_anchor_set(source, scratch, name, image, text, options, operation, progress).anchors
+        encoded = build_anchor_set(source, scratch, name, image, text, how, operation, progress).anchors
     with encoded:
         published = store.put(ref, encoded, kind, encoded.manifest.rejected)
     shutil.rmtree(scratch.root / "anchors" / name)

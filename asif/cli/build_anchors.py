@@ -38,26 +38,8 @@ _IN_RECIPE = ("image_encoder", "text_encoder", "captions", "columns", "limit")
     show_default=True,
     help="Several captions per image: their mean, the first, or one anchor for each.",
 )
-@click.option(
-    "--captions-from", type=click.Choice(["folders"]), help="Make captions from the names of class folders in PAIRS."
-)
-@click.option("--template", metavar="T", help="For --captions-from: the caption.  [default: a photo of a {}.]")
-@options.columns
-@options.split
 @click.option("--dtype", type=click.Choice(["float16", "float32", "bfloat16"]), default="float16", show_default=True)
-@click.option(
-    "--dedup",
-    type=click.Choice(["exact", "keep"]),
-    default="exact",
-    show_default=True,
-    help="exact: drop pairs with equal image and captions, except one; keep: keep them.",
-)
-@click.option(
-    "--resume/--fresh", default=True, help="Use what an equal build has done, finished or not.  [default: on]"
-)
-@click.option("--max-bad-rows", default="1%", show_default=True, help="Stop above this share or number of bad rows.")
-@click.option("--limit", type=click.IntRange(min=1), help="Use the first N rows only.")
-@click.option("--dry-run", is_flag=True, help="Show the input and estimate time and space; load no model.")
+@options.rows
 @click.option("--from-head", metavar="E", help="Instead of PAIRS: the classes of a classifier, such as timm:resnet50.")
 @options.device
 @options.home

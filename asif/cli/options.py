@@ -197,6 +197,40 @@ def split(command: Command) -> Command:
     )
 
 
+_ROW_OPTIONS = (
+    click.option(
+        "--captions-from",
+        type=click.Choice(["folders"]),
+        help="Make captions from the names of class folders in PAIRS.",
+    ),
+    click.option("--template", metavar="T", help="For --captions-from: the caption.  [default: a photo of a {}.]"),
+    columns,
+    split,
+    click.option(
+        "--dedup",
+        type=click.Choice(["exact", "keep"]),
+        default="exact",
+        show_default=True,
+        help="exact: drop pairs with equal image and captions, except one; keep: keep them.",
+    ),
+    click.option(
+        "--resume/--fresh", default=True, help="Use what an equal run has done, finished or not.  [default: on]"
+    ),
+    click.option(
+        "--max-bad-rows", default="1%", show_default=True, help="Stop above this share or number of bad rows."
+    ),
+    click.option("--limit", type=click.IntRange(min=1), help="Use the first N rows only."),
+    click.option("--dry-run", is_flag=True, help="Show the input and estimate time and space; load no model."),
+)
+
+
+def rows(command: Command) -> Command:
+    """Add the options that say which rows of PAIRS are encoded, and how."""
+    for option in reversed(_ROW_OPTIONS):
+        command = option(command)
+    return command
+
+
 def parse_columns(pairs: tuple[str, ...]) -> dict[str, str]:
     """Parse options ROLE=NAME; an empty name means that the role has no column. Raises UsageError without the "=".
 

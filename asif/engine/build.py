@@ -79,7 +79,7 @@ def build_anchors(
     returned as it is, unless `resume` is False. Raises what `asif.building.build_anchor_set` raises, UsageError for
     options that do not exist.
     """
-    chosen = _choose_options(
+    chosen = choose_options(
         options,
         captions=captions,
         dtype=dtype,
@@ -108,7 +108,7 @@ def take_pairs(
     return open_in_memory(pairs, take_image_file, columns or {}, folder, limit)
 
 
-def _choose_options(options: BuildOptions | None, **given: Any) -> BuildOptions:
+def choose_options(options: BuildOptions | None, **given: Any) -> BuildOptions:
     """Return the options with those replaced that were given; raises UsageError for a value that does not exist."""
     known = {"captions": CAPTION_MODES, "dtype": tuple(SAFETENSORS_DTYPES), "dedup": ("exact", "keep")}
     for name, values in known.items():

@@ -9,12 +9,12 @@ from asif.aligners import make_aligner
 from asif.anchorset import AnchorSet, Store, default_home, find_rows
 from asif.anchorset.edit.upsert import UpsertKind
 from asif.anchorset.format.references import check_set_name
-from asif.building import Tolerance
+from asif.building import BuildOptions, Tolerance
 from asif.building.add_pairs import encode_and_add
 from asif.building.copy_rows import publish_rows
 from asif.building.merge import OnConflict, merge_sets
 from asif.encoders import Device
-from asif.engine.build import Pairs, take_pairs
+from asif.engine.build import Pairs, choose_options, take_pairs
 from asif.engine.engine import Engine
 from asif.errors import InputRefused
 from asif.vectors import SIDES
@@ -61,7 +61,11 @@ def add_pairs(
     pairs: Pairs,
     *,
     kind: UpsertKind = "add",
-    max_bad_rows: Tolerance | None = None,
+    options: BuildOptions | None = None,
+    dedup: str | None = None,
+    limit: int | None = None,
+    max_bad_rows: Tolerance | str | int | None = None,
+    resume: bool | None = None,
     home: Path | None = None,
     device: Device = "auto",
     progress: Callable[[int], None] = lambda rows: None,
@@ -69,10 +73,14 @@ def add_pairs(
     """Encode pairs with the set's own encoders, and make a version with them current.
 
     With `kind` "update" they replace the pairs with the same ids. Only the new pairs are encoded; encoders are checked
-    against the set's fingerprints. Raises EncoderMismatch, InputRefused for vectors if the set has encoders or the
-    other way round, and what `encode_and_add` does.
+    against the set's fingerprints. The keywords from `dedup` to `resume` are those of `BuildOptions`, and win over
+    `options`; captions mode and dtype are the set's. Raises EncoderMismatch, InputRefused for vectors if the set has
+    encoders or the other way round, and what `encode_and_add` raises.
     """
-    source = take_pairs(pairs, home=home)
+    options = choose_options(
+        options, captions=None, dtype=None, dedup=dedup, limit=limit, max_bad_rows=max_bad_rows, resume=resume
+    )
+    source = take_pairs(pairs, limit=options.limit, home=home)
     engine = Engine(
         ref, home=home, device=device, aligner=make_aligner("asif")
     )  # not that of the profile: nothing is fitted
@@ -87,4 +95,4 @@ def add_pairs(
     store = Store(home or default_home())
     store.check_current(ref)  # before anything is encoded
     encoders = engine.image_encoder(anchors), engine.text_encoder(anchors)
-    return encode_and_add(source, store, ref, kind, *encoders, max_bad_rows or Tolerance(), progress)
+    return encode_and_add(source, store, ref, kind, *encoders, options, progress)

@@ -278,3 +278,38 @@ def test_commands(home: Path, tmp_path: Path, hashing: None, cli: Cli) -> None:
     assert cli("anchors", "add", "toy", changed).code == 3
     assert cli("anchors", "update", "toy", changed).out.startswith("toy@3: 1 pairs updated, 33 now")
     assert cli("anchors", "update", "toy@1", changed).code == 1
+
+
+def test_rows_are_limited_and_a_dry_run_encodes_nothing(
+    home: Path, tmp_path: Path, hashing: None, encoded: list[Any], cli: Cli
+) -> None:
+    make(tmp_path, home, AFTER[0])
+    path = parquet(tmp_path, AFTER[1], "new")
+    encoded.clear()
+    estimate = cli("anchors", "add", "toy", path, "--limit", 5, "--dry-run", "--json").json
+    assert (estimate["rows"], encoded, Store(home).open("toy").count) == (5, [], 20)
+    assert cli("anchors", "add", "toy", path, "--limit", 5).code == 0
+    same(Store(home).open("toy"), make(tmp_path, home, AFTER[0] + AFTER[1][:5], "expected"))
+    same(add_pairs("toy", path, limit=9, home=home), make(tmp_path, home, AFTER[0] + AFTER[1][:9], "expected"))
+
+
+def test_pairs_are_encoded_again_where_that_is_meant(
+    home: Path, tmp_path: Path, hashing: None, encoded: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, home, AFTER[0])
+    path = parquet(tmp_path, AFTER[1], "new")
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "put", lambda *_: pytest.fail("published"))
+        with pytest.raises(pytest.fail.Exception):
+            add_pairs("toy", path, home=home)
+    encoded.clear()
+    add_pairs("toy", path, resume=False, home=home)
+    assert len(encoded) == 3 * len(AFTER[1])
+
+
+def test_exact_repeats_are_kept_or_dropped(home: Path, tmp_path: Path, hashing: None) -> None:
+    make(tmp_path, home, AFTER[0])
+    new = [row(50), {**row(50), "id": "other"}]
+    assert add_pairs("toy", parquet(tmp_path, new, "a"), dedup="keep", max_bad_rows=0, home=home).count == 22
+    Store(home).rollback("toy")
+    assert add_pairs("toy", parquet(tmp_path, new, "b"), max_bad_rows=0, home=home).count == 21

@@ -87,7 +87,9 @@ def building(rng: random.Random, model: Model) -> Operation:
 def put(kind: Any, pairs: Sequence[Chosen], current: Pairs) -> Operation:
     def run(store: Store) -> None:
         tolerance, given = Tolerance(number=1), source(pairs)
-        encode_and_add(given, store, MAIN, kind, FakeImages(), FakeTexts(), tolerance, lambda rows: None)
+        encode_and_add(
+            given, store, MAIN, kind, FakeImages(), FakeTexts(), BuildOptions(max_bad_rows=tolerance), lambda rows: None
+        )
 
     return Operation(kind, MAIN, f"{len(pairs)} pairs", run, {**current, **held(pairs)})
 

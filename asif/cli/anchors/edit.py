@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from asif.anchorset.edit.purge import PurgePlan
     from asif.anchorset.edit.upsert import UpsertKind
     from asif.building.merge import OnConflict
-    from asif.encoders import Device
+    from asif.pairs import PairSource
 
 _SHOWN = 10  # pairs that a dry run prints without --json
 
@@ -205,39 +205,43 @@ def _make_upsert_command(kind: UpsertKind, help_text: str) -> click.Command:
     @click.command(kind, help=help_text)
     @click.argument("ref")
     @click.argument("pairs")
-    @options.columns
-    @options.split
-    @click.option("--max-bad-rows", default="1%", show_default=True, help="Bad rows allowed: 1%, or 25.")
+    @options.rows
     @options.device
     @options.home
     @options.as_json
-    def command(
-        ref: str,
-        pairs: str,
-        columns: tuple[str, ...],
-        split: str | None,
-        max_bad_rows: str,
-        device: Device,
-        home: Path | None,
-        as_json: bool,
-    ) -> None:
-        from asif.building import Tolerance
+    def command(ref: str, pairs: str, as_json: bool, dry_run: bool, **params: Any) -> None:
+        from asif.building import BuildOptions, Tolerance
         from asif.engine import add_pairs
         from asif.pairs import open_pairs
 
-        tolerance = Tolerance.parse(max_bad_rows)
-        source = open_pairs(pairs, columns=options.parse_columns(columns), split=split)
+        rows = BuildOptions(
+            dedup=params["dedup"],
+            limit=params["limit"],
+            max_bad_rows=Tolerance.parse(params["max_bad_rows"]),
+            resume=params["resume"],
+        )
+        source = open_pairs(
+            pairs,
+            columns=options.parse_columns(params["columns"]),
+            split=params["split"],
+            captions_from=params["captions_from"],
+            template=params["template"],
+        )
         options.print_notice(source.describe())
-        with options.open_store(home).open(ref) as anchors:
+        with options.open_store(params["home"]).open(ref) as anchors:
             before = anchors.version
-        with options.open_progress_bar(source.rows, "pair") as bar:
+            if dry_run:
+                _print_estimate(source, anchors, rows.limit, params["home"], as_json)
+                return
+        total = source.rows if rows.limit is None else min(rows.limit, source.rows)
+        with options.open_progress_bar(total, "pair") as bar:
             after = add_pairs(
                 ref,
                 source,
                 kind=kind,
-                max_bad_rows=tolerance,
-                home=home,
-                device=device,
+                options=rows,
+                home=params["home"],
+                device=params["device"],
                 progress=lambda rows: bar.update(rows - bar.n),
             )
         operation = dict(after.manifest.operation) if after.version != before else {"pairs": 0}
@@ -256,6 +260,20 @@ add = _make_upsert_command(
 update = _make_upsert_command(
     "update", "Replace pairs by those with the same ids and other captions, images, sources or licences."
 )
+
+
+def _print_estimate(
+    source: PairSource, anchors: AnchorSet, limit: int | None, home: Path | None, as_json: bool
+) -> None:
+    """Print what encoding the pairs with a set's encoders takes."""
+    from asif.building.estimate import estimate_build
+
+    image, text = anchors.encoder_spec("image"), anchors.encoder_spec("text")
+    estimated = estimate_build(source, image, text, anchors.manifest.dtype, limit, options.open_store(home).root)
+    if as_json:
+        options.print_json(estimated.as_dict())
+    else:
+        options.print_lines(estimated.as_text())
 
 
 def _print_derived_set(anchors: AnchorSet, as_json: bool) -> None:
