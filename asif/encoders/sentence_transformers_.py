@@ -185,5 +185,5 @@ def import_sentence_transformers() -> Any:
             "sentence-transformers",
             "pip install sentence-transformers",
         ) from error
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     return sentence_transformers
