@@ -29,7 +29,7 @@ demo: install
 test: check
 
 check: install
-	$(MAKE) --jobs 2 lint laws types tests
+	$(MAKE) --jobs 2 tests lint laws types
 
 lint: install
 	$(BIN)/ruff format --check .
