@@ -15,7 +15,7 @@ from asif.evaluate.comparison.datasets import load_retrieval_set
 from asif.evaluate.retrieval import check_pair_vectors, embed_image_rows
 from asif.evaluate.row_reader import RowLimits, RowReader
 from asif.pairs import Pair, Place, Reject, open_captioned, open_labelled, redact_url
-from asif.pairs.image_files import IMAGE_SUFFIXES
+from asif.pairs.image_files import classify_file
 from asif.pairs.location import list_folder, parse_place
 from asif.vectors import SIDES, Embeddings, Float32, Side
 
@@ -61,7 +61,7 @@ def _encode_without_captions(engine: Engine, path: str, no_pairs: InputRefused, 
 def _list_images(place: Place) -> list[Place]:
     """Return an image file, or the image files of a folder, sorted by name."""
     files = list(list_folder(place).values()) if place.is_dir() else [place]
-    return [file for file in files if file.suffix.lower().lstrip(".") in IMAGE_SUFFIXES and file.is_file()]
+    return [file for file in files if classify_file(file.name) is None and file.is_file()]
 
 
 def _encode_images(engine: Engine, path: str, items: Iterator[Pair | Reject], reader: RowReader) -> Probe:

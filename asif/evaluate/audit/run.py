@@ -112,28 +112,39 @@ def audit(
         find_never_used(usage),
         find_shared_captions(index),
     )
-    method = AuditMethod(
-        near=options.near,
-        seed=options.seed,
-        queries=len(rows),
-        sampled=len(rows) < anchors.count,
-        listed=MAX_ENTRIES,
-        k=k,
-        aligner=aligner.name,
-        k_from="default" if relative is None or relative.k is None else "profile",
-        centre=centre,
-        probe=probe.about if probe else None,
-    )
     named = sorted({row for finding in findings for entry in finding.entries for row in entry.named_rows})
     return AuditResult(
         anchors=anchors,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        method=method,
+        method=_describe_method(options, probe, len(rows) < anchors.count, len(rows), k, aligner.name, relative),
         findings=findings,
         records=dict(zip(named, anchors.records(named), strict=True)),
         usage=usage,
         sources=count_by_origin(index.source, index.sources, findings),
         licences=count_by_origin(index.licence, index.licences, findings),
+    )
+
+
+def _describe_method(
+    options: AuditOptions,
+    probe: Probe | None,
+    sampled: bool,
+    queries: int,
+    k: int,
+    aligner: str,
+    relative: Relative | None,
+) -> AuditMethod:
+    return AuditMethod(
+        near=options.near,
+        seed=options.seed,
+        queries=queries,
+        sampled=sampled,
+        listed=MAX_ENTRIES,
+        k=k,
+        aligner=aligner,
+        k_from="default" if relative is None or relative.k is None else "profile",
+        centre=relative is not None and relative.centre,
+        probe=probe.about if probe else None,
     )
 
 
