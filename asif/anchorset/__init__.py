@@ -11,8 +11,9 @@ from asif.anchorset.receipts.receipt import Receipt
 from asif.anchorset.receipts.receipt_file import read_receipt
 from asif.anchorset.select.find import find_rows
 from asif.anchorset.select.view import View, open_view
-from asif.anchorset.store import Store, default_home
+from asif.anchorset.store import Store
 from asif.anchorset.write.journal import Journal
+from asif.home import default_home
 
 __all__ = [
     "NO_FILTER",

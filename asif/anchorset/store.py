@@ -19,7 +19,6 @@ from asif.anchorset.format.atomic_io import check_folder, translate_read_errors
 from asif.anchorset.format.folder import CURRENT_ALIAS, AliasStamp, SetFolder
 from asif.anchorset.format.locks import check_can_lock
 from asif.anchorset.format.manifest import Manifest
-from asif.anchorset.format.own_store import own_store_path
 from asif.anchorset.format.references import check_set_name, parse_reference
 from asif.anchorset.format.set_entry import SetEntry, measure_folder, read_set_entry
 from asif.anchorset.format.verify import VerificationReport, verify_set_folder
@@ -36,12 +35,6 @@ from asif.anchorset.sharing.verified_copy import ByteProgress
 from asif.anchorset.write.journal import Journal
 from asif.anchorset.write.profile import publish_profile
 from asif.errors import Conflict, IntegrityError, NotFound, UsageError, suggest_nearest
-
-
-def default_home() -> Path:
-    """Return the folder of the store: ASIF_HOME, or the data folder of the user."""
-    home = os.environ.get("ASIF_HOME")
-    return Path(home).expanduser() if home else own_store_path()
 
 
 class Store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -10,20 +11,26 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from asif.encoders.backends.export_cache import MODEL_FILE, TOKENIZER_FILE
+from asif.encoders.backends.torch_export import NotExportableError, write_onnx
 from asif.encoders.hub_access import open_hub
 from asif.encoders.protocol import TokenizedText
+from asif.encoders.subword_tokenizer import serialise_tokenizer
 from asif.encoders.text_limits import has_english_vocabulary
 from asif.encoders.torch_common import MODEL_LOCK, Device, ForwardPasses, hash_weights, pick_device
 from asif.errors import AsifError, MissingDependency, UsageError
 from asif.vectors import Fingerprint, Float32, Tokens
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
 
 R = TypeVar("R")
 
 _TOKENS_PER_PASS = {"cpu": 256, "cuda": 16384}
 """Tokens per forward pass: on the CPU, more are not faster."""
+
+_EXPORTED_MODULES = ("Transformer", "Pooling", "Normalize", "Dense")
 
 _POOLING_FLAGS = {
     "cls": "pooling_mode_cls_token",
@@ -118,6 +125,23 @@ class SentenceTransformersEncoder:
                     pooled[row] = output["sentence_embedding"].float().cpu().numpy()
         return Tokens.padded(found, pooled)
 
+    def write_export(self, folder: Path) -> dict[str, Any]:
+        """Export tokenizer and model, from the ids [n, t] of texts of t tokens to vectors; raises NotExportableError."""
+        import torch
+
+        others = [type(module).__name__ for module in self._model if type(module).__name__ not in _EXPORTED_MODULES]
+        if others:
+            raise NotExportableError(f"it has a module {others[0]}, not only {', '.join(_EXPORTED_MODULES)}")
+        try:
+            content = serialise_tokenizer(self._model.tokenizer)
+        except UsageError as error:
+            raise NotExportableError(error.came) from error
+        (folder / TOKENIZER_FILE).write_text(content, encoding="utf-8")
+        model = _make_chain(self._model, "token_type_ids" in self._model.tokenizer.model_input_names)
+        example = torch.ones(2, 9, dtype=torch.int64)
+        write_onnx(model.to("cpu"), example, folder / MODEL_FILE, {0: "texts", 1: "tokens"})
+        return {"is_english_only": self.is_english_only}
+
     def _token_features(self, output: Mapping[str, Any]) -> Float32:
         if "token_embeddings" not in output or "attention_mask" not in output:
             raise UsageError(
@@ -144,6 +168,26 @@ class SentenceTransformersEncoder:
         for row, ids in enumerate(tokens):
             groups[len(ids)].append(row)
         return dict(sorted(groups.items()))
+
+
+def _make_chain(modules: SentenceTransformer, has_token_types: bool) -> torch.nn.Module:
+    """Return one module from token ids [n, t] of texts without padding to vectors [n, dim]."""
+    import torch
+
+    class Chain(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = torch.nn.ModuleList(copy.deepcopy(list(modules)))
+
+        def forward(self, ids: torch.Tensor) -> Any:
+            features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+            if has_token_types:
+                features["token_type_ids"] = torch.zeros_like(ids)
+            for part in self.parts:
+                features = part(features)
+            return features["sentence_embedding"]
+
+    return Chain()
 
 
 def describe_pooling(pooling: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asif.encoders.backends.export_cache import MODEL_FILE
+from asif.encoders.backends.torch_export import NotExportableError, write_onnx
+from asif.encoders.eval_transform import EvalTransform
 from asif.encoders.hub_access import open_hub
 from asif.encoders.images import DECODER_VERSION, decode_image
 from asif.encoders.protocol import ClassifierHead, ImageSource
@@ -105,6 +109,16 @@ class TimmEncoder:
                     values = np.empty((len(prepared), *patches.shape[1:]), np.float32)
                 values[rows], pooled[rows] = patches[: rows.stop - rows.start], vectors[: rows.stop - rows.start]
         return Tokens(values, np.ones(values.shape[:2], bool), pooled)
+
+    def write_export(self, folder: Path) -> dict[str, Any]:
+        """Export the model, from prepared images [n, 3, h, w] to vectors; raises NotExportableError."""
+        import torch
+
+        if EvalTransform.from_config(self._config) is None:
+            raise NotExportableError("its images are preprocessed by timm alone")
+        model = copy.deepcopy(self._model).to("cpu", memory_format=torch.contiguous_format)
+        write_onnx(model, torch.zeros(2, *self._config["input_size"]), folder / MODEL_FILE, {0: "images"})
+        return {}
 
     def _stacked(self, batch: list[torch.Tensor]) -> torch.Tensor:
         import torch

@@ -6,12 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-
-def own_store_path() -> Path:
-    """Return the folder of the user's own store: the data folder of the user."""
-    from platformdirs import user_data_path
-
-    return user_data_path("asif")
+from asif.home import own_home
 
 
 def close_to_others(path: Path) -> None:
@@ -21,7 +16,7 @@ def close_to_others(path: Path) -> None:
     """
     if os.name == "nt" or os.environ.get("ASIF_HOME"):
         return
-    own, real = os.path.realpath(own_store_path()), os.path.realpath(path)
+    own, real = os.path.realpath(own_home()), os.path.realpath(path)
     if os.path.commonpath([own, real]) == own:
         for each in (Path(own), path):
             mode = stat.S_IMODE(each.stat().st_mode)

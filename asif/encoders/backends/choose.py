@@ -1,0 +1,142 @@
+"""Choose what runs an encoder: torch, or a runtime with an export of its model, which is made on first use."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from asif.encoders.backends.export_cache import Export, ExportCache, ExportRecord, make_key
+from asif.encoders.backends.exported import ExportedEncoder
+from asif.encoders.backends.probe import QUICK_INPUTS, ProbeVerdict, VerdictCache, encode_probe
+from asif.encoders.backends.runtime import Backend, Runtime, check_backend, is_cuda_present, list_runtimes
+from asif.encoders.backends.torch_export import NotExportableError
+from asif.encoders.torch_common import Device
+from asif.vectors import Fingerprint, Side
+
+E = TypeVar("E", bound=ExportedEncoder)
+O = TypeVar("O", bound="ExportableEncoder")
+
+_LIBRARIES = ("torch", "timm", "sentence-transformers", "transformers")
+
+_log = logging.getLogger(__name__)
+
+
+class ExportableEncoder(Protocol):
+    """An encoder on torch that can write its model as ONNX."""
+
+    @property
+    def spec(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def fingerprint(self) -> Fingerprint: ...
+    def forward(self, inputs: Any) -> Any: ...
+    def write_export(self, folder: Path) -> Mapping[str, Any]:
+        """Write the files of an export; returns the settings with which they are read."""
+        ...
+
+
+def choose_runtime(backend: Backend, device: Device) -> Runtime | None:
+    """Return the runtime that a backend stands for on this machine; None for torch.
+
+    `auto` is ASIF_BACKEND if that is set; else torch on a CUDA device, and the best installed runtime on the CPU.
+    Raises UsageError and MissingDependency as `check_backend` does.
+    """
+    named = os.environ.get("ASIF_BACKEND") or "auto" if backend == "auto" else backend
+    check_backend(named)
+    if named in ("onnx", "openvino"):
+        return named  # type: ignore[return-value]
+    runtimes = list_runtimes()
+    if named == "torch" or not runtimes or device == "cuda" or (device == "auto" and is_cuda_present()):
+        return None
+    return runtimes[0]
+
+
+def load_exported(
+    kind: type[E],
+    side: Side,
+    runtime: Runtime,
+    cache: Path,
+    identity: Mapping[str, Any] | None,
+    load_original: Callable[[], O],
+) -> E | O:
+    """Load an encoder that runs in a runtime; returns the original, on torch, and logs why, if that is impossible.
+
+    `identity` is what the export depends on, as far as it is known without torch; None if the loaded model alone tells.
+    The original is loaded if there is no export in the folder `cache` yet.
+    """
+    exports, original = ExportCache(cache / "exports"), None
+    key = None if identity is None else make_key({**identity, "libraries": list_library_versions()})
+    export = None if key is None else exports.find(key)
+    if export is None:
+        original = load_original()
+        export = _find_or_export(original, side, exports, key)
+    try:
+        if export is None:
+            raise NotExportableError("its export cannot be kept")
+        if export.record.failure is not None:
+            raise NotExportableError(export.record.failure)
+        return _open_export(kind, side, export, runtime, VerdictCache(cache / "probes"))
+    except NotExportableError as error:
+        original = original or load_original()
+        _log.warning("torch runs %s, not %s: %s", original.spec, runtime, error)
+        return original
+
+
+def _open_export(kind: type[E], side: Side, export: Export, runtime: Runtime, verdicts: VerdictCache) -> E:
+    """Open an export in a runtime, and compare it with torch if it runs on this machine for the first time."""
+    try:
+        encoder = kind(export, runtime)
+        verdict = verdicts.find(export.fingerprint, encoder.fingerprint, QUICK_INPUTS)
+        if verdict is None:
+            vectors = encode_probe(encoder, side, QUICK_INPUTS)  # type: ignore[arg-type]
+            verdict = ProbeVerdict(float(np.abs(vectors - export.read_reference()).max()), 0)
+            verdicts.add(export.fingerprint, encoder.fingerprint, QUICK_INPUTS, verdict)
+    except Exception as error:  # runtimes have no common error: an operator or a file that they cannot read
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise NotExportableError(f"{runtime} cannot run its export: {reason[:200]}") from error
+    if not verdict.passed:
+        raise NotExportableError(f"its vectors differ from those of torch by {verdict.largest_difference:.1e}")
+    return encoder
+
+
+def _find_or_export(original: ExportableEncoder, side: Side, exports: ExportCache, key: str | None) -> Export | None:
+    """Return the export of a model on torch, made now if there is none; None if the cache cannot be written."""
+    key = key or make_key({"fingerprint": dict(original.fingerprint.fields)})
+    found = exports.find(key)
+    if found is not None and (found.record.failure is None or found.record.libraries == list_library_versions()):
+        return found
+    _log.info("exporting %s, once", original.spec)
+    try:
+        return _export(original, side, exports, key)
+    except OSError as error:
+        _log.warning("exported models cannot be kept in %s: %s", exports.root, error.strerror or error)
+        return None
+
+
+def _export(original: ExportableEncoder, side: Side, exports: ExportCache, key: str) -> Export:
+    """Export a model, or record why it cannot be exported; raises OSError if the cache cannot be written."""
+    record = ExportRecord(
+        spec=original.spec,
+        side=side,
+        dim=original.dim,
+        fingerprint=dict(original.fingerprint.fields),
+        libraries=list_library_versions(),
+    )
+    try:
+        reference = encode_probe(original, side, QUICK_INPUTS)  # type: ignore[arg-type]
+        return exports.add(key, record, original.write_export, reference)
+    except NotExportableError as error:
+        return exports.add(key, replace(record, failure=str(error)))
+
+
+def list_library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that make and export models."""
+    return {name: metadata.version(name) for name in _LIBRARIES}
