@@ -17,3 +17,8 @@ def own_home() -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("asif")
+
+
+def default_cache() -> Path:
+    """Return the folder of caches in the default home."""
+    return default_home() / "cache"

@@ -47,6 +47,7 @@ _EXPLAINED_ANCHORS = 5
 @click.option("--label-vectors", type=click.Path(path_type=Path), help="For precomputed anchors: .npy, row by prompt.")
 @options.engine
 @options.device
+@options.backend
 @options.home
 @options.as_json
 @click.option(

@@ -16,7 +16,7 @@ from asif.errors import UsageError
 
 if TYPE_CHECKING:
     from asif.aligners import TemplateMode
-    from asif.encoders import Device
+    from asif.encoders import Backend, Device
     from asif.engine import Engine
     from asif.evaluate.comparison.datasets import CachedDataset
     from asif.evaluate.comparison.plan import ComparisonPlan
@@ -75,6 +75,7 @@ class _MethodsOption(click.Option):
 @options.split
 @click.option("--limit", type=click.IntRange(min=1), help="Use the first N rows of each data set only.")
 @options.device
+@options.backend
 @options.home
 @options.as_json
 def command(
@@ -93,6 +94,7 @@ def command(
     split: str | None,
     limit: int | None,
     device: Device,
+    backend: Backend,
     home: Path | None,
     as_json: bool,
 ) -> None:
@@ -109,7 +111,7 @@ def command(
 
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", "a folder", "choose another name for --out")
-    engine = Engine(anchors, home=home, device=device)
+    engine = Engine(anchors, home=home, device=device, backend=backend)
     plan = _read_plan(anchors, engine.anchors.count, methods, pairs, seeds, seconds, recipe)
     out.mkdir(parents=True, exist_ok=True)
     with options.open_progress_bar(0, "run") as bar:

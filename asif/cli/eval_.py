@@ -45,6 +45,7 @@ _SHOWN_REJECTS = 10
 @options.aligner
 @options.engine
 @options.device
+@options.backend
 @options.home
 @options.as_json
 def command(task: str, output: Path | None, overwrite: bool, as_json: bool, **given: Any) -> None:

@@ -57,6 +57,19 @@ def device(command: Command) -> Command:
     )(command)
 
 
+def backend(command: Command) -> Command:
+    """Add --backend."""
+    choice = click.Choice(["auto", "torch", "onnx", "openvino"])
+    return click.option(
+        "--backend",
+        type=choice,
+        default="auto",
+        envvar="ASIF_BACKEND",
+        show_default=True,
+        help="What runs the encoders; auto is the fastest one here, see asif doctor.",
+    )(command)
+
+
 def engine(command: Command) -> Command:
     """Add --engine."""
     choice = click.Choice(["auto", "cpu", "cuda", "torch", "faiss", "reference"])
@@ -265,6 +278,7 @@ def open_engine(params: Mapping[str, Any], aligner: Aligner | None, hubness: Hub
         aligner=aligner,
         hubness=hubness,
         device=params["device"],
+        backend=params["backend"],
         kernel=params["engine"],
     )
 

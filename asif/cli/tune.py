@@ -12,7 +12,7 @@ from asif.defaults import DEFAULT_ANCHORS
 
 if TYPE_CHECKING:
     from asif.anchorset import AnchorSet
-    from asif.encoders import Device
+    from asif.encoders import Backend, Device
     from asif.tuning import TuningResult
 
 _SHOWN_TRIALS = 8
@@ -35,6 +35,7 @@ _SHOWN_TRIALS = 8
 )
 @click.option("--dry-run", is_flag=True, help="Print the choice; save nothing.")
 @options.device
+@options.backend
 @options.home
 @options.as_json
 def command(
@@ -44,6 +45,7 @@ def command(
     seed: int,
     dry_run: bool,
     device: Device,
+    backend: Backend,
     home: Path | None,
     as_json: bool,
 ) -> None:
@@ -70,6 +72,7 @@ def command(
             keep=not dry_run,
             home=home,
             device=device,
+            backend=backend,
             progress=progress,
         )
     _print_tuned(tuned, None if dry_run else anchor_set, as_json)

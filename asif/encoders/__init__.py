@@ -1,5 +1,6 @@
 """Frozen encoders by name: `timm:…`, `sentence-transformers:…`, `embedded:…`, `open-clip:…`, `precomputed`."""
 
+from asif.encoders.backends.runtime import Backend
 from asif.encoders.load import (
     DEFAULT_ENCODERS,
     check_spec,
@@ -21,6 +22,7 @@ from asif.encoders.protocol import (
 from asif.encoders.torch_common import Device
 
 __all__ = [
+    "Backend",
     "DEFAULT_ENCODERS",
     "Device",
     "ClassifierHead",

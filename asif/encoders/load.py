@@ -2,30 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from asif.encoders.backends.choose import choose_runtime, load_exported
+from asif.encoders.backends.runtime import Backend, Runtime
 from asif.encoders.embedded import EMBEDDED_WEIGHTS
+from asif.encoders.images import DECODER_VERSION
 from asif.encoders.protocol import ClassifierHead, ImageEncoder, TextEncoder
 from asif.encoders.torch_common import Device
 from asif.errors import UsageError, suggest_nearest
+from asif.home import default_cache
 from asif.vectors import Side
+
+if TYPE_CHECKING:
+    from asif.encoders.sentence_transformers_ import SentenceTransformersEncoder
+    from asif.encoders.timm_ import TimmEncoder
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_ENCODERS: dict[Side, str] = {"image": "embedded:efficientnet-lite0", "text": "embedded:all-minilm-l6-v2"}
 
 
-def load_image_encoder(spec: str, device: Device = "auto") -> ImageEncoder:
-    """Load an image encoder: `timm:<model>[@revision]`, `embedded:…` or `open-clip:<model>/<pretrained>`."""
+def load_image_encoder(
+    spec: str, device: Device = "auto", backend: Backend = "auto", cache: Path | None = None
+) -> ImageEncoder:
+    """Load an image encoder: `timm:<model>[@revision]`, `embedded:…` or `open-clip:<model>/<pretrained>`.
+
+    `backend` runs it; exports for backends other than torch are kept in `cache`, by default that of the home folder.
+    """
     library, name = _parse_spec(spec, "image")
     if library == "open-clip":
         from asif.encoders import open_clip_
 
+        _remark_torch_only(spec, backend)
         return open_clip_.load_image_tower(name, device)
-    from asif.encoders import timm_
 
-    return timm_.load_timm_encoder(name, device, EMBEDDED_WEIGHTS[name].find() if library == "embedded" else None)
+    def load_original() -> TimmEncoder:
+        from asif.encoders import timm_
+
+        return timm_.load_timm_encoder(name, device, EMBEDDED_WEIGHTS[name].find() if library == "embedded" else None)
+
+    runtime = choose_runtime(backend, device)
+    return load_original() if runtime is None else _load_exported_images(spec, runtime, cache, load_original)
 
 
-def load_head(spec: str, device: Device = "auto") -> tuple[ImageEncoder, ClassifierHead]:
+def _load_exported_images(
+    spec: str, runtime: Runtime, cache: Path | None, load_original: Callable[[], TimmEncoder]
+) -> ImageEncoder:
+    from asif.encoders.backends.exported import ExportedImageEncoder
+
+    identity = _find_identity(spec)
+    if identity is not None:
+        identity["decoder"] = DECODER_VERSION
+    return load_exported(ExportedImageEncoder, "image", runtime, cache or default_cache(), identity, load_original)
+
+
+def load_head(
+    spec: str, device: Device = "auto", backend: Backend = "auto", cache: Path | None = None
+) -> tuple[ImageEncoder, ClassifierHead]:
     """Load an image encoder whose model is a classifier, with the class prototypes in its head."""
     library, name = _parse_spec(spec, "image")
     if library == "open-clip":
@@ -36,21 +73,52 @@ def load_head(spec: str, device: Device = "auto") -> tuple[ImageEncoder, Classif
         )
     from asif.encoders import timm_
 
-    return timm_.load_timm_classifier(name, device, EMBEDDED_WEIGHTS[name].find() if library == "embedded" else None)
+    weights = EMBEDDED_WEIGHTS[name].find() if library == "embedded" else None
+    original, head = timm_.load_timm_classifier(name, device, weights)
+    runtime = choose_runtime(backend, device)
+    return original if runtime is None else _load_exported_images(spec, runtime, cache, lambda: original), head
 
 
-def load_text_encoder(spec: str, device: Device = "auto") -> TextEncoder:
-    """Load a text encoder: `sentence-transformers:<id>[@revision]`, `embedded:…`, `open-clip:<model>/<pretrained>`."""
+def load_text_encoder(
+    spec: str, device: Device = "auto", backend: Backend = "auto", cache: Path | None = None
+) -> TextEncoder:
+    """Load a text encoder: `sentence-transformers:<id>[@revision]`, `embedded:…`, `open-clip:<model>/<pretrained>`.
+
+    `backend` and `cache` are those of `load_image_encoder`.
+    """
     library, name = _parse_spec(spec, "text")
     if library == "open-clip":
         from asif.encoders import open_clip_
 
+        _remark_torch_only(spec, backend)
         return open_clip_.load_text_tower(name, device)
-    from asif.encoders import sentence_transformers_
 
-    return sentence_transformers_.load_sentence_encoder(
-        name, device, EMBEDDED_WEIGHTS[name].find().parent if library == "embedded" else None
-    )
+    def load_original() -> SentenceTransformersEncoder:
+        from asif.encoders import sentence_transformers_
+
+        return sentence_transformers_.load_sentence_encoder(
+            name, device, EMBEDDED_WEIGHTS[name].find().parent if library == "embedded" else None
+        )
+
+    runtime = choose_runtime(backend, device)
+    if runtime is None:
+        return load_original()
+    from asif.encoders.backends.exported import ExportedTextEncoder
+
+    folder = cache or default_cache()
+    return load_exported(ExportedTextEncoder, "text", runtime, folder, _find_identity(spec), load_original)
+
+
+def _find_identity(spec: str) -> dict[str, Any] | None:
+    """Return what the export of an embedded encoder depends on; None for others, whose weights may change."""
+    library, _, name = spec.partition(":")
+    return {"spec": spec, "weights": EMBEDDED_WEIGHTS[name].sha256} if library == "embedded" else None
+
+
+def _remark_torch_only(spec: str, backend: Backend) -> None:
+    """Log that a backend that was named does not run an encoder."""
+    if choose_runtime(backend, "cpu") is not None and backend != "auto":
+        _log.warning("torch runs %s, not %s: towers of open_clip are not exported", spec, backend)
 
 
 def find_synset_names(ids: Sequence[str]) -> list[str] | None:

@@ -126,7 +126,7 @@ class SentenceTransformersEncoder:
         return Tokens.padded(found, pooled)
 
     def write_export(self, folder: Path) -> dict[str, Any]:
-        """Export tokenizer and model, from the ids [n, t] of texts of t tokens to vectors; raises NotExportableError."""
+        """Export tokenizer and model, from token ids [n, t] to vectors; raises NotExportableError."""
         import torch
 
         others = [type(module).__name__ for module in self._model if type(module).__name__ not in _EXPORTED_MODULES]

@@ -20,6 +20,7 @@ from asif.building.head import HeadSource
 from asif.building.recipe import HeadRecipe, PairsRecipe
 from asif.encoders import (
     DEFAULT_ENCODERS,
+    Backend,
     Device,
     ImageEncoder,
     TextEncoder,
@@ -41,10 +42,13 @@ Pairs: TypeAlias = Any
 """A path or URL of pairs, an open source, or pairs in memory: see `asif.pairs.in_memory.open_in_memory`."""
 
 
-def build_from_head(recipe: HeadRecipe, store: Store, device: Device = "auto", dtype: str = "float16") -> BuildResult:
+def build_from_head(
+    recipe: HeadRecipe, store: Store, device: Device = "auto", backend: Backend = "auto", dtype: str = "float16"
+) -> BuildResult:
     """Build an anchor set from the last layer of a classifier, by a recipe."""
-    image, head = load_head(recipe.encoders["image"], device)
-    text = load_text_encoder(recipe.encoders["text"], device)
+    cache = store.root / "cache"
+    image, head = load_head(recipe.encoders["image"], device, backend, cache)
+    text = load_text_encoder(recipe.encoders["text"], device, backend, cache)
     source = HeadSource(Path(recipe.encoders["image"]), head, recipe.captions)
     operation = {"kind": "build", "source": recipe.about, "recipe": recipe.sha256}
     options = BuildOptions(dtype=dtype)
@@ -67,6 +71,7 @@ def build_anchors(
     options: BuildOptions | None = None,
     home: Path | None = None,
     device: Device = "auto",
+    backend: Backend = "auto",
     progress: Callable[[int], None] = lambda rows: None,
 ) -> BuildResult:
     """Build an anchor set from image-text pairs and make it the current version of `name`.
@@ -90,7 +95,7 @@ def build_anchors(
     )
     source = take_pairs(pairs, columns, chosen.limit, home)
     specs: dict[Side, str] = {"image": image_encoder, "text": text_encoder}
-    return _build_pairs(source, name, specs, chosen, {}, home, device, progress)
+    return _build_pairs(source, name, specs, chosen, {}, home, device, backend, progress)
 
 
 def take_pairs(
@@ -129,6 +134,7 @@ def build_from_recipe(
     options: BuildOptions | None = None,
     home: Path | None = None,
     device: Device = "auto",
+    backend: Backend = "auto",
     progress: Callable[[int], None] = lambda rows: None,
 ) -> BuildResult:
     """Build an anchor set from image-text pairs by a recipe; the set records the recipe's name and sha256.
@@ -146,7 +152,7 @@ def build_from_recipe(
         )
     by_recipe = replace(options or BuildOptions(), captions=recipe.captions, limit=recipe.limit)
     origin = {"recipe": {"name": recipe.name, "sha256": recipe.sha256}}
-    return _build_pairs(source, name, recipe.encoders, by_recipe, origin, home, device, progress)
+    return _build_pairs(source, name, recipe.encoders, by_recipe, origin, home, device, backend, progress)
 
 
 def _build_pairs(
@@ -157,6 +163,7 @@ def _build_pairs(
     origin: Mapping[str, Any],
     home: Path | None,
     device: Device,
+    backend: Backend,
     progress: Callable[[int], None],
 ) -> BuildResult:
     store = Store(home or default_home())
@@ -169,7 +176,9 @@ def _build_pairs(
     if source.dims:
         image, text = PrecomputedEncoder("image", source.dims[0]), PrecomputedEncoder("text", source.dims[1])
     else:
-        image, text = load_image_encoder(encoders["image"], device), load_text_encoder(encoders["text"], device)
+        cache = store.root / "cache"
+        image = load_image_encoder(encoders["image"], device, backend, cache)
+        text = load_text_encoder(encoders["text"], device, backend, cache)
     operation = {"kind": "build", "source": str(source.path), "input": source.identity, "plan": plan, **origin}
     built = build_anchor_set(source, store, name, image, text, options, operation, progress)
     update_encoder_rates(store.root, image.spec, text.spec, built.clock)

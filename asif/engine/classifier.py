@@ -15,7 +15,7 @@ from asif.aligners.hubness import HubnessMethod
 from asif.anchorset import Store, default_home, parse_reference
 from asif.classify import DEFAULT_TEMPLATES, Labels
 from asif.defaults import DEFAULT_ANCHORS
-from asif.encoders import Device, ImageInputs
+from asif.encoders import Backend, Device, ImageInputs
 from asif.engine.aligner_choice import make_named_aligner
 from asif.engine.engine import Engine
 from asif.engine.predict import take_label_texts
@@ -60,6 +60,7 @@ class Classifier:
         on_error: OnError = "raise",
         home: Path | None = None,
         device: Device = "auto",
+        backend: Backend = "auto",
     ) -> None:
         self.anchors = anchors
         self.aligner = aligner
@@ -77,6 +78,7 @@ class Classifier:
         self.on_error: OnError = on_error
         self.home = home
         self.device: Device = device
+        self.backend: Backend = backend
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters; scikit-learn passes `deep`, but no parameter is nested."""
@@ -224,7 +226,15 @@ class Classifier:
     def _open_engine(self, ref: str, pair_filter: Mapping[str, Any]) -> Engine:
         aligner = make_named_aligner(self.aligner, {name: getattr(self, name) for name in PARAMETER_NAMES})
         hubness = Hubness(self.hubness) if self.hubness else None
-        return Engine(ref, **pair_filter, home=self.home, aligner=aligner, hubness=hubness, device=self.device)
+        return Engine(
+            ref,
+            **pair_filter,
+            home=self.home,
+            aligner=aligner,
+            hubness=hubness,
+            device=self.device,
+            backend=self.backend,
+        )
 
     @property
     def _home(self) -> Path:

@@ -13,7 +13,7 @@ from asif.building import BuildOptions, Tolerance
 from asif.building.add_pairs import encode_and_add
 from asif.building.copy_rows import publish_rows
 from asif.building.merge import OnConflict, merge_sets
-from asif.encoders import Device
+from asif.encoders import Backend, Device
 from asif.engine.build import Pairs, choose_options, take_pairs
 from asif.engine.engine import Engine
 from asif.errors import InputRefused
@@ -68,6 +68,7 @@ def add_pairs(
     resume: bool | None = None,
     home: Path | None = None,
     device: Device = "auto",
+    backend: Backend = "auto",
     progress: Callable[[int], None] = lambda rows: None,
 ) -> AnchorSet:
     """Encode pairs with the set's own encoders, and make a version with them current.
@@ -82,7 +83,7 @@ def add_pairs(
     )
     source = take_pairs(pairs, limit=options.limit, home=home)
     engine = Engine(
-        ref, home=home, device=device, aligner=make_aligner("asif")
+        ref, home=home, device=device, backend=backend, aligner=make_aligner("asif")
     )  # not that of the profile: nothing is fitted
     anchors = engine.anchor_set
     set_dims = tuple(anchors.dims[side] if anchors.encoder_spec(side) == "precomputed" else 0 for side in SIDES)

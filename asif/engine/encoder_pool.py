@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -11,12 +12,15 @@ from typing import Any
 import numpy as np
 
 from asif.anchorset import OpenAnchors
-from asif.encoders import Device, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
+from asif.encoders import Backend, Device, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
+from asif.encoders.backends.choose import choose_runtime
+from asif.encoders.backends.probe import VerdictCache
+from asif.encoders.backends.runtime import list_runtimes
 from asif.encoders.precomputed import PrecomputedEncoder
 from asif.encoders.protocol import TokenizedText
 from asif.encoders.text_cache import TextCache
 from asif.encoders.text_limits import describe_cut, find_long_texts, tokenize_long_texts
-from asif.errors import EncoderMismatch
+from asif.engine.encoder_check import check_encoder
 from asif.vectors import SIDES, Embeddings, Side
 
 _TEXTS_PER_BATCH = 4096
@@ -25,11 +29,18 @@ _log = logging.getLogger(__name__)
 
 
 class EncoderPool:
-    """Load the encoders that anchors name, on one device, and cache text embeddings on disk."""
+    """Load the encoders that anchors name, on one device and backend, and cache text embeddings on disk.
 
-    def __init__(self, cache: Path, device: Device) -> None:
+    `cache` is the folder of all caches. `auto` is the backend that made the anchors if it is installed, for it needs no
+    probe; anchors that torch made are served by the backend that is fastest here.
+    """
+
+    def __init__(self, cache: Path, device: Device, backend: Backend) -> None:
         self.device = device
-        self._cache = TextCache(cache)
+        self.backend = backend
+        self._folder = cache
+        self._cache = TextCache(cache / "texts.sqlite")
+        self._verdicts = VerdictCache(cache / "probes")
         self._loaded: dict[tuple[Side, str], Any] = {}
         self._lock = RLock()
         self._remarked: set[str] = set()
@@ -51,11 +62,23 @@ class EncoderPool:
         with self._lock:
             encoder = self._loaded.get((side, spec))
             if encoder is None:
-                load: Callable[..., Any] = load_image_encoder if side == "image" else load_text_encoder
-                encoder = load(spec, self.device)
-            _check_fingerprint(anchors, side, encoder)
+                encoder = self._open(spec, side, self._choose_backend(anchors, side))
+            self._check(anchors, side, encoder)
             self._loaded[side, spec] = encoder
         return encoder
+
+    def _open(self, spec: str, side: Side, backend: Backend) -> Any:
+        load: Callable[..., Any] = load_image_encoder if side == "image" else load_text_encoder
+        return load(spec, self.device, backend, self._folder)
+
+    def _check(self, anchors: OpenAnchors, side: Side, encoder: ImageEncoder | TextEncoder) -> None:
+        check_encoder(anchors, side, encoder, self._verdicts, partial(self._open, encoder.spec, side))
+
+    def _choose_backend(self, anchors: OpenAnchors, side: Side) -> Backend:
+        """Return the backend for a set's encoder: the one that was named, or the set's own if it can be used here."""
+        made_by = anchors.fingerprint(side).fields.get("backend")
+        usable = self.backend == "auto" and choose_runtime("auto", self.device) is not None
+        return made_by if usable and made_by in list_runtimes() else self.backend
 
     def encode_texts(self, texts: Sequence[str], anchors: OpenAnchors) -> Embeddings:
         """Encode texts with the text encoder of a set: unit rows [n, dt]; embeddings in the cache are reused."""
@@ -100,7 +123,7 @@ class EncoderPool:
         for side in SIDES:
             loaded = self._loaded.get((side, anchors.encoder_spec(side)))
             if loaded is not None:
-                _check_fingerprint(anchors, side, loaded)
+                self._check(anchors, side, loaded)
 
     def preload(self, new: OpenAnchors, old: OpenAnchors) -> None:
         """Load the encoders of `new` for each side whose encoder of `old` is loaded."""
@@ -112,18 +135,3 @@ class EncoderPool:
         """Drop the encoders whose side and spec `is_used` is false for."""
         with self._lock:
             self._loaded = {key: encoder for key, encoder in self._loaded.items() if is_used(*key)}
-
-
-def _check_fingerprint(anchors: OpenAnchors, side: Side, encoder: ImageEncoder | TextEncoder) -> None:
-    """Refuse an encoder that is not the one the anchors were made with, naming the fields that differ."""
-    expected = anchors.fingerprint(side)
-    if expected == encoder.fingerprint:
-        return
-    differing = expected.differences(encoder.fingerprint)
-    details = "; ".join(f"{name}: {was!r} in the set, {now!r} here" for name, (was, now) in differing.items())
-    raise EncoderMismatch(
-        f"{side} encoder {encoder.spec} with fingerprint {encoder.fingerprint.digest[:12]} ({details})",
-        f"fingerprint {expected.digest[:12]}, with which {anchors.ref} was made",
-        f"build the anchors again with this encoder: asif build-anchors PAIRS --name {anchors.name} "
-        f"--{side}-encoder {encoder.spec}",
-    )

@@ -11,7 +11,7 @@ from asif.aligners import Aligner, Hubness
 from asif.anchorset import AnchorSet, OpenAnchors, PairFilter, Store, default_home
 from asif.classify import Labels
 from asif.defaults import DEFAULT_ANCHORS
-from asif.encoders import Device, ImageEncoder, ImageInputs, TextEncoder
+from asif.encoders import Backend, Device, ImageEncoder, ImageInputs, TextEncoder
 from asif.encoders.image_input import iter_images
 from asif.engine.encoder_pool import EncoderPool
 from asif.engine.predict import (
@@ -42,7 +42,8 @@ class Engine:
     ASIF_HOME or the user's data folder. `aligner` None means the set's profile for the task if it was tuned, else a
     good default, see `choose_aligner`; `hubness` None means the profile's correction, or none with a named aligner.
     Encoders are loaded when first needed, shared between sets, and checked against the set's fingerprints:
-    EncoderMismatch names what differs. With `watch` the engine follows its reference when another process moves it,
+    EncoderMismatch names what differs. `backend` runs them: `auto` is the one that made the anchors, or the fastest one
+    here that agrees with it. With `watch` the engine follows its reference when another process moves it,
     see `watching`, until it is closed; raises UsageError for a reference that cannot move.
     """
 
@@ -56,17 +57,19 @@ class Engine:
         aligner: Aligner | None = None,
         hubness: Hubness | None = None,
         device: Device = "auto",
+        backend: Backend = "auto",
         kernel: KernelName = "auto",
         watch: bool = False,
     ) -> None:
         self.home = home or default_home()
         self.device: Device = device
+        self.backend: Backend = backend
         self.kernel: KernelName = kernel
         if watch:
             check_can_move(anchors)
         self.follows = anchors
-        self._encoders = EncoderPool(self.home / "cache" / "texts.sqlite", device)
-        self._opener = SnapshotOpener(self.home, aligner, hubness, kernel, device, self._encoders)
+        self._encoders = EncoderPool(self.home / "cache", device, backend)
+        self._opener = SnapshotOpener(self.home, aligner, hubness, kernel, self._encoders)
         self._swap_lock = RLock()
         self._snapshot = self._opener.open(anchors, PairFilter.of(where, licences))
         self._watcher = Watcher(Store(self.home), self) if watch else None

@@ -15,7 +15,7 @@ from asif.building.copy_rows import publish_rows
 from asif.building.recipe import SELECTION_METHODS
 from asif.classify import Labels
 from asif.defaults import DEFAULT_ANCHORS
-from asif.encoders import Device
+from asif.encoders import Backend, Device
 from asif.engine.engine import Engine
 from asif.errors import UsageError
 from asif.prompts import find_templates, make_readable
@@ -42,6 +42,7 @@ def select_anchors(
     seed: int | None = None,
     home: Path | None = None,
     device: Device = "auto",
+    backend: Backend = "auto",
 ) -> AnchorSet:
     """Select `size` anchors of a set, and make them the current version of the set `name`.
 
@@ -52,7 +53,7 @@ def select_anchors(
     _check_parameters(method, {"concepts": concepts, "side": side, "seed": seed})
     check_set_name(name)
     engine = Engine(
-        ref, home=home, device=device, aligner=make_aligner("asif")
+        ref, home=home, device=device, backend=backend, aligner=make_aligner("asif")
     )  # not that of the profile: nothing is fitted
     anchors = engine.anchor_set
     if not 1 <= size <= anchors.count:

@@ -20,7 +20,6 @@ from asif.anchorset.format.fit_cache import hash_anchors
 from asif.anchorset.format.references import parse_union
 from asif.classify import Labels, represent_labels
 from asif.compare import Candidates
-from asif.encoders import Device
 from asif.engine.aligner_choice import AlignerChoice, choose_aligner
 from asif.engine.cached_fit import fit_aligner
 from asif.engine.default_sets import open_anchors
@@ -176,7 +175,6 @@ class SnapshotOpener:
     aligner: Aligner | None
     hubness: Hubness | None
     kernel: KernelName
-    device: Device
     encoders: EncoderPool
     mapped: WeakValueDictionary[tuple[str, str], AnchorSet] = field(default_factory=WeakValueDictionary)
 
@@ -210,7 +208,7 @@ class SnapshotOpener:
 
     def _open_set(self, ref: str) -> AnchorSet:
         """Open a set; one that is already open is not mapped a second time, so that devices hold its blocks once."""
-        opened = open_anchors(ref, home=self.home, device=self.device)
+        opened = open_anchors(ref, home=self.home, device=self.encoders.device, backend=self.encoders.backend)
         return self.mapped.setdefault((opened.exactly, hash_anchors(opened.manifest)), opened)
 
     def _open_members(

@@ -8,7 +8,7 @@ from pathlib import Path
 from asif.aligners import make_aligner
 from asif.anchorset import AnchorSet, Store, default_home
 from asif.defaults import DEFAULT_ANCHORS
-from asif.encoders import Device
+from asif.encoders import Backend, Device
 from asif.engine.captions import sample_captions
 from asif.engine.engine import Engine
 from asif.tuning import Task, TuningResult, tune
@@ -24,6 +24,7 @@ def tune_anchors(
     keep: bool = True,
     home: Path | None = None,
     device: Device = "auto",
+    backend: Backend = "auto",
     progress: Callable[[int, int], None] = lambda done, every: None,
 ) -> tuple[TuningResult, AnchorSet]:
     """Tune aligner and parameters for a task, and save them as the set's profile; returns both.
@@ -32,7 +33,9 @@ def tune_anchors(
     queries. The returned set is a new version with the same anchors, or, without `keep`, the one that was tuned. Raises
     what `tune` raises, and Busy if the set is not, or no longer, the current version.
     """
-    engine = Engine(ref, home=home, device=device, aligner=make_aligner("asif"))  # not the aligner of an old profile
+    engine = Engine(
+        ref, home=home, device=device, backend=backend, aligner=make_aligner("asif")
+    )  # not the aligner of an old profile
     anchors = engine.anchor_set
     captions = sample_captions(engine, seed)
     tuned = tune(anchors, task, seconds=seconds, seed=seed, captions=captions, progress=progress)

@@ -42,7 +42,7 @@ def train_on_tokens(
     content and captions. After a crash the same call resumes. Raises InputRefused if fewer than 10 images are matched,
     what `tokens_from_pairs` raises, and Interrupted on Ctrl-C.
     """
-    engine = Engine(ref, home=home, device=device)
+    engine = Engine(ref, home=home, device=device, backend="torch")
     anchors = engine.anchor_set
     captions: TokenCaptions = "first" if anchors.manifest.captions == "first" else "all"
     image, text = engine.image_encoder(anchors), engine.text_encoder(anchors)

@@ -15,7 +15,7 @@ from asif.cli import options
 from asif.errors import UsageError
 
 if TYPE_CHECKING:
-    from asif.encoders import Device
+    from asif.encoders import Backend, Device
     from asif.engine import Engine
     from asif.evaluate.audit import AuditResult, Probe
     from asif.evaluate.audit.findings import AuditFinding
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed of the sample.")
 @options.device
+@options.backend
 @options.home
 @options.as_json
 def command(
@@ -52,6 +53,7 @@ def command(
     sample: int,
     seed: int,
     device: Device,
+    backend: Backend,
     home: Path | None,
     as_json: bool,
 ) -> None:
@@ -70,7 +72,7 @@ def command(
         raise UsageError("--pairs without --out", "a folder for the page that shows them", "pass --out FOLDER")
     audit_options = AuditOptions(near, sample, seed)
     source = open_pairs(pairs) if pairs is not None else None
-    engine = Engine(ref, home=home, device=device)
+    engine = Engine(ref, home=home, device=device, backend=backend)
     probe = _encode_probe(engine, probe_path) if probe_path is not None else None
     with options.open_progress_bar(0, "row") as bar:
 

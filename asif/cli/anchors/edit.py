@@ -207,6 +207,7 @@ def _make_upsert_command(kind: UpsertKind, help_text: str) -> click.Command:
     @click.argument("pairs")
     @options.rows
     @options.device
+    @options.backend
     @options.home
     @options.as_json
     def command(ref: str, pairs: str, as_json: bool, dry_run: bool, **params: Any) -> None:
@@ -242,6 +243,7 @@ def _make_upsert_command(kind: UpsertKind, help_text: str) -> click.Command:
                 options=rows,
                 home=params["home"],
                 device=params["device"],
+                backend=params["backend"],
                 progress=lambda rows: bar.update(rows - bar.n),
             )
         operation = dict(after.manifest.operation) if after.version != before else {"pairs": 0}

@@ -12,7 +12,7 @@ from asif.cli import options
 from asif.cli.anchors.version_summary import summarise_version
 
 if TYPE_CHECKING:
-    from asif.encoders import Device
+    from asif.encoders import Backend, Device
     from asif.engine.select import SelectionMethod
     from asif.vectors import Side
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=click.IntRange(min=0), help="kmeans, random.  [default: 0]")
 @options.device
+@options.backend
 @options.home
 @options.as_json
 def command(
@@ -39,6 +40,7 @@ def command(
     side: Side | None,
     seed: int | None,
     device: Device,
+    backend: Backend,
     home: Path | None,
     as_json: bool,
 ) -> None:
@@ -61,6 +63,7 @@ def command(
         seed=seed,
         home=home,
         device=device,
+        backend=backend,
     )
     seconds = time.perf_counter() - started
     if as_json:

@@ -20,8 +20,8 @@ from asif.encoders.backends.torch_export import NotExportableError
 from asif.encoders.torch_common import Device
 from asif.vectors import Fingerprint, Side
 
-E = TypeVar("E", bound=ExportedEncoder)
-O = TypeVar("O", bound="ExportableEncoder")
+Encoder = TypeVar("Encoder", bound=ExportedEncoder)
+Original = TypeVar("Original", bound="ExportableEncoder")
 
 _LIBRARIES = ("torch", "timm", "sentence-transformers", "transformers")
 
@@ -60,13 +60,13 @@ def choose_runtime(backend: Backend, device: Device) -> Runtime | None:
 
 
 def load_exported(
-    kind: type[E],
+    kind: type[Encoder],
     side: Side,
     runtime: Runtime,
     cache: Path,
     identity: Mapping[str, Any] | None,
-    load_original: Callable[[], O],
-) -> E | O:
+    load_original: Callable[[], Original],
+) -> Encoder | Original:
     """Load an encoder that runs in a runtime; returns the original, on torch, and logs why, if that is impossible.
 
     `identity` is what the export depends on, as far as it is known without torch; None if the loaded model alone tells.
@@ -90,7 +90,7 @@ def load_exported(
         return original
 
 
-def _open_export(kind: type[E], side: Side, export: Export, runtime: Runtime, verdicts: VerdictCache) -> E:
+def _open_export(kind: type[Encoder], side: Side, export: Export, runtime: Runtime, verdicts: VerdictCache) -> Encoder:
     """Open an export in a runtime, and compare it with torch if it runs on this machine for the first time."""
     try:
         encoder = kind(export, runtime)

@@ -167,7 +167,10 @@ def make_key(identity: Mapping[str, Any]) -> str:
 def read_sealed(path: Path) -> dict[str, Any]:
     """Read a JSON object that `write_sealed` wrote; raises OSError or ValueError if it is missing or damaged."""
     content = json.loads(path.read_bytes())
-    if not isinstance(content, dict) or content.pop("sha256", None) != hashlib.sha256(canonical_json(content)).hexdigest():
+    if (
+        not isinstance(content, dict)
+        or content.pop("sha256", None) != hashlib.sha256(canonical_json(content)).hexdigest()
+    ):
         raise ValueError("its checksum is another one")
     return content
 

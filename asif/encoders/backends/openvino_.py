@@ -33,6 +33,8 @@ def open_session(model: Path, threads: int) -> Session:
     def run(inputs: NDArray[Any]) -> Float32:
         if not hasattr(requests, "own"):
             requests.own = compiled.create_infer_request()
-        return np.array(requests.own.infer([inputs])[compiled.output(0)], np.float32)  # a copy: the request keeps its own
+        return np.array(
+            requests.own.infer([inputs])[compiled.output(0)], np.float32
+        )  # a copy: the request keeps its own
 
     return run

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -26,7 +25,12 @@ INPUTS = 64
 QUICK_INPUTS = 8
 """The first probe inputs, on which each export is checked before it is used."""
 _BACKEND_FIELDS = {"backend", "backend_version", "export_sha256"}
-_PLACES = ("in a forest", "on a red carpet beside a window in the evening light", "seen from above", "at night, in the rain")
+_PLACES = (
+    "in a forest",
+    "on a red carpet beside a window in the evening light",
+    "seen from above",
+    "at night, in the rain",
+)
 _THINGS = (
     "a dog", "two children", "an old bicycle", "the market square", "a bowl of fruit", "a sailing boat", "a surgeon",
     "an empty street", "the moon", "a printed circuit board", "a wheat field", "a football match", "ripe tomatoes",
@@ -122,9 +126,7 @@ def describe_machine() -> str:
     return hashlib.sha256("\n".join(described).encode()).hexdigest()
 
 
-def count_other_neighbours(
-    ones: tuple[Sequence[Any], Sequence[Any]], others: tuple[Sequence[Any], Sequence[Any]]
-) -> int:
+def count_other_neighbours(ones: tuple[NDArray[Any], NDArray[Any]], others: tuple[NDArray[Any], NDArray[Any]]) -> int:
     """Count the queries whose nearest anchors differ: (scores, rows) [n, k] by two backends, best first.
 
     An anchor that one side alone has does not count if its score is the last one's, but for 1e-5.
@@ -132,6 +134,8 @@ def count_other_neighbours(
     differing = 0
     for scores, rows, other_scores, other_rows in zip(*ones, *others, strict=True):
         near = dict(zip(rows, scores, strict=True)), dict(zip(other_rows, other_scores, strict=True))
-        alone = [mine[row] - min(mine.values()) for mine, theirs in (near, near[::-1]) for row in set(mine) - set(theirs)]
+        alone = [
+            mine[row] - min(mine.values()) for mine, theirs in (near, near[::-1]) for row in set(mine) - set(theirs)
+        ]
         differing += any(gap > LARGEST_DIFFERENCE for gap in alone)
     return differing

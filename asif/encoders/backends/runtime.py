@@ -61,7 +61,7 @@ def check_backend(backend: str) -> None:
     if backend not in BACKENDS:
         raise UsageError(f"the backend is {backend!r}", f"one of {', '.join(BACKENDS)}", "leave it out: auto finds one")
     if backend in _PACKAGES:
-        name: Runtime = backend  # type: ignore[assignment]
+        name: Runtime = backend
         if find_version(name) is None:
             package = _PACKAGES[name]
             raise MissingDependency(

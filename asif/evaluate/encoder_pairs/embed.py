@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from asif.aligners.sampling import choose_evenly_spaced
-from asif.encoders import Device, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
+from asif.encoders import Backend, Device, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
 from asif.encoders.images import read_image_bytes
 from asif.encoders.precomputed import PrecomputedEncoder
 from asif.encoders.prefetch import prefetch
@@ -33,6 +33,7 @@ def encode_pairs(
     limit: int,
     captions: CaptionPooling = "mean",
     device: Device = "auto",
+    backend: Backend = "auto",
     progress: _Progress = lambda done: None,
 ) -> EncodedPairs:
     """Embed at most `limit` rows, spread evenly over a source, with every encoder named by `images` and `texts`.
@@ -52,8 +53,8 @@ def encode_pairs(
             found[1][2][item.row] = np.asarray(item.text_embedding, np.float32)
             progress(2)
     else:
-        image_encoders = [load_image_encoder(spec, device) for spec in dict.fromkeys(images)]
-        text_encoders = [load_text_encoder(spec, device) for spec in dict.fromkeys(texts)]
+        image_encoders = [load_image_encoder(spec, device, backend) for spec in dict.fromkeys(images)]
+        text_encoders = [load_text_encoder(spec, device, backend) for spec in dict.fromkeys(texts)]
         for encoder in image_encoders:
             found.append(
                 (
