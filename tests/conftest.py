@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from asif.encoders import ImageEncoder, TextEncoder
 
+os.environ.setdefault("ASIF_BACKEND", "torch")  # tests of the other backends name them
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # tests use more threads than there are processors
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if WORKERS > 1:  # each worker takes its share of the processors: more threads would only wait for each other
