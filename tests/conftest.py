@@ -120,7 +120,7 @@ def _build_head(home: Path, text_encoder: TextEncoder) -> None:
     import asif
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("asif.engine.build.load_text_encoder", lambda spec, device: text_encoder)
+        patch.setattr("asif.engine.build.load_text_encoder", lambda *_: text_encoder)
         asif.open_anchors(home=home).close()
 
 
@@ -177,8 +177,8 @@ def realdata() -> Path:
 @pytest.fixture
 def preloaded(monkeypatch: pytest.MonkeyPatch, image_encoder: ImageEncoder, text_encoder: TextEncoder) -> None:
     """Let engines use the encoders that are loaded already."""
-    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda spec, device: image_encoder)
-    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda spec, device: text_encoder)
+    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda *_: image_encoder)
+    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda *_: text_encoder)
 
 
 @pytest.fixture
@@ -187,8 +187,8 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeImages, FakeTexts]:
     from support.build_fakes import FakeImages, FakeTexts
 
     image, text = FakeImages(), FakeTexts()
-    monkeypatch.setattr("asif.engine.build.load_image_encoder", lambda spec, device: image)
-    monkeypatch.setattr("asif.engine.build.load_text_encoder", lambda spec, device: text)
+    monkeypatch.setattr("asif.engine.build.load_image_encoder", lambda *_: image)
+    monkeypatch.setattr("asif.engine.build.load_text_encoder", lambda *_: text)
     return image, text
 
 
@@ -197,8 +197,8 @@ def hashing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let engines load encoders that hash what they are given."""
     from support.engine_sets import fake_image, fake_text
 
-    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda spec, device: fake_image())
-    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda spec, device: fake_text())
+    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda *_: fake_image())
+    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda *_: fake_text())
 
 
 @pytest.fixture

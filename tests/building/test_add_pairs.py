@@ -160,7 +160,7 @@ def test_other_encoders_and_other_input_are_refused(
         np.save(vectors / f"{side}_emb_0.npy", np.ones((3, dim), np.float32))
     with pytest.raises(InputRefused, match="what toy@1 was made of: images and captions"):
         add_pairs("toy", vectors, home=home)
-    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda spec, device: fake_text(model="other"))
+    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda *_: fake_text(model="other"))
     with pytest.raises(EncoderMismatch, match="model: 'fake' in the set, 'other' here"):
         add_pairs("toy", parquet(tmp_path, AFTER[1], "new"), home=home)
     assert len(Store(home).log("toy")) == 1
@@ -204,8 +204,8 @@ def test_what_was_encoded_survives_a_conflict(
     with pytest.raises(Conflict, match="but the current version is 000002"):
         add_pairs("toy", path, home=home)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda spec, device: fake_image())
-        patch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda spec, device: fake_text())
+        patch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda *_: fake_image())
+        patch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda *_: fake_text())
         patch.setattr(Fake, "forward", None)  # nothing is encoded again
         found = add_pairs("toy", path, home=home)
     same(found, make(tmp_path, home, AFTER[0][1:] + AFTER[1], "expected"))

@@ -256,7 +256,7 @@ def test_a_build_asks_for_the_encoders_of_its_recipe(
 ) -> None:
     asked: list[str] = []
     for side, encoder in (("image", FakeImages()), ("text", FakeTexts())):
-        load = lambda spec, device, encoder=encoder: asked.append(spec) or encoder  # noqa: E731
+        load = lambda spec, *_, encoder=encoder: asked.append(spec) or encoder  # noqa: E731
         monkeypatch.setattr(f"asif.engine.build.load_{side}_encoder", load)
     assert asif_build(stand_in(OF_PAIRS[name], tmp_path), "--recipe", name, "--name", "toy").code == 0
     assert asked == [OF_PAIRS[name].encoders["image"], OF_PAIRS[name].encoders["text"]]

@@ -215,7 +215,7 @@ def test_another_encoder_is_exit_4(
     theirs, mine = (fake_image, fake_text)[side == "text"]().fingerprint.digest, None
     other = (fake_image, fake_text)[side == "text"](weights="mine")
     mine = other.fingerprint.digest
-    monkeypatch.setattr(f"asif.engine.encoder_pool.load_{side}_encoder", lambda spec, device: other)
+    monkeypatch.setattr(f"asif.engine.encoder_pool.load_{side}_encoder", lambda *_: other)
     ran = classify(cli, images / "b.png")
     assert (ran.code, ran.out) == (4, "")
     assert mine[:12] in ran.err and theirs[:12] in ran.err

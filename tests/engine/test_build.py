@@ -28,8 +28,8 @@ def fakes(home: Path, monkeypatch: pytest.MonkeyPatch) -> FakeImages:
     """Let builds load fake encoders; return that of images, which notes what it encodes."""
     images, texts = FakeImages(), FakeTexts()
     for place in ("asif.engine.build", "asif.engine.encoder_pool"):
-        monkeypatch.setattr(f"{place}.load_image_encoder", lambda spec, device: images)
-        monkeypatch.setattr(f"{place}.load_text_encoder", lambda spec, device: texts)
+        monkeypatch.setattr(f"{place}.load_image_encoder", lambda *_: images)
+        monkeypatch.setattr(f"{place}.load_text_encoder", lambda *_: texts)
     return images
 
 

@@ -31,8 +31,8 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "recipe.toml"
     path.write_text(RECIPE.format(captions='"{name}: {definition}"'))
     monkeypatch.setattr("asif.engine.default_sets.list_recipes", lambda: {"ready": path})
-    monkeypatch.setattr("asif.engine.build.load_head", lambda spec, device: (fake_image(), head))
-    monkeypatch.setattr("asif.engine.build.load_text_encoder", lambda spec, device: fake_text())
+    monkeypatch.setattr("asif.engine.build.load_head", lambda *_: (fake_image(), head))
+    monkeypatch.setattr("asif.engine.build.load_text_encoder", lambda *_: fake_text())
     return path
 
 

@@ -110,7 +110,7 @@ def test_known_labels_load_no_text_encoder(head_home: Path, preloaded: None, mon
     labels, photo = Labels(("a tabby", "a saucer"), ("{}", "my {}")), [DATA / "chelsea.png"]
     first = [plain(result) for result in Engine(home=head_home).classify(photo, labels)]
 
-    def refuse(spec: str, device: str) -> TextEncoder:
+    def refuse(*_: object) -> TextEncoder:
         raise AssertionError("the text encoder was loaded")
 
     monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", refuse)
@@ -216,7 +216,7 @@ def test_a_bad_image_does_not_stop_the_others(fakes: Path) -> None:
 def test_an_encoder_that_gives_nan_is_refused(fakes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = fake_image()
     monkeypatch.setattr(broken, "forward", lambda inputs: np.full((len(inputs), IMAGE_DIM), np.nan, np.float32))
-    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda spec, device: broken)
+    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda *_: broken)
     with pytest.raises(BadEmbedding, match="2 of 2 vectors cannot be used"):
         list(Engine("toy", home=fakes).classify(IMAGES[:2], ANIMALS))
 
@@ -339,8 +339,8 @@ def test_every_part_of_the_fingerprint_counts(
     encoders = {"image": fake_image(), "text": fake_text()}
     encoders[side].fields = fields
     make_set(home, "toy", **encoders).close()
-    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda spec, device: encoders["image"])
-    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda spec, device: encoders["text"])
+    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda *_: encoders["image"])
+    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda *_: encoders["text"])
     theirs = encoders[side].fingerprint.digest[:12]
     for name, value in [*fields.items(), ("something new", 1)]:
         encoders[side].fields = {**fields, name: changed(value)}

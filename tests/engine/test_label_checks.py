@@ -21,8 +21,8 @@ LONG = "one two three four five six seven"
 def engine(home: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     """Return an engine whose text encoder reads eight words."""
     make_set(home, text=ShortTexts()).close()
-    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda spec, device: fake_image())
-    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda spec, device: ShortTexts())
+    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda *_: fake_image())
+    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda *_: ShortTexts())
     return Engine("toy", home=home)
 
 
@@ -99,8 +99,8 @@ def test_captions_that_are_cut_are_counted(home: Path, caplog: pytest.LogCapture
 def test_cut_captions_are_in_the_json_of_builds_and_evaluations(
     engine: Engine, asif_build: Cli, cli: Cli, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asif.engine.build.load_image_encoder", lambda spec, device: fake_image())
-    monkeypatch.setattr("asif.engine.build.load_text_encoder", lambda spec, device: ShortTexts())
+    monkeypatch.setattr("asif.engine.build.load_image_encoder", lambda *_: fake_image())
+    monkeypatch.setattr("asif.engine.build.load_text_encoder", lambda *_: ShortTexts())
     captions = [f"{LONG} of the cat", "a dog", f"{LONG} of the owl"]
     pairs = write_parquet(tmp_path / "a.parquet", [b"image 0", b"image 1", b"image 2"], captions)
     (built,) = asif_build(pairs, "--name", "new", "--json").lines

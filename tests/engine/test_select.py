@@ -89,7 +89,7 @@ def test_another_encoder_than_the_sets_is_refused(
     cli: Cli, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = fake_text(model="another")
-    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda spec, device: other)
+    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda *_: other)
     given = ("--method", "concepts", "--size", 3, "--concepts", concept_file(tmp_path))
     assert select(cli, *given).code == 4
     assert select(cli, "--method", "kmeans", "--size", 3).code == 0  # nothing is encoded

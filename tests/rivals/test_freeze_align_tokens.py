@@ -217,8 +217,8 @@ def test_training_that_goes_on_ends_the_same() -> None:
 def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let engines and builds load fake encoders that have tokens."""
     for room in ("encoder_pool", "build"):
-        monkeypatch.setattr(f"asif.engine.{room}.load_image_encoder", lambda spec, device: TokenImages())
-        monkeypatch.setattr(f"asif.engine.{room}.load_text_encoder", lambda spec, device: TokenTexts())
+        monkeypatch.setattr(f"asif.engine.{room}.load_image_encoder", lambda *_: TokenImages())
+        monkeypatch.setattr(f"asif.engine.{room}.load_text_encoder", lambda *_: TokenTexts())
 
 
 def trained(home: Path, rows: int = 30, pairs: int = 30, **options: Any) -> TrainingResult:

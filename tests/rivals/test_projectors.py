@@ -323,8 +323,8 @@ def test_no_projector_in_a_sum() -> None:
 
 @pytest.fixture
 def toys(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda spec, device: fake_image())
-    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda spec, device: fake_text())
+    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda *_: fake_image())
+    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda *_: fake_text())
     make_set(home, count=60)
     return home
 

@@ -70,8 +70,8 @@ def prepare(slow: dict[str, float], segment: int = SEGMENT, mark: str | None = N
     """Put fakes in the place of encoders, and pauses where they are asked for."""
     image, place = LoggedImages(), Path(mark) if mark else None
     image.log = Path(log) if log else None
-    asif.engine.build.load_image_encoder = lambda spec, device: image
-    asif.engine.build.load_text_encoder = lambda spec, device: FakeTexts()
+    asif.engine.build.load_image_encoder = lambda *_: image
+    asif.engine.build.load_text_encoder = lambda *_: FakeTexts()
     asif.building.build.SEGMENT_ROWS = segment
     if "reading" in slow:
         read = ParquetSource.read
@@ -155,7 +155,7 @@ def kills(folder: Path, pairs: Path) -> None:
 def memory(pairs: Path, root: Path) -> None:
     """Build, and print the number of anchors and the peak of memory in kB; the parent's peak is not in VmHWM."""
     prepare({}, asif.building.build.SEGMENT_ROWS)
-    asif.engine.build.load_image_encoder = lambda spec, device: ForgetfulImages()
+    asif.engine.build.load_image_encoder = lambda *_: ForgetfulImages()
     count = asif.engine.build.build_anchors(pairs, "toy", home=root).anchors.count
     peak = next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
     sys.stdout.write(f"{count} {peak}\n")

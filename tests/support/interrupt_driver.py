@@ -34,8 +34,8 @@ def prepare(slow: str | None, mark: str) -> None:
     """Put fakes in the place of encoders, and a pause where it is asked for."""
     image, text, place = Files(), FakeTexts(), Path(mark)
     for room in (asif.engine.build, asif.engine.encoder_pool):
-        room.load_image_encoder = lambda spec, device: image
-        room.load_text_encoder = lambda spec, device: text
+        room.load_image_encoder = lambda *_: image
+        room.load_text_encoder = lambda *_: text
     if slow == "decoding":
         image.prepare = slowly(image.prepare, 0.2, place)  # type: ignore[method-assign]
     if slow == "encoding":

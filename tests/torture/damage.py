@@ -30,8 +30,8 @@ HOWS = ("flip", "cut", "grow", "empty", "zeros", "noise", "remove", "link", "fol
 
 def play(rng: random.Random, folder: Path, counts: Counter[str]) -> None:
     """Damage one file of a set after another, each in one of many ways, and mend it again."""
-    asif.engine.encoder_pool.load_image_encoder = lambda spec, device: FakeImages()
-    asif.engine.encoder_pool.load_text_encoder = lambda spec, device: FakeTexts()
+    asif.engine.encoder_pool.load_image_encoder = lambda *_: FakeImages()
+    asif.engine.encoder_pool.load_text_encoder = lambda *_: FakeTexts()
     root = folder / "store"
     model, _ = lead(rng, root, 1, BEFORE)
     part = choosing(rng, model)

@@ -327,7 +327,7 @@ def test_nothing_is_encoded_again(home: Path, hashing: None, monkeypatch: pytest
 def test_another_encoder_is_loaded_for_a_call_and_let_go(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
 
-    def load(spec: str, device: str) -> ImageEncoder:
+    def load(spec: str, *_: object) -> ImageEncoder:
         loaded.append(spec)
         return replace(fake_image(), spec=spec)  # type: ignore[return-value]
 

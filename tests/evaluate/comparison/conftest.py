@@ -15,8 +15,8 @@ from asif.evaluate.comparison.methods import TRAINED_SETTINGS
 
 @pytest.fixture
 def toys(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda spec, device: fake_image())
-    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda spec, device: fake_text())
+    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda *_: fake_image())
+    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda *_: fake_text())
     for name, settings in QUICK.items():
         monkeypatch.setitem(TRAINED_SETTINGS, name, settings)
     make_set(home, count=60)

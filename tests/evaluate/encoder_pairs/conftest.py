@@ -27,12 +27,8 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[str, Meaning]:
         found[spec] = Meaning(dim, spec, {"model": spec}, 4, noise)
         return found[spec]
 
-    monkeypatch.setattr(
-        "asif.evaluate.encoder_pairs.embed.load_image_encoder", lambda spec, device: load(spec, IMAGE_DIM)
-    )
-    monkeypatch.setattr(
-        "asif.evaluate.encoder_pairs.embed.load_text_encoder", lambda spec, device: load(spec, TEXT_DIM)
-    )
+    monkeypatch.setattr("asif.evaluate.encoder_pairs.embed.load_image_encoder", lambda spec, *_: load(spec, IMAGE_DIM))
+    monkeypatch.setattr("asif.evaluate.encoder_pairs.embed.load_text_encoder", lambda spec, *_: load(spec, TEXT_DIM))
     return found
 
 

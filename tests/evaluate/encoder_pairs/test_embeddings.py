@@ -52,8 +52,8 @@ def test_captions_that_are_anchors_are_one_pair_again(
     loaded: dict[str, Meaning], monkeypatch: pytest.MonkeyPatch, home: Path, pairs: Path
 ) -> None:
     image, text = Meaning(IMAGE_DIM, "timm:0", {"model": "i"}), Meaning(TEXT_DIM, "st:1", {"model": "t"}, noise=1)
-    monkeypatch.setattr("asif.engine.build.load_image_encoder", lambda spec, device: image)
-    monkeypatch.setattr("asif.engine.build.load_text_encoder", lambda spec, device: text)
+    monkeypatch.setattr("asif.engine.build.load_image_encoder", lambda *_: image)
+    monkeypatch.setattr("asif.engine.build.load_text_encoder", lambda *_: text)
     mean, each = (
         asif.build_anchors(pairs, name, home=home, options=asif.BuildOptions(captions=name, dtype="float32")).anchors
         for name in ("mean", "all")
