@@ -132,6 +132,8 @@ class SentenceTransformersEncoder:
         others = [type(module).__name__ for module in self._model if type(module).__name__ not in _EXPORTED_MODULES]
         if others:
             raise NotExportableError(f"it has a module {others[0]}, not only {', '.join(_EXPORTED_MODULES)}")
+        if any(not pooling["include_prompt"] for pooling in self.fingerprint.fields["pooling"]):
+            raise NotExportableError("it leaves its prompt out of the mean of the tokens")
         try:
             content = serialise_tokenizer(self._model.tokenizer)
         except UsageError as error:

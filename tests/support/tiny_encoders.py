@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,3 +52,22 @@ def cosines(a: Float32, b: Float32) -> Any:
 
 def unreachable(*_: Any, **__: Any) -> Any:
     raise OSError("We couldn't connect to the hub\nand more lines")
+
+
+def save_text_model(folder: Path, pooling: str = "mean", **pooling_options: Any) -> Path:
+    """Save an untrained BERT over single letters, with pooling, a dense layer and unit vectors."""
+    import torch
+    from sentence_transformers import SentenceTransformer, models
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    torch.manual_seed(6)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
+    words += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
+    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder / "bert")
+    config = BertConfig(len(words), 16, 2, 2, 24, max_position_embeddings=40)
+    BertModel(config).eval().save_pretrained(folder / "bert")
+    transformer = models.Transformer(str(folder / "bert"), max_seq_length=32)
+    parts = [transformer, models.Pooling(16, pooling, **pooling_options), models.Dense(16, 12), models.Normalize()]
+    SentenceTransformer(modules=parts, device="cpu").save(str(folder / "model"))
+    return folder / "model"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +25,7 @@ Encoder = TypeVar("Encoder", bound=ExportedEncoder)
 Original = TypeVar("Original", bound="ExportableEncoder")
 
 _LIBRARIES = ("torch", "timm", "sentence-transformers", "transformers")
+_EXPORTERS = (*_LIBRARIES, "onnx")
 
 _log = logging.getLogger(__name__)
 
@@ -73,8 +75,8 @@ def load_exported(
     The original is loaded if there is no export in the folder `cache` yet.
     """
     exports, original = ExportCache(cache / "exports"), None
-    key = None if identity is None else make_key({**identity, "libraries": list_library_versions()})
-    export = None if key is None else exports.find(key)
+    key = None if identity is None else make_key({**identity, "libraries": _list_versions(_LIBRARIES)})
+    export = None if key is None else _find_current(exports, key)
     if export is None:
         original = load_original()
         export = _find_or_export(original, side, exports, key)
@@ -110,8 +112,8 @@ def _open_export(kind: type[Encoder], side: Side, export: Export, runtime: Runti
 def _find_or_export(original: ExportableEncoder, side: Side, exports: ExportCache, key: str | None) -> Export | None:
     """Return the export of a model on torch, made now if there is none; None if the cache cannot be written."""
     key = key or make_key({"fingerprint": dict(original.fingerprint.fields)})
-    found = exports.find(key)
-    if found is not None and (found.record.failure is None or found.record.libraries == list_library_versions()):
+    found = _find_current(exports, key)
+    if found is not None:
         return found
     _log.info("exporting %s, once", original.spec)
     try:
@@ -128,7 +130,7 @@ def _export(original: ExportableEncoder, side: Side, exports: ExportCache, key: 
         side=side,
         dim=original.dim,
         fingerprint=dict(original.fingerprint.fields),
-        libraries=list_library_versions(),
+        libraries=_list_versions(_EXPORTERS),
     )
     try:
         reference = encode_probe(original, side, QUICK_INPUTS)  # type: ignore[arg-type]
@@ -137,6 +139,17 @@ def _export(original: ExportableEncoder, side: Side, exports: ExportCache, key: 
         return exports.add(key, replace(record, failure=str(error)))
 
 
-def list_library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that make and export models."""
-    return {name: metadata.version(name) for name in _LIBRARIES}
+def _find_current(exports: ExportCache, key: str) -> Export | None:
+    """Return an export; None if there is none, or if it failed with other versions of the libraries."""
+    found = exports.find(key)
+    failed_before = found is not None and found.record.failure and found.record.libraries != _list_versions(_EXPORTERS)
+    return None if failed_before else found
+
+
+def _list_versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those libraries that are installed."""
+    found = {}
+    for name in libraries:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

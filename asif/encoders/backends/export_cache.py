@@ -95,7 +95,7 @@ class ExportCache:
             return None
         try:
             record = ExportRecord(**read_sealed(folder / _RECORD_FILE))
-            damaged = [name for name, sha256 in record.files.items() if _hash_file(folder / name) != sha256]
+            damaged = [name for name, sha256 in record.files.items() if not _is_intact(folder / name, sha256)]
         except (OSError, ValueError, TypeError, KeyError) as error:
             damaged = [f"{_RECORD_FILE}: {type(error).__name__}"]
         if damaged:
@@ -136,8 +136,9 @@ class ExportCache:
         return found
 
     def _put_in_place(self, temporary: Path, target: Path) -> None:
-        """Rename a finished folder to its place; a damaged one that is there makes room."""
-        if target.is_dir() and self.find(target.name) is None:
+        """Rename a finished folder to its place; a damaged or a failed export that is there makes room."""
+        found = self.find(target.name)
+        if target.is_dir() and (found is None or found.record.failure is not None):
             doomed = self.root / f"{_TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
             with suppress(OSError):  # another process has moved it
                 os.rename(target, doomed)
@@ -181,6 +182,13 @@ def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     temporary = path.with_name(f"{_TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}")
     temporary.write_bytes(canonical_json(sealed))
     os.replace(temporary, path)
+
+
+def _is_intact(path: Path, sha256: str) -> bool:
+    try:
+        return _hash_file(path) == sha256
+    except OSError:
+        return False
 
 
 def _hash_file(path: Path) -> str:
