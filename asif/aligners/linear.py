@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy import linalg
 
 from asif.aligners.moments import Moments, find_moments
 from asif.aligners.protocol import Anchors, TemplateMode
@@ -167,6 +166,8 @@ def solve_maps(aligner: Linear, moments: Moments) -> LinearMaps:
 
 def _solve_axes(aligner: Linear, moments: Moments, xy: Float64) -> tuple[Float64, Float64, Float64]:
     """Return all axes before weighting: A U [di, s], the correlations [s], descending, and B V [dt, s]."""
+    from scipy import linalg
+
     left = (
         _compute_inverse_root(*moments.spectra["image"], aligner.strength)
         if aligner.whiten[0] and aligner.strength
@@ -255,6 +256,8 @@ class FittedLinear:
         is R^(1+a+b) up to the rounding of the maps, pair i adds (z_x·C^-ᵀ R^2b u)(z_y·R^-2b v) / N. These add up to
         u·v.
         """
+        from scipy import linalg
+
         shared = self.solution.shared
         if not shared.any():  # no covariance: see `solve_maps`
             return AnchorContributions(np.arange(self.anchors.count), np.zeros(self.anchors.count))

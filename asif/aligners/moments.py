@@ -10,7 +10,6 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
 from asif.aligners.protocol import Anchors
 from asif.kernels import KernelName
@@ -74,6 +73,8 @@ class Moments:
     @cached_property
     def spectra(self) -> dict[Side, tuple[Float64, Float64]]:
         """The eigenvalues [d], ascending, and eigenvectors [d, d] of both sides' covariances."""
+        from scipy import linalg
+
         xx, yy, _ = self.covariances()
         return {"image": linalg.eigh(xx), "text": linalg.eigh(yy)}
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_ISO_MARK = b"ftyp"
+"""Bytes 4 to 8 of every AVIF and HEIC file."""
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 _AVIF_BRANDS = {b"avif", b"avis"}
 _MAX_REASON = 200
@@ -64,8 +66,9 @@ def decode_image(source: ImageSource) -> Image.Image:
         return convert_pixels(source)
     content = read_image_bytes(source)
     _silence_pillow()
+    formats = _list_formats() if content[4:8] == _ISO_MARK else _FORMATS  # pillow-heif takes time to import
     try:
-        with Image.open(io.BytesIO(content), formats=_list_formats()) as image:
+        with Image.open(io.BytesIO(content), formats=formats) as image:
             _check_size(*image.size)
             image.seek(0)
             image.load()
@@ -98,7 +101,7 @@ def _list_formats() -> tuple[str, ...]:
 
 def _unknown_format(content: bytes) -> BadImage:
     """Return the error for bytes in no known format; HEIC and AVIF are named, with what to install."""
-    brands = {content[at : at + 4] for at in (8, *range(16, 64, 4))} if content[4:8] == b"ftyp" else set()
+    brands = {content[at : at + 4] for at in (8, *range(16, 64, 4))} if content[4:8] == _ISO_MARK else set()
     for name, form, known, install in (
         ("AVIF", "AVIF", _AVIF_BRANDS, "pip install -U pillow"),
         ("HEIC", "HEIF", _HEIF_BRANDS, "pip install 'asif-engine[heif]'"),

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsyrk
 
 from asif.kernels.api import KernelName, resolve_kernel
 from asif.vectors import Float64
@@ -59,5 +58,7 @@ def compute_gram_matrix(rows: Float64) -> Float64:
     >>> compute_gram_matrix(np.array([[1.0, 2.0], [0.0, 1.0]])).tolist()
     [[1.0, 2.0], [2.0, 5.0]]
     """
+    from scipy.linalg.blas import dsyrk
+
     upper: Float64 = dsyrk(1.0, rows.T)  # the transpose is in the memory order of BLAS
     return np.triu(upper) + np.triu(upper, 1).T

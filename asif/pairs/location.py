@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from asif.errors import UsageError
 from asif.pairs.redaction import redact_url
@@ -32,6 +31,8 @@ def parse_place(path: str | Path) -> Place:
     parts = urlsplit(path)
     if parts.netloc not in ("", "localhost"):
         raise UsageError(f"{redact_url(path)} names another machine", "file:///…, on this one", "give the whole path")
+    from urllib.request import url2pathname  # it imports http and ssl
+
     return Path(url2pathname(parts.path))
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from asif.kernels import topk_similarity
 from asif.kernels.canonical import round_to_grid
@@ -75,6 +74,8 @@ def draw_seeds(blocks: Sequence[NDArray[Any]], size: int, drawn: np.random.Gener
 
 def _update_centres(blocks: Sequence[NDArray[Any]], near: Int64, centres: Float32) -> Float32:
     """Move each centre [n, d] to the direction of the sum of its rows; a centre without rows stays."""
+    from scipy.sparse import csr_array
+
     sums, first = np.zeros(centres.shape), 0
     for block in blocks:
         mine = near[first : first + len(block)]

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
 from asif.vectors import Float32, Float64
 
@@ -48,6 +47,8 @@ def compute_chance_of_first(above: Float64, wrong: NDArray[np.int64], choices: i
     >>> compute_chance_of_first(np.array([1.0]), np.array([4]), 3).round(6).tolist()
     [0.5]
     """
+    from scipy.special import gammaln
+
     others = np.minimum(choices - 1, wrong)
     below = wrong - above
     possible = below >= others

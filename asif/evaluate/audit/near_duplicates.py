@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from asif.anchorset import AnchorSet
 from asif.evaluate.audit.findings import (
@@ -91,6 +89,9 @@ def find_near_duplicates(anchors: AnchorSet, near_pairs: NearPairs, equal: Int64
     Groups of equal embeddings alone belong to the finding same_embedding. Entries have the cosines of each anchor to
     the first of its group; along a chain those of the images may be below `near`.
     """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     count = len(equal)
     first_equal = np.unique(equal, return_index=True)[1][np.unique(equal, return_inverse=True)[1]]
     edges = (
