@@ -5,9 +5,9 @@ Names are loaded when they are first used: `import asif` itself imports neither 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from asif.late_names import late_names
 from asif.version import VERSION as __version__
 
 if TYPE_CHECKING:
@@ -16,17 +16,15 @@ if TYPE_CHECKING:
     from asif.engine import Classifier, Engine, build_anchors, open_anchors, tune_anchors
     from asif.errors import AsifError
 
-HOMES = {
-    "AnchorSet": "asif.anchorset",
-    "AsifError": "asif.errors",
-    "BuildOptions": "asif.building",
-    "Classifier": "asif.engine",
-    "Engine": "asif.engine",
-    "build_anchors": "asif.engine",
-    "open_anchors": "asif.engine",
-    "tune_anchors": "asif.engine",
-    "verify": "asif.anchorset",
-}
+__getattr__ = late_names(
+    __name__,
+    {
+        "anchorset": "AnchorSet verify",
+        "building": "BuildOptions",
+        "engine": "Classifier Engine build_anchors open_anchors tune_anchors",
+        "errors": "AsifError",
+    },
+)
 
 __all__ = [
     "AnchorSet",
@@ -40,9 +38,3 @@ __all__ = [
     "tune_anchors",
     "verify",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in HOMES:
-        raise AttributeError(f"module 'asif' has no attribute {name!r}")
-    return getattr(import_module(HOMES[name]), name)

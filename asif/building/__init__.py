@@ -1,7 +1,20 @@
 """Build anchor sets from pairs: read, encode, journal, publish; a killed build resumes where it stopped."""
 
-from asif.building.build import BadRowCounter, BuildOptions, BuildResult, PairReader, Tolerance, build_anchor_set
-from asif.building.pair_records import CAPTION_MODES, CaptionMode
+from typing import TYPE_CHECKING
+
+from asif.late_names import late_names
+
+if TYPE_CHECKING:
+    from asif.building.build import BadRowCounter, BuildOptions, BuildResult, PairReader, Tolerance, build_anchor_set
+    from asif.building.pair_records import CAPTION_MODES, CaptionMode
+
+__getattr__ = late_names(
+    __name__,
+    {
+        "build": "BadRowCounter BuildOptions BuildResult PairReader Tolerance build_anchor_set",
+        "pair_records": "CAPTION_MODES CaptionMode",
+    },
+)
 
 __all__ = [
     "CAPTION_MODES",

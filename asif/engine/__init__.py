@@ -1,18 +1,42 @@
 """Wire anchor sets, encoders and aligners into the verbs: build, classify, tune, edit, select, purge; hot swap."""
 
-from asif.engine.aligner_choice import AlignerChoice, make_named_aligner
-from asif.engine.build import build_anchors, build_from_head, build_from_recipe
-from asif.engine.captions import encode_single_captions, sample_captions
-from asif.engine.classifier import Classifier
-from asif.engine.default_sets import open_anchors
-from asif.engine.edit import add_pairs, merge_anchors, subset_anchors
-from asif.engine.engine import Engine
-from asif.engine.predict import Classification, Credits, Evidence, Prediction
-from asif.engine.purge import purge_pairs, verify_removal
-from asif.engine.select import select_anchors
-from asif.engine.tune import tune_anchors
-from asif.engine.vector_file import read_vectors
-from asif.engine.watcher import WatchState
+from typing import TYPE_CHECKING
+
+from asif.late_names import late_names
+
+if TYPE_CHECKING:
+    from asif.engine.aligner_choice import AlignerChoice, make_named_aligner
+    from asif.engine.build import build_anchors, build_from_head, build_from_recipe
+    from asif.engine.captions import encode_single_captions, sample_captions
+    from asif.engine.classifier import Classifier
+    from asif.engine.default_sets import open_anchors
+    from asif.engine.edit import add_pairs, merge_anchors, subset_anchors
+    from asif.engine.engine import Engine
+    from asif.engine.predict import Classification, Credits, Evidence, Prediction
+    from asif.engine.purge import purge_pairs, verify_removal
+    from asif.engine.select import select_anchors
+    from asif.engine.tune import tune_anchors
+    from asif.engine.vector_file import read_vectors
+    from asif.engine.watcher import WatchState
+
+__getattr__ = late_names(
+    __name__,
+    {
+        "aligner_choice": "AlignerChoice make_named_aligner",
+        "build": "build_anchors build_from_head build_from_recipe",
+        "captions": "encode_single_captions sample_captions",
+        "classifier": "Classifier",
+        "default_sets": "open_anchors",
+        "edit": "add_pairs merge_anchors subset_anchors",
+        "engine": "Engine",
+        "predict": "Classification Credits Evidence Prediction",
+        "purge": "purge_pairs verify_removal",
+        "select": "select_anchors",
+        "tune": "tune_anchors",
+        "vector_file": "read_vectors",
+        "watcher": "WatchState",
+    },
+)
 
 __all__ = [
     "AlignerChoice",

@@ -11,7 +11,6 @@ from asif.building.recipe import HeadRecipe, PairsRecipe
 from asif.building.recipe_file import list_recipes, read_recipe
 from asif.defaults import DEFAULT_ANCHORS
 from asif.encoders import Backend, Device
-from asif.engine.build import build_from_head
 from asif.errors import Busy, NotFound
 
 _WAIT_SECONDS = 120
@@ -60,6 +59,8 @@ def _open_built_by_user(recipe: PairsRecipe, store: Store) -> AnchorSet:
 
 def _build_once(recipe: HeadRecipe, store: Store, device: Device, backend: Backend) -> AnchorSet:
     """Build a ready-made set, or wait until another process has built it."""
+    from asif.engine.build import build_from_head
+
     store.check_writable()
     _log.info("building the anchor set %s, once: %s", recipe.name, recipe.about)
     for _ in range(_WAIT_SECONDS):
