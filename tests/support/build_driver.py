@@ -23,7 +23,7 @@ import pyarrow.parquet  # noqa: F401  loaded once, before forking
 from support.build_fakes import FakeImages, FakeTexts, identity
 
 import asif.anchorset.write.version
-import asif.building
+import asif.building.build
 import asif.engine.build
 from asif.anchorset import Store
 from asif.cli import main

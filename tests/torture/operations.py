@@ -227,7 +227,7 @@ def prepare() -> None:
     import numpy.ma  # noqa: F401
     import pyarrow.dataset  # noqa: F401
 
-    import asif.building
+    import asif.building.build
     import asif.building.copy_rows
     from asif.anchorset.edit import insert, row_ranges
     from asif.anchorset.write import publish
