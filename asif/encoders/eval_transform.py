@@ -102,7 +102,11 @@ def _is_covered(config: Mapping[str, Any]) -> bool:
 
 
 def _are_positive(values: Any, count: int) -> bool:
-    return isinstance(values, list | tuple) and len(values) == count and all(value > 0 for value in values)
+    return (
+        isinstance(values, list | tuple)
+        and len(values) == count
+        and all(isinstance(value, int | float) and value > 0 for value in values)
+    )
 
 
 def _resize(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.Image:

@@ -179,6 +179,7 @@ def test_a_config_from_a_fingerprint() -> None:
         {"mean": (0.5,)},
         {"std": (0.5, 0.5, 0.0)},
         {"crop_pct": 0},
+        {"crop_pct": "0.9"},
         {"crop_border_pixels": 4},
         {"tf_preprocessing": True},
     ],
