@@ -132,6 +132,8 @@ class SentenceTransformersEncoder:
         others = [type(module).__name__ for module in self._model if type(module).__name__ not in _EXPORTED_MODULES]
         if others:
             raise NotExportableError(f"it has a module {others[0]}, not only {', '.join(_EXPORTED_MODULES)}")
+        if set(getattr(self._model[0], "modality_config", None) or ("text",)) != {"text"}:
+            raise NotExportableError("it reads more than plain texts")
         if any(not pooling["include_prompt"] for pooling in self.fingerprint.fields["pooling"]):
             raise NotExportableError("it leaves its prompt out of the mean of the tokens")
         try:
@@ -142,7 +144,9 @@ class SentenceTransformersEncoder:
         model = _make_chain(self._model, "token_type_ids" in self._model.tokenizer.model_input_names)
         example = torch.ones(2, 9, dtype=torch.int64)
         write_onnx(model.to("cpu"), example, folder / MODEL_FILE, {0: "texts", 1: "tokens"})
-        return {"is_english_only": self.is_english_only}
+        strips = not hasattr(self._model[0], "preprocess")  # up to 5.3 it changes texts before it tokenises them
+        lowercases = strips and bool(getattr(self._model[0], "do_lower_case", False))
+        return {"is_english_only": self.is_english_only, "strip": strips, "lowercase": lowercases}
 
     def _token_features(self, output: Mapping[str, Any]) -> Float32:
         if "token_embeddings" not in output or "attention_mask" not in output:

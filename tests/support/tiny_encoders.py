@@ -57,7 +57,8 @@ def unreachable(*_: Any, **__: Any) -> Any:
 def save_text_model(folder: Path, pooling: str = "mean", **pooling_options: Any) -> Path:
     """Save an untrained BERT over single letters, with pooling, a dense layer and unit vectors."""
     import torch
-    from sentence_transformers import SentenceTransformer, models
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import modules
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     torch.manual_seed(6)
@@ -65,9 +66,16 @@ def save_text_model(folder: Path, pooling: str = "mean", **pooling_options: Any)
     words += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
     (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
     BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder / "bert")
-    config = BertConfig(len(words), 16, 2, 2, 24, max_position_embeddings=40)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=40,
+    )
     BertModel(config).eval().save_pretrained(folder / "bert")
-    transformer = models.Transformer(str(folder / "bert"), max_seq_length=32)
-    parts = [transformer, models.Pooling(16, pooling, **pooling_options), models.Dense(16, 12), models.Normalize()]
+    transformer = modules.Transformer(str(folder / "bert"), max_seq_length=32)
+    parts = [transformer, modules.Pooling(16, pooling, **pooling_options), modules.Dense(16, 12), modules.Normalize()]
     SentenceTransformer(modules=parts, device="cpu").save(str(folder / "model"))
     return folder / "model"

@@ -87,9 +87,15 @@ class ExportedTextEncoder(ExportedEncoder):
 
     def __init__(self, export: Export, runtime: Runtime) -> None:
         super().__init__(export, runtime)
-        self.is_english_only = bool(export.record.settings["is_english_only"])
-        fields, content = export.record.fingerprint, export.tokenizer.read_text(encoding="utf-8")
-        self._tokenizer = SubwordTokenizer(content, fields["max_tokens"], fields["prompt"])
+        fields, settings = export.record.fingerprint, export.record.settings
+        self.is_english_only = bool(settings["is_english_only"])
+        self._tokenizer = SubwordTokenizer(
+            export.tokenizer.read_text(encoding="utf-8"),
+            fields["max_tokens"],
+            fields["prompt"],
+            strip=settings["strip"],
+            lowercase=settings["lowercase"],
+        )
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Return the tokens that the model reads of each text, with its prompt and its start and end marks."""
