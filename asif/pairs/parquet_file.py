@@ -91,7 +91,7 @@ def read_large_column(
     `column` is a path in the schema, such as image.bytes. Memory does not grow with the pages.
     """
     chunk = read_intact(lambda: find_binary_chunk(file, group.number, column), group.place)
-    if chunk is None or chunk.end - chunk.begin < _LARGE_COLUMN_BYTES:
+    if chunk is None or max(chunk.end - chunk.begin, chunk.decoded) < _LARGE_COLUMN_BYTES:
         return None
     return _read_large_values(path, group, chunk, start)
 
