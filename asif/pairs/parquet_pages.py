@@ -113,7 +113,7 @@ def _iter_pages(file: IO[bytes], chunk: BinaryChunk) -> Iterator[_Page]:
     while seen < chunk.values:
         header, size = read_page_header(file, at)
         body, at = at + size, at + size + header.get(3, 0)
-        if at > chunk.end or at <= body:
+        if not body <= at <= chunk.end:
             raise DamagedPage(f"a page of {header.get(3, 0):,} bytes at byte {body:,} is longer than its column")
         page = _Page(file, chunk, header, body, at)
         if header.get(1) in (_DATA_PAGE, _DATA_PAGE_V2):
