@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from asif.pairs import Pair, Reject, open_pairs
 from asif.pairs.parquet_pages import _decode_hybrid
 
 RANDOM = random.Random(3)
+CODECS = ("none", "snappy", "zstd", "gzip", "brotli")
 CELLS = [None if row % 7 == 3 else RANDOM.randbytes(RANDOM.randrange(1, 60)) for row in range(400)]
 REPEATED = [cell and (b"same", b"other", cell)[row % 3] for row, cell in enumerate(CELLS)]
 WRITERS: dict[str, dict[str, Any]] = {
@@ -32,6 +34,12 @@ WRITERS: dict[str, dict[str, Any]] = {
     "required": {"required": True},
     "row groups": {"row_group_size": 90},
 }
+EDGES = [60, 61, 16_383, 16_384, 65_531, 65_536, 65_537, 131_072, 200_000]
+REPEATING = RANDOM.randbytes(29) * 7_000
+LARGE = [
+    None if row % 5 == 4 else (RANDOM.randbytes(EDGES[row % 9]), REPEATING)[row % 2][: EDGES[row % 9]]
+    for row in range(30)
+]
 
 
 def columns(shape: str, cells: list[bytes | None]) -> Any:
@@ -41,13 +49,20 @@ def columns(shape: str, cells: list[bytes | None]) -> Any:
     return pa.array(cells, pa.large_binary())
 
 
-def write(path: Path, shape: str, cells: list[bytes | None], required: bool = False, **options: Any) -> Path:
+def write(
+    path: Path,
+    shape: str,
+    cells: list[bytes | None],
+    required: bool = False,
+    compression: str = "none",
+    **options: Any,
+) -> Path:
     table = pa.table({"image": columns(shape, cells), "caption": [f"{row}" for row in range(len(cells))]})
     if required and shape == "bytes":
         kept = [cell or b"x" for cell in cells]
         schema = pa.schema([pa.field("image", pa.binary(), False), pa.field("caption", pa.string())])
         table = pa.table([kept, table["caption"].to_pylist()], schema=schema)
-    pq.write_table(table, path, compression="none", **options)
+    pq.write_table(table, path, compression=compression, **options)
     return path
 
 
@@ -55,18 +70,60 @@ def read(path: Path, start: int = 0) -> list[Pair | Reject]:
     return list(open_pairs(path).read(start))
 
 
+@pytest.fixture
+def value_by_value(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return what makes all columns large, and blocks of snappy too; images are then never read with pyarrow."""
+
+    def apply() -> None:
+        monkeypatch.setattr("asif.pairs.parquet_file._LARGE_COLUMN_BYTES", 0)
+        monkeypatch.setattr("asif.pairs.snappy._WHOLE_BYTES", 0)
+        monkeypatch.setattr("asif.pairs.dictionary_page._HELD_BYTES", 1)
+        monkeypatch.setattr("asif.pairs.parquet.read_cell", refuse_images)
+
+    return apply
+
+
 @pytest.mark.parametrize("shape", ["bytes", "image"])
 @pytest.mark.parametrize("cells", [CELLS, REPEATED], ids=["distinct", "repeated"])
 @pytest.mark.parametrize("options", WRITERS.values(), ids=WRITERS)
+@pytest.mark.parametrize("codec", ["none", "snappy"])
 def test_values_are_those_that_pyarrow_reads(
-    shape: str, cells: list[bytes | None], options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    codec: str,
+    shape: str,
+    cells: list[bytes | None],
+    options: dict[str, Any],
+    tmp_path: Path,
+    value_by_value: Callable[[], None],
 ) -> None:
-    path = write(tmp_path / "a.parquet", shape, cells, **options)
+    path = write(tmp_path / "a.parquet", shape, cells, compression=codec, **options)
     expected, late = read(path), read(path, 123)
-    monkeypatch.setattr("asif.pairs.parquet_file._LARGE_COLUMN_BYTES", 0)
-    monkeypatch.setattr("asif.pairs.parquet.read_cell", refuse_images)
+    value_by_value()
     assert read(path) == expected and len(expected) == 400
     assert read(path, 123) == late == expected[123:]
+
+
+@pytest.mark.parametrize("cells", [LARGE, [None] * 30, [b""] * 30], ids=["large", "null", "empty"])
+@pytest.mark.parametrize("options", [{}, {"use_dictionary": False}, {"data_page_version": "2.0"}], ids=str)
+@pytest.mark.parametrize("codec", CODECS)
+def test_values_of_every_compression_are_those_that_pyarrow_reads(
+    codec: str,
+    options: dict[str, Any],
+    cells: list[bytes | None],
+    tmp_path: Path,
+    value_by_value: Callable[[], None],
+) -> None:
+    path = write(tmp_path / "a.parquet", "image", cells, compression=codec, **options)
+    expected = read(path)
+    value_by_value()
+    assert read(path) == expected and len(expected) == 30
+    assert read(path, 17) == expected[17:]
+
+
+def test_another_compression_is_left_to_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.parquet", "bytes", CELLS, compression="lz4")
+    expected = read(path)
+    monkeypatch.setattr("asif.pairs.parquet_file._LARGE_COLUMN_BYTES", 0)
+    assert read(path) == expected and len(expected) == 400
 
 
 def refuse_images(column: Any, row: int) -> Any:
@@ -91,11 +148,12 @@ def test_large_texts_are_read_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("options", [{}, {"use_dictionary": False}, {"data_page_version": "2.0"}], ids=str)
+@pytest.mark.parametrize("codec", CODECS)
 def test_damage_is_refused_or_harmless(
-    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    codec: str, options: dict[str, Any], tmp_path: Path, value_by_value: Callable[[], None]
 ) -> None:
-    path = write(tmp_path / "a.parquet", "bytes", CELLS, **options)
-    monkeypatch.setattr("asif.pairs.parquet_file._LARGE_COLUMN_BYTES", 0)
+    path = write(tmp_path / "a.parquet", "bytes", CELLS, compression=codec, **options)
+    value_by_value()
     good = path.read_bytes()
     end = pq.ParquetFile(path).metadata.row_group(0).column(0).total_compressed_size
     damage = np.random.default_rng(0)
@@ -150,12 +208,27 @@ def peak(path: Path) -> tuple[int, int]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("dictionary", [True, False])
-def test_memory_does_not_grow_with_a_row_group(dictionary: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("codec", "dictionary"),
+    [
+        ("none", True),
+        ("none", False),
+        ("snappy", True),
+        ("snappy", False),
+        ("zstd", True),
+        ("gzip", False),
+        ("brotli", False),
+    ],
+)
+def test_memory_does_not_grow_with_a_row_group(codec: str, dictionary: bool, tmp_path: Path) -> None:
     peaks = []
     for rows in (70, 210):
-        table = pa.table({"image": [RANDOM.randbytes(1 << 20) for _ in range(rows)], "caption": ["a"] * rows})
-        pq.write_table(table, tmp_path / "a.parquet", compression="none", use_dictionary=dictionary)
+        cells = [
+            RANDOM.randbytes((row % 4) << 19) + bytes((2 - row % 4) << 19 if row % 4 < 2 else 0) for row in range(rows)
+        ]
+        table = pa.table({"image": cells, "caption": ["a"] * rows})
+        pq.write_table(table, tmp_path / "a.parquet", compression=codec, use_dictionary=dictionary)
+        assert pq.ParquetFile(tmp_path / "a.parquet").num_row_groups == 1
         peaks.append(peak(tmp_path / "a.parquet"))
     assert [rows for rows, _ in peaks] == [70, 210]
     assert peaks[1][1] < 1.2 * peaks[0][1]
