@@ -1,8 +1,8 @@
 """Read large binary columns of parquet files value by value, whatever the size of their pages.
 
 pyarrow holds a page as a whole, and a dictionary page twice; it checks the size of a page that it writes every 1,024
-values only, so one page may be an entire row group of images. Here only levels and places of a page are kept in
-memory. Columns must be uncompressed. Layout: https://parquet.apache.org/docs/file-format/.
+values only, so one page may be an entire row group of images. Here only levels and indices of a page are kept in memory,
+and pages are decompressed in pieces. Layout: https://parquet.apache.org/docs/file-format/.
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ def read_binary_values(file: IO[bytes], chunk: BinaryChunk, start: int) -> Itera
     try:
         for page in _iter_pages(file, chunk):
             if page.header.get(1) == _DICTIONARY_PAGE:
+                if dictionary is not None:
+                    raise DamagedPage("a second dictionary")
                 _check_sum(page)
                 dictionary = DictionaryPage(partial(_open_body, page, page.begin), page.header[7][1])
             elif page.header.get(1) in (_DATA_PAGE, _DATA_PAGE_V2):
