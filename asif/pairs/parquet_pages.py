@@ -1,8 +1,8 @@
 """Read large binary columns of parquet files value by value, whatever the size of their pages.
 
 pyarrow holds a page as a whole, and a dictionary page twice; it checks the size of a page that it writes every 1,024
-values only, so one page may be an entire row group of images. Here only levels and indices of a page are kept in memory,
-and pages are decompressed in pieces. Layout: https://parquet.apache.org/docs/file-format/.
+values only, so one page may be an entire row group of images. Here only levels and indices of a page are kept in
+memory, and pages are decompressed in pieces. Layout: https://parquet.apache.org/docs/file-format/.
 """
 
 from __future__ import annotations
