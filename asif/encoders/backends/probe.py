@@ -22,7 +22,7 @@ from asif.vectors import Embeddings, Fingerprint, Float32, Side
 LARGEST_DIFFERENCE = 1e-5
 """Of any entry of two unit vectors of one input."""
 INPUTS = 64
-QUICK_INPUTS = 8
+QUICK_INPUTS = 4
 """The first probe inputs, on which each export is checked before it is used."""
 _BACKEND_FIELDS = {"backend", "backend_version", "export_sha256"}
 _PLACES = (
