@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from asif.building.caption_encoder import list_encoded_captions
+from asif.building.clock import EncoderClock
 from asif.building.pair_records import CaptionMode, make_pair_records, read_image_content
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.encoders.text_limits import count_cut_texts
@@ -36,17 +39,6 @@ def prepare_pair(item: Pair | Reject, encoder: ImageEncoder) -> PreparedPair | R
         return PreparedPair(item, hashlib.sha256(content).hexdigest(), ready)
     except BadImage as error:
         return Reject(item.row, item.id, error.came, item.joined)
-
-
-@dataclass
-class EncoderClock:
-    """Count inputs of the encoders' forward passes, texts that they cut among them, and the seconds these took."""
-
-    image_seconds: float = 0.0
-    text_seconds: float = 0.0
-    images: int = 0
-    texts: int = 0
-    cut_texts: int = 0
 
 
 @dataclass
@@ -89,10 +81,12 @@ class PairBatch:
 class EmbeddingBatch(PairBatch):
     """Turn prepared pairs into anchors: records, image [n, di] and text [n, dt] embeddings, rejects.
 
-    After `finish`, `joined` are the source rows whose captions are part of another row's anchor.
+    Images are encoded as they come, while `turn` is held; `finish` takes the vectors of the captions. After it,
+    `joined` are the source rows whose captions are part of another row's anchor.
     """
 
     clock: EncoderClock
+    turn: AbstractContextManager[object] = field(default_factory=nullcontext)
     joined: list[int] = field(default_factory=list)
     _vectors: list[Float32] = field(default_factory=list)
 
@@ -104,19 +98,18 @@ class EmbeddingBatch(PairBatch):
 
     def run(self, images: list[Any]) -> None:
         """Run the image encoder and count its time."""
-        started = time.perf_counter()
-        self._vectors.append(self.image.forward(images))
-        self.clock.image_seconds += time.perf_counter() - started
+        with self.turn, self.clock.measure("encode_images"):
+            self._vectors.append(self.image.forward(images))
         self.clock.images += len(images)
 
-    def finish(self) -> tuple[list[PairRecord], list[int], Float32, Float32]:
+    def finish(self, encoded: Mapping[str, Float32]) -> tuple[list[PairRecord], list[int], Float32, Float32]:
         """Run the pending images and return the anchors: records, source rows, unit image and text embeddings.
 
-        Rows with unusable vectors join the rejects.
+        `encoded` has a vector [dt] for each caption that the mode uses. Rows with unusable vectors join the rejects.
         """
         self.flush()
         image = np.concatenate(self._vectors) if self._vectors else np.empty((0, self.image.dim), np.float32)
-        records, rows, text = self._embed_texts()
+        records, rows, text = self._choose_texts(encoded)
         image = image[rows]
         problems = {
             **_name_side("text", find_vector_problems(text)),
@@ -131,9 +124,8 @@ class EmbeddingBatch(PairBatch):
         sources = [self.pairs[rows[at]][0].row for at in good]
         return [records[at] for at in good], sources, normalise_rows(image[good]), normalise_rows(text[good])
 
-    def _embed_texts(self) -> tuple[list[PairRecord], list[int], Float32]:
+    def _choose_texts(self, encoded: Mapping[str, Float32]) -> tuple[list[PairRecord], list[int], Float32]:
         """Return records, the row of each, and one text vector per anchor; with `all`, each caption is an anchor."""
-        encoded = self._encode_captions()
         records: list[PairRecord] = []
         rows: list[int] = []
         vectors: list[Float32] = []
@@ -150,18 +142,11 @@ class EmbeddingBatch(PairBatch):
         stacked = np.stack(vectors).astype(np.float32) if vectors else np.empty((0, self.text.dim), np.float32)
         return records, rows, stacked
 
-    def _encode_captions(self) -> dict[str, Float32]:
-        """Encode every distinct caption once."""
-        last = 1 if self.captions == "first" else None
-        texts = sorted({text for pair, _ in self.pairs if pair.text_embedding is None for text in pair.captions[:last]})
-        if not texts:
-            return {}
-        started = time.perf_counter()
-        vectors = self.text.forward(texts)
-        self.clock.text_seconds += time.perf_counter() - started
+    def count_texts(self) -> None:
+        """Count the distinct captions that are encoded, and those of them that are cut."""
+        texts = {text for pair, _ in self.pairs for text in list_encoded_captions(pair, self.captions)}
         self.clock.texts += len(texts)
         self.clock.cut_texts += count_cut_texts(self.text, texts)
-        return dict(zip(texts, vectors, strict=True))
 
 
 def _choose_text_vector(given: Float32, number: int, captions: CaptionMode) -> Float32:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
 
 from asif.anchorset import AnchorSet, EncoderInfo, Journal, Store
-from asif.building.batch import EmbeddingBatch, EncoderClock, PreparedPair, prepare_pair
+from asif.building.batch import EmbeddingBatch, PreparedPair, prepare_pair
+from asif.building.caption_encoder import CaptionEncoder
+from asif.building.clock import STAGES, EncoderClock, Stage
 from asif.building.pair_records import CaptionMode
+from asif.building.stages import SingleWorker, read_ahead
 from asif.encoders import ImageEncoder, TextEncoder
-from asif.encoders.prefetch import prefetch
+from asif.encoders.prefetch import count_decoders, open_decoders, prefetch
 from asif.encoders.text_limits import describe_cut
 from asif.errors import InputRefused, Interrupted, UsageError
 from asif.pairs import Pair, Place, Reject, join_repeated_ids
@@ -24,7 +28,11 @@ from asif.version import VERSION
 _log = logging.getLogger(__name__)
 
 SEGMENT_ROWS = 512
-"""Rows in one journal segment: a resumed build encodes at most this many rows again."""
+"""Rows in one journal segment: a resumed build encodes at most this many rows again, and those that were written."""
+_READ_BYTES = 32 << 20
+"""Bytes of images, vectors and captions that are read ahead."""
+_CTRL_C_SECONDS = 0.5
+"""How long a build that is stopped waits for the segment whose images are encoded."""
 
 
 class PairReader(Protocol):
@@ -102,8 +110,18 @@ class BuildResult:
 
     @property
     def encoder_share(self) -> float:
-        """Return the share of the time that the encoders' forward passes took."""
-        return (self.clock.image_seconds + self.clock.text_seconds) / self.seconds if self.seconds else 0.0
+        """Return the share of the time in which a forward pass of an encoder ran."""
+        return self.clock.encoder_seconds / self.seconds if self.seconds else 0.0
+
+    @property
+    def stage_shares(self) -> dict[Stage, float]:
+        """Return the share of the time in which each stage was busy; stages run at once."""
+        return self.clock.compute_shares(self.seconds)
+
+    @property
+    def slowest_stage(self) -> Stage:
+        """Return the stage that bounds the build: the one that is busy most of the time."""
+        return max(STAGES, key=self.stage_shares.__getitem__)
 
 
 def build_anchor_set(
@@ -142,22 +160,23 @@ def build_anchor_set(
         with store.journal(name, plan) as old:
             old.discard()
     with store.journal(name, plan) as journal:
-        resumed_at, clock = journal.next_row, EncoderClock()
+        resumed_at, clock = journal.next_row, EncoderClock(decoders=count_decoders())
         progress(resumed_at)
         try:
-            _encode_rows(journal, source, rows, EmbeddingBatch(image, text, options.captions, clock), options, progress)
+            _encode_rows(journal, source, rows, (image, text), options, clock, progress)
             joined = 0 if options.captions == "all" else journal.joined
-            anchors = journal.publish(
-                image=info["image"],
-                text=info["text"],
-                dtype=options.dtype,
-                captions=options.captions,
-                operation=operation,
-                asif_version=VERSION,
-                dedup="exact" if options.dedup == "exact" else "keep",
-                profiles=profiles,
-                check=lambda rejects: _check_rejects(rejects, rows, options),
-            )
+            with clock.measure("write"):
+                anchors = journal.publish(
+                    image=info["image"],
+                    text=info["text"],
+                    dtype=options.dtype,
+                    captions=options.captions,
+                    operation=operation,
+                    asif_version=VERSION,
+                    dedup="exact" if options.dedup == "exact" else "keep",
+                    profiles=profiles,
+                    check=lambda rejects: _check_rejects(rejects, rows, options),
+                )
         except KeyboardInterrupt:
             raise Interrupted(
                 f"stopped at row {journal.next_row:,} of {rows:,}; {journal.kept:,} anchors are saved",
@@ -173,40 +192,179 @@ def _encode_rows(
     journal: Journal,
     source: PairReader,
     rows: int,
-    batch: EmbeddingBatch,
+    encoders: tuple[ImageEncoder, TextEncoder],
     options: BuildOptions,
+    clock: EncoderClock,
     progress: Callable[[int], None],
 ) -> None:
-    """Encode the rows that are not in the journal yet, segment by segment."""
-    done, end = journal.next_row, 0
-    bad, conflicts = _make_counter(rows, options), _IdConflicts()
+    """Encode the rows that are not in the journal yet, segment by segment.
+
+    Threads read and decode rows, encode captions and write segments. Images are encoded in the calling thread, where
+    Ctrl-C interrupts the model. Errors are raised in the order of the rows, once the segments before are written.
+    """
+    bad, turn = _make_counter(rows, options), _take_turns(*encoders)
     for reject in journal.rejects():
         bad.count(reject)
-    items = join_repeated_ids(_fill_missing_ids(islice(source.read(done), rows - done), options))
-    # closing it cancels pending work
-    with closing(prefetch(lambda item: prepare_pair(item, batch.image), items)) as prepared_rows:
+    captions = CaptionEncoder(encoders[1], options.captions, SEGMENT_ROWS, clock, turn)
+
+    def write(segment: _Segment) -> None:
+        _write_segment(journal, segment, captions, bad, clock)
+
+    writer = SingleWorker("write", write, lambda segment: progress(segment.done))
+    collector = _SegmentCollector(
+        lambda: EmbeddingBatch(*encoders, options.captions, clock, turn), writer, bad, rows, journal.next_row
+    )
+    items = _announce_items(islice(source.read(collector.done), rows - collector.done), options, captions)
+    with _finish_segments(writer, captions), _prepare_rows(items, encoders[0], clock) as prepared_rows:
         for prepared in prepared_rows:
-            batch.add(prepared)
-            item = prepared.pair if isinstance(prepared, PreparedPair) else prepared
-            done, end = done + 1 + len(item.joined), max(end, item.row + 1, *(row + 1 for row in item.joined))
-            if isinstance(prepared, Reject):
-                bad.count(prepared)
-            elif conflicts.add(prepared):
-                bad.count(Reject(item.row, item.id, ID_CONFLICT))
-            if (len(batch) >= SEGMENT_ROWS and done == end) or done == rows:
-                before = len(batch.rejects)
-                records, rows_of, image, text = batch.finish()
-                for reject in batch.rejects[before:]:
-                    bad.count(reject)
-                journal.append(records, image, text, batch.rejects, done, rows_of, batch.joined)
-                batch = EmbeddingBatch(batch.image, batch.text, batch.captions, batch.clock)
-                progress(done)
-    if done < rows:
+            collector.add(prepared)
+            writer.check()
+    if collector.done < rows:
         raise InputRefused(
-            f"{source.path} ended after {done:,} rows",
+            f"{source.path} ended after {collector.done:,} rows",
             f"{rows:,} rows, as it had when it was opened",
             "start again when it is complete",
         )
+
+
+def _take_turns(image: ImageEncoder, text: TextEncoder) -> AbstractContextManager[object]:
+    """Return what encoders hold in a forward pass: two on torch run in turn, and their waits count for neither."""
+    on_torch = all(encoder.fingerprint.fields.get("backend") == "torch" for encoder in (image, text))
+    return threading.Lock() if on_torch else nullcontext()
+
+
+def _announce_items(
+    rows: Iterable[Pair | Reject], options: BuildOptions, captions: CaptionEncoder
+) -> Iterator[Pair | Reject]:
+    """Yield rows as items: pairs with all their captions, and rejects; their captions are encoded from then on."""
+    for item in join_repeated_ids(_fill_missing_ids(rows, options)):
+        captions.add(item)
+        yield item
+    captions.end()
+
+
+@contextmanager
+def _prepare_rows(
+    items: Iterable[Pair | Reject], encoder: ImageEncoder, clock: EncoderClock
+) -> Iterator[Iterator[PreparedPair | Reject]]:
+    """Read and decode items in threads, in order and within bounds of memory; the threads end with the block."""
+
+    def prepare(item: Pair | Reject) -> PreparedPair | Reject:
+        with clock.measure("decode"):
+            return prepare_pair(item, encoder)
+
+    read = read_ahead(
+        items,
+        _count_bytes,
+        most=SEGMENT_ROWS,
+        most_bytes=_READ_BYTES,
+        timer=lambda: clock.measure("read"),
+    )
+    with (
+        open_decoders(clock.decoders) as pool,
+        closing(read),
+        closing(prefetch(prepare, read, pool=pool, size=_count_bytes)) as prepared,
+    ):
+        yield prepared
+
+
+def _count_bytes(item: Pair | Reject | PreparedPair) -> int:
+    """Count the bytes of an image, encoded or prepared, or those of vectors, and of captions."""
+    if isinstance(item, Reject):
+        return 0
+    if isinstance(item, PreparedPair):
+        return getattr(item.image, "nbytes", 0)
+    image = len(item.image) if isinstance(item.image, bytes) else 0
+    vectors = sum(0 if each is None else each.nbytes for each in (item.image_embedding, item.text_embedding))
+    return image + vectors + sum(map(len, item.captions))
+
+
+@contextmanager
+def _finish_segments(writer: SingleWorker[_Segment], captions: CaptionEncoder) -> Iterator[None]:
+    """Let the segment that waits be written, also after an error; for a moment only if it was Ctrl-C."""
+    try:
+        yield
+        writer.wait()
+    except BaseException as error:
+        writer.wait(_CTRL_C_SECONDS if isinstance(error, KeyboardInterrupt) else None)
+        raise
+    finally:
+        captions.close()
+        writer.close()
+
+
+@dataclass
+class _Segment:
+    """Hold the rows of a journal segment up to the row `done`, and up to item `stop` of this run."""
+
+    batch: EmbeddingBatch
+    bad: list[Reject] = field(default_factory=list)
+    done: int = 0
+    stop: int = 0
+
+
+class _SegmentCollector:
+    """Collect prepared rows, in the order of the source, and hand segments to the writer; images are encoded then."""
+
+    def __init__(
+        self,
+        make_batch: Callable[[], EmbeddingBatch],
+        writer: SingleWorker[_Segment],
+        bad: BadRowCounter,
+        rows: int,
+        done: int,
+    ) -> None:
+        self._make_batch, self._writer, self._bad, self._rows = make_batch, writer, bad, rows
+        self._conflicts, self._known = _IdConflicts(), len(bad.reasons)
+        self._segment = _Segment(make_batch())
+        self._end = self._items = 0
+        self.done = done
+
+    def add(self, prepared: PreparedPair | Reject) -> None:
+        """Add a row; raises InputRefused for too many bad ones."""
+        self._segment.batch.add(prepared)
+        item = prepared.pair if isinstance(prepared, PreparedPair) else prepared
+        self._items += 1
+        self.done += 1 + len(item.joined)
+        self._end = max(self._end, item.row + 1, *(row + 1 for row in item.joined))
+        if isinstance(prepared, Reject):
+            self._note_bad(prepared)
+        elif self._conflicts.add(prepared):
+            self._note_bad(Reject(item.row, item.id, ID_CONFLICT))
+        full = len(self._segment.batch) >= SEGMENT_ROWS and self.done == self._end
+        if full or self.done == self._rows:
+            self._hand_over()
+
+    def _note_bad(self, reject: Reject) -> None:
+        """Keep a reject for the writer, which counts it after those of earlier segments; too many are raised now."""
+        self._segment.bad.append(reject)
+        self._known += len(reject.split_rows()) if reject.bad else 0
+        if self._known > self._bad.allowed:
+            self._writer.wait()
+            for each in self._segment.bad:
+                self._bad.count(each)
+
+    def _hand_over(self) -> None:
+        self._segment.batch.flush()
+        self._segment.done, self._segment.stop = self.done, self._items
+        self._writer.put(self._segment)
+        self._segment = _Segment(self._make_batch())
+
+
+def _write_segment(
+    journal: Journal, segment: _Segment, captions: CaptionEncoder, bad: BadRowCounter, clock: EncoderClock
+) -> None:
+    """Count the bad rows of a segment, wait for its captions, and add it to the journal."""
+    for reject in segment.bad:
+        bad.count(reject)
+    encoded, batch = captions.take(segment.stop), segment.batch
+    batch.count_texts()
+    with clock.measure("write"):
+        before = len(batch.rejects)
+        records, rows, image, text = batch.finish(encoded)
+        for reject in batch.rejects[before:]:
+            bad.count(reject)
+        journal.append(records, image, text, batch.rejects, segment.done, rows, batch.joined)
 
 
 def _fill_missing_ids(items: Iterable[Pair | Reject], options: BuildOptions) -> Iterator[Pair | Reject]:

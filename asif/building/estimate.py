@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from asif.anchorset.format.own_store import close_to_others
-from asif.building.batch import EncoderClock
+from asif.building.clock import EncoderClock
 from asif.encoders.embedded import EMBEDDED_WEIGHTS
 from asif.pairs import PairSource
 

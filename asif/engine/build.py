@@ -14,7 +14,7 @@ from asif.anchorset import Store, default_home
 from asif.anchorset.format.atomic_io import make_folder
 from asif.anchorset.format.blocks import SAFETENSORS_DTYPES
 from asif.building import CAPTION_MODES, BuildOptions, BuildResult, CaptionMode, Tolerance, build_anchor_set
-from asif.building.batch import EncoderClock
+from asif.building.clock import EncoderClock
 from asif.building.estimate import update_encoder_rates
 from asif.building.head import HeadSource
 from asif.building.recipe import HeadRecipe, PairsRecipe
