@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from asif.anchorset import AnchorSet, Store
 from asif.anchorset.edit.upsert import UpsertKind
-from asif.building.build import BuildOptions, PairReader, build_anchor_set
+from asif.building.build import BuildOptions, BuildResult, PairReader, build_anchor_set
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.errors import IntegrityError, NotFound
 
@@ -26,12 +26,14 @@ def encode_and_add(
     text: TextEncoder,
     options: BuildOptions,
     progress: Callable[[int], None],
+    report: Callable[[BuildResult], None] = lambda built: None,
 ) -> AnchorSet:
     """Encode pairs with the encoders that made the set, and publish its next version with them.
 
     Only the new pairs are encoded. Their embeddings stay on disk until they are published, so that the same call
     resumes after a kill, a conflict or a full disk, unless `options.resume` is False. The captions mode and dtype are
-    the set's. Raises what `build_anchor_set` and `Store.put` raise.
+    the set's. `report` is called with the result of encoding, if anything was left to encode. Raises what
+    `build_anchor_set` and `Store.put` raise.
     """
     with store.open(ref) as anchors:
         manifest = anchors.manifest
@@ -44,7 +46,9 @@ def encode_and_add(
     encoded = _open_encoded(scratch, name)
     if encoded is None:
         operation = {"kind": "encode", "source": str(source.path)}
-        encoded = build_anchor_set(source, scratch, name, image, text, how, operation, progress).anchors
+        built = build_anchor_set(source, scratch, name, image, text, how, operation, progress)
+        report(built)
+        encoded = built.anchors
     with encoded:
         published = store.put(ref, encoded, kind, encoded.manifest.rejected)
     shutil.rmtree(scratch.root / "anchors" / name)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from asif.cli import options
+from asif.cli.build_summary import describe_stages, summarise_stages
 from asif.errors import UsageError
 
 if TYPE_CHECKING:
@@ -195,8 +196,7 @@ def _print_build(built: BuildResult, as_json: bool, home: Path) -> None:
                 **({"joined": built.joined} if built.joined else {}),
                 "resumed_at_row": built.resumed_at,
                 "already_built": built.already_built,
-                "seconds": round(built.seconds, 2),
-                "encoder_share": round(built.encoder_share, 3),
+                **summarise_stages(built),
                 "bytes": size,
                 **({"captions_cut": clock.cut_texts} if clock.cut_texts else {}),
             }
@@ -210,9 +210,7 @@ def _print_build(built: BuildResult, as_json: bool, home: Path) -> None:
     if built.already_built:
         options.print_notice("  built already, from this input, by these encoders and options; --fresh builds it again")
     if built.rows:
-        rate = f", {clock.images / clock.image_seconds:.0f} images/s" if clock.image_seconds else ""
-        rate += f", {clock.texts / clock.text_seconds:.0f} captions/s" if clock.text_seconds else ""
-        options.print_text(f"  {built.seconds:.1f} s, {built.encoder_share:.0%} of it in the encoders{rate}")
+        options.print_lines(describe_stages(built))
     if built.resumed_at:
         options.print_text(f"  went on at row {built.resumed_at:,} of an earlier run")
     if manifest.rejects is not None:

@@ -9,7 +9,7 @@ from asif.aligners import make_aligner
 from asif.anchorset import AnchorSet, Store, default_home, find_rows
 from asif.anchorset.edit.upsert import UpsertKind
 from asif.anchorset.format.references import check_set_name
-from asif.building import BuildOptions, Tolerance
+from asif.building import BuildOptions, BuildResult, Tolerance
 from asif.building.add_pairs import encode_and_add
 from asif.building.copy_rows import publish_rows
 from asif.building.merge import OnConflict, merge_sets
@@ -70,13 +70,15 @@ def add_pairs(
     device: Device = "auto",
     backend: Backend = "auto",
     progress: Callable[[int], None] = lambda rows: None,
+    report: Callable[[BuildResult], None] = lambda built: None,
 ) -> AnchorSet:
     """Encode pairs with the set's own encoders, and make a version with them current.
 
     With `kind` "update" they replace the pairs with the same ids. Only the new pairs are encoded; encoders are checked
     against the set's fingerprints. The keywords from `dedup` to `resume` are those of `BuildOptions`, and win over
-    `options`; captions mode and dtype are the set's. Raises EncoderMismatch, InputRefused for vectors if the set has
-    encoders or the other way round, and what `encode_and_add` raises.
+    `options`; captions mode and dtype are the set's. `report` is called with the result of encoding, unless an earlier
+    call encoded the pairs and did not get to publish them. Raises EncoderMismatch, InputRefused for vectors if the set
+    has encoders or the other way round, and what `encode_and_add` raises.
     """
     options = choose_options(
         options, captions=None, dtype=None, dedup=dedup, limit=limit, max_bad_rows=max_bad_rows, resume=resume
@@ -96,4 +98,4 @@ def add_pairs(
     store = Store(home or default_home())
     store.check_current(ref)  # before anything is encoded
     encoders = engine.image_encoder(anchors), engine.text_encoder(anchors)
-    return encode_and_add(source, store, ref, kind, *encoders, options, progress)
+    return encode_and_add(source, store, ref, kind, *encoders, options, progress, report)

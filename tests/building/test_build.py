@@ -418,6 +418,11 @@ def test_the_command_says_what_it_did(asif_build: Callable[..., Ran], pairs: Pat
     opened = Store(home).open("other")
     assert found.pop("seconds") > 0
     assert 0 <= found.pop("encoder_share") <= 1
+    stages = found.pop("stages")
+    assert list(stages) == ["read", "decode", "encode_images", "encode_texts", "write"]
+    assert all(0 <= share <= 1 for share in stages.values())
+    assert stages[found.pop("slowest_stage")] == max(stages.values())
+    assert found.pop("decoders") >= 2
     assert found == {
         "name": "other",
         "version": opened.version,

@@ -9,12 +9,14 @@ import click
 
 from asif.cli import options
 from asif.cli.anchors.version_summary import summarise_version
+from asif.cli.build_summary import describe_stages, summarise_stages
 from asif.errors import UsageError
 
 if TYPE_CHECKING:
     from asif.anchorset import AnchorSet
     from asif.anchorset.edit.purge import PurgePlan
     from asif.anchorset.edit.upsert import UpsertKind
+    from asif.building import BuildResult
     from asif.building.merge import OnConflict
     from asif.pairs import PairSource
 
@@ -234,6 +236,7 @@ def _make_upsert_command(kind: UpsertKind, help_text: str) -> click.Command:
             if dry_run:
                 _print_estimate(source, anchors, rows.limit, params["home"], as_json)
                 return
+        encoded: list[BuildResult] = []
         total = source.rows if rows.limit is None else min(rows.limit, source.rows)
         with options.open_progress_bar(total, "pair") as bar:
             after = add_pairs(
@@ -245,13 +248,17 @@ def _make_upsert_command(kind: UpsertKind, help_text: str) -> click.Command:
                 device=params["device"],
                 backend=params["backend"],
                 progress=lambda rows: bar.update(rows - bar.n),
+                report=encoded.append,
             )
         operation = dict(after.manifest.operation) if after.version != before else {"pairs": 0}
         if as_json:
-            options.print_json({**summarise_version(after), "operation": operation})
+            stages = summarise_stages(encoded[0]) if encoded else {}
+            options.print_json({**summarise_version(after), "operation": operation, **stages})
         else:
             done = f"{operation['pairs']:,} pairs {'added' if kind == 'add' else 'updated'}"
             options.print_text(f"{after.ref}: {done}, {after.count:,} now, digest {after.digest[:12]}")
+            for built in encoded:
+                options.print_lines(describe_stages(built))
 
     return command
 

@@ -1,0 +1,43 @@
+"""How long a build took, and the share of each stage: for the terminal and as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asif.building import BuildResult
+
+_STAGE_NAMES = {
+    "read": "reading",
+    "decode": "decoding",
+    "encode_images": "encoding images",
+    "encode_texts": "encoding captions",
+    "write": "writing",
+}
+
+
+def summarise_stages(built: BuildResult) -> dict[str, Any]:
+    """Return seconds and shares of a build, JSON-able; without the stages if it read no row."""
+    found = {"seconds": round(built.seconds, 2), "encoder_share": round(built.encoder_share, 3)}
+    if not built.rows:
+        return found
+    shares = {stage: round(share, 3) for stage, share in built.stage_shares.items()}
+    return {**found, "stages": shares, "decoders": built.clock.decoders, "slowest_stage": built.slowest_stage}
+
+
+def describe_stages(built: BuildResult) -> str:
+    """Return two lines for the terminal: seconds and rates, then the share of each stage and the one that bounds all.
+
+    Stages run at once, so shares may sum to more than 100 %; that of decoding is the mean of its threads.
+    """
+    clock, shares = built.clock, built.stage_shares
+    images = f", {clock.images / clock.image_seconds:.0f} images/s" if clock.image_seconds else ""
+    captions = f", {clock.texts / clock.text_seconds:.0f} captions/s" if clock.text_seconds else ""
+    return (
+        f"  {built.seconds:.1f} s{images}{captions}\n"
+        f"  encoders {built.encoder_share:.0%} "
+        f"(images {shares['encode_images']:.0%}, captions {shares['encode_texts']:.0%}), "
+        f"decoding {shares['decode']:.0%} on {clock.decoders} threads, "
+        f"reading {shares['read']:.0%}, writing {shares['write']:.0%}: "
+        f"{_STAGE_NAMES[built.slowest_stage]} bounds the build"
+    )
