@@ -49,12 +49,13 @@ def read_ahead(
             waiting.end(error)
 
     thread = threading.Thread(target=read, name="read", daemon=True)
-    thread.start()
     try:
+        thread.start()
         yield from waiting
     finally:
         waiting.stop()
-        thread.join(_END_SECONDS)
+        if thread.ident is not None:
+            thread.join(_END_SECONDS)
 
 
 class _BoundedQueue(Generic[T]):
