@@ -54,6 +54,9 @@ def main() -> None:
         ["build (encoders loaded)", f"{built['seconds']:.1f} s"],
         ["images per second of the build", f"{6000 / built['seconds']:.0f}"],
         ["share of the build in the encoders' forward passes", f"{built['encoder_share']:.1%}"],
+        *[[f"share of the build, {stage.replace('_', ' ')}", f"{part:.1%}"] for stage, part in built["stages"].items()],
+        ["decoding threads", str(built["decoders"])],
+        ["bounded by", built["slowest_stage"].replace("_", " ")],
         [
             "bare forward passes alone, inputs prepared",
             f"{alone:.1f} s ({images:.0f} images/s, {captions:.0f} captions/s)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from asif.building.clock import STAGES, EncoderClock, Stage
 from asif.building.pair_records import CaptionMode
 from asif.building.stages import SingleWorker, read_ahead
 from asif.encoders import ImageEncoder, TextEncoder
-from asif.encoders.prefetch import count_decoders, open_decoders, prefetch
+from asif.encoders.prefetch import open_decoders, prefetch
 from asif.encoders.text_limits import describe_cut
 from asif.errors import InputRefused, Interrupted, UsageError
 from asif.pairs import Pair, Place, Reject, join_repeated_ids
@@ -28,7 +29,7 @@ from asif.version import VERSION
 _log = logging.getLogger(__name__)
 
 SEGMENT_ROWS = 512
-"""Rows in one journal segment: a resumed build encodes at most this many rows again, and those that were written."""
+"""Rows in one journal segment. A killed build repeats two at most: one that was written, one that was encoded."""
 _READ_BYTES = 32 << 20
 """Bytes of images, vectors and captions that are read ahead."""
 _CTRL_C_SECONDS = 0.5
@@ -137,10 +138,10 @@ def build_anchor_set(
 ) -> BuildResult:
     """Build a version of the anchor set `name` and make it current.
 
-    `progress` is called with the number of rows done; `profiles` {task: profile} are stored with the set. Memory: one
-    segment of 512 pairs, and about 250 bytes per pair. Consecutive rows with the same id and image are one pair with
-    all their captions. Raises InputRefused for damaged or empty input and when more rows are bad than
-    `options.max_bad_rows` allows, Interrupted on Ctrl-C; both keep the journal, and the same call
+    `progress` is called with the number of rows done; `profiles` {task: profile} are stored with the set. Memory: two
+    segments of 512 pairs, 32 MB read and 64 MB decoded ahead, and about 250 bytes per pair. Consecutive rows with the
+    same id and image are one pair with all their captions. Raises InputRefused for damaged or empty input and when more
+    rows are bad than `options.max_bad_rows` allows, Interrupted on Ctrl-C; both keep the journal, and the same call
     resumes where it stopped.
     """
     started = time.perf_counter()
@@ -160,7 +161,7 @@ def build_anchor_set(
         with store.journal(name, plan) as old:
             old.discard()
     with store.journal(name, plan) as journal:
-        resumed_at, clock = journal.next_row, EncoderClock(decoders=count_decoders())
+        resumed_at, clock = journal.next_row, EncoderClock(decoders=_count_decoders())
         progress(resumed_at)
         try:
             _encode_rows(journal, source, rows, (image, text), options, clock, progress)
@@ -186,6 +187,15 @@ def build_anchor_set(
     if clock.cut_texts:
         _log.warning(describe_cut(clock.cut_texts, clock.texts, "captions", text.spec, text.fingerprint))
     return BuildResult(anchors, rows - resumed_at, resumed_at, time.perf_counter() - started, clock, joined)
+
+
+def _count_decoders() -> int:
+    """Return how many threads decode: one for each core, from 2 to 16.
+
+    They decode only what the image encoder has made room for: beside one on the same cores few of them work at a time,
+    beside one on a GPU all.
+    """
+    return min(16, max(2, os.cpu_count() or 2))
 
 
 def _encode_rows(

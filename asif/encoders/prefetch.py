@@ -70,15 +70,10 @@ def open_decoders(count: int) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def count_decoders() -> int:
-    """Return how many threads decode: half as many as there are cores, at least two."""
-    return max(2, (os.cpu_count() or 2) // 2)
-
-
 @cache
 def _decoder_pool(with_torch: bool) -> ThreadPoolExecutor:
-    """Start the decoding threads that all callers share."""
-    return _start_decoders(count_decoders(), with_torch)
+    """Start the decoding threads that all callers share: half as many as there are cores, at least two."""
+    return _start_decoders(max(2, (os.cpu_count() or 2) // 2), with_torch)
 
 
 def _start_decoders(count: int, with_torch: bool) -> ThreadPoolExecutor:

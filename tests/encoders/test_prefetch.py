@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from asif.encoders.prefetch import prefetch
+from asif.encoders.prefetch import open_decoders, prefetch
 
 
 def test_ahead_reads_a_little_ahead_and_keeps_the_order() -> None:
@@ -25,6 +26,29 @@ def test_ahead_hands_on_what_went_wrong() -> None:
     assert next(results) == 2
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+def test_large_results_are_computed_a_few_ahead() -> None:
+    """Results of 10 bytes: eight items are begun before the first size is known, then three are on their way."""
+    read: list[int] = []
+    results = prefetch(lambda x: x, (read.append(x) or x for x in range(40)), size=lambda x: 10, most_bytes=39)
+    assert next(results) == 0
+    assert len(read) == 8
+    for at in range(1, 20):
+        assert next(results) == at
+        assert len(read) == max(8, at + 3)
+    assert list(results) == list(range(20, 40))
+    one = prefetch(lambda x: x, (read.append(x) or x for x in range(40)), size=lambda x: 10, most_bytes=1)
+    assert list(one) == list(range(40))
+
+
+def test_decoders_end_with_their_block() -> None:
+    before = set(threading.enumerate())
+    with open_decoders(3) as pool:
+        names = set(prefetch(lambda _: threading.current_thread().name, range(50), pool=pool))
+        assert len(set(threading.enumerate()) - before) in (1, 2, 3)
+    assert all(name.startswith("decode") for name in names)
+    assert set(threading.enumerate()) <= before
 
 
 def threads_of(code: str) -> list[int]:
