@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
@@ -260,15 +261,18 @@ def _prepare_rows(
     """Read and decode items in threads, in order and within bounds of memory; the threads end with the block."""
 
     def prepare(item: Pair | Reject) -> PreparedPair | Reject:
-        with clock.measure("decode"):
+        started = time.perf_counter()
+        try:
             return prepare_pair(item, encoder)
+        finally:
+            clock.add("decode", time.perf_counter() - started)
 
     read = read_ahead(
         items,
         _count_bytes,
         most=SEGMENT_ROWS,
         most_bytes=_READ_BYTES,
-        timer=lambda: clock.measure("read"),
+        waited=partial(clock.add, "read"),
     )
     with (
         open_decoders(clock.decoders) as pool,
@@ -299,8 +303,10 @@ def _finish_segments(writer: SingleWorker[_Segment], captions: CaptionEncoder) -
         writer.wait(_CTRL_C_SECONDS if isinstance(error, KeyboardInterrupt) else None)
         raise
     finally:
-        captions.close()
-        writer.close()
+        try:
+            captions.close()
+        finally:
+            writer.close()
 
 
 @dataclass

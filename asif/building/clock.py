@@ -66,6 +66,11 @@ class EncoderClock:
                 self._running -= 1
                 self.encoder_seconds += 0.0 if self._running else now - self._since
 
+    def add(self, stage: Stage, seconds: float) -> None:
+        """Add seconds to a stage that is no encoder."""
+        with self._lock:
+            self.seconds[stage] += seconds
+
     def compute_shares(self, seconds: float) -> dict[Stage, float]:
         """Return the share of `seconds` of wall time in which each stage was busy, of decoding a mean of its threads.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -25,12 +25,12 @@ def read_ahead(
     *,
     most: int,
     most_bytes: int,
-    timer: Callable[[], AbstractContextManager[None]] = nullcontext,
+    waited: Callable[[float], None] = lambda seconds: None,
 ) -> Generator[T, None, None]:
     """Yield items in order, which a thread takes from `items`, at most `most` of them and `most_bytes` ahead.
 
-    An item of any `size` may wait alone. What `items` raises is raised after the last item. `timer` measures
-    the thread's waits for `items`. When the consumer stops, so does the thread.
+    An item of any `size` may wait alone. What `items` raises is raised after the last item. `waited` is called with
+    the seconds that the thread waited for each item. When the consumer stops, so does the thread.
     """
     waiting: _BoundedQueue[T] = _BoundedQueue(most, most_bytes)
 
@@ -38,8 +38,9 @@ def read_ahead(
         try:
             every = iter(items)
             while True:
-                with timer():
-                    item = next(every)
+                started = time.perf_counter()
+                item = next(every)
+                waited(time.perf_counter() - started)
                 waiting.put(item, size(item))
         except StopIteration:
             waiting.end()

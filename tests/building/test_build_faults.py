@@ -103,6 +103,7 @@ PHASES = {
     "decoding": {"decoding": 0.3},
     "encoding": {"encoding": 0.1},
     "encoding while images are decoded": {"encoding": 3.0, "decoding": 0.2},
+    "encoding captions": {"captions": 0.3},
     "publishing": {"publishing": 1.0},
 }
 

@@ -71,7 +71,8 @@ def prepare(slow: dict[str, float], segment: int = SEGMENT, mark: str | None = N
     image, place = LoggedImages(), Path(mark) if mark else None
     image.log = Path(log) if log else None
     asif.engine.build.load_image_encoder = lambda *_: image
-    asif.engine.build.load_text_encoder = lambda *_: FakeTexts()
+    text = FakeTexts()
+    asif.engine.build.load_text_encoder = lambda *_: text
     asif.building.build.SEGMENT_ROWS = segment
     if "reading" in slow:
         read = ParquetSource.read
@@ -81,6 +82,8 @@ def prepare(slow: dict[str, float], segment: int = SEGMENT, mark: str | None = N
         image.prepare = slowly(image.prepare, slow["decoding"], place)  # type: ignore[method-assign]
     if "encoding" in slow:
         image.forward = slowly(image.forward, slow["encoding"], place)  # type: ignore[method-assign]
+    if "captions" in slow:
+        text.forward = slowly(text.forward, slow["captions"], place)  # type: ignore[method-assign]
     if "publishing" in slow:
         put = asif.anchorset.write.version.write_content_file
         asif.anchorset.write.version.write_content_file = slowly(put, slow["publishing"], place)
