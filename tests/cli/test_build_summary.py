@@ -55,8 +55,8 @@ def test_json_has_the_shares(built: BuildResult) -> None:
 def test_add_tells_the_shares_of_what_it_encoded(
     cli: Cli, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda spec, device: FakeImages())
-    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda spec, device: FakeTexts())
+    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda *_: FakeImages())
+    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda *_: FakeTexts())
     rows = some_rows(20)
     build_set(list_source(*rows[:10]), home)
     new = rows[10:]
