@@ -44,6 +44,7 @@ _IN_RECIPE = ("image_encoder", "text_encoder", "captions", "columns", "limit")
 @click.option("--from-head", metavar="E", help="Instead of PAIRS: the classes of a classifier, such as timm:resnet50.")
 @options.device
 @options.backend
+@options.precision
 @options.home
 @options.as_json
 def command(pairs: str | None, from_head: str | None, as_json: bool, dry_run: bool, **params: Any) -> None:
@@ -76,7 +77,7 @@ def _refuse_pairs_options() -> None:
     if unused:
         raise UsageError(
             f"--from-head with {', '.join(unused)}",
-            "--from-head with --text-encoder, --dtype, --device, --backend, --home and --json at most",
+            "--from-head with --text-encoder, --dtype, --device, --backend, --precision, --home and --json at most",
             "leave the others out: a classifier's head has no images, and one caption for each class",
         )
 
@@ -128,6 +129,7 @@ def _build_from_pairs(path: str, as_json: bool, dry_run: bool, params: dict[str,
             "home": params["home"],
             "device": params["device"],
             "backend": params["backend"],
+            "precision": params["precision"],
             "progress": lambda rows: bar.update(rows - bar.n),
         }
         if recipe is None:
@@ -174,7 +176,8 @@ def _build_from_head(encoder: str, as_json: bool, params: dict[str, Any]) -> Non
         encoders={"image": encoder, "text": text},
         captions=HEAD_CAPTIONS,
     )
-    built = build_from_head(recipe, Store(_store_folder(params)), params["device"], params["backend"], params["dtype"])
+    how = (params["device"], params["backend"], params["dtype"], params["precision"])
+    built = build_from_head(recipe, Store(_store_folder(params)), *how)
     _print_build(built, as_json, _store_folder(params))
 
 

@@ -15,13 +15,13 @@ from asif.errors import UsageError
 
 if TYPE_CHECKING:
     from asif.anchorset import AnchorSet
-    from asif.encoders import Backend, Device
+    from asif.encoders import Backend, Device, Precision
     from asif.evaluate.encoder_pairs.embed import CaptionPooling
     from asif.evaluate.encoder_pairs.embeddings import EncodedPairs
     from asif.evaluate.encoder_pairs.permutation_test import PermutationTest
     from asif.evaluate.encoder_pairs.ranking import EncoderPair
 
-_ENCODING_OPTIONS = ("image_encoders", "text_encoders", "captions", "device", "backend")
+_ENCODING_OPTIONS = ("image_encoders", "text_encoders", "captions", "device", "backend", "precision")
 _TEST_COLUMNS = ("shuffled", "z", "p")
 _TABLE_HEADER = (
     "encoders",
@@ -85,6 +85,7 @@ def print_encoders(as_json: bool) -> None:
 @options.split
 @options.device
 @options.backend
+@options.precision
 @options.home
 @options.as_json
 def rank_pairs(
@@ -99,6 +100,7 @@ def rank_pairs(
     split: str | None,
     device: Device,
     backend: Backend,
+    precision: Precision,
     home: Path | None,
     as_json: bool,
 ) -> None:
@@ -114,7 +116,9 @@ def rank_pairs(
 
     encoded = _read_anchor_sets(inputs, limit, home)
     if encoded is None:
-        encoded = _embed_pairs(inputs[0], image_encoders, text_encoders, limit, captions, split, device, backend)
+        encoded = _embed_pairs(
+            inputs[0], image_encoders, text_encoders, limit, captions, split, device, backend, precision
+        )
     elif split is not None:
         raise UsageError("--split with anchor sets", "pairs in a folder of several splits", "leave it out")
     if encoded.rejects:
@@ -179,6 +183,7 @@ def _embed_pairs(
     split: str | None,
     device: Device,
     backend: Backend,
+    precision: Precision,
 ) -> EncodedPairs:
     """Embed a source of pairs with every encoder named, by default with the embedded ones."""
     from asif.encoders import DEFAULT_ENCODERS, check_spec
@@ -196,7 +201,7 @@ def _embed_pairs(
     options.print_notice(source.describe())
     encoders = 2 if source.dims else len(set(images)) + len(set(texts))
     with options.open_progress_bar(encoders * min(limit, source.rows), "row") as bar:
-        return encode_pairs(source, images, texts, limit, captions, device, backend, bar.update)
+        return encode_pairs(source, images, texts, limit, captions, device, backend, bar.update, precision)
 
 
 def _refuse_idle_options(what: str, why: str) -> None:

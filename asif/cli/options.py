@@ -70,6 +70,17 @@ def backend(command: Command) -> Command:
     )(command)
 
 
+def precision(command: Command) -> Command:
+    """Add --precision."""
+    return click.option(
+        "--precision",
+        type=click.Choice(["float32", "bfloat16", "float16"]),
+        default="float32",
+        show_default=True,
+        help="What the encoders compute in. bfloat16: OpenVINO or torch; float16: CUDA devices.",
+    )(command)
+
+
 def engine(command: Command) -> Command:
     """Add --engine."""
     choice = click.Choice(["auto", "cpu", "cuda", "torch", "faiss", "reference"])

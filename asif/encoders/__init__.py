@@ -9,6 +9,7 @@ from asif.encoders.load import (
     load_image_encoder,
     load_text_encoder,
 )
+from asif.encoders.precision import Precision
 from asif.encoders.protocol import (
     ClassifierHead,
     ImageEncoder,
@@ -30,6 +31,7 @@ __all__ = [
     "ImageInput",
     "ImageInputs",
     "ImageSource",
+    "Precision",
     "TextEncoder",
     "check_spec",
     "encode_images",

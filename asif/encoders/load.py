@@ -11,6 +11,7 @@ from asif.encoders.backends.choose import choose_runtime, load_exported
 from asif.encoders.backends.runtime import Backend, Runtime
 from asif.encoders.embedded import EMBEDDED_WEIGHTS
 from asif.encoders.images import DECODER_VERSION
+from asif.encoders.precision import Precision
 from asif.encoders.protocol import ClassifierHead, ImageEncoder, TextEncoder
 from asif.encoders.torch_common import Device
 from asif.errors import UsageError, suggest_nearest
@@ -27,41 +28,58 @@ DEFAULT_ENCODERS: dict[Side, str] = {"image": "embedded:efficientnet-lite0", "te
 
 
 def load_image_encoder(
-    spec: str, device: Device = "auto", backend: Backend = "auto", cache: Path | None = None
+    spec: str,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    cache: Path | None = None,
+    precision: Precision = "float32",
 ) -> ImageEncoder:
     """Load an image encoder: `timm:<model>[@revision]`, `embedded:…` or `open-clip:<model>/<pretrained>`.
 
     `backend` runs it; exports for backends other than torch are kept in `cache`, by default that of the home folder.
+    Raises UsageError for a precision in which neither the backend nor the device computes.
     """
     library, name = _parse_spec(spec, "image")
     if library == "open-clip":
         from asif.encoders import open_clip_
 
         _remark_torch_only(spec, backend)
-        return open_clip_.load_image_tower(name, device)
+        return open_clip_.load_image_tower(name, device, precision)
 
-    def load_original() -> TimmEncoder:
+    def load_original(precision: Precision) -> TimmEncoder:
         from asif.encoders import timm_
 
-        return timm_.load_timm_encoder(name, device, EMBEDDED_WEIGHTS[name].find() if library == "embedded" else None)
+        weights = EMBEDDED_WEIGHTS[name].find() if library == "embedded" else None
+        return timm_.load_timm_encoder(name, device, weights, precision)
 
-    runtime = choose_runtime(backend, device)
-    return load_original() if runtime is None else _load_exported_images(spec, runtime, cache, load_original)
+    runtime = choose_runtime(backend, device, precision)
+    if runtime is None:
+        return load_original(precision)
+    return _load_exported_images(spec, runtime, cache, load_original, precision)
 
 
 def _load_exported_images(
-    spec: str, runtime: Runtime, cache: Path | None, load_original: Callable[[], TimmEncoder]
+    spec: str,
+    runtime: Runtime,
+    cache: Path | None,
+    load_original: Callable[[Precision], TimmEncoder],
+    precision: Precision,
 ) -> ImageEncoder:
     from asif.encoders.backends.exported import ExportedImageEncoder
 
     identity = _find_identity(spec)
     if identity is not None:
         identity["decoder"] = DECODER_VERSION
-    return load_exported(ExportedImageEncoder, "image", runtime, cache or default_cache(), identity, load_original)
+    folder = cache or default_cache()
+    return load_exported(ExportedImageEncoder, "image", runtime, folder, identity, load_original, precision)
 
 
 def load_head(
-    spec: str, device: Device = "auto", backend: Backend = "auto", cache: Path | None = None
+    spec: str,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    cache: Path | None = None,
+    precision: Precision = "float32",
 ) -> tuple[ImageEncoder, ClassifierHead]:
     """Load an image encoder whose model is a classifier, with the class prototypes in its head."""
     library, name = _parse_spec(spec, "image")
@@ -74,39 +92,49 @@ def load_head(
     from asif.encoders import timm_
 
     weights = EMBEDDED_WEIGHTS[name].find() if library == "embedded" else None
-    original, head = timm_.load_timm_classifier(name, device, weights)
-    runtime = choose_runtime(backend, device)
-    return original if runtime is None else _load_exported_images(spec, runtime, cache, lambda: original), head
+    runtime = choose_runtime(backend, device, precision)
+    original, head = timm_.load_timm_classifier(name, device, weights, precision if runtime is None else "float32")
+    if runtime is None:
+        return original, head
+
+    def load_original(precision: Precision) -> TimmEncoder:
+        return original if precision == "float32" else timm_.load_timm_encoder(name, device, weights, precision)
+
+    return _load_exported_images(spec, runtime, cache, load_original, precision), head
 
 
 def load_text_encoder(
-    spec: str, device: Device = "auto", backend: Backend = "auto", cache: Path | None = None
+    spec: str,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    cache: Path | None = None,
+    precision: Precision = "float32",
 ) -> TextEncoder:
     """Load a text encoder: `sentence-transformers:<id>[@revision]`, `embedded:…`, `open-clip:<model>/<pretrained>`.
 
-    `backend` and `cache` are those of `load_image_encoder`.
+    `backend`, `cache` and `precision` are those of `load_image_encoder`.
     """
     library, name = _parse_spec(spec, "text")
     if library == "open-clip":
         from asif.encoders import open_clip_
 
         _remark_torch_only(spec, backend)
-        return open_clip_.load_text_tower(name, device)
+        return open_clip_.load_text_tower(name, device, precision)
 
-    def load_original() -> SentenceTransformersEncoder:
+    def load_original(precision: Precision) -> SentenceTransformersEncoder:
         from asif.encoders import sentence_transformers_
 
-        return sentence_transformers_.load_sentence_encoder(
-            name, device, EMBEDDED_WEIGHTS[name].find().parent if library == "embedded" else None
-        )
+        folder = EMBEDDED_WEIGHTS[name].find().parent if library == "embedded" else None
+        return sentence_transformers_.load_sentence_encoder(name, device, folder, precision)
 
-    runtime = choose_runtime(backend, device)
+    runtime = choose_runtime(backend, device, precision)
     if runtime is None:
-        return load_original()
+        return load_original(precision)
     from asif.encoders.backends.exported import ExportedTextEncoder
 
     folder = cache or default_cache()
-    return load_exported(ExportedTextEncoder, "text", runtime, folder, _find_identity(spec), load_original)
+    identity = _find_identity(spec)
+    return load_exported(ExportedTextEncoder, "text", runtime, folder, identity, load_original, precision)
 
 
 def _find_identity(spec: str) -> dict[str, Any] | None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from asif.encoders.hub_access import open_hub
 from asif.encoders.images import DECODER_VERSION, decode_image
+from asif.encoders.precision import Precision
 from asif.encoders.protocol import ImageSource, TokenizedText
 from asif.encoders.text_limits import has_english_vocabulary
-from asif.encoders.torch_common import MODEL_LOCK, Device, ForwardPasses, hash_weights, pick_device
+from asif.encoders.torch_common import MODEL_LOCK, Device, ForwardPasses, hash_weights
+from asif.encoders.torch_placement import TorchPlacement, choose_placement
+from asif.encoders.torch_transfer import finish_one_behind, make_transfer
 from asif.errors import AsifError, MissingDependency, UsageError
 from asif.vectors import Fingerprint, Float32, Tokens
 
@@ -24,24 +27,28 @@ _BATCH_SIZES = {"cpu": 4, "cuda": 32}
 
 
 class OpenClipTower:
-    """Run one side of a frozen open_clip model, in float32.
+    """Run one side of a frozen open_clip model, in float32 or by autocast.
 
     A vector does not depend on the other inputs of a call: every forward pass has the same shape, the last one padded
     with repetitions, because matrix products of other sizes are summed in another order.
     """
 
-    def __init__(self, name: str, model: Any, dim: int, device: str) -> None:
+    def __init__(
+        self, name: str, model: Any, dim: int, device: Literal["cpu", "cuda"], precision: Precision = "float32"
+    ) -> None:
         self.spec = f"open-clip:{name}"
         self.dim = dim
-        self._passes = ForwardPasses(_BATCH_SIZES[device])
-        self._device = device
+        self._placement = TorchPlacement(device, precision)
+        self._transfer = make_transfer(device)
+        size = _BATCH_SIZES[device]
+        self._passes = ForwardPasses(size, least=1 if self._placement.is_exact else size)
         self._weights = hash_weights(model)
         self._model = model.eval().to(device)
 
     @property
     def batch(self) -> int:
-        """Return how many inputs a forward pass takes."""
-        return self._passes.size
+        """Return how many inputs one call takes at best: those of one pass, of several on a CUDA device."""
+        return self._passes.size * self._placement.passes_per_call
 
     def _make_fingerprint(self, **fields: Any) -> Fingerprint:
         """Return the fingerprint with the fields of one side."""
@@ -51,22 +58,19 @@ class OpenClipTower:
                 "model": self.spec.partition(":")[2],
                 "weights_sha256": self._weights,
                 **fields,
-                "dtype": "float32",
-                "backend": "torch",
+                **self._placement.describe(inputs_per_pass=self._passes.size),
             }
         )
 
     def run_model(self, encode: Any, inputs: Sequence[torch.Tensor]) -> Float32:
         """Run the model over inputs of one shape, in batches: raw vectors [n, dim]."""
-        import torch
 
-        def run(batch: list[torch.Tensor]) -> Float32:
-            vectors: Float32 = encode(torch.stack(batch).to(self._device)).float().cpu().numpy()
-            return vectors
+        def start(batch: list[torch.Tensor]) -> Callable[[], Float32]:
+            return self._transfer.download(encode(self._transfer.upload(batch)))
 
         out = np.empty((len(inputs), self.dim), np.float32)
-        with MODEL_LOCK, torch.inference_mode():
-            for rows, vectors in self._passes.run(inputs, run):
+        with MODEL_LOCK, self._placement.settings():
+            for rows, vectors in finish_one_behind(self._passes.run(inputs, start)):
                 out[rows] = vectors[: rows.stop - rows.start]
         return out
 
@@ -80,10 +84,18 @@ class OpenClipTower:
 class OpenClipImages(OpenClipTower):
     """Encode images with the image tower; preprocessing is the model's own."""
 
-    def __init__(self, name: str, model: Any, transform: Any, dim: int, device: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        transform: Any,
+        dim: int,
+        device: Literal["cpu", "cuda"],
+        precision: Precision = "float32",
+    ) -> None:
         self._transform = transform
         self._config = {key: _as_json(value) for key, value in model.visual.preprocess_cfg.items()}
-        super().__init__(name, model.visual, dim, device)
+        super().__init__(name, model.visual, dim, device, precision)
         self.fingerprint = self._make_fingerprint(side="image", preprocessing=self._config, decoder=DECODER_VERSION)
 
     def prepare(self, source: ImageSource) -> torch.Tensor:
@@ -99,10 +111,18 @@ class OpenClipImages(OpenClipTower):
 class OpenClipTexts(OpenClipTower):
     """Encode texts with the text tower; texts longer than its context are truncated."""
 
-    def __init__(self, name: str, model: Any, tokenizer: Any, dim: int, device: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        tokenizer: Any,
+        dim: int,
+        device: Literal["cpu", "cuda"],
+        precision: Precision = "float32",
+    ) -> None:
         model.visual = None  # the image tower is neither run nor hashed
         self._tokenizer = tokenizer
-        super().__init__(name, model, dim, device)
+        super().__init__(name, model, dim, device, precision)
         named = {"class": type(tokenizer).__name__, "context": int(tokenizer.context_length)}
         self.fingerprint = self._make_fingerprint(side="text", tokenizer=named)
 
@@ -125,18 +145,18 @@ class OpenClipTexts(OpenClipTower):
         return self.run_model(self._model.encode_text, tokens)
 
 
-def load_image_tower(name: str, device: Device) -> OpenClipImages:
+def load_image_tower(name: str, device: Device, precision: Precision = "float32") -> OpenClipImages:
     """Load the image tower of `<model>/<pretrained>`."""
-    library, where = _import_open_clip(), pick_device(device)
+    library, where = _import_open_clip(), choose_placement(device, precision).device
     model, transform, dim = _create_model(library, name)
-    return OpenClipImages(name, model, transform, dim, where)
+    return OpenClipImages(name, model, transform, dim, where, precision)
 
 
-def load_text_tower(name: str, device: Device) -> OpenClipTexts:
+def load_text_tower(name: str, device: Device, precision: Precision = "float32") -> OpenClipTexts:
     """Load the text tower of `<model>/<pretrained>`."""
-    library, where = _import_open_clip(), pick_device(device)
+    library, where = _import_open_clip(), choose_placement(device, precision).device
     model, _, dim = _create_model(library, name)
-    return OpenClipTexts(name, model, library.get_tokenizer(name.partition("/")[0]), dim, where)
+    return OpenClipTexts(name, model, library.get_tokenizer(name.partition("/")[0]), dim, where, precision)
 
 
 def _create_model(library: Any, name: str) -> tuple[Any, Any, int]:

@@ -7,17 +7,20 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
 from asif.encoders.backends.export_cache import MODEL_FILE, TOKENIZER_FILE
 from asif.encoders.backends.torch_export import NotExportableError, write_onnx
 from asif.encoders.hub_access import open_hub
+from asif.encoders.precision import Precision
 from asif.encoders.protocol import TokenizedText
 from asif.encoders.subword_tokenizer import serialise_tokenizer
 from asif.encoders.text_limits import has_english_vocabulary
-from asif.encoders.torch_common import MODEL_LOCK, Device, ForwardPasses, hash_weights, pick_device
+from asif.encoders.torch_common import MODEL_LOCK, Device, ForwardPasses, hash_weights
+from asif.encoders.torch_placement import TorchPlacement, choose_placement
+from asif.encoders.torch_transfer import finish_one_behind, make_transfer
 from asif.errors import AsifError, MissingDependency, UsageError
 from asif.vectors import Fingerprint, Float32, Tokens
 
@@ -44,15 +47,19 @@ _POOLING_FLAGS = {
 
 
 class SentenceTransformersEncoder:
-    """Encode texts with a frozen sentence-transformers model, in float32.
+    """Encode texts with a frozen sentence-transformers model, in float32 or by autocast.
 
     A vector does not depend on the other texts of a call: texts are batched by equal token count, so that no text is
     padded, and for each count every forward pass has the same shape, the last one padded with repetitions, because
     matrix products of other sizes are summed in another order.
     """
 
-    def __init__(self, spec: str, model: SentenceTransformer, device: str) -> None:
+    def __init__(
+        self, spec: str, model: SentenceTransformer, device: Literal["cpu", "cuda"], precision: Precision = "float32"
+    ) -> None:
         self.spec = spec
+        self._placement = TorchPlacement(device, precision)
+        self._transfer = make_transfer(device)
         self._model = model.eval()
         self._tokens = _TOKENS_PER_PASS[device]
         self._passes: dict[int, ForwardPasses] = {}  # by number of tokens
@@ -72,8 +79,7 @@ class SentenceTransformersEncoder:
                 "pooling": [describe_pooling(module) for module in self._model if type(module).__name__ == "Pooling"],
                 "max_tokens": self._longest,
                 "prompt": self._model.prompts.get(self._model.default_prompt_name or "", ""),
-                "dtype": "float32",
-                "backend": "torch",
+                **self._placement.describe(tokens_per_pass=self._tokens),
             }
         )
 
@@ -94,15 +100,14 @@ class SentenceTransformersEncoder:
     def forward(self, texts: Sequence[str]) -> Float32:
         """Run the model over texts: raw vectors [n, dim]."""
 
-        def run(batch: list[str]) -> Float32:
-            vectors: Float32 = self._model.encode(
-                batch, batch_size=len(batch), show_progress_bar=False, convert_to_numpy=True
+        def start(batch: list[str]) -> Callable[[], Float32]:
+            return self._transfer.download(
+                self._model.encode(batch, batch_size=len(batch), show_progress_bar=False, convert_to_tensor=True)
             )
-            return vectors
 
         out = np.empty((len(texts), self.dim), np.float32)
-        with MODEL_LOCK:  # like models, tokenizers are not thread-safe
-            for rows, vectors in self._run_passes(texts, run):
+        with MODEL_LOCK, self._placement.settings():  # like models, tokenizers are not thread-safe
+            for rows, vectors in finish_one_behind(self._run_passes(texts, start)):
                 out[rows] = vectors[: len(rows)]
         return out
 
@@ -118,7 +123,7 @@ class SentenceTransformersEncoder:
 
         pooled = np.empty((len(texts), self.dim), np.float32)
         found: list[Float32] = [np.empty((0, 0), np.float32)] * len(texts)
-        with MODEL_LOCK:
+        with MODEL_LOCK, self._placement.settings():
             for rows, outputs in self._run_passes(texts, run):
                 for row, output in zip(rows, outputs, strict=False):  # padding of the batch is left over
                     found[row] = self._token_features(output)
@@ -161,7 +166,9 @@ class SentenceTransformersEncoder:
     def _run_passes(self, texts: Sequence[str], run: Callable[[list[str]], R]) -> Iterator[tuple[list[int], R]]:
         """Yield (rows, `run`'s result) for batches of texts of equal token count; padding comes after the rows."""
         for length, rows in self._by_length(texts).items():
-            passes = self._passes.setdefault(length, ForwardPasses(max(2, self._tokens // length), least=2))
+            size = max(2, self._tokens // length)
+            least = 2 if self._placement.is_exact else size
+            passes = self._passes.setdefault(length, ForwardPasses(size, least))
             for some, result in passes.run([texts[row] for row in rows], run):
                 yield rows[some], result
 
@@ -204,15 +211,17 @@ def describe_pooling(pooling: Any) -> dict[str, Any]:
     return {"modes": listed, "include_prompt": bool(found.get("include_prompt", True))}
 
 
-def load_sentence_encoder(name: str, device: Device, folder: Path | None = None) -> SentenceTransformersEncoder:
+def load_sentence_encoder(
+    name: str, device: Device, folder: Path | None = None, precision: Precision = "float32"
+) -> SentenceTransformersEncoder:
     """Load a model: `id[@revision]` from the cache, the hub or a local folder; the embedded one from `folder`."""
     library = import_sentence_transformers()
     model, _, revision = name.partition("@")
-    where = pick_device(device)
+    where = choose_placement(device, precision).device
     try:
         if folder is not None:
             loaded = library.SentenceTransformer(str(folder), device=where, local_files_only=True)
-            return SentenceTransformersEncoder(f"embedded:{name}", loaded, where)
+            return SentenceTransformersEncoder(f"embedded:{name}", loaded, where, precision)
         with open_hub(model):
             loaded = library.SentenceTransformer(model, revision=revision or None, device=where)
     except Exception as error:  # the library and the hub client have no common error; all of them mean "not loaded"
@@ -221,7 +230,7 @@ def load_sentence_encoder(name: str, device: Device, folder: Path | None = None)
             "a model in the local cache or on a hub that can be reached",
             "check the name and the network, or use embedded:all-minilm-l6-v2, which needs none",
         ) from error
-    return SentenceTransformersEncoder(f"sentence-transformers:{name}", loaded, where)
+    return SentenceTransformersEncoder(f"sentence-transformers:{name}", loaded, where, precision)
 
 
 def import_sentence_transformers() -> Any:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -15,42 +15,47 @@ from asif.encoders.backends.torch_export import NotExportableError, write_onnx
 from asif.encoders.eval_transform import EvalTransform
 from asif.encoders.hub_access import open_hub
 from asif.encoders.images import DECODER_VERSION, decode_image
+from asif.encoders.precision import Precision
 from asif.encoders.protocol import ClassifierHead, ImageSource
-from asif.encoders.torch_common import MODEL_LOCK, Device, ForwardPasses, hash_weights, pick_device
+from asif.encoders.torch_common import MODEL_LOCK, Device, ForwardPasses, hash_weights
+from asif.encoders.torch_placement import TorchPlacement, choose_placement
+from asif.encoders.torch_transfer import finish_one_behind, make_transfer
 from asif.errors import AsifError, InputRefused, MissingDependency, UsageError
 from asif.vectors import Fingerprint, Float32, Tokens
 
 if TYPE_CHECKING:
     import torch
 
-_BATCH_SIZES = {"cpu": 4, "cuda": 32}
-"""Images per forward pass. On the CPU, 4 take as long per image as 16, and 64 do not fit into the cache."""
-
 
 class TimmEncoder:
-    """Encode images with a frozen timm model without its head, in float32 and channels-last.
+    """Encode images with a frozen timm model without its head, channels-last, in float32 or by autocast.
 
     A vector does not depend on the other images of a call: every forward pass has the same shape, the last one padded
     with repetitions, because convolutions of other batch sizes are summed in another order.
     """
 
-    def __init__(self, spec: str, model: torch.nn.Module, device: str) -> None:
+    def __init__(
+        self, spec: str, model: torch.nn.Module, device: Literal["cpu", "cuda"], precision: Precision = "float32"
+    ) -> None:
         import torch
 
         data = import_timm().data
         self.spec = spec
         self._config: dict[str, Any] = data.resolve_model_data_config(model)
         self._transform = data.create_transform(**self._config, is_training=False)
-        self._device = device
+        self._placement = TorchPlacement(device, precision)
+        self._transfer = make_transfer(device)
         self._weights = hash_weights(model)
         self._model: Any = model.eval().to(device).to(memory_format=torch.channels_last)
         self.dim = int(getattr(model, "head_hidden_size", None) or model.num_features)  # type: ignore[arg-type]
-        self._passes = ForwardPasses(_BATCH_SIZES[device])
+        _, height, width = self._config["input_size"]
+        size = self._placement.choose_images_per_pass(height * width)
+        self._passes = ForwardPasses(size, least=1 if self._placement.is_exact else size)
 
     @property
     def batch(self) -> int:
-        """Return how many images a forward pass takes."""
-        return self._passes.size
+        """Return how many images one call takes at best: those of one pass, of several on a CUDA device."""
+        return self._passes.size * self._placement.passes_per_call
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -63,8 +68,7 @@ class TimmEncoder:
                 "preprocessing": config,
                 "decoder": DECODER_VERSION,
                 "pooling": "pre-logits",
-                "dtype": "float32",
-                "backend": "torch",
+                **self._placement.describe(images_per_pass=self._passes.size),
             }
         )
 
@@ -75,15 +79,13 @@ class TimmEncoder:
 
     def forward(self, prepared: Sequence[torch.Tensor]) -> Float32:
         """Run the model over prepared images in batches: raw vectors [n, dim]."""
-        import torch
 
-        def run(batch: list[torch.Tensor]) -> Float32:
-            vectors: Float32 = self._model(self._stacked(batch)).float().cpu().numpy()
-            return vectors
+        def start(batch: list[torch.Tensor]) -> Callable[[], Float32]:
+            return self._transfer.download(self._model(self._stacked(batch)))
 
         out = np.empty((len(prepared), self.dim), np.float32)
-        with MODEL_LOCK, torch.inference_mode():
-            for rows, vectors in self._passes.run(prepared, run):
+        with MODEL_LOCK, self._placement.settings():
+            for rows, vectors in finish_one_behind(self._passes.run(prepared, start)):
                 out[rows] = vectors[: rows.stop - rows.start]
         return out
 
@@ -92,7 +94,6 @@ class TimmEncoder:
 
         Class and register tokens are left out. Raises UsageError for a model that has no patches.
         """
-        import torch
 
         def run(batch: list[torch.Tensor]) -> tuple[Float32, Float32]:
             features = self._model.forward_features(self._stacked(batch))
@@ -103,7 +104,7 @@ class TimmEncoder:
 
         pooled = np.empty((len(prepared), self.dim), np.float32)
         values = np.empty((len(prepared), 0, 0), np.float32)
-        with MODEL_LOCK, torch.inference_mode():
+        with MODEL_LOCK, self._placement.settings():
             for rows, (patches, vectors) in self._passes.run(prepared, run):
                 if not values.size:
                     values = np.empty((len(prepared), *patches.shape[1:]), np.float32)
@@ -123,7 +124,7 @@ class TimmEncoder:
     def _stacked(self, batch: list[torch.Tensor]) -> torch.Tensor:
         import torch
 
-        return torch.stack(batch).to(device=self._device, memory_format=torch.channels_last)
+        return self._transfer.upload(batch).to(memory_format=torch.channels_last)
 
 
 def select_patches(model: Any, features: Any, spec: str) -> torch.Tensor:
@@ -148,25 +149,32 @@ def select_patches(model: Any, features: Any, spec: str) -> torch.Tensor:
     )
 
 
-def load_timm_encoder(name: str, device: Device, weights: Path | None = None) -> TimmEncoder:
+def load_timm_encoder(
+    name: str, device: Device, weights: Path | None = None, precision: Precision = "float32"
+) -> TimmEncoder:
     """Load a timm model without its head: `name[@revision]`, or the embedded EfficientNet-Lite0 from `weights`."""
-    encoder, _ = _load_with_head(name, device, weights)
+    encoder, _ = _load_with_head(name, device, weights, precision)
     return encoder
 
 
-def load_timm_classifier(name: str, device: Device, weights: Path | None = None) -> tuple[TimmEncoder, ClassifierHead]:
+def load_timm_classifier(
+    name: str, device: Device, weights: Path | None = None, precision: Precision = "float32"
+) -> tuple[TimmEncoder, ClassifierHead]:
     """Load a timm classifier as an encoder, together with the class prototypes in its head."""
-    encoder, head = _load_with_head(name, device, weights)
+    encoder, head = _load_with_head(name, device, weights, precision)
     return encoder, _read_classifier_head(name, head, encoder.dim)
 
 
-def _load_with_head(name: str, device: Device, weights: Path | None) -> tuple[TimmEncoder, torch.nn.Module]:
+def _load_with_head(
+    name: str, device: Device, weights: Path | None, precision: Precision
+) -> tuple[TimmEncoder, torch.nn.Module]:
     """Load a timm model and remove its classifier; returns both."""
+    placement = choose_placement(device, precision)
     model: Any = create_timm_model(name) if weights is None else create_embedded_model(weights)
     head = model.get_classifier()
     model.reset_classifier(0)
     spec = f"timm:{name}" if weights is None else f"embedded:{name}"
-    return TimmEncoder(spec, model, pick_device(device)), head
+    return TimmEncoder(spec, model, placement.device, precision), head
 
 
 def create_timm_model(name: str) -> torch.nn.Module:

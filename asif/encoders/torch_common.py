@@ -85,6 +85,7 @@ class ForwardPasses:
                     "free some on the device, choose a smaller encoder, or pass --device cpu",
                 ) from error
         if torch.cuda.is_available():
+            torch.cuda.synchronize()  # nothing of the failed pass is in flight when the next one begins
             torch.cuda.empty_cache()
         self.size = max(self.least, self.size // 2)
         _log.info("the memory of the device ran out: %d inputs in a pass from here on", self.size)

@@ -23,12 +23,14 @@ from asif.encoders import (
     Backend,
     Device,
     ImageEncoder,
+    Precision,
     TextEncoder,
     load_head,
     load_image_encoder,
     load_text_encoder,
 )
 from asif.encoders.image_input import take_image_file
+from asif.encoders.precision import check_precision
 from asif.encoders.precomputed import PrecomputedEncoder
 from asif.errors import InputRefused, UsageError
 from asif.pairs import PairSource, open_pairs
@@ -43,12 +45,17 @@ Pairs: TypeAlias = Any
 
 
 def build_from_head(
-    recipe: HeadRecipe, store: Store, device: Device = "auto", backend: Backend = "auto", dtype: str = "float16"
+    recipe: HeadRecipe,
+    store: Store,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    dtype: str = "float16",
+    precision: Precision = "float32",
 ) -> BuildResult:
     """Build an anchor set from the last layer of a classifier, by a recipe."""
     cache = store.root / "cache"
-    image, head = load_head(recipe.encoders["image"], device, backend, cache)
-    text = load_text_encoder(recipe.encoders["text"], device, backend, cache)
+    image, head = load_head(recipe.encoders["image"], device, backend, cache, precision)
+    text = load_text_encoder(recipe.encoders["text"], device, backend, cache, precision)
     source = HeadSource(Path(recipe.encoders["image"]), head, recipe.captions)
     operation = {"kind": "build", "source": recipe.about, "recipe": recipe.sha256}
     options = BuildOptions(dtype=dtype)
@@ -72,6 +79,7 @@ def build_anchors(
     home: Path | None = None,
     device: Device = "auto",
     backend: Backend = "auto",
+    precision: Precision = "float32",
     progress: Callable[[int], None] = lambda rows: None,
 ) -> BuildResult:
     """Build an anchor set from image-text pairs and make it the current version of `name`.
@@ -79,7 +87,8 @@ def build_anchors(
     `pairs` is anything that `asif.pairs.open_pairs` reads: parquet, a folder with metadata, tars, or precomputed
     vectors, for which no encoder is loaded; or anything that `asif.pairs.in_memory.open_in_memory` reads: tables, and
     iterables of (image, captions). `columns` {role: column} names columns. The keywords from `captions` to `resume` are
-    those of `BuildOptions`, and win over `options`; `max_bad_rows` is a share such as "1%", or a number. An interrupted
+    those of `BuildOptions`, and win over `options`; `max_bad_rows` is a share such as "1%", or a number. The encoders
+    compute in `precision`, which the set records: whatever uses it later computes in the same one. An interrupted
     build is resumed. If the current version was built from the same input, by the same encoders and options, it is
     returned as it is, unless `resume` is False. Raises what `asif.building.build_anchor_set` raises, UsageError for
     options that do not exist.
@@ -95,7 +104,7 @@ def build_anchors(
     )
     source = take_pairs(pairs, columns, chosen.limit, home)
     specs: dict[Side, str] = {"image": image_encoder, "text": text_encoder}
-    return _build_pairs(source, name, specs, chosen, {}, home, device, backend, progress)
+    return _build_pairs(source, name, specs, chosen, {}, home, device, backend, precision, progress)
 
 
 def take_pairs(
@@ -135,6 +144,7 @@ def build_from_recipe(
     home: Path | None = None,
     device: Device = "auto",
     backend: Backend = "auto",
+    precision: Precision = "float32",
     progress: Callable[[int], None] = lambda rows: None,
 ) -> BuildResult:
     """Build an anchor set from image-text pairs by a recipe; the set records the recipe's name and sha256.
@@ -152,7 +162,7 @@ def build_from_recipe(
         )
     by_recipe = replace(options or BuildOptions(), captions=recipe.captions, limit=recipe.limit)
     origin = {"recipe": {"name": recipe.name, "sha256": recipe.sha256}}
-    return _build_pairs(source, name, recipe.encoders, by_recipe, origin, home, device, backend, progress)
+    return _build_pairs(source, name, recipe.encoders, by_recipe, origin, home, device, backend, precision, progress)
 
 
 def _build_pairs(
@@ -164,11 +174,19 @@ def _build_pairs(
     home: Path | None,
     device: Device,
     backend: Backend,
+    precision: Precision,
     progress: Callable[[int], None],
 ) -> BuildResult:
+    check_precision(precision)
+    if source.dims and precision != "float32":
+        raise UsageError(
+            f"the precision {precision} with precomputed vectors",
+            "images and captions: no encoder computes anything here",
+            "leave the precision out; --dtype is the type in which anchors are stored",
+        )
     store = Store(home or default_home())
     store.check_writable()
-    plan = _hash_plan(source, encoders, options, origin)
+    plan = _hash_plan(source, encoders, options, origin, precision)
     if options.resume and (known := store.find_build(name, plan)) is not None:
         return BuildResult(known, 0, 0, 0.0, EncoderClock(), already_built=True)
     image: ImageEncoder
@@ -177,8 +195,8 @@ def _build_pairs(
         image, text = PrecomputedEncoder("image", source.dims[0]), PrecomputedEncoder("text", source.dims[1])
     else:
         cache = store.root / "cache"
-        image = load_image_encoder(encoders["image"], device, backend, cache)
-        text = load_text_encoder(encoders["text"], device, backend, cache)
+        image = load_image_encoder(encoders["image"], device, backend, cache, precision)
+        text = load_text_encoder(encoders["text"], device, backend, cache, precision)
     operation = {"kind": "build", "source": str(source.path), "input": source.identity, "plan": plan, **origin}
     built = build_anchor_set(source, store, name, image, text, options, operation, progress)
     update_encoder_rates(store.root, image.spec, text.spec, built.clock)
@@ -186,18 +204,24 @@ def _build_pairs(
 
 
 def _hash_plan(
-    source: PairSource, encoders: Mapping[Side, str], options: BuildOptions, origin: Mapping[str, Any]
+    source: PairSource,
+    encoders: Mapping[Side, str],
+    options: BuildOptions,
+    origin: Mapping[str, Any],
+    precision: Precision,
 ) -> str:
     """Hash what decides the outcome of a build, as far as it is known before an encoder is loaded.
 
-    Files in the folder of the source count by size and time. Encoders count by name, by the versions of their libraries
-    and, where the name is a path, by its files. Images elsewhere, which a table names by path, do not count.
+    Files in the folder of the source count by size and time. Encoders count by name, by their precision unless it is
+    float32, by the versions of their libraries and, where the name is a path, by its files. Images elsewhere, which a
+    table names by path, do not count.
     """
     images = _stamp_files(source.path) if isinstance(source.path, Path) else []
     specs = {} if source.dims else {side: [spec, *_stamp_weights(spec)] for side, spec in encoders.items()}
     wanted = [options.captions, options.dtype, options.dedup, options.limit, asdict(options.max_bad_rows)]
     plan = [source.identity, images, specs, wanted, dict(origin), VERSION, {} if source.dims else _library_versions()]
-    return hashlib.sha256(canonical_json(plan)).hexdigest()
+    smaller = [] if precision == "float32" else [precision]
+    return hashlib.sha256(canonical_json(plan + smaller)).hexdigest()
 
 
 def _stamp_weights(spec: str) -> list[Any]:

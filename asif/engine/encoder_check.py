@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +18,17 @@ from asif.encoders.backends.probe import (
     encode_probe,
     is_same_model,
 )
+from asif.encoders.precision import Precision, find_precision
 from asif.errors import EncoderMismatch, MissingDependency
 from asif.kernels import topk_similarity
 from asif.vectors import Fingerprint, Side
 
 _NEAREST = 10
+_RUN_FIELDS = {
+    *("dtype", "backend", "backend_version", "export_sha256", "device"),
+    *("images_per_pass", "tokens_per_pass", "inputs_per_pass"),
+}
+"""The fields of a fingerprint that say how a model is run, not which."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +42,8 @@ def check_encoder(
 
     Another float32 backend of the same model may answer if both agree on the probe inputs: the largest difference is
     at most 1e-5, and the ten nearest anchors are the same. `open_on` opens the encoder on a backend for that; verdicts
-    are kept by both fingerprints and the machine.
+    are kept by both fingerprints and the machine. In bfloat16 and float16 all fields must be equal: backend, version,
+    device, export and the size of passes.
     """
     expected, mine = anchors.fingerprint(side), encoder.fingerprint
     if expected == mine:
@@ -43,7 +51,11 @@ def check_encoder(
     if not is_same_model(expected, mine):
         differing = expected.differences(mine)
         details = "; ".join(f"{name}: {was!r} in the set, {now!r} here" for name, (was, now) in differing.items())
-        raise _make_mismatch(anchors, side, encoder, details)
+        advice = ""
+        if set(differing) <= _RUN_FIELDS and {find_precision(expected), find_precision(mine)} != {"float32"}:
+            details += "; only in float32 may another backend, version or device answer"
+            advice = _advise_run(differing)
+        raise _make_mismatch(anchors, side, encoder, details, advice)
     verdict = verdicts.find(expected, mine, INPUTS)
     if verdict is None:
         verdict = _probe(anchors, side, encoder, open_on)
@@ -76,13 +88,35 @@ def _probe(anchors: OpenAnchors, side: Side, encoder: Encoder, open_on: Callable
     return ProbeVerdict(float(np.abs(ones - others).max()), differing)
 
 
+def _advise_run(differing: Mapping[str, tuple[Any, Any]]) -> str:
+    """Return the options with which the model runs as it did when the anchors were made; "" if no options do that.
+
+    >>> _advise_run({"backend": ("torch", "openvino"), "export_sha256": (None, "ab")})
+    'pass --backend torch, or '
+    """
+    options = [f"--{name} {differing[name][0]}" for name in ("backend", "device") if differing.get(name, [None])[0]]
+    return f"pass {' '.join(options)}, or " if options else ""
+
+
 def _make_mismatch(anchors: OpenAnchors, side: Side, encoder: Encoder, why: str, first: str = "") -> EncoderMismatch:
     """Return the error; `first` is advice to try before the anchors are built again."""
+    came = f"{encoder.spec} with fingerprint {encoder.fingerprint.digest[:12]} ({why})"
+    return make_mismatch(anchors, side, came, first, find_precision(encoder.fingerprint))
+
+
+def make_mismatch(
+    anchors: OpenAnchors, side: Side, came: str, first: str = "", precision: Precision = "float32"
+) -> EncoderMismatch:
+    """Return the error about an encoder that `came` describes; `first` is advice to try before anchors are built again.
+
+    `precision` is that of the anchors to be built.
+    """
+    options = f"--{side}-encoder {anchors.encoder_spec(side)}"
+    options += "" if precision == "float32" else f" --precision {precision}"
     return EncoderMismatch(
-        f"{side} encoder {encoder.spec} with fingerprint {encoder.fingerprint.digest[:12]} ({why})",
+        f"{side} encoder {came}",
         f"fingerprint {anchors.fingerprint(side).digest[:12]}, with which {anchors.ref} was made",
-        f"{first}build the anchors again with this encoder: asif build-anchors PAIRS --name {anchors.name} "
-        f"--{side}-encoder {encoder.spec}",
+        f"{first}build the anchors again with this encoder: asif build-anchors PAIRS --name {anchors.name} {options}",
     )
 
 

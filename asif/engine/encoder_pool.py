@@ -16,14 +16,18 @@ from asif.encoders import Backend, Device, ImageEncoder, TextEncoder, load_image
 from asif.encoders.backends.choose import choose_runtime
 from asif.encoders.backends.probe import VerdictCache
 from asif.encoders.backends.runtime import list_runtimes
+from asif.encoders.precision import find_precision
 from asif.encoders.precomputed import PrecomputedEncoder
 from asif.encoders.protocol import TokenizedText
 from asif.encoders.text_cache import TextCache
 from asif.encoders.text_limits import describe_cut, find_long_texts, tokenize_long_texts
-from asif.engine.encoder_check import check_encoder
+from asif.engine.encoder_check import check_encoder, make_mismatch
+from asif.errors import UsageError
 from asif.vectors import SIDES, Embeddings, Side
 
 _TEXTS_PER_BATCH = 4096
+
+_Key = tuple[Side, str, str]
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +36,8 @@ class EncoderPool:
     """Load the encoders that anchors name, on one device and backend, and cache text embeddings on disk.
 
     `cache` is the folder of all caches. `auto` is the backend that made the anchors if it is installed, for it needs no
-    probe; anchors that torch made are served by the backend that is fastest here.
+    probe; anchors that torch made are served by the backend that is fastest here. The precision is always that of the
+    anchors; if it is not float32, so are `auto` backends and devices, because no others may answer.
     """
 
     def __init__(self, cache: Path, device: Device, backend: Backend) -> None:
@@ -41,7 +46,7 @@ class EncoderPool:
         self._folder = cache
         self._cache = TextCache(cache / "texts.sqlite")
         self._verdicts = VerdictCache(cache / "probes")
-        self._loaded: dict[tuple[Side, str], Any] = {}
+        self._loaded: dict[_Key, Any] = {}
         self._lock = RLock()
         self._remarked: set[str] = set()
 
@@ -60,16 +65,32 @@ class EncoderPool:
         if spec == "precomputed":
             return PrecomputedEncoder(side, anchors.dims[side])
         with self._lock:
-            encoder = self._loaded.get((side, spec))
+            key = _make_key(anchors, side)
+            encoder = self._loaded.get(key)
             if encoder is None:
-                encoder = self._open(spec, side, self._choose_backend(anchors, side))
+                encoder = self._open_as_made(anchors, side)
             self._check(anchors, side, encoder)
-            self._loaded[side, spec] = encoder
+            self._loaded[key] = encoder
         return encoder
 
+    def _open_as_made(self, anchors: OpenAnchors, side: Side) -> Any:
+        """Open the encoder of a set in the set's precision; raises EncoderMismatch if it cannot run in that here."""
+        spec, fields = anchors.encoder_spec(side), anchors.fingerprint(side).fields
+        precision = find_precision(anchors.fingerprint(side))
+        if precision == "float32":
+            return self._open(spec, side, self._choose_backend(anchors, side))
+        backend = fields.get("backend", self.backend) if self.backend == "auto" else self.backend
+        device = fields.get("device", self.device) if self.device == "auto" else self.device
+        try:
+            return self._load_encoder(side)(spec, device, backend, self._folder, precision)
+        except UsageError as error:
+            raise make_mismatch(anchors, side, f"{spec} in {precision} ({error.came})") from error
+
     def _open(self, spec: str, side: Side, backend: Backend) -> Any:
-        load: Callable[..., Any] = load_image_encoder if side == "image" else load_text_encoder
-        return load(spec, self.device, backend, self._folder)
+        return self._load_encoder(side)(spec, self.device, backend, self._folder)
+
+    def _load_encoder(self, side: Side) -> Callable[..., Any]:
+        return load_image_encoder if side == "image" else load_text_encoder
 
     def _check(self, anchors: OpenAnchors, side: Side, encoder: ImageEncoder | TextEncoder) -> None:
         check_encoder(anchors, side, encoder, self._verdicts, partial(self._open, encoder.spec, side))
@@ -121,17 +142,24 @@ class EncoderPool:
     def check_loaded(self, anchors: OpenAnchors) -> None:
         """Raise EncoderMismatch if a loaded encoder has the name, but not the fingerprint, of the set's encoder."""
         for side in SIDES:
-            loaded = self._loaded.get((side, anchors.encoder_spec(side)))
+            loaded = self._loaded.get(_make_key(anchors, side))
             if loaded is not None:
                 self._check(anchors, side, loaded)
 
     def preload(self, new: OpenAnchors, old: OpenAnchors) -> None:
         """Load the encoders of `new` for each side whose encoder of `old` is loaded."""
         for side in SIDES:
-            if (side, old.encoder_spec(side)) in self._loaded:
+            if _make_key(old, side) in self._loaded:
                 self._load(new, side)
 
     def release_unused(self, is_used: Callable[[Side, str], bool]) -> None:
         """Drop the encoders whose side and spec `is_used` is false for."""
         with self._lock:
-            self._loaded = {key: encoder for key, encoder in self._loaded.items() if is_used(*key)}
+            self._loaded = {key: encoder for key, encoder in self._loaded.items() if is_used(*key[:2])}
+
+
+def _make_key(anchors: OpenAnchors, side: Side) -> _Key:
+    """Name a loaded encoder by side and spec; one below float32 also by the fingerprint of the sets it serves."""
+    fingerprint = anchors.fingerprint(side)
+    made_as = "float32" if find_precision(fingerprint) == "float32" else fingerprint.digest
+    return side, anchors.encoder_spec(side), made_as

@@ -16,8 +16,17 @@ import numpy as np
 from asif.encoders.backends.export_cache import Export, ExportCache, ExportRecord, make_key
 from asif.encoders.backends.exported import ExportedEncoder
 from asif.encoders.backends.probe import QUICK_INPUTS, ProbeVerdict, VerdictCache, encode_probe
-from asif.encoders.backends.runtime import Backend, Runtime, check_backend, is_cuda_present, list_runtimes
+from asif.encoders.backends.runtime import (
+    Backend,
+    Runtime,
+    can_compute,
+    check_backend,
+    check_runtime_precision,
+    is_cuda_present,
+    list_runtimes,
+)
 from asif.encoders.backends.torch_export import NotExportableError
+from asif.encoders.precision import Precision, check_precision
 from asif.encoders.torch_common import Device
 from asif.vectors import Fingerprint, Side
 
@@ -45,20 +54,23 @@ class ExportableEncoder(Protocol):
         ...
 
 
-def choose_runtime(backend: Backend, device: Device) -> Runtime | None:
+def choose_runtime(backend: Backend, device: Device, precision: Precision = "float32") -> Runtime | None:
     """Return the runtime that a backend stands for on this machine; None for torch.
 
-    `auto` is ASIF_BACKEND if that is set; else torch on a CUDA device, and the best installed runtime on the CPU.
-    Raises UsageError and MissingDependency as `check_backend` does.
+    `auto` is ASIF_BACKEND if that is set; else torch on a CUDA device, and on the CPU the best installed runtime that
+    computes in the precision. Raises UsageError and MissingDependency as `check_backend` does, UsageError for a
+    precision in which a runtime that was named does not compute.
     """
+    check_precision(precision)
     named = os.environ.get("ASIF_BACKEND") or "auto" if backend == "auto" else backend
     check_backend(named)
     if named in ("onnx", "openvino"):
-        return named  # type: ignore[return-value]
-    runtimes = list_runtimes()
-    if named == "torch" or not runtimes or device == "cuda" or (device == "auto" and is_cuda_present()):
+        runtime: Runtime = named  # type: ignore[assignment]
+        check_runtime_precision(runtime, precision)
+        return runtime
+    if named == "torch" or device == "cuda" or (device == "auto" and is_cuda_present()):
         return None
-    return runtimes[0]
+    return next((runtime for runtime in list_runtimes() if can_compute(runtime, precision)), None)
 
 
 def load_exported(
@@ -67,33 +79,41 @@ def load_exported(
     runtime: Runtime,
     cache: Path,
     identity: Mapping[str, Any] | None,
-    load_original: Callable[[], Original],
+    load_original: Callable[[Precision], Original],
+    precision: Precision = "float32",
 ) -> Encoder | Original:
     """Load an encoder that runs in a runtime; returns the original, on torch, and logs why, if that is impossible.
 
     `identity` is what the export depends on, as far as it is known without torch; None if the loaded model alone tells.
-    The original is loaded if there is no export in the folder `cache` yet.
+    The original is loaded if there is no export in the folder `cache` yet. Exports are made from, and compared with,
+    the original in float32.
     """
     exports, original = ExportCache(cache / "exports"), None
     key = None if identity is None else make_key({**identity, "libraries": _list_versions(_LIBRARIES)})
     export = None if key is None else _find_current(exports, key)
     if export is None:
-        original = load_original()
+        original = load_original("float32")
         export = _find_or_export(original, side, exports, key)
     try:
         if export is None:
             raise NotExportableError("its export cannot be kept")
         if export.record.failure is not None:
             raise NotExportableError(export.record.failure)
-        return _open_export(kind, side, export, runtime, VerdictCache(cache / "probes"))
+        return _open_export(kind, side, export, runtime, VerdictCache(cache / "probes"), precision)
     except NotExportableError as error:
-        original = original or load_original()
+        if original is None or precision != "float32":
+            original = load_original(precision)
         _log.warning("torch runs %s, not %s: %s", original.spec, runtime, error)
         return original
 
 
-def _open_export(kind: type[Encoder], side: Side, export: Export, runtime: Runtime, verdicts: VerdictCache) -> Encoder:
-    """Open an export in a runtime, and compare it with torch if it runs on this machine for the first time."""
+def _open_export(
+    kind: type[Encoder], side: Side, export: Export, runtime: Runtime, verdicts: VerdictCache, precision: Precision
+) -> Encoder:
+    """Open an export in a runtime, and compare it with torch if it runs on this machine for the first time.
+
+    They are compared in float32, whichever the precision.
+    """
     try:
         encoder = kind(export, runtime)
         verdict = verdicts.find(export.fingerprint, encoder.fingerprint, QUICK_INPUTS)
@@ -101,6 +121,8 @@ def _open_export(kind: type[Encoder], side: Side, export: Export, runtime: Runti
             vectors = encode_probe(encoder, side, QUICK_INPUTS)  # type: ignore[arg-type]
             verdict = ProbeVerdict(float(np.abs(vectors - export.read_reference()).max()), 0)
             verdicts.add(export.fingerprint, encoder.fingerprint, QUICK_INPUTS, verdict)
+        if verdict.passed and precision != "float32":
+            return kind(export, runtime, precision)
     except Exception as error:  # runtimes have no common error: an operator or a file that they cannot read
         reason = (str(error) or type(error).__name__).strip().splitlines()[0]
         raise NotExportableError(f"{runtime} cannot run its export: {reason[:200]}") from error

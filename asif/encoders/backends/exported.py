@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from asif.encoders.backends.export_cache import Export
 from asif.encoders.backends.runtime import Runtime, find_version, open_session, run_in_passes
 from asif.encoders.eval_transform import EvalTransform
 from asif.encoders.images import decode_image
+from asif.encoders.precision import Precision
 from asif.encoders.protocol import ImageSource, TokenizedText
 from asif.encoders.subword_tokenizer import SubwordTokenizer
 from asif.errors import UsageError
@@ -26,12 +27,16 @@ _TOKENS_PER_PASS = 128
 class ExportedEncoder:
     """Run the export of a frozen encoder; its fingerprint names the backend, its version and the export."""
 
-    def __init__(self, export: Export, runtime: Runtime) -> None:
+    inputs_per_pass: ClassVar[Mapping[str, int]]
+    """The fixed size of forward passes; below float32 a field of the fingerprint."""
+
+    def __init__(self, export: Export, runtime: Runtime, precision: Precision = "float32") -> None:
         self.spec = export.record.spec
         self.dim = export.record.dim
         self.export = export
         self.runtime = runtime
-        self._session = open_session(runtime, export.model)
+        self.precision = precision
+        self._session = open_session(runtime, export.model, precision)
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -41,6 +46,7 @@ class ExportedEncoder:
                 "backend": self.runtime,
                 "backend_version": find_version(self.runtime),
                 "export_sha256": self.export.sha256,
+                **({} if self.precision == "float32" else {"dtype": self.precision, **self.inputs_per_pass}),
             }
         )
 
@@ -57,12 +63,13 @@ class ExportedEncoder:
 
 
 class ExportedImageEncoder(ExportedEncoder):
-    """Encode images with an exported timm model, in float32."""
+    """Encode images with an exported timm model."""
 
     batch = _IMAGES_PER_PASS
+    inputs_per_pass: ClassVar[Mapping[str, int]] = {"images_per_pass": _IMAGES_PER_PASS}
 
-    def __init__(self, export: Export, runtime: Runtime) -> None:
-        super().__init__(export, runtime)
+    def __init__(self, export: Export, runtime: Runtime, precision: Precision = "float32") -> None:
+        super().__init__(export, runtime, precision)
         transform = EvalTransform.from_config(export.record.fingerprint["preprocessing"])
         if transform is None:
             raise ValueError(f"the transform of {self.spec} is not covered")
@@ -80,13 +87,15 @@ class ExportedImageEncoder(ExportedEncoder):
 
 
 class ExportedTextEncoder(ExportedEncoder):
-    """Encode texts with an exported sentence-transformers model, in float32.
+    """Encode texts with an exported sentence-transformers model.
 
     Texts are batched by their number of tokens, so that none is padded.
     """
 
-    def __init__(self, export: Export, runtime: Runtime) -> None:
-        super().__init__(export, runtime)
+    inputs_per_pass: ClassVar[Mapping[str, int]] = {"tokens_per_pass": _TOKENS_PER_PASS}
+
+    def __init__(self, export: Export, runtime: Runtime, precision: Precision = "float32") -> None:
+        super().__init__(export, runtime, precision)
         fields, settings = export.record.fingerprint, export.record.settings
         self.is_english_only = bool(settings["is_english_only"])
         self._tokenizer = SubwordTokenizer(

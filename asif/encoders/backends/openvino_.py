@@ -10,18 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.encoders.backends.runtime import Session
+from asif.encoders.precision import Precision
 from asif.vectors import Float32
 
+_PRECISION_HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
 
-def open_session(model: Path, threads: int) -> Session:
-    """Open a model on `threads` threads, in float32: on processors with AMX, OpenVINO would choose bfloat16."""
+
+def supports_bfloat16() -> bool:
+    """Tell whether this processor computes in bfloat16; on others OpenVINO would compute in float32 without a word."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def open_session(model: Path, threads: int, precision: Precision = "float32") -> Session:
+    """Open a model on `threads` threads; without the precision, OpenVINO would choose bfloat16 where there is AMX."""
     import openvino
 
     compiled = openvino.Core().compile_model(
         str(model),
         "CPU",
         {
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from asif.encoders.precision import Precision
 from asif.errors import MissingDependency, UsageError
 from asif.kernels.native_binding import count_threads
 from asif.vectors import Float32
@@ -71,12 +72,38 @@ def check_backend(backend: str) -> None:
             )
 
 
-def open_session(runtime: Runtime, model: Path) -> Session:
-    """Open an ONNX model with a runtime, in float32, on the threads of this process."""
+def list_precisions(runtime: Runtime) -> list[Precision]:
+    """List the precisions in which a runtime computes on this processor; imports OpenVINO to find out."""
     if runtime == "openvino":
         from asif.encoders.backends import openvino_
 
-        return openvino_.open_session(model, count_threads())
+        return ["float32", "bfloat16"] if openvino_.supports_bfloat16() else ["float32"]
+    return ["float32"]
+
+
+def can_compute(runtime: Runtime, precision: Precision) -> bool:
+    """Tell whether a runtime computes in a precision on this processor."""
+    return precision == "float32" or precision in list_precisions(runtime)
+
+
+def check_runtime_precision(runtime: Runtime, precision: Precision) -> None:
+    """Raise UsageError for a precision in which a runtime does not compute on this processor."""
+    if can_compute(runtime, precision):
+        return
+    here = " on this processor" if runtime == "openvino" and precision == "bfloat16" else ""
+    raise UsageError(
+        f"the precision is {precision}, in which {_PACKAGES[runtime].distribution} does not compute{here}",
+        f"one of {', '.join(list_precisions(runtime))} with the backend {runtime}",
+        "leave --precision out, or pass --backend torch: bfloat16 anywhere, float16 on a CUDA device",
+    )
+
+
+def open_session(runtime: Runtime, model: Path, precision: Precision = "float32") -> Session:
+    """Open an ONNX model with a runtime, in a precision, on the threads of this process."""
+    if runtime == "openvino":
+        from asif.encoders.backends import openvino_
+
+        return openvino_.open_session(model, count_threads(), precision)
     from asif.encoders.backends import onnxruntime_
 
     return onnxruntime_.open_session(model, count_threads())

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from asif.aligners.sampling import choose_evenly_spaced
-from asif.encoders import Backend, Device, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
+from asif.encoders import Backend, Device, ImageEncoder, Precision, TextEncoder, load_image_encoder, load_text_encoder
 from asif.encoders.images import read_image_bytes
 from asif.encoders.precomputed import PrecomputedEncoder
 from asif.encoders.prefetch import prefetch
@@ -35,6 +35,7 @@ def encode_pairs(
     device: Device = "auto",
     backend: Backend = "auto",
     progress: _Progress = lambda done: None,
+    precision: Precision = "float32",
 ) -> EncodedPairs:
     """Embed at most `limit` rows, spread evenly over a source, with every encoder named by `images` and `texts`.
 
@@ -53,8 +54,8 @@ def encode_pairs(
             found[1][2][item.row] = np.asarray(item.text_embedding, np.float32)
             progress(2)
     else:
-        image_encoders = [load_image_encoder(spec, device, backend) for spec in dict.fromkeys(images)]
-        text_encoders = [load_text_encoder(spec, device, backend) for spec in dict.fromkeys(texts)]
+        image_encoders = [load_image_encoder(spec, device, backend, None, precision) for spec in dict.fromkeys(images)]
+        text_encoders = [load_text_encoder(spec, device, backend, None, precision) for spec in dict.fromkeys(texts)]
         for encoder in image_encoders:
             found.append(
                 (

@@ -343,9 +343,9 @@ def test_another_encoder_is_loaded_for_a_call_and_let_go(home: Path, monkeypatch
         engine.role(anchors="strange")
     engine.role(anchors="other")
     engine.swap("toy")  # a call named the other one: it may again
-    assert {spec for _, spec in engine._encoders._loaded} == {"timm:fake", "timm:other"}
+    assert {spec for _, spec, _ in engine._encoders._loaded} == {"timm:fake", "timm:other"}
     engine.swap("toy")
-    assert {spec for _, spec in engine._encoders._loaded} == {"timm:fake"}
+    assert {spec for _, spec, _ in engine._encoders._loaded} == {"timm:fake"}
     engine.swap("other")  # loaded before it is served
     assert loaded == ["timm:fake", "timm:other", "timm:other"]
 
