@@ -229,10 +229,8 @@ def parts(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             return super().prepare(read_image_bytes(source))
 
     images, texts = Photos(pictures=True), FakeTexts()
-    monkeypatch.setattr("asif.encoders.timm_.load_timm_encoder", lambda name, device, weights: images)
-    monkeypatch.setattr(
-        "asif.encoders.sentence_transformers_.load_sentence_encoder", lambda name, device, folder: texts
-    )
+    monkeypatch.setattr("asif.encoders.timm_.load_timm_encoder", lambda *_: images)
+    monkeypatch.setattr("asif.encoders.sentence_transformers_.load_sentence_encoder", lambda *_: texts)
     monkeypatch.setattr("asif.encoders.embedded.EmbeddedWeights.find", lambda self: tmp_path / "weights")
     monkeypatch.chdir(tmp_path)
     photos = [random_png(number) for number in range(5)]

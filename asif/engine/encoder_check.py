@@ -95,7 +95,7 @@ def _advise_run(differing: Mapping[str, tuple[Any, Any]]) -> str:
     'pass --backend torch, or '
     """
     options = [f"--{name} {differing[name][0]}" for name in ("backend", "device") if differing.get(name, [None])[0]]
-    return f"pass {' '.join(options)}, or " if options else ""
+    return f"pass {' '.join(options)}, or " if options and "dtype" not in differing else ""
 
 
 def _make_mismatch(anchors: OpenAnchors, side: Side, encoder: Encoder, why: str, first: str = "") -> EncoderMismatch:

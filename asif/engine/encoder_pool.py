@@ -152,10 +152,11 @@ class EncoderPool:
             if _make_key(old, side) in self._loaded:
                 self._load(new, side)
 
-    def release_unused(self, is_used: Callable[[Side, str], bool]) -> None:
-        """Drop the encoders whose side and spec `is_used` is false for."""
+    def release_unused(self, used: Sequence[OpenAnchors]) -> None:
+        """Drop the encoders that serve none of some anchors."""
+        keys = {_make_key(anchors, side) for anchors in used for side in SIDES}
         with self._lock:
-            self._loaded = {key: encoder for key, encoder in self._loaded.items() if is_used(*key[:2])}
+            self._loaded = {key: encoder for key, encoder in self._loaded.items() if key in keys}
 
 
 def _make_key(anchors: OpenAnchors, side: Side) -> _Key:

@@ -272,4 +272,4 @@ class Engine:
             for labels in old.represented.keys():  # noqa: SIM118
                 new.represent_labels(labels, self._encoders)
         self._snapshot = new
-        self._encoders.release_unused(lambda side, spec: new.uses_encoder(side, spec) or old.uses_encoder(side, spec))
+        self._encoders.release_unused([*new.list_anchors(), *old.list_anchors()])

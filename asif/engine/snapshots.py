@@ -162,9 +162,9 @@ class Snapshot:
             self.represented.put(labels, candidates)
         return candidates
 
-    def uses_encoder(self, side: Side, spec: str) -> bool:
-        """Tell whether an encoder made these anchors, or those of a cached view."""
-        return any(each.anchors.encoder_spec(side) == spec for each in (self, *self.views.values()))
+    def list_anchors(self) -> list[OpenAnchors]:
+        """List these anchors, and those of cached views."""
+        return [each.anchors for each in (self, *self.views.values())]
 
 
 @dataclass(frozen=True)

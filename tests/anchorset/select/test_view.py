@@ -297,15 +297,15 @@ def test_nothing_is_encoded_again(home: Path, hashing: None, monkeypatch: pytest
     first = list(engine.classify(images, LABELS))
     encoders = dict(engine._encoders._loaded)
     monkeypatch.setattr("asif.encoders.text_cache.TextCache.put", None)  # texts are known
-    monkeypatch.setattr(encoders["text", "sentence-transformers:fake"], "forward", None)
+    monkeypatch.setattr(encoders["text", "sentence-transformers:fake", "float32"], "forward", None)
     vectors = Embeddings(np.stack(list(engine.encode_images(images))))
-    forward, seen = encoders["image", "timm:fake"].forward, []
+    forward, seen = encoders["image", "timm:fake", "float32"].forward, []
 
     def noted(inputs: Sequence[bytes]) -> Any:
         seen.extend(inputs)
         return forward(inputs)
 
-    monkeypatch.setattr(encoders["image", "timm:fake"], "forward", noted)
+    monkeypatch.setattr(encoders["image", "timm:fake", "float32"], "forward", noted)
     for which in ({"anchors": "own"}, {"anchors": "toy+own"}, {"where": "licence = 'CC-BY-4.0'"}):
         by_vectors = engine.classify_vectors(vectors, LABELS, **which)
         assert seen == []
