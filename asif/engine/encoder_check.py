@@ -54,7 +54,7 @@ def check_encoder(
         advice = ""
         if set(differing) <= _RUN_FIELDS and {find_precision(expected), find_precision(mine)} != {"float32"}:
             details += "; only in float32 may another backend, version or device answer"
-            advice = _advise_run(differing)
+            advice = advise_run(differing)
         raise _make_mismatch(anchors, side, encoder, details, advice)
     verdict = verdicts.find(expected, mine, INPUTS)
     if verdict is None:
@@ -88,10 +88,10 @@ def _probe(anchors: OpenAnchors, side: Side, encoder: Encoder, open_on: Callable
     return ProbeVerdict(float(np.abs(ones - others).max()), differing)
 
 
-def _advise_run(differing: Mapping[str, tuple[Any, Any]]) -> str:
+def advise_run(differing: Mapping[str, tuple[Any, Any]]) -> str:
     """Return the options with which the model runs as it did when the anchors were made; "" if no options do that.
 
-    >>> _advise_run({"backend": ("torch", "openvino"), "export_sha256": (None, "ab")})
+    >>> advise_run({"backend": ("torch", "openvino"), "export_sha256": (None, "ab")})
     'pass --backend torch, or '
     """
     options = [f"--{name} {differing[name][0]}" for name in ("backend", "device") if differing.get(name, [None])[0]]

@@ -21,7 +21,7 @@ from asif.encoders.precomputed import PrecomputedEncoder
 from asif.encoders.protocol import TokenizedText
 from asif.encoders.text_cache import TextCache
 from asif.encoders.text_limits import describe_cut, find_long_texts, tokenize_long_texts
-from asif.engine.encoder_check import check_encoder, make_mismatch
+from asif.engine.encoder_check import advise_run, check_encoder, make_mismatch
 from asif.errors import UsageError
 from asif.vectors import SIDES, Embeddings, Side
 
@@ -84,7 +84,10 @@ class EncoderPool:
         try:
             return self._load_encoder(side)(spec, device, backend, self._folder, precision)
         except UsageError as error:
-            raise make_mismatch(anchors, side, f"{spec} in {precision} ({error.came})") from error
+            here = {"backend": backend, "device": device}
+            differing = {name: (fields[name], now) for name, now in here.items() if fields.get(name, now) != now}
+            came = f"{spec} in {precision} ({error.came})"
+            raise make_mismatch(anchors, side, came, advise_run(differing)) from error
 
     def _open(self, spec: str, side: Side, backend: Backend) -> Any:
         return self._load_encoder(side)(spec, self.device, backend, self._folder)

@@ -169,6 +169,15 @@ def test_a_precision_that_cannot_be_had_here(home: Path, monkeypatch: pytest.Mon
     assert caught.value.fix.endswith("asif build-anchors PAIRS --name toy --image-encoder timm:fake")
 
 
+def test_a_backend_that_lacks_the_precision_of_a_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    make_set(home, "toy", image=fake_image(**in_precision("bfloat16"))).close()
+    with pytest.raises(EncoderMismatch, match="in bfloat16 .the precision is bfloat16, in which onnx") as caught:
+        list(Engine("toy", home=home, backend="onnx").encode_images([b"x"]))
+    assert caught.value.fix.startswith("pass --backend torch, or build the anchors again")
+
+
 def test_an_unknown_precision_of_a_set_names_the_field(home: Path, calls: Calls) -> None:
     make_set(home, "toy", image=fake_image(**in_precision("int4"))).close()
     with pytest.raises(EncoderMismatch, match="dtype: 'int4' in the set, 'float32' here"):
