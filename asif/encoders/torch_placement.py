@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,11 +13,15 @@ from asif.encoders.precision import Precision, check_precision
 from asif.encoders.torch_common import Device, pick_device
 from asif.errors import UsageError
 
+_log = logging.getLogger(__name__)
+
 _IMAGES_ON_CPU = 4
 """Images per forward pass: 4 take as long per image as 16, and 64 do not fit into the cache."""
 _IMAGES_ON_CUDA = (128, 64, 32, 16, 8)
 _FIXED_IMAGES_ON_CUDA = 64
 _PASSES_ON_CUDA = 4
+_SLOW_IN_BFLOAT16 = ("AVX2", "DEFAULT", "NO AVX")
+"""Instructions that torch names, of processors on which it has no fast products and convolutions in bfloat16."""
 _BYTES_PER_PIXEL = 1024
 """What a pass needs for each pixel of each image, roughly; passes are halved where it is more."""
 
@@ -80,10 +85,20 @@ class TorchPlacement:
 
 
 def choose_placement(device: Device, precision: Precision = "float32") -> TorchPlacement:
-    """Find the device, and check that it computes in a precision; raises UsageError."""
+    """Find the device, and check that it computes in a precision; raises UsageError.
+
+    Logs that bfloat16 is slow on a processor where torch emulates it.
+    """
+    import torch
+
     check_precision(precision)
     placement = TorchPlacement(pick_device(device), precision)
     check_placement(placement)
+    instructions = torch.backends.cpu.get_cpu_capability()
+    if placement == TorchPlacement("cpu", "bfloat16") and instructions in _SLOW_IN_BFLOAT16:
+        _log.warning(
+            "torch emulates bfloat16 on this processor (%s): it is many times slower than float32", instructions
+        )
     return placement
 
 

@@ -88,6 +88,18 @@ def test_precisions_that_a_device_lacks(monkeypatch: pytest.MonkeyPatch) -> None
     check_placement(TorchPlacement("cuda", "bfloat16"))
 
 
+def test_emulated_bfloat16_is_remarked_on(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    for instructions, precision, remarks in (
+        ("AVX2", "bfloat16", 1),
+        ("AVX2", "float32", 0),
+        ("AVX512", "bfloat16", 0),
+    ):
+        monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda found=instructions: found)
+        caplog.clear()
+        assert choose_placement("cpu", precision) == TorchPlacement("cpu", precision)  # type: ignore[arg-type]
+        assert [record.levelname for record in caplog.records] == ["WARNING"] * remarks
+
+
 @pytest.mark.parametrize(("gib", "side", "expected"), [(80, 224, 128), (16, 224, 64), (8, 224, 32), (80, 448, 64),
                                                        (2, 224, 8), (1, 1024, 8)])  # fmt: skip
 def test_passes_follow_the_memory_of_the_card(
