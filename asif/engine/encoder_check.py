@@ -19,7 +19,7 @@ from asif.encoders.backends.probe import (
     is_same_model,
 )
 from asif.encoders.precision import Precision, find_precision
-from asif.errors import EncoderMismatch, MissingDependency
+from asif.errors import EncoderMismatch, MissingDependency, UsageError
 from asif.kernels import topk_similarity
 from asif.vectors import Fingerprint, Side
 
@@ -50,7 +50,7 @@ def check_encoder(
         return
     if not is_same_model(expected, mine):
         differing = expected.differences(mine)
-        details = "; ".join(f"{name}: {was!r} in the set, {now!r} here" for name, (was, now) in differing.items())
+        details = _describe_differences(expected, mine)
         advice = ""
         if set(differing) <= _RUN_FIELDS and {find_precision(expected), find_precision(mine)} != {"float32"}:
             details += "; only in float32 may another backend, version or device answer"
@@ -76,16 +76,23 @@ def _probe(anchors: OpenAnchors, side: Side, encoder: Encoder, open_on: Callable
     _log.info("comparing %s on %s and %s, once", encoder.spec, mine.fields["backend"], other)
     try:
         reference = open_on(other)
-    except MissingDependency as error:
+    except (MissingDependency, UsageError) as error:  # a backend that is not installed, or that is not known
         why = f"runs on {_name_backend(mine)}, and {made_by} is not here to compare it with"
         raise _make_mismatch(anchors, side, encoder, why, f"{error.fix}, or ") from error
     if reference.fingerprint.fields["backend"] != other or not is_same_model(reference.fingerprint, mine):
-        raise _make_mismatch(anchors, side, encoder, f"{other} cannot run the same model here")
+        raise _make_mismatch(
+            anchors, side, encoder, f"{_describe_differences(expected, mine)}; {other} cannot run the same model here"
+        )
     ones, others = encode_probe(encoder, side), encode_probe(reference, side)
     blocks, k = list(anchors.blocks(side)), min(_NEAREST, anchors.count)
     near = [topk_similarity(rows, blocks, k) for rows in (ones, others)]
     differing = count_other_neighbours((near[0].scores, near[0].indices), (near[1].scores, near[1].indices))
     return ProbeVerdict(float(np.abs(ones - others).max()), differing)
+
+
+def _describe_differences(expected: Fingerprint, mine: Fingerprint) -> str:
+    differing = expected.differences(mine)
+    return "; ".join(f"{name}: {was!r} in the set, {now!r} here" for name, (was, now) in differing.items())
 
 
 def advise_run(differing: Mapping[str, tuple[Any, Any]]) -> str:
