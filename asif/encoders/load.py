@@ -52,7 +52,7 @@ def load_image_encoder(
         weights = EMBEDDED_WEIGHTS[name].find() if library == "embedded" else None
         return timm_.load_timm_encoder(name, device, weights, precision)
 
-    runtime = choose_runtime(backend, device, precision)
+    runtime = choose_runtime(backend, device, precision, spec, cache or default_cache())
     if runtime is None:
         return load_original(precision)
     return _load_exported_images(spec, runtime, cache, load_original, precision)
@@ -92,7 +92,7 @@ def load_head(
     from asif.encoders import timm_
 
     weights = EMBEDDED_WEIGHTS[name].find() if library == "embedded" else None
-    runtime = choose_runtime(backend, device, precision)
+    runtime = choose_runtime(backend, device, precision, spec, cache or default_cache())
     original, head = timm_.load_timm_classifier(name, device, weights, precision if runtime is None else "float32")
     if runtime is None:
         return original, head
@@ -127,7 +127,7 @@ def load_text_encoder(
         folder = EMBEDDED_WEIGHTS[name].find().parent if library == "embedded" else None
         return sentence_transformers_.load_sentence_encoder(name, device, folder, precision)
 
-    runtime = choose_runtime(backend, device, precision)
+    runtime = choose_runtime(backend, device, precision, spec, cache or default_cache())
     if runtime is None:
         return load_original(precision)
     from asif.encoders.backends.exported import ExportedTextEncoder

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -16,7 +16,9 @@ import numpy as np
 from asif.encoders.backends.export_cache import Export, ExportCache, ExportRecord, make_key
 from asif.encoders.backends.exported import ExportedEncoder
 from asif.encoders.backends.probe import QUICK_INPUTS, ProbeVerdict, VerdictCache, encode_probe
+from asif.encoders.backends.ranking import RankingCache
 from asif.encoders.backends.runtime import (
+    RUNTIMES,
     Backend,
     Runtime,
     can_compute,
@@ -54,23 +56,63 @@ class ExportableEncoder(Protocol):
         ...
 
 
-def choose_runtime(backend: Backend, device: Device, precision: Precision = "float32") -> Runtime | None:
-    """Return the runtime that a backend stands for on this machine; None for torch.
+@dataclass(frozen=True)
+class Choice:
+    """Hold the runtime that a backend stands for, None for torch, and why."""
 
-    `auto` is ASIF_BACKEND if that is set; else torch on a CUDA device, and on the CPU the best installed runtime that
-    computes in the precision. Raises UsageError and MissingDependency as `check_backend` does, UsageError for a
+    runtime: Runtime | None
+    reason: str
+
+    @property
+    def backend(self) -> Backend:
+        return self.runtime or "torch"
+
+
+def choose_runtime(
+    backend: Backend,
+    device: Device,
+    precision: Precision = "float32",
+    spec: str | None = None,
+    cache: Path | None = None,
+) -> Runtime | None:
+    """Return the runtime that a backend stands for on this machine; None for torch. See `choose_backend`."""
+    return choose_backend(backend, device, precision, spec, cache).runtime
+
+
+def choose_backend(
+    backend: Backend,
+    device: Device,
+    precision: Precision = "float32",
+    spec: str | None = None,
+    cache: Path | None = None,
+) -> Choice:
+    """Choose what runs an encoder on this machine.
+
+    `auto` is ASIF_BACKEND if that is set; else torch on a CUDA device. On the CPU it is, in float32, the backend that was
+    the fastest one for the encoder `spec` by the measurement kept in `cache`; otherwise the first installed runtime that
+    computes in the precision. Raises UsageError and MissingDependency as `check_backend` does, and UsageError for a
     precision in which a runtime that was named does not compute.
     """
     check_precision(precision)
     named = os.environ.get("ASIF_BACKEND") or "auto" if backend == "auto" else backend
     check_backend(named)
-    if named in ("onnx", "openvino"):
-        runtime: Runtime = named  # type: ignore[assignment]
-        check_runtime_precision(runtime, precision)
-        return runtime
-    if named == "torch" or device == "cuda" or (device == "auto" and is_cuda_present()):
-        return None
-    return next((runtime for runtime in list_runtimes() if can_compute(runtime, precision)), None)
+    if named != "auto":
+        runtime: Runtime | None = None if named == "torch" else named  # type: ignore[assignment]
+        if runtime is not None:
+            check_runtime_precision(runtime, precision)
+        return Choice(runtime, "it was named" if backend == named else "ASIF_BACKEND is set")
+    runtimes = [runtime for runtime in list_runtimes() if can_compute(runtime, precision)]
+    if not runtimes:
+        return Choice(None, f"neither OpenVINO nor onnxruntime is installed and computes in {precision}")
+    if device == "cuda" or (device == "auto" and is_cuda_present()):
+        return Choice(None, "it uses the CUDA device")
+    ranking = None
+    if spec is not None and cache is not None and precision == "float32":
+        ranking = RankingCache(cache / "rankings").find(spec)
+    if ranking is None:
+        return Choice(runtimes[0], "the first installed one in the order of preference, not measured here")
+    fastest = ranking.fastest
+    return Choice(fastest if fastest in RUNTIMES else None, f"the fastest one measured here: {ranking}")
 
 
 def load_exported(

@@ -42,6 +42,7 @@ _PACKAGES: dict[Runtime, _Package] = {
     "onnx": _Package("onnxruntime", "onnxruntime", "onnx"),
 }
 """In the order of `auto`: OpenVINO was the faster one on all processors measured, see bench/RESULTS.md."""
+RUNTIMES = tuple(_PACKAGES)
 
 
 def find_version(runtime: Runtime) -> str | None:
