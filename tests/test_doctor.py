@@ -14,12 +14,15 @@ from asif.cli import main
 from asif.doctor import (
     CHECKED_LIBRARIES,
     Diagnosis,
+    check_backend_choice,
     check_embedded_weights,
     check_library,
     check_name_clash,
     check_storage,
     examine_installation,
 )
+from asif.encoders import DEFAULT_ENCODERS
+from asif.encoders.backends.ranking import Ranking, RankingCache
 from asif.encoders.embedded import EMBEDDED_WEIGHTS
 from asif.version import VERSION
 
@@ -95,13 +98,56 @@ def test_a_missing_library() -> None:
     )
 
 
-def test_triton_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_triton_and_runtimes_are_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> str:
         raise __import__("importlib.metadata").metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr("asif.doctor.metadata.version", absent)
     assert check_library("triton") == Diagnosis("triton", "not installed (only needed on GPUs)", None)
     assert check_library("torch").fix == "pip install torch"
+    for name, extra in (("onnxruntime", "onnx"), ("openvino", "openvino")):
+        found = f"not installed (optional: pip install 'asif-engine[{extra}]')"
+        assert check_library(name) == Diagnosis(name, found, None)
+    assert check_library("onnx").fix is None
+
+
+def test_what_auto_chooses_and_why(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asif.encoders.backends.choose.list_runtimes", lambda: ["openvino", "onnx"])
+    monkeypatch.setattr("asif.encoders.backends.choose.is_cuda_present", lambda: False)
+    monkeypatch.setenv("ASIF_BACKEND", "torch")
+    found = by_name(healthy)
+    assert found["backend of all-minilm-l6-v2"].found == "torch: ASIF_BACKEND is set"
+    monkeypatch.delenv("ASIF_BACKEND")
+    spec = DEFAULT_ENCODERS["image"]
+    RankingCache(healthy / "cache" / "rankings").add(spec, Ranking({"torch": 28.0, "onnx": 44.0}, 2))
+    found = by_name(healthy)
+    assert found["backend of efficientnet-lite0"] == Diagnosis(
+        "backend of efficientnet-lite0",
+        "onnx: the fastest one measured here: onnx 44.0, torch 28.0 inputs a second on 2 threads",
+    )
+    assert found["backend of all-minilm-l6-v2"].found.startswith("openvino: the first installed one")
+    monkeypatch.setattr("asif.encoders.backends.choose.list_runtimes", lambda: [])
+    found = by_name(healthy)
+    assert found["backend of all-minilm-l6-v2"] == Diagnosis(
+        "backend of all-minilm-l6-v2", "torch: neither OpenVINO nor onnxruntime is installed"
+    )
+
+
+def test_a_backend_that_cannot_be_used_is_to_be_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASIF_BACKEND", "tensorrt")
+    found = check_backend_choice("embedded:x", tmp_path)
+    assert (found.what, found.found) == ("backend of x", "the backend is 'tensorrt'")
+    assert found.fix is not None and found.fix.endswith("or unset ASIF_BACKEND")
+
+
+def test_exported_models_are_counted(healthy: Path) -> None:
+    exports = healthy / "cache" / "exports"
+    assert by_name(healthy)["exported models"].found == f"none yet in {exports}"
+    for name, size in (("a" * 64, 2_000_000), ("b" * 64, 500_000), (".tmp-1-x", 100_000)):
+        (exports / name).mkdir(parents=True)
+        (exports / name / "model.onnx").write_bytes(bytes(size))
+    found = by_name(healthy)["exported models"]
+    assert found == Diagnosis("exported models", f"2 of 2.6 MB in {exports}, which may be deleted at any time")
 
 
 def test_missing_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,10 +122,12 @@ def make_captions(count: int) -> list[str]:
     """Make captions of 4 to 40 words, for at most 4,160 of them different ones.
 
     >>> make_captions(65)[-1]
-    'a dog in a forest, and a dog in a forest'
+    'a dog in a forest, and two children in a forest'
     """
     texts = make_probe_texts()
-    pairs = (f"{one}, and {texts[(at + step) % len(texts)]}" for step in range(count) for at, one in enumerate(texts))
+    pairs = (
+        f"{one}, and {texts[(at + step + 1) % len(texts)]}" for step in range(count) for at, one in enumerate(texts)
+    )
     return [*texts, *islice(pairs, count)][:count]
 
 

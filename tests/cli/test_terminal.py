@@ -89,6 +89,7 @@ OTHERS = [
     ["anchors", "merge", "toy", "other", "--on-conflict", "first", "--name", "both"],
     ["anchors", "recipes"],
     ["encoders", "list"],
+    ["encoders", "bench", "--images", "2"],
     ["doctor"],
     ["tune", "--anchors", "toy", "--task", "search", "--seconds", "1"],
     ["train-ape", "--anchors", "toy", "--steps", "2"],

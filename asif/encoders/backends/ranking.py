@@ -19,7 +19,7 @@ class Ranking:
     """Hold the inputs per second of the backends whose vectors agree with those of torch, with the number of threads.
 
     >>> str(Ranking({"torch": 28.2, "openvino": 50.4}, 2))
-    'openvino 50, torch 28 inputs a second on 2 threads'
+    'openvino 50.4, torch 28.2 inputs a second on 2 threads'
     """
 
     rates: Mapping[Backend, float]
@@ -36,7 +36,7 @@ class Ranking:
 
     def __str__(self) -> str:
         ordered = sorted(self.rates.items(), key=lambda item: -item[1])
-        rates = ", ".join(f"{backend} {rate:.3g}" for backend, rate in ordered)
+        rates = ", ".join(f"{backend} {rate:,.1f}" for backend, rate in ordered)
         return f"{rates} inputs a second on {self.threads} threads"
 
 
