@@ -258,7 +258,7 @@ def _format_test(measured: PermutationTest | None) -> tuple[str, str, str, str]:
     type=click.IntRange(min=2),
     default=64,
     show_default=True,
-    help="Images of each round; captions are four times as many.",
+    help="Images of each round; captions are 16 times as many.",
 )
 @options.home
 @options.as_json

@@ -34,6 +34,9 @@ class Clock:
     def perf_counter(self) -> float:
         return self.now
 
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
 
 @dataclass
 class TimedTexts(FakeTexts):
@@ -97,7 +100,7 @@ def loaders(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Loaders:
 
 def test_rows_and_the_ranking(loaders: Loaders, clock: Clock, tmp_path: Path) -> None:
     steps: list[int] = []
-    rows = measure_backends(SPEC, "text", tmp_path, 4, steps.append)
+    rows = measure_backends(SPEC, "text", tmp_path, 1, steps.append)
     assert [row.backend for row in rows] == ["torch", "openvino", "onnx"]
     assert [(row.inputs, row.median, len(row.rates)) for row in rows] == [(16, rate, ROUNDS) for rate in (1, 2, 4)]
     assert [row.load_seconds for row in rows] == [5, 8, 4]
@@ -118,7 +121,7 @@ def test_a_backend_with_other_vectors_is_measured_and_never_chosen(
     loaders: Loaders, clock: Clock, tmp_path: Path
 ) -> None:
     loaders["onnx"] = lambda: TimedTexts(clock=clock, backend="onnx", pause=0.01, off=1e-3)
-    row = measure_backends(SPEC, "text", tmp_path, 4)[2]
+    row = measure_backends(SPEC, "text", tmp_path, 1)[2]
     assert row.median == pytest.approx(100)
     assert row.agreement is not None and not row.agreement.passed
     assert 1e-4 < row.agreement.largest_difference < 2e-3
@@ -127,7 +130,7 @@ def test_a_backend_with_other_vectors_is_measured_and_never_chosen(
 
 def test_torch_is_chosen_where_it_is_the_fastest(loaders: Loaders, clock: Clock, tmp_path: Path) -> None:
     loaders["torch"] = lambda: TimedTexts(clock=clock, pause=0.1)
-    measure_backends(SPEC, "text", tmp_path, 4)
+    measure_backends(SPEC, "text", tmp_path, 1)
     choice = choose_backend("auto", "cpu", SPEC, tmp_path)
     assert choice.runtime is None and choice.reason.startswith("the fastest one measured here: torch 10.0")
 
@@ -146,7 +149,7 @@ def test_what_cannot_run_is_a_row_with_the_reason(
     monkeypatch.setattr(backend_speed, "check_backend", check)
     loaders["onnx"] = fall_back
     steps: list[int] = []
-    rows = measure_backends(SPEC, "text", tmp_path, 4, steps.append)
+    rows = measure_backends(SPEC, "text", tmp_path, 1, steps.append)
     assert [row.reason for row in rows] == [
         None,
         "the package openvino is not installed: pip install x",
@@ -163,7 +166,7 @@ def test_a_model_that_cannot_be_exported_is_loaded_on_torch_alone(
 ) -> None:
     loaders["torch"] = lambda: TimedTexts(clock=clock, failure="a loop over its inputs")
     loaders["onnx"] = loaders["openvino"] = lambda: pytest.fail("it was loaded")
-    rows = measure_backends(SPEC, "text", tmp_path, 4)
+    rows = measure_backends(SPEC, "text", tmp_path, 1)
     assert [row.reason for row in rows] == [None, *["a loop over its inputs"] * 2]
 
 
@@ -204,6 +207,6 @@ def test_the_embedded_encoders_in_every_backend(cli: Cli, home: Path) -> None:
             assert (line["export_seconds"] is None) == (line["backend"] == "torch")
         else:
             assert "is not installed" in line["reason"]
-    assert lines[0]["reason"] is None and lines[0]["inputs"] == 3 and lines[3]["inputs"] == 12
+    assert lines[0]["reason"] is None and lines[0]["inputs"] == 3 and lines[3]["inputs"] == 48
     assert ran.err.count("auto: ") == 2
     assert len(list((home / "cache" / "rankings").iterdir())) == 2
