@@ -54,13 +54,17 @@ class Process:
 def run_process(command: list[str], home: Path) -> Process:
     """Run a command to its end; exit if it fails."""
     started = time.perf_counter()
-    with subprocess.Popen(command, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None and process.stderr is not None
-        output, errors = process.stdout.read(), process.stderr.read()
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(command, env=environment(home), stdout=subprocess.PIPE, stderr=errors) as process,
+    ):
+        assert process.stdout is not None
+        output = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{' '.join(command)}:\n{errors.decode()}")
+        if process.returncode:
+            errors.seek(0)
+            sys.exit(f"{' '.join(command)}:\n{errors.read().decode()}")
     return Process(output.decode(), time.perf_counter() - started, usage.ru_maxrss / 1024)
 
 

@@ -1,7 +1,7 @@
-"""One contender of bench/encode.py, in a process of its own: it runs its model over the inputs once for each line it reads.
+"""One contender of bench/encode.py, in a process of its own: it runs its model once for each line it reads.
 
-Arguments: side, contender, number of inputs, threads, and the file for its unit vectors. It prints JSON lines: when it is
-ready, after each run the seconds, and at the end of its input the peak of its memory.
+Arguments: side, contender, number of inputs, threads, and the file for its unit vectors. It prints JSON lines: when it
+is ready, after each run the seconds, and at the end of its input the peak of its memory.
 """
 
 from __future__ import annotations

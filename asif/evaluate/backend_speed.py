@@ -32,7 +32,7 @@ ROUNDS = 5
 STEPS = len(MEASURED) * (ROUNDS + 1)
 """Of the progress of `measure_backends`: for each backend its loading and its rounds."""
 _CAPTIONS_PER_IMAGE = 16
-"""Captions are that much faster. Each backend fills its passes with captions of one length, so few would mean padding."""
+"""Captions are faster. Every backend fills its passes with captions of one length, so few captions mean much padding."""
 _NEAREST = 10
 _REST = 0.05
 """Seconds before each run, in which the waiting threads of the backend before stop spinning."""
