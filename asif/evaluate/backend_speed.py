@@ -32,7 +32,7 @@ ROUNDS = 5
 STEPS = len(MEASURED) * (ROUNDS + 1)
 """Of the progress of `measure_backends`: for each backend its loading and its rounds."""
 _CAPTIONS_PER_IMAGE = 16
-"""Captions are faster. Every backend fills its passes with captions of one length, so few captions mean much padding."""
+"""Captions are faster; and every backend fills its passes with captions of one length, so few mean much padding."""
 _NEAREST = 10
 _REST = 0.05
 """Seconds before each run, in which the waiting threads of the backend before stop spinning."""
@@ -100,7 +100,9 @@ def measure_backends(
     with _equal_threads(threads):
         original = _load(spec, side, "torch", cache)
         export_seconds = _measure_export(original)
-        rows, runs = [], {}
+        rows: list[BackendSpeed] = []
+        runs: dict[Backend, Callable[[], Float32]] = {}
+        vectors: dict[Backend, Float32] = {}
         for backend in MEASURED:
             row = replace(blank, backend=backend, version=_find_version(backend))
             row, encoder = _open(row, original, export_seconds, cache)
@@ -108,8 +110,8 @@ def measure_backends(
             progress(1 if row.reason is None else 1 + ROUNDS)
             if row.reason is None:
                 runs[backend] = _prepare_run(encoder, side, inputs)
+                vectors[backend] = Embeddings.from_raw(runs[backend]()).values  # warms up, too
         rates = _measure_rounds(runs, len(inputs), progress)
-        vectors = {backend: Embeddings.from_raw(run()).values for backend, run in runs.items()}
     measured = [_complete(row, rates, vectors) for row in rows]
     fair = {row.backend: row.median for row in measured if row.agreement is not None and row.agreement.passed}
     RankingCache(cache / "rankings").add(spec, Ranking(fair, threads))
@@ -172,9 +174,8 @@ def _measure_export(original: Any) -> float | str:
 
 
 def _prepare_run(encoder: Any, side: Side, inputs: Sequence[Any]) -> Callable[[], Float32]:
-    """Return a function that runs the model over the inputs, after it has run once."""
+    """Return a function that runs the model over the inputs, of which images are decoded now."""
     prepared = [encoder.prepare(source) for source in inputs] if side == "image" else inputs
-    encoder.forward(prepared)
 
     def run() -> Float32:
         vectors: Float32 = encoder.forward(prepared)
