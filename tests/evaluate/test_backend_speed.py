@@ -194,7 +194,7 @@ def test_a_wrong_name_is_refused_before_anything_is_made(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_the_embedded_encoders_in_every_backend(cli: Cli, home: Path) -> None:
-    ran = cli("encoders", "bench", "--images", "3", "--json")
+    ran = cli("encoders", "bench", "--images", "2", "--json")
     assert ran.code == 0, ran.err
     lines = ran.lines
     assert [(line["side"], line["backend"]) for line in lines] == [
@@ -207,6 +207,6 @@ def test_the_embedded_encoders_in_every_backend(cli: Cli, home: Path) -> None:
             assert (line["export_seconds"] is None) == (line["backend"] == "torch")
         else:
             assert "is not installed" in line["reason"]
-    assert lines[0]["reason"] is None and lines[0]["inputs"] == 3 and lines[3]["inputs"] == 48
+    assert lines[0]["reason"] is None and lines[0]["inputs"] == 2 and lines[3]["inputs"] == 32
     assert ran.err.count("auto: ") == 2
     assert len(list((home / "cache" / "rankings").iterdir())) == 2
