@@ -259,14 +259,16 @@ def measure_accuracy(home: Path, limit: int | None) -> None:
     rows = []
     for backend in BACKENDS:
         engine = Engine(home=home / backend, backend=backend)
+        embedded = {
+            name: encode_images(engine.image_encoder(engine.anchors), images) for name, (images, _) in data.items()
+        }
         cells = []
         for name, corrected in (("caltech101", False), ("caltech101", True), ("cifar10", False)):
-            embeddings = encode_images(engine.image_encoder(engine.anchors), data[name][0])
             known = tuple(sorted(set(labelled(name)[1])))
             names = classnames(name) if corrected else {}
             for templates in ((TEMPLATES[0],), TEMPLATES):
                 labels = Labels(known, templates, "mean", tuple(names.get(label, (label,)) for label in known))
-                results = engine.classify_vectors(embeddings, labels, top=1)
+                results = engine.classify_vectors(embedded[name], labels, top=1)
                 pairs = zip(results, data[name][1], strict=True)
                 cells.append(f"{100 * np.mean([one.predictions[0].label == label for one, label in pairs]):.1f}")
         rows.append([backend, *cells])
