@@ -100,7 +100,7 @@ def check_backend_choice(spec: str, cache: Path) -> Diagnosis:
     """Find what runs an encoder where no backend is named, and why."""
     what = f"backend of {spec.partition(':')[2]}"
     try:
-        choice = choose_backend("auto", "auto", spec, cache)
+        choice = choose_backend("auto", "auto", spec=spec, cache=cache)
     except AsifError as error:
         return Diagnosis(what, error.came, f"{error.fix}; or unset ASIF_BACKEND")
     return Diagnosis(what, f"{choice.backend}: {choice.reason}")

@@ -291,7 +291,7 @@ def print_speeds(
     else:
         options.print_table([_format_speed(row) for row in rows], _SPEED_HEADER)
     for spec in encoders.values():
-        choice = choose_backend("auto", "auto", spec, cache)
+        choice = choose_backend("auto", "auto", spec=spec, cache=cache)
         line = f"auto: {choice.backend} for {spec}, {choice.reason}"
         (options.print_notice if as_json else options.print_text)(line)
 

@@ -110,7 +110,7 @@ def test_rows_and_the_ranking(loaders: Loaders, clock: Clock, tmp_path: Path) ->
     # a warm-up when it is loaded, then rounds that begin with each backend in turn
     assert clock.order[:6] == ["torch", "openvino", "onnx"] * 2
     assert clock.order[6:9] == ["openvino", "onnx", "torch"]
-    choice = choose_backend("auto", "cpu", SPEC, tmp_path)
+    choice = choose_backend("auto", "cpu", spec=SPEC, cache=tmp_path)
     assert (choice.backend, choice.reason.partition(": ")[2].split(" inputs")[0]) == (
         "onnx",
         "onnx 4.0, openvino 2.0, torch 1.0",
@@ -125,13 +125,13 @@ def test_a_backend_with_other_vectors_is_measured_and_never_chosen(
     assert row.median == pytest.approx(100)
     assert row.agreement is not None and not row.agreement.passed
     assert 1e-4 < row.agreement.largest_difference < 2e-3
-    assert choose_backend("auto", "cpu", SPEC, tmp_path).backend == "openvino"
+    assert choose_backend("auto", "cpu", spec=SPEC, cache=tmp_path).backend == "openvino"
 
 
 def test_torch_is_chosen_where_it_is_the_fastest(loaders: Loaders, clock: Clock, tmp_path: Path) -> None:
     loaders["torch"] = lambda: TimedTexts(clock=clock, pause=0.1)
     measure_backends(SPEC, "text", tmp_path, 1)
-    choice = choose_backend("auto", "cpu", SPEC, tmp_path)
+    choice = choose_backend("auto", "cpu", spec=SPEC, cache=tmp_path)
     assert choice.runtime is None and choice.reason.startswith("the fastest one measured here: torch 10.0")
 
 

@@ -88,10 +88,10 @@ def choose_backend(
 ) -> Choice:
     """Choose what runs an encoder on this machine.
 
-    `auto` is ASIF_BACKEND if that is set; else torch on a CUDA device. On the CPU it is, in float32, the backend that was
-    the fastest one for the encoder `spec` by the measurement kept in `cache`; otherwise the first installed runtime that
-    computes in the precision. Raises UsageError and MissingDependency as `check_backend` does, and UsageError for a
-    precision in which a runtime that was named does not compute.
+    `auto` is ASIF_BACKEND if that is set; else torch on a CUDA device. On the CPU it is, in float32, the backend that
+    was the fastest one for the encoder `spec` by the measurement kept in `cache`; otherwise the first installed runtime
+    that computes in the precision. Raises UsageError and MissingDependency as `check_backend` does, and UsageError for
+    a precision in which a runtime that was named does not compute.
     """
     check_precision(precision)
     named = os.environ.get("ASIF_BACKEND") or "auto" if backend == "auto" else backend

@@ -93,7 +93,7 @@ def test_threads_share_an_encoder(runtime: Any, text_spec: str, kept: Path) -> N
 
 
 def test_tokens_need_torch(runtime: Any, text_spec: str, kept: Path) -> None:
-    with pytest.raises(UsageError, match=r"token features of sentence-transformers:.*--backend torch") as caught:
+    with pytest.raises(UsageError, match=r"(?s)token features of sentence-transformers:.*--backend torch") as caught:
         load_text_encoder(text_spec, "auto", runtime, kept).tokens(["a"])
     assert caught.value.exit_code == 2
 

@@ -33,7 +33,7 @@ def keep(cache: Path, **rates: float) -> Path:
 def test_auto_uses_the_fastest_one_measured(tmp_path: Path, fastest: Backend) -> None:
     rates = {"torch": 28.0, "onnx": 42.0, "openvino": 50.0, fastest: 61.5}
     keep(tmp_path, **rates)
-    choice = choose_backend("auto", "auto", SPEC, tmp_path)
+    choice = choose_backend("auto", "auto", spec=SPEC, cache=tmp_path)
     assert choice.backend == fastest
     assert choice.runtime == (None if fastest == "torch" else fastest)
     assert choice.reason.startswith(f"the fastest one measured here: {fastest} 61.5, ")
@@ -41,9 +41,9 @@ def test_auto_uses_the_fastest_one_measured(tmp_path: Path, fastest: Backend) ->
 
 def test_auto_without_a_measurement_uses_the_order_of_preference(tmp_path: Path) -> None:
     keep(tmp_path, onnx=2.0, openvino=1.0)
-    assert choose_runtime("auto", "auto", SPEC, tmp_path) == "onnx"
+    assert choose_runtime("auto", "auto", spec=SPEC, cache=tmp_path) == "onnx"
     for spec, cache in ((SPEC, tmp_path / "other"), ("timm:resnet18", tmp_path), (SPEC, None), (None, tmp_path)):
-        choice = choose_backend("auto", "auto", spec, cache)
+        choice = choose_backend("auto", "auto", spec=spec, cache=cache)
         assert (choice.runtime, "not measured here" in choice.reason) == ("openvino", True)
 
 
@@ -52,11 +52,11 @@ def test_a_named_backend_and_a_gpu_come_first(tmp_path: Path, monkeypatch: pytes
     assert choose_runtime("torch", "auto", SPEC, tmp_path) is None
     assert choose_runtime("auto", "cuda", SPEC, tmp_path) is None
     monkeypatch.setattr(choose, "is_cuda_present", lambda: True)
-    choice = choose_backend("auto", "auto", SPEC, tmp_path)
+    choice = choose_backend("auto", "auto", spec=SPEC, cache=tmp_path)
     assert (choice.backend, choice.reason) == ("torch", "it uses the CUDA device")
-    assert choose_runtime("auto", "cpu", SPEC, tmp_path) == "onnx"
+    assert choose_runtime("auto", "cpu", spec=SPEC, cache=tmp_path) == "onnx"
     monkeypatch.setenv("ASIF_BACKEND", "torch")
-    choice = choose_backend("auto", "cpu", SPEC, tmp_path)
+    choice = choose_backend("auto", "cpu", spec=SPEC, cache=tmp_path)
     assert (choice.backend, choice.reason) == ("torch", "ASIF_BACKEND is set")
 
 
@@ -73,9 +73,9 @@ def test_a_damaged_ranking_counts_as_none(tmp_path: Path, damage: str) -> None:
     assert changes[damage] != content
     kept.write_bytes(changes[damage])
     assert RankingCache(tmp_path / "rankings").find(SPEC) is None
-    assert choose_runtime("auto", "auto", SPEC, tmp_path) == "openvino"
+    assert choose_runtime("auto", "auto", spec=SPEC, cache=tmp_path) == "openvino"
     keep(tmp_path, onnx=3.0, openvino=1.0)
-    assert choose_runtime("auto", "auto", SPEC, tmp_path) == "onnx"
+    assert choose_runtime("auto", "auto", spec=SPEC, cache=tmp_path) == "onnx"
 
 
 @pytest.mark.parametrize(
@@ -91,9 +91,9 @@ def test_a_ranking_of_another_machine_or_version_is_not_used(tmp_path: Path, mon
     keep(tmp_path, onnx=2.0, openvino=1.0)
     with monkeypatch.context() as patch:
         patch.setattr(ranking, "describe_machine", lambda: "another one")
-        assert choose_runtime("auto", "auto", SPEC, tmp_path) == "openvino"
+        assert choose_runtime("auto", "auto", spec=SPEC, cache=tmp_path) == "openvino"
     monkeypatch.setattr(ranking, "find_version", lambda name: "1.1")
-    assert choose_runtime("auto", "auto", SPEC, tmp_path) == "openvino"
+    assert choose_runtime("auto", "auto", spec=SPEC, cache=tmp_path) == "openvino"
 
 
 def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> None:
