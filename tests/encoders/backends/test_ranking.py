@@ -49,8 +49,8 @@ def test_auto_without_a_measurement_uses_the_order_of_preference(tmp_path: Path)
 
 def test_a_named_backend_and_a_gpu_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(tmp_path, onnx=2.0, openvino=1.0)
-    assert choose_runtime("torch", "auto", SPEC, tmp_path) is None
-    assert choose_runtime("auto", "cuda", SPEC, tmp_path) is None
+    assert choose_runtime("torch", "auto", spec=SPEC, cache=tmp_path) is None
+    assert choose_runtime("auto", "cuda", spec=SPEC, cache=tmp_path) is None
     monkeypatch.setattr(choose, "is_cuda_present", lambda: True)
     choice = choose_backend("auto", "auto", spec=SPEC, cache=tmp_path)
     assert (choice.backend, choice.reason) == ("torch", "it uses the CUDA device")
