@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from asif.building.pair_records import CaptionMode, make_pair_records, read_imag
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.encoders.text_limits import count_cut_texts
 from asif.errors import BadImage
-from asif.pairs import Pair, PairRecord, Reject
+from asif.pairs import JoinedRow, Pair, PairRecord, Reject
 from asif.vectors import Float32, find_vector_problems, mean_direction, normalise_rows
 
 
@@ -88,10 +89,17 @@ class EmbeddingBatch(PairBatch):
     clock: EncoderClock
     turn: AbstractContextManager[object] = field(default_factory=nullcontext)
     joined: list[int] = field(default_factory=list)
+    _later: list[JoinedRow] = field(default_factory=list)
     _vectors: list[Float32] = field(default_factory=list)
 
-    def add(self, item: PreparedPair | Reject) -> None:
+    def __len__(self) -> int:
+        return super().__len__() + len(self._later)
+
+    def add(self, item: PreparedPair | Reject | JoinedRow) -> None:
         """Take one row; a precomputed image vector is used as it is."""
+        if isinstance(item, JoinedRow):
+            self._later.append(item)
+            return
         super().add(item)
         if isinstance(item, PreparedPair) and item.image is None:
             self._vectors.append(np.asarray(item.pair.image_embedding, np.float32)[None])
@@ -102,10 +110,13 @@ class EmbeddingBatch(PairBatch):
             self._vectors.append(self.image.forward(images))
         self.clock.images += len(images)
 
-    def finish(self, encoded: Mapping[str, Float32]) -> tuple[list[PairRecord], list[int], Float32, Float32]:
+    def finish(
+        self, encoded: Mapping[str, Float32], unusable: Mapping[int, str] = MappingProxyType({})
+    ) -> tuple[list[PairRecord], list[int], Float32, Float32]:
         """Run the pending images and return the anchors: records, source rows, unit image and text embeddings.
 
-        `encoded` has a vector [dt] for each caption that the mode uses. Rows with unusable vectors join the rejects.
+        `encoded` has a vector [dt] for each caption that the mode uses. Rows with unusable vectors join the rejects,
+        and so do later rows of pairs that are rejected here, or were in earlier batches: `unusable` {first row: reason}.
         """
         self.flush()
         image = np.concatenate(self._vectors) if self._vectors else np.empty((0, self.image.dim), np.float32)
@@ -121,8 +132,18 @@ class EmbeddingBatch(PairBatch):
             self.rejects += Reject(pair.row, pair.id, reason, pair.joined).split_rows()
         good = [at for at, row in enumerate(rows) if row not in bad]
         self.joined = [other for row, (pair, _) in enumerate(self.pairs) if row not in bad for other in pair.joined]
+        self._join_later_rows(unusable)
         sources = [self.pairs[rows[at]][0].row for at in good]
         return [records[at] for at in good], sources, normalise_rows(image[good]), normalise_rows(text[good])
+
+    def _join_later_rows(self, unusable: Mapping[int, str]) -> None:
+        """Count each later row of a pair as joined, or as rejected if its pair was."""
+        unusable = {**unusable, **{reject.row: reject.reason for reject in self.rejects}}
+        for later in self._later:
+            if later.first in unusable:
+                self.rejects.append(Reject(later.row, later.id, unusable[later.first]))
+            else:
+                self.joined.append(later.row)
 
     def _choose_texts(self, encoded: Mapping[str, Float32]) -> tuple[list[PairRecord], list[int], Float32]:
         """Return records, the row of each, and one text vector per anchor; with `all`, each caption is an anchor."""

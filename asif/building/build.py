@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from asif.anchorset import AnchorSet, EncoderInfo, Journal, Store
+from asif.anchorset.format.atomic_io import make_folder
 from asif.building.batch import EmbeddingBatch, PreparedPair, prepare_pair
 from asif.building.caption_encoder import CaptionEncoder
 from asif.building.clock import STAGES, EncoderClock, Stage
@@ -23,7 +24,16 @@ from asif.encoders import ImageEncoder, TextEncoder
 from asif.encoders.prefetch import open_decoders, prefetch
 from asif.encoders.text_limits import describe_cut
 from asif.errors import InputRefused, Interrupted, UsageError
-from asif.pairs import Pair, Place, Reject, join_repeated_ids
+from asif.pairs import (
+    JoinedRow,
+    Pair,
+    PairSource,
+    Place,
+    Reject,
+    RowsApart,
+    index_rows_apart,
+    join_repeated_ids,
+)
 from asif.pairs.pair import ID_CONFLICT
 from asif.version import VERSION
 
@@ -35,6 +45,8 @@ _READ_BYTES = 32 << 20
 """Bytes of images, vectors and captions that are read ahead."""
 _CTRL_C_SECONDS = 0.5
 """How long a build that is stopped waits for the segment whose images are encoded."""
+_Item: TypeAlias = Pair | Reject | JoinedRow
+_PreparedItem: TypeAlias = PreparedPair | Reject | JoinedRow
 
 
 class PairReader(Protocol):
@@ -140,15 +152,19 @@ def build_anchor_set(
     """Build a version of the anchor set `name` and make it current.
 
     `progress` is called with the number of rows done; `profiles` {task: profile} are stored with the set. Memory: two
-    segments of 512 pairs, 32 MB read and 64 MB decoded ahead, and about 250 bytes per pair. Consecutive rows with the
-    same id and image are one pair with all their captions. Raises InputRefused for damaged or empty input and when more
-    rows are bad than `options.max_bad_rows` allows, Interrupted on Ctrl-C; both keep the journal, and the same call
-    resumes where it stopped.
+    segments of 512 pairs, 32 MB read and 64 MB decoded ahead, and about 250 bytes per pair. Rows with the same id and
+    image are one pair with all their captions; those of a table need not follow each other, but if they do not, the
+    table is read once before. Raises InputRefused for damaged or empty input and when more rows are bad than
+    `options.max_bad_rows` allows, Interrupted on Ctrl-C; both keep the journal, and the same call resumes where it
+    stopped.
     """
     started = time.perf_counter()
     rows = source.rows if options.limit is None else min(source.rows, options.limit)
     if rows == 0:
         raise InputRefused(f"{source.path} has no rows", "at least one pair", "check the path")
+    clock = EncoderClock(decoders=_count_decoders())
+    with clock.measure("read"):
+        apart = _index_rows(source, rows, store, options)
     info = {side: EncoderInfo(e.spec, e.fingerprint) for side, e in (("image", image), ("text", text))}
     plan = {
         "input": source.identity,
@@ -157,15 +173,16 @@ def build_anchor_set(
         "dtype": options.dtype,
         "dedup": options.dedup,
         "limit": options.limit,
+        **({"rows": "apart"} if apart else {}),
     }
     if not options.resume:
         with store.journal(name, plan) as old:
             old.discard()
     with store.journal(name, plan) as journal:
-        resumed_at, clock = journal.next_row, EncoderClock(decoders=_count_decoders())
+        resumed_at = journal.next_row
         progress(resumed_at)
         try:
-            _encode_rows(journal, source, rows, (image, text), options, clock, progress)
+            _encode_rows(journal, source, rows, apart, (image, text), options, clock, progress)
             joined = 0 if options.captions == "all" else journal.joined
             with clock.measure("write"):
                 anchors = journal.publish(
@@ -199,10 +216,19 @@ def _count_decoders() -> int:
     return min(16, max(2, os.cpu_count() or 2))
 
 
+def _index_rows(source: PairReader, rows: int, store: Store, options: BuildOptions) -> RowsApart | None:
+    """Index rows of one id that do not follow each other; raises InputRefused for too many ids of several images."""
+    if not isinstance(source, PairSource):
+        return None
+    make_folder(store.root)
+    return index_rows_apart(source, rows, store.root, _make_counter(rows, options).count)
+
+
 def _encode_rows(
     journal: Journal,
     source: PairReader,
     rows: int,
+    apart: RowsApart | None,
     encoders: tuple[ImageEncoder, TextEncoder],
     options: BuildOptions,
     clock: EncoderClock,
@@ -213,20 +239,24 @@ def _encode_rows(
     Threads read and decode rows, encode captions and write segments. Images are encoded in the calling thread, where
     Ctrl-C interrupts the model. Errors are raised in the order of the rows, once the segments before are written.
     """
-    bad, turn = _make_counter(rows, options), _take_turns(*encoders)
+    bad, unusable, turn = _make_counter(rows, options), _UnusablePairs(apart), _take_turns(*encoders)
     for reject in journal.rejects():
         bad.count(reject)
+        unusable.add(reject)
     captions = CaptionEncoder(encoders[1], options.captions, SEGMENT_ROWS, clock, turn)
 
     def write(segment: _Segment) -> None:
-        _write_segment(journal, segment, captions, bad, clock)
+        _write_segment(journal, segment, captions, bad, unusable, clock)
 
     writer = SingleWorker("write", write, lambda segment: progress(segment.done))
     collector = _SegmentCollector(
         lambda: EmbeddingBatch(*encoders, options.captions, clock, turn), writer, bad, rows, journal.next_row
     )
-    items = _announce_items(islice(source.read(collector.done), rows - collector.done), options, captions)
-    with _finish_segments(writer, captions), _prepare_rows(items, encoders[0], clock) as prepared_rows:
+    items = _join_rows(islice(source.read(collector.done), rows - collector.done), apart, options)
+    with (
+        _finish_segments(writer, captions),
+        _prepare_rows(_announce_items(items, captions), encoders[0], clock) as prepared_rows,
+    ):
         for prepared in prepared_rows:
             collector.add(prepared)
             writer.check()
@@ -244,11 +274,15 @@ def _take_turns(image: ImageEncoder, text: TextEncoder) -> AbstractContextManage
     return threading.Lock() if on_torch else nullcontext()
 
 
-def _announce_items(
-    rows: Iterable[Pair | Reject], options: BuildOptions, captions: CaptionEncoder
-) -> Iterator[Pair | Reject]:
-    """Yield rows as items: pairs with all their captions, and rejects; their captions are encoded from then on."""
-    for item in join_repeated_ids(_fill_missing_ids(rows, options)):
+def _join_rows(rows: Iterable[Pair | Reject], apart: RowsApart | None, options: BuildOptions) -> Iterator[_Item]:
+    """Yield rows as items: pairs with all their captions, later rows of them, and rejects."""
+    filled = _fill_missing_ids(rows, options)
+    return apart.join(filled) if apart else join_repeated_ids(filled)
+
+
+def _announce_items(items: Iterable[_Item], captions: CaptionEncoder) -> Iterator[_Item]:
+    """Yield items; their captions are encoded from then on."""
+    for item in items:
         captions.add(item)
         yield item
     captions.end()
@@ -256,11 +290,13 @@ def _announce_items(
 
 @contextmanager
 def _prepare_rows(
-    items: Iterable[Pair | Reject], encoder: ImageEncoder, clock: EncoderClock
-) -> Iterator[Iterator[PreparedPair | Reject]]:
+    items: Iterable[_Item], encoder: ImageEncoder, clock: EncoderClock
+) -> Iterator[Iterator[_PreparedItem]]:
     """Read and decode items in threads, in order and within bounds of memory; the threads end with the block."""
 
-    def prepare(item: Pair | Reject) -> PreparedPair | Reject:
+    def prepare(item: _Item) -> _PreparedItem:
+        if isinstance(item, JoinedRow):
+            return item
         started = time.perf_counter()
         try:
             return prepare_pair(item, encoder)
@@ -282,9 +318,9 @@ def _prepare_rows(
         yield prepared
 
 
-def _count_bytes(item: Pair | Reject | PreparedPair) -> int:
+def _count_bytes(item: _Item | PreparedPair) -> int:
     """Count the bytes of an image, encoded or prepared, or those of vectors, and of captions."""
-    if isinstance(item, Reject):
+    if isinstance(item, Reject | JoinedRow):
         return 0
     if isinstance(item, PreparedPair):
         return getattr(item.image, "nbytes", 0)
@@ -336,17 +372,17 @@ class _SegmentCollector:
         self._end = self._items = 0
         self.done = done
 
-    def add(self, prepared: PreparedPair | Reject) -> None:
+    def add(self, prepared: _PreparedItem) -> None:
         """Add a row; raises InputRefused for too many bad ones."""
         self._segment.batch.add(prepared)
-        item = prepared.pair if isinstance(prepared, PreparedPair) else prepared
+        covered = _list_rows(prepared)
         self._items += 1
-        self.done += 1 + len(item.joined)
-        self._end = max(self._end, item.row + 1, *(row + 1 for row in item.joined))
+        self.done += len(covered)
+        self._end = max(self._end, *(row + 1 for row in covered))
         if isinstance(prepared, Reject):
             self._note_bad(prepared)
-        elif self._conflicts.add(prepared):
-            self._note_bad(Reject(item.row, item.id, ID_CONFLICT))
+        elif isinstance(prepared, PreparedPair) and self._conflicts.add(prepared):
+            self._note_bad(Reject(prepared.pair.row, prepared.pair.id, ID_CONFLICT))
         full = len(self._segment.batch) >= SEGMENT_ROWS and self.done == self._end
         if full or self.done == self._rows:
             self._hand_over()
@@ -367,8 +403,21 @@ class _SegmentCollector:
         self._segment = _Segment(self._make_batch())
 
 
+def _list_rows(prepared: _PreparedItem) -> list[int]:
+    """Return the source rows that an item covers."""
+    if isinstance(prepared, JoinedRow):
+        return [prepared.row]
+    item = prepared.pair if isinstance(prepared, PreparedPair) else prepared
+    return [item.row, *item.joined]
+
+
 def _write_segment(
-    journal: Journal, segment: _Segment, captions: CaptionEncoder, bad: BadRowCounter, clock: EncoderClock
+    journal: Journal,
+    segment: _Segment,
+    captions: CaptionEncoder,
+    bad: BadRowCounter,
+    unusable: _UnusablePairs,
+    clock: EncoderClock,
 ) -> None:
     """Count the bad rows of a segment, wait for its captions, and add it to the journal."""
     for reject in segment.bad:
@@ -377,10 +426,12 @@ def _write_segment(
     batch.count_texts()
     with clock.measure("write"):
         before = len(batch.rejects)
-        records, rows, image, text = batch.finish(encoded)
+        records, rows, image, text = batch.finish(encoded, unusable.reasons)
         for reject in batch.rejects[before:]:
             bad.count(reject)
         journal.append(records, image, text, batch.rejects, segment.done, rows, batch.joined)
+        for reject in batch.rejects:
+            unusable.add(reject)
 
 
 def _fill_missing_ids(items: Iterable[Pair | Reject], options: BuildOptions) -> Iterator[Pair | Reject]:
@@ -399,6 +450,19 @@ def _check_rejects(rejects: Sequence[Reject], rows: int, options: BuildOptions) 
     bad = _make_counter(rows, options)
     for reject in rejects:
         bad.count(reject)
+
+
+class _UnusablePairs:
+    """Hold {first row: reason} of the rejected pairs that have later rows, which are then rejected too."""
+
+    def __init__(self, apart: RowsApart | None) -> None:
+        self._apart = apart
+        self.reasons: dict[int, str] = {}
+
+    def add(self, reject: Reject) -> None:
+        """Add a reject, if it has later rows."""
+        if self._apart is not None and self._apart.has_more_rows(reject.row):
+            self.reasons[reject.row] = reject.reason
 
 
 class _IdConflicts:
@@ -440,7 +504,7 @@ class BadRowCounter:
             raise InputRefused(
                 f"{len(self.reasons)} bad rows ({first})",
                 f"at most {self.allowed} bad rows of {self.rows:,}"
-                + (", and one image for each id, with the rows of an id next to each other" if ids else ""),
-                ("sort the rows by id, or take no ids from the input with --column id=, or " if ids else "")
+                + (", and one image for each id, with the rows of an id next to each other in a tar" if ids else ""),
+                ("take no ids from the input with --column id=, in a tar also sort the rows by id, or " if ids else "")
                 + f"mend the input, or allow more with --max-bad-rows{self.note}",
             )

@@ -13,7 +13,7 @@ from asif.building.pair_records import CaptionMode
 from asif.building.stages import Stopped
 from asif.encoders import TextEncoder
 from asif.encoders.text_limits import find_token_limit
-from asif.pairs import Pair, Reject
+from asif.pairs import JoinedRow, Pair, Reject
 from asif.vectors import Float32
 
 _FIRST_CALL = 128
@@ -31,9 +31,9 @@ class _Group:
     encoded: Future[dict[str, Float32]]
 
 
-def list_encoded_captions(item: Pair | Reject, captions: CaptionMode) -> tuple[str, ...]:
+def list_encoded_captions(item: Pair | Reject | JoinedRow, captions: CaptionMode) -> tuple[str, ...]:
     """Return the captions of an item that are encoded: those that the mode uses, unless their vector is there."""
-    if isinstance(item, Reject) or item.text_embedding is not None:
+    if not isinstance(item, Pair) or item.text_embedding is not None:
         return ()
     return item.captions[:1] if captions == "first" else item.captions
 
@@ -63,7 +63,7 @@ class CaptionEncoder:
         self._stopped = False
         self._call = _FIRST_CALL
 
-    def add(self, item: Pair | Reject) -> None:
+    def add(self, item: Pair | Reject | JoinedRow) -> None:
         """Add the next item."""
         with self._lock:
             self._captions.update(list_encoded_captions(item, self._mode))

@@ -14,7 +14,7 @@ from asif.anchorset.select.find import iter_ids_with_hashes
 from asif.building.build import PairReader
 from asif.building.pair_records import make_pair_records, read_image_content
 from asif.errors import BadImage
-from asif.pairs import Pair, PairRecord, Reject, join_repeated_ids
+from asif.pairs import JoinedRow, Pair, PairRecord, PairSource, Reject, index_rows_apart, join_repeated_ids
 from asif.vectors import SIDES
 
 _RejectCounts = Counter[str | None]
@@ -64,18 +64,23 @@ def compare_source(
     kept: set[str] = set()
     rejected = 0
     removed = frozenset(gone)
+    unreadable: set[int] = set()
     for done, (pair, records) in enumerate(_read_records(source, anchors, limit), 1):
+        progress(done)
+        if isinstance(pair, JoinedRow):  # its captions were those of an earlier row
+            rejected += pair.first in unreadable
+            continue
         hashes = [hash_record(record) for record in records]
         absent = {at: records[at].id for at, one in enumerate(hashes) if one not in ours and one not in removed}
         rejected_here = _match_rejects(rejects, pair, absent) if absent or not records else set()
         rejected += len(rejected_here) if records else 1 + len(pair.joined)
+        unreadable.update(() if records else (pair.row,))
         for at, record in enumerate(records):
             if hashes[at] in removed:
                 out[hashes[at]] = record
             elif at not in rejected_here:
                 built[hashes[at]] = record.id
                 kept.update((*record.captions, record.image_sha256))
-        progress(done)
     return SourceComparison(
         _compute_digest(anchors, built),
         len(built),
@@ -89,9 +94,12 @@ def compare_source(
 
 def _read_records(
     source: PairReader, anchors: AnchorSet, limit: int | None
-) -> Iterator[tuple[Pair | Reject, list[PairRecord]]]:
+) -> Iterator[tuple[Pair | Reject | JoinedRow, list[PairRecord]]]:
     """Yield each row with its records; no records if its image cannot be read."""
-    for item in join_repeated_ids(islice(source.read(), limit)):
+    rows = source.rows if limit is None else min(source.rows, limit)
+    apart = index_rows_apart(source, rows) if isinstance(source, PairSource) else None
+    items = islice(source.read(), limit)
+    for item in apart.join(items) if apart else join_repeated_ids(items):
         try:
             sha256 = hashlib.sha256(read_image_content(item)).hexdigest() if isinstance(item, Pair) else ""
         except BadImage:

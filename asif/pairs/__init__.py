@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from asif.pairs.records import read_ids, read_records, write_records
     from asif.pairs.redaction import redact_url
     from asif.pairs.repeated_ids import join_repeated_ids
+    from asif.pairs.rows_apart import JoinedRow, RowsApart, index_rows_apart
     from asif.pairs.source import PairSource
 
 __getattr__ = late_names(
@@ -26,18 +27,22 @@ __getattr__ = late_names(
         "records": "read_ids read_records write_records",
         "redaction": "redact_url",
         "repeated_ids": "join_repeated_ids",
+        "rows_apart": "JoinedRow RowsApart index_rows_apart",
         "source": "PairSource",
     },
 )
 
 __all__ = [
     "Columns",
+    "JoinedRow",
     "LabelledImages",
     "Pair",
     "PairRecord",
     "PairSource",
     "Place",
     "Reject",
+    "RowsApart",
+    "index_rows_apart",
     "join_repeated_ids",
     "open_captioned",
     "open_labelled",

@@ -24,8 +24,8 @@ from asif.pairs.arrow import infer_arrow_shape, read_cell, read_vector_column
 from asif.pairs.columns import Columns, ColumnShape, find_columns, infer_value_shape
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.row_parser import Flaw, parse_row
-from asif.pairs.source import PairSource
-from asif.vectors import canonical_json
+from asif.pairs.source import PairSource, hash_id_column
+from asif.vectors import Int64, canonical_json
 
 ImageFileTaker = Callable[[Any], bytes | str | Path]
 """Takes an image of any kind, returns an encoded file; raises BadImage or UsageError."""
@@ -66,6 +66,16 @@ class SpooledPairs(PairSource):
         """Hash the content, as `identity` does."""
         return self.content_sha256
 
+    def hash_ids(self, rows: int) -> Int64 | None:
+        """Hash the ids of the first rows."""
+        ids = (self._read_id(row) for row in range(rows))
+        return np.fromiter((hash(row if name is None else name) for row, name in enumerate(ids)), np.int64)
+
+    def _read_id(self, row: int) -> str | None:
+        self.file.seek(self.ends[row - 1] if row else 0)
+        name: str | None = json.loads(self.file.readline())["id"]
+        return name
+
     def read(self, start: int = 0) -> Iterator[Pair | Reject]:
         """Yield one item for each row from `start` on."""
         for row in range(start, self.rows):
@@ -99,6 +109,10 @@ class TablePairs(PairSource):
     def sha256(self) -> str:
         """Hash the content, as `identity` does."""
         return self.identity
+
+    def hash_ids(self, rows: int) -> Int64 | None:
+        """Hash the ids of the first rows."""
+        return hash_id_column(self, rows)
 
     def read(self, start: int = 0) -> Iterator[Pair | Reject]:
         """Yield one item for each row from `start` on; some rows are in memory at a time."""

@@ -17,7 +17,8 @@ from asif.pairs.columns import ColumnShape, TextRole, find_columns, infer_value_
 from asif.pairs.location import Place
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.row_parser import Flaw, parse_row
-from asif.pairs.source import PairSource, find_file_size
+from asif.pairs.source import PairSource, find_file_size, hash_id_column
+from asif.vectors import Int64
 
 HEAD_ROWS = 64
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -39,6 +40,10 @@ class MetadataSource(PairSource):
     def rows(self) -> int:
         """Count the rows, in one pass over the file."""
         return self._count
+
+    def hash_ids(self, rows: int) -> Int64 | None:
+        """Hash the ids of the first rows."""
+        return hash_id_column(self, rows)
 
     def read(self, start: int = 0) -> Iterator[Pair | Reject]:
         """Yield one item for each row from `start` on; a line that cannot be parsed is a Reject."""

@@ -24,7 +24,8 @@ from asif.pairs.parquet_file import (
     read_large_column,
 )
 from asif.pairs.row_parser import parse_row
-from asif.pairs.source import PairSource
+from asif.pairs.source import PairSource, hash_id_column
+from asif.vectors import Int64
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class ParquetSource(PairSource):
     def rows(self) -> int:
         """Count the rows."""
         return sum(self.counts)
+
+    def hash_ids(self, rows: int) -> Int64 | None:
+        """Hash the ids of the first rows."""
+        return hash_id_column(self, rows)
 
     def read(self, start: int = 0) -> Iterator[Pair | Reject]:
         """Yield one item for each row from `start` on; row groups before it are not decoded."""

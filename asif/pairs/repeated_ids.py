@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from asif.pairs.pair import SAME_PAIR, Pair, Reject
 
-_MAX_ROWS = 1000
-_MAX_CHARACTERS = 1 << 20
+MAX_JOINED_ROWS = 1000
+MAX_JOINED_CHARACTERS = 1 << 20
 
 
 def join_repeated_ids(items: Iterable[Pair | Reject]) -> Iterator[Pair | Reject]:
@@ -42,9 +42,9 @@ def _join_rows(rows: Iterable[Pair | Reject]) -> Iterator[Pair | Reject]:
         if isinstance(item, Reject):
             yield item
             continue
-        full = count > _MAX_ROWS or characters > _MAX_CHARACTERS
+        full = count > MAX_JOINED_ROWS or characters > MAX_JOINED_CHARACTERS
         if members and (full or not _is_same_pair(members[0], item)):
-            yield _join_members(members)
+            yield _join_rows_of_pair(members)
             members, seen, count, characters = [], set(), 1, 0
         text = item.captions, None if item.text_embedding is None else item.text_embedding.tobytes()
         if text in seen:
@@ -54,7 +54,7 @@ def _join_rows(rows: Iterable[Pair | Reject]) -> Iterator[Pair | Reject]:
             members.append(item)
             characters += sum(map(len, item.captions))
     if members:
-        yield _join_members(members)
+        yield _join_rows_of_pair(members)
 
 
 def _is_same_pair(first: Pair, other: Pair) -> bool:
@@ -65,7 +65,13 @@ def _is_same_pair(first: Pair, other: Pair) -> bool:
     return np.array_equal(first.image_embedding, other.image_embedding)
 
 
-def _join_members(members: list[Pair]) -> Pair:
+def _join_rows_of_pair(members: list[Pair]) -> Pair:
+    others = tuple(pair.row for pair in members[1:])
+    return replace(join_captions(members), joined=others) if others else members[0]
+
+
+def join_captions(members: list[Pair]) -> Pair:
+    """Return the first row with the captions, and text vectors, of all rows of its pair."""
     first, *others = members
     if not others:
         return first
@@ -74,7 +80,6 @@ def _join_members(members: list[Pair]) -> Pair:
         first,
         captions=tuple(caption for pair in members for caption in pair.captions),
         text_embedding=np.concatenate(vectors) if vectors else None,
-        joined=tuple(pair.row for pair in others),
     )
 
 

@@ -6,14 +6,17 @@ import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
+
+import numpy as np
 
 from asif.pairs.columns import Columns
 from asif.pairs.location import Place
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.remote import RemotePath
-from asif.vectors import canonical_json
+from asif.vectors import Int64, canonical_json
 
 SPLIT_NAMES = {"train", "dev", "val", "valid", "validation", "test"}
 """The usual names of a data set's splits; reading several as one is refused."""
@@ -44,6 +47,13 @@ class PairSource(ABC):
 
         Raises InputRefused, naming the file and the place, if the source is damaged.
         """
+
+    def hash_ids(self, rows: int) -> Int64 | None:
+        """Return a hash of the id of each of the first `rows` rows, for this process; None if it would read images.
+
+        Rows without an id have hashes of their own.
+        """
+        return None
 
     @property
     def bytes(self) -> int:
@@ -85,6 +95,14 @@ class PairSource(ABC):
         if self.unused:
             lines.append(f"  not read: {', '.join(self.unused)}")
         return "\n".join(lines)
+
+
+def hash_id_column(source: PairSource, rows: int) -> Int64 | None:
+    """Hash the ids of the first rows of a table, reading no other column; None if it has no ids."""
+    if source.columns.id is None:
+        return None
+    items = islice(replace(source, columns=Columns(id=source.columns.id), dims=None).read(), rows)
+    return np.fromiter((hash(item.row if item.id is None else item.id) for item in items), np.int64)
 
 
 def find_file_size(file: Place) -> int:

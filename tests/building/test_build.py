@@ -38,13 +38,14 @@ from support.running import Ran
 from asif.aligners import Hubness, make_aligner
 from asif.anchorset import Store
 from asif.building import BuildOptions, Tolerance
+from asif.building.expected_digest import compare_source
 from asif.building.head import HeadSource
 from asif.building.recipe import HeadRecipe
 from asif.building.recipe_file import list_recipes, read_recipe
 from asif.encoders import ClassifierHead, ImageEncoder, TextEncoder
 from asif.engine import build_anchors
 from asif.errors import InputRefused, UsageError
-from asif.pairs import Pair, Reject
+from asif.pairs import Pair, Reject, open_pairs
 from asif.vectors import Float32, Side
 
 # captions
@@ -141,6 +142,72 @@ def test_rows_of_one_id_and_image_are_one_pair_with_all_captions(tmp_path: Path,
     joined = build_set(list_source(*long), tmp_path, name="long", captions=captions)
     assert identity(joined.anchors) == identity(build_set(list_source(*whole), tmp_path, captions=captions).anchors)
     assert (joined.anchors.manifest.rejected, joined.joined) == (0, 0 if captions == "all" else 2400)
+
+
+def write_apart(path: Path, pairs: int, captions: int = 3, bad: int | None = None) -> Path:
+    """Write all first captions, then all second ones; the image of one pair may be bad."""
+    names = [pair for _ in range(captions) for pair in range(pairs)]
+    images = [b"bad" if pair == bad else b"%d" % pair for pair in names]
+    texts = [f"caption {number} of {pair}" for number in range(captions) for pair in range(pairs)]
+    return write_parquet(path, images, texts, image_id=names)
+
+
+@pytest.mark.parametrize("captions", ["mean", "first", "all"])
+def test_rows_of_one_pair_may_be_apart(tmp_path: Path, captions: Any) -> None:
+    source = open_pairs(write_apart(tmp_path / "a.parquet", 700, bad=5))
+    built = build_set(source, tmp_path, captions=captions, max_bad_rows=Tolerance(number=3))
+    rows: list[Any] = [
+        (f"{pair}", b"%d" % pair, tuple(f"caption {number} of {pair}" for number in range(3)))
+        for pair in range(700)
+        if pair != 5
+    ]
+    assert identity(built.anchors) == identity(
+        build_set(list_source(*rows), tmp_path, name="whole", captions=captions).anchors
+    )
+    assert built.joined == (0 if captions == "all" else 2 * 699)
+    assert rejects(tmp_path, built.anchors) == dict.fromkeys((5, 705, 1405), "bad bytes")
+    compared = compare_source(source, built.anchors)
+    assert (compared.digest, compared.missing, compared.more) == (built.anchors.digest, (), ())
+    with pytest.raises(InputRefused, match="3 bad rows"):
+        build_set(source, tmp_path, name="strict", captions=captions, max_bad_rows=Tolerance(number=2))
+
+
+def test_rows_apart_of_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(b"")
+    (tmp_path / "1.png").write_bytes(b"1")
+    rows = [f"{row % 2},{row % 2}.png,caption {row}" for row in range(6)]
+    (tmp_path / "metadata.csv").write_text("\n".join(["image_id,file_name,caption", *rows]))
+    built = build_set(open_pairs(tmp_path), tmp_path / "home", max_bad_rows=Tolerance(number=3))
+    assert (built.anchors.count, built.anchors.manifest.rejected, built.joined) == (1, 3, 2)
+    compared = compare_source(open_pairs(tmp_path), built.anchors)
+    assert (compared.pairs, compared.digest, compared.rejected) == (1, built.anchors.digest, 3)
+
+
+def test_a_limit_takes_no_captions_of_later_rows(tmp_path: Path) -> None:
+    built = build_set(open_pairs(write_apart(tmp_path / "a.parquet", 6)), tmp_path, limit=9)
+    found = {record.id: len(record.captions) for record in built.anchors.records(range(6))}
+    assert found == {"0": 2, "1": 2, "2": 2, "3": 1, "4": 1, "5": 1} and built.joined == 3
+
+
+def test_a_build_of_rows_apart_resumes(tmp_path: Path) -> None:
+    source = open_pairs(write_apart(tmp_path / "a.parquet", 700, bad=5))
+    texts = FakeTexts(odd={"caption 0 of 600": []})  # an error in the second segment
+    with pytest.raises(ValueError, match="inhomogeneous"):
+        build_set(source, tmp_path, text=texts, max_bad_rows=Tolerance(number=3))
+    images = FakeImages()
+    resumed = build_set(source, tmp_path, image=images, max_bad_rows=Tolerance(number=3))
+    assert resumed.resumed_at == 512 and len(images.seen) == 700 - 512
+    whole = build_set(source, tmp_path, name="whole", max_bad_rows=Tolerance(number=3))
+    assert identity(resumed.anchors) == identity(whole.anchors) and resumed.joined == whole.joined == 2 * 699
+    assert rejects(tmp_path, resumed.anchors) == dict.fromkeys((5, 705, 1405), "bad bytes")
+
+
+def test_ids_of_several_images_are_refused_before_anything_is_encoded(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", [b"%d" % row for row in range(100)], ["x"] * 100, id=[*range(50)] * 2)
+    images = FakeImages()
+    with pytest.raises(InputRefused, match=r"2 bad rows \(row 50: id used by another pair; row 51"):
+        build_set(open_pairs(path), tmp_path, image=images, max_bad_rows=Tolerance(number=1))
+    assert images.seen == []
 
 
 def test_every_row_of_a_pair_with_a_bad_image_is_rejected(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 from asif.anchorset import Journal
 from asif.building import BadRowCounter, BuildOptions
-from asif.building.batch import EmbeddingBatch, prepare_pair
+from asif.building.batch import EmbeddingBatch, PreparedPair, prepare_pair
 from asif.building.clock import EncoderClock
 from asif.errors import InputRefused
-from asif.pairs import Pair, Reject, join_repeated_ids
+from asif.pairs import JoinedRow, Pair, Reject, RowsApart, join_repeated_ids
 from asif.pairs.pair import ID_CONFLICT
 
 
@@ -20,6 +20,7 @@ def encode_rows_in_turn(
     journal: Journal,
     source: Any,
     rows: int,
+    apart: RowsApart | None,
     encoders: tuple[Any, Any],
     options: BuildOptions,
     clock: EncoderClock,
@@ -28,17 +29,21 @@ def encode_rows_in_turn(
 ) -> None:
     """Read, decode, encode and write the rows that are not in the journal yet, as `build._encode_rows` does."""
     bad = BadRowCounter(options.max_bad_rows.allowed(rows), rows, "; what is done is kept")
+    rejected: dict[int, str] = {}
     for reject in journal.rejects():
         bad.count(reject)
+        rejected[reject.row] = reject.reason
     done, end, known = journal.next_row, 0, {}
     batch = EmbeddingBatch(*encoders, options.captions, clock, nullcontext())
-    for item in join_repeated_ids(islice(source.read(done), rows - done)):
-        prepared = prepare_pair(item, encoders[0])
+    read = islice(source.read(done), rows - done)
+    for item in join_repeated_ids(read) if apart is None else apart.join(read):
+        prepared = item if isinstance(item, JoinedRow) else prepare_pair(item, encoders[0])
         batch.add(prepared)
-        done, end = done + 1 + len(item.joined), max(end, item.row + 1, *(row + 1 for row in item.joined))
+        covered = [item.row, *getattr(item, "joined", ())]
+        done, end = done + len(covered), max(end, *(row + 1 for row in covered))
         if isinstance(prepared, Reject):
             bad.count(prepared)
-        elif prepared.pair.id is not None:
+        elif isinstance(prepared, PreparedPair) and prepared.pair.id is not None:
             content = (prepared.image_sha256, prepared.pair.captions)
             if content not in known.setdefault(prepared.pair.id, [content]):
                 known[prepared.pair.id].append(content)
@@ -48,10 +53,11 @@ def encode_rows_in_turn(
             before = len(batch.rejects)
             encoded = encode_captions(batch, encoders[1])
             clock.texts += len(encoded)
-            records, rows_of, image, text = batch.finish(encoded)
+            records, rows_of, image, text = batch.finish(encoded, rejected)
             for reject in batch.rejects[before:]:
                 bad.count(reject)
             journal.append(records, image, text, batch.rejects, done, rows_of, batch.joined)
+            rejected |= {reject.row: reject.reason for reject in batch.rejects}
             batch = EmbeddingBatch(*encoders, options.captions, clock, nullcontext())
             progress(done)
     if done < rows:
