@@ -88,7 +88,7 @@ def command(images: tuple[str, ...], as_json: bool, as_csv: bool, output: Path |
         "template_mode": mode,
         "templates": list(labels.templates),
     }
-    from_vectors = any(Path(path).suffix == ".npy" for path in paths)
+    from_vectors = any(Path(path).suffix.lower() == ".npy" for path in paths)
     if from_vectors:
         results = _classify_vector_files(engine, paths, labels, params["label_vectors"], content)
     else:

@@ -18,7 +18,7 @@ MISSING_TEXTS = ("nan", "NaN", "None", "null", "NULL", "<NA>")
 _LIST_FORMS: tuple[CellForm, ...] = ("JSON list", "Python list")
 _IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 _HEAD_CHARACTERS = 100
-_MAX_CHARACTERS = 1 << 16  # longer captions are not sampled
+MAX_SAMPLED_CHARACTERS = 1 << 16  # longer captions are not sampled
 
 
 def list_text_roles(columns: Columns, shapes: Mapping[str, ColumnShape]) -> dict[str, str]:
@@ -36,7 +36,7 @@ def find_forms(columns: Columns, rows: Iterable[Mapping[str, Any]]) -> Columns:
             if isinstance(cell, str) and cell.strip() in MISSING_TEXTS:
                 if role != "image":
                     missing.add(cell.strip())
-            elif isinstance(cell, str) and cell.strip() and (role == "image" or len(cell) <= _MAX_CHARACTERS):
+            elif isinstance(cell, str) and cell.strip() and (role == "image" or len(cell) <= MAX_SAMPLED_CHARACTERS):
                 cells.setdefault(role, []).append(cell[:_HEAD_CHARACTERS] if role == "image" else cell)
     found = {role: form for role, texts in cells.items() if (form := _find_form(role, texts)) is not None}
     return replace(columns, forms=found, missing=tuple(sorted(missing)))

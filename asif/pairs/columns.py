@@ -66,7 +66,17 @@ _PATHS = (
 _NAMES: dict[str, tuple[str, ...]] = {
     "captions": (
         *("captions", "caption", "sentences", "sentence(s)", "sentence", "texts", "text", "txt", "alt_text", "alttext"),
-        *("description", "descriptions", "title", "top_caption", "label_text", "caption_text", "raw_caption"),
+        *(
+            "description",
+            "descriptions",
+            "title",
+            "top_caption",
+            "label_text",
+            "caption_text",
+            "raw_caption",
+            "cap",
+            "json",
+        ),
     ),
     "id": ("id", "key", "__key__", "image_id", "img_id", "imgid", "uid", "uuid"),
     "source": ("source", "dataset", "dataset_name"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import IO, Any
 
 from asif.errors import InputRefused
 from asif.pairs.cell_forms import find_forms, list_text_roles
@@ -21,6 +22,10 @@ from asif.pairs.source import PairSource, find_file_size, hash_id_column
 from asif.vectors import Int64
 
 HEAD_ROWS = 64
+_HEAD_CHARACTERS = 64 << 20
+_MAX_LINE = 256 << 20  # characters, of a cell too
+_MAX_LOOSE = 1 << 17  # characters in a cell's further lines, but for those of base64
+_BASE64_LINE = re.compile(r"[A-Za-z0-9+/=_-]+\s*")
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
 RowFields = dict[str, Any]
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -63,8 +68,9 @@ def open_metadata(
     if find_file_size(file) == 0:
         raise InputRefused(f"{file} is empty (0 bytes)", "rows with file_name and a caption", "write the file again")
     _check_encoding(file)
-    head = list(islice(_read_rows(file), HEAD_ROWS))
-    shapes = _read_csv_shapes(file) if file.suffix in _SEPARATORS else infer_shapes(head)
+    named = _read_csv_shapes(file) if file.suffix.lower() in _SEPARATORS else None
+    head = list(_read_head(file))
+    shapes = infer_shapes(head) if named is None else named
     columns = find_columns(shapes, overrides, str(file), text_role)
     roles = list_text_roles(columns, shapes)
     columns = find_forms(
@@ -85,58 +91,97 @@ def infer_shapes(records: Iterable[RowFields | Flaw | None]) -> dict[str, Column
     return shapes
 
 
-def parse_json_row(line: str | bytes) -> RowFields | Flaw:
-    """Parse one JSON object.
+def parse_json(content: str | bytes) -> RowFields | list[Any] | str | Flaw:
+    """Parse a JSON object, or the captions of a row: a text or a list.
 
-    >>> parse_json_row('{"a": 1}'), parse_json_row("{oops")
-    ({'a': 1}, Flaw(reason='not JSON: Expecting property name enclosed in double quotes at column 2'))
+    >>> parse_json('{"a": 1}'), parse_json('["a", "b"]'), parse_json("{oops")
+    ({'a': 1}, ['a', 'b'], Flaw(reason='not JSON: Expecting property name enclosed in double quotes at column 2'))
     """
     try:
-        record = json.loads(line)
+        found = json.loads(content)
     except json.JSONDecodeError as error:
         return Flaw(f"not JSON: {error.msg} at column {error.colno}")
     except (ValueError, RecursionError) as error:
         return Flaw(f"not JSON: {error}")
-    return record if isinstance(record, dict) else Flaw(f"not a JSON object but a {type(record).__name__}")
+    return found if isinstance(found, (dict, list, str)) else Flaw(f"not a JSON object but a {type(found).__name__}")
+
+
+def _parse_json_row(line: str) -> RowFields | Flaw:
+    """Parse one JSON object."""
+    found = parse_json(line)
+    return found if isinstance(found, (dict, Flaw)) else Flaw(f"not a JSON object but a {type(found).__name__}")
 
 
 def _read_rows(path: Place) -> Iterator[RowFields | Flaw]:
     # surrogateescape lets a row with broken UTF-8 through, so that only this row is rejected
     try:
         with path.open("r", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            if path.suffix in _SEPARATORS:
-                yield from _read_csv_rows(file, _SEPARATORS[path.suffix])
+            if path.suffix.lower() in _SEPARATORS:
+                yield from _read_csv_rows(_iterate_lines(file), _SEPARATORS[path.suffix.lower()])
             else:
-                yield from _read_json_rows(file)
+                yield from _read_json_rows(_iterate_lines(file))
     except OSError as error:
         raise InputRefused(f"{path} cannot be read: {error}", "a readable file", "check the file") from error
 
 
-def _read_json_rows(file: Iterable[str]) -> Iterator[RowFields | Flaw]:
-    for number, line in enumerate(file, 1):
-        if line.strip():
-            row = parse_json_row(line)
+def _read_head(path: Place) -> Iterator[RowFields | Flaw]:
+    """Yield the first rows, fewer if they are large."""
+    left = _HEAD_CHARACTERS
+    for row in islice(_read_rows(path), HEAD_ROWS):
+        yield row
+        left -= sum(len(cell) for cell in row.values() if isinstance(cell, str)) if isinstance(row, dict) else 0
+        if left < 0:
+            return
+
+
+def _iterate_lines(file: IO[str]) -> Iterator[str]:
+    """Yield the lines of a file; of one that is too long, which is skipped, nothing: an empty text."""
+    while line := file.readline(_MAX_LINE):
+        too_long = len(line) == _MAX_LINE and line[-1] not in "\r\n"
+        yield "" if too_long else line
+        while too_long:
+            line = file.readline(_MAX_LINE)
+            too_long = len(line) == _MAX_LINE and line[-1] not in "\r\n"
+
+
+def _read_json_rows(lines: Iterable[str]) -> Iterator[RowFields | Flaw]:
+    for number, line in enumerate(lines, 1):
+        if not line:
+            yield Flaw(f"line {number} has more than {_MAX_LINE:,} characters")
+        elif line.strip():
+            row = _parse_json_row(line)
             yield Flaw(f"line {number}: {row.reason}") if isinstance(row, Flaw) else row
 
 
 class _TableLines(Iterator[str]):
-    """Iterate over lines and count them; those of a record that cannot be read are read again, but for the first."""
+    """Iterate over lines and count them; those of a record that cannot be read are read again, but for the first.
+
+    Raises csv.Error for a line that is too long, and in the further lines of a cell that somebody forgot to close.
+    """
 
     def __init__(self, lines: Iterable[str]) -> None:
+        csv.field_size_limit(max(csv.field_size_limit(), _MAX_LINE))  # of this process
         self.number = 0
         self._lines = iter(lines)
         self._again: deque[str] = deque()
         self._record: list[str] = []
+        self._loose = 0
 
     def __next__(self) -> str:
         line = self._again.popleft() if self._again else next(self._lines)
+        if self._record and not _BASE64_LINE.fullmatch(line):
+            self._loose += len(line)
         self._record.append(line)
         self.number += 1
+        if not line:
+            raise csv.Error(f"a line of more than {_MAX_LINE:,} characters")
+        if self._loose > _MAX_LOOSE:
+            raise csv.Error(f"a cell with more than {_MAX_LOOSE:,} characters in further lines")
         return line
 
     def begin_record(self) -> int:
         """Return the number of the next line, at which a record begins."""
-        self._record = []
+        self._record, self._loose = [], 0
         return self.number + 1
 
     def reread(self) -> None:
@@ -169,10 +214,10 @@ def _read_csv_rows(file: Iterable[str], separator: str) -> Iterator[RowFields | 
 
 
 def _read_csv_shapes(path: Place) -> dict[str, ColumnShape]:
-    separator = _SEPARATORS[path.suffix]
+    separator = _SEPARATORS[path.suffix.lower()]
     with path.open("r", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         try:
-            names = next(csv.reader(file, strict=True, delimiter=separator), [])
+            names = next(csv.reader(_TableLines(_iterate_lines(file)), strict=True, delimiter=separator), [])
         except csv.Error as error:
             raise InputRefused(
                 f"line 1 of {path} cannot be read: {error}", "a CSV header in UTF-8", "write the file again"

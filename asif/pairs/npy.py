@@ -101,7 +101,9 @@ def _find_numbered(path: Place, name: str, suffix: str) -> dict[int, Place]:
     inside = list_folder(path)
     within = list_folder(inside[name]) if name in inside and inside[name].is_dir() else {}
     for files in (within, inside):
-        matches = [(re.fullmatch(rf"{name}_(\d+)\.{suffix}", label), file) for label, file in files.items()]
+        matches = [
+            (re.fullmatch(rf"{name}_(\d+)\.{suffix}", label, re.IGNORECASE), file) for label, file in files.items()
+        ]
         found = {int(match[1]): file for match, file in matches if match}
         if found:
             return found

@@ -75,7 +75,7 @@ def open_source(
 
 
 def _open_file(path: Place, overrides: Mapping[str, str], text_role: TextRole) -> PairSource:
-    if path.suffix in TABLE_SUFFIXES:
+    if path.suffix.lower() in TABLE_SUFFIXES:
         return open_metadata(path, path, overrides, text_role)
     if path.suffix.lower() == ".tar":
         return open_webdataset(path, [path], overrides, text_role)
@@ -87,8 +87,8 @@ def _open_file(path: Place, overrides: Mapping[str, str], text_role: TextRole) -
 
 def _open_folder(path: Place, overrides: Mapping[str, str], text_role: TextRole, split: str | None) -> PairSource:
     inside = list_folder(path)
-    names = [f"metadata{suffix}" for suffix in TABLE_SUFFIXES]
-    tables = [inside[name] for name in names if name in inside and inside[name].is_file()]
+    names = {f"metadata{suffix}" for suffix in TABLE_SUFFIXES}
+    tables = [file for name, file in inside.items() if name.lower() in names and file.is_file()]
     data = list_folder(inside["data"]) if "data" in inside and inside["data"].is_dir() else {}
     tars, shards = _list_files(inside, ".tar"), _list_files(inside, ".parquet") or _list_files(data, ".parquet")
     if not tables and not tars and not shards:

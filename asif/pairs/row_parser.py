@@ -100,12 +100,12 @@ def _parse_image(cell: Any, folder: Place, form: CellForm | None) -> bytes | Pla
         cell = cell["bytes"] if cell.get("bytes") is not None else cell.get("path")
     if cell is None:
         raise _BadRow("image is null")
-    if isinstance(cell, bytes):
+    if isinstance(cell, bytes) and form is None:
         if not cell:
             raise _BadRow("image is empty")
         return cell
     text = _parse_text("image", cell)
-    if form != "base64":
+    if form is None:
         return _parse_path(text, folder)
     content = decode_base64(text)
     if not content:
@@ -148,7 +148,10 @@ def _parse_captions(cells: Mapping[str, Any], forms: Mapping[str, CellForm]) -> 
 
 def _parse_form(cell: Any, form: CellForm | None) -> Any:
     """Parse a text that holds a list; a blank or missing one stays as it is."""
-    if form is None or not isinstance(cell, str) or not cell.strip() or cell.strip() in MISSING_TEXTS:
+    if form is None or not isinstance(cell, (str, bytes)):
+        return cell
+    cell = _parse_text("caption", cell)
+    if not cell.strip() or cell.strip() in MISSING_TEXTS:
         return cell
     items = parse_list(cell, form)
     if items is None:

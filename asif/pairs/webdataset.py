@@ -11,16 +11,18 @@ from itertools import chain, islice
 from typing import Any
 
 from asif.errors import InputRefused, UsageError
+from asif.pairs.cell_forms import MAX_SAMPLED_CHARACTERS, find_forms, list_text_roles
 from asif.pairs.columns import Columns, ColumnShape, TextRole, find_columns
 from asif.pairs.image_files import IMAGE_SUFFIXES, summarise_unread
 from asif.pairs.location import Place, map_places
-from asif.pairs.metadata_folder import HEAD_ROWS, RowFields, infer_shapes, parse_json_row
+from asif.pairs.metadata_folder import HEAD_ROWS, RowFields, infer_shapes, parse_json
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.row_parser import Flaw, parse_row
 from asif.pairs.source import PairSource
 from asif.pairs.tar_records import TarRecord, TarRecords, show_name
 
 MAX_MEMBER_BYTES = 256 << 20  # of one member, and of all members of a record that are read
+_SAMPLED_BYTES = MAX_SAMPLED_CHARACTERS + 1  # of a text; a longer one is not sampled
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class WebdatasetSource(PairSource):
         captions = cells.get("captions")
         if self.by_line and isinstance(captions, bytes):
             cells["captions"] = captions.splitlines()
-        return parse_row(row, cells, folder)
+        return parse_row(row, cells, folder, self.columns.forms)
 
 
 def open_webdataset(
@@ -92,9 +94,10 @@ def open_webdataset(
 ) -> WebdatasetSource:
     """Open tars as one source, reading the first rows of the first that has any, and more until all roles are found.
 
-    Of all members but JSON only headers are read.
+    Of images only headers are read.
     """
     shapes, columns = _find_layout(path, files, overrides, text_role)
+    columns = _find_text_forms(columns, shapes, files)
     used = set(columns.by_role().values())
     unused = tuple(name for name in shapes if name not in used and name not in IMAGE_SUFFIXES)
     return WebdatasetSource(path, "webdataset (tar)", columns, unused, tuple(files), None)
@@ -127,6 +130,36 @@ def _find_layout(
                 raise
 
 
+def _find_text_forms(columns: Columns, shapes: Mapping[str, ColumnShape], files: Sequence[Place]) -> Columns:
+    """Return the columns with the forms that their texts have in the first rows."""
+    roles = list_text_roles(columns, shapes)
+    for role, name in columns.by_role().items():
+        is_text = role.split()[0] == "captions" or (role == "image" and name not in ("image", *IMAGE_SUFFIXES))
+        if is_text and shapes.get(name) == "bytes":
+            roles[role] = name
+    if not roles:
+        return columns
+    records = islice(
+        (record for file in files for record in _open_records(file, columns.by_role().values())), HEAD_ROWS
+    )
+    rows = (_load_fields(record, roles.values(), _SAMPLED_BYTES) for record in records)
+    return find_forms(
+        columns,
+        (
+            {role: _sample_text(role, row.get(name)) for role, name in roles.items()}
+            for row in rows
+            if not isinstance(row, Flaw)
+        ),
+    )
+
+
+def _sample_text(role: str, value: Any) -> Any:
+    """Return the text of a member, or its beginning if it is an image; None for a longer text."""
+    if isinstance(value, bytes) and (role == "image" or len(value) < _SAMPLED_BYTES):
+        return value.decode(errors="replace")
+    return None if isinstance(value, bytes) else value
+
+
 def _find_more_columns(shapes: dict[str, ColumnShape], records: Iterator[TarRecord], path: Place) -> bool:
     """Add the columns of the next record that has new ones; False if there is none.
 
@@ -152,9 +185,10 @@ def _load_shapes(record: TarRecord) -> RowFields | Flaw:
     return _load_fields(record, ())
 
 
-def _load_fields(record: TarRecord, columns: Collection[str]) -> RowFields | Flaw:
+def _load_fields(record: TarRecord, columns: Collection[str], most: int = MAX_MEMBER_BYTES) -> RowFields | Flaw:
     """Return the fields of a record: those of its JSON, and its members, of which only `columns` are read.
 
+    At most `most` bytes are read of a member that is no JSON.
     Returns a Flaw where a member to be read is doubled, too large, a link or sparse.
     """
     fields: dict[str, Any] = {"__key__": record.key}
@@ -172,14 +206,14 @@ def _load_fields(record: TarRecord, columns: Collection[str]) -> RowFields | Fla
         read[wanted] = member.name
         left -= member.size
         file = record.tar.extractfile(member)
-        data = file.read() if file else b""
+        data = file.read(None if suffix == "json" else most) if file else b""
         if suffix != "json":
             fields.update(dict.fromkeys(names, data))
             continue
-        parsed = parse_json_row(data)
+        parsed = parse_json(data)
         if isinstance(parsed, Flaw):
             return Flaw(f"{show_name(member.name)}: {parsed.reason}")
-        fields = {**parsed, **fields}
+        fields = {**(parsed if isinstance(parsed, dict) else {"json": parsed}), **fields}
     return fields
 
 

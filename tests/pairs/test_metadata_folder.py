@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import csv
 import json
+import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.damaged_pairs import refusal, split
@@ -42,7 +46,7 @@ def test_broken_csv_rows_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"x")
     lines = [
         b'\xef\xbb\xbffile_name,text\r\na.jpg,"a dog,\r\nrunning"\r\n\r\na.jpg\r\na.jpg,a,b\r\na.jpg,\xff',
-        b"a.jpg,b\x00" + b"c" * 200_000,
+        b'a.jpg,"b"c',
         b"a.jpg,last\r\n",
     ]
     (tmp_path / "metadata.csv").write_bytes(b"\r\n".join(lines))
@@ -76,6 +80,48 @@ def test_an_open_quote_costs_one_row(tmp_path: Path) -> None:
     kept, reasons = rows_of(tmp_path / "metadata.csv", "\n".join([*lines, 'a.jpg,"three, and"', "a.jpg,four"]))
     assert (len(kept), kept[-2:]) == (53, [("three, and",), ("four",)])
     assert [reason[:8] for reason in reasons] == ["line 3: "]
+
+
+def test_an_open_quote_before_much_text_costs_one_row(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    lines = ["file_name,text", 'a.jpg,"two', *(f"a.jpg,{number:01000}" for number in range(200))]
+    kept, reasons = rows_of(tmp_path / "metadata.csv", "\n".join(lines))
+    assert len(kept) == 200
+    assert reasons == ["line 2: not CSV in UTF-8: a cell with more than 131,072 characters in further lines"]
+
+
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.encodebytes])
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.tsv", "metadata.jsonl", "METADATA.CSV"])
+def test_images_of_any_size_in_cells(encode: Any, name: str, tmp_path: Path) -> None:
+    images = [b"\x89PNG" + random.Random(seed).randbytes(300_000) for seed in range(3)]
+    texts = [encode(image).decode() for image in images]
+    with (tmp_path / name).open("w", newline="") as file:
+        if name.endswith("jsonl"):
+            file.writelines(json.dumps({"image": text, "caption": "a dog"}) + "\n" for text in texts)
+        else:
+            rows = csv.writer(file, delimiter="\t" if name.endswith("tsv") else ",")
+            rows.writerows([("image", "caption"), *((text, "a dog") for text in texts)])
+    source = open_pairs(tmp_path)
+    assert [item.image for item in source.read() if isinstance(item, Pair)] == images
+    assert source.columns.forms == {"image": "base64"}
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_a_line_that_is_too_long_is_one_bad_row(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asif.pairs.metadata_folder._MAX_LINE", 100)
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    texts = ["one", "x" * 250, "x" * 300, "two"]
+    lines = [json.dumps({"file_name": "a.jpg", "text": text}) for text in texts]
+    if name.endswith("csv"):
+        lines = ["file_name,text", *(f"a.jpg,{text}" for text in texts)]
+    kept, reasons = rows_of(tmp_path / name, "\n".join(lines))
+    assert kept == [("one",), ("two",)]
+    assert len(reasons) == 2 and all("more than 100 characters" in reason for reason in reasons)
+
+
+def test_a_header_that_is_no_csv_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text('"file"_name,text\na.jpg,b\n')
+    assert "line 1 of" in refusal(tmp_path)[1].came
 
 
 def test_a_row_of_too_few_fields_ends_at_its_line(tmp_path: Path) -> None:

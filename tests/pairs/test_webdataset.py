@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import tarfile
 import tracemalloc
@@ -165,6 +166,48 @@ def test_dots_in_columns_stay(tmp_path: Path) -> None:
     assert [item.id for item in named.read()] == ["0", "1", "2"]
     mixed = [(f"{row}.{name}", b"x") for row in range(3) for name in ("jpg", "seg.png", "seg.json", "txt")]
     assert [item.id for item in open_pairs(tar_members(path, *mixed)).read()] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("members", "form"),
+    [
+        ([{"txt": b'["a dog", "it runs"]'}, {"txt": b'["a cat"]'}], "JSON list"),
+        ([{"cap": b"['a dog', 'it runs']\n"}, {"cap": b"['a cat']"}], "Python list"),
+        (
+            [{"json": b'{"caption": "[\\"a dog\\", \\"it runs\\"]"}'}, {"json": b'{"caption": "[\\"a cat\\"]"}'}],
+            "JSON list",
+        ),
+        ([{"json": b'["a dog", "it runs"]'}, {"json": b'["a cat"]'}], None),
+        ([{"json": b'["a dog", "it runs"]'}, {"json": b'"a cat"'}], None),
+    ],
+)
+def test_lists_in_members_are_parsed_where_every_row_has_one(
+    members: list[dict[str, bytes]], form: str | None, tmp_path: Path
+) -> None:
+    named = [(f"{row}.{end}", text) for row, each in enumerate(members) for end, text in {"jpg": b"x", **each}.items()]
+    source = open_pairs(tar_members(tmp_path / "a.tar", *named))
+    assert [item.captions for item in source.read() if isinstance(item, Pair)] == [("a dog", "it runs"), ("a cat",)]
+    assert source.columns.forms == ({} if form is None else {"captions": form})
+    assert (form or "parsed") in source.describe() or form is None
+
+
+def test_a_text_that_only_looks_like_a_list_stays(tmp_path: Path) -> None:
+    named = [("0.jpg", b"x"), ("0.txt", b'["a dog"]'), ("1.jpg", b"x"), ("1.txt", b"[a cat]")]
+    source = open_pairs(tar_members(tmp_path / "a.tar", *named))
+    assert [item.captions for item in source.read() if isinstance(item, Pair)] == [('["a dog"]',), ("[a cat]",)]
+
+
+@pytest.mark.parametrize("end", ["b64", "json"])
+def test_base64_images_in_members_are_decoded(end: str, tmp_path: Path) -> None:
+    images = [b"\x89PNG" + bytes([row] * 400_000) for row in range(3)]
+    named: list[tuple[str, bytes]] = []
+    for row, image in enumerate(images):
+        text = base64.b64encode(image)
+        named += [(f"{row}.txt", b"a dog"), (f"{row}.{end}", text if end == "b64" else b'{"image": "%b"}' % text)]
+    columns = {"image": "b64"} if end == "b64" else {}
+    source = open_pairs(tar_members(tmp_path / "a.tar", *named), columns=columns)
+    assert [item.image for item in source.read() if isinstance(item, Pair)] == images
+    assert "base64 in each cell, parsed" in source.describe()
 
 
 def test_records_without_end_are_refused(tmp_path: Path) -> None:
