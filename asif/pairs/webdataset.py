@@ -206,7 +206,7 @@ def _load_fields(record: TarRecord, columns: Collection[str], most: int = MAX_ME
         read[wanted] = member.name
         left -= member.size
         file = record.tar.extractfile(member)
-        data = file.read(None if suffix == "json" else most) if file else b""
+        data = file.read(member.size if suffix == "json" else min(most, member.size)) if file else b""
         if suffix != "json":
             fields.update(dict.fromkeys(names, data))
             continue
