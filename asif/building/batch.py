@@ -116,7 +116,7 @@ class EmbeddingBatch(PairBatch):
         """Run the pending images and return the anchors: records, source rows, unit image and text embeddings.
 
         `encoded` has a vector [dt] for each caption that the mode uses. Rows with unusable vectors join the rejects,
-        and so do later rows of pairs that are rejected here, or were in earlier batches: `unusable` {first row: reason}.
+        and so do later rows of pairs that are rejected here, or were in earlier batches: `unusable` {row: reason}.
         """
         self.flush()
         image = np.concatenate(self._vectors) if self._vectors else np.empty((0, self.image.dim), np.float32)

@@ -53,6 +53,7 @@ _TOKEN_OPTIONS = (
         help="Folder for the tokens.  [default: cache/tokens/NAME in the store]",
     ),
     click.Option(["--column", "columns"], multiple=True, metavar="ROLE=NAME", help="Name a column, as image=photo."),
+    click.Option(["--split"], metavar="NAME", help="The split to read in a folder of several: train, test, …"),
 )
 
 
@@ -94,11 +95,13 @@ def _build_freeze_align_command() -> click.Command:
     train_on_vectors = command.callback
     assert train_on_vectors is not None
 
-    def callback(tokens: str | None, token_dir: Path | None, columns: tuple[str, ...], **arguments: Any) -> None:
+    def callback(
+        tokens: str | None, token_dir: Path | None, columns: tuple[str, ...], split: str | None, **arguments: Any
+    ) -> None:
         if tokens is not None:
-            _train_on_tokens(tokens, token_dir, columns, **arguments)
-        elif token_dir is not None or columns:
-            idle = " and ".join(options.list_given_options(("token_dir", "columns"))) or "--token-dir"
+            _train_on_tokens(tokens, token_dir, columns, split, **arguments)
+        elif token_dir is not None or columns or split is not None:
+            idle = " and ".join(options.list_given_options(("token_dir", "columns", "split"))) or "--token-dir"
             raise UsageError(f"{idle} without --tokens", "the pairs whose tokens are meant", "pass --tokens PAIRS")
         else:
             train_on_vectors(**arguments)
@@ -111,6 +114,7 @@ def _train_on_tokens(
     pairs: str,
     folder: Path | None,
     columns: tuple[str, ...],
+    split: str | None,
     anchors: str,
     device: Device,
     home: Path | None,
@@ -124,7 +128,7 @@ def _train_on_tokens(
     from asif.rivals.train_tokens import train_on_tokens
 
     projector = FreezeAlignTokens(**_build_projector("freeze-align", recipe, parameters).parameters)
-    source = open_pairs(pairs, columns=options.parse_columns(columns))
+    source = open_pairs(pairs, columns=options.parse_columns(columns), split=split)
     options.print_notice(source.describe())
 
     def announce(size: int, place: Path) -> None:

@@ -69,6 +69,7 @@ def build_anchors(
     image_encoder: str = DEFAULT_ENCODERS["image"],
     text_encoder: str = DEFAULT_ENCODERS["text"],
     columns: Mapping[str, str] | None = None,
+    split: str | None = None,
     captions: CaptionMode | None = None,
     dtype: str | None = None,
     dedup: str | None = None,
@@ -86,12 +87,12 @@ def build_anchors(
 
     `pairs` is anything that `asif.pairs.open_pairs` reads: parquet, a folder with metadata, tars, or precomputed
     vectors, for which no encoder is loaded; or anything that `asif.pairs.in_memory.open_in_memory` reads: tables, and
-    iterables of (image, captions). `columns` {role: column} names columns. The keywords from `captions` to `resume` are
-    those of `BuildOptions`, and win over `options`; `max_bad_rows` is a share such as "1%", or a number. The encoders
-    compute in `precision`, which the set records: whatever uses it later computes in the same one. An interrupted
-    build is resumed. If the current version was built from the same input, by the same encoders and options, it is
-    returned as it is, unless `resume` is False. Raises what `asif.building.build_anchor_set` raises, UsageError for
-    options that do not exist.
+    iterables of (image, captions). `columns` {role: column} names columns, `split` one of several splits. The keywords
+    from `captions` to `resume` are those of `BuildOptions`, and win over `options`; `max_bad_rows` is a share such as
+    "1%", or a number. The encoders compute in `precision`, which the set records: whatever uses it later computes in the
+    same one. An interrupted build is resumed. If the current version was built from the same input, by the same encoders
+    and options, it is returned as it is, unless `resume` is False. Raises what `asif.building.build_anchor_set` raises,
+    UsageError for options that do not exist.
     """
     chosen = choose_options(
         options,
@@ -102,21 +103,29 @@ def build_anchors(
         max_bad_rows=max_bad_rows,
         resume=resume,
     )
-    source = take_pairs(pairs, columns, chosen.limit, home)
+    source = take_pairs(pairs, columns, chosen.limit, home, split)
     specs: dict[Side, str] = {"image": image_encoder, "text": text_encoder}
     return _build_pairs(source, name, specs, chosen, {}, home, device, backend, precision, progress)
 
 
 def take_pairs(
-    pairs: Pairs, columns: Mapping[str, str] | None = None, limit: int | None = None, home: Path | None = None
+    pairs: Pairs,
+    columns: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    home: Path | None = None,
+    split: str | None = None,
 ) -> PairSource:
     """Open pairs at a path, or in memory; an open source stays as it is. An iterable is consumed up to `limit` rows."""
     if isinstance(pairs, PairSource):
-        if columns:
-            raise UsageError("columns of a source that is open", "a path or a table", "name them when you open it")
+        if columns or split is not None:
+            raise UsageError(
+                "columns or a split of a source that is open", "a path or a table", "name them when you open it"
+            )
         return pairs
     if isinstance(pairs, str | Path):
-        return open_pairs(pairs, columns=columns)
+        return open_pairs(pairs, columns=columns, split=split)
+    if split is not None:
+        raise UsageError(f"the split {split!r} of pairs in memory", "a path", "pass the rows of that split alone")
     folder = home or default_home()
     make_folder(folder)
     return open_in_memory(pairs, take_image_file, columns or {}, folder, limit)

@@ -61,6 +61,7 @@ def add_pairs(
     pairs: Pairs,
     *,
     kind: UpsertKind = "add",
+    split: str | None = None,
     options: BuildOptions | None = None,
     dedup: str | None = None,
     limit: int | None = None,
@@ -74,16 +75,17 @@ def add_pairs(
 ) -> AnchorSet:
     """Encode pairs with the set's own encoders, and make a version with them current.
 
-    With `kind` "update" they replace the pairs with the same ids. Only the new pairs are encoded; encoders are checked
-    against the set's fingerprints. The keywords from `dedup` to `resume` are those of `BuildOptions`, and win over
-    `options`; captions mode and dtype are the set's. `report` is called with the result of encoding, unless an earlier
-    call encoded the pairs and did not get to publish them. Raises EncoderMismatch, InputRefused for vectors if the set
-    has encoders or the other way round, and what `encode_and_add` raises.
+    `split` chooses one of several splits at a path. With `kind` "update" they replace the pairs with the same ids. Only
+    the new pairs are encoded; encoders are checked against the set's fingerprints. The keywords from `dedup` to
+    `resume` are those of `BuildOptions`, and win over `options`; captions mode and dtype are the set's. `report` is
+    called with the result of encoding, unless an earlier call encoded the pairs and did not get to publish them. Raises
+    EncoderMismatch, InputRefused for vectors if the set has encoders or the other way round, and what `encode_and_add`
+    raises.
     """
     options = choose_options(
         options, captions=None, dtype=None, dedup=dedup, limit=limit, max_bad_rows=max_bad_rows, resume=resume
     )
-    source = take_pairs(pairs, limit=options.limit, home=home)
+    source = take_pairs(pairs, limit=options.limit, home=home, split=split)
     engine = Engine(
         ref, home=home, device=device, backend=backend, aligner=make_aligner("asif")
     )  # not that of the profile: nothing is fitted

@@ -61,6 +61,24 @@ def list_loose_files(folder: Place) -> list[tuple[Place, str | None]]:
     return found
 
 
+def list_unnamed(folder: Path, names: Iterable[str]) -> Iterator[str]:
+    """Yield the kind of each file below a folder that is not among `names`, paths relative to the folder or absolute.
+
+    Folders that are not entered do not count if a file in them is named.
+    """
+    root = os.path.abspath(folder)
+    named = {os.path.relpath(os.path.join(root, name), root) for name in names if "\0" not in name}
+    entered = {
+        str(parent)
+        for inner in {os.path.dirname(name) for name in named}
+        for parent in (Path(inner), *Path(inner).parents)
+    }
+    for file, kind in walk_images(folder):
+        name = os.path.relpath(str(file), str(folder))
+        if name not in named and name not in entered:
+            yield kind or "image that no row names"
+
+
 def classify_file(name: str) -> str | None:
     """Return None for the name of an image that can be decoded here, or else the kind of file that is not read.
 
@@ -70,12 +88,22 @@ def classify_file(name: str) -> str | None:
     if name.startswith("."):
         return "._*" if name.startswith("._") else "hidden"
     stem, _, suffix = name.lower().rpartition(".")
-    if not stem or not suffix:
-        return "no suffix"
-    if suffix not in IMAGE_SUFFIXES:
-        return f".{suffix}" if len(suffix) <= _MAX_SUFFIX and suffix.isprintable() else "another suffix"
+    if not stem or suffix not in IMAGE_SUFFIXES:
+        return name_suffix(suffix if stem else "")
     module, install = _DECODERS.get(suffix, (None, ""))
     return None if module is None or _is_installed(module) else f".{suffix} ({install})"
+
+
+def name_suffix(suffix: str) -> str:
+    """Return the kind of file that has a suffix, given without its dot; of several suffixes the last counts.
+
+    >>> [name_suffix(suffix) for suffix in ("txt", "seg.png", "", "what the file shows")]
+    ['.txt', '.png', 'no suffix', 'another suffix']
+    """
+    last = suffix.rpartition(".")[2]
+    if not last:
+        return "no suffix"
+    return f".{last}" if len(last) <= _MAX_SUFFIX and last.isprintable() else "another suffix"
 
 
 def summarise_unread(kinds: Iterable[str], noun: str = "file") -> tuple[str, ...]:

@@ -9,12 +9,14 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
+from pathlib import Path
 from typing import IO, Any
 
 from asif.errors import InputRefused
 from asif.pairs.cell_forms import find_forms, list_text_roles
 from asif.pairs.columns import ColumnShape, TextRole, find_columns, infer_value_shape
+from asif.pairs.image_files import list_unnamed, summarise_unread
 from asif.pairs.location import Place
 from asif.pairs.pair import Pair, Reject
 from asif.pairs.row_parser import Flaw, parse_row
@@ -45,6 +47,20 @@ class MetadataSource(PairSource):
     def rows(self) -> int:
         """Count the rows, in one pass over the file."""
         return self._count
+
+    def describe(self) -> str:
+        """Return a few lines that describe what will be read, and how many files of a folder on disk no row names."""
+        return "\n".join([super().describe(), *(f"  not read: {text}" for text in self._unread)])
+
+    @cached_property
+    def _unread(self) -> tuple[str, ...]:
+        """The files of a folder on disk that no row names, in one pass over the rows and one over the folder."""
+        if not isinstance(self.path, Path) or not self.path.is_dir() or "image" in self.columns.forms:
+            return ()
+        column = self.columns.image or ""
+        cells = (row.get(column) for row in _read_rows(self.files[0]) if isinstance(row, dict))
+        names = (cell for cell in cells if isinstance(cell, str))
+        return summarise_unread(list_unnamed(self.path, chain((self.files[0].name,), names)))
 
     def hash_ids(self, rows: int) -> Int64 | None:
         """Hash the ids of the first rows."""

@@ -11,7 +11,7 @@ from asif.errors import InputRefused, UsageError
 from asif.pairs.class_folders import ClassFolders, has_class_folders, open_class_folders
 from asif.pairs.columns import TextRole
 from asif.pairs.folder_captions import caption_folders
-from asif.pairs.image_files import classify_file, summarise_unread, walk_images
+from asif.pairs.image_files import classify_file, name_suffix, summarise_unread, walk_images
 from asif.pairs.location import Place, list_folder, parse_place
 from asif.pairs.metadata_folder import TABLE_SUFFIXES, open_metadata
 from asif.pairs.npy import has_npy, open_npy
@@ -129,12 +129,16 @@ def _name_unread(source: PairSource, inside: Mapping[str, Place], known: set[str
 def _list_kinds(inside: Mapping[str, Place], known: set[str]) -> Iterator[str]:
     for name, place in inside.items():
         if name not in known:
-            yield "folder" if place.is_dir() else classify_file(name) or f".{name.rpartition('.')[2].lower()}"
+            yield "folder" if place.is_dir() else classify_file(name) or _name_image(name)
 
 
 def _list_inner_kinds(path: Place) -> Iterator[str]:
     for file, kind in walk_images(path):
-        yield kind or f".{file.name.rpartition('.')[2].lower()}"
+        yield kind or _name_image(file.name)
+
+
+def _name_image(name: str) -> str:
+    return name_suffix(name.lower())
 
 
 def _list_files(inside: Mapping[str, Place], suffix: str) -> list[Place]:

@@ -13,7 +13,7 @@ from typing import Any
 from asif.errors import InputRefused, UsageError
 from asif.pairs.cell_forms import MAX_SAMPLED_CHARACTERS, find_forms, list_text_roles
 from asif.pairs.columns import Columns, ColumnShape, TextRole, find_columns
-from asif.pairs.image_files import IMAGE_SUFFIXES, summarise_unread
+from asif.pairs.image_files import IMAGE_SUFFIXES, name_suffix, summarise_unread
 from asif.pairs.location import Place, map_places
 from asif.pairs.metadata_folder import HEAD_ROWS, RowFields, infer_shapes, parse_json
 from asif.pairs.pair import Pair, Reject
@@ -70,7 +70,7 @@ class WebdatasetSource(PairSource):
         known = {*self.columns.by_role().values(), *self.unused, "json", *images}
         for record in records:
             rows += 1
-            unread.update(_name_kind(suffix) for suffix, _ in record.members if suffix not in known)
+            unread.update(name_suffix(suffix) for suffix, _ in record.members if suffix not in known)
         return rows, records.hidden + unread
 
     def _parse(self, row: int, record: TarRecord, folder: Place) -> Pair | Reject:
@@ -237,8 +237,3 @@ def _find_flaw(member: tarfile.TarInfo, other: str | None, left: int, column: st
 def _describe_continuation(record: TarRecord) -> str:
     names = ", ".join(show_name(member.name) for _, member in record.members[:3])
     return f"{names}: record {show_name(record.key)!r} began before other records"
-
-
-def _name_kind(suffix: str) -> str:
-    last = suffix.rpartition(".")[2]
-    return f".{last}" if 0 < len(last) <= 12 else "another suffix" if last else "no suffix"

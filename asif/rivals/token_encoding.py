@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -15,12 +16,16 @@ from asif.anchorset.tokens.token_journal import TokenJournal
 from asif.anchorset.tokens.token_rows import TokenRows
 from asif.building.batch import PairBatch, PreparedPair, prepare_pair
 from asif.building.build import PairReader
+from asif.building.clock import EncoderClock
 from asif.building.pair_records import derive_pair_id
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.encoders.prefetch import prefetch
+from asif.encoders.text_limits import count_cut_texts, describe_cut
 from asif.errors import InputRefused, Interrupted, UsageError
 from asif.pairs import Pair, PairRecord, Reject
 from asif.vectors import Fingerprint, Side
+
+_log = logging.getLogger(__name__)
 
 TOKEN_SEGMENT_ROWS = 128
 """Rows in one journal segment: these are in memory at a time, and are computed again after a kill."""
@@ -57,10 +62,10 @@ def tokens_from_pairs(
 ) -> PairTokens:
     """Write the tokens of pairs to the folder `path`, and open them; existing tokens are only opened.
 
-    `progress` is called with the number of rows done. Unusable rows are left out and listed in `rejects`.
-    Memory: one segment of 128 rows. Raises UsageError for encoders without tokens, OutOfSpace, before the first row,
-    if the disk is too small, InputRefused if no pair is left, EncoderMismatch or InputRefused if `path` holds
-    other tokens, Interrupted on Ctrl-C; the same call then resumes.
+    `progress` is called with the number of rows done. Unusable rows are left out and listed in `rejects`. Captions that
+    are longer than the text encoder reads are reported. Memory: one segment of 128 rows. Raises UsageError for encoders
+    without tokens, OutOfSpace, before the first row, if the disk is too small, InputRefused if no pair is left,
+    EncoderMismatch or InputRefused if `path` holds other tokens, Interrupted on Ctrl-C; the same call then resumes.
     """
     encoders: dict[Side, Fingerprint] = {"image": image.fingerprint, "text": text.fingerprint}
     origin = {"identity": source.identity, "captions": captions, "rows": source.rows}
@@ -73,8 +78,9 @@ def tokens_from_pairs(
                 f"the tokens in {path}",
                 "free some space, choose another disk, or take fewer pairs or an encoder with fewer tokens",
             )
+            batch = _TokenBatch(image, text, captions)
             try:
-                _encode_rows(journal, source, _TokenBatch(image, text, captions), progress)
+                _encode_rows(journal, source, batch, progress)
             except KeyboardInterrupt:
                 raise Interrupted(
                     f"stopped at row {journal.next_row:,} of {source.rows:,}; the tokens up to there are saved",
@@ -82,6 +88,9 @@ def tokens_from_pairs(
                     "run the same command again to resume",
                 ) from None
             journal.publish()
+            if batch.clock.cut_texts:
+                cut, texts = batch.clock.cut_texts, batch.clock.texts
+                _log.warning(describe_cut(cut, texts, "captions", text.spec, text.fingerprint))
     return open_tokens(path, encoders, origin)
 
 
@@ -97,7 +106,7 @@ def _encode_rows(
             done += 1
             if len(batch) == TOKEN_SEGMENT_ROWS or done == source.rows:
                 journal.append(*batch.finish(), done)
-                batch = _TokenBatch(batch.image, batch.text, batch.captions)
+                batch = _TokenBatch(batch.image, batch.text, batch.captions, batch.clock)
                 progress(done)
     if done < source.rows:
         raise InputRefused(
@@ -126,8 +135,9 @@ def _prepare_rows(
 
 @dataclass
 class _TokenBatch(PairBatch):
-    """Turn prepared pairs into tokens: image, text, records, rejects."""
+    """Turn prepared pairs into tokens: image, text, records, rejects; `clock` counts texts and those that are cut."""
 
+    clock: EncoderClock = field(default_factory=EncoderClock)
     _images: list[TokenRows] = field(default_factory=list)
 
     def run(self, images: list[Any]) -> None:
@@ -139,6 +149,8 @@ class _TokenBatch(PairBatch):
         self.flush()
         images = TokenRows.concatenate(self._images)
         distinct = sorted({caption for pair, _ in self.pairs for caption in self.used_captions(pair)})
+        self.clock.texts += len(distinct)
+        self.clock.cut_texts += count_cut_texts(self.text, distinct)
         texts, place = self.encode_texts(distinct), {caption: row for row, caption in enumerate(distinct)}
         bad_images, bad_texts = images.problems(), texts.problems()
         good: list[int] = []

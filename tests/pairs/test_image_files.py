@@ -9,6 +9,7 @@ from typing import Any
 import fsspec
 import pytest
 from PIL import Image
+from support.damaged_pairs import split
 from support.labelled_files import benchmark
 from support.pair_files import hugging_face_folder, tar_folder
 
@@ -141,3 +142,34 @@ def test_tars_beyond_the_number_of_shards(tmp_path: Path) -> None:
     assert open_labelled(path).source.unused == ("1 file (beyond nshards.txt: 1)",)
     path = benchmark(tmp_path / "b", "retrieval", shards="1")
     assert open_captioned(path).unused == ("1 file (beyond nshards.txt: 1)",)
+
+
+def test_files_that_no_row_names(tmp_path: Path) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / ".hidden").mkdir()
+    for name in ("a.jpg", "b.JPG", "c.png", "in/d.jpg", "in/deep/e.jpg", "in/f.txt", ".hidden/g.jpg", "h.heix"):
+        (tmp_path / name).write_bytes(b"x")
+    named = ["a.jpg", "./in/d.jpg", f"{tmp_path}/c.png", ".hidden/g.jpg", "h.heix"]
+    (tmp_path / "metadata.csv").write_text("\n".join(["file_name,text", *(f"{name},x" for name in named)]))
+    source = open_pairs(tmp_path)
+    assert len(split(tmp_path)[0]) == 5
+    assert source.describe().splitlines()[-1] == "  not read: 3 files (image that no row names: 2, .txt: 1)"
+    assert "not read" not in open_pairs(tmp_path / "metadata.csv").describe()
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "in/d.jpg", "text": "x"}')
+    (tmp_path / "metadata.csv").unlink()
+    assert "8 files (image that no row names: 4, " not in open_pairs(tmp_path).describe()
+    assert "image that no row names: 4" in open_pairs(tmp_path).describe()
+
+
+def test_tables_in_capitals(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    contents = {"CSV": "file_name,text\na.jpg,x", "TSV": "file_name\ttext\na.jpg\tx"}
+    for suffix, content in {**contents, "JSONL": '{"file_name": "a.jpg", "text": "x"}'}.items():
+        table = tmp_path / f"Metadata.{suffix}"
+        table.write_text(content)
+        assert open_pairs(table).rows == open_pairs(tmp_path).rows == 1
+        table.unlink()
+    hugging_face_folder(tmp_path / "shards")
+    for file in list((tmp_path / "shards").rglob("*.parquet")):
+        file.rename(file.with_suffix(".PARQUET"))
+    assert open_pairs(tmp_path / "shards").rows == 2

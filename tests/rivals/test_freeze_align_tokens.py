@@ -380,15 +380,20 @@ def test_the_command(cli: Cli, home: Path, tmp_path: Path) -> None:
     assert "the tokens will take about" in ran.err and str(home / "cache" / "tokens" / "toy") in ran.err
     assert ran.json["aligner"] == "freeze-align-tokens" and ran.json["parameters"]["epochs"] == 4
     assert (ran.json["images"], ran.json["texts"], ran.json["anchors_without_tokens"]) == (30, 45, 0)
-    few = write_parquet(tmp_path / "few.parquet", [row[1] for row in rows[:20]], [list(row[2]) for row in rows[:20]])
+    few = tmp_path / "splits"
+    few.mkdir()
+    for name, some in (("train", rows[:20]), ("test", rows[20:])):
+        write_parquet(few / f"{name}.parquet", [row[1] for row in some], [list(row[2]) for row in some])
     ran = cli(*asked[:4], few, *asked[5:], "--token-dir", tmp_path / "tokens")
+    assert ran.code == 3 and "holds the splits test, train" in ran.err
+    ran = cli(*asked[:4], few, *asked[5:], "--token-dir", tmp_path / "tokens", "--split", "train")
     assert ran.code == 0 and "left out: 10 of 30 anchors" in ran.out
     assert 'in Python: load_projector(FreezeAlignTokens(), open_anchors("toy@1"))' in ran.out
     assert (tmp_path / "tokens" / "header.json").exists()
     assert Store(home).open("toy").cached_aligners("freeze-align-tokens")
 
 
-@pytest.mark.parametrize("idle", [("--token-dir", "x"), ("--column", "image=photo")])
+@pytest.mark.parametrize("idle", [("--token-dir", "x"), ("--column", "image=photo"), ("--split", "train")])
 def test_options_that_need_tokens(cli: Cli, home: Path, idle: Sequence[str]) -> None:
     ran = cli("train-freeze-align", "--anchors", "toy", *idle)
     assert ran.code == 2 and f"{idle[0]} without --tokens" in ran.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from support.build_fakes import ListSource, TokenImages, TokenTexts, list_source, some_rows
 from support.pair_tokens import assert_tokens_match, read_folder, round_to_half, shrink_segments, write_pair_tokens
+from support.short_texts import ShortTexts
 
 from asif.anchorset.tokens.pair_tokens import TOKEN_FILES, TOKENS_HEADER
 from asif.encoders.precomputed import PrecomputedEncoder
@@ -19,6 +21,14 @@ from asif.errors import InputRefused, OutOfSpace, UsageError
 from asif.pairs import Pair, open_pairs
 from asif.rivals import token_encoding
 from asif.rivals.token_encoding import estimate_token_bytes, tokens_from_pairs
+from asif.vectors import Tokens
+
+
+class ShortTokens(ShortTexts):
+    """Give every text the tokens of another encoder, which do not matter here."""
+
+    def tokens(self, texts: Sequence[str]) -> Tokens:
+        return TokenTexts().tokens(texts)
 
 
 @pytest.fixture
@@ -142,3 +152,12 @@ def test_tokens_of_real_pairs(realdata: Path, tmp_path: Path, image_encoder: Any
         back = kept.read(range(len(made)))
         assert np.array_equal(back.values, round_to_half(made.values))
         assert np.array_equal(back.mask, made.mask) and np.array_equal(back.pooled, made.pooled)
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_captions_that_are_cut_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    long = "a very long story about one dog and its tail"
+    rows: list[Any] = [(str(row), b"image %d" % row, (f"{long} {row}", "short")) for row in range(20)]
+    write_pair_tokens(list_source(*rows), tmp_path / "tokens", text=ShortTokens())
+    (said,) = caplog.messages
+    assert said.startswith("20 of 23 captions are longer than the 8 tokens that sentence-transformers:short reads")

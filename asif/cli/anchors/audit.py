@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     "--probe", "probe_path", metavar="PATH", help="Sample queries: pairs, labelled images, or a folder of images."
 )
 @click.option("--pairs", metavar="PATH", help="The source that the set was built from; for thumbnails only.")
+@options.split
+@click.option("--pairs-split", metavar="NAME", help="The split of --pairs.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for audit.html and the ids.")
 @click.option(
     "--near", type=float, default=0.9, show_default=True, help="Cosine from which images are near duplicates."
@@ -48,6 +50,8 @@ def command(
     ref: str,
     probe_path: str | None,
     pairs: str | None,
+    split: str | None,
+    pairs_split: str | None,
     out: Path | None,
     near: float,
     sample: int,
@@ -70,10 +74,14 @@ def command(
 
     if pairs is not None and out is None:
         raise UsageError("--pairs without --out", "a folder for the page that shows them", "pass --out FOLDER")
+    if (split is not None and probe_path is None) or (pairs_split is not None and pairs is None):
+        raise UsageError(
+            "--split without --probe, or --pairs-split without --pairs", "the data to split", "pass both or neither"
+        )
     audit_options = AuditOptions(near, sample, seed)
-    source = open_pairs(pairs) if pairs is not None else None
+    source = open_pairs(pairs, split=pairs_split) if pairs is not None else None
     engine = Engine(ref, home=home, device=device, backend=backend)
-    probe = _encode_probe(engine, probe_path) if probe_path is not None else None
+    probe = _encode_probe(engine, probe_path, split) if probe_path is not None else None
     with options.open_progress_bar(0, "row") as bar:
 
         def progress(step: str, rows: int, total: int) -> None:
@@ -93,13 +101,14 @@ def command(
         _print_result(result)
 
 
-def _encode_probe(engine: Engine, path: str) -> Probe:
-    """Encode the probe; print a notice if some of its images are anchors."""
+def _encode_probe(engine: Engine, path: str, split: str | None) -> Probe:
+    """Encode the probe; print notices of what is read, and if some of its images are anchors."""
     from asif.evaluate import RowLimits
     from asif.evaluate.audit import encode_probe
 
     with options.open_progress_bar(0, "probe") as bar:
-        probe = encode_probe(engine, path, RowLimits(progress=lambda done: bar.update(done - bar.n)))
+        limits = RowLimits(progress=lambda done: bar.update(done - bar.n))
+        probe = encode_probe(engine, path, limits, split, options.print_notice)
     if among := probe.about["images_among_anchors"]:
         options.print_notice(f"{among:,} of {probe.about['images']:,} images of the probe are anchors too")
     return probe

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,9 @@ from asif.evaluate.comparison.datasets import load_retrieval_set
 from asif.evaluate.retrieval import check_pair_vectors, embed_image_rows
 from asif.evaluate.row_reader import RowLimits, RowReader
 from asif.pairs import Pair, Place, Reject, open_captioned, open_labelled, redact_url
-from asif.pairs.image_files import classify_file
+from asif.pairs.image_files import classify_file, list_loose_files, summarise_unread
 from asif.pairs.location import list_folder, parse_place
+from asif.pairs.splits import choose_split_folder
 from asif.vectors import SIDES, Embeddings, Float32, Side
 
 
@@ -28,40 +29,65 @@ class Probe:
     about: dict[str, Any]
 
 
-def encode_probe(engine: Engine, path: str, limits: RowLimits | None = None) -> Probe:
+def encode_probe(
+    engine: Engine,
+    path: str,
+    limits: RowLimits | None = None,
+    split: str | None = None,
+    announce: Callable[[str], None] = lambda text: None,
+) -> Probe:
     """Encode a probe: pairs, labelled images (without their labels), an image, or a folder of images.
 
-    Raises UsageError for a missing path, InputRefused if no row can be used, EncoderMismatch for vectors of other
-    encoders.
+    `split` chooses one of several splits; `announce` is called with a description of what is read, and what is not.
+    Raises UsageError for a missing path or split, InputRefused if no row can be used, EncoderMismatch for vectors of
+    other encoders.
     """
     limits = limits or RowLimits()
     try:
-        source = open_captioned(path)
+        source = open_captioned(path, split=split)
     except InputRefused as no_pairs:
-        return _encode_without_captions(engine, path, no_pairs, limits)
+        return _encode_without_captions(engine, path, no_pairs, limits, split, announce)
+    announce(source.describe())
     dataset = load_retrieval_set(engine, source, path, limits)
     queries = dict(zip(SIDES, (dataset.images.values, dataset.texts.values), strict=True))
     return Probe(queries, {"path": redact_url(path), **dataset.description.counts})
 
 
-def _encode_without_captions(engine: Engine, path: str, no_pairs: InputRefused, limits: RowLimits) -> Probe:
+def _encode_without_captions(
+    engine: Engine,
+    path: str,
+    no_pairs: InputRefused,
+    limits: RowLimits,
+    split: str | None,
+    announce: Callable[[str], None],
+) -> Probe:
     """Encode a probe of images alone; raises `no_pairs` if there are none."""
     try:
-        data = open_labelled(path)
+        data = open_labelled(path, split=split)
     except InputRefused:
-        files = _list_images(parse_place(path))
+        files, unread = _list_images(parse_place(path), split)
         if not files:
             raise no_pairs from None
+        announce("\n".join([f"{redact_url(path)}: {len(files):,} images", *(f"  not read: {text}" for text in unread)]))
         items: Iterator[Pair | Reject] = (Pair(row, str(file), file, ("",)) for row, file in enumerate(files))
         return _encode_images(engine, path, items, RowReader(len(files), limits))
+    announce(data.source.describe())
     check_pair_vectors(engine, data.source)
     return _encode_images(engine, path, data.read(), RowReader(data.source.rows, limits))
 
 
-def _list_images(place: Place) -> list[Place]:
-    """Return an image file, or the image files of a folder, sorted by name."""
-    files = list(list_folder(place).values()) if place.is_dir() else [place]
-    return [file for file in files if classify_file(file.name) is None and file.is_file()]
+def _list_images(place: Place, split: str | None) -> tuple[list[Place], tuple[str, ...]]:
+    """Return an image file, or the image files of a folder or its split by name, and a text for its other files."""
+    if not place.is_dir():
+        return ([place] if classify_file(place.name) is None else []), ()
+    inside = list_folder(place)
+    folder = choose_split_folder(place, inside, split)
+    found = list_loose_files(folder or place)
+    images = [file for file, kind in found if kind is None]
+    folders = [
+        "folder" for within in list_folder(folder or place).values() if within.is_dir() and within.name[0] not in "._"
+    ]
+    return images, summarise_unread([*(kind for _, kind in found if kind is not None), *folders])
 
 
 def _encode_images(engine: Engine, path: str, items: Iterator[Pair | Reject], reader: RowReader) -> Probe:

@@ -105,3 +105,17 @@ def test_precomputed_sets_and_probes(cli: Cli, home: Path, tmp_path: Path) -> No
     assert ran.code == 0, ran.err
     assert "60 of 60 images of the probe are anchors too" in ran.err and "are not in" in ran.err
     assert json.loads((tmp_path / "o" / "audit.json").read_text())["usage"]["text"]["queries"] == 60
+
+
+def test_splits_of_probe_and_pairs(run: Cli, tmp_path: Path) -> None:
+    assert run("--split", "test").code == 2 and run("--pairs-split", "test").code == 2
+    folder = tmp_path / "splits"
+    for name in ("train", "test"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "a.png").write_bytes(b"x")
+        (folder / name / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "x"}')
+    ran = run("--pairs", folder, "--out", tmp_path / "out")
+    assert ran.code == 3 and "holds the splits test, train" in ran.err
+    ran = run("--pairs", folder, "--out", tmp_path / "out", "--pairs-split", "train")
+    assert ran.code == 0 and "images are not in" in ran.err
+    assert run("--probe", folder).code == 3 and "holds the splits test, train" in run("--probe", folder).err

@@ -64,3 +64,36 @@ def test_probes_are_pairs_labelled_images_or_images(toys: Path, home: Path, tmp_
         encode_probe(engine, str(tmp_path / "none"))
     with pytest.raises(UsageError):
         encode_probe(engine, str(tmp_path / "nowhere"))
+
+
+def test_what_a_probe_leaves_out_is_announced(toys: Path, home: Path) -> None:
+    engine, said = Engine("toy", home=home), list[str]()
+    for name in ("a.txt", "b.TXT", ".c", "d.heix"):
+        (toys / name).write_text("x")
+    (toys / "more").mkdir()
+    encode_probe(engine, str(toys), announce=said.append)
+    assert said == [f"{toys}: 3 images\n  not read: 5 files (.txt: 2, .heix: 1, folder: 1, hidden: 1)"]
+
+
+def test_a_split_of_several_is_chosen(toys: Path, home: Path, tmp_path: Path) -> None:
+    engine, splits = Engine("toy", home=home), tmp_path / "splits"
+    for name, count in (("train", 3), ("test", 2)):
+        (splits / name).mkdir(parents=True)
+        for at in range(count):
+            (splits / name / f"{at}.png").write_bytes(b"image %d" % at)
+    with pytest.raises(InputRefused, match="holds the splits test, train"):
+        encode_probe(engine, str(splits))
+    with pytest.raises(UsageError, match="'validation'"):
+        encode_probe(engine, str(splits), split="validation")
+    assert len(encode_probe(engine, str(splits), split="test").queries["image"]) == 2
+    for name, count in (("train", 3), ("test", 2)):
+        rows = [json.dumps({"file_name": f"{at}.png", "text": "x"}) for at in range(count)]
+        (splits / name / "metadata.jsonl").write_text("\n".join(rows))
+    probe = encode_probe(engine, str(splits), split="train")
+    assert len(probe.queries["image"]) == len(probe.queries["text"]) == 3
+    for name in ("train", "test"):
+        (splits / name / "metadata.jsonl").unlink()
+        (splits / name / "cat").mkdir()
+        for file in (splits / name).glob("*.png"):
+            file.rename(splits / name / "cat" / file.name)
+    assert len(encode_probe(engine, str(splits), split="test").queries["image"]) == 2
