@@ -58,6 +58,14 @@ class Labels:
         if self.mode not in ("mean", "max"):
             raise UsageError(f"the template mode is {self.mode!r}", "mean or max", "pass --template-mode mean")
 
+    def check_words(self) -> None:
+        """Raise UsageError if the labels, or their names, are numbers or marks of no label: no text encoder reads them.
+
+        Their prompts may still have vectors from elsewhere.
+        """
+        texts = self.names or [(label,) for label in self.labels]
+        _check_words("", [(f"label {number}", text) for number, some in enumerate(texts, start=1) for text in some])
+
     def prompts(self) -> list[str]:
         """Return the prompts of all labels, label by label and name by name."""
         return [prompt for label in self.prompts_by_label() for prompt in label]
@@ -116,17 +124,19 @@ def read_labels(path: Path, *, words: bool = True) -> tuple[tuple[str, ...], tup
 
 def _check_words(origin: str, texts: Sequence[tuple[str, str]]) -> None:
     """Refuse texts (place, text) for prompts that are numbers, or marks of images without a label."""
+    of_origin = f" of {origin}" if origin else ""
     for place, text in texts:
         if text.strip() and is_unlabelled(text):
             raise UsageError(
-                f"{place} of {origin} is {text!r}, which marks images without a label", "a word or more", "remove it"
+                f"{place}{of_origin} is {text!r}, which marks images without a label", "a word or more", "remove it"
             )
     words = [text for _, text in texts]
     if are_numbers(words):
         raise UsageError(
-            f"the labels of {origin} are numbers: {list_labels(words)}",
+            f"the labels{of_origin} are numbers: {list_labels(words)}",
             "words, which a text encoder can read",
-            "pass --labels-file FILE with a line 'label<TAB>name' for each, such as: 3<TAB>the digit three",
+            "pass --labels-file FILE with a line 'label<TAB>name' for each, such as: 3<TAB>the digit three"
+            + ("" if origin else "; in Python Labels(labels, names=...)"),
         )
 
 

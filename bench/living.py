@@ -112,7 +112,7 @@ def opening(store: Store) -> list[list[str]]:
     rng = np.random.default_rng(0)
     image = Embeddings.from_raw(rng.normal(size=(1, DIMS["image"])))
     texts = Embeddings.from_raw(rng.normal(size=(10, DIMS["text"])))
-    labels = Labels(tuple(f"label {n}" for n in range(10)))
+    labels = Labels(tuple(f"thing {n}" for n in range(10)))
     for name in ("asif", "cca"):
         engine = Engine(first, home=store.root, aligner=make_aligner(name))
 

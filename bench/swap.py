@@ -129,7 +129,7 @@ def measure(home: Path, options: argparse.Namespace) -> int:
     engines = [Engine(name, home=home, aligner=make_aligner(options.aligner)) for name in names]
     dims, random = engines[0].anchors.dims, np.random.default_rng(0)
     images = [Embeddings.from_raw(random.standard_normal((1, dims["image"]))) for _ in range(QUERIES)]
-    question = images, Labels(tuple(f"label {n}" for n in range(10))), Embeddings.from_raw(
+    question = images, Labels(tuple(f"thing {n}" for n in range(10))), Embeddings.from_raw(
         random.standard_normal((10, dims["text"]))
     )  # fmt: skip
     oracle = {

@@ -195,14 +195,6 @@ def choose_templates(texts: tuple[str, ...], name: str | None) -> tuple[str, ...
     return texts if name is None else find_templates(name)
 
 
-def read_lines(file: Path) -> tuple[str, ...]:
-    """Read the lines of a file, stripped; blank lines at its end do not count."""
-    try:
-        return tuple(line.strip() for line in file.read_text(encoding="utf-8-sig").rstrip().split("\n"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read ({error})", "a UTF-8 text, one label per line", "check it") from error
-
-
 def columns(command: Command) -> Command:
     """Add --column."""
     return click.option(

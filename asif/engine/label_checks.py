@@ -16,8 +16,10 @@ from asif.errors import UsageError
 def check_labels(labels: Labels, anchors: OpenAnchors, encoders: EncoderPool) -> None:
     """Report, once each, labels that are cut, and labels of other scripts with an English encoder.
 
-    Raises UsageError for labels that are equal in the tokens that the encoder reads.
+    Raises UsageError for labels that are numbers or marks of no label, and for labels that are equal in the tokens that
+    the encoder reads.
     """
+    labels.check_words()
     fingerprint, spec = anchors.fingerprint("text"), anchors.encoder_spec("text")
     limit, count = find_token_limit(fingerprint), len(labels.labels)
     if limit is None:

@@ -99,6 +99,7 @@ def _embed_concepts(engine: Engine, words: Sequence[str] | None) -> tuple[Float3
     """Embed concepts [c, dt], and return details to record in the set; raises UsageError if there are no concepts."""
     if words is not None:
         labels = Labels(tuple(map(make_readable, words)), find_templates("photo"))
+        labels.check_words()
         digest = hashlib.sha256(canonical_json(list(words))).hexdigest()
         details = {"count": len(words), "sha256": digest, "templates": list(labels.templates)}
         return engine.encode_texts(labels.prompts()).values, details

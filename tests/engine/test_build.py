@@ -127,8 +127,16 @@ def test_options_that_do_not_exist(fakes: FakeImages, options: Any, came: str) -
 
 def test_an_open_source_has_its_columns(fakes: FakeImages, tmp_path: Path) -> None:
     source = open_pairs(write_parquet(tmp_path / "pairs.parquet", IMAGES, CAPTIONS))
-    with pytest.raises(UsageError, match="columns of a source that is open"):
+    with pytest.raises(UsageError, match="columns or a split of a source that is open"):
         build(source, columns={"image": "x"})
+
+
+def test_a_split_of_several(fakes: FakeImages, tmp_path: Path) -> None:
+    for name, rows in (("train", 3), ("test", 2)):
+        write_parquet(tmp_path / f"{name}.parquet", IMAGES[:rows], CAPTIONS[:rows])
+    assert build(tmp_path, split="test").count == 2
+    with pytest.raises(UsageError, match="the split 'test' of pairs in memory"):
+        build(PAIRS, split="test")
 
 
 def test_a_set_for_notebooks(fakes: FakeImages) -> None:

@@ -223,7 +223,7 @@ def test_an_encoder_that_gives_nan_is_refused(fakes: Path, monkeypatch: pytest.M
 
 def test_the_last_questions_are_remembered_and_only_those(fakes: Path) -> None:
     engine = Engine("toy", home=fakes)
-    questions = [Labels((f"label {number}", "other")) for number in range(CACHED_LABELS + 3)]
+    questions = [Labels((f"thing {number}", "other")) for number in range(CACHED_LABELS + 3)]
     for labels in questions:
         next(engine.classify(IMAGES[:1], labels))
     assert engine._snapshot.represented.keys() == questions[-CACHED_LABELS:]
@@ -231,7 +231,7 @@ def test_the_last_questions_are_remembered_and_only_those(fakes: Path) -> None:
 
 def test_many_threads_ask_many_questions(fakes: Path) -> None:
     engine = Engine("toy", home=fakes)
-    questions = [Labels((f"label {number}", "other", "third")) for number in range(3 * CACHED_LABELS)]
+    questions = [Labels((f"thing {number}", "other", "third")) for number in range(3 * CACHED_LABELS)]
     expected = [oracle(engine.anchors, IMAGES[:3], labels) for labels in questions]
 
     def ask(turn: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.build_fakes import FakeImages, build_set, list_source, write_parquet
 from support.engine_sets import fake_image, make_set
@@ -13,6 +14,7 @@ from support.short_texts import ShortTexts
 from asif.classify import Labels
 from asif.engine import Engine
 from asif.errors import UsageError
+from asif.vectors import Embeddings
 
 LONG = "one two three four five six seven"
 
@@ -83,6 +85,21 @@ def test_labels_in_another_script_are_reported_once(engine: Engine, caplog: pyte
         scores(engine, "собака", "cat", "犬")
     (remark,) = caplog.messages
     assert remark.startswith("2 of 3 labels, such as собака, are in a script that sentence-transformers:short hardly")
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [(("0", "1.0"), "the labels are numbers: 0, 1.0"), (("cat", "nan"), "label 2 is 'nan', which marks images")],
+)
+def test_labels_that_are_numbers_need_names_or_vectors(engine: Engine, labels: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        scores(engine, *labels)
+    images = Embeddings.from_raw(np.ones((1, engine.anchors.dims["image"])))
+    with pytest.raises(UsageError, match=message):
+        engine.classify_vectors(images, labels)
+    vectors = Embeddings.from_raw(np.ones((2, engine.anchors.dims["text"])))
+    assert len(engine.classify_vectors(images, labels, vectors)[0].predictions) == 2
+    assert engine.classify_vectors(images, Labels(("0", "1"), names=(("cat",), ("dog",))))
 
 
 def test_captions_that_are_cut_are_counted(home: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -31,7 +31,7 @@ from asif.kernels import topk_similarity
 from asif.vectors import Embeddings
 
 LABELS = Labels(("cat", "dog", "owl", "newt"))
-QUESTIONS = [Labels((f"label {number}", "other")) for number in range(3)]
+QUESTIONS = [Labels((f"thing {number}", "other")) for number in range(3)]
 IMAGES = Embeddings.from_raw(np.random.default_rng(3).standard_normal((8, IMAGE_DIM)))
 NAMES = ("one", "two", "three")
 IDS = sorted(pair.id for pair in pairs(20))

@@ -34,7 +34,7 @@ def main() -> None:
         return hashed(texts, TEXT)
 
     before = peak()
-    labels = Labels(tuple(f"label {number}" for number in range(COUNT)), ("{}", "a photo of {}", "no {c}"))
+    labels = Labels(tuple(f"thing {number}" for number in range(COUNT)), ("{}", "a photo of {}", "no {c}"))
     candidates = represent_labels(labels, encode, fitted)
     found = rank_candidates(images, candidates, COUNT)
     report = {"before": before, "grown": peak() - before, "batch": max(batches), "prompts": sum(batches)}

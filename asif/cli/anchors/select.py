@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--method", type=click.Choice(["concepts", "kmeans", "kdpp", "random"]), required=True, help="See below.")
 @click.option("--size", type=click.IntRange(min=1), required=True, metavar="N", help="How many anchors to choose.")
 @click.option("--name", required=True, metavar="NEW", help="Name of the new set.")
-@click.option("--concepts", type=click.Path(path_type=Path), metavar="FILE", help="concepts: one per line.")
+@click.option("--concepts", type=click.Path(path_type=Path), metavar="FILE", help="concepts: a labels file.")
 @click.option(
     "--side", type=click.Choice(["image", "text"]), help="kmeans, kdpp: which embeddings they use.  [default: image]"
 )
@@ -52,7 +52,7 @@ def command(
     from asif.engine import select_anchors
 
     started = time.perf_counter()
-    concept_texts = None if concepts is None else options.read_lines(concepts)
+    concept_texts = None if concepts is None else _read_concepts(concepts)
     anchors = select_anchors(
         ref,
         method=method,
@@ -74,3 +74,11 @@ def command(
     options.print_text(
         f"{anchors.ref}: {anchors.count:,} anchors of {origin} by {method}, digest {anchors.digest[:12]}"
     )
+
+
+def _read_concepts(file: Path) -> tuple[str, ...]:
+    """Read concepts from a labels file: the first name of each label, or the label if there are none."""
+    from asif.classify import read_labels
+
+    labels, names = read_labels(file)
+    return tuple(some[0] for some in names) or labels

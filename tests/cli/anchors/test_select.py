@@ -38,11 +38,12 @@ def test_select_for_people(cli: Cli, toys: Path) -> None:
         (("--method", "concepts", "--size", 3), "", "the texts of toy@1 do not repeat"),
         (("--method", "concepts", "--size", 3, "--concepts", "nowhere"), "", "nowhere cannot be read"),
         (("--method", "concepts", "--size", 3, "--concepts", "."), "", ". cannot be read"),
-        (("--method", "concepts", "--size", 3, "--concepts", "FILE"), "", "label 1 of 1 is blank"),
-        (("--method", "concepts", "--size", 3, "--concepts", "FILE"), "cat\n\ndog\n", "label 2 of 3 is blank"),
+        (("--method", "concepts", "--size", 3, "--concepts", "FILE"), "", "is empty"),
+        (("--method", "concepts", "--size", 3, "--concepts", "FILE"), "id,name\n1,cat\n2,\n", "line 3 of"),
         (("--method", "concepts", "--size", 3, "--concepts", "FILE"), "cat\ndog\0\n", "NUL"),
         (("--method", "concepts", "--size", 3, "--concepts", "FILE"), "cat\ncaf\udce9\n", "cannot be read"),
-        (("--method", "concepts", "--size", 3, "--concepts", "FILE"), "cat\n cat\n", "comes 2 times"),
+        (("--method", "concepts", "--size", 3, "--concepts", "FILE"), "cat\n cat\n", "twice, in line 1 and line 2"),
+        (("--method", "concepts", "--size", 3, "--concepts", "FILE"), "1\n2\n", "are numbers: 1, 2"),
         (("--method", "random", "--size", 3, "--name", "../x"), "", "the anchor set name '../x'"),
     ],
 )
@@ -65,3 +66,15 @@ def test_select_knows_what_there_is(cli: Cli, toys: Path, tmp_path: Path) -> Non
     assert all(method in usage for method in SELECTION_METHODS)
     with pytest.raises(UsageError, match="the method is 'magic'"):
         select_anchors("toy", method="magic", size=3, name="few", home=toys)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["# animals\n\nred_panda\n\nowl\nnewt\n", "1\tred_panda | panda\n2\towl\n3\tnewt", '["red_panda", "owl", "newt"]'],
+)
+def test_concepts_are_read_as_labels_are(cli: Cli, toys: Path, tmp_path: Path, content: str) -> None:
+    plain = select(cli, "--method", "concepts", "--size", 5, "--concepts", concept_file(tmp_path), "--json").json
+    other = select(
+        cli, "--method", "concepts", "--size", 5, "--concepts", concept_file(tmp_path, content), "--json"
+    ).json
+    assert (other["digest"], other["operation"]) == (plain["digest"], plain["operation"])
