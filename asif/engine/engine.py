@@ -9,6 +9,7 @@ from types import TracebackType
 
 from asif.aligners import Aligner, Hubness
 from asif.anchorset import AnchorSet, OpenAnchors, PairFilter, Store, default_home
+from asif.anchorset.format.references import is_movable_reference, parse_union
 from asif.classify import Labels
 from asif.defaults import DEFAULT_ANCHORS
 from asif.encoders import Backend, Device, ImageEncoder, ImageInputs, TextEncoder
@@ -27,7 +28,7 @@ from asif.engine.predict import (
 )
 from asif.engine.snapshots import FittedTask, Snapshot, SnapshotOpener
 from asif.engine.watcher import Watcher, WatchState, check_can_move
-from asif.errors import BadImage, UsageError
+from asif.errors import BadImage, Conflict, UsageError
 from asif.kernels import KernelName
 from asif.tuning import TASKS, Task
 from asif.vectors import SIDES, Embeddings, Float32, Side
@@ -95,11 +96,16 @@ class Engine:
         `explain` is how many anchors to name behind the first label, `credits` adds all pairs behind it. `anchors`,
         `where` and `licences` select other anchors than the served ones. An image that cannot be decoded gives a result
         with an error and does not stop the others. References are resolved when the method is called, not when its
-        results are read.
+        results are read; if the version is deleted before it is explained, the current one answers instead, unless the
+        reference names a version: then Conflict is raised.
         """
         snapshot = self._find_snapshot(anchors, where, licences)
         content = PredictOptions(top, explain, credits)
-        return classify_images(snapshot, self._encoders, iter_images(images), take_labels(labels), content)
+
+        def renew(old: Snapshot, deleted: Conflict) -> Snapshot:
+            return self._renew_snapshot(old, deleted, anchors, where, licences)
+
+        return classify_images(snapshot, self._encoders, iter_images(images), take_labels(labels), content, renew)
 
     def classify_vectors(
         self,
@@ -120,12 +126,27 @@ class Engine:
         arguments see `classify`.
         """
         snapshot, labels = self._find_snapshot(anchors, where, licences), take_labels(labels)
+        content = PredictOptions(top, explain, credits)
+        try:
+            return self._classify_vectors(snapshot, images, labels, label_vectors, content)
+        except Conflict as deleted:
+            snapshot = self._renew_snapshot(snapshot, deleted, anchors, where, licences)
+            return self._classify_vectors(snapshot, images, labels, label_vectors, content)
+
+    def _classify_vectors(
+        self,
+        snapshot: Snapshot,
+        images: Embeddings,
+        labels: Labels,
+        label_vectors: Embeddings | None,
+        content: PredictOptions,
+    ) -> list[Classification]:
         task = snapshot.tasks["classify"]
         if label_vectors is None:
             candidates = snapshot.represent_labels(labels, self._encoders)
         else:
             candidates = task.represent_labels(labels, take_label_vectors(labels, label_vectors))
-        return classify_embeddings(task, candidates, labels, images, PredictOptions(top, explain, credits))
+        return classify_embeddings(task, candidates, labels, images, content)
 
     def score_blocks(
         self,
@@ -158,6 +179,30 @@ class Engine:
 
     def _find_snapshot(self, anchors: str | None, where: str | None, licences: Sequence[str] | None) -> Snapshot:
         return self._opener.find(self._snapshot, anchors, PairFilter.of(where, licences))
+
+    def _renew_snapshot(
+        self,
+        old: Snapshot,
+        deleted: Conflict,
+        anchors: str | None,
+        where: str | None,
+        licences: Sequence[str] | None,
+    ) -> Snapshot:
+        """Return the current version in place of one that was deleted; the engine serves it if the call named none.
+
+        Raises the Conflict if the reference names a version, if it has not moved, or if other encoders made the current
+        version.
+        """
+        ref = anchors or self.follows
+        if not any(map(is_movable_reference, parse_union(ref))):
+            raise deleted
+        if anchors is None:
+            self.follow(ref)
+        new = self._find_snapshot(anchors, where, licences)
+        encoders_differ = any(new.anchors.fingerprint(side) != old.anchors.fingerprint(side) for side in SIDES)
+        if new.versions == old.versions or encoders_differ:
+            raise deleted
+        return new
 
     # ---- encoding
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from threading import Semaphore
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from asif.encoders.image_input import name_image, take_image
 from asif.encoders.prefetch import prefetch
 from asif.engine.encoder_pool import EncoderPool
 from asif.engine.snapshots import FittedTask, Snapshot
-from asif.errors import BadImage, UsageError
+from asif.errors import BadImage, Conflict, UsageError
 from asif.explain import Contributions, compute_contributions
 from asif.pairs import PairRecord
 from asif.vectors import AnchorContributions, Embeddings, Float32, FusedRows, Rows, Side, SparseRows
@@ -145,16 +145,34 @@ def take_label_texts(labels: Iterable[str]) -> tuple[str, ...]:
     return tuple(map(str, texts))  # numpy's texts too
 
 
+SnapshotRenewal: TypeAlias = "Callable[[Snapshot, Conflict], Snapshot]"
+"""Takes a snapshot of a deleted version and the error, returns one of the current version or raises the error."""
+
+
 def classify_images(
-    snapshot: Snapshot, encoders: EncoderPool, images: Iterable[ImageInput], labels: Labels, options: PredictOptions
+    snapshot: Snapshot,
+    encoders: EncoderPool,
+    images: Iterable[ImageInput],
+    labels: Labels,
+    options: PredictOptions,
+    renew: SnapshotRenewal,
 ) -> Iterator[Classification]:
-    """Encode images a batch at a time, and classify them over the anchors of a snapshot."""
+    """Encode images a batch at a time, and classify them over the anchors of a snapshot.
+
+    If its version is deleted before it is explained, `renew` gives the snapshot that the next results come from.
+    """
     encoder = encoders.load_image_encoder(snapshot.anchors)
     started = time.perf_counter()
     candidates = snapshot.represent_labels(labels, encoders)
     label_ms = 1000 * (time.perf_counter() - started)
     for batch in encode_in_batches(encoder, images):
-        found = iter(classify_embeddings(snapshot.tasks["classify"], candidates, labels, batch.embeddings, options))
+        try:
+            results = classify_embeddings(snapshot.tasks["classify"], candidates, labels, batch.embeddings, options)
+        except Conflict as deleted:
+            snapshot = renew(snapshot, deleted)
+            candidates = snapshot.represent_labels(labels, encoders)
+            results = classify_embeddings(snapshot.tasks["classify"], candidates, labels, batch.embeddings, options)
+        found = iter(results)
         for name, error in batch.images:
             if error is not None:
                 yield Classification(name, error=error, anchors=snapshot.anchors.named)

@@ -26,7 +26,8 @@ from asif.anchorset import Store
 from asif.anchorset.format.folder import SetFolder
 from asif.classify import Labels
 from asif.engine import Classification, Engine, watcher
-from asif.errors import AsifError, IntegrityError, NotFound, UsageError
+from asif.engine.purge import purge_pairs
+from asif.errors import AsifError, Conflict, IntegrityError, NotFound, UsageError
 from asif.kernels import topk_similarity
 from asif.vectors import Embeddings
 
@@ -487,3 +488,49 @@ def test_precomputed_vectors_are_swapped_too(sets: Path, tmp_path: Path) -> None
     assert digest(engine.classify_vectors(IMAGES, LABELS, prompts)) == engine.anchors.digest
     engine.swap("one")
     assert digest(engine.classify_vectors(IMAGES, LABELS)) == engine.anchors.digest
+
+
+# ---- a served version that is deleted
+
+
+def purge_first(home: Path, ref: str = "one") -> str:
+    """Purge a pair, and with it all older versions; return its id."""
+    with Store(home).open(ref) as anchors:
+        name = anchors.records([0])[0].id
+    purge_pairs(ref, [name], home=home)
+    return name
+
+
+@pytest.mark.parametrize("named", [{}, {"anchors": "one"}, {"anchors": "one+two"}])
+def test_a_deleted_version_is_explained_by_the_current_one(sets: Path, named: dict[str, str]) -> None:
+    engine = engine_of(sets)
+    before = engine.classify_vectors(IMAGES, LABELS, **named)
+    gone = purge_first(sets)
+    current = engine_of(sets).classify_vectors(IMAGES, LABELS, explain=3, **named)
+    if named.get("anchors") is None:
+        assert plain(engine.classify_vectors(IMAGES, LABELS, **named)) == plain(before)  # the blocks are still mapped
+    found = engine.classify_vectors(IMAGES, LABELS, explain=3, **named)
+    assert digest(found) == digest(current) != digest(before) and plain(found) == plain(current)
+    pairs = [pair.id for result in found if result.evidence is not None for pair in result.evidence.records]
+    assert len(pairs) == 3 * len(found) and gone not in pairs
+    if named.get("anchors") is None:
+        assert engine.exactly == engine_of(sets).exactly
+
+
+def test_images_too_are_explained_by_the_current_version(sets: Path) -> None:
+    engine = engine_of(sets)
+    results = engine.classify([b"image %d" % row for row in range(100)], LABELS, explain=2)
+    purge_first(sets)
+    found = list(results)
+    assert len(found) == 100
+    assert digest(found) == engine_of(sets).anchors.digest and all(result.evidence for result in found)
+
+
+def test_a_version_that_was_named_stays_deleted(sets: Path) -> None:
+    engine = engine_of(sets, Store(sets).open("one").exactly)
+    purge_first(sets)
+    with pytest.raises(Conflict, match="deleted"):
+        engine.classify_vectors(IMAGES, LABELS, explain=1)
+    with pytest.raises(Conflict, match="deleted"):
+        list(engine.classify([b"image"], LABELS, explain=1))
+    assert len(engine.classify_vectors(IMAGES, LABELS)) == len(IMAGES)
