@@ -49,7 +49,8 @@ DECODER_VERSION = "pillow-rgb-1"
 """Part of fingerprints; changes whenever the pixels that `decode_image` returns may change.
 
 Before the first release greys of more than 8 bits were divided by 257, whatever their depth: those of 12 bits came out
-all but black. `to_8_bits` returns the same pixels as then for all whose values need 15 or 16 bits.
+all but black. `to_8_bits` returns the same pixels as then for all whose values need 15 or 16 bits; sets of other such
+greys are to be built again, as no release had this name before.
 """
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -17,16 +17,21 @@ CHECKSUM_BYTES = 8
 """Bytes of the checksum of key and vector before each vector."""
 
 
+def _make_parents(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
 class TextCache:
     """Store unit text embeddings in one SQLite file, by hashes of the texts.
 
     A cache that cannot be read or written is skipped: everything works without it, only slower. Each entry has a
     checksum of its key and its vector; an entry without it, as earlier versions wrote them, or with another one is
-    encoded again.
+    encoded again. `create` makes the file's folder, and maybe the file, before entries are added.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, create: Callable[[Path], None] = _make_parents) -> None:
         self.path = path
+        self._create = create
 
     def get(self, fingerprint: str, texts: Sequence[str], dim: int) -> dict[str, Float32]:
         """Return the cached embeddings: {text: vector [dim]}."""
@@ -50,11 +55,11 @@ class TextCache:
         keys = {text: hash_text(fingerprint, text) for text in vectors}
         rows = [(keys[text], _add_checksum(keys[text], vector)) for text, vector in vectors.items()]
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._create(self.path)
             with self._connect() as connection:
                 connection.execute("CREATE TABLE IF NOT EXISTS texts (key BLOB PRIMARY KEY, vector BLOB NOT NULL)")
                 connection.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?)", rows)
-        except (sqlite3.Error, OSError):
+        except (sqlite3.Error, OSError, AsifError):
             return
 
     def find_known(self, fingerprint: str, texts: Collection[str]) -> set[str]:

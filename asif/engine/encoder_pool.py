@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from asif.anchorset import OpenAnchors
+from asif.anchorset.format.atomic_io import create_file
 from asif.encoders import Backend, Device, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
 from asif.encoders.backends.choose import choose_runtime
 from asif.encoders.backends.probe import VerdictCache
@@ -44,7 +45,7 @@ class EncoderPool:
         self.device = device
         self.backend = backend
         self._folder = cache
-        self._cache = TextCache(cache / "texts.sqlite")
+        self._cache = TextCache(cache / "texts.sqlite", create_file)
         self._verdicts = VerdictCache(cache / "probes")
         self._loaded: dict[_Key, Any] = {}
         self._lock = RLock()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from asif.anchorset import AnchorSet
+from asif.anchorset.format.atomic_io import make_folder
 from asif.anchorset.format.fit_cache import build_fit_file_name, read_matching_fit, write_fit
 from asif.encoders import Device
 from asif.encoders.torch_common import pick_device
@@ -85,7 +86,7 @@ def train_on_pairs(
     def save(state: Mapping[str, NDArray[Any]]) -> None:
         nonlocal saved_at, saved_step
         if time.monotonic() - saved_at >= SECONDS_BETWEEN_SAVES:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             write_fit(path, anchors.manifest, run, state)
             saved_at, saved_step = time.monotonic(), int(state["step"][0])
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, features
-from support.build_images import Pixels, chunk, encoded, exif, gif_declaring, png, random_png, tiles
+from support.build_images import Pixels, chunk, encoded, exif, gif_declaring, png, random_png, tiff, tiles
 from support.paths import SUPPORT
 from support.running import environment
 
@@ -275,6 +275,27 @@ def test_heic_is_decoded_with_pillow_heif() -> None:
     heif.register_heif_opener()
     found = np.asarray(decode_image(encoded(of_colour((200, 30, 90), 16, 16), "HEIF", quality=100))).astype(int)
     assert np.abs(found - of_colour((200, 30, 90), 16, 16)).max() <= 6
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_of_16_bit_colour_pillow_gives_the_upper_8_bits(form: str) -> None:
+    """As docs/pairs.md says: Pillow has no mode for it, so 12 bits stored in 16 are all but black."""
+    values = np.array([0, 255, 256, 4095, 32_768, 65_535], ">u2")
+    pixels = np.repeat(values[:, None], 3, axis=1)
+    content = png(6, 1, depth=16, pixels=b"\0" + pixels.tobytes())
+    if form == "TIFF":
+        tags = [
+            (256, [6]),
+            (257, [1]),
+            (258, [16, 16, 16]),
+            (262, [2]),
+            (273, [1024]),
+            (277, [3]),
+            (278, [1]),
+            (279, [36]),
+        ]
+        content = tiff(tags, pixels.astype("<u2").tobytes())
+    assert np.asarray(decode_image(content)).tolist() == [[[value // 256] * 3 for value in values.tolist()]]
 
 
 def test_reasons_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

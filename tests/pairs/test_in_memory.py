@@ -152,6 +152,27 @@ def test_real_data_frames(tmp_path: Path) -> None:
         assert content(take(frame, tmp_path)) == from_parquet(tmp_path)
 
 
+def test_real_polars_frames(tmp_path: Path) -> None:
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({"image": IMAGES, "caption": CAPTIONS})
+    assert content(take(frame, tmp_path)) == from_parquet(tmp_path)
+    lists = polars.DataFrame({"image": IMAGES, "captions": MANY, "id": IDS})
+    assert content(take(lists, tmp_path)) == from_parquet(tmp_path, MANY, IDS)
+
+
+def test_real_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(decode=True), "caption": datasets.Value("string")})
+    rows = {"image": [{"bytes": image, "path": None} for image in IMAGES], "caption": CAPTIONS}
+    data = datasets.Dataset.from_dict(rows, features)
+    assert content(take(data, tmp_path)) == from_parquet(tmp_path)
+    mixed = data.select(list(range(COUNT))[::-1])
+    assert [row[2:] for row in content(take(mixed, tmp_path))][::-1] == [row[2:] for row in from_parquet(tmp_path)]
+    with pytest.raises(UsageError, match="DatasetDict with train"):
+        take(datasets.DatasetDict({"train": data}), tmp_path)
+
+
 def test_several_captions_and_ids(tmp_path: Path) -> None:
     expected = from_parquet(tmp_path, MANY, IDS)
     assert content(take(zip(IMAGES, MANY, IDS, strict=True), tmp_path)) == expected

@@ -195,6 +195,13 @@ def make_folder(path: Path) -> None:
             close_to_others(folder)
 
 
+def create_file(path: Path) -> None:
+    """Create an empty file and its folder unless they are there; closed to others in the user's own store."""
+    make_folder(path.parent)
+    path.touch()
+    close_to_others(path)
+
+
 def remove_folder(path: Path) -> None:
     """Remove a folder atomically: if killed midway, the folder is complete or does not exist."""
     doomed = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
