@@ -221,7 +221,8 @@ def _index_rows(source: PairReader, rows: int, store: Store, options: BuildOptio
     if not isinstance(source, PairSource):
         return None
     make_folder(store.root)
-    return index_rows_apart(source, rows, store.root, _make_counter(rows, options).count)
+    conflicts = BadRowCounter(options.max_bad_rows.allowed(rows), rows)
+    return index_rows_apart(source, rows, store.root, conflicts.count)
 
 
 def _encode_rows(
