@@ -166,15 +166,7 @@ def build_anchor_set(
     with clock.measure("read"):
         apart = _index_rows(source, rows, store, options)
     info = {side: EncoderInfo(e.spec, e.fingerprint) for side, e in (("image", image), ("text", text))}
-    plan = {
-        "input": source.identity,
-        "encoders": {side: [each.spec, each.fingerprint.digest] for side, each in info.items()},
-        "captions": options.captions,
-        "dtype": options.dtype,
-        "dedup": options.dedup,
-        "limit": options.limit,
-        **({"rows": "apart"} if apart else {}),
-    }
+    plan = _plan_build(source, info, options, apart)
     if not options.resume:
         with store.journal(name, plan) as old:
             old.discard()
@@ -214,6 +206,21 @@ def _count_decoders() -> int:
     beside one on a GPU all.
     """
     return min(16, max(2, os.cpu_count() or 2))
+
+
+def _plan_build(
+    source: PairReader, info: Mapping[str, EncoderInfo], options: BuildOptions, apart: RowsApart | None
+) -> dict[str, Any]:
+    """Return what decides the outcome of a build: a journal with another plan is not resumed."""
+    return {
+        "input": source.identity,
+        "encoders": {side: [each.spec, each.fingerprint.digest] for side, each in info.items()},
+        "captions": options.captions,
+        "dtype": options.dtype,
+        "dedup": options.dedup,
+        "limit": options.limit,
+        **({"rows": "apart"} if apart else {}),
+    }
 
 
 def _index_rows(source: PairReader, rows: int, store: Store, options: BuildOptions) -> RowsApart | None:

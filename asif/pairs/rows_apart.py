@@ -6,6 +6,7 @@ import base64
 import json
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import islice
@@ -92,18 +93,15 @@ class RowsApart:
     def _write(self, line: bytes) -> int:
         """Append a line to the file, and return its place."""
         place = self.file.tell()
-        try:
+        with _translate_write_errors():
             self.file.write(line)
-            self.file.flush()
-        except OSError as error:
-            raise OutOfSpace(
-                f"captions of rows that are apart cannot be kept: {error}", "room for them", "free some space"
-            ) from error
         return place
 
     def finish(self) -> None:
         """Drop what only `add` needs."""
         self._groups, self._texts, self._images = {}, set(), {}
+        with _translate_write_errors():
+            self.file.flush()
 
     @property
     def joins_rows(self) -> bool:
@@ -162,6 +160,16 @@ def index_rows_apart(
             report(Reject(item.row, item.id, ID_CONFLICT))
     index.finish()
     return index if index.joins_rows else None
+
+
+@contextmanager
+def _translate_write_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutOfSpace(
+            f"captions of rows that are apart cannot be kept: {error}", "room for them", "free some space"
+        ) from error
 
 
 def _find_rows_apart(hashes: Int64 | None) -> NDArray[np.bool_] | None:
