@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING
 from asif.late_names import late_names
 
 if TYPE_CHECKING:
-    from asif.building.build import BadRowCounter, BuildOptions, BuildResult, PairReader, Tolerance, build_anchor_set
+    from asif.building.bad_rows import BadRowCounter, Tolerance
+    from asif.building.build import BuildOptions, BuildResult, PairReader, build_anchor_set
     from asif.building.pair_records import CAPTION_MODES, CaptionMode
 
 __getattr__ = late_names(
     __name__,
     {
-        "build": "BadRowCounter BuildOptions BuildResult PairReader Tolerance build_anchor_set",
+        "bad_rows": "BadRowCounter Tolerance",
+        "build": "BuildOptions BuildResult PairReader build_anchor_set",
         "pair_records": "CAPTION_MODES CaptionMode",
     },
 )

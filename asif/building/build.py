@@ -15,15 +15,17 @@ from typing import Any, Protocol, TypeAlias
 
 from asif.anchorset import AnchorSet, EncoderInfo, Journal, Store
 from asif.anchorset.format.atomic_io import make_folder
+from asif.building.bad_rows import BadRowCounter, Tolerance, UnusablePairs
 from asif.building.batch import EmbeddingBatch, PreparedPair, prepare_pair
 from asif.building.caption_encoder import CaptionEncoder
 from asif.building.clock import STAGES, EncoderClock, Stage
 from asif.building.pair_records import CaptionMode
+from asif.building.segments import PreparedItem, SegmentCollector, SegmentWriter, finish_segments
 from asif.building.stages import SingleWorker, read_ahead
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.encoders.prefetch import open_decoders, prefetch
 from asif.encoders.text_limits import describe_cut
-from asif.errors import InputRefused, Interrupted, UsageError
+from asif.errors import InputRefused, Interrupted
 from asif.pairs import (
     JoinedRow,
     Pair,
@@ -34,7 +36,6 @@ from asif.pairs import (
     index_rows_apart,
     join_repeated_ids,
 )
-from asif.pairs.pair import ID_CONFLICT
 from asif.version import VERSION
 
 _log = logging.getLogger(__name__)
@@ -43,10 +44,7 @@ SEGMENT_ROWS = 512
 """Rows in one journal segment. A killed build repeats two at most: one that was written, one that was encoded."""
 _READ_BYTES = 32 << 20
 """Bytes of images, vectors and captions that are read ahead."""
-_CTRL_C_SECONDS = 0.5
-"""How long a build that is stopped waits for the segment whose images are encoded."""
 _Item: TypeAlias = Pair | Reject | JoinedRow
-_PreparedItem: TypeAlias = PreparedPair | Reject | JoinedRow
 
 
 class PairReader(Protocol):
@@ -62,36 +60,6 @@ class PairReader(Protocol):
     def read(self, start: int = 0) -> Iterator[Pair | Reject]:
         """Yield exactly one item for each row from `start` on."""
         ...
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """Limit the bad rows of a build: to a share of all rows, or to a number.
-
-    >>> Tolerance.parse("1%").allowed(6000), Tolerance.parse("25").allowed(6000)
-    (60, 25)
-    """
-
-    share: float = 0.01
-    number: int | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Tolerance:
-        """Read "1%" or "25"; raises UsageError for anything else."""
-        try:
-            if text.endswith("%"):
-                share = float(text[:-1]) / 100
-                if 0 <= share <= 1:
-                    return cls(share)
-            elif int(text) >= 0:
-                return cls(number=int(text))
-        except ValueError:
-            pass
-        raise UsageError(f"--max-bad-rows is {text!r}", "a share or a number of rows", "pass for example 1% or 25")
-
-    def allowed(self, rows: int) -> int:
-        """Return how many of `rows` rows may be bad."""
-        return int(self.share * rows) if self.number is None else self.number
 
 
 @dataclass(frozen=True)
@@ -247,22 +215,27 @@ def _encode_rows(
     Threads read and decode rows, encode captions and write segments. Images are encoded in the calling thread, where
     Ctrl-C interrupts the model. Errors are raised in the order of the rows, once the segments before are written.
     """
-    bad, unusable, turn = _make_counter(rows, options), _UnusablePairs(apart), _take_turns(*encoders)
+    bad, unusable, turn = _make_counter(rows, options), UnusablePairs(apart), _take_turns(*encoders)
     for reject in journal.rejects():
         bad.count(reject)
         unusable.add(reject)
     captions = CaptionEncoder(encoders[1], options.captions, SEGMENT_ROWS, clock, turn)
-
-    def write(segment: _Segment) -> None:
-        _write_segment(journal, segment, captions, bad, unusable, clock)
-
-    writer = SingleWorker("write", write, lambda segment: progress(segment.done))
-    collector = _SegmentCollector(
-        lambda: EmbeddingBatch(*encoders, options.captions, clock, turn), writer, bad, rows, journal.next_row
+    writer = SingleWorker(
+        "write",
+        SegmentWriter(journal, captions, bad, unusable, clock).write,
+        lambda segment: progress(segment.done),
+    )
+    collector = SegmentCollector(
+        lambda: EmbeddingBatch(*encoders, options.captions, clock, turn),
+        writer,
+        bad,
+        SEGMENT_ROWS,
+        rows,
+        journal.next_row,
     )
     items = _join_rows(islice(source.read(collector.done), rows - collector.done), apart, options)
     with (
-        _finish_segments(writer, captions),
+        finish_segments(writer, captions),
         _prepare_rows(_announce_items(items, captions), encoders[0], clock) as prepared_rows,
     ):
         for prepared in prepared_rows:
@@ -299,10 +272,10 @@ def _announce_items(items: Iterable[_Item], captions: CaptionEncoder) -> Iterato
 @contextmanager
 def _prepare_rows(
     items: Iterable[_Item], encoder: ImageEncoder, clock: EncoderClock
-) -> Iterator[Iterator[_PreparedItem]]:
+) -> Iterator[Iterator[PreparedItem]]:
     """Read and decode items in threads, in order and within bounds of memory; the threads end with the block."""
 
-    def prepare(item: _Item) -> _PreparedItem:
+    def prepare(item: _Item) -> PreparedItem:
         if isinstance(item, JoinedRow):
             return item
         started = time.perf_counter()
@@ -337,111 +310,6 @@ def _count_bytes(item: _Item | PreparedPair) -> int:
     return image + vectors + sum(map(len, item.captions))
 
 
-@contextmanager
-def _finish_segments(writer: SingleWorker[_Segment], captions: CaptionEncoder) -> Iterator[None]:
-    """Let the segment that waits be written, also after an error; for a moment only if it was Ctrl-C."""
-    try:
-        yield
-        writer.wait()
-    except BaseException as error:
-        writer.wait(_CTRL_C_SECONDS if isinstance(error, KeyboardInterrupt) else None)
-        raise
-    finally:
-        try:
-            captions.close()
-        finally:
-            writer.close()
-
-
-@dataclass
-class _Segment:
-    """Hold the rows of a journal segment up to the row `done`, and up to item `stop` of this run."""
-
-    batch: EmbeddingBatch
-    bad: list[Reject] = field(default_factory=list)
-    done: int = 0
-    stop: int = 0
-
-
-class _SegmentCollector:
-    """Collect prepared rows, in the order of the source, and hand segments to the writer; images are encoded then."""
-
-    def __init__(
-        self,
-        make_batch: Callable[[], EmbeddingBatch],
-        writer: SingleWorker[_Segment],
-        bad: BadRowCounter,
-        rows: int,
-        done: int,
-    ) -> None:
-        self._make_batch, self._writer, self._bad, self._rows = make_batch, writer, bad, rows
-        self._conflicts, self._known = _IdConflicts(), len(bad.reasons)
-        self._segment = _Segment(make_batch())
-        self._end = self._items = 0
-        self.done = done
-
-    def add(self, prepared: _PreparedItem) -> None:
-        """Add a row; raises InputRefused for too many bad ones."""
-        self._segment.batch.add(prepared)
-        covered = _list_rows(prepared)
-        self._items += 1
-        self.done += len(covered)
-        self._end = max(self._end, *(row + 1 for row in covered))
-        if isinstance(prepared, Reject):
-            self._note_bad(prepared)
-        elif isinstance(prepared, PreparedPair) and self._conflicts.add(prepared):
-            self._note_bad(Reject(prepared.pair.row, prepared.pair.id, ID_CONFLICT))
-        full = len(self._segment.batch) >= SEGMENT_ROWS and self.done == self._end
-        if full or self.done == self._rows:
-            self._hand_over()
-
-    def _note_bad(self, reject: Reject) -> None:
-        """Keep a reject for the writer, which counts it after those of earlier segments; too many are raised now."""
-        self._segment.bad.append(reject)
-        self._known += len(reject.split_rows()) if reject.bad else 0
-        if self._known > self._bad.allowed:
-            self._writer.wait()
-            for each in self._segment.bad:
-                self._bad.count(each)
-
-    def _hand_over(self) -> None:
-        self._segment.batch.flush()
-        self._segment.done, self._segment.stop = self.done, self._items
-        self._writer.put(self._segment)
-        self._segment = _Segment(self._make_batch())
-
-
-def _list_rows(prepared: _PreparedItem) -> list[int]:
-    """Return the source rows that an item covers."""
-    if isinstance(prepared, JoinedRow):
-        return [prepared.row]
-    item = prepared.pair if isinstance(prepared, PreparedPair) else prepared
-    return [item.row, *item.joined]
-
-
-def _write_segment(
-    journal: Journal,
-    segment: _Segment,
-    captions: CaptionEncoder,
-    bad: BadRowCounter,
-    unusable: _UnusablePairs,
-    clock: EncoderClock,
-) -> None:
-    """Count the bad rows of a segment, wait for its captions, and add it to the journal."""
-    for reject in segment.bad:
-        bad.count(reject)
-    encoded, batch = captions.take(segment.stop), segment.batch
-    batch.count_texts()
-    with clock.measure("write"):
-        before = len(batch.rejects)
-        records, rows, image, text = batch.finish(encoded, unusable.reasons)
-        for reject in batch.rejects[before:]:
-            bad.count(reject)
-        journal.append(records, image, text, batch.rejects, segment.done, rows, batch.joined)
-        for reject in batch.rejects:
-            unusable.add(reject)
-
-
 def _fill_missing_ids(items: Iterable[Pair | Reject], options: BuildOptions) -> Iterator[Pair | Reject]:
     """Give pairs without an id one made from their row, if equal pairs are kept (dedup = "keep")."""
     for item in items:
@@ -458,61 +326,3 @@ def _check_rejects(rejects: Sequence[Reject], rows: int, options: BuildOptions) 
     bad = _make_counter(rows, options)
     for reject in rejects:
         bad.count(reject)
-
-
-class _UnusablePairs:
-    """Hold {first row: reason} of the rejected pairs that have later rows, which are then rejected too."""
-
-    def __init__(self, apart: RowsApart | None) -> None:
-        self._apart = apart
-        self.reasons: dict[int, str] = {}
-
-    def add(self, reject: Reject) -> None:
-        """Add a reject, if it has later rows."""
-        if self._apart is not None and self._apart.has_more_rows(reject.row):
-            self.reasons[reject.row] = reject.reason
-
-
-class _IdConflicts:
-    """Find pairs whose id names another pair, so that a build stops early; about 150 bytes for each pair."""
-
-    def __init__(self) -> None:
-        self._ids: set[int] = set()
-        self._pairs: set[int] = set()
-
-    def add(self, prepared: PreparedPair) -> bool:
-        """Add a pair, and tell whether it differs from all earlier ones with its id, of which there are some."""
-        pair = prepared.pair
-        if pair.id is None:
-            return False
-        name, whole = hash(pair.id), hash((pair.id, prepared.image_sha256, pair.captions))
-        conflicts = name in self._ids and whole not in self._pairs
-        self._ids.add(name)
-        self._pairs.add(whole)
-        return conflicts
-
-
-class BadRowCounter:
-    """Count bad rows and raise when there are too many; `note` is appended to the advice of that error."""
-
-    def __init__(self, allowed: int, rows: int, note: str = "") -> None:
-        self.allowed = allowed
-        self.rows = rows
-        self.note = note
-        self.reasons: list[Reject] = []
-
-    def count(self, reject: Reject) -> None:
-        """Count one reject, once for each of its rows; raises InputRefused, with the first reasons, above the limit."""
-        if not reject.bad:
-            return
-        self.reasons += reject.split_rows()
-        if len(self.reasons) > self.allowed:
-            first = "; ".join(f"row {bad.row}: {bad.reason}" for bad in self.reasons[:3])
-            ids = any(bad.reason == ID_CONFLICT for bad in self.reasons)
-            raise InputRefused(
-                f"{len(self.reasons)} bad rows ({first})",
-                f"at most {self.allowed} bad rows of {self.rows:,}"
-                + (", and one image for each id, with the rows of an id next to each other in a tar" if ids else ""),
-                ("take no ids from the input with --column id=, in a tar also sort the rows by id, or " if ids else "")
-                + f"mend the input, or allow more with --max-bad-rows{self.note}",
-            )

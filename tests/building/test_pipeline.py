@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from support.build_fakes import (
 from support.examples import examples
 from support.running_threads import SECONDS, check_threads_end, wait_until
 from support.sequential_build import encode_rows_in_turn
+from support.table_source import TableSource
 
 from asif.anchorset import Journal, Store
 from asif.building import BuildOptions, Tolerance, build_anchor_set
@@ -62,11 +63,14 @@ KINDS = [
     "left out",
     "vectors",
     "zero",
+    "apart",
+    "apart, same row",
+    "apart, conflict",
 ]
 
 
 def make_items(kinds: Sequence[str]) -> list[Pair | Reject]:
-    """Make a row of each kind; ids that are repeated repeat that of the row before."""
+    """Make a row of each kind; ids that are repeated repeat that of the row before, or of an earlier one if apart."""
     items: list[Pair | Reject] = []
     for row, kind in enumerate(kinds):
         before = items[-1] if items else None
@@ -77,6 +81,10 @@ def make_items(kinds: Sequence[str]) -> list[Pair | Reject]:
             captions = before.captions if kind == "same row" else captions
         if kind == "bad":
             image = b"bad %d" % row
+        earlier = [each for each in items[:-1] if isinstance(each, Pair) and each.id is not None]
+        if kind.startswith("apart") and earlier:
+            items.append(repeat_pair(earlier[row * 7 % len(earlier)], row, kind))
+            continue
         if kind in ("no row", "left out"):
             items.append(Reject(row, name, "status: failed" if kind == "left out" else "image is null"))
         elif kind == "vectors":
@@ -97,22 +105,45 @@ def make_items(kinds: Sequence[str]) -> list[Pair | Reject]:
     return items
 
 
-def observe(home: Path, kinds: list[str], batch: int, **options: Any) -> list[Any]:
-    """Build, and return all that can be seen of it: segments, rows done, images in order, then the set or the error."""
+def repeat_pair(pair: Pair, row: int, kind: str) -> Pair:
+    """Make another row of a pair, with a caption or a text vector of its own, or of its id with another image."""
+    if kind == "apart, same row":
+        return replace(pair, row=row)
+    if kind == "apart, conflict":
+        return replace(pair, row=row, image=b"other %d" % row, image_embedding=None, text_embedding=None)
+    vector = None if pair.text_embedding is None else np.arange(row + 1, row + 5, dtype=np.float32)
+    return replace(pair, row=row, captions=(f"caption {row}",), text_embedding=vector)
+
+
+def observe(home: Path, source: Any, batch: int, full: int | None = None, **options: Any) -> list[Any]:
+    """Build, and return all that can be seen of it: segments, rows done, images in order, then the set or the error.
+
+    The disk is full at the segment `full`.
+    """
     segments: list[Any] = []
     progress: list[int] = []
     image = FakeImages(batch=batch, odd={b"zero": [0.0] * 6})
     append = Journal.append
 
     def record(self: Journal, records: Any, images: Float32, texts: Float32, rejects: Any, *others: Any) -> None:
+        if len(segments) == full:
+            raise OutOfSpace("disk", "room", "free some")
         segments.append([list(records), images.tobytes(), texts.tobytes(), list(rejects), *map(repr, others)])
         append(self, records, images, texts, rejects, *others)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Journal, "append", record)
-        source, chosen = ListSource(make_items(kinds)), BuildOptions(**options)
         try:
-            arguments = source, Store(home), "toy", image, FakeTexts(), chosen, OPERATION, progress.append
+            arguments = (
+                source,
+                Store(home),
+                "toy",
+                image,
+                FakeTexts(),
+                BuildOptions(**options),
+                OPERATION,
+                progress.append,
+            )
             built = build_anchor_set(*arguments)
         except AsifError as error:  # by then more or fewer images were encoded
             return [segments, progress, str(error)]
@@ -123,20 +154,39 @@ def observe(home: Path, kinds: list[str], batch: int, **options: Any) -> list[An
 @settings(max_examples=examples(15), deadline=None)
 @given(
     kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=30),
+    table=st.booleans(),
+    full=st.none() | st.integers(0, 4),
     batch=st.integers(1, 6),
     segment=st.integers(1, 9),
     captions=st.sampled_from(["mean", "first", "all"]),
     allowed=st.integers(0, 8),
 )
 def test_a_build_is_what_a_plain_loop_makes(
-    tmp_path_factory: pytest.TempPathFactory, kinds: list[str], batch: int, segment: int, captions: Any, allowed: int
+    tmp_path_factory: pytest.TempPathFactory,
+    kinds: list[str],
+    table: bool,
+    full: int | None,
+    batch: int,
+    segment: int,
+    captions: Any,
+    allowed: int,
 ) -> None:
-    options = {"captions": captions, "max_bad_rows": Tolerance(number=allowed)}
+    """Rows of one pair may be apart in a table. A build that a full disk stops is resumed."""
+    items = make_items(kinds)
+    source = TableSource.of(*items) if table else ListSource(items)
+
+    def build() -> list[Any]:
+        home, options = (
+            tmp_path_factory.mktemp("home"),
+            {"captions": captions, "max_bad_rows": Tolerance(number=allowed)},
+        )
+        return [observe(home, source, batch, stop, **options) for stop in (full, None)]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("asif.building.build.SEGMENT_ROWS", segment)
-        found = observe(tmp_path_factory.mktemp("home"), kinds, batch, **options)
+        found = build()
         patch.setattr("asif.building.build._encode_rows", partial(encode_rows_in_turn, segment_rows=segment))
-        assert found == observe(tmp_path_factory.mktemp("home"), kinds, batch, **options)
+        assert found == build()
 
 
 # at once

@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.build_images import random_png
+from support.table_source import TableSource
 
 from asif.encoders.image_input import take_image_file
 from asif.pairs import JoinedRow, Pair, PairSource, Reject, index_rows_apart, open_pairs
-from asif.pairs.columns import Columns
 from asif.pairs.in_memory import open_in_memory
-from asif.vectors import Int64
-
-
-@dataclass(frozen=True)
-class Rows(PairSource):
-    """Give rows from a list."""
-
-    items: tuple[Pair | Reject, ...]
-
-    @classmethod
-    def of(cls, *items: Pair | Reject) -> Rows:
-        return cls(Path("rows"), "rows", Columns(), (), (), None, items)
-
-    @property
-    def rows(self) -> int:
-        return len(self.items)
-
-    def hash_ids(self, rows: int) -> Int64 | None:
-        return np.array([hash(item.id or item.row) for item in self.items[:rows]], np.int64)
-
-    def read(self, start: int = 0) -> Iterator[Pair | Reject]:
-        yield from self.items[start:]
 
 
 def join(source: PairSource, limit: int | None = None) -> list[Pair | Reject | JoinedRow]:
@@ -51,7 +28,7 @@ def join(source: PairSource, limit: int | None = None) -> list[Pair | Reject | J
 
 
 def test_captions_of_later_rows_come_with_the_first() -> None:
-    source = Rows.of(
+    source = TableSource.of(
         Pair(0, "a", b"x", ("one",)),
         Pair(1, "b", b"y", ("other", "more")),
         Pair(2, "a", b"x", ("two", "three")),
@@ -76,12 +53,12 @@ def test_captions_of_later_rows_come_with_the_first() -> None:
 
 def test_rows_that_only_repeat_earlier_ones_are_left_to_the_build() -> None:
     pair = Pair(0, "a", b"x", ("one",))
-    assert index_rows_apart(Rows.of(pair, Pair(1, "b", b"y", ("other",)), replace(pair, row=2)), 3) is None
+    assert index_rows_apart(TableSource.of(pair, Pair(1, "b", b"y", ("other",)), replace(pair, row=2)), 3) is None
 
 
 def test_rows_that_follow_each_other_are_not_read_before() -> None:
     ids = ["a", "a", "b", "c", "c", "c"]
-    assert index_rows_apart(Rows.of(*(Pair(row, name, b"", ("x",)) for row, name in enumerate(ids))), 6) is None
+    assert index_rows_apart(TableSource.of(*(Pair(row, name, b"", ("x",)) for row, name in enumerate(ids))), 6) is None
 
 
 def test_other_images_sources_and_licences_are_other_pairs_and_images_are_reported() -> None:
@@ -91,7 +68,7 @@ def test_other_images_sources_and_licences_are_other_pairs_and_images_are_report
         Pair(**{**vars(pair), "row": row, "captions": (f"{row}",), **each}) for row, each in enumerate(changes, 2)
     ]
     reported: list[Reject] = []
-    source = Rows.of(pair, Pair(1, "b", b"z", ("between",)), *others)
+    source = TableSource.of(pair, Pair(1, "b", b"z", ("between",)), *others)
     apart = index_rows_apart(source, 7, report=reported.append)
     assert apart is not None
     found = list(apart.join(source.read()))
@@ -105,7 +82,7 @@ def test_vectors_are_joined_one_for_each_caption() -> None:
         return Pair(row, name, None, ("a",), image_embedding=np.array(image), text_embedding=np.array(text))
 
     rows = [vectors(0, "a", [1, 0], [1, 2]), vectors(1, "b", [0, 1], [3, 4]), vectors(2, "a", [1, 0], [5, 6])]
-    first, _, later = join(Rows.of(*rows))
+    first, _, later = join(TableSource.of(*rows))
     assert isinstance(first, Pair) and first.text_embedding is not None
     assert first.text_embedding.tolist() == [[1, 2], [5, 6]] and first.captions == ("a", "a")
     assert later == JoinedRow(2, "a", 0)
@@ -113,11 +90,12 @@ def test_vectors_are_joined_one_for_each_caption() -> None:
 
 def test_a_pair_is_bounded_in_rows_and_characters() -> None:
     many = [Pair(row, "ab"[row % 2], b"x", (f"{row}",)) for row in range(5000)]
-    assert [len(item.captions) for item in join(Rows.of(*many)) if isinstance(item, Pair)] == [1000, 1000] * 2 + [
-        500
-    ] * 2
+    assert [len(item.captions) for item in join(TableSource.of(*many)) if isinstance(item, Pair)] == [
+        1000,
+        1000,
+    ] * 2 + [500] * 2
     long = [Pair(row, "ab"[row % 2], b"x", (f"{row}" * 600_000,)) for row in range(10)]
-    assert [len(item.captions) for item in join(Rows.of(*long)) if isinstance(item, Pair)] == [2, 2, 2, 2, 1, 1]
+    assert [len(item.captions) for item in join(TableSource.of(*long)) if isinstance(item, Pair)] == [2, 2, 2, 2, 1, 1]
 
 
 LONG = [(f"{image}", f"{image}.png", f"caption {image} {number}") for number in range(3) for image in range(20)]
