@@ -89,10 +89,10 @@ def build_anchors(
     vectors, for which no encoder is loaded; or anything that `asif.pairs.in_memory.open_in_memory` reads: tables, and
     iterables of (image, captions). `columns` {role: column} names columns, `split` one of several splits. The keywords
     from `captions` to `resume` are those of `BuildOptions`, and win over `options`; `max_bad_rows` is a share such as
-    "1%", or a number. The encoders compute in `precision`, which the set records: whatever uses it later computes in the
-    same one. An interrupted build is resumed. If the current version was built from the same input, by the same encoders
-    and options, it is returned as it is, unless `resume` is False. Raises what `asif.building.build_anchor_set` raises,
-    UsageError for options that do not exist.
+    "1%", or a number. The encoders compute in `precision`, which the set records: whatever uses it later computes in
+    the same one. An interrupted build is resumed. If the current version was built from the same input, by the same
+    encoders and options, it is returned as it is, unless `resume` is False. Raises what
+    `asif.building.build_anchor_set` raises, UsageError for options that do not exist.
     """
     chosen = choose_options(
         options,
