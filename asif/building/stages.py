@@ -118,6 +118,9 @@ class SingleWorker(Generic[T]):
 
     def __init__(self, name: str, work: Callable[[T], None], done: Callable[[T], None]) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._pool.submit(
+            int
+        ).result()  # its thread starts now: if Ctrl-C came during the start, `close` would not wait
         self._work, self._done = work, done
         self._running: tuple[T, Future[None]] | None = None
 

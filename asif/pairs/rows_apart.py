@@ -60,6 +60,7 @@ class RowsApart:
     _groups: dict[bytes, _Group] = field(default_factory=dict)
     _texts: set[int] = field(default_factory=set)
     _images: dict[int, int] = field(default_factory=dict)
+    _contents: set[int] = field(default_factory=set)
 
     @classmethod
     def allocate(cls, rows: int, folder: Path | None) -> RowsApart:
@@ -78,7 +79,7 @@ class RowsApart:
             group = self._groups[key] = _Group(pair.row, pair.row)
             self._texts.add(_hash_text(group, pair))
             group.characters = sum(map(len, pair.captions))
-            return self._images.setdefault(hash(pair.id), hash(image)) != hash(image)
+            return self._is_conflict(pair, image)
         group.rows += 1
         text = _hash_text(group, pair)
         if text in self._texts:
@@ -90,6 +91,18 @@ class RowsApart:
         self._places[pair.row] = self._write(_pack_text(pair))
         return False
 
+    def _is_conflict(self, pair: Pair, image: bytes) -> bool:
+        """Tell whether the id of a group's first row names an earlier row with another image.
+
+        Equal captions with the path of another file do not count: the files may be equal.
+        """
+        first = self._images.setdefault(hash(pair.id), hash(image))
+        is_path = pair.image_embedding is None and not isinstance(pair.image, bytes)
+        content = hash((pair.id, pair.captions, None if is_path else image))
+        is_known = content in self._contents
+        self._contents.add(content)
+        return first != hash(image) and not is_known
+
     def _write(self, line: bytes) -> int:
         """Append a line to the file, and return its place."""
         place = self.file.tell()
@@ -99,7 +112,7 @@ class RowsApart:
 
     def finish(self) -> None:
         """Drop what only `add` needs."""
-        self._groups, self._texts, self._images = {}, set(), {}
+        self._groups, self._texts, self._images, self._contents = {}, set(), {}, set()
         with _translate_write_errors():
             self.file.flush()
 

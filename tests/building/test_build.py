@@ -210,6 +210,19 @@ def test_ids_of_several_images_are_refused_before_anything_is_encoded(tmp_path: 
     assert images.seen == []
 
 
+def test_equal_images_of_an_id_in_several_files_are_no_conflict(tmp_path: Path) -> None:
+    """Rows 0 and 2 are the same pair; row 4 has another image."""
+    for name, content in (("0", b"x"), ("1", b"y"), ("2", b"x"), ("4", b"z")):
+        (tmp_path / f"{name}.png").write_bytes(content)
+    rows = ["a,0.png,one", "b,1.png,two", "a,2.png,one"]
+    (tmp_path / "metadata.csv").write_text("\n".join(["image_id,file_name,caption", *rows, "b,1.png,three"]))
+    built = build_set(open_pairs(tmp_path), tmp_path / "home", max_bad_rows=Tolerance(number=0))
+    assert (built.anchors.count, built.anchors.manifest.rejected, built.joined) == (2, 1, 1)
+    (tmp_path / "metadata.csv").write_text("\n".join(["image_id,file_name,caption", *rows, "b,4.png,four"]))
+    with pytest.raises(InputRefused, match=r"1 bad rows \(row 3: id used by another pair\)"):
+        build_set(open_pairs(tmp_path), tmp_path / "home", max_bad_rows=Tolerance(number=0))
+
+
 def test_every_row_of_a_pair_with_a_bad_image_is_rejected(tmp_path: Path) -> None:
     rows: list[Any] = [("a", b"bad 1", ("a dog",)), ("a", b"bad 1", ("a cat",)), ("b", b"y", ("x",))]
     built = build_set(list_source(*rows), tmp_path, max_bad_rows=Tolerance(1.0))

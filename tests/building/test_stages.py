@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 from support.running_threads import check_threads_end, wait_until
@@ -93,6 +94,29 @@ def test_a_worker_works_beside_its_caller_and_in_order() -> None:
     worker.close()
     assert worked == [0, 1, 2, 3, 4]
     assert done == [(item, threading.current_thread().name) for item in range(5)]
+
+
+def test_a_worker_that_is_interrupted_when_its_thread_begins_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in `Thread.start` leaves a thread that its pool does not know."""
+    began, start = threading.Event(), threading.Thread.start
+    worked: list[int] = []
+
+    def work(item: int) -> None:
+        began.set()
+        time.sleep(0.05)
+        worked.append(item)
+
+    def interrupt(self: threading.Thread) -> None:
+        start(self)
+        if began.wait(0.01):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupt)
+    worker = SingleWorker("test", work, lambda item: None)
+    with suppress(KeyboardInterrupt):
+        worker.put(1)
+    worker.close()
+    assert worked == [1]
 
 
 @pytest.mark.parametrize("call", ["put", "wait", "check"])
