@@ -192,12 +192,22 @@ def _plan_build(
 
 
 def _index_rows(source: PairReader, rows: int, store: Store, options: BuildOptions) -> RowsApart | None:
-    """Index rows of one id that do not follow each other; raises InputRefused for too many ids of several images."""
+    """Index rows of one id that do not follow each other.
+
+    Raises InputRefused for too many ids of several images, Interrupted on Ctrl-C.
+    """
     if not isinstance(source, PairSource):
         return None
     make_folder(store.root)
     conflicts = BadRowCounter(options.max_bad_rows.allowed(rows), rows)
-    return index_rows_apart(source, rows, store.root, conflicts.count)
+    try:
+        return index_rows_apart(source, rows, store.root, conflicts.count)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "stopped while ids were read, before anything was encoded; what an earlier run saved is kept",
+            f"the ids of {rows:,} rows",
+            "run the same command again to resume",
+        ) from None
 
 
 def _encode_rows(

@@ -14,7 +14,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ import asif.engine.build
 from asif.anchorset import Store
 from asif.cli import main
 from asif.errors import AsifError
-from asif.pairs import open_pairs
+from asif.pairs import Pair, Reject, open_pairs
 from asif.pairs.parquet import ParquetSource
 from asif.vectors import Float32
 
@@ -74,10 +74,15 @@ def prepare(slow: dict[str, float], segment: int = SEGMENT, mark: str | None = N
     text = FakeTexts()
     asif.engine.build.load_text_encoder = lambda *_: text
     asif.building.build.SEGMENT_ROWS = segment
-    if "reading" in slow:
-        read = ParquetSource.read
-        pause = slowly(lambda item: item, slow["reading"], place)
-        ParquetSource.read = lambda self, start=0: map(pause, read(self, start))  # type: ignore[method-assign, assignment, return-value]
+    if seconds := slow.get("reading", slow.get("reading ids")):
+        read, of_ids = ParquetSource.read, "reading ids" in slow
+        pause = slowly(lambda item: item, seconds, place)
+
+        def read_slowly(self: ParquetSource, start: int = 0) -> Iterator[Pair | Reject]:
+            is_slow = (self.columns.image is None) == of_ids
+            return map(pause, read(self, start)) if is_slow else read(self, start)
+
+        ParquetSource.read = read_slowly  # type: ignore[method-assign]
     if "decoding" in slow:
         image.prepare = slowly(image.prepare, slow["decoding"], place)  # type: ignore[method-assign]
     if "encoding" in slow:
