@@ -103,7 +103,8 @@ def choose_backend(
         return Choice(runtime, "it was named" if backend == named else "ASIF_BACKEND is set")
     runtimes = [runtime for runtime in list_runtimes() if can_compute(runtime, precision)]
     if not runtimes:
-        return Choice(None, f"neither OpenVINO nor onnxruntime is installed and computes in {precision}")
+        precise = "" if precision == "float32" else f" that computes in {precision}"
+        return Choice(None, f"neither OpenVINO nor onnxruntime is installed{precise}")
     if device == "cuda" or (device == "auto" and is_cuda_present()):
         return Choice(None, "it uses the CUDA device")
     ranking = None
