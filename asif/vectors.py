@@ -335,3 +335,13 @@ def canonical_json(value: Any) -> bytes:
     '{"a":"é","b":1}'
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def dump_checksummed(fields: Mapping[str, Any]) -> bytes:
+    """Serialise fields to canonical JSON and a newline, with `checksum`: the sha256 of their canonical JSON.
+
+    >>> dump_checksummed({"a": 1})[:27]
+    b'{"a":1,"checksum":"015abd7f'
+    """
+    checksum = hashlib.sha256(canonical_json(dict(fields))).hexdigest()
+    return canonical_json({**fields, "checksum": checksum}) + b"\n"

@@ -223,3 +223,13 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def asif_build(cli: Cli, home: Path) -> Cli:
     """Run `asif build-anchors` in this process."""
     return partial(cli, "build-anchors")
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return the user's own store, under a umask of 022."""
+    monkeypatch.delenv("ASIF_HOME", raising=False)
+    monkeypatch.setattr("platformdirs.user_data_path", lambda name: tmp_path / "data" / name)
+    before = os.umask(0o022)
+    yield tmp_path / "data" / "asif"
+    os.umask(before)

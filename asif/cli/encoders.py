@@ -132,7 +132,7 @@ def rank_pairs(
     encoded = _read_anchor_sets(inputs, limit, home)
     if encoded is None:
         encoded = _embed_pairs(
-            inputs[0], image_encoders, text_encoders, limit, captions, split, device, backend, precision
+            inputs[0], image_encoders, text_encoders, limit, captions, split, device, backend, precision, home
         )
     elif split is not None:
         raise UsageError("--split with anchor sets", "pairs in a folder of several splits", "leave it out")
@@ -199,6 +199,7 @@ def _embed_pairs(
     device: Device,
     backend: Backend,
     precision: Precision,
+    home: Path | None,
 ) -> EncodedPairs:
     """Embed a source of pairs with every encoder named, by default with the embedded ones."""
     from asif.encoders import DEFAULT_ENCODERS, check_spec
@@ -214,9 +215,10 @@ def _embed_pairs(
     if source.dims:
         _refuse_idle_options("precomputed vectors", "there is nothing to embed")
     options.print_notice(source.describe())
+    cache = options.open_store(home).root / "cache"
     encoders = 2 if source.dims else len(set(images)) + len(set(texts))
     with options.open_progress_bar(encoders * min(limit, source.rows), "row") as bar:
-        return encode_pairs(source, images, texts, limit, captions, device, backend, bar.update, precision)
+        return encode_pairs(source, images, texts, limit, captions, device, backend, bar.update, precision, cache)
 
 
 def _refuse_idle_options(what: str, why: str) -> None:

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.engine_sets import make_set
 
-from asif.anchorset import default_home
 from asif.engine import Engine
 from asif.errors import Interrupted
 from asif.rivals import Ape
 from asif.rivals.train import train_projector
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="permissions as Unix has them")
-
-
-@pytest.fixture(autouse=True)
-def _umask() -> Iterator[None]:
-    before = os.umask(0o022)
-    yield
-    os.umask(before)
-
-
-@pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hashing: None) -> Path:
-    monkeypatch.delenv("ASIF_HOME", raising=False)
-    monkeypatch.setattr("platformdirs.user_data_path", lambda name: tmp_path / "data" / name)
-    return default_home()
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="permissions as Unix has them"),
+    pytest.mark.usefixtures("hashing"),
+]
 
 
 def fill_caches(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from support.anchorset_sets import files
 
-from asif.anchorset.format.checksummed_json import dump_checksummed
+from asif.vectors import dump_checksummed
 
 
 def reseal(folder: Path, change: Callable[[dict[str, Any]], Any]) -> Path:

@@ -60,7 +60,7 @@ def replace_info(info: tarfile.TarInfo, **changes: Any) -> tarfile.TarInfo:
 
 def resealed(archive: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
     """Change what the manifest says, and seal it again, as a stranger would."""
-    from asif.anchorset.format.checksummed_json import dump_checksummed
+    from asif.vectors import dump_checksummed
 
     (info, data), *rest = members(archive)
     fields = json.loads(data)

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from asif.anchorset.format.atomic_io import RESTORE_ADVICE
 from asif.errors import IntegrityError
-from asif.vectors import canonical_json
+from asif.vectors import dump_checksummed
 
 MAX_INTEGER = (1 << 53) - 1  # the largest that every JSON reader keeps exactly
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-
-
-def dump_checksummed(fields: Mapping[str, Any]) -> bytes:
-    """Serialise fields with their checksum: canonical JSON and a newline.
-
-    >>> parse_json_object(dump_checksummed({"a": 1}), "here")["a"]
-    1
-    """
-    checksum = hashlib.sha256(canonical_json(dict(fields))).hexdigest()
-    return canonical_json({**fields, "checksum": checksum}) + b"\n"
 
 
 def parse_json_object(data: bytes, where: str) -> dict[str, Any]:

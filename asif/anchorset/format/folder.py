@@ -18,11 +18,12 @@ from asif.anchorset.format.atomic_io import (
     translate_write_errors,
 )
 from asif.anchorset.format.blocks import AnchorBlock, read_block
-from asif.anchorset.format.checksummed_json import JsonFields, dump_checksummed, load_checksummed
+from asif.anchorset.format.checksummed_json import JsonFields, load_checksummed
 from asif.anchorset.format.locks import WAIT_SECONDS, acquire_lock, is_held, read_holder
 from asif.anchorset.format.manifest import BlockEntry, Manifest
 from asif.anchorset.format.references import is_sequence_number, is_version, parse_sequence_number
 from asif.errors import Busy, Conflict, IntegrityError, NotFound
+from asif.vectors import dump_checksummed
 
 CONTENT_SUFFIXES = {
     "blocks": ".safetensors",

@@ -8,7 +8,7 @@ from typing import Any
 
 from asif.anchorset.format.atomic_io import RESTORE_ADVICE
 from asif.anchorset.format.blocks import MAX_BLOCK_ROWS, SAFETENSORS_DTYPES
-from asif.anchorset.format.checksummed_json import JsonFields, check_checksum, dump_checksummed, parse_json_object
+from asif.anchorset.format.checksummed_json import JsonFields, check_checksum, parse_json_object
 from asif.anchorset.format.deletion_list import (
     DeletionList,
     LiveRows,
@@ -18,7 +18,7 @@ from asif.anchorset.format.deletion_list import (
 )
 from asif.anchorset.format.references import check_set_name, is_version
 from asif.errors import IntegrityError, UnknownFormat, UsageError
-from asif.vectors import SIDES, Fingerprint, Side
+from asif.vectors import SIDES, Fingerprint, Side, dump_checksummed
 
 _MANIFEST_FORMAT = 1
 _KNOWN_FEATURES = ("deletions", "pieces")

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from asif.anchorset.format.checksummed_json import JsonFields, check_checksum, dump_checksummed, parse_json_object
+from asif.anchorset.format.checksummed_json import JsonFields, check_checksum, parse_json_object
 from asif.anchorset.format.references import is_version
 from asif.anchorset.receipts.merkle import MAX_BITS, choose_group_bits, find_group, fold_proof, hash_leaf, hash_root
 from asif.errors import IntegrityError, UnknownFormat
+from asif.vectors import dump_checksummed
 
 _FORMAT = 1
 _KIND = "asif removal receipt"

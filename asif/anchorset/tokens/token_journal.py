@@ -17,7 +17,6 @@ from asif.anchorset.format.atomic_io import (
     make_folder,
     translate_write_errors,
 )
-from asif.anchorset.format.checksummed_json import dump_checksummed
 from asif.anchorset.format.locks import acquire_lock
 from asif.anchorset.format.own_store import close_to_others
 from asif.anchorset.format.rejects import reject_fields
@@ -33,7 +32,7 @@ from asif.anchorset.tokens.pair_tokens import (
 from asif.anchorset.tokens.token_rows import TokenRows
 from asif.errors import Busy, InputRefused, IntegrityError, UsageError
 from asif.pairs.pair import PairRecord, Reject
-from asif.vectors import Side, canonical_json
+from asif.vectors import Side, canonical_json, dump_checksummed
 
 
 class TokenJournal:

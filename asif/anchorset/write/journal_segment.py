@@ -28,11 +28,11 @@ from asif.anchorset.format.blocks import (
     read_block,
     write_block,
 )
-from asif.anchorset.format.checksummed_json import JsonFields, dump_checksummed, load_checksummed
+from asif.anchorset.format.checksummed_json import JsonFields, load_checksummed
 from asif.anchorset.format.rejects import parse_reject, reject_fields
 from asif.anchorset.format.row_hash import hash_records, serialize_record
 from asif.pairs.pair import PairRecord, Reject
-from asif.vectors import SIDES, Float32, Int64, Side
+from asif.vectors import SIDES, Float32, Int64, Side, dump_checksummed
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import secrets
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from asif.encoders.backends.sealed_files import TEMPORARY_PREFIX, read_sealed, write_sealed
 from asif.vectors import Fingerprint, Float32, Side, canonical_json
 
 EXPORT_FORMAT = 1
@@ -25,7 +25,6 @@ MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
 _RECORD_FILE = "export.json"
 _REFERENCE_FILE = "reference.npy"
-_TEMPORARY_PREFIX = ".tmp-"
 _TEMPORARY_SECONDS = 3600
 """Age at which an unfinished export is taken for one of a killed process."""
 
@@ -117,7 +116,7 @@ class ExportCache:
         """
         self.root.mkdir(parents=True, exist_ok=True)
         self._remove_leftovers()
-        temporary = self.root / f"{_TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+        temporary = self.root / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
         temporary.mkdir()
         try:
             settings = write(temporary)
@@ -139,7 +138,7 @@ class ExportCache:
         """Rename a finished folder to its place; a damaged or a failed export that is there makes room."""
         found = self.find(target.name)
         if target.is_dir() and (found is None or found.record.failure is not None):
-            doomed = self.root / f"{_TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+            doomed = self.root / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
             with suppress(OSError):  # another process has moved it
                 os.rename(target, doomed)
                 shutil.rmtree(doomed)
@@ -150,7 +149,7 @@ class ExportCache:
                 raise
 
     def _remove_leftovers(self) -> None:
-        for path in self.root.glob(f"{_TEMPORARY_PREFIX}*"):
+        for path in self.root.glob(f"{TEMPORARY_PREFIX}*"):
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > _TEMPORARY_SECONDS:
                     shutil.rmtree(path)
@@ -163,25 +162,6 @@ def make_key(identity: Mapping[str, Any]) -> str:
     False
     """
     return hashlib.sha256(canonical_json({"export": EXPORT_FORMAT, **identity})).hexdigest()
-
-
-def read_sealed(path: Path) -> dict[str, Any]:
-    """Read a JSON object that `write_sealed` wrote; raises OSError or ValueError if it is missing or damaged."""
-    content = json.loads(path.read_bytes())
-    if (
-        not isinstance(content, dict)
-        or content.pop("sha256", None) != hashlib.sha256(canonical_json(content)).hexdigest()
-    ):
-        raise ValueError("its checksum is another one")
-    return content
-
-
-def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object with its checksum, by renaming a temporary file."""
-    sealed = {**content, "sha256": hashlib.sha256(canonical_json(dict(content))).hexdigest()}
-    temporary = path.with_name(f"{_TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}")
-    temporary.write_bytes(canonical_json(sealed))
-    os.replace(temporary, path)
 
 
 def _is_intact(path: Path, sha256: str) -> bool:

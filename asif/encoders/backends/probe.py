@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.encoders.backends.export_cache import make_key, read_sealed, write_sealed
+from asif.encoders.backends.export_cache import make_key
+from asif.encoders.backends.sealed_files import MeasurementCache
 from asif.encoders.images import convert_pixels
 from asif.encoders.protocol import ImageEncoder, TextEncoder
 from asif.vectors import Embeddings, Fingerprint, Float32, Side
@@ -93,34 +94,29 @@ class ProbeVerdict:
 
 
 class VerdictCache:
-    """Keep verdicts in a folder, by both fingerprints and this machine; a damaged or missing one is found again."""
+    """Keep verdicts in a folder, by both fingerprints and this machine."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self._kept = MeasurementCache(root, ProbeVerdict)
 
     def find(self, one: Fingerprint, other: Fingerprint, inputs: int) -> ProbeVerdict | None:
         """Return the verdict on the first `inputs` probe inputs."""
-        try:
-            return ProbeVerdict(**read_sealed(self._place(one, other, inputs)))
-        except (OSError, ValueError, TypeError):
-            return None
+        return self._kept.find(_make_key(one, other, inputs))
 
     def add(self, one: Fingerprint, other: Fingerprint, inputs: int, verdict: ProbeVerdict) -> None:
         """Keep a verdict; does nothing if the folder cannot be written."""
-        with suppress(OSError):
-            self.root.mkdir(parents=True, exist_ok=True)
-            write_sealed(self._place(one, other, inputs), asdict(verdict))
+        self._kept.add(_make_key(one, other, inputs), verdict)
 
-    def _place(self, one: Fingerprint, other: Fingerprint, inputs: int) -> Path:
-        pair = sorted([one.digest, other.digest])
-        return self.root / f"{make_key({'probe': pair, 'inputs': inputs, 'machine': describe_machine()})}.json"
+
+def _make_key(one: Fingerprint, other: Fingerprint, inputs: int) -> str:
+    return make_key({"probe": sorted([one.digest, other.digest]), "inputs": inputs, "machine": describe_machine()})
 
 
 @cache
 def describe_machine() -> str:
     """Return a hash of the processor's name and its instructions, on which the last bits of sums depend."""
-    described = [platform.machine(), platform.processor()]
-    with suppress(OSError):
+    described = [platform.machine()]
+    with suppress(OSError):  # not `platform.processor`, which starts a process
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         described += sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
     return hashlib.sha256("\n".join(described).encode()).hexdigest()

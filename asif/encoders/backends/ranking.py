@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from asif.encoders.backends.export_cache import make_key, read_sealed, write_sealed
+from asif.encoders.backends.export_cache import make_key
 from asif.encoders.backends.probe import describe_machine
 from asif.encoders.backends.runtime import BACKENDS, RUNTIMES, Backend, find_version
+from asif.encoders.backends.sealed_files import MeasurementCache
 
 
 @dataclass(frozen=True)
@@ -41,24 +41,20 @@ class Ranking:
 
 
 class RankingCache:
-    """Keep rankings in a folder, by encoder, machine and versions of the backends; a damaged one counts as none."""
+    """Keep rankings in a folder, by encoder, machine and versions of the backends."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self._kept = MeasurementCache(root, Ranking)
 
     def find(self, spec: str) -> Ranking | None:
         """Return the ranking of an encoder on this machine, with the backends that are installed now."""
-        try:
-            return Ranking(**read_sealed(self._place(spec)))
-        except (OSError, ValueError, TypeError, AttributeError):
-            return None
+        return self._kept.find(_make_key(spec))
 
     def add(self, spec: str, ranking: Ranking) -> None:
         """Keep a ranking; does nothing if the folder cannot be written."""
-        with suppress(OSError):
-            self.root.mkdir(parents=True, exist_ok=True)
-            write_sealed(self._place(spec), asdict(ranking))
+        self._kept.add(_make_key(spec), ranking)
 
-    def _place(self, spec: str) -> Path:
-        versions = {"torch": metadata.version("torch")} | {runtime: find_version(runtime) for runtime in RUNTIMES}
-        return self.root / f"{make_key({'ranking': spec, 'machine': describe_machine(), 'versions': versions})}.json"
+
+def _make_key(spec: str) -> str:
+    versions = {"torch": metadata.version("torch")} | {runtime: find_version(runtime) for runtime in RUNTIMES}
+    return make_key({"ranking": spec, "machine": describe_machine(), "versions": versions})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -36,12 +37,13 @@ def encode_pairs(
     backend: Backend = "auto",
     progress: _Progress = lambda done: None,
     precision: Precision = "float32",
+    cache: Path | None = None,
 ) -> EncodedPairs:
     """Embed at most `limit` rows, spread evenly over a source, with every encoder named by `images` and `texts`.
 
     Vectors that come with the pairs are the one encoder of their side, and none is loaded. A row that one encoder
-    cannot use is left out for all. `progress` is called with the number of rows done, by each encoder. Raises
-    InputRefused if no row is left.
+    cannot use is left out for all. `progress` is called with the number of rows done, by each encoder. Exported models
+    are kept in `cache`, by default that of the user. Raises InputRefused if no row is left.
     """
     captions_of: dict[int, tuple[str, ...]] = {}
     rejects: dict[int, Reject] = {}
@@ -54,8 +56,8 @@ def encode_pairs(
             found[1][2][item.row] = np.asarray(item.text_embedding, np.float32)
             progress(2)
     else:
-        image_encoders = [load_image_encoder(spec, device, backend, None, precision) for spec in dict.fromkeys(images)]
-        text_encoders = [load_text_encoder(spec, device, backend, None, precision) for spec in dict.fromkeys(texts)]
+        image_encoders = [load_image_encoder(spec, device, backend, cache, precision) for spec in dict.fromkeys(images)]
+        text_encoders = [load_text_encoder(spec, device, backend, cache, precision) for spec in dict.fromkeys(texts)]
         for encoder in image_encoders:
             found.append(
                 (

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,26 +11,11 @@ import pytest
 from support.anchorset_sets import build, pairs
 from support.bundles import exported, imported
 
-from asif.anchorset import Store, default_home
+from asif.anchorset import Store
 from asif.anchorset.receipts.receipt_file import read_receipt
 from asif.pairs.pair import PairRecord, Reject
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="permissions as Unix has them")
-
-
-@pytest.fixture(autouse=True)
-def _umask() -> Iterator[None]:
-    before = os.umask(0o022)
-    yield
-    os.umask(before)
-
-
-@pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("ASIF_HOME", raising=False)
-    monkeypatch.setattr("platformdirs.user_data_path", lambda name: tmp_path / "data" / name)
-    assert default_home() == tmp_path / "data" / "asif"
-    return default_home()
 
 
 def use_store(home: Path) -> None:

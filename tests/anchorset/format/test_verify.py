@@ -19,10 +19,10 @@ from support.examples import examples
 from asif.anchorset import Manifest, Store, verify
 from asif.anchorset.format.atomic_io import hash_file
 from asif.anchorset.format.blocks import build_block, read_block, sum_rows, write_block
-from asif.anchorset.format.checksummed_json import dump_checksummed
 from asif.anchorset.format.row_hash import hash_records
 from asif.errors import IntegrityError, NotFound
 from asif.pairs.records import read_records, write_records
+from asif.vectors import dump_checksummed
 
 
 def test_the_pristine_store_is_sound(root: Path) -> None:

@@ -17,10 +17,10 @@ from support.edited_sets import publish
 from support.receipt_cases import GONE, NAMES, checked_by_the_book, hashes, plain_root, receipt_of
 
 from asif.anchorset import Store
-from asif.anchorset.format.checksummed_json import dump_checksummed
 from asif.anchorset.receipts.receipt import Receipt
 from asif.anchorset.receipts.receipt_file import read_receipt
 from asif.errors import IntegrityError, UnknownFormat
+from asif.vectors import dump_checksummed
 
 
 @pytest.fixture

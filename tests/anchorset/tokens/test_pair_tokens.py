@@ -11,10 +11,10 @@ from support.build_fakes import TokenImages, TokenTexts, build_set, draw_vector,
 from support.pair_tokens import fingerprints, write_pair_tokens
 
 from asif.anchorset.format.atomic_io import atomic_write_bytes
-from asif.anchorset.format.checksummed_json import dump_checksummed
 from asif.anchorset.tokens.pair_tokens import TOKEN_FILES, TOKENS_HEADER, open_tokens, read_tokens_header
 from asif.errors import EncoderMismatch, InputRefused, IntegrityError, NotFound, UnknownFormat
 from asif.pairs import PairRecord
+from asif.vectors import dump_checksummed
 
 
 @pytest.mark.parametrize("captions", ["mean", "first", "all"])

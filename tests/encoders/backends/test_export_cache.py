@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from asif.encoders.backends import export_cache
-from asif.encoders.backends.export_cache import Export, ExportCache, ExportRecord, make_key, read_sealed, write_sealed
+from asif.encoders.backends.export_cache import Export, ExportCache, ExportRecord, make_key
+from asif.encoders.backends.sealed_files import read_sealed, write_sealed
 
 KEY = make_key({"weights": "a"})
 RECORD = ExportRecord("timm:tiny", "image", 4, {"library": "timm", "dtype": "float32"}, {"torch": "2"})

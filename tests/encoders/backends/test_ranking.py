@@ -10,6 +10,7 @@ from asif.encoders.backends import choose, ranking
 from asif.encoders.backends.choose import choose_backend, choose_runtime
 from asif.encoders.backends.ranking import Ranking, RankingCache
 from asif.encoders.backends.runtime import Backend
+from asif.encoders.backends.sealed_files import write_sealed
 
 SPEC = "timm:resnet50"
 
@@ -83,7 +84,7 @@ def test_a_damaged_ranking_counts_as_none(tmp_path: Path, damage: str) -> None:
 )
 def test_a_sealed_file_that_is_no_ranking_counts_as_none(tmp_path: Path, rates: object, threads: int) -> None:
     kept = keep(tmp_path, onnx=2.0)
-    ranking.write_sealed(kept, {"rates": rates, "threads": threads})
+    write_sealed(kept, {"rates": rates, "threads": threads})
     assert RankingCache(tmp_path / "rankings").find(SPEC) is None
 
 
