@@ -7,6 +7,7 @@ from asif.anchorset.format.protocol import AnchorsIdentity, OpenAnchors
 from asif.anchorset.format.references import parse_reference
 from asif.anchorset.format.set_entry import SetEntry
 from asif.anchorset.format.verify import Problem, VerificationReport, verify
+from asif.anchorset.gallery import Gallery
 from asif.anchorset.receipts.receipt import Receipt
 from asif.anchorset.receipts.receipt_file import read_receipt
 from asif.anchorset.select.find import find_rows
@@ -19,6 +20,7 @@ __all__ = [
     "NO_FILTER",
     "AnchorSet",
     "EncoderInfo",
+    "Gallery",
     "Journal",
     "Manifest",
     "PairFilter",

@@ -37,9 +37,8 @@ def parse_where(text: str, fields: Mapping[str, FieldReader] = PAIR_FIELDS) -> P
     """Compile `field = 'text'`, `!=`, `[not] in ('a', 'b')`, `[not] like 'a%_'`, `and`, `or`, `not`, `()`.
 
     Fields are id, source, licence (or license), url and caption, or those given; of several captions, one must match.
-    Missing fields never match, so `!=` is true of them. In a pattern `%` stands for any text, `_` for one character; case
-    matters, and a backslash is literal. Raises UsageError for anything else, and for more than 50
-    levels.
+    Missing fields never match, so `!=` is true of them. In a pattern `%` stands for any text, `_` for one character;
+    case matters, and a backslash is literal. Raises UsageError for anything else, and for more than 50 levels.
 
     >>> holds = parse_where("caption like '%dog%' and not source = 'web'")
     >>> holds(PairRecord("1", ("a cat", "two dogs"), "…")), holds(PairRecord("2", ("a dog",), "…", source="web"))

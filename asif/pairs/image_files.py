@@ -43,6 +43,11 @@ def walk_images(folder: Place) -> Iterator[tuple[Place, str | None]]:
         yield from _list_images(folders.pop(), folders)
 
 
+def has_images(folder: Place) -> bool:
+    """Tell whether there is an image below a folder."""
+    return any(kind is None for _, kind in walk_images(folder))
+
+
 def list_loose_files(folder: Place) -> list[tuple[Place, str | None]]:
     """List what lies directly in a folder, as `walk_images` does, without the folders that it would enter.
 

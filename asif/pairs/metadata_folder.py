@@ -74,7 +74,7 @@ class MetadataSource(PairSource):
                 yield Reject(row, None, record.reason)
             else:
                 cells = {role: record.get(name) for role, name in names.items()}
-                yield parse_row(row, cells, self.files[0].parent, self.columns.forms)
+                yield parse_row(row, cells, self.files[0].parent, self.columns.forms, self.columns.needs_captions)
 
 
 def open_metadata(

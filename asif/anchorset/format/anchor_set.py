@@ -137,6 +137,10 @@ class AnchorSet:
         with self.folder.reading(self.version):
             return load_thumbnails(self.folder, entry, [place])[0]
 
+    def find_block(self, row: int) -> BlockEntry:
+        """Return the entry of the block that a row is in."""
+        return self._locate(np.array([row], np.int64))[0][0]
+
     def _locate(self, rows: Int64) -> list[tuple[BlockEntry, int]]:
         """Return the block of each row, and its place in there, deleted rows counted."""
         self._open_blocks()

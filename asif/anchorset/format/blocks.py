@@ -1,8 +1,8 @@
 """A block on disk: the embeddings of up to 8,192 anchors in a safetensors file of one fixed layout.
 
-An anchor set has both sides of each row, a gallery one. The header is a function of (rows, dims, dtype), all of which the
-manifest states. So a reader parses nothing: it refuses a file that does not begin with exactly that header, or does not
-have exactly that length.
+An anchor set has both sides of each row, a gallery one. The header is a function of (rows, dims, dtype), all of which
+the manifest states. So a reader parses nothing: it refuses a file that does not begin with exactly that header, or does
+not have exactly that length.
 """
 
 from __future__ import annotations

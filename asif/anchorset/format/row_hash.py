@@ -105,7 +105,8 @@ def compute_set_digest(
     `row_hashes` are [n, 32] in the order of ids, in chunks of any size; so the digest does not depend on blocks, and
     removing a pair gives the digest of a build without it. The embeddings are identified by the sha256 of their blocks.
     """
-    head = {"dtype": dtype, "captions": captions, **{side: each.digest for side, each in fingerprints.items()}}
+    encoders: dict[str, str] = {side: each.digest for side, each in fingerprints.items()}
+    head = {"dtype": dtype, "captions": captions, **encoders}
     digest = hashlib.sha256(b"asif anchor set 1\n" + canonical_json(head) + b"\n")
     for hashes in row_hashes:
         digest.update(np.ascontiguousarray(hashes).data)

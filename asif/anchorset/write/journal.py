@@ -128,6 +128,11 @@ class Journal:
         for segment in self._segments:
             yield from segment.read_rejects()
 
+    def source_rows(self) -> Iterator[int]:
+        """Yield the source row of each anchor so far, in order."""
+        for segment in self._segments:
+            yield from segment.read_source_rows().tolist()
+
     def records(self) -> Iterator[PairRecord]:
         """Yield the records of the anchors so far, in source order."""
         for segment in self._segments:

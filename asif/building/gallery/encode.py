@@ -1,0 +1,177 @@
+"""Encode the rows of a gallery's source into a journal: segment by segment, each content once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from asif.anchorset import Journal
+from asif.building import BadRowCounter
+from asif.building.batch import EncoderClock
+from asif.building.gallery.prepare import ItemReader, PreparedItem, PreparedRow
+from asif.encoders.prefetch import prefetch
+from asif.errors import InputRefused
+from asif.pairs import Reject, join_repeated_ids
+from asif.pairs.item import ItemRecord
+from asif.vectors import Float32, find_vector_problems, normalise_rows
+
+SEGMENT_ROWS = 512
+"""Rows in one journal segment: a resumed build encodes at most this many rows again."""
+_SKIPPED_PER_ROW = 128  # rows that cost as little to read again as one that is encoded
+_TEXTS_PER_BATCH = 512
+
+
+@dataclass
+class _ItemBatch:
+    """Collect prepared rows; run the encoder on each new content once; return what a segment of the journal holds."""
+
+    reader: ItemReader
+    clock: EncoderClock
+    find_earlier: Callable[[str], Float32 | None]
+    items: list[tuple[int, PreparedItem]] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    skipped: list[int] = field(default_factory=list)
+    _pending: dict[str, Any] = field(default_factory=dict)
+    _encoded: dict[str, Float32] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.items) + len(self.rejects) + len(self.skipped) // _SKIPPED_PER_ROW
+
+    def add(self, row: PreparedRow | Reject) -> None:
+        """Add one row."""
+        if isinstance(row, Reject):
+            self.rejects += row.split_rows()
+            return
+        self.skipped += row.pair.joined if row.items else (row.pair.row, *row.pair.joined)
+        for item in row.items:
+            self.items.append((row.pair.row, item))
+            self._encode_later(item)
+
+    def _encode_later(self, item: PreparedItem) -> None:
+        sha256 = item.record.sha256
+        if item.ready is None or sha256 in self._pending or sha256 in self._encoded:
+            return
+        earlier = self.find_earlier(sha256)
+        if earlier is not None:
+            self._encoded[sha256] = earlier
+            return
+        self._pending[sha256] = item.ready
+        batch = _TEXTS_PER_BATCH if self.reader.side == "text" else self.reader.encoder.batch  # type: ignore[union-attr]
+        if len(self._pending) >= batch:
+            self._run()
+
+    def _run(self) -> None:
+        """Pass what is pending through the encoder, and count its time."""
+        if not self._pending:
+            return
+        started = time.perf_counter()
+        vectors = self.reader.encoder.forward(list(self._pending.values()))
+        seconds, count = time.perf_counter() - started, len(self._pending)
+        if self.reader.side == "image":
+            self.clock.image_seconds, self.clock.images = self.clock.image_seconds + seconds, self.clock.images + count
+        else:
+            self.clock.text_seconds, self.clock.texts = self.clock.text_seconds + seconds, self.clock.texts + count
+        self._encoded |= dict(zip(self._pending, _make_unit_rows(vectors), strict=True))
+        self._pending = {}
+
+    def finish(self) -> tuple[list[ItemRecord], list[int], Float32]:
+        """Run what is pending; return records, their source rows and vectors [n, d]. Bad vectors join the rejects."""
+        self._run()
+        found = [(row, item.record, self._find_vector(item)) for row, item in self.items]
+        problems = {row: vector for row, _, vector in found if isinstance(vector, str)}
+        names = {row: record.id for row, record, _ in found}
+        self.rejects += [Reject(row, names[row], problem) for row, problem in problems.items()]
+        good = [(row, record, vector) for row, record, vector in found if row not in problems]
+        vectors = [np.asarray(vector, np.float32) for _, _, vector in good]
+        dim = self.reader.encoder.dim
+        stacked = np.stack(vectors) if vectors else np.empty((0, dim), np.float32)
+        return [record for _, record, _ in good], [row for row, _, _ in good], stacked
+
+    def _find_vector(self, item: PreparedItem) -> Float32 | str:
+        """Return the unit vector of an item, or why it has none."""
+        if item.stored is not None:
+            return item.stored
+        if item.precomputed is not None:
+            vector = _make_unit_rows(item.precomputed[None])[0]
+        else:
+            vector = self._encoded[item.record.sha256]
+        problems = find_vector_problems(vector[None])
+        return f"{self.reader.side} embedding is {problems[0]}" if problems else vector
+
+
+def _make_unit_rows(raw: Float32) -> Float32:
+    """Scale raw vectors [n, d] to unit length; those that are zero or not finite stay as they are."""
+    unit = np.array(raw, np.float32)
+    good = [row for row in range(len(unit)) if row not in find_vector_problems(unit)]
+    unit[good] = normalise_rows(unit[good])
+    return unit
+
+
+def encode_rows(
+    journal: Journal, reader: ItemReader, rows: int, bad: BadRowCounter, progress: Callable[[int], None]
+) -> EncoderClock:
+    """Encode the rows that are not in the journal yet; `progress` is called with the number of rows done.
+
+    Raises InputRefused if the source ends early, or for more bad rows than are allowed.
+    """
+    done, end, clock = journal.next_row, 0, EncoderClock()
+    earlier = _EarlierVectors(journal, reader)
+    for reject in journal.rejects():
+        bad.count(reject)
+    progress(done)
+    batch = _ItemBatch(reader, clock, earlier.find)
+    items = join_repeated_ids(islice(reader.source.read(done), rows - done))
+    with closing(prefetch(reader.prepare, items)) as prepared_rows:
+        for prepared in prepared_rows:
+            batch.add(prepared)
+            item = prepared.pair if isinstance(prepared, PreparedRow) else prepared
+            done, end = done + 1 + len(item.joined), max(end, item.row + 1, *(row + 1 for row in item.joined))
+            if isinstance(prepared, Reject):
+                bad.count(prepared)
+            if (len(batch) >= SEGMENT_ROWS and done == end) or done == rows:
+                _append(journal, batch, done, bad, earlier)
+                batch = _ItemBatch(reader, clock, earlier.find)
+                progress(done)
+    if done < rows:
+        raise InputRefused(
+            f"{reader.source.path} ended after {done:,} rows",
+            f"{rows:,} rows, as it had when it was opened",
+            "start again when it is complete",
+        )
+    return clock
+
+
+class _EarlierVectors:
+    """Find the vectors that are in the journal, by content."""
+
+    def __init__(self, journal: Journal, reader: ItemReader) -> None:
+        self._journal, self._side = journal, reader.side
+        self._numbers: dict[str, int] = {}
+        self._count = 0
+        self.add([record for record in journal.records() if isinstance(record, ItemRecord)])
+
+    def add(self, records: list[ItemRecord]) -> None:
+        for record in records:
+            self._numbers.setdefault(record.sha256, self._count)
+            self._count += 1
+
+    def find(self, sha256: str) -> Float32 | None:
+        number = self._numbers.get(sha256)
+        return None if number is None else self._journal.read_vector(self._side, number)
+
+
+def _append(journal: Journal, batch: _ItemBatch, done: int, bad: BadRowCounter, earlier: _EarlierVectors) -> None:
+    before = len(batch.rejects)
+    records, sources, vectors = batch.finish()
+    for reject in batch.rejects[before:]:
+        bad.count(reject)
+    rejected = {reject.row for reject in batch.rejects}
+    skipped = [row for row in batch.skipped if row not in rejected]
+    journal.append_sides(records, {batch.reader.side: vectors}, batch.rejects, done, sources, skipped)
+    earlier.add(records)
