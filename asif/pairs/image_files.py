@@ -149,9 +149,12 @@ def _list_images(folder: Path, folders: list[Path]) -> Iterator[tuple[Path, str 
 
 
 def _classify_entry(entry: os.DirEntry[str]) -> str | None:
-    if entry.is_dir():
-        return "linked folder" if entry.is_symlink() else "hidden folder"
-    return classify_file(entry.name) if entry.is_file() else _name_special(entry.is_symlink())
+    try:
+        if entry.is_dir():
+            return "linked folder" if entry.is_symlink() else "hidden folder"
+        return classify_file(entry.name) if entry.is_file() else _name_special(entry.is_symlink())
+    except OSError:  # links in a circle
+        return _name_special(is_link=True)
 
 
 def _name_special(is_link: bool) -> str:
