@@ -16,6 +16,7 @@ from asif.building import Tolerance
 from asif.building.batch import EncoderClock
 from asif.building.estimate import update_encoder_rates
 from asif.building.gallery import (
+    DeferredEncoder,
     GalleryChanges,
     GalleryOptions,
     GalleryResult,
@@ -36,7 +37,7 @@ from asif.encoders.precomputed import PrecomputedEncoder
 from asif.engine.default_sets import open_anchors
 from asif.errors import EncoderMismatch, UsageError
 from asif.pairs import PairSource
-from asif.vectors import Side
+from asif.vectors import Fingerprint, Side
 
 Items: TypeAlias = str | Path | Sequence[str | Path] | PairSource | GallerySource
 """What a gallery is made from: a path, URL or glob, several of them, or an open source; see `open_items`."""
@@ -83,6 +84,14 @@ def build_gallery(
     store = Store(home or default_home(), GALLERY)
     store.check_writable()
     loaded = _load_encoder(source.pairs, choose_encoder(kind, encoder, anchors, home, device), kind, device)
+    if anchors is not None:
+        with open_anchors(anchors, home=home, device=device) as opened:
+            _check_same_encoder(
+                loaded,
+                opened.fingerprint(kind),
+                anchors,
+                f"build the anchor set again: asif build-anchors PAIRS --name {anchors}",
+            )
     origin = source.describe_origin(chosen.limit, chosen.where, chosen.thumbnails)
     built = build_gallery_version(source.pairs, store, name, kind, loaded, chosen, origin, progress)
     _save_rate(store.root, loaded.spec, built.clock)
@@ -128,12 +137,12 @@ def update_gallery(
             max_bad_rows=max_bad_rows,
             resume=resume,
         )
-        loaded = _load_same_encoder(current, source.pairs, device)
+        encoder = _defer_encoder(current, source.pairs, device)
     changes = update_gallery_version(
         source.pairs,
         store,
         ref,
-        loaded,
+        encoder,
         chosen,
         source.describe_origin(chosen.limit, chosen.where, chosen.thumbnails),
         receipt=receipt,
@@ -141,7 +150,7 @@ def update_gallery(
         on_plan=on_plan,
         progress=progress,
     )
-    _save_rate(store.root, loaded.spec, changes.clock)
+    _save_rate(store.root, encoder.spec, changes.clock)
     return changes
 
 
@@ -191,20 +200,37 @@ def _take_items(items: Items, side: Side, columns: Mapping[str, str] | None, spl
     return GallerySource.open([items] if isinstance(items, str | Path) else list(items), side, columns, split)
 
 
-def _load_same_encoder(current: AnchorSet, source: PairSource, device: Device) -> ImageEncoder | TextEncoder:
-    """Load the encoder of a gallery; raises EncoderMismatch if its fingerprint is another now."""
+def _defer_encoder(current: AnchorSet, source: PairSource, device: Device) -> DeferredEncoder:
+    """Return the encoder of a gallery, to be loaded when it is needed; raises EncoderMismatch for vectors of another.
+
+    Loading it raises EncoderMismatch if its fingerprint is another now.
+    """
     (side,) = current.manifest.sides
     spec, expected = current.encoder_spec(side), current.fingerprint(side)
-    loaded = _load_encoder(source, spec, side, device)
+
+    def load() -> ImageEncoder | TextEncoder:
+        loaded = _load_encoder(source, spec, side, device)
+        _check_same_encoder(
+            loaded, expected, current.ref, f"encode all items: asif gallery build SRC --name {current.name}"
+        )
+        return loaded
+
+    deferred = DeferredEncoder(spec, expected, current.dims[side], load)
+    if source.dims is not None:
+        deferred.open()
+    return deferred
+
+
+def _check_same_encoder(loaded: ImageEncoder | TextEncoder, expected: Fingerprint, made: str, otherwise: str) -> None:
+    """Raise EncoderMismatch unless an encoder has the fingerprint of the one that made a set."""
     if loaded.fingerprint != expected:
         fields = ", ".join(expected.differences(loaded.fingerprint))
         raise EncoderMismatch(
-            f"{loaded.spec} has the fingerprint {loaded.fingerprint.digest[:12]}, {current.ref} was made with "
+            f"{loaded.spec} has the fingerprint {loaded.fingerprint.digest[:12]}, {made} was made with "
             f"{expected.digest[:12]}: they differ in {fields}",
-            "the encoder that made the gallery",
-            f"install its version again, or encode all items: asif gallery build SRC --name {current.name}",
+            f"the encoder that made {made}",
+            f"install its version again, or {otherwise}",
         )
-    return loaded
 
 
 def choose_gallery_options(options: GalleryOptions | None, **given: Any) -> GalleryOptions:

@@ -1,10 +1,12 @@
 """Galleries: read the items of a source, encode those whose content is new, and publish a version."""
 
 from asif.building.gallery.build import GalleryOptions, GalleryResult, build_gallery_version
+from asif.building.gallery.deferred import DeferredEncoder
 from asif.building.gallery.source import GallerySource, name_source
 from asif.building.gallery.update import GalleryChanges, count_changes, update_gallery_version
 
 __all__ = [
+    "DeferredEncoder",
     "GalleryChanges",
     "GalleryOptions",
     "GalleryResult",

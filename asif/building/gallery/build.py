@@ -12,8 +12,7 @@ from asif.building import BadRowCounter, Tolerance
 from asif.building.batch import EncoderClock
 from asif.building.gallery.encode import encode_rows
 from asif.building.gallery.known import KnownVectors
-from asif.building.gallery.prepare import ItemReader
-from asif.encoders import ImageEncoder, TextEncoder
+from asif.building.gallery.prepare import ItemEncoder, ItemReader
 from asif.errors import InputRefused, IntegrityError, Interrupted, NotFound
 from asif.pairs import PairSource
 from asif.pairs.filter_expression import parse_where
@@ -72,7 +71,7 @@ def build_gallery_version(
     store: Store,
     name: str,
     side: Side,
-    encoder: ImageEncoder | TextEncoder,
+    encoder: ItemEncoder,
     options: GalleryOptions,
     origin: Mapping[str, Any],
     progress: Callable[[int], None] = lambda rows: None,
@@ -104,7 +103,7 @@ def build_gallery_version(
     return GalleryResult(opened, rows - resumed_at, resumed_at, time.perf_counter() - started, clock)
 
 
-def make_plan(source: PairSource, encoder: ImageEncoder | TextEncoder, options: GalleryOptions) -> dict[str, Any]:
+def make_plan(source: PairSource, encoder: ItemEncoder, options: GalleryOptions) -> dict[str, Any]:
     """Return what decides the outcome of encoding the rows of a source."""
     wanted = asdict(options)
     del wanted["max_bad_rows"], wanted["resume"]
@@ -121,7 +120,7 @@ def make_interrupted(done: int, rows: int) -> Interrupted:
 
 
 def _open_compatible(
-    store: Store, name: str, side: Side, encoder: ImageEncoder | TextEncoder, options: GalleryOptions
+    store: Store, name: str, side: Side, encoder: ItemEncoder, options: GalleryOptions
 ) -> AnchorSet | None:
     """Open the current version if its vectors are those that the encoder gives; None for another or a damaged one."""
     try:

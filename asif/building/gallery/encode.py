@@ -14,6 +14,7 @@ import numpy as np
 from asif.anchorset import Journal
 from asif.building import BadRowCounter
 from asif.building.batch import EncoderClock
+from asif.building.gallery.deferred import DeferredEncoder
 from asif.building.gallery.prepare import ItemReader, PreparedItem, PreparedRow
 from asif.encoders.prefetch import prefetch
 from asif.errors import InputRefused
@@ -128,7 +129,8 @@ def encode_rows(
     batch = _ItemBatch(reader, clock, earlier.find)
     items = join_repeated_ids(islice(reader.source.read(done), rows - done))
     with closing(prefetch(reader.prepare, items)) as prepared_rows:
-        for prepared in prepared_rows:
+        for row in prepared_rows:
+            prepared = _load_and_prepare(reader, row)
             batch.add(prepared)
             item = prepared.pair if isinstance(prepared, PreparedRow) else prepared
             done, end = done + 1 + len(item.joined), max(end, item.row + 1, *(row + 1 for row in item.joined))
@@ -145,6 +147,15 @@ def encode_rows(
             "start again when it is complete",
         )
     return clock
+
+
+def _load_and_prepare(reader: ItemReader, row: PreparedRow | Reject) -> PreparedRow | Reject:
+    """Prepare a row again, once the encoder is loaded, that waits for it; return others as they are."""
+    if not isinstance(row, PreparedRow) or not row.waits:
+        return row
+    if isinstance(reader.encoder, DeferredEncoder):
+        reader.encoder.open()
+    return reader.prepare(row.pair)
 
 
 class _EarlierVectors:

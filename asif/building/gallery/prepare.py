@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from asif.building.gallery.deferred import DeferredEncoder
 from asif.building.gallery.known import KnownVectors
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.encoders.images import make_webp_thumbnail, read_image_bytes
@@ -20,6 +21,7 @@ from asif.pairs import Pair, PairSource, Reject
 from asif.pairs.item import ItemRecord, make_file_uri, name_path
 from asif.vectors import Float32, Side
 
+ItemEncoder: TypeAlias = ImageEncoder | TextEncoder | DeferredEncoder
 _READS = 3  # of a file that changes while it is read
 _COARSE_CLOCK, _FINE_CLOCK = 2 * 10**9, 5 * 10**7  # ticks in nanoseconds of file systems, at most
 
@@ -39,10 +41,14 @@ class PreparedItem:
 
 @dataclass(frozen=True)
 class PreparedRow:
-    """Hold the items of one row; none if the row is skipped."""
+    """Hold the items of one row; none if the row is skipped.
+
+    If it `waits`, the encoder must be loaded, and the row prepared again.
+    """
 
     pair: Pair
-    items: tuple[PreparedItem, ...]
+    items: tuple[PreparedItem, ...] = ()
+    waits: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class ItemReader:
 
     source: PairSource
     side: Side
-    encoder: ImageEncoder | TextEncoder
+    encoder: ItemEncoder
     known: KnownVectors
     thumbnails: bool
     skips: Callable[[ItemRecord], bool] = lambda record: False
@@ -68,11 +74,10 @@ class ItemReader:
         try:
             records = self.describe(item)
             if self.skips(records[0]):
-                return PreparedRow(item, ())
+                return PreparedRow(item)
             if self.side == "text":
                 return PreparedRow(item, tuple(map(self._prepare_text, records)))
-            prepared = self._prepare_image(item, records[0])
-            return PreparedRow(item, () if prepared is None else (prepared,))
+            return self._prepare_image(item, records[0])
         except BadImage as error:
             return Reject(item.row, item.id, error.came, item.joined)
 
@@ -113,20 +118,22 @@ class ItemReader:
     def _prepare_text(self, record: ItemRecord) -> PreparedItem:
         return PreparedItem(record, record.captions[0], self.known.find(record.sha256))
 
-    def _prepare_image(self, pair: Pair, record: ItemRecord) -> PreparedItem | None:
+    def _prepare_image(self, pair: Pair, record: ItemRecord) -> PreparedRow:
         content, size, mtime_ns = _read_content(pair)
         sha256 = hashlib.sha256(content).hexdigest()
         name = record.id or derive_item_id(sha256)
         record = replace(record, id=name, image_sha256=sha256, size=size, mtime_ns=mtime_ns)
         if self.is_stored(record):
-            return None
+            return PreparedRow(pair)
         if pair.image_embedding is not None:
-            return PreparedItem(record, precomputed=np.asarray(pair.image_embedding, np.float32))
+            return PreparedRow(pair, (PreparedItem(record, precomputed=np.asarray(pair.image_embedding, np.float32)),))
+        stored = self.known.find(sha256)
+        if stored is None and isinstance(self.encoder, DeferredEncoder) and not self.encoder.is_loaded:
+            return PreparedRow(pair, waits=True)
+        ready = None if stored is not None else self.encoder.prepare(content)  # type: ignore[union-attr]
         if self.thumbnails:
             record = replace(record, thumbnail=self.known.find_thumbnail(sha256) or make_webp_thumbnail(content))
-        stored = self.known.find(sha256)
-        ready = None if stored is not None else self.encoder.prepare(content)  # type: ignore[union-attr]
-        return PreparedItem(record, ready, stored)
+        return PreparedRow(pair, (PreparedItem(record, ready, stored),))
 
     def _find_uri(self, pair: Pair) -> str:
         if isinstance(pair.image, Path):

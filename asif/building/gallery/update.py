@@ -28,8 +28,7 @@ from asif.building.batch import EncoderClock
 from asif.building.gallery.build import GalleryOptions, make_interrupted, make_plan
 from asif.building.gallery.encode import encode_rows
 from asif.building.gallery.known import KnownVectors
-from asif.building.gallery.prepare import ItemReader
-from asif.encoders import ImageEncoder, TextEncoder
+from asif.building.gallery.prepare import ItemEncoder, ItemReader
 from asif.encoders.precomputed import PrecomputedEncoder
 from asif.errors import BadImage, Busy, InputRefused, IntegrityError, NotFound
 from asif.pairs import PairSource, Reject, join_repeated_ids
@@ -112,7 +111,7 @@ def update_gallery_version(
     source: PairSource,
     store: Store,
     ref: str,
-    encoder: ImageEncoder | TextEncoder,
+    encoder: ItemEncoder,
     options: GalleryOptions,
     origin: Mapping[str, Any],
     *,
@@ -193,7 +192,7 @@ class _Update:
     source: PairSource
     store: Store
     current: AnchorSet
-    encoder: ImageEncoder | TextEncoder
+    encoder: ItemEncoder
     options: GalleryOptions
     origin: Mapping[str, Any]
 

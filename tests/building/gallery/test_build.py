@@ -75,7 +75,11 @@ def test_unreadable_files_are_listed_with_reasons(tmp_path: Path) -> None:
     assert [item.id for item in opened] == ["a.png"]
     reasons = {reject.id: reject.reason for reject in opened.rejects()}
     assert sorted(reasons) == ["cut.png", "empty.jpg", "huge.jpg"]
-    assert "truncated" in reasons["cut.png"] and reasons["empty.jpg"] == "0 bytes" and "too many pixels" in reasons["huge.jpg"]
+    assert (
+        "truncated" in reasons["cut.png"]
+        and reasons["empty.jpg"] == "0 bytes"
+        and "too many pixels" in reasons["huge.jpg"]
+    )
     with pytest.raises(InputRefused, match="2 bad rows"):
         build(tmp_path / "photos", tmp_path, FakeImages(pictures=True), name="h", max_bad_rows=_one_bad_row())
 
@@ -101,7 +105,7 @@ def test_names_that_are_not_utf8_and_links_in_circles(tmp_path: Path) -> None:
     from asif.pairs.location import parse_place
 
     uri = next(item.uri for item in Gallery("g", home=tmp_path) if item.id == "caf%E9.jpg")  # type: ignore[attr-defined]
-    assert uri.startswith("file://") and parse_place(uri).open("rb").read() == b"two"
+    assert uri.startswith("file://") and Path(str(parse_place(uri))).read_bytes() == b"two"
 
 
 def test_an_empty_folder_and_a_folder_without_images(tmp_path: Path) -> None:
