@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from support.build_fakes import build_set, list_source, some_rows
+from support.build_fakes import build_set, list_source
 from support.build_images import random_png
 from support.engine_sets import make_set
 from support.galleries import write_files
@@ -62,7 +62,8 @@ def test_globs_and_lists_of_files(photos: Path, cli: Cli, home: Path) -> None:
 
 
 def test_the_encoder_of_an_anchor_set(photos: Path, cli: Cli, home: Path) -> None:
-    build_set(list_source(*some_rows(3)), home, make_image_encoder("mine"), make_text_encoder("mine")).anchors.close()
+    pairs = list_source(*((str(seed), random_png(seed), ("x",)) for seed in range(3)))
+    build_set(pairs, home, make_image_encoder("mine"), make_text_encoder("mine")).anchors.close()
     assert cli("gallery", "build", "photos", "--name", "g", "--anchors", "toy", "--json").code == 0
     expected = asif.open_anchors("toy", home=home).fingerprint("image")
     with asif.Gallery("g", home=home) as gallery:
