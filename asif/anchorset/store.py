@@ -35,7 +35,7 @@ from asif.anchorset.select.find import PairSelection, find_rows, iter_ids
 from asif.anchorset.sharing.bundle import Bundle, pack_bundle
 from asif.anchorset.sharing.importer import BundleSource, ImportResult, import_bundle
 from asif.anchorset.sharing.verified_copy import ByteProgress
-from asif.anchorset.write.journal import Journal
+from asif.anchorset.write.journal import Journal, list_plans
 from asif.anchorset.write.profile import publish_profile
 from asif.errors import Conflict, IntegrityError, NotFound, UsageError, suggest_nearest
 from asif.vectors import Int64
@@ -83,6 +83,10 @@ class Store:
         Raises UsageError for a bad name, Busy while the same build is running, IntegrityError for a damaged set.
         """
         return Journal(self._folder(name), plan)
+
+    def list_journal_plans(self, name: str) -> list[dict[str, Any]]:
+        """List the plans of builds of a set that are running or were interrupted."""
+        return list_plans(self._folder(name))
 
     def find_build(self, name: str, plan: str) -> AnchorSet | None:
         """Open the current version of a set if a build of this plan, the hash in its operation, has the same anchors.

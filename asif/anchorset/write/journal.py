@@ -294,6 +294,16 @@ class Journal:
         self.close()
 
 
+def list_plans(folder: SetFolder) -> list[dict[str, Any]]:
+    """List the plans of the journals of a set; a journal whose plan cannot be read is left out."""
+    plans = []
+    for path in sorted(folder.journal.glob("*/plan.json")):
+        with suppress(OSError, ValueError, RecursionError):
+            plan = json.loads(path.read_bytes())
+            plans += [plan] if isinstance(plan, dict) else []
+    return plans
+
+
 def _check_choice(what: str, value: Any, known: tuple[str, ...]) -> str:
     """Return value if it is one of `known`; raises UsageError."""
     if value not in known:

@@ -3,7 +3,8 @@
 from asif.building.gallery.build import GalleryOptions, GalleryResult, build_gallery_version
 from asif.building.gallery.deferred import DeferredEncoder
 from asif.building.gallery.source import GallerySource, name_source
-from asif.building.gallery.update import GalleryChanges, count_changes, update_gallery_version
+from asif.building.gallery.stored import count_changes
+from asif.building.gallery.update import GalleryChanges, update_gallery_version
 
 __all__ = [
     "DeferredEncoder",

@@ -10,7 +10,7 @@ from typing import Any
 from asif.anchorset import AnchorSet, EncoderInfo, Store
 from asif.building import BadRowCounter, Tolerance
 from asif.building.batch import EncoderClock
-from asif.building.gallery.encode import encode_rows
+from asif.building.gallery.encode import encode_rows, open_earlier_journals
 from asif.building.gallery.known import KnownVectors
 from asif.building.gallery.prepare import ItemEncoder, ItemReader
 from asif.errors import InputRefused, IntegrityError, Interrupted, NotFound
@@ -92,10 +92,10 @@ def build_gallery_version(
     current = _open_compatible(store, name, side, encoder, options) if options.resume else None
     known = KnownVectors([current] if current else [], side)
     reader = ItemReader(source, side, encoder, known, options.thumbnails, options.leaves_out())
-    with store.journal(name, plan) as journal:
+    with open_earlier_journals(store, name, plan) as earlier, store.journal(name, plan) as journal:
         resumed_at = journal.next_row
         try:
-            clock = encode_rows(journal, reader, rows, options.count_bad(rows), progress)
+            clock = encode_rows(journal, earlier, reader, rows, options.count_bad(rows), progress)
             info = {side: EncoderInfo(encoder.spec, encoder.fingerprint)}
             opened = journal.publish_items(info, {"kind": "build", "input": source.identity}, origin)
         except KeyboardInterrupt:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from asif.anchorset import Journal
+from asif.anchorset import Journal, Store
 from asif.building import BadRowCounter
 from asif.building.batch import EncoderClock
 from asif.building.gallery.deferred import DeferredEncoder
 from asif.building.gallery.prepare import ItemReader, PreparedItem, PreparedRow
 from asif.encoders.prefetch import prefetch
-from asif.errors import InputRefused
+from asif.encoders.text_limits import count_cut_texts, describe_cut
+from asif.errors import Busy, InputRefused
 from asif.pairs import Reject, join_repeated_ids
 from asif.pairs.item import ItemRecord
 from asif.vectors import Float32, find_vector_problems, normalise_rows
+
+_log = logging.getLogger(__name__)
 
 SEGMENT_ROWS = 512
 """Rows in one journal segment: a resumed build encodes at most this many rows again."""
@@ -78,8 +82,13 @@ class _ItemBatch:
             self.clock.image_seconds, self.clock.images = self.clock.image_seconds + seconds, self.clock.images + count
         else:
             self.clock.text_seconds, self.clock.texts = self.clock.text_seconds + seconds, self.clock.texts + count
+            self.clock.cut_texts += count_cut_texts(self._open_encoder(), list(self._pending.values()))
         self._encoded |= dict(zip(self._pending, _make_unit_rows(vectors), strict=True))
         self._pending = {}
+
+    def _open_encoder(self) -> Any:
+        encoder = self.reader.encoder
+        return encoder.open() if isinstance(encoder, DeferredEncoder) else encoder
 
     def finish(self) -> tuple[list[ItemRecord], list[int], Float32]:
         """Run what is pending; return records, their source rows and vectors [n, d]. Bad vectors join the rejects."""
@@ -114,15 +123,38 @@ def _make_unit_rows(raw: Float32) -> Float32:
     return unit
 
 
+@contextmanager
+def open_earlier_journals(store: Store, name: str, plan: Mapping[str, Any]) -> Iterator[list[Journal]]:
+    """Open the journals that killed runs left, of the same encoder and dtype; remove them if all goes well.
+
+    They are of another plan: files of the source have changed since.
+    """
+    with ExitStack() as stack:
+        found = []
+        for other in store.list_journal_plans(name):
+            if other != plan and all(other.get(key) == plan[key] for key in ("encoder", "dtype")):
+                with suppress(Busy):
+                    found.append(stack.enter_context(store.journal(name, other)))
+        yield found
+        for journal in found:
+            journal.discard()
+
+
 def encode_rows(
-    journal: Journal, reader: ItemReader, rows: int, bad: BadRowCounter, progress: Callable[[int], None]
+    journal: Journal,
+    others: Sequence[Journal],
+    reader: ItemReader,
+    rows: int,
+    bad: BadRowCounter,
+    progress: Callable[[int], None],
 ) -> EncoderClock:
     """Encode the rows that are not in the journal yet; `progress` is called with the number of rows done.
 
-    Raises InputRefused if the source ends early, or for more bad rows than are allowed.
+    Content of which the journal, or one of the others, has the vector, is not encoded again. Raises InputRefused if the
+    source ends early, or for more bad rows than are allowed.
     """
     done, end, clock = journal.next_row, 0, EncoderClock()
-    earlier = _EarlierVectors(journal, reader)
+    earlier = _EarlierVectors(journal, others, reader)
     for reject in journal.rejects():
         bad.count(reject)
     progress(done)
@@ -146,6 +178,9 @@ def encode_rows(
             f"{rows:,} rows, as it had when it was opened",
             "start again when it is complete",
         )
+    if clock.cut_texts:
+        encoder = reader.encoder
+        _log.warning(describe_cut(clock.cut_texts, clock.texts, "texts", encoder.spec, encoder.fingerprint))
     return clock
 
 
@@ -159,22 +194,28 @@ def _load_and_prepare(reader: ItemReader, row: PreparedRow | Reject) -> Prepared
 
 
 class _EarlierVectors:
-    """Find the vectors that are in the journal, by content."""
+    """Find the vectors that are in the journal, or in others, by content."""
 
-    def __init__(self, journal: Journal, reader: ItemReader) -> None:
+    def __init__(self, journal: Journal, others: Sequence[Journal], reader: ItemReader) -> None:
         self._journal, self._side = journal, reader.side
-        self._numbers: dict[str, int] = {}
-        self._count = 0
-        self.add([record for record in journal.records() if isinstance(record, ItemRecord)])
+        self._places: dict[str, tuple[Journal, int]] = {}
+        self._count = journal.kept
+        for each in (journal, *others):
+            for number, record in enumerate(each.records()):
+                self._places.setdefault(record.image_sha256, (each, number))
 
-    def add(self, records: list[ItemRecord]) -> None:
-        for record in records:
-            self._numbers.setdefault(record.sha256, self._count)
-            self._count += 1
+    def add(self, records: Sequence[ItemRecord]) -> None:
+        """Add records that were appended to the journal."""
+        for number, record in enumerate(records, self._count):
+            self._places.setdefault(record.sha256, (self._journal, number))
+        self._count += len(records)
 
     def find(self, sha256: str) -> Float32 | None:
-        number = self._numbers.get(sha256)
-        return None if number is None else self._journal.read_vector(self._side, number)
+        """Return the stored vector [d] of a content, or None."""
+        if sha256 not in self._places:
+            return None
+        journal, number = self._places[sha256]
+        return journal.read_vector(self._side, number)
 
 
 def _append(journal: Journal, batch: _ItemBatch, done: int, bad: BadRowCounter, earlier: _EarlierVectors) -> None:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,7 +18,7 @@ from asif.building.gallery.known import KnownVectors
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.encoders.images import make_webp_thumbnail, read_image_bytes
 from asif.errors import BadImage
-from asif.pairs import Pair, PairSource, Reject
+from asif.pairs import Pair, PairSource, Place, Reject
 from asif.pairs.item import ItemRecord, make_file_uri, name_path
 from asif.vectors import Float32, Side
 
@@ -143,11 +144,14 @@ class ItemReader:
         file, row = self.source.locate_row(pair.row)
         return f"{make_file_uri(file) if isinstance(file, Path) else file}#{row}"
 
+    @cached_property
+    def _root(self) -> Place:
+        return self.source.path if self.source.path.is_dir() else self.source.path.parent
+
     def _name_file(self, image: Any) -> str | None:
         """Return the path of an image file below the source as its id; None for other images."""
-        root = self.source.path if self.source.path.is_dir() else self.source.path.parent
-        if isinstance(image, Path) and isinstance(root, Path) and image.is_relative_to(root):
-            return name_path(image.relative_to(root))
+        if isinstance(image, Path) and isinstance(self._root, Path) and image.is_relative_to(self._root):
+            return name_path(image.relative_to(self._root))
         return None
 
 

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,15 @@ from asif.anchorset.select.find import PairSelection, iter_ids
 from asif.building.add_pairs import SCRATCH_FOLDER
 from asif.building.batch import EncoderClock
 from asif.building.gallery.build import GalleryOptions, make_interrupted, make_plan
-from asif.building.gallery.encode import encode_rows
+from asif.building.gallery.encode import encode_rows, open_earlier_journals
 from asif.building.gallery.known import KnownVectors
 from asif.building.gallery.prepare import ItemEncoder, ItemReader
-from asif.encoders.precomputed import PrecomputedEncoder
+from asif.building.gallery.stored import StoredItems
 from asif.errors import BadImage, Busy, InputRefused, IntegrityError, NotFound
 from asif.pairs import PairSource, Reject, join_repeated_ids
 from asif.pairs.item import ItemRecord
 from asif.pairs.pair import ID_CONFLICT, SAME_PAIR, Pair
-from asif.vectors import Side, canonical_json
+from asif.vectors import Side
 
 
 @dataclass(frozen=True)
@@ -59,52 +59,6 @@ class GalleryChanges:
     def encoded(self) -> int:
         """Count the contents that the encoder ran on."""
         return self.clock.images + self.clock.texts
-
-
-@dataclass
-class _StoredItems:
-    """Compare records of the source with those of the current version; about 300 bytes for each item."""
-
-    leaves_out: Callable[[ItemRecord], bool]
-    stamps: dict[str, bytes] = field(default_factory=dict)
-    contents: dict[str, bytes] = field(default_factory=dict)
-    seen: set[str] = field(default_factory=set)
-
-    @classmethod
-    def of(cls, current: AnchorSet, leaves_out: Callable[[ItemRecord], bool]) -> _StoredItems:
-        stored = cls(leaves_out)
-        for block in range(len(current.manifest.blocks)):
-            for record in current.pairs(block):
-                assert isinstance(record, ItemRecord)
-                stored.stamps[record.id] = _stamp(record)
-                stored.contents[record.id] = bytes.fromhex(record.sha256)
-        return stored
-
-    def skips(self, record: ItemRecord) -> bool:
-        """Tell whether a record needs no reading: left out, or a file with the path, size and time that it had."""
-        if self.leaves_out(record):
-            return True
-        same = self.stamps.get(record.id) == _stamp(record)
-        if same and (record.mtime_ns is not None or self._has_content(record)):
-            self.seen.add(record.id)
-            return True
-        return False
-
-    def is_stored(self, record: ItemRecord) -> bool:
-        """Tell whether a complete record is stored as it is."""
-        if self.stamps.get(record.id) == _stamp(record) and self._has_content(record):
-            self.seen.add(record.id)
-            return True
-        return False
-
-    def _has_content(self, record: ItemRecord) -> bool:
-        return bool(record.sha256) and self.contents.get(record.id) == bytes.fromhex(record.sha256)
-
-
-def _stamp(record: ItemRecord) -> bytes:
-    """Hash all of a record but its content and thumbnail."""
-    kept = {name: value for name, value in vars(record).items() if name not in ("image_sha256", "thumbnail")}
-    return hashlib.blake2b(canonical_json(kept), digest_size=16).digest()
 
 
 def update_gallery_version(
@@ -132,33 +86,6 @@ def update_gallery_version(
     with _UpdateLock(store, ref):
         update = _Update(source, store, store.open(ref), encoder, options, origin)
         return update.run(receipt, purge, on_plan, progress)
-
-
-def count_changes(source: PairSource, current: AnchorSet, options: GalleryOptions) -> dict[str, int]:
-    """Count the rows that an update would read, and the items that are gone; runs no encoder and opens no image file.
-
-    `new` items may be renamed or copied files, and `changed` ones may have the content that they had.
-    """
-    stored = _StoredItems.of(current, options.leaves_out())
-    (side,) = current.manifest.sides
-    reader = ItemReader(source, side, PrecomputedEncoder(side, current.dims[side]), KnownVectors([], side), False)
-    counts, kept = {"new": 0, "changed": 0, "unchanged": 0, "gone": 0, "unreadable": 0}, set[str]()
-    for item in join_repeated_ids(islice(source.read(), options.count_rows(source))):
-        try:
-            if isinstance(item, Reject):
-                raise BadImage(item.reason, "a row", "mend it")
-            records = reader.describe(item)
-            names = reader.name_item(item)
-        except BadImage:
-            counts["unreadable"] += 1
-            continue
-        for name, record in zip(names, records, strict=True):
-            if not stored.leaves_out(record):
-                kept.add(name)
-                same = stored.skips(replace(record, id=name))
-                counts["unchanged" if same else "changed" if name in stored.stamps else "new"] += 1
-    counts["gone"] = len(stored.stamps.keys() - kept)
-    return counts
 
 
 class _UpdateLock:
@@ -204,7 +131,7 @@ class _Update:
         self, receipt: Path | None, purge: bool, on_plan: Callable[[PurgePlan], None], progress: Callable[[int], None]
     ) -> GalleryChanges:
         started, rows = time.perf_counter(), self.options.count_rows(self.source)
-        stored = _StoredItems.of(self.current, self.options.leaves_out())
+        stored = StoredItems.of(self.current, self.options.leaves_out())
         scratch = Store(self.store.root / SCRATCH_FOLDER, GALLERY)
         name = hashlib.sha256(str(self.current.folder.path).encode("utf-8", "surrogateescape")).hexdigest()
         leftover = _open_leftover(scratch, name)
@@ -222,10 +149,10 @@ class _Update:
         if not self.options.resume:
             with scratch.journal(name, plan) as old:
                 old.discard()
-        with scratch.journal(name, plan) as journal:
+        with open_earlier_journals(scratch, name, plan) as earlier, scratch.journal(name, plan) as journal:
             try:
                 _mark_seen(journal, reader, stored)
-                clock = encode_rows(journal, reader, rows, self.options.count_bad(rows), progress)
+                clock = encode_rows(journal, earlier, reader, rows, self.options.count_bad(rows), progress)
             except KeyboardInterrupt:
                 raise make_interrupted(journal.next_row, rows) from None
             rejects, fresh = list(journal.rejects()), None
@@ -243,7 +170,7 @@ class _Update:
 
     def _publish(
         self,
-        stored: _StoredItems,
+        stored: StoredItems,
         new: Mapping[str, ItemRecord],
         fresh: AnchorSet | None,
         rejects: list[Reject],
@@ -269,7 +196,8 @@ class _Update:
         opened = self._replace(stored, new, fresh, {*gone} - own_step, rejects)
         deleted = None
         if purge:
-            selection = PairSelection(lambda record: record.image_sha256 not in present, frozenset())
+            is_gone = lambda record: record.image_sha256 not in present and record.id not in unread  # noqa: E731
+            selection = PairSelection(is_gone, frozenset())
             ref = opened.exactly
             opened, deleted = self.store.purge(ref, saying=on_plan, receipt=receipt, selection=selection)
         elif own_step:
@@ -292,7 +220,7 @@ class _Update:
 
     def _replace(
         self,
-        stored: _StoredItems,
+        stored: StoredItems,
         new: Mapping[str, ItemRecord],
         fresh: AnchorSet | None,
         dropped: set[str],
@@ -330,7 +258,7 @@ def _open_leftover(scratch: Store, name: str) -> AnchorSet | None:
         return None
 
 
-def _mark_seen(journal: Journal, reader: ItemReader, stored: _StoredItems) -> None:
+def _mark_seen(journal: Journal, reader: ItemReader, stored: StoredItems) -> None:
     """Mark the items as seen that rows of an earlier run were found unchanged for; those in the journal are not."""
     done = journal.next_row
     covered = {reject.row for reject in journal.rejects()} | set(journal.source_rows())
@@ -345,7 +273,7 @@ def _mark_seen(journal: Journal, reader: ItemReader, stored: _StoredItems) -> No
 
 def _resolve_conflicts(
     current: AnchorSet,
-    stored: _StoredItems,
+    stored: StoredItems,
     fresh: AnchorSet | None,
     rejects: list[Reject],
     rows_by_id: Mapping[str, int],

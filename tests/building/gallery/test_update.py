@@ -238,6 +238,37 @@ def test_an_update_resumes(photos: Path, tmp_path: Path, monkeypatch: pytest.Mon
     check_like_new(photos, tmp_path)
 
 
+@pytest.mark.parametrize("command", [build, update])
+def test_what_a_killed_run_has_encoded_is_used_after_the_source_has_changed(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Any
+) -> None:
+    monkeypatch.setattr("asif.building.gallery.encode.SEGMENT_ROWS", 2)
+    write_files(photos, {f"a/{row}.jpg": b"new %d" % row for row in range(6)})
+
+    class Failing(FakeImages):
+        def prepare(self, source: Any) -> bytes:
+            if source == b"new 4":
+                raise MemoryError
+            return super().prepare(source)
+
+    with pytest.raises(MemoryError):
+        command(photos, tmp_path, Failing(batch=2))
+    write_files(photos, {"later.jpg": b"later"})
+    encoder = FakeImages()
+    command(photos, tmp_path, encoder)
+    assert b"later" in encoder.seen and b"new 0" not in encoder.seen
+    check_like_new(photos, tmp_path)
+    assert not list(tmp_path.rglob("plan.json"))
+
+
+def test_a_purge_spares_what_cannot_be_read(photos: Path, tmp_path: Path) -> None:
+    write_files(photos, {"odd/001.jpg": b"bad content"})
+    for _ in range(2):
+        update(photos, tmp_path, purge=True)
+    with galleries(tmp_path).open("g@1") as older:
+        check_vectors(older, FILES)
+
+
 NAMES = st.sampled_from([f"{letter}.jpg" for letter in "abcdefgh"])
 CONTENTS = st.sampled_from([b"one", b"two", b"three", b"four", b"bad"])
 
