@@ -60,9 +60,9 @@ def make_file_uri(path: Path) -> str:
     >>> make_file_uri(Path(os.fsdecode(b"/caf\\xe9.jpg")))
     'file:///caf%E9.jpg'
     """
-    path = Path(os.path.abspath(path))
+    text = os.path.abspath(path)
     try:
-        str(path).encode()
+        text.encode()
     except UnicodeEncodeError:
-        return path.as_uri()
-    return str(path)
+        return Path(text).as_uri()
+    return text

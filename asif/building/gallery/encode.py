@@ -16,7 +16,7 @@ from asif.anchorset import Journal, Store
 from asif.building import BadRowCounter
 from asif.building.batch import EncoderClock
 from asif.building.gallery.deferred import DeferredEncoder
-from asif.building.gallery.prepare import ItemReader, PreparedItem, PreparedRow
+from asif.building.gallery.prepare import ItemReader, PreparedItem, PreparedRow, SkippedRows
 from asif.encoders.prefetch import prefetch
 from asif.encoders.text_limits import count_cut_texts, describe_cut
 from asif.errors import Busy, InputRefused
@@ -48,8 +48,11 @@ class _ItemBatch:
     def __len__(self) -> int:
         return len(self.items) + len(self.rejects) + len(self.skipped) // _SKIPPED_PER_ROW
 
-    def add(self, row: PreparedRow | Reject) -> None:
-        """Add one row."""
+    def add(self, row: PreparedRow | Reject | SkippedRows) -> None:
+        """Add one row, or a group of skipped ones."""
+        if isinstance(row, SkippedRows):
+            self.skipped += row.rows
+            return
         if isinstance(row, Reject):
             self.rejects += row.split_rows()
             return
@@ -159,13 +162,13 @@ def encode_rows(
         bad.count(reject)
     progress(done)
     batch = _ItemBatch(reader, clock, earlier.find)
-    items = join_repeated_ids(islice(reader.source.read(done), rows - done))
+    items = reader.group_skipped(join_repeated_ids(islice(reader.source.read(done), rows - done)))
     with closing(prefetch(reader.prepare, items)) as prepared_rows:
         for row in prepared_rows:
             prepared = _load_and_prepare(reader, row)
             batch.add(prepared)
-            item = prepared.pair if isinstance(prepared, PreparedRow) else prepared
-            done, end = done + 1 + len(item.joined), max(end, item.row + 1, *(row + 1 for row in item.joined))
+            covered = _list_rows(prepared)
+            done, end = done + len(covered), max(end, *(row + 1 for row in covered))
             if isinstance(prepared, Reject):
                 bad.count(prepared)
             if (len(batch) >= SEGMENT_ROWS and done == end) or done == rows:
@@ -184,7 +187,17 @@ def encode_rows(
     return clock
 
 
-def _load_and_prepare(reader: ItemReader, row: PreparedRow | Reject) -> PreparedRow | Reject:
+def _list_rows(row: PreparedRow | Reject | SkippedRows) -> Sequence[int]:
+    """List the source rows that a prepared row covers."""
+    if isinstance(row, SkippedRows):
+        return row.rows
+    item = row.pair if isinstance(row, PreparedRow) else row
+    return (item.row, *item.joined)
+
+
+def _load_and_prepare(
+    reader: ItemReader, row: PreparedRow | Reject | SkippedRows
+) -> PreparedRow | Reject | SkippedRows:
     """Prepare a row again, once the encoder is loaded, that waits for it; return others as they are."""
     if not isinstance(row, PreparedRow) or not row.waits:
         return row

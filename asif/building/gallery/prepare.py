@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from asif.pairs.item import ItemRecord, make_file_uri, name_path
 from asif.vectors import Float32, Side
 
 ItemEncoder: TypeAlias = ImageEncoder | TextEncoder | DeferredEncoder
+_SKIPPED_PER_GROUP = 4096
 _READS = 3  # of a file that changes while it is read
 _COARSE_CLOCK, _FINE_CLOCK = 2 * 10**9, 5 * 10**7  # ticks in nanoseconds of file systems, at most
 
@@ -41,8 +42,15 @@ class PreparedItem:
 
 
 @dataclass(frozen=True)
+class SkippedRows:
+    """Hold rows that give no item, or only items that are stored as they are."""
+
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class PreparedRow:
-    """Hold the items of one row; none if the row is skipped.
+    """Hold the items of one row; none if they are stored as they are.
 
     If it `waits`, the encoder must be loaded, and the row prepared again.
     """
@@ -56,7 +64,7 @@ class PreparedRow:
 class ItemReader:
     """Prepare rows of a source for one side; safe to call from several threads.
 
-    Rows are skipped whose records, without their content, `skips` is true for, and those whose complete records
+    Items are skipped whose records, without their content, `skips` is true for, and those whose complete records
     `is_stored` is true for.
     """
 
@@ -68,16 +76,37 @@ class ItemReader:
     skips: Callable[[ItemRecord], bool] = lambda record: False
     is_stored: Callable[[ItemRecord], bool] = lambda record: False
 
-    def prepare(self, item: Pair | Reject) -> PreparedRow | Reject:
+    def group_skipped(self, items: Iterable[Pair | Reject]) -> Iterator[Pair | Reject | SkippedRows]:
+        """Yield rows, and in place of those of which all items are skipped, a group of them; opens no file."""
+        skipped: list[int] = []
+        for item in items:
+            if isinstance(item, Pair) and self._skips_row(item):
+                skipped += (item.row, *item.joined)
+                if len(skipped) < _SKIPPED_PER_GROUP:
+                    continue
+            if skipped:
+                yield SkippedRows(tuple(skipped))
+            if not (skipped and skipped[-1] in (item.row, *item.joined)):
+                yield item
+            skipped = []
+        if skipped:
+            yield SkippedRows(tuple(skipped))
+
+    def _skips_row(self, pair: Pair) -> bool:
+        try:
+            return all(list(map(self.skips, self.describe(pair))))  # of each: it marks what is there
+        except BadImage:
+            return False  # `prepare` gives the reason
+
+    def prepare(self, item: Pair | Reject | SkippedRows) -> PreparedRow | Reject | SkippedRows:
         """Read, hash and decode the content of a row; a bad image becomes a Reject with its reason."""
-        if isinstance(item, Reject):
+        if not isinstance(item, Pair):
             return item
         try:
             records = self.describe(item)
-            if self.skips(records[0]):
-                return PreparedRow(item)
             if self.side == "text":
-                return PreparedRow(item, tuple(map(self._prepare_text, records)))
+                texts = tuple(self._prepare_text(record) for record in records if not self.skips(record))
+                return PreparedRow(item, texts)
             return self._prepare_image(item, records[0])
         except BadImage as error:
             return Reject(item.row, item.id, error.came, item.joined)
@@ -117,7 +146,8 @@ class ItemReader:
         return records
 
     def _prepare_text(self, record: ItemRecord) -> PreparedItem:
-        return PreparedItem(record, record.captions[0], self.known.find(record.sha256))
+        stored = self.known.find(record.sha256)
+        return PreparedItem(record, record.captions[0] if stored is None else None, stored)
 
     def _prepare_image(self, pair: Pair, record: ItemRecord) -> PreparedRow:
         content, size, mtime_ns = _read_content(pair)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -15,7 +14,6 @@ from asif.encoders.precomputed import PrecomputedEncoder
 from asif.errors import BadImage
 from asif.pairs import PairSource, Reject, join_repeated_ids
 from asif.pairs.item import ItemRecord
-from asif.vectors import canonical_json
 
 
 @dataclass
@@ -23,7 +21,7 @@ class StoredItems:
     """Compare records of the source with those of the current version; about 300 bytes for each item."""
 
     leaves_out: Callable[[ItemRecord], bool]
-    stamps: dict[str, bytes] = field(default_factory=dict)
+    stamps: dict[str, int] = field(default_factory=dict)
     contents: dict[str, bytes] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
 
@@ -58,10 +56,20 @@ class StoredItems:
         return bool(record.sha256) and self.contents.get(record.id) == bytes.fromhex(record.sha256)
 
 
-def _stamp(record: ItemRecord) -> bytes:
-    """Hash all of a record but its content and thumbnail."""
-    kept = {name: value for name, value in vars(record).items() if name not in ("image_sha256", "thumbnail")}
-    return hashlib.blake2b(canonical_json(kept), digest_size=16).digest()
+def _stamp(record: ItemRecord) -> int:
+    """Hash all of a record but its content and thumbnail, for comparison in this process."""
+    return hash(
+        (
+            record.uri,
+            record.size,
+            record.mtime_ns,
+            record.captions,
+            record.source,
+            record.licence,
+            record.url,
+            record.label,
+        )
+    )
 
 
 def count_changes(source: PairSource, current: AnchorSet, options: GalleryOptions) -> dict[str, int]:

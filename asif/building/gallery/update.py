@@ -259,14 +259,14 @@ def _open_leftover(scratch: Store, name: str) -> AnchorSet | None:
 
 
 def _mark_seen(journal: Journal, reader: ItemReader, stored: StoredItems) -> None:
-    """Mark the items as seen that rows of an earlier run were found unchanged for; those in the journal are not."""
-    done = journal.next_row
-    covered = {reject.row for reject in journal.rejects()} | set(journal.source_rows())
-    for item in join_repeated_ids(islice(reader.source.read(), done)):
-        if item.row in covered or not isinstance(item, Pair):
+    """Mark the items as seen that an earlier run found unchanged: those of its rows that are not in the journal."""
+    rejected, encoded = {reject.row for reject in journal.rejects()}, set(journal.ids())
+    for item in join_repeated_ids(islice(reader.source.read(), journal.next_row)):
+        if item.row in rejected or not isinstance(item, Pair):
             continue
         try:
-            stored.seen.update(name for name in reader.name_item(item) if name in stored.stamps)
+            if not all(map(stored.leaves_out, reader.describe(item))):
+                stored.seen.update(stored.stamps.keys() & set(reader.name_item(item)) - encoded)
         except BadImage:
             continue  # it has vanished since
 

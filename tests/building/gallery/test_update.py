@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.build_fakes import FakeImages, write_parquet
+from support.build_fakes import FakeImages, FakeTexts, write_parquet
 from support.build_images import random_png
 from support.galleries import build, check_vectors, galleries, some_files, stored_vectors, update, write_files
 
@@ -153,6 +153,22 @@ def test_a_table_is_updated_by_content(tmp_path: Path) -> None:
     changes = update(path, tmp_path, encoder)
     assert encoder.seen == [b"four"] and (changes.added, changes.removed) == (1, 1)
     check_like_new(path, tmp_path)
+
+
+def test_texts_of_a_row_are_items_of_their_own(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"id": ["x", "y"], "text": [["one", "two"], ["three"]]}), path)
+    build(path, tmp_path, side="text")
+    assert update(path, tmp_path, side="text").unchanged == 3
+    pq.write_table(pa.table({"id": ["x", "y"], "text": [["one", "2", "three"], ["three"]]}), path)
+    encoder = FakeTexts()
+    changes = update(path, tmp_path, encoder, side="text")
+    assert encoder.seen == ["2"] and (changes.added, changes.changed, changes.unchanged) == (1, 1, 2)
+    assert changes.opened.digest == build(path, tmp_path / "new", side="text").opened.digest
+    assert changes.rejected == 0 and galleries(tmp_path).verify("g").problems == ()
 
 
 def test_two_rows_with_one_id(tmp_path: Path) -> None:
