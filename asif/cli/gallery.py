@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from asif.vectors import Side
 
 _REASONS_SHOWN = 5
-_RESTORE = "restore the gallery from a copy, or build it again"
 _CHANGES = ("added", "changed", "renamed", "removed", "unchanged")
 
 _ROW_OPTIONS = (
@@ -401,6 +400,7 @@ def info(ref: str, home: Path | None, as_json: bool) -> None:
 def verify(ref: str, receipts: tuple[Path, ...], home: Path | None, as_json: bool) -> None:
     """Check every byte of a gallery, of all versions or of the one that G names, and receipts of what was removed."""
     from asif.anchorset import read_receipt
+    from asif.anchorset.format.atomic_io import RESTORE_ADVICE
 
     store = _open_galleries(home)
     read = [read_receipt(path) for path in receipts]
@@ -411,7 +411,9 @@ def verify(ref: str, receipts: tuple[Path, ...], home: Path | None, as_json: boo
         about = {"ref": ref, "files": report.files, "bytes": report.bytes, "receipts": len(read)}
         options.print_json({**about, "problems": [str(problem) for problem in problems]})
     if problems:
-        raise IntegrityError(str(problems[0]), "the files as they were written, without what was removed", _RESTORE)
+        raise IntegrityError(
+            str(problems[0]), "the files as they were written, without what was removed", RESTORE_ADVICE
+        )
     if not as_json:
         options.print_text(f"{ref}: {report.files} files, {options.format_bytes(report.bytes)}, all as written")
         for path in receipts:
@@ -431,7 +433,9 @@ def delete(name: str, yes: bool, home: Path | None, as_json: bool) -> None:
     if not yes and not options.confirm(question):
         options.print_notice("nothing was deleted")
         return
-    deleted = store.delete(name)
+    from asif.engine import delete_gallery
+
+    deleted = delete_gallery(name, home=home)
     if as_json:
         options.print_json(asdict(deleted))
     else:

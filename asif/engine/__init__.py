@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from asif.engine.default_sets import open_anchors
     from asif.engine.edit import add_pairs, merge_anchors, subset_anchors
     from asif.engine.engine import Engine
-    from asif.engine.gallery import build_gallery, update_gallery
+    from asif.engine.gallery import build_gallery, delete_gallery, update_gallery
     from asif.engine.predict import Classification, Credits, Evidence, Prediction
     from asif.engine.purge import purge_pairs, verify_removal
     from asif.engine.select import select_anchors
@@ -30,7 +30,7 @@ __getattr__ = late_names(
         "default_sets": "open_anchors",
         "edit": "add_pairs merge_anchors subset_anchors",
         "engine": "Engine",
-        "gallery": "build_gallery update_gallery",
+        "gallery": "build_gallery delete_gallery update_gallery",
         "predict": "Classification Credits Evidence Prediction",
         "purge": "purge_pairs verify_removal",
         "select": "select_anchors",
@@ -54,6 +54,7 @@ __all__ = [
     "build_gallery",
     "build_from_head",
     "build_from_recipe",
+    "delete_gallery",
     "encode_single_captions",
     "merge_anchors",
     "make_named_aligner",

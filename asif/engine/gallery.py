@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from asif.anchorset import AnchorSet, Store, default_home
 from asif.anchorset.edit.purge import PurgePlan
+from asif.anchorset.edit.whole_set import DeletedSet
 from asif.anchorset.format.blocks import SAFETENSORS_DTYPES
 from asif.anchorset.format.kinds import GALLERY
 from asif.anchorset.format.references import check_set_name
@@ -22,6 +23,7 @@ from asif.building.gallery import (
     GalleryResult,
     GallerySource,
     build_gallery_version,
+    delete_with_updates,
     name_source,
     update_gallery_version,
 )
@@ -152,6 +154,11 @@ def update_gallery(
     )
     _save_rate(store.root, encoder.spec, changes.clock)
     return changes
+
+
+def delete_gallery(name: str, *, home: Path | None = None) -> DeletedSet:
+    """Delete a gallery with all of its versions, and what interrupted updates of it have encoded."""
+    return delete_with_updates(Store(home or default_home(), GALLERY), check_set_name(name))
 
 
 def plan_update(

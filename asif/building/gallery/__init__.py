@@ -4,7 +4,7 @@ from asif.building.gallery.build import GalleryOptions, GalleryResult, build_gal
 from asif.building.gallery.deferred import DeferredEncoder
 from asif.building.gallery.source import GallerySource, name_source
 from asif.building.gallery.stored import count_changes
-from asif.building.gallery.update import GalleryChanges, update_gallery_version
+from asif.building.gallery.update import GalleryChanges, delete_with_updates, update_gallery_version
 
 __all__ = [
     "DeferredEncoder",
@@ -14,6 +14,7 @@ __all__ = [
     "GallerySource",
     "build_gallery_version",
     "count_changes",
+    "delete_with_updates",
     "name_source",
     "update_gallery_version",
 ]

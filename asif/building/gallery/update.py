@@ -17,6 +17,7 @@ from asif.anchorset import AnchorSet, EncoderInfo, Journal, Store
 from asif.anchorset.edit.gc import DeletedFiles
 from asif.anchorset.edit.purge import PurgePlan
 from asif.anchorset.edit.transaction import SourceState
+from asif.anchorset.edit.whole_set import DeletedSet
 from asif.anchorset.format.atomic_io import make_folder
 from asif.anchorset.format.kinds import GALLERY
 from asif.anchorset.format.locks import acquire_lock
@@ -94,8 +95,7 @@ class _UpdateLock:
     def __init__(self, store: Store, ref: str) -> None:
         folder = store.root / SCRATCH_FOLDER / GALLERY.folder
         make_folder(folder)
-        key = hashlib.sha256(str(store.path(ref)).encode("utf-8", "surrogateescape")).hexdigest()
-        self.file = folder / f"{key}.lock"
+        self.file = folder / f"{_name_scratch(store.path(ref))}.lock"
         self._ref = ref
 
     def __enter__(self) -> None:
@@ -132,8 +132,7 @@ class _Update:
     ) -> GalleryChanges:
         started, rows = time.perf_counter(), self.options.count_rows(self.source)
         stored = StoredItems.of(self.current, self.options.leaves_out())
-        scratch = Store(self.store.root / SCRATCH_FOLDER, GALLERY)
-        name = hashlib.sha256(str(self.current.folder.path).encode("utf-8", "surrogateescape")).hexdigest()
+        scratch, name = Store(self.store.root / SCRATCH_FOLDER, GALLERY), _name_scratch(self.current.folder.path)
         leftover = _open_leftover(scratch, name)
         known = KnownVectors([self.current, *([leftover] if leftover else [])], self.side)
         reader = ItemReader(
@@ -243,6 +242,23 @@ class _Update:
         return self.store.replace_rows(
             self.current, np.array(removed, np.int64), fresh, np.array(rows, np.int64), operation, state
         )
+
+
+def _name_scratch(gallery: Path) -> str:
+    """Return the name of the scratch set of the updates of a gallery, by the path of its folder."""
+    return hashlib.sha256(str(gallery).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def delete_with_updates(store: Store, name: str) -> DeletedSet:
+    """Delete a gallery with all of its versions, and what interrupted updates of it have encoded.
+
+    Raises Busy while an update runs, and what `Store.delete` raises.
+    """
+    with _UpdateLock(store, name):
+        scratch = _name_scratch(store.path(name))
+        deleted = store.delete(name)
+        shutil.rmtree(store.root / SCRATCH_FOLDER / GALLERY.folder / scratch, ignore_errors=True)
+    return deleted
 
 
 def _open_leftover(scratch: Store, name: str) -> AnchorSet | None:

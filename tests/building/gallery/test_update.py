@@ -16,6 +16,7 @@ from support.build_images import random_png
 from support.galleries import build, check_vectors, galleries, some_files, stored_vectors, update, write_files
 
 from asif.anchorset import Gallery, read_receipt
+from asif.building.gallery import delete_with_updates
 from asif.errors import Busy, Conflict, InputRefused, IntegrityError
 
 FILES = some_files(8)
@@ -275,6 +276,21 @@ def test_what_a_killed_run_has_encoded_is_used_after_the_source_has_changed(
     assert b"later" in encoder.seen and b"new 0" not in encoder.seen
     check_like_new(photos, tmp_path)
     assert not list(tmp_path.rglob("plan.json"))
+
+
+def test_a_deletion_leaves_nothing_that_an_update_had_encoded(photos: Path, tmp_path: Path) -> None:
+    write_files(photos, {"new.jpg": b"new"})
+
+    class Editing(FakeImages):
+        def forward(self, prepared: Any) -> Any:
+            galleries(tmp_path).remove("g", ids=["odd/001.jpg"])
+            return super().forward(prepared)
+
+    with pytest.raises(Conflict):
+        update(photos, tmp_path, Editing())
+    assert list(tmp_path.rglob("*.safetensors"))
+    assert len(delete_with_updates(galleries(tmp_path), "g").versions) == 2
+    assert not list(tmp_path.rglob("*.safetensors")) and galleries(tmp_path).sets() == []
 
 
 def test_a_purge_spares_what_cannot_be_read(photos: Path, tmp_path: Path) -> None:
