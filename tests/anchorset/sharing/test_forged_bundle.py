@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,7 +14,10 @@ from typing import Any
 import pytest
 from support.anchorset_sets import build, pairs
 from support.bundles import exported, imported, left, member, members, packed, resealed
+from support.galleries import build as build_gallery
+from support.galleries import galleries, some_files, write_files
 
+from asif.anchorset.sharing.tar_archive import write_archive
 from asif.errors import IntegrityError
 from asif.pairs.pair import PairRecord
 from asif.pairs.records import write_records
@@ -148,4 +152,15 @@ def test_tables_that_lie(home: Path, tmp_path: Path, table: str, monkeypatch: py
     assert len(data) < 20_000
     with pytest.raises(IntegrityError):
         imported(home, data)
+    assert left(home) == []
+
+
+def test_a_gallery_is_not_imported(home: Path, tmp_path: Path) -> None:
+    write_files(tmp_path / "photos", some_files(3))
+    build_gallery(tmp_path / "photos", home)
+    out = io.BytesIO()
+    with galleries(home).pack("g") as bundle:
+        write_archive(out, bundle, lambda done: None)
+    with pytest.raises(IntegrityError, match="one of a gallery"):
+        imported(home, out.getvalue())
     assert left(home) == []
