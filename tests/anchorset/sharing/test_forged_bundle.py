@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,10 +13,7 @@ from typing import Any
 import pytest
 from support.anchorset_sets import build, pairs
 from support.bundles import exported, imported, left, member, members, packed, resealed
-from support.galleries import build as build_gallery
-from support.galleries import galleries, some_files, write_files
 
-from asif.anchorset.sharing.tar_archive import write_archive
 from asif.errors import IntegrityError
 from asif.pairs.pair import PairRecord
 from asif.pairs.records import write_records
@@ -30,7 +26,15 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return exported(home)
 
 
+def make_gallery(manifest: dict[str, Any]) -> None:
+    """Make the manifest one of a gallery of images."""
+    for sides in (manifest["dims"], manifest["encoders"]):
+        del sides["text"]
+    manifest.update(kind="gallery", features=["gallery"], captions="none", origin={})
+
+
 LIES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a gallery": make_gallery,
     "a name that leads out": lambda m: m.update(name="../x"),
     "a path for a block": lambda m: m["blocks"][0].update(sha256="../../../../etc/passwd"),
     "a huge block": lambda m: m["blocks"][0].update(size=1 << 62),
@@ -56,6 +60,7 @@ def test_manifests_that_lie(home: Path, archive: bytes, lie: str) -> None:
     with pytest.raises(IntegrityError) as caught:
         imported(home, resealed(archive, LIES[lie]))
     assert ("upgrade" in caught.value.fix) == (lie in ("a future format", "an unknown feature"))
+    assert ("gallery" in caught.value.came) == (lie == "a gallery")
     assert left(home) == []
 
 
@@ -152,15 +157,4 @@ def test_tables_that_lie(home: Path, tmp_path: Path, table: str, monkeypatch: py
     assert len(data) < 20_000
     with pytest.raises(IntegrityError):
         imported(home, data)
-    assert left(home) == []
-
-
-def test_a_gallery_is_not_imported(home: Path, tmp_path: Path) -> None:
-    write_files(tmp_path / "photos", some_files(3))
-    build_gallery(tmp_path / "photos", home)
-    out = io.BytesIO()
-    with galleries(home).pack("g") as bundle:
-        write_archive(out, bundle, lambda done: None)
-    with pytest.raises(IntegrityError, match="one of a gallery"):
-        imported(home, out.getvalue())
     assert left(home) == []
