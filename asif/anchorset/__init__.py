@@ -3,7 +3,7 @@
 from asif.anchorset.format.anchor_set import AnchorSet
 from asif.anchorset.format.manifest import EncoderInfo, Manifest
 from asif.anchorset.format.pair_filter import NO_FILTER, PairFilter
-from asif.anchorset.format.protocol import AnchorsIdentity, OpenAnchors
+from asif.anchorset.format.protocol import AnchorsIdentity, EncodedSet, OpenAnchors
 from asif.anchorset.format.references import parse_reference
 from asif.anchorset.format.set_entry import SetEntry
 from asif.anchorset.format.verify import Problem, VerificationReport, verify
@@ -19,6 +19,7 @@ from asif.home import default_home
 __all__ = [
     "NO_FILTER",
     "AnchorSet",
+    "EncodedSet",
     "EncoderInfo",
     "Gallery",
     "Journal",

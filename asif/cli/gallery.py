@@ -12,6 +12,7 @@ import click
 
 from asif.cli import options
 from asif.cli.app import SuggestingGroup
+from asif.cli.build_summary import describe_item_stages, summarise_stages
 from asif.errors import IntegrityError, UsageError
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def command() -> None:
 @click.option("--thumbnails", is_flag=True, help="Store a WebP image of at most 128 pixels for each item.")
 @_rows
 @options.device
+@options.backend
+@options.precision
 @options.home
 @options.as_json
 def build(sources: tuple[str, ...], as_json: bool, dry_run: bool, **params: Any) -> None:
@@ -113,13 +116,18 @@ def build(sources: tuple[str, ...], as_json: bool, dry_run: bool, **params: Any)
             options=chosen,
             home=params["home"],
             device=params["device"],
+            backend=params["backend"],
+            precision=None if params["anchors"] is not None else params["precision"],
             progress=lambda rows: bar.update(rows - bar.n),
         )
     _print_build(built, _open_galleries(params["home"]), as_json)
 
 
 def _choose_spec(kind: Side, params: Mapping[str, Any]) -> str | None:
-    """Return the encoder that was named for the kind; raises UsageError for one of the other side, or two encoders."""
+    """Return the encoder that was named for the kind.
+
+    Raises UsageError for one of the other side, and for an encoder or a precision besides that of an anchor set.
+    """
     other = "text" if kind == "image" else "image"
     if params[f"{other}_encoder"] is not None:
         raise UsageError(
@@ -128,6 +136,10 @@ def _choose_spec(kind: Side, params: Mapping[str, Any]) -> str | None:
     spec: str | None = params[f"{kind}_encoder"]
     if spec is not None and params["anchors"] is not None:
         raise UsageError(f"--anchors and --{kind}-encoder", "one of the two", "leave the encoder out")
+    if params["anchors"] is not None and options.list_given_options(("precision",)):
+        raise UsageError(
+            "--anchors and --precision", "one of the two", "leave the precision out: it is that of the anchor set"
+        )
     return spec
 
 
@@ -161,6 +173,7 @@ def _print_estimate(source: PairSource, kind: Side, spec: str | None, params: Ma
 )
 @_rows
 @options.device
+@options.backend
 @options.home
 @options.as_json
 def update(ref: str, sources: tuple[str, ...], as_json: bool, dry_run: bool, **params: Any) -> None:
@@ -200,6 +213,7 @@ def update(ref: str, sources: tuple[str, ...], as_json: bool, dry_run: bool, **p
             purge=params["purge"],
             home=params["home"],
             device=params["device"],
+            backend=params["backend"],
             on_plan=_print_purge_plan,
             progress=lambda rows: bar.update(rows - bar.n),
         )
@@ -237,7 +251,7 @@ def _print_build(built: GalleryResult, store: Store, as_json: bool) -> None:
                 "rejected": manifest.rejected,
                 "encoded": built.encoded,
                 "resumed_at_row": built.resumed_at,
-                "seconds": round(built.seconds, 2),
+                **summarise_stages(built),
                 "bytes": size,
                 "rejects": _describe_rejects(rejects),
             }
@@ -246,7 +260,7 @@ def _print_build(built: GalleryResult, store: Store, as_json: bool) -> None:
     options.print_text(f"{opened.ref}: {opened.count:,} {manifest.sides[0]}s, digest {opened.digest[:12]}")
     counts = f"{manifest.rows_in:,} in = {opened.count:,} kept + {manifest.rejected:,} rejected"
     options.print_text(f"  {counts}; {options.format_bytes(size)} on disk")
-    options.print_text(f"  {built.seconds:.1f} s, {built.encoded:,} encoded")
+    options.print_lines(describe_item_stages(built, manifest.sides[0]))
     if built.resumed_at:
         options.print_text(f"  went on at row {built.resumed_at:,} of an earlier run")
     _print_rejects(rejects)
@@ -269,7 +283,7 @@ def _print_changes(changes: GalleryChanges, before: str, receipt: Path | None, a
                 **about,
                 "rejected": changes.rejected,
                 "encoded": changes.encoded,
-                "seconds": round(changes.seconds, 2),
+                **summarise_stages(changes),
                 **({"receipt": str(receipt)} if written else {}),
                 "rejects": _describe_rejects(rejects),
             }
@@ -280,6 +294,8 @@ def _print_changes(changes: GalleryChanges, before: str, receipt: Path | None, a
     else:
         listed = ", ".join(f"{count:,} {name}" for name, count in about.items())
         options.print_text(f"{opened.ref}: {listed}; {changes.encoded:,} encoded, digest {opened.digest[:12]}")
+    if changes.encoded:
+        options.print_lines(describe_item_stages(changes, opened.manifest.sides[0]))
     _print_rejects(rejects)
 
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from asif.anchorset import AnchorSet, Store, default_home
+from asif.anchorset import AnchorSet, EncodedSet, Store, default_home
 from asif.anchorset.edit.purge import PurgePlan
 from asif.anchorset.edit.whole_set import DeletedSet
 from asif.anchorset.format.blocks import SAFETENSORS_DTYPES
 from asif.anchorset.format.kinds import GALLERY
 from asif.anchorset.format.references import check_set_name
 from asif.building import Tolerance
-from asif.building.batch import EncoderClock
+from asif.building.clock import EncoderClock
 from asif.building.estimate import update_encoder_rates
 from asif.building.gallery import (
     DeferredEncoder,
@@ -29,17 +29,21 @@ from asif.building.gallery import (
 )
 from asif.encoders import (
     DEFAULT_ENCODERS,
+    Backend,
     Device,
     ImageEncoder,
+    Precision,
     TextEncoder,
     load_image_encoder,
     load_text_encoder,
 )
+from asif.encoders.precision import check_precision
 from asif.encoders.precomputed import PrecomputedEncoder
 from asif.engine.default_sets import open_anchors
-from asif.errors import EncoderMismatch, UsageError
+from asif.engine.encoder_pool import EncoderPool
+from asif.errors import UsageError
 from asif.pairs import PairSource
-from asif.vectors import Fingerprint, Side
+from asif.vectors import Side
 
 Items: TypeAlias = str | Path | Sequence[str | Path] | PairSource | GallerySource
 """What a gallery is made from: a path, URL or glob, several of them, or an open source; see `open_items`."""
@@ -63,16 +67,20 @@ def build_gallery(
     resume: bool | None = None,
     home: Path | None = None,
     device: Device = "auto",
+    backend: Backend = "auto",
+    precision: Precision | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> GalleryResult:
     """Encode a collection of images or texts, and make it the current version of the gallery `name`.
 
-    The encoder is that of the anchor set `anchors` where one is named, else `encoder`, else the default one. The
-    keywords from `dtype` to `resume` are those of `GalleryOptions`, and win over `options`. An interrupted build is
-    resumed, and content that the gallery has is not encoded again, unless `resume` is False. Raises what
-    `build_gallery_version` raises, UsageError for options that do not exist.
+    The encoder is that of the anchor set `anchors` where one is named, with its precision, else `encoder`, else the
+    default one, which compute in `precision`, by default float32. The keywords from `dtype` to `resume` are those of
+    `GalleryOptions`, and win over `options`. An interrupted build is resumed, and content that the gallery has is not
+    encoded again, unless `resume` is False. Raises what `build_gallery_version` raises, EncoderMismatch for an encoder
+    that did not make `anchors`, UsageError for options that do not exist.
     """
     check_set_name(name)
+    check_one_encoder(encoder, precision, anchors)
     chosen = choose_gallery_options(
         options,
         dtype=dtype,
@@ -85,15 +93,13 @@ def build_gallery(
     source = _take_items(items, kind, columns, split)
     store = Store(home or default_home(), GALLERY)
     store.check_writable()
-    loaded = _load_encoder(source.pairs, choose_encoder(kind, encoder, anchors, home, device), kind, device)
-    if anchors is not None:
-        with open_anchors(anchors, home=home, device=device) as opened:
-            _check_same_encoder(
-                loaded,
-                opened.fingerprint(kind),
-                anchors,
-                f"build the anchor set again: asif build-anchors PAIRS --name {anchors}",
-            )
+    if anchors is None:
+        spec = encoder or DEFAULT_ENCODERS[kind]
+        loaded = _load_encoder(source.pairs, kind, spec, device, backend, store.root / "cache", precision or "float32")
+    else:
+        pool = EncoderPool(store.root / "cache", device, backend)
+        with open_anchors(anchors, home=home, device=device, backend=backend) as opened:
+            loaded = _load_as_stored(source.pairs, kind, opened, pool)
     origin = source.describe_origin(chosen.limit, chosen.where, chosen.thumbnails)
     built = build_gallery_version(source.pairs, store, name, kind, loaded, chosen, origin, progress)
     _save_rate(store.root, loaded.spec, built.clock)
@@ -116,13 +122,15 @@ def update_gallery(
     purge: bool = False,
     home: Path | None = None,
     device: Device = "auto",
+    backend: Backend = "auto",
     on_plan: Callable[[PurgePlan], None] = lambda plan: None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> GalleryChanges:
     """Publish the next version of a gallery, with the items that its source has now; only new content is encoded.
 
     `items`, and how they are read, are by default what the current version was made from, see `plan_update`, unless
-    `options` says so. Raises EncoderMismatch if the encoder has changed, and what `update_gallery_version` raises.
+    `options` says so. The precision is that of the gallery. Raises EncoderMismatch if the encoder has changed, or if
+    `backend` gives other vectors, and what `update_gallery_version` raises.
     """
     store = Store(home or default_home(), GALLERY)
     store.check_current(ref)
@@ -139,19 +147,19 @@ def update_gallery(
             max_bad_rows=max_bad_rows,
             resume=resume,
         )
-        encoder = _defer_encoder(current, source.pairs, device)
-    changes = update_gallery_version(
-        source.pairs,
-        store,
-        ref,
-        encoder,
-        chosen,
-        source.describe_origin(chosen.limit, chosen.where, chosen.thumbnails),
-        receipt=receipt,
-        purge=purge,
-        on_plan=on_plan,
-        progress=progress,
-    )
+        encoder = _defer_encoder(current, source.pairs, EncoderPool(store.root / "cache", device, backend))
+        changes = update_gallery_version(
+            source.pairs,
+            store,
+            ref,
+            encoder,
+            chosen,
+            source.describe_origin(chosen.limit, chosen.where, chosen.thumbnails),
+            receipt=receipt,
+            purge=purge,
+            on_plan=on_plan,
+            progress=progress,
+        )
     _save_rate(store.root, encoder.spec, changes.clock)
     return changes
 
@@ -207,37 +215,34 @@ def _take_items(items: Items, side: Side, columns: Mapping[str, str] | None, spl
     return GallerySource.open([items] if isinstance(items, str | Path) else list(items), side, columns, split)
 
 
-def _defer_encoder(current: AnchorSet, source: PairSource, device: Device) -> DeferredEncoder:
+def _defer_encoder(current: AnchorSet, source: PairSource, pool: EncoderPool) -> DeferredEncoder:
     """Return the encoder of a gallery, to be loaded when it is needed; raises EncoderMismatch for vectors of another.
 
-    Loading it raises EncoderMismatch if its fingerprint is another now.
+    Loading it raises EncoderMismatch if it gives other vectors now. The gallery stays open until then.
     """
     (side,) = current.manifest.sides
-    spec, expected = current.encoder_spec(side), current.fingerprint(side)
-
-    def load() -> ImageEncoder | TextEncoder:
-        loaded = _load_encoder(source, spec, side, device)
-        _check_same_encoder(
-            loaded, expected, current.ref, f"encode all items: asif gallery build SRC --name {current.name}"
-        )
-        return loaded
-
-    deferred = DeferredEncoder(spec, expected, current.dims[side], load)
+    spec, fingerprint, dim = current.encoder_spec(side), current.fingerprint(side), current.dims[side]
+    deferred = DeferredEncoder(spec, fingerprint, dim, lambda: _load_as_stored(source, side, current, pool))
     if source.dims is not None:
         deferred.open()
     return deferred
 
 
-def _check_same_encoder(loaded: ImageEncoder | TextEncoder, expected: Fingerprint, made: str, otherwise: str) -> None:
-    """Raise EncoderMismatch unless an encoder has the fingerprint of the one that made a set."""
-    if loaded.fingerprint != expected:
-        fields = ", ".join(expected.differences(loaded.fingerprint))
-        raise EncoderMismatch(
-            f"{loaded.spec} has the fingerprint {loaded.fingerprint.digest[:12]}, {made} was made with "
-            f"{expected.digest[:12]}: they differ in {fields}",
-            f"the encoder that made {made}",
-            f"install its version again, or {otherwise}",
+def _load_as_stored(
+    source: PairSource, side: Side, stored: EncodedSet, pool: EncoderPool
+) -> ImageEncoder | TextEncoder:
+    """Load the encoder of one side of a set, checked; for a source with vectors none, if the set is one of vectors."""
+    if source.dims is not None and side == "image":
+        vectors = PrecomputedEncoder(side, source.dims[0])
+        pool.check(stored, side, vectors)
+        return vectors
+    if stored.encoder_spec(side) == "precomputed":
+        raise UsageError(
+            f"{source.path} has no vectors",
+            f"vectors, as those that {stored.ref} was made from",
+            "bring an image_embedding column" if side == "image" else "name an encoder of texts",
         )
+    return pool.load_image_encoder(stored) if side == "image" else pool.load_text_encoder(stored)
 
 
 def choose_gallery_options(options: GalleryOptions | None, **given: Any) -> GalleryOptions:
@@ -255,28 +260,48 @@ def choose_gallery_options(options: GalleryOptions | None, **given: Any) -> Gall
 
 
 def choose_encoder(kind: Side, encoder: str | None, anchors: str | None, home: Path | None, device: Device) -> str:
-    """Return the spec of the encoder of an anchor set, the named one, or the default; raises UsageError for two."""
+    """Return the spec of the encoder of an anchor set, the named one, or the default."""
     if anchors is None:
         return encoder or DEFAULT_ENCODERS[kind]
-    if encoder is not None:
-        raise UsageError(
-            f"the encoder {encoder} and the anchor set {anchors}", "one of the two", "leave the encoder out"
-        )
     with open_anchors(anchors, home=home, device=device) as opened:
         return opened.encoder_spec(kind)
 
 
-def _load_encoder(source: PairSource, spec: str, side: Side, device: Device) -> ImageEncoder | TextEncoder:
-    """Load an encoder; for a source with vectors, none is needed."""
-    if source.dims is not None and side == "image":
-        return PrecomputedEncoder(side, source.dims[0])
-    if spec == "precomputed":
+def check_one_encoder(encoder: str | None, precision: Precision | None, anchors: str | None) -> None:
+    """Raise UsageError for an encoder, or a precision, and an anchor set, which has both."""
+    if anchors is not None and encoder is not None:
         raise UsageError(
-            f"{source.path} has no vectors",
-            "vectors, for a gallery of precomputed ones",
-            "bring an image_embedding column",
+            f"the encoder {encoder} and the anchor set {anchors}", "one of the two", "leave the encoder out"
         )
-    return load_image_encoder(spec, device) if side == "image" else load_text_encoder(spec, device)
+    if anchors is not None and precision is not None:
+        raise UsageError(
+            f"the precision {precision} and the anchor set {anchors}",
+            "one of the two: the encoder computes as it did for the anchors",
+            "leave the precision out",
+        )
+
+
+def _load_encoder(
+    source: PairSource,
+    side: Side,
+    spec: str,
+    device: Device,
+    backend: Backend,
+    cache: Path,
+    precision: Precision,
+) -> ImageEncoder | TextEncoder:
+    """Load an encoder by name; for a source with vectors, none is needed."""
+    check_precision(precision)
+    if source.dims is None or side == "text":
+        how = spec, device, backend, cache, precision
+        return load_image_encoder(*how) if side == "image" else load_text_encoder(*how)
+    if precision != "float32":
+        raise UsageError(
+            f"the precision {precision} with precomputed vectors",
+            "images: no encoder computes anything here",
+            "leave the precision out; the dtype is the type in which vectors are stored",
+        )
+    return PrecomputedEncoder(side, source.dims[0])
 
 
 def _save_rate(root: Path, spec: str, clock: EncoderClock) -> None:

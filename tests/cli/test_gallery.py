@@ -29,6 +29,7 @@ def photos(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_build_update_info_list_verify_delete(photos: Path, cli: Cli) -> None:
     built = cli("gallery", "build", "photos", "--name", "g", "--thumbnails", "--json")
     assert built.code == 0, built.err
+    assert built.json["stages"][built.json["slowest_stage"]] == max(built.json["stages"].values())
     assert (built.json["items"], built.json["rows_in"], built.json["rejected"], built.json["encoded"]) == (6, 7, 1, 6)
     assert [(reject["id"], "truncated" in reject["reason"]) for reject in built.json["rejects"]] == [("cut.png", True)]
     os.rename(photos / "cat/1.png", photos / "cat/one.png")
@@ -74,6 +75,8 @@ def test_the_encoder_of_an_anchor_set(photos: Path, cli: Cli, home: Path) -> Non
     refused = cli("gallery", "build", "photos", "--name", "g", "--anchors", "toy", "--image-encoder", "timm:x")
     assert refused.code == 2 and "one of the two" in refused.err
     assert cli("gallery", "build", "photos", "--name", "g", "--text-encoder", "timm:x").code == 2
+    refused = cli("gallery", "build", "photos", "--name", "g", "--anchors", "toy", "--precision", "float32")
+    assert refused.code == 2 and "leave the precision out" in refused.err
 
 
 def test_an_update_without_new_content_loads_no_encoder(
@@ -81,7 +84,7 @@ def test_an_update_without_new_content_loads_no_encoder(
 ) -> None:
     (photos / "cut.png").unlink()
     assert cli("gallery", "build", "photos", "--name", "g").code == 0
-    monkeypatch.setattr("asif.engine.gallery.load_image_encoder", lambda spec, device: pytest.fail("it was loaded"))
+    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda *_: pytest.fail("it was loaded"))
     (photos / "cat/1.png").unlink()
     write_files(photos, {"copy.png": random_png(3)})
     changed = cli("gallery", "update", "g", "--json").json
@@ -90,10 +93,10 @@ def test_an_update_without_new_content_loads_no_encoder(
 
 def test_another_encoder_is_a_mismatch(photos: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli("gallery", "build", "photos", "--name", "g").code == 0
-    monkeypatch.setattr("asif.engine.gallery.load_image_encoder", lambda spec, device: make_image_encoder("another"))
+    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda *_: make_image_encoder("another"))
     write_files(photos, {"new.png": random_png(20)})
     ran = cli("gallery", "update", "g")
-    assert ran.code == 4 and "asif gallery build SRC --name g" in ran.err and "differ in model" in ran.err
+    assert ran.code == 4 and "asif gallery build SRC --name g" in ran.err and "model: " in ran.err
 
 
 def test_unknown_galleries_and_dry_runs(photos: Path, cli: Cli, home: Path) -> None:

@@ -30,6 +30,7 @@ from asif.anchorset.format.fit_cache import (
     write_fit,
 )
 from asif.anchorset.format.folder import SetFolder
+from asif.anchorset.format.kinds import SetKind
 from asif.anchorset.format.manifest import BlockEntry, Manifest
 from asif.anchorset.format.moment_cache import MIN_ANCHORS_FOR_SUMS, SUMS_FIT, CachedSums, find_cached_sums
 from asif.anchorset.format.protocol import AnchorsIdentity, describe_as_html
@@ -68,6 +69,11 @@ class AnchorSet:
         self._starts = np.cumsum([0, *(entry.count for entry in entries)])
         self._table = lru_cache(_CACHED_TABLES)(partial(load_pair_table, folder))  # by whole blocks: pieces share them
         self._ids = lru_cache(_CACHED_TABLES)(partial(load_pair_ids, folder))
+
+    @property
+    def kind(self) -> SetKind:
+        """Return the kind of the set: anchors, or a gallery."""
+        return self.manifest.kind
 
     @property
     def name(self) -> str:

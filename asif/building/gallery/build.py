@@ -9,7 +9,7 @@ from typing import Any
 
 from asif.anchorset import AnchorSet, EncoderInfo, Store
 from asif.building import BadRowCounter, Tolerance
-from asif.building.batch import EncoderClock
+from asif.building.clock import EncoderClock, StageTimes
 from asif.building.gallery.encode import encode_rows, open_earlier_journals
 from asif.building.gallery.known import KnownVectors
 from asif.building.gallery.prepare import ItemEncoder, ItemReader
@@ -51,7 +51,7 @@ class GalleryOptions:
 
 
 @dataclass(frozen=True)
-class GalleryResult:
+class GalleryResult(StageTimes):
     """Hold a version of a gallery as it was built: the rows read after row `resumed_at`, and the times."""
 
     opened: AnchorSet
@@ -97,7 +97,8 @@ def build_gallery_version(
         try:
             clock = encode_rows(journal, earlier, reader, rows, options.count_bad(rows), progress)
             info = {side: EncoderInfo(encoder.spec, encoder.fingerprint)}
-            opened = journal.publish_items(info, {"kind": "build", "input": source.identity}, origin)
+            with clock.measure("write"):
+                opened = journal.publish_items(info, {"kind": "build", "input": source.identity}, origin)
         except KeyboardInterrupt:
             raise make_interrupted(journal.next_row, rows) from None
     return GalleryResult(opened, rows - resumed_at, resumed_at, time.perf_counter() - started, clock)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from asif.anchorset import Journal, Store
 from asif.building import BadRowCounter
-from asif.building.batch import EncoderClock
+from asif.building.build import READ_BYTES, count_pair_bytes
+from asif.building.clock import EncoderClock
 from asif.building.gallery.deferred import DeferredEncoder
 from asif.building.gallery.prepare import ItemReader, PreparedItem, PreparedRow, SkippedRows
-from asif.encoders.prefetch import prefetch
+from asif.building.stages import read_ahead
+from asif.encoders.prefetch import count_shared_decoders, prefetch
 from asif.encoders.text_limits import count_cut_texts, describe_cut
 from asif.errors import Busy, InputRefused
-from asif.pairs import Reject, join_repeated_ids
+from asif.pairs import Pair, Reject, join_repeated_ids
 from asif.pairs.item import ItemRecord
 from asif.vectors import Float32, find_vector_problems, normalise_rows
 
@@ -30,6 +33,7 @@ SEGMENT_ROWS = 512
 """Rows in one journal segment: a resumed build encodes at most this many rows again."""
 _SKIPPED_PER_ROW = 128  # rows that cost as little to read again as one that is encoded
 _TEXTS_PER_BATCH = 512
+_Row: TypeAlias = Pair | Reject | SkippedRows
 
 
 @dataclass
@@ -78,14 +82,15 @@ class _ItemBatch:
         """Pass what is pending through the encoder, and count its time."""
         if not self._pending:
             return
-        started = time.perf_counter()
-        vectors = self.reader.encoder.forward(list(self._pending.values()))
-        seconds, count = time.perf_counter() - started, len(self._pending)
-        if self.reader.side == "image":
-            self.clock.image_seconds, self.clock.images = self.clock.image_seconds + seconds, self.clock.images + count
+        encoder, inputs = self._open_encoder(), list(self._pending.values())
+        is_image = self.reader.side == "image"
+        with self.clock.measure("encode_images" if is_image else "encode_texts"):
+            vectors = encoder.forward(inputs)
+        if is_image:
+            self.clock.images += len(inputs)
         else:
-            self.clock.text_seconds, self.clock.texts = self.clock.text_seconds + seconds, self.clock.texts + count
-            self.clock.cut_texts += count_cut_texts(self._open_encoder(), list(self._pending.values()))
+            self.clock.texts += len(inputs)
+            self.clock.cut_texts += count_cut_texts(encoder, inputs)
         self._encoded |= dict(zip(self._pending, _make_unit_rows(vectors), strict=True))
         self._pending = {}
 
@@ -156,16 +161,16 @@ def encode_rows(
     Content of which the journal, or one of the others, has the vector, is not encoded again. Raises InputRefused if the
     source ends early, or for more bad rows than are allowed.
     """
-    done, end, clock = journal.next_row, 0, EncoderClock()
+    done, end, clock = journal.next_row, 0, EncoderClock(decoders=count_shared_decoders())
     earlier = _EarlierVectors(journal, others, reader)
     for reject in journal.rejects():
         bad.count(reject)
     progress(done)
     batch = _ItemBatch(reader, clock, earlier.find)
     items = reader.group_skipped(join_repeated_ids(islice(reader.source.read(done), rows - done)))
-    with closing(prefetch(reader.prepare, items)) as prepared_rows:
+    with _prepare_rows(reader, items, clock) as prepared_rows:
         for row in prepared_rows:
-            prepared = _load_and_prepare(reader, row)
+            prepared = _load_and_prepare(reader, row, clock)
             batch.add(prepared)
             covered = _list_rows(prepared)
             done, end = done + len(covered), max(end, *(row + 1 for row in covered))
@@ -187,6 +192,32 @@ def encode_rows(
     return clock
 
 
+@contextmanager
+def _prepare_rows(
+    reader: ItemReader, items: Iterable[_Row], clock: EncoderClock
+) -> Iterator[Iterator[PreparedRow | Reject | SkippedRows]]:
+    """Read rows in a thread, and prepare them in those that all callers share, in order and within bounds of memory."""
+
+    def prepare(item: _Row) -> PreparedRow | Reject | SkippedRows:
+        started = time.perf_counter()
+        try:
+            return reader.prepare(item)
+        finally:
+            clock.add("decode", time.perf_counter() - started)
+
+    waited = partial(clock.add, "read")
+    read = read_ahead(items, _count_bytes, most=SEGMENT_ROWS, most_bytes=READ_BYTES, waited=waited)
+    with closing(read), closing(prefetch(prepare, read, size=_count_bytes)) as prepared:
+        yield prepared
+
+
+def _count_bytes(row: _Row | PreparedRow) -> int:
+    """Count the bytes of a row's content, read or prepared."""
+    if isinstance(row, PreparedRow):
+        return sum(getattr(item.ready, "nbytes", 0) for item in row.items)
+    return count_pair_bytes(row) if isinstance(row, Pair) else 0
+
+
 def _list_rows(row: PreparedRow | Reject | SkippedRows) -> Sequence[int]:
     """List the source rows that a prepared row covers."""
     if isinstance(row, SkippedRows):
@@ -196,14 +227,15 @@ def _list_rows(row: PreparedRow | Reject | SkippedRows) -> Sequence[int]:
 
 
 def _load_and_prepare(
-    reader: ItemReader, row: PreparedRow | Reject | SkippedRows
+    reader: ItemReader, row: PreparedRow | Reject | SkippedRows, clock: EncoderClock
 ) -> PreparedRow | Reject | SkippedRows:
     """Prepare a row again, once the encoder is loaded, that waits for it; return others as they are."""
     if not isinstance(row, PreparedRow) or not row.waits:
         return row
     if isinstance(reader.encoder, DeferredEncoder):
         reader.encoder.open()
-    return reader.prepare(row.pair)
+    with clock.measure("decode"):
+        return reader.prepare(row.pair)
 
 
 class _EarlierVectors:
@@ -238,5 +270,6 @@ def _append(journal: Journal, batch: _ItemBatch, done: int, bad: BadRowCounter, 
         bad.count(reject)
     rejected = {reject.row for reject in batch.rejects}
     skipped = [row for row in batch.skipped if row not in rejected]
-    journal.append_sides(records, {batch.reader.side: vectors}, batch.rejects, done, sources, skipped)
+    with batch.clock.measure("write"):
+        journal.append_sides(records, {batch.reader.side: vectors}, batch.rejects, done, sources, skipped)
     earlier.add(records)

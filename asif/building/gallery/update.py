@@ -25,7 +25,7 @@ from asif.anchorset.format.row_hash import hash_record
 from asif.anchorset.receipts.receipt_file import check_receipt_path
 from asif.anchorset.select.find import PairSelection, iter_ids
 from asif.building.add_pairs import SCRATCH_FOLDER
-from asif.building.batch import EncoderClock
+from asif.building.clock import EncoderClock, StageTimes
 from asif.building.gallery.build import GalleryOptions, make_interrupted, make_plan
 from asif.building.gallery.encode import encode_rows, open_earlier_journals
 from asif.building.gallery.known import KnownVectors
@@ -39,10 +39,11 @@ from asif.vectors import Side
 
 
 @dataclass(frozen=True)
-class GalleryChanges:
+class GalleryChanges(StageTimes):
     """Count what an update changed: items that are new, changed, or gone, those as they were, and contents encoded.
 
-    `renamed` are new items whose content an item had that is gone. A purge has `deleted` files.
+    `renamed` are new items whose content an item had that is gone; `rows` were read in this run. A purge has `deleted`
+    files.
     """
 
     opened: AnchorSet
@@ -52,6 +53,7 @@ class GalleryChanges:
     removed: int
     unchanged: int
     rejected: int
+    rows: int
     clock: EncoderClock
     seconds: float
     deleted: DeletedFiles | None = None
@@ -149,6 +151,7 @@ class _Update:
             with scratch.journal(name, plan) as old:
                 old.discard()
         with open_earlier_journals(scratch, name, plan) as earlier, scratch.journal(name, plan) as journal:
+            resumed_at = journal.next_row
             try:
                 _mark_seen(journal, reader, stored)
                 clock = encode_rows(journal, earlier, reader, rows, self.options.count_bad(rows), progress)
@@ -165,7 +168,7 @@ class _Update:
         new, rejects = _resolve_conflicts(self.current, stored, fresh, rejects, rows_by_id)
         changes = self._publish(stored, new, fresh, rejects, receipt, purge, on_plan, clock)
         shutil.rmtree(scratch.root / GALLERY.folder / name, ignore_errors=True)
-        return replace(changes, seconds=time.perf_counter() - started)
+        return replace(changes, rows=rows - resumed_at, seconds=time.perf_counter() - started)
 
     def _publish(
         self,
@@ -212,6 +215,7 @@ class _Update:
             len(gone),
             len(stored.seen - new.keys()),
             len(rejects),
+            0,
             clock,
             0.0,
             deleted,
