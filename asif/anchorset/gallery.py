@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from asif.anchorset.format.anchor_set import AnchorSet
 from asif.anchorset.format.kinds import GALLERY
 from asif.anchorset.format.verify import VerificationReport
-from asif.anchorset.store import Store, default_home
+from asif.anchorset.store import Store
+from asif.home import default_home
 from asif.pairs.filter_expression import parse_where
 from asif.pairs.item import ITEM_FIELDS, ItemRecord
 from asif.pairs.pair import PairRecord, Reject

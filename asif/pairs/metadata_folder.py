@@ -57,6 +57,8 @@ class MetadataSource(PairSource):
         """The files of a folder on disk that no row names, in one pass over the rows and one over the folder."""
         if not isinstance(self.path, Path) or not self.path.is_dir() or "image" in self.columns.forms:
             return ()
+        if self.columns.image is None and self.columns.image_embedding is None:  # read for its texts alone
+            return ()
         column = self.columns.image or ""
         cells = (row.get(column) for row in _read_rows(self.files[0]) if isinstance(row, dict))
         names = (cell for cell in cells if isinstance(cell, str))
