@@ -26,7 +26,7 @@ COMMANDS = {
     "eval": ("asif.cli.eval_", "Measure an anchor set on labelled images or captions."),
     "anchors": ("asif.cli.anchors.group", "List, inspect, verify, select and edit anchor sets."),
     "gallery": ("asif.cli.gallery", "Make galleries of images or texts; update them."),
-    "encoders": ("asif.cli.encoders", "List encoders, rank pairs of them, measure their backends."),
+    "encoders": ("asif.cli.encoders", "List encoders, rank pairs of them, measure backends."),
     "doctor": ("asif.cli.doctor", "Show versions, devices, places and what is missing."),
 }
 _INTERRUPTED = ("interrupted", "the end of the command", "run the same command to resume; no set was damaged")
