@@ -11,17 +11,25 @@ from asif.late_names import late_names
 from asif.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from asif.anchorset import AnchorSet, verify
+    from asif.anchorset import AnchorSet, Gallery, verify
     from asif.building import BuildOptions
-    from asif.engine import Classifier, Engine, build_anchors, open_anchors, tune_anchors
+    from asif.engine import (
+        Classifier,
+        Engine,
+        build_anchors,
+        build_gallery,
+        open_anchors,
+        tune_anchors,
+        update_gallery,
+    )
     from asif.errors import AsifError
 
 __getattr__ = late_names(
     __name__,
     {
-        "anchorset": "AnchorSet verify",
+        "anchorset": "AnchorSet Gallery verify",
         "building": "BuildOptions",
-        "engine": "Classifier Engine build_anchors open_anchors tune_anchors",
+        "engine": "Classifier Engine build_anchors build_gallery open_anchors tune_anchors update_gallery",
         "errors": "AsifError",
     },
 )
@@ -32,9 +40,12 @@ __all__ = [
     "BuildOptions",
     "Classifier",
     "Engine",
+    "Gallery",
     "__version__",
     "build_anchors",
+    "build_gallery",
     "open_anchors",
     "tune_anchors",
+    "update_gallery",
     "verify",
 ]

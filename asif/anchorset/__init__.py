@@ -3,10 +3,11 @@
 from asif.anchorset.format.anchor_set import AnchorSet
 from asif.anchorset.format.manifest import EncoderInfo, Manifest
 from asif.anchorset.format.pair_filter import NO_FILTER, PairFilter
-from asif.anchorset.format.protocol import AnchorsIdentity, OpenAnchors
+from asif.anchorset.format.protocol import AnchorsIdentity, EncodedSet, OpenAnchors
 from asif.anchorset.format.references import parse_reference
 from asif.anchorset.format.set_entry import SetEntry
 from asif.anchorset.format.verify import Problem, VerificationReport, verify
+from asif.anchorset.gallery import Gallery
 from asif.anchorset.receipts.receipt import Receipt
 from asif.anchorset.receipts.receipt_file import read_receipt
 from asif.anchorset.select.find import find_rows
@@ -18,7 +19,9 @@ from asif.home import default_home
 __all__ = [
     "NO_FILTER",
     "AnchorSet",
+    "EncodedSet",
     "EncoderInfo",
+    "Gallery",
     "Journal",
     "Manifest",
     "PairFilter",

@@ -1,4 +1,4 @@
-"""The store: the anchor sets of one user, by name."""
+"""The store: the anchor sets of one user, or the galleries, by name."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from typing import Any
 
 from asif.anchorset.edit.compact import compact
 from asif.anchorset.edit.gc import DeletedFiles, collect_garbage
+from asif.anchorset.edit.insert import insert_rows
 from asif.anchorset.edit.purge import PurgePlan, purge
 from asif.anchorset.edit.remove import remove_rows
+from asif.anchorset.edit.transaction import SourceState
 from asif.anchorset.edit.upsert import UpsertKind, upsert_pairs
 from asif.anchorset.edit.whole_set import DeletedSet, delete_set, rename_set
 from asif.anchorset.format.anchor_set import AnchorSet
 from asif.anchorset.format.atomic_io import check_folder, translate_read_errors
 from asif.anchorset.format.folder import CURRENT_ALIAS, AliasStamp, SetFolder
+from asif.anchorset.format.kinds import ANCHORS, SetKind
 from asif.anchorset.format.locks import check_can_lock
 from asif.anchorset.format.manifest import Manifest
 from asif.anchorset.format.references import check_set_name, parse_reference
@@ -28,21 +31,23 @@ from asif.anchorset.receipts.create import build_receipt_between
 from asif.anchorset.receipts.receipt import Receipt
 from asif.anchorset.receipts.receipt_file import check_receipt_path
 from asif.anchorset.select.diff import SetDifference, compute_set_difference
-from asif.anchorset.select.find import PairSelection, find_rows
+from asif.anchorset.select.find import PairSelection, find_rows, iter_ids
 from asif.anchorset.sharing.bundle import Bundle, pack_bundle
 from asif.anchorset.sharing.importer import BundleSource, ImportResult, import_bundle
 from asif.anchorset.sharing.verified_copy import ByteProgress
-from asif.anchorset.write.journal import Journal
+from asif.anchorset.write.journal import Journal, list_plans
 from asif.anchorset.write.profile import publish_profile
 from asif.errors import Conflict, IntegrityError, NotFound, UsageError, suggest_nearest
+from asif.vectors import Int64
 
 
 class Store:
-    """Manage the anchor sets under `root`, as `<root>/anchors/<name>`; reading never writes."""
+    """Manage the sets of one kind under `root`, as `anchors/<name>` or `galleries/<name>`; reading never writes."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, kind: SetKind = ANCHORS) -> None:
         self.root = root
-        self._sets = root / "anchors"
+        self.kind = kind
+        self._sets = root / kind.folder
 
     def open(self, ref: str) -> AnchorSet:
         """Open an anchor set by reference; raises UsageError, NotFound, IntegrityError, UnknownFormat."""
@@ -77,14 +82,18 @@ class Store:
         `plan` is everything that decides the outcome, as JSON; its `dtype` is the stored dtype of the set.
         Raises UsageError for a bad name, Busy while the same build is running, IntegrityError for a damaged set.
         """
-        return Journal(SetFolder(self._sets / check_set_name(name), name), plan)
+        return Journal(self._folder(name), plan)
+
+    def list_journal_plans(self, name: str) -> list[dict[str, Any]]:
+        """List the plans of builds of a set that are running or were interrupted."""
+        return list_plans(self._folder(name))
 
     def find_build(self, name: str, plan: str) -> AnchorSet | None:
         """Open the current version of a set if a build of this plan, the hash in its operation, has the same anchors.
 
         Profiles that were tuned since do not matter. None for any other set, or one that cannot be read.
         """
-        folder = SetFolder(self._sets / check_set_name(name), name)
+        folder = self._folder(name)
         try:
             current = built = folder.current_manifest()
             while built.operation.get("kind") == "tune" and built.parent in folder.versions():
@@ -195,6 +204,22 @@ class Store:
         folder, _ = self._find(ref)
         return upsert_pairs(folder, self.open(ref), fresh, kind, rejected)
 
+    def replace_rows(
+        self,
+        version: AnchorSet,
+        removed: Int64,
+        fresh: AnchorSet | None,
+        rows: Int64,
+        operation: Mapping[str, Any],
+        state: SourceState,
+    ) -> AnchorSet:
+        """Publish the next version of a gallery: `version` without the rows `removed`, with `rows` of `fresh`.
+
+        Raises Conflict if `version` is not current. See `edit.insert.insert_rows`.
+        """
+        ids = list(iter_ids(version))
+        return insert_rows(version.folder, version.version, ids, removed, fresh, rows, operation, state)
+
     def compact(self, name: str) -> AnchorSet:
         """Rewrite the blocks of the current version that have deleted rows, or that fit into one block together."""
         folder = self._find_set(name)
@@ -213,14 +238,17 @@ class Store:
         missing_ok: bool = False,
         saying: Callable[[PurgePlan], None] = lambda erased: None,
         receipt: Path | None = None,
+        selection: PairSelection | None = None,
     ) -> tuple[AnchorSet, DeletedFiles]:
         """Remove pairs from every file of the set, hidden rows and older versions included.
 
+        They are named by ids, by an expression, or by a `selection`.
         Before anything is deleted, `receipt`, a new file, is written, and `saying` is called with what will be deleted.
         See `edit.purge.purge`, and `engine.purge_pairs` for the files of the store outside the set.
         """
         folder, selector = self._find(ref)
-        return purge(folder, folder.resolve(selector), PairSelection.of(ids, where), missing_ok, saying, receipt)
+        chosen = selection or PairSelection.of(ids, where)
+        return purge(folder, folder.resolve(selector), chosen, missing_ok, saying, receipt)
 
     def delete(self, name: str) -> DeletedSet:
         """Delete a set of the store with all of its versions; see `edit.whole_set.delete_set`."""
@@ -228,8 +256,7 @@ class Store:
 
     def rename(self, old: str, new: str) -> None:
         """Give a set of the store another name; see `edit.whole_set.rename_set`."""
-        renamed = SetFolder(self._sets / check_set_name(new), new)
-        rename_set(self._find(check_set_name(old))[0], renamed)
+        rename_set(self._find(check_set_name(old))[0], self._folder(new))
 
     def check_writable(self) -> None:
         """Raise AsifError unless sets can be built here: before work begins, and before it is announced."""
@@ -248,9 +275,9 @@ class Store:
         return import_bundle(self._sets, source, name, progress)
 
     def sets(self) -> list[SetEntry]:
-        """List the anchor sets; a damaged one is listed with its error and does not hide the others."""
+        """List the sets; a damaged one is listed with its error and does not hide the others."""
         folders = [path for path in self._list_folders() if path.is_dir() or path.is_symlink()]
-        return [read_set_entry(path) for path in folders if not path.name.startswith(".")]
+        return [read_set_entry(path, self.kind) for path in folders if not path.name.startswith(".")]
 
     def _list_folders(self) -> list[Path]:
         """List what is in the store, by name; nothing if it does not exist yet. Raises AsifError if it is no folder."""
@@ -272,29 +299,32 @@ class Store:
         """Find a set that is named without a version: by name, or by path."""
         folder, selector = self._find(name)
         if selector is not None:
-            raise UsageError(f"the anchor set {name!r}", "its name alone, without @", f"leave @{selector} out")
+            raise UsageError(f"the {self.kind.noun} {name!r}", "its name alone, without @", f"leave @{selector} out")
         return folder
+
+    def _folder(self, name: str) -> SetFolder:
+        return SetFolder(self._sets / check_set_name(name), name, self.kind)
 
     def _find(self, ref: str) -> tuple[SetFolder, str | None]:
         reference = parse_reference(ref)
         if reference.path is not None:
-            return SetFolder(_check_set_path(reference.path), None), reference.selector
+            return SetFolder(_check_set_path(reference.path, self.kind), None, self.kind), reference.selector
         assert reference.name is not None
-        folder = SetFolder(self._sets / reference.name, reference.name)
+        folder = self._folder(reference.name)
         folder.refuse_symlinks()
         if not folder.path.is_dir():
             known = [path.name for path in self._list_folders() if path.name[0] != "."]
-            build = f"build it with: asif build-anchors PAIRS --name {reference.name}"
+            build = f"build it with: {self.kind.build} --name {reference.name}"
             near = suggest_nearest(reference.name, known, "")
             raise NotFound(
-                f"there is no anchor set {reference.name!r} in {self._sets}",
+                f"there is no {self.kind.noun} {reference.name!r} in {self._sets}",
                 f"one of: {', '.join(known) or 'none yet'}",
                 f"{near}; or {build}" if near else build,
             )
         return folder, reference.selector
 
 
-def _check_set_path(path: Path) -> Path:
+def _check_set_path(path: Path, kind: SetKind) -> Path:
     if not os.path.isdir(path / "versions"):  # unlike Path.is_dir, False also for names the system cannot hold
-        raise NotFound(f"{str(path)[:200]} is no anchor set", "a folder with `versions` in it", "check the path")
+        raise NotFound(f"{str(path)[:200]} is no {kind.noun}", "a folder with `versions` in it", "check the path")
     return path.resolve()

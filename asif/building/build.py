@@ -18,7 +18,7 @@ from asif.anchorset.format.atomic_io import make_folder
 from asif.building.bad_rows import BadRowCounter, Tolerance, UnusablePairs
 from asif.building.batch import EmbeddingBatch, PreparedPair, prepare_pair
 from asif.building.caption_encoder import CaptionEncoder
-from asif.building.clock import STAGES, EncoderClock, Stage
+from asif.building.clock import EncoderClock, StageTimes
 from asif.building.pair_records import CaptionMode
 from asif.building.segments import PreparedItem, SegmentCollector, SegmentWriter, finish_segments
 from asif.building.stages import SingleWorker, read_ahead
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 SEGMENT_ROWS = 512
 """Rows in one journal segment. A killed build repeats two at most: one that was written, one that was encoded."""
-_READ_BYTES = 32 << 20
+READ_BYTES = 32 << 20
 """Bytes of images, vectors and captions that are read ahead."""
 _Item: TypeAlias = Pair | Reject | JoinedRow
 
@@ -75,7 +75,7 @@ class BuildOptions:
 
 
 @dataclass(frozen=True)
-class BuildResult:
+class BuildResult(StageTimes):
     """Hold the result of a build: the set, the `rows` read in this run after row `resumed_at`, and the times.
 
     `joined` counts the rows whose captions are part of the anchor of another row with their id and image.
@@ -89,21 +89,6 @@ class BuildResult:
     clock: EncoderClock
     joined: int = 0
     already_built: bool = False
-
-    @property
-    def encoder_share(self) -> float:
-        """Return the share of the time in which a forward pass of an encoder ran."""
-        return self.clock.encoder_seconds / self.seconds if self.seconds else 0.0
-
-    @property
-    def stage_shares(self) -> dict[Stage, float]:
-        """Return the share of the time in which each stage was busy; stages run at once."""
-        return self.clock.compute_shares(self.seconds)
-
-    @property
-    def slowest_stage(self) -> Stage:
-        """Return the stage that bounds the build: the one that is busy most of the time."""
-        return max(STAGES, key=self.stage_shares.__getitem__)
 
 
 def build_anchor_set(
@@ -298,7 +283,7 @@ def _prepare_rows(
         items,
         _count_bytes,
         most=SEGMENT_ROWS,
-        most_bytes=_READ_BYTES,
+        most_bytes=READ_BYTES,
         waited=partial(clock.add, "read"),
     )
     with (
@@ -315,9 +300,14 @@ def _count_bytes(item: _Item | PreparedPair) -> int:
         return 0
     if isinstance(item, PreparedPair):
         return getattr(item.image, "nbytes", 0)
-    image = len(item.image) if isinstance(item.image, bytes) else 0
-    vectors = sum(0 if each is None else each.nbytes for each in (item.image_embedding, item.text_embedding))
-    return image + vectors + sum(map(len, item.captions))
+    return count_pair_bytes(item)
+
+
+def count_pair_bytes(pair: Pair) -> int:
+    """Count the bytes of an encoded image, or of vectors, and the characters of captions."""
+    image = len(pair.image) if isinstance(pair.image, bytes) else 0
+    vectors = sum(0 if each is None else each.nbytes for each in (pair.image_embedding, pair.text_embedding))
+    return image + vectors + sum(map(len, pair.captions))
 
 
 def _fill_missing_ids(items: Iterable[Pair | Reject], options: BuildOptions) -> Iterator[Pair | Reject]:

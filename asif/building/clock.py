@@ -13,6 +13,29 @@ Stage = Literal["read", "decode", "encode_images", "encode_texts", "write"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
+class StageTimes:
+    """Give the share of each stage in the `seconds` that a run took, by its clock; it read `rows` rows."""
+
+    rows: int
+    seconds: float
+    clock: EncoderClock
+
+    @property
+    def encoder_share(self) -> float:
+        """Return the share of the time in which a forward pass of an encoder ran."""
+        return self.clock.encoder_seconds / self.seconds if self.seconds else 0.0
+
+    @property
+    def stage_shares(self) -> dict[Stage, float]:
+        """Return the share of the time in which each stage was busy; stages run at once."""
+        return self.clock.compute_shares(self.seconds)
+
+    @property
+    def slowest_stage(self) -> Stage:
+        """Return the stage that bounds the run: the one that is busy most of the time."""
+        return max(STAGES, key=self.stage_shares.__getitem__)
+
+
 @dataclass
 class EncoderClock:
     """Count the busy seconds of each stage, inputs of the encoders' forward passes, and texts that they cut among them.

@@ -25,6 +25,7 @@ COMMANDS = {
     "compare": ("asif.cli.compare", "Compare training-free aligners with trained projectors."),
     "eval": ("asif.cli.eval_", "Measure an anchor set on labelled images or captions."),
     "anchors": ("asif.cli.anchors.group", "List, inspect, verify, select and edit anchor sets."),
+    "gallery": ("asif.cli.gallery", "Make galleries of images or texts; update them."),
     "encoders": ("asif.cli.encoders", "List encoders, rank pairs, measure backends."),
     "doctor": ("asif.cli.doctor", "Show versions, devices, places and what is missing."),
 }

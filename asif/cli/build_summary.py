@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from asif.building import BuildResult
+    from asif.building.clock import StageTimes
+    from asif.vectors import Side
 
 _STAGE_NAMES = {
     "read": "reading",
@@ -16,8 +18,8 @@ _STAGE_NAMES = {
 }
 
 
-def summarise_stages(built: BuildResult) -> dict[str, Any]:
-    """Return seconds and shares of a build, JSON-able; without the stages if it read no row."""
+def summarise_stages(built: StageTimes) -> dict[str, Any]:
+    """Return seconds and shares of a run, JSON-able; without the stages if it read no row."""
     found = {"seconds": round(built.seconds, 2), "encoder_share": round(built.encoder_share, 3)}
     if not built.rows:
         return found
@@ -37,7 +39,25 @@ def describe_stages(built: BuildResult) -> str:
         f"  {built.seconds:.1f} s{images}{captions}\n"
         f"  encoders {built.encoder_share:.0%} "
         f"(images {shares['encode_images']:.0%}, captions {shares['encode_texts']:.0%}), "
-        f"decoding {shares['decode']:.0%} on {clock.decoders} threads, "
-        f"reading {shares['read']:.0%}, writing {shares['write']:.0%}: "
-        f"{_STAGE_NAMES[built.slowest_stage]} bounds the build"
+        f"{_describe_other_stages(built)}: {_STAGE_NAMES[built.slowest_stage]} bounds the build"
+    )
+
+
+def describe_item_stages(run: StageTimes, side: Side) -> str:
+    """Return the two lines of `describe_stages` for a run with the encoder of one side alone."""
+    clock, slowest = run.clock, run.slowest_stage
+    count, seconds = (clock.images, clock.image_seconds) if side == "image" else (clock.texts, clock.text_seconds)
+    rate = f", {count / seconds:.0f} {side}s/s" if seconds else ""
+    name = f"encoding {side}s" if slowest.startswith("encode") else _STAGE_NAMES[slowest]
+    return (
+        f"  {run.seconds:.1f} s, {count:,} encoded{rate}\n"
+        f"  encoder {run.encoder_share:.0%}, {_describe_other_stages(run)}: {name} takes the longest"
+    )
+
+
+def _describe_other_stages(run: StageTimes) -> str:
+    shares = run.stage_shares
+    return (
+        f"decoding {shares['decode']:.0%} on {run.clock.decoders} threads, "
+        f"reading {shares['read']:.0%}, writing {shares['write']:.0%}"
     )

@@ -382,6 +382,16 @@ def escape_controls(text: str) -> str:
     return _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+def confirm(question: str) -> bool:
+    """Ask on stderr; raises UsageError where nobody can answer."""
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise UsageError("no answer to the question", "yes or no", "pass --yes to delete without asking") from None
+
+
 def print_table(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> None:
     """Print columns, left-aligned, as wide as their widest cell."""
     lines = [[escape_controls(cell) for cell in row] for row in (header, *rows)]

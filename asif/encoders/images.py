@@ -282,8 +282,17 @@ def _bad_image(came: str) -> BadImage:
 
 def make_thumbnail(source: ImageSource, side: int = 96) -> bytes:
     """Make a JPEG whose longer side has at most `side` pixels; raises BadImage as `decode_image` does."""
+    return _shrink(source, side, "JPEG", quality=70, optimize=True)
+
+
+def make_webp_thumbnail(source: ImageSource, side: int = 128) -> bytes:
+    """Make a WebP image whose longer side has at most `side` pixels; raises BadImage as `decode_image` does."""
+    return _shrink(source, side, "WEBP", quality=70)
+
+
+def _shrink(source: ImageSource, side: int, form: str, **parameters: Any) -> bytes:
     image = decode_image(source)
     image.thumbnail((side, side))
     small = io.BytesIO()
-    image.save(small, "JPEG", quality=70, optimize=True)
+    image.save(small, form, **parameters)
     return small.getvalue()

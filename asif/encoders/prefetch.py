@@ -72,8 +72,13 @@ def open_decoders(count: int) -> Iterator[ThreadPoolExecutor]:
 
 @cache
 def _decoder_pool(with_torch: bool) -> ThreadPoolExecutor:
-    """Start the decoding threads that all callers share: half as many as there are cores, at least two."""
-    return _start_decoders(max(2, (os.cpu_count() or 2) // 2), with_torch)
+    """Start the decoding threads that all callers share."""
+    return _start_decoders(count_shared_decoders(), with_torch)
+
+
+def count_shared_decoders() -> int:
+    """Count the decoding threads that all callers share: half as many as there are cores, at least two."""
+    return max(2, (os.cpu_count() or 2) // 2)
 
 
 def _start_decoders(count: int, with_torch: bool) -> ThreadPoolExecutor:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from asif.engine.default_sets import open_anchors
     from asif.engine.edit import add_pairs, merge_anchors, subset_anchors
     from asif.engine.engine import Engine
+    from asif.engine.gallery import build_gallery, delete_gallery, update_gallery
     from asif.engine.predict import Classification, Credits, Evidence, Prediction
     from asif.engine.purge import purge_pairs, verify_removal
     from asif.engine.select import select_anchors
@@ -29,6 +30,7 @@ __getattr__ = late_names(
         "default_sets": "open_anchors",
         "edit": "add_pairs merge_anchors subset_anchors",
         "engine": "Engine",
+        "gallery": "build_gallery delete_gallery update_gallery",
         "predict": "Classification Credits Evidence Prediction",
         "purge": "purge_pairs verify_removal",
         "select": "select_anchors",
@@ -49,8 +51,10 @@ __all__ = [
     "WatchState",
     "add_pairs",
     "build_anchors",
+    "build_gallery",
     "build_from_head",
     "build_from_recipe",
+    "delete_gallery",
     "encode_single_captions",
     "merge_anchors",
     "make_named_aligner",
@@ -61,5 +65,6 @@ __all__ = [
     "select_anchors",
     "subset_anchors",
     "tune_anchors",
+    "update_gallery",
     "verify_removal",
 ]

@@ -1,4 +1,4 @@
-"""Check that an encoder is the one that made some anchors, or another backend of it that gives the same answers."""
+"""Check that an encoder is the one that made a set, or another backend of it that gives the same answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from asif.anchorset import OpenAnchors
+from asif.anchorset import EncodedSet
+from asif.anchorset.format.kinds import ANCHORS, GALLERY
 from asif.encoders import Backend, ImageEncoder, TextEncoder
 from asif.encoders.backends.probe import (
     INPUTS,
@@ -36,16 +37,16 @@ Encoder = ImageEncoder | TextEncoder
 
 
 def check_encoder(
-    anchors: OpenAnchors, side: Side, encoder: Encoder, verdicts: VerdictCache, open_on: Callable[[Backend], Encoder]
+    stored: EncodedSet, side: Side, encoder: Encoder, verdicts: VerdictCache, open_on: Callable[[Backend], Encoder]
 ) -> None:
-    """Raise EncoderMismatch, naming the fields that differ, for an encoder that did not make one side of the anchors.
+    """Raise EncoderMismatch, naming the fields that differ, for an encoder that did not make one side of a set.
 
     Another float32 backend of the same model may answer if both agree on the probe inputs: the largest difference is
-    at most 1e-5, and the ten nearest anchors are the same. `open_on` opens the encoder on a backend for that; verdicts
-    are kept by both fingerprints and the machine. In bfloat16 and float16 all fields must be equal: backend, version,
-    device, export and the size of passes.
+    at most 1e-5, and the ten nearest rows of the set are the same. `open_on` opens the encoder on a backend for that;
+    verdicts are kept by both fingerprints and the machine. In bfloat16 and float16 all fields must be equal: backend,
+    version, device, export and the size of passes.
     """
-    expected, mine = anchors.fingerprint(side), encoder.fingerprint
+    expected, mine = stored.fingerprint(side), encoder.fingerprint
     if expected == mine:
         return
     if not is_same_model(expected, mine):
@@ -55,22 +56,22 @@ def check_encoder(
         if set(differing) <= _RUN_FIELDS and {find_precision(expected), find_precision(mine)} != {"float32"}:
             details += "; only in float32 may another backend, version or device answer"
             advice = advise_run(differing)
-        raise _make_mismatch(anchors, side, encoder, details, advice)
+        raise _make_mismatch(stored, side, encoder, details, advice)
     verdict = verdicts.find(expected, mine, INPUTS)
     if verdict is None:
-        verdict = _probe(anchors, side, encoder, open_on)
+        verdict = _probe(stored, side, encoder, open_on)
         verdicts.add(expected, mine, INPUTS, verdict)
     if not verdict.passed:
         why = f"{_name_backend(mine)} gives other vectors than {_name_backend(expected)}: {verdict}"
-        raise _make_mismatch(anchors, side, encoder, why, f"pass --backend {expected.fields['backend']}, or ")
+        raise _make_mismatch(stored, side, encoder, why, f"pass --backend {expected.fields['backend']}, or ")
 
 
-def _probe(anchors: OpenAnchors, side: Side, encoder: Encoder, open_on: Callable[[Backend], Encoder]) -> ProbeVerdict:
-    """Compare an encoder with the backend that made the anchors.
+def _probe(stored: EncodedSet, side: Side, encoder: Encoder, open_on: Callable[[Backend], Encoder]) -> ProbeVerdict:
+    """Compare an encoder with the backend that made a set.
 
-    Another version or export of its own backend is compared with torch, from which all exports are made.
+    Another version or export of its own backend is compared with torch, from which all exports are stored.
     """
-    expected, mine = anchors.fingerprint(side), encoder.fingerprint
+    expected, mine = stored.fingerprint(side), encoder.fingerprint
     made_by = expected.fields["backend"]
     other: Backend = "torch" if made_by == mine.fields["backend"] else made_by
     _log.info("comparing %s on %s and %s, once", encoder.spec, mine.fields["backend"], other)
@@ -78,13 +79,13 @@ def _probe(anchors: OpenAnchors, side: Side, encoder: Encoder, open_on: Callable
         reference = open_on(other)
     except (MissingDependency, UsageError) as error:  # a backend that is not installed, or that is not known
         why = f"runs on {_name_backend(mine)}, and {made_by} is not here to compare it with"
-        raise _make_mismatch(anchors, side, encoder, why, f"{error.fix}, or ") from error
+        raise _make_mismatch(stored, side, encoder, why, f"{error.fix}, or ") from error
     if reference.fingerprint.fields["backend"] != other or not is_same_model(reference.fingerprint, mine):
         raise _make_mismatch(
-            anchors, side, encoder, f"{_describe_differences(expected, mine)}; {other} cannot run the same model here"
+            stored, side, encoder, f"{_describe_differences(expected, mine)}; {other} cannot run the same model here"
         )
     ones, others = encode_probe(encoder, side), encode_probe(reference, side)
-    blocks, k = list(anchors.blocks(side)), min(_NEAREST, anchors.count)
+    blocks, k = list(stored.blocks(side)), min(_NEAREST, stored.count)
     near = [topk_similarity(rows, blocks, k) for rows in (ones, others)]
     differing = count_other_neighbours((near[0].scores, near[0].indices), (near[1].scores, near[1].indices))
     return ProbeVerdict(float(np.abs(ones - others).max()), differing)
@@ -96,7 +97,7 @@ def _describe_differences(expected: Fingerprint, mine: Fingerprint) -> str:
 
 
 def advise_run(differing: Mapping[str, tuple[Any, Any]]) -> str:
-    """Return the options with which the model runs as it did when the anchors were made; "" if no options do that.
+    """Return the options with which the model runs as it did when a set was made; "" if no options do that.
 
     >>> advise_run({"backend": ("torch", "openvino"), "export_sha256": (None, "ab")})
     'pass --backend torch, or '
@@ -105,25 +106,27 @@ def advise_run(differing: Mapping[str, tuple[Any, Any]]) -> str:
     return f"pass {' '.join(options)}, or " if options and "dtype" not in differing else ""
 
 
-def _make_mismatch(anchors: OpenAnchors, side: Side, encoder: Encoder, why: str, first: str = "") -> EncoderMismatch:
-    """Return the error; `first` is advice to try before the anchors are built again."""
+def _make_mismatch(stored: EncodedSet, side: Side, encoder: Encoder, why: str, first: str = "") -> EncoderMismatch:
+    """Return the error; `first` is advice to try before the set is built again."""
     came = f"{encoder.spec} with fingerprint {encoder.fingerprint.digest[:12]} ({why})"
-    return make_mismatch(anchors, side, came, first, find_precision(encoder.fingerprint))
+    return make_mismatch(stored, side, came, first, find_precision(encoder.fingerprint))
 
 
 def make_mismatch(
-    anchors: OpenAnchors, side: Side, came: str, first: str = "", precision: Precision = "float32"
+    stored: EncodedSet, side: Side, came: str, first: str = "", precision: Precision = "float32"
 ) -> EncoderMismatch:
-    """Return the error about an encoder that `came` describes; `first` is advice to try before anchors are built again.
+    """Return the error about an encoder that `came` describes; `first` is advice to try before a set is built again.
 
-    `precision` is that of the anchors to be built.
+    `precision` is that of the set to be built.
     """
-    options = f"--{side}-encoder {anchors.encoder_spec(side)}"
+    noun = "anchors" if stored.kind is ANCHORS else stored.kind.noun
+    options = "--kind text " if stored.kind is GALLERY and side == "text" else ""
+    options += f"--{side}-encoder {stored.encoder_spec(side)}"
     options += "" if precision == "float32" else f" --precision {precision}"
     return EncoderMismatch(
         f"{side} encoder {came}",
-        f"fingerprint {anchors.fingerprint(side).digest[:12]}, with which {anchors.ref} was made",
-        f"{first}build the anchors again with this encoder: asif build-anchors PAIRS --name {anchors.name} {options}",
+        f"fingerprint {stored.fingerprint(side).digest[:12]}, with which {stored.ref} was made",
+        f"{first}build the {noun} again with this encoder: {stored.kind.build} --name {stored.name} {options}",
     )
 
 

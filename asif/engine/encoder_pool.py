@@ -1,4 +1,4 @@
-"""The encoders of an engine: loaded when first needed, shared by all sets they made, checked against fingerprints."""
+"""The encoders of an engine: loaded when first needed, shared by all sets they stored, checked against fingerprints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from asif.anchorset import OpenAnchors
+from asif.anchorset import EncodedSet, OpenAnchors
 from asif.anchorset.format.atomic_io import create_file
 from asif.encoders import Backend, Device, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
 from asif.encoders.backends.choose import choose_runtime
@@ -51,35 +51,35 @@ class EncoderPool:
         self._lock = RLock()
         self._remarked: set[str] = set()
 
-    def load_image_encoder(self, anchors: OpenAnchors) -> ImageEncoder:
+    def load_image_encoder(self, stored: EncodedSet) -> ImageEncoder:
         """Return the image encoder of a set, loaded and checked; raises EncoderMismatch."""
-        encoder: ImageEncoder = self._load(anchors, "image")
+        encoder: ImageEncoder = self._load(stored, "image")
         return encoder
 
-    def load_text_encoder(self, anchors: OpenAnchors) -> TextEncoder:
+    def load_text_encoder(self, stored: EncodedSet) -> TextEncoder:
         """Return the text encoder of a set, loaded and checked; raises EncoderMismatch."""
-        encoder: TextEncoder = self._load(anchors, "text")
+        encoder: TextEncoder = self._load(stored, "text")
         return encoder
 
-    def _load(self, anchors: OpenAnchors, side: Side) -> Any:
-        spec = anchors.encoder_spec(side)
+    def _load(self, stored: EncodedSet, side: Side) -> Any:
+        spec = stored.encoder_spec(side)
         if spec == "precomputed":
-            return PrecomputedEncoder(side, anchors.dims[side])
+            return PrecomputedEncoder(side, stored.dims[side])
         with self._lock:
-            key = _make_key(anchors, side)
+            key = _make_key(stored, side)
             encoder = self._loaded.get(key)
             if encoder is None:
-                encoder = self._open_as_made(anchors, side)
-            self._check(anchors, side, encoder)
+                encoder = self._open_as_made(stored, side)
+            self.check(stored, side, encoder)
             self._loaded[key] = encoder
         return encoder
 
-    def _open_as_made(self, anchors: OpenAnchors, side: Side) -> Any:
+    def _open_as_made(self, stored: EncodedSet, side: Side) -> Any:
         """Open the encoder of a set in the set's precision; raises EncoderMismatch if it cannot run in that here."""
-        spec, fields = anchors.encoder_spec(side), anchors.fingerprint(side).fields
-        precision = find_precision(anchors.fingerprint(side))
+        spec, fields = stored.encoder_spec(side), stored.fingerprint(side).fields
+        precision = find_precision(stored.fingerprint(side))
         if precision == "float32":
-            return self._open(spec, side, self._choose_backend(anchors, side))
+            return self._open(spec, side, self._choose_backend(stored, side))
         backend = fields.get("backend", self.backend) if self.backend == "auto" else self.backend
         device = fields.get("device", self.device) if self.device == "auto" else self.device
         try:
@@ -88,7 +88,7 @@ class EncoderPool:
             here = {"backend": backend, "device": device}
             differing = {name: (fields[name], now) for name, now in here.items() if fields.get(name, now) != now}
             came = f"{spec} in {precision} ({error.came})"
-            raise make_mismatch(anchors, side, came, advise_run(differing)) from error
+            raise make_mismatch(stored, side, came, advise_run(differing)) from error
 
     def _open(self, spec: str, side: Side, backend: Backend) -> Any:
         return self._load_encoder(side)(spec, self.device, backend, self._folder)
@@ -96,12 +96,13 @@ class EncoderPool:
     def _load_encoder(self, side: Side) -> Callable[..., Any]:
         return load_image_encoder if side == "image" else load_text_encoder
 
-    def _check(self, anchors: OpenAnchors, side: Side, encoder: ImageEncoder | TextEncoder) -> None:
-        check_encoder(anchors, side, encoder, self._verdicts, partial(self._open, encoder.spec, side))
+    def check(self, stored: EncodedSet, side: Side, encoder: ImageEncoder | TextEncoder) -> None:
+        """Raise EncoderMismatch unless an encoder may answer for one side of a set."""
+        check_encoder(stored, side, encoder, self._verdicts, partial(self._open, encoder.spec, side))
 
-    def _choose_backend(self, anchors: OpenAnchors, side: Side) -> Backend:
+    def _choose_backend(self, stored: EncodedSet, side: Side) -> Backend:
         """Return the backend for a set's encoder: the one that was named, or the set's own if it can be used here."""
-        made_by = anchors.fingerprint(side).fields.get("backend")
+        made_by = stored.fingerprint(side).fields.get("backend")
         usable = self.backend == "auto" and choose_runtime("auto", self.device) is not None
         return made_by if usable and made_by in list_runtimes() else self.backend
 
@@ -148,7 +149,7 @@ class EncoderPool:
         for side in SIDES:
             loaded = self._loaded.get(_make_key(anchors, side))
             if loaded is not None:
-                self._check(anchors, side, loaded)
+                self.check(anchors, side, loaded)
 
     def preload(self, new: OpenAnchors, old: OpenAnchors) -> None:
         """Load the encoders of `new` for each side whose encoder of `old` is loaded."""
@@ -163,8 +164,8 @@ class EncoderPool:
             self._loaded = {key: encoder for key, encoder in self._loaded.items() if key in keys}
 
 
-def _make_key(anchors: OpenAnchors, side: Side) -> _Key:
+def _make_key(stored: EncodedSet, side: Side) -> _Key:
     """Name a loaded encoder by side and spec; one below float32 also by the fingerprint of the sets it serves."""
-    fingerprint = anchors.fingerprint(side)
+    fingerprint = stored.fingerprint(side)
     made_as = "float32" if find_precision(fingerprint) == "float32" else fingerprint.digest
-    return side, anchors.encoder_spec(side), made_as
+    return side, stored.encoder_spec(side), made_as

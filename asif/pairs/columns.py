@@ -8,12 +8,18 @@ from typing import Any, Literal, TypeAlias
 
 from asif.errors import InputRefused, UsageError
 
-TextRole = Literal["captions", "label"]
-"""The text that goes with an image: captions make a pair, a label makes a labelled image."""
+TextRole = Literal["captions", "label", "item", "text"]
+"""What a source is read for: captions make a pair with the image, a label makes a labelled image.
+
+An item of a gallery needs an image alone, and may have both; a text has no image.
+"""
 ColumnShape: TypeAlias = str
 """bytes, image, text, texts, number (whole), float, vector, null; or another content, which no role accepts."""
 CellForm = Literal["base64", "JSON list", "Python list"]
 """How a text cell holds an image or several captions."""
+
+
+_NO_ROLES = ("more_captions", "forms", "missing", "needs_captions")
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,8 @@ class Columns:
     """Name the column behind each role; None if the source has none.
 
     `more_captions` are further columns of captions; `forms` {role: form} are the roles whose texts hold something else;
-    `missing` are texts such as "nan" that stand in the place of captions.
+    `missing` are texts such as "nan" that stand in the place of captions. A row without captions is a bad one only if
+    it `needs_captions`.
     """
 
     image: str | None = None
@@ -37,6 +44,7 @@ class Columns:
     more_captions: tuple[str, ...] = ()
     forms: Mapping[str, CellForm] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    needs_captions: bool = True
 
     def by_role(self) -> dict[str, str]:
         """Return {role: column} for the roles that have a column.
@@ -53,10 +61,21 @@ class Columns:
         return self.image_embedding is not None and self.text_embedding is not None
 
 
-ROLES = tuple(field.name for field in fields(Columns) if field.name not in ("more_captions", "forms", "missing"))
+ROLES = tuple(field.name for field in fields(Columns) if field.name not in _NO_ROLES)
 SHARD_IMAGES = ("jpg", "png", "webp")
 
-_OTHER_TEXT_ROLE: dict[TextRole, TextRole] = {"captions": "label", "label": "captions"}
+_UNUSED_ROLES: dict[TextRole, tuple[str, ...]] = {
+    "captions": ("label",),
+    "label": ("captions", "text_embedding"),
+    "item": ("text_embedding",),
+    "text": ("image", "image_embedding", "text_embedding"),
+}
+_WANTED: dict[TextRole, str] = {
+    "captions": "image bytes, image paths or vectors, with captions",
+    "label": "images, or image vectors, with labels",
+    "item": "image bytes, image paths or vectors",
+    "text": "texts",
+}
 _PIXELS = ("image", "img", "picture", "photo", *SHARD_IMAGES, "jpeg", "image_bytes", "img_bytes")
 _PATHS = (
     *("image", "img", "picture", "photo"),
@@ -132,7 +151,8 @@ def find_columns(
     The image is a column named like pixels, else the only `struct<bytes, path>`, else a column named like paths, else
     the only binary column. If both embeddings are there, they are used instead, unless `overrides` names the image.
     `text_role` is the column required with the image; for labels, captions and text vectors are ignored, and image
-    vectors are used if they are named, or if there is no image.
+    vectors are used if they are named, or if there is no image; likewise for items, whose captions and labels are used
+    where there are any. For texts images are ignored.
     Raises UsageError for an unusable override, InputRefused when a required role has no column.
 
     >>> find_columns({"TEXT": "text", "jpg": "bytes", "key": "text"}, {}, "a.parquet").by_role()
@@ -146,7 +166,10 @@ def find_columns(
     shapes = {column: shape for column, shape in shapes.items() if column not in more}
     found = {role: _find_by_name(shapes, names, _ACCEPTS[role]) for role, names in _NAMES.items() if role in roles}
     by_role: dict[str, Any] = {**found, **overrides, **dict.fromkeys(absent)}
-    columns = Columns(**by_role, more_captions=more)
+    columns = Columns(**by_role, more_captions=more, needs_captions=text_role != "item")
+    if text_role == "text":
+        _check_required(columns, shapes, where, text_role)
+        return columns
     if columns.precomputed and "image" not in overrides:
         return columns
     if text_role == "captions" and {"image_embedding", "text_embedding"} & set(overrides):
@@ -157,13 +180,13 @@ def find_columns(
         )
     vectors = columns.image_embedding
     columns = replace(columns, image_embedding=None, text_embedding=None)
-    if text_role == "label" and "image_embedding" in overrides:
+    if text_role in ("label", "item") and "image_embedding" in overrides:
         columns = replace(columns, image=None, image_embedding=vectors)
     elif columns.image is None:
         taken = set(columns.by_role().values())
         free: dict[str, ColumnShape] = {name: shape for name, shape in shapes.items() if name not in taken}
         columns = replace(columns, image=_find_image(free))
-        if text_role == "label" and columns.image is None:
+        if text_role in ("label", "item") and columns.image is None:
             columns = replace(columns, image_embedding=vectors)
     if columns.status is None and columns.image in SHARD_IMAGES and {"key", "url"} & set(shapes):
         columns = replace(columns, status=_find_by_name(shapes, ("status",), _TEXT_SHAPES))
@@ -184,8 +207,7 @@ def _split_overrides(
 
 
 def _usable_roles(text_role: TextRole) -> tuple[str, ...]:
-    unused = ("text_embedding",) if text_role == "label" else ()
-    return tuple(role for role in ROLES if role not in (_OTHER_TEXT_ROLE[text_role], *unused))
+    return tuple(role for role in ROLES if role not in _UNUSED_ROLES[text_role])
 
 
 def check_shard(columns: Columns, shapes: Mapping[str, ColumnShape], where: str) -> None:
@@ -249,23 +271,19 @@ def _check_choice(
 
 def _check_required(columns: Columns, shapes: Mapping[str, ColumnShape], where: str, text_role: TextRole) -> None:
     pictures = "image" if columns.image_embedding is None else "image_embedding"
-    if getattr(columns, pictures) is None and columns.url is not None:
+    required = {"item": (pictures,), "text": ("captions",)}.get(text_role, (pictures, text_role))
+    if pictures in required and getattr(columns, pictures) is None and columns.url is not None:
         raise InputRefused(
             f"{where} has only URLs (column {columns.url!r}), no images",
             "image bytes, image paths or vectors",
             "download the images with img2dataset first, then give its parquet or tar files",
         )
-    wanted = (
-        "image bytes, image paths or vectors, with captions"
-        if text_role == "captions"
-        else "images, or image vectors, with labels"
-    )
-    for role in (pictures, text_role):
+    for role in required:
         if getattr(columns, role) is None:
             _refuse_other_shapes(role, shapes, where)
             raise InputRefused(
                 f"{where} has no column that looks like {role}; it has {_format_shapes(shapes)}",
-                wanted,
+                _WANTED[text_role],
                 f"say which column it is: {role}=COLUMN",
             )
 

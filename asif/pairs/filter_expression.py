@@ -10,13 +10,14 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from asif.errors import UsageError
 from asif.pairs.pair import PairRecord
 
 Predicate = Callable[[PairRecord], bool]
-_FIELDS: dict[str, Callable[[PairRecord], Sequence[str | None]]] = {
+FieldReader = Callable[[PairRecord], Sequence[str | None]]
+PAIR_FIELDS: dict[str, FieldReader] = {
     "id": lambda pair: (pair.id,),
     "source": lambda pair: (pair.source,),
     "licence": lambda pair: (pair.licence,),
@@ -24,6 +25,7 @@ _FIELDS: dict[str, Callable[[PairRecord], Sequence[str | None]]] = {
     "url": lambda pair: (pair.url,),
     "caption": lambda pair: pair.captions,
 }
+"""The fields of filter expressions over pairs."""
 _QUOTES = ("'", '"')
 _SYMBOLS = ("=", "==", "!=", "(", ")", "[", "]", ",")
 _OPERATORS = {"=": "==", "like": "@"}
@@ -31,13 +33,12 @@ _MAX_CHARACTERS = 10_000  # characters
 _MAX_DEPTH = 50  # levels of not, brackets, and within or
 
 
-def parse_where(text: str) -> Predicate:
+def parse_where(text: str, fields: Mapping[str, FieldReader] = PAIR_FIELDS) -> Predicate:
     """Compile `field = 'text'`, `!=`, `[not] in ('a', 'b')`, `[not] like 'a%_'`, `and`, `or`, `not`, `()`.
 
-    Fields are id, source, licence (or license), url and caption; of several captions, one must match. Missing fields
-    never match, so `!=` is true of them. In a pattern `%` stands for any text, `_` for
-    one character; case matters, and a backslash is literal. Raises UsageError for anything else, and for more than 50
-    levels.
+    Fields are id, source, licence (or license), url and caption, or those given; of several captions, one must match.
+    Missing fields never match, so `!=` is true of them. In a pattern `%` stands for any text, `_` for one character;
+    case matters, and a backslash is literal. Raises UsageError for anything else, and for more than 50 levels.
 
     >>> holds = parse_where("caption like '%dog%' and not source = 'web'")
     >>> holds(PairRecord("1", ("a cat", "two dogs"), "…")), holds(PairRecord("2", ("a dog",), "…", source="web"))
@@ -46,11 +47,12 @@ def parse_where(text: str) -> Predicate:
     try:
         if len(text) > _MAX_CHARACTERS:
             raise ValueError(f"more than {_MAX_CHARACTERS:,} characters")
-        return _compile_node(ast.parse(_translate_to_python(text), mode="eval").body, _MAX_DEPTH)
+        return _compile_node(ast.parse(_translate_to_python(text), mode="eval").body, _MAX_DEPTH, fields)
     except (ValueError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError) as error:
         raise UsageError(
             f"the expression {text[:80]!r}: {error.args[0] if error.args else 'too deep'}",
-            "comparisons of id, source, licence, url, caption with =, !=, in (…), like, joined by and, or, not",
+            f"comparisons of {', '.join(name for name in fields if name != 'license')} with =, !=, in (…), like, "
+            "joined by and, or, not",
             "write for example: licence = 'CC-BY-4.0' and caption like '%dog%'",
         ) from None
 
@@ -74,27 +76,26 @@ def _translate_to_python(text: str) -> str:
     return " ".join(words)
 
 
-def _compile_node(node: ast.expr, depth: int) -> Predicate:
+def _compile_node(node: ast.expr, depth: int, fields: Mapping[str, FieldReader]) -> Predicate:
     if not depth:
         raise ValueError(f"more than {_MAX_DEPTH} levels of not, brackets, and within or")
     if isinstance(node, ast.BoolOp):
-        parts = [_compile_node(value, depth - 1) for value in node.values]
+        parts = [_compile_node(value, depth - 1, fields) for value in node.values]
         every = all if isinstance(node.op, ast.And) else any
         return lambda pair: every(part(pair) for part in parts)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        inner = _compile_node(node.operand, depth - 1)
+        inner = _compile_node(node.operand, depth - 1, fields)
         return lambda pair: not inner(pair)
     if isinstance(node, ast.BinOp):
-        matches, field = _compile_like(_read_text(node.right)), _find_field(node.left)
+        matches, field = _compile_like(_read_text(node.right)), _find_field(node.left, fields)
         fits = isinstance(node.op, ast.MatMult)
         return lambda pair: fits == any(value is not None and matches(value) for value in field(pair))
     if isinstance(node, ast.Compare) and len(node.ops) == 1:
-        return _compile_comparison(node.left, node.ops[0], node.comparators[0])
+        return _compile_comparison(_find_field(node.left, fields), node.ops[0], node.comparators[0])
     raise ValueError(f"{ast.unparse(node)[:40]!r} is no comparison")
 
 
-def _compile_comparison(left: ast.expr, operator: ast.cmpop, right: ast.expr) -> Predicate:
-    field = _find_field(left)
+def _compile_comparison(field: FieldReader, operator: ast.cmpop, right: ast.expr) -> Predicate:
     if isinstance(operator, ast.In | ast.NotIn):
         listed = right.elts if isinstance(right, ast.Tuple | ast.List) else [right]
         values = frozenset(map(_read_text, listed))
@@ -107,11 +108,11 @@ def _compile_comparison(left: ast.expr, operator: ast.cmpop, right: ast.expr) ->
     return lambda pair: not values.isdisjoint(field(pair))
 
 
-def _find_field(node: ast.expr) -> Callable[[PairRecord], Sequence[str | None]]:
+def _find_field(node: ast.expr, fields: Mapping[str, FieldReader]) -> FieldReader:
     name = node.id if isinstance(node, ast.Name) else ast.unparse(node)
-    if name not in _FIELDS:
+    if name not in fields:
         raise ValueError(f"{name[:40]!r} is no field")
-    return _FIELDS[name]
+    return fields[name]
 
 
 def _read_text(node: ast.expr) -> str:

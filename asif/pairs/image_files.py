@@ -43,6 +43,11 @@ def walk_images(folder: Place) -> Iterator[tuple[Place, str | None]]:
         yield from _list_images(folders.pop(), folders)
 
 
+def has_images(folder: Place) -> bool:
+    """Tell whether there is an image below a folder."""
+    return any(kind is None for _, kind in walk_images(folder))
+
+
 def list_loose_files(folder: Place) -> list[tuple[Place, str | None]]:
     """List what lies directly in a folder, as `walk_images` does, without the folders that it would enter.
 
@@ -144,9 +149,12 @@ def _list_images(folder: Path, folders: list[Path]) -> Iterator[tuple[Path, str 
 
 
 def _classify_entry(entry: os.DirEntry[str]) -> str | None:
-    if entry.is_dir():
-        return "linked folder" if entry.is_symlink() else "hidden folder"
-    return classify_file(entry.name) if entry.is_file() else _name_special(entry.is_symlink())
+    try:
+        if entry.is_dir():
+            return "linked folder" if entry.is_symlink() else "hidden folder"
+        return classify_file(entry.name) if entry.is_file() else _name_special(entry.is_symlink())
+    except OSError:  # links in a circle
+        return _name_special(is_link=True)
 
 
 def _name_special(is_link: bool) -> str:

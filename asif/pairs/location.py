@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from asif.errors import UsageError
 from asif.pairs.redaction import redact_url
@@ -31,9 +32,11 @@ def parse_place(path: str | Path) -> Place:
     parts = urlsplit(path)
     if parts.netloc not in ("", "localhost"):
         raise UsageError(f"{redact_url(path)} names another machine", "file:///…, on this one", "give the whole path")
-    from urllib.request import url2pathname  # it imports http and ssl
+    if os.name == "nt":
+        from urllib.request import url2pathname  # it imports http and ssl
 
-    return Path(url2pathname(parts.path))
+        return Path(url2pathname(parts.path))
+    return Path(os.fsdecode(unquote_to_bytes(parts.path)))  # names of files need not be UTF-8
 
 
 def list_folder(folder: Place) -> dict[str, Place]:

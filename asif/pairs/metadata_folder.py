@@ -57,6 +57,8 @@ class MetadataSource(PairSource):
         """The files of a folder on disk that no row names, in one pass over the rows and one over the folder."""
         if not isinstance(self.path, Path) or not self.path.is_dir() or "image" in self.columns.forms:
             return ()
+        if self.columns.image is None and self.columns.image_embedding is None:  # read for its texts alone
+            return ()
         column = self.columns.image or ""
         cells = (row.get(column) for row in _read_rows(self.files[0]) if isinstance(row, dict))
         names = (cell for cell in cells if isinstance(cell, str))
@@ -74,7 +76,7 @@ class MetadataSource(PairSource):
                 yield Reject(row, None, record.reason)
             else:
                 cells = {role: record.get(name) for role, name in names.items()}
-                yield parse_row(row, cells, self.files[0].parent, self.columns.forms)
+                yield parse_row(row, cells, self.files[0].parent, self.columns.forms, self.columns.needs_captions)
 
 
 def open_metadata(

@@ -11,7 +11,8 @@ from asif.errors import InputRefused, UsageError
 from asif.pairs.class_folders import ClassFolders, has_class_folders, open_class_folders
 from asif.pairs.columns import TextRole
 from asif.pairs.folder_captions import caption_folders
-from asif.pairs.image_files import classify_file, name_suffix, summarise_unread, walk_images
+from asif.pairs.image_files import classify_file, has_images, name_suffix, summarise_unread, walk_images
+from asif.pairs.image_tree import list_image_files, open_image_tree
 from asif.pairs.location import Place, list_folder, parse_place
 from asif.pairs.metadata_folder import TABLE_SUFFIXES, open_metadata
 from asif.pairs.npy import has_npy, open_npy
@@ -19,6 +20,7 @@ from asif.pairs.parquet import open_parquet
 from asif.pairs.remote import RemotePath
 from asif.pairs.source import PairSource, natural_sort_key
 from asif.pairs.splits import choose_split, choose_split_folder, find_split, is_split, unknown_split
+from asif.pairs.text_lines import open_text_lines
 from asif.pairs.webdataset import open_webdataset
 
 
@@ -70,7 +72,8 @@ def open_source(
             return _open_file(place, overrides, text_role)
     except OSError as error:
         raise InputRefused(f"{place} cannot be read: {error}", "a readable path", "check its permissions") from error
-    what = "image-text pairs" if text_role == "captions" else "labelled images"
+    nouns = {"captions": "image-text pairs", "label": "labelled images", "item": "images", "text": "texts"}
+    what = nouns[text_role]
     raise UsageError(f"{place} does not exist", f"a file or folder of {what}", "check the path")
 
 
@@ -81,6 +84,10 @@ def _open_file(path: Place, overrides: Mapping[str, str], text_role: TextRole) -
         return open_webdataset(path, [path], overrides, text_role)
     if path.suffix.lower() in (".parquet", ".pq"):
         return open_parquet(path, [path], overrides, text_role)
+    if text_role == "text" and path.suffix.lower() == ".txt":
+        return open_text_lines(path)
+    if text_role == "item" and classify_file(path.name) is None:
+        return list_image_files(path.parent, [path])
     slash = " (the URL of a folder ends in a slash)" if isinstance(path, RemotePath) and path.is_url else ""
     raise _unknown_input(f"{path} is a {path.suffix or 'nameless'} file{slash}", text_role)
 
@@ -92,6 +99,8 @@ def _open_folder(path: Place, overrides: Mapping[str, str], text_role: TextRole,
     data = list_folder(inside["data"]) if "data" in inside and inside["data"].is_dir() else {}
     tars, shards = _list_files(inside, ".tar"), _list_files(inside, ".parquet") or _list_files(data, ".parquet")
     if not tables and not tars and not shards:
+        if text_role == "item" and split is None and not has_npy(path) and has_images(path):
+            return open_image_tree(path)
         folder = choose_split_folder(path, inside, split) or choose_split_folder(path, data, split)
         if folder is not None:
             return _open_folder(folder, overrides, text_role, None)
@@ -102,7 +111,7 @@ def _open_folder(path: Place, overrides: Mapping[str, str], text_role: TextRole,
         raise _ambiguous_input(path, *tables)
     if tables:
         return open_metadata(path, tables[0], overrides, text_role)
-    if text_role == "captions" and has_npy(path):
+    if text_role in ("captions", "item") and has_npy(path):
         return open_npy(path, overrides)
     if tars and {file.stem for file in shards} <= {file.stem for file in tars}:
         # img2dataset writes a parquet of metadata and a JSON of statistics next to each tar
@@ -114,7 +123,8 @@ def _open_folder(path: Place, overrides: Mapping[str, str], text_role: TextRole,
         return _name_unread(open_parquet(path, shards, overrides, text_role), inside, {"data"} if data else set())
     if text_role == "label" and has_class_folders(path):
         return open_class_folders(path, overrides)
-    unread = summarise_unread(_list_kinds(inside, set()) if text_role == "captions" else _list_inner_kinds(path))
+    flat = text_role in ("captions", "text")
+    unread = summarise_unread(_list_kinds(inside, set()) if flat else _list_inner_kinds(path))
     raise _unknown_input(
         f"{path} holds no file that is known here{' but ' * bool(unread)}{', '.join(unread)}", text_role
     )
@@ -156,6 +166,18 @@ def _ambiguous_input(path: Place, *files: Place) -> UsageError:
 
 
 def _unknown_input(came: str, text_role: TextRole) -> InputRefused:
+    if text_role == "item":
+        return InputRefused(
+            came,
+            "images (.jpg, .png, .webp, …) in it or below, or parquet, tar, metadata.csv or metadata.jsonl with images",
+            "check the path",
+        )
+    if text_role == "text":
+        return InputRefused(
+            came,
+            "a .txt file with one text a line, or parquet, .csv, .tsv or .jsonl with a column of texts",
+            "bring the texts into one of these forms",
+        )
     if text_role == "label":
         return InputRefused(
             came,

@@ -48,8 +48,16 @@ class ParquetSource(PairSource):
         first = 0
         for file, count in zip(self.files, self.counts, strict=True):
             for row, cells in read_parquet_cells(file, count, self.columns, self.dims, max(start - first, 0)):
-                yield parse_row(first + row, cells, file.parent, self.columns.forms)
+                yield parse_row(first + row, cells, file.parent, self.columns.forms, self.columns.needs_captions)
             first += count
+
+    def locate_row(self, row: int) -> tuple[Place, int]:
+        """Return the shard of a row, and its number in there."""
+        for file, count in zip(self.files, self.counts, strict=True):
+            if row < count:
+                return file, row
+            row -= count
+        return super().locate_row(row)
 
 
 def open_parquet(
@@ -188,6 +196,8 @@ def _find_width(files: Sequence[Place], name: str) -> int:
 
 
 def _describe_kind(columns: Columns, shapes: Mapping[str, ColumnShape]) -> str:
+    if columns.image is None and columns.image_embedding is None:
+        return "parquet with texts"
     if columns.image is None:
         return "precomputed vectors (parquet)"
     if shapes[columns.image] == "text":

@@ -1,4 +1,4 @@
-"""Pair records as parquet, as an anchor set stores them: row-aligned with its block."""
+"""Records as parquet, as a set stores them: row-aligned with its block; pairs of an anchor set, items of a gallery."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from asif.pairs.item import ItemRecord
 from asif.pairs.pair import PairRecord
 
 MAX_TABLE_BYTES = 1 << 30  # bytes in memory of an untrusted table
+_THUMBNAILS_PER_GROUP = 64
 
 
 def write_records(path: Path, records: Sequence[PairRecord]) -> None:
@@ -17,10 +19,50 @@ def write_records(path: Path, records: Sequence[PairRecord]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = _schema()
+    schema = _item_schema() if records and isinstance(records[0], ItemRecord) else _schema()
     columns = {name: [getattr(record, name) for record in records] for name in schema.names}
     table = pa.Table.from_pydict(columns, schema=schema)
     pq.write_table(table, path, compression="zstd")
+
+
+def write_thumbnails(path: Path, thumbnails: Sequence[bytes | None]) -> None:
+    """Write images in order to a parquet file, in row groups that are small enough to read a single one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([pa.field("thumbnail", pa.large_binary())])
+    table = pa.Table.from_pydict({"thumbnail": list(thumbnails)}, schema=schema)
+    pq.write_table(table, path, compression="none", row_group_size=_THUMBNAILS_PER_GROUP)
+
+
+def read_thumbnails(path: Path, rows: Sequence[int] | None = None) -> list[bytes | None]:
+    """Read images back: all of them, or those at `rows`, of which only the row groups are read."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        if rows is None:
+            every: list[bytes | None] = file.read(["thumbnail"], use_threads=False)["thumbnail"].to_pylist()
+            return every
+        groups = {
+            group: file.read_row_group(group, ["thumbnail"], use_threads=False)["thumbnail"]
+            for group in {row // _THUMBNAILS_PER_GROUP for row in rows}
+        }
+        return [groups[row // _THUMBNAILS_PER_GROUP][row % _THUMBNAILS_PER_GROUP].as_py() for row in rows]
+
+
+def _item_schema() -> Any:
+    import pyarrow as pa
+
+    text = pa.large_string()
+    more = [
+        pa.field("uri", text, nullable=False),
+        pa.field("size", pa.int64()),
+        pa.field("mtime_ns", pa.int64()),
+        pa.field("label", text),
+    ]
+    return pa.schema(
+        [field.with_name("sha256") if field.name == "image_sha256" else field for field in _schema()] + more
+    )
 
 
 def _schema() -> Any:
@@ -70,11 +112,14 @@ def read_records(path: Path) -> list[PairRecord]:
     """Read the records back in order."""
     columns = _read_columns(path)
     captions = map(tuple, columns.pop("captions"))
-    names = [field.name for field in fields(PairRecord) if field.name != "captions"]
+    kind = ItemRecord if "uri" in columns else PairRecord
+    if kind is ItemRecord:
+        columns["image_sha256"] = columns.pop("sha256")
+    names = [field.name for field in fields(kind) if field.name not in ("captions", "thumbnail")]
     if sorted(columns) != sorted(names):
         raise ValueError(f"columns {sorted(columns)}, not {sorted(names)}")
     others = zip(*(columns[name] for name in names[1:]), strict=True)
-    return [PairRecord(name, words, *rest) for name, words, rest in zip(columns["id"], captions, others, strict=True)]
+    return [kind(name, words, *rest) for name, words, rest in zip(columns["id"], captions, others, strict=True)]
 
 
 def read_ids(path: Path) -> list[str]:

@@ -37,13 +37,18 @@ class _BadRow(Exception):
 
 
 def parse_row(
-    row: int, cells: Mapping[str, Any], folder: Place, forms: Mapping[str, CellForm] | None = None
+    row: int,
+    cells: Mapping[str, Any],
+    folder: Place,
+    forms: Mapping[str, CellForm] | None = None,
+    needs_captions: bool = True,
 ) -> Pair | Reject:
     """Parse the cells {role: value} into a pair, or into a Reject with a plain reason of at most 200 characters.
 
     Relative image paths start at `folder`; no path may leave a remote folder. Whether a remote file exists is checked
     only when it is read. A role that is missing from `cells` has no column in the source. `forms` {role: form} are
     those of `Columns`. What cannot be an id, such as a float or bytes that are no UTF-8, gives a pair without one.
+    Unless it `needs_captions`, a row may come without captions and label.
 
     >>> parse_row(0, {"image": b"...", "captions": ["a dog", " "], "id": 7}, Path())
     Pair(row=0, id='7', image=b'...', captions=('a dog',), source=None, licence=None, url=None, \
@@ -60,13 +65,13 @@ image_embedding=None, text_embedding=None, label=None)
             row,
             name,
             _parse_image(cells["image"], folder, forms.get("image")) if "image" in cells else None,
-            _parse_captions(cells, forms) if "captions" in cells else (name or f"row {row}",),
+            _choose_captions(cells, forms, name or f"row {row}") if needs_captions else _read_captions(cells, forms),
             source=_parse_word("source", cells.get("source")),
             licence=_parse_word("licence", cells.get("licence")),
             url=_parse_word("url", cells.get("url")),
             image_embedding=_check_vector("image_embedding", cells.get("image_embedding")),
             text_embedding=_check_vector("text_embedding", cells.get("text_embedding")),
-            label=_parse_label(cells["label"]) if "label" in cells else None,
+            label=_parse_label(cells["label"]) if needs_captions and "label" in cells else _parse_optional_label(cells),
         )
     except _BadRow as bad:
         return Reject(row, name, shorten_reason(str(bad)))
@@ -135,15 +140,28 @@ def _parse_remote_path(name: str, folder: RemotePath) -> RemotePath:
     return folder / str(PurePosixPath(name))
 
 
-def _parse_captions(cells: Mapping[str, Any], forms: Mapping[str, CellForm]) -> tuple[str, ...]:
-    given = [_parse_form(cells[role], forms.get(role)) for role in cells if role.split()[0] == "captions"]
-    if all(cell is None for cell in given):
+def _choose_captions(cells: Mapping[str, Any], forms: Mapping[str, CellForm], otherwise: str) -> tuple[str, ...]:
+    """Return the captions of a row, at least one; `otherwise` if the source has no captions. Raises _BadRow."""
+    if "captions" not in cells:
+        return (otherwise,)
+    if all(cells[role] is None for role in cells if role.split()[0] == "captions"):
         raise _BadRow("caption is null")
-    items = [item for cell in given for item in (cell if isinstance(cell, list) else [cell])]
-    captions = tuple(text for item in items if (text := _parse_caption(item).strip()))
+    captions = _read_captions(cells, forms)
     if not captions:
         raise _BadRow("caption is empty")
     return captions
+
+
+def _read_captions(cells: Mapping[str, Any], forms: Mapping[str, CellForm]) -> tuple[str, ...]:
+    given = [_parse_form(cells[role], forms.get(role)) for role in cells if role.split()[0] == "captions"]
+    items = [item for cell in given for item in (cell if isinstance(cell, list) else [cell])]
+    return tuple(text for item in items if (text := _parse_caption(item).strip()))
+
+
+def _parse_optional_label(cells: Mapping[str, Any]) -> str | None:
+    label = cells.get("label")
+    is_missing = label is None or (isinstance(label, float) and math.isnan(label))
+    return None if is_missing else _parse_label(label)
 
 
 def _parse_form(cell: Any, form: CellForm | None) -> Any:

@@ -66,7 +66,7 @@ class PairSource(ABC):
 
         For a remote file: its URL without credentials, which may change, and the store's own tag.
         """
-        stamps = [_stamp_file(file) for file in self.files]
+        stamps = [stamp_file(file) for file in self.files]
         forms = [dict(self.columns.forms)] if self.columns.forms else []
         return hashlib.sha256(canonical_json([stamps, self.columns.by_role(), *forms])).hexdigest()
 
@@ -79,6 +79,10 @@ class PairSource(ABC):
         root: Any = self.path if self.path.is_dir() else self.path.parent  # of the same kind as the files
         names = [file.relative_to(root).as_posix() for file in self.files]
         return hashlib.sha256(canonical_json(list(zip(names, hashes, strict=True)))).hexdigest()
+
+    def locate_row(self, row: int) -> tuple[Place, int]:
+        """Return the file that a row comes from, and its number in there, from 0."""
+        return self.path, row
 
     def describe(self) -> str:
         """Return a few lines that describe what will be read."""
@@ -110,7 +114,8 @@ def find_file_size(file: Place) -> int:
     return file.size if isinstance(file, RemotePath) else file.stat().st_size
 
 
-def _stamp_file(file: Place) -> list[Any]:
+def stamp_file(file: Place) -> list[Any]:
+    """Return what tells whether a file changes: its path, size and modification time, or the tag of its store."""
     if isinstance(file, RemotePath):
         return [str(file), file.size, file.tag]
     stat = file.stat()

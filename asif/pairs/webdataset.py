@@ -86,7 +86,15 @@ class WebdatasetSource(PairSource):
         captions = cells.get("captions")
         if self.by_line and isinstance(captions, bytes):
             cells["captions"] = captions.splitlines()
-        return parse_row(row, cells, folder, self.columns.forms)
+        return parse_row(row, cells, folder, self.columns.forms, self.columns.needs_captions)
+
+    def locate_row(self, row: int) -> tuple[Place, int]:
+        """Return the tar of a row, and the number of the record in there."""
+        for file, (count, _) in zip(self.files, self._counts, strict=True):
+            if row < count:
+                return file, row
+            row -= count
+        return super().locate_row(row)
 
 
 def open_webdataset(

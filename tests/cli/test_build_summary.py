@@ -11,7 +11,7 @@ from support.running import Cli
 from asif.anchorset import Store
 from asif.building import BuildResult
 from asif.building.clock import EncoderClock
-from asif.cli.build_summary import describe_stages, summarise_stages
+from asif.cli.build_summary import describe_item_stages, describe_stages, summarise_stages
 
 SECONDS = {"read": 1.0, "decode": 24.0, "encode_images": 71.0, "encode_texts": 25.0, "write": 1.4}
 
@@ -40,6 +40,15 @@ def test_a_build_without_encoders_has_no_rates(built: BuildResult) -> None:
     built.clock.encoder_seconds = 0.0
     assert describe_stages(built).startswith("  100.0 s\n  encoders 0% (images 0%, captions 0%)")
     assert describe_stages(built).endswith(": reading bounds the build")
+
+
+def test_a_run_with_one_encoder(built: BuildResult) -> None:
+    built.clock.seconds.update(encode_images=0.0)
+    built.clock.encoder_seconds = 25.0
+    assert describe_item_stages(built, "text").splitlines() == [
+        "  100.0 s, 10,000 encoded, 400 texts/s",
+        "  encoder 25%, decoding 12% on 2 threads, reading 1%, writing 1%: encoding texts takes the longest",
+    ]
 
 
 def test_json_has_the_shares(built: BuildResult) -> None:

@@ -114,6 +114,16 @@ EDITS = [
     ["delete", "fewer", "--yes"],
     ["list"],
 ]
+GALLERIES = [
+    ["build", f"{HOSTILE}.png", f"{HOSTILE}bad.png", "--name", "new", "--anchors", "toy", "--dry-run"],
+    ["build", f"{HOSTILE}.png", f"{HOSTILE}bad.png", "--name", "new", "--anchors", "toy"],
+    ["update", "new", f"{HOSTILE}.parquet", "--dry-run"],
+    ["update", "new", f"{HOSTILE}.parquet", "--receipt", f"{HOSTILE}.json"],
+    ["list"],
+    ["info", "new"],
+    ["verify", "new"],
+    ["delete", "new", "--yes"],
+]
 REFUSED = [
     ["classify", f"{HOSTILE}bad.png", "--labels", "a,b", "--anchors", "toy"],
     ["classify", "missing.png", "--labels", "a,b", "--where", f"source = '{HOSTILE}", "--anchors", "toy"],
@@ -160,7 +170,8 @@ def test_results_without_texts_are_safe(cli: Cli, hostile: Path, arguments: list
 
 
 def test_every_command_is_tried() -> None:
-    tried = {(each[0], *each[1:2]) for each in (*SHOWN, *OTHERS, *(["anchors", *edit] for edit in EDITS))}
+    edits = [*(["anchors", *edit] for edit in EDITS), *(["gallery", *edit] for edit in GALLERIES)]
+    tried = {(each[0], *each[1:2]) for each in (*SHOWN, *OTHERS, *edits)}
     context = click.Context(asif)
     for name in COMMANDS:
         command = asif.get_command(context, name)
@@ -189,6 +200,13 @@ def test_edits_print_no_control_characters(cli: Cli, hostile: Path) -> None:
         check(ran)
         refused = arguments[0] == "import"  # of a manifest with control characters
         assert ran.code == (5 if refused else 0), (arguments, ran.err)
+
+
+def test_galleries_print_no_control_characters(cli: Cli, hostile: Path) -> None:
+    for arguments in GALLERIES:
+        ran = cli("gallery", *arguments)
+        check(ran)
+        assert ran.code == 0, (arguments, ran.err)
 
 
 def test_characters_that_the_stream_lacks_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:

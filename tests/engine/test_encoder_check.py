@@ -90,7 +90,7 @@ def test_other_nearest_anchors_are_refused(anchors: AnchorSet, tmp_path: Path, m
     monkeypatch.setattr("asif.encoders.backends.probe.LARGEST_DIFFERENCE", 0.05)
     mine = Texts(backend="onnx", noise=0.04, more=ONNX)
     monkeypatch.setattr("asif.engine.encoder_check.count_other_neighbours", lambda *_: 3)
-    with pytest.raises(EncoderMismatch, match="the ten nearest anchors differ for 3 of 64 inputs"):
+    with pytest.raises(EncoderMismatch, match="the ten nearest vectors differ for 3 of 64 inputs"):
         check_encoder(anchors, "text", mine, VerdictCache(tmp_path), open_once(Texts()))
 
 

@@ -89,9 +89,9 @@ def read_recipe() -> str:
 
 
 def make_sets(folder: Path, home: Path) -> None:
-    """Build every anchor set that a document names, with the encoders that are loaded by name."""
+    """Build every anchor set and gallery that a document names, with the encoders that are loaded by name."""
     from asif.anchorset import Store
-    from asif.engine import build_anchors
+    from asif.engine import build_anchors, build_gallery
 
     few, others = folder / "few.parquet", folder / "others.parquet"
     sets = {"parts": folder / "pairs.parquet", "toy": folder / "pairs.parquet", "coco": few, "photos": few}
@@ -99,6 +99,7 @@ def make_sets(folder: Path, home: Path) -> None:
         build_anchors(source, name, home=home).anchors.close()
     for name in ("a", "b"):
         build_anchors(few, f"parts-{name}", home=home, image_encoder=f"timm:{name}").anchors.close()
+    build_gallery(folder / "photos", "album", home=home).opened.close()
     store = Store(home)
     store.alias("coco", "best", "1")
     for gone in ("7000", "7001"):  # versions 2 and 3

@@ -44,9 +44,7 @@ def delete_versions(folder: SetFolder, doomed: Collection[str]) -> DeletedFiles:
     remaining = [folder.manifest(version) for version in folder.versions() if version not in doomed]
     needed: set[Path] = set()
     for manifest in remaining:
-        needed |= {folder.content_path("blocks", entry.sha256) for entry in manifest.blocks}
-        needed |= {folder.content_path("pairs", entry.pairs.sha256) for entry in manifest.blocks}
-        needed |= {folder.content_path("rejects", manifest.rejects.sha256)} if manifest.rejects else set()
+        needed |= {folder.content_path(kind, file.sha256) for kind, file in manifest.content_files}
     digests = {manifest.digest[:12] for manifest in remaining}
     deleted = [folder.version_file(version) for version in sorted(doomed)]
     size = _delete_files(deleted, folder.path / "versions")

@@ -18,7 +18,7 @@ from asif.anchorset.edit.row_ranges import (
     rewrite_ranges,
     write_joined_block,
 )
-from asif.anchorset.edit.transaction import edit_lock, publish_edit
+from asif.anchorset.edit.transaction import SourceState, edit_lock, publish_edit
 from asif.anchorset.format.anchor_set import AnchorSet
 from asif.anchorset.format.blocks import MAX_BLOCK_ROWS
 from asif.anchorset.format.deletion_list import encode_deletions
@@ -39,19 +39,20 @@ def insert_rows(
     version: str,
     ids: Sequence[str],
     removed: Int64,
-    fresh: AnchorSet,
+    fresh: AnchorSet | None,
     rows: Int64,
     operation: Mapping[str, Any],
+    state: SourceState | None = None,
 ) -> AnchorSet:
     """Publish a version of the current one without the rows `removed` and with `rows` of the set `fresh`.
 
     `ids` are those of the current version. New rows are written as separate blocks and listed between ranges of
     the other blocks. If that would leave more than one row range for each 256 pairs, all blocks that are not used as a
-    whole are rewritten. `removed` and `rows` are ascending and distinct. Memory: a block, and the ids. Raises Conflict,
-    OutOfSpace.
+    whole are rewritten. `removed` and `rows` are ascending and distinct. `state` is that of a gallery's source. Memory:
+    a block, and the ids. Raises Conflict, OutOfSpace.
     """
     with edit_lock(folder, version) as parent:
-        names = [pair.id.encode() for pair in fresh.records(rows)]
+        names = [pair.id.encode() for pair in fresh.records(rows)] if fresh is not None else []
         positions = np.array([bisect_left(ids, name, key=str.encode) for name in names], np.int64)
         ranges = list(_interleave(folder, parent, removed, fresh, rows, positions))
         ranges, tail = _split_tail(folder, ranges)
@@ -60,15 +61,15 @@ def insert_rows(
             blocks = rewrite_ranges(folder, ranges + tail)
         else:
             blocks = _write_new_ranges(folder, ranges) + rewrite_ranges(folder, tail)
-        return publish_edit(folder, parent, blocks, operation)
+        return publish_edit(folder, parent, blocks, operation, state)
 
 
 def _interleave(
-    folder: SetFolder, parent: Manifest, removed: Int64, fresh: AnchorSet, rows: Int64, positions: Int64
+    folder: SetFolder, parent: Manifest, removed: Int64, fresh: AnchorSet | None, rows: Int64, positions: Int64
 ) -> Iterator[RowRange]:
     """Yield row ranges in the order of ids: each of `rows` comes before the parent's row at its position."""
     distinct, starts = np.unique(positions, return_index=True)
-    inserted = dict(zip(distinct.tolist(), np.split(rows, starts[1:]), strict=True))
+    inserted = dict(zip(distinct.tolist(), np.split(rows, starts[1:]), strict=False))  # of no rows, one empty part
     live, none = np.ones(parent.count, bool), np.empty(0, np.int64)
     live[removed] = False
     first = 0
@@ -84,10 +85,10 @@ def _interleave(
     yield from _select_from_ranges(fresh, inserted.get(first, none))
 
 
-def _select_from_ranges(fresh: AnchorSet, rows: Int64) -> Iterator[RowRange]:
+def _select_from_ranges(fresh: AnchorSet | None, rows: Int64) -> Iterator[RowRange]:
     """Yield some rows of a set as row ranges."""
     first = 0
-    for row_range in list_row_ranges(fresh.folder, fresh.manifest) if len(rows) else ():
+    for row_range in list_row_ranges(fresh.folder, fresh.manifest) if fresh is not None and len(rows) else ():
         selected = rows[(rows >= first) & (rows < first + len(row_range))] - first
         if len(selected):
             yield replace(row_range, rows=row_range.rows[selected])

@@ -26,7 +26,6 @@ from asif.anchorset.receipts.receipt_file import check_receipt_path, make_path_t
 from asif.anchorset.receipts.residue_scan import hash_embedding
 from asif.anchorset.select.find import PairSelection
 from asif.errors import IntegrityError, NotFound, UsageError
-from asif.vectors import SIDES
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,9 @@ def purge(
         if receipt is not None and resumed is None and chosen.row_hashes:
             write_receipt(receipt, _build_purge_receipt(folder, opened.manifest, doomed, chosen))
         digests = frozenset(manifest.digest for manifest in doomed)
-        encoders = frozenset(manifest.encoders["text"].fingerprint.digest for manifest in manifests)
+        encoders = frozenset(
+            manifest.encoders["text"].fingerprint.digest for manifest in manifests if "text" in manifest.encoders
+        )
         removed = frozenset(chosen.row_hashes).union(resumed.all_removed if resumed else ())
         on_plan(PurgePlan(versions, digests, removed, frozenset(chosen.captions), encoders))
         return opened, delete_versions(folder, versions)
@@ -139,7 +140,7 @@ def _find_rows(folder: SetFolder, manifests: Iterable[Manifest], choice: PairSel
             chosen.ids.update(pairs[row].id for row in rows)
             chosen.captions.update(caption for row in rows for caption in pairs[row].captions)
             chosen.row_hashes.update(block.row_hash[row].tobytes() for row in rows)
-            chosen.embeddings.update(hash_embedding(block.side(side)[row]) for side in SIDES for row in rows)
+            chosen.embeddings.update(hash_embedding(block.side(side)[row]) for side in block.values for row in rows)
     return chosen
 
 

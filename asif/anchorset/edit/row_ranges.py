@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from asif.anchorset.format.blocks import MAX_BLOCK_ROWS, build_block
-from asif.anchorset.format.content import load_pair_table
+from asif.anchorset.format.content import load_whole_records
 from asif.anchorset.format.deletion_list import MAX_DELETED_RUNS, encode_deletions
 from asif.anchorset.format.folder import SetFolder
 from asif.anchorset.format.manifest import BlockEntry, Manifest
 from asif.anchorset.write.version import store_block
 from asif.pairs.pair import PairRecord
-from asif.vectors import SIDES, Int64
+from asif.vectors import Int64
 
 
 @dataclass(frozen=True)
@@ -101,13 +101,14 @@ def rewrite_ranges(folder: SetFolder, ranges: Sequence[RowRange], to: SetFolder 
 def write_joined_block(folder: SetFolder, ranges: Sequence[RowRange]) -> BlockEntry:
     """Write row ranges that fit into one block as one block; the caller holds the lock."""
     blocks = [(each.folder.block(each.manifest, each.entry), each.rows) for each in ranges]
-    image, text = (np.concatenate([block.side(side)[rows] for block, rows in blocks]) for side in SIDES)
+    sides = ranges[0].manifest.sides
+    values = {side: np.concatenate([block.side(side)[rows] for block, rows in blocks]) for side in sides}
     hashes = np.concatenate([block.row_hash[rows] for block, rows in blocks])
     tables: dict[str, list[PairRecord]] = {}
     records: list[PairRecord] = []
     for each in ranges:
         sha256 = each.entry.pairs.sha256
         if sha256 not in tables:
-            tables[sha256] = load_pair_table(each.folder, each.entry)
+            tables[sha256] = load_whole_records(each.folder, each.entry)
         records += [tables[sha256][row] for row in each.rows]
-    return store_block(folder, build_block(image, text, hashes), records, ranges[0].manifest.dtype)
+    return store_block(folder, build_block(values, hashes), records, ranges[0].manifest.dtype)

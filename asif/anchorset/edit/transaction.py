@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from asif.anchorset.format.anchor_set import AnchorSet
@@ -20,7 +20,8 @@ from asif.anchorset.format.folder import SetFolder
 from asif.anchorset.format.manifest import BlockEntry, Manifest
 from asif.anchorset.format.row_hash import compute_set_digest
 from asif.anchorset.format.versions import check_current
-from asif.anchorset.write.version import commit_version, current_utc_time, next_sequence_number
+from asif.anchorset.write.version import commit_version, current_utc_time, next_sequence_number, store_rejects
+from asif.pairs.pair import Reject
 from asif.version import VERSION
 
 
@@ -32,12 +33,30 @@ def edit_lock(folder: SetFolder, version: str) -> Iterator[Manifest]:
         yield folder.manifest(version)
 
 
+@dataclass(frozen=True)
+class SourceState:
+    """Hold what an update found in the source of a gallery: how it is read, and the rows that are no items."""
+
+    origin: Mapping[str, Any]
+    rejects: Sequence[Reject]
+
+
 def publish_edit(
-    folder: SetFolder, parent: Manifest, blocks: Sequence[BlockEntry], operation: Mapping[str, Any]
+    folder: SetFolder,
+    parent: Manifest,
+    blocks: Sequence[BlockEntry],
+    operation: Mapping[str, Any],
+    state: SourceState | None = None,
 ) -> AnchorSet:
-    """Publish the next version with these blocks; all else, and fits to the same rows, is taken from its parent."""
+    """Publish the next version with these blocks; all else, and fits to the same rows, is taken from its parent.
+
+    With `state`, origin and rejects are those of the source as it is now.
+    """
     fingerprints = {side: info.fingerprint for side, info in parent.encoders.items()}
     count = sum(entry.count for entry in blocks)
+    if state is not None:
+        rejects = store_rejects(folder, state.rejects) if state.rejects else None
+        parent = replace(parent, origin=state.origin, rejects=rejects, rejected=len(state.rejects))
     manifest = replace(
         parent,
         seq=next_sequence_number(folder),

@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from asif.anchorset.format.atomic_io import check_file_size, make_folder
 from asif.anchorset.format.blocks import AnchorBlock, UInt8, sum_rows
-from asif.anchorset.format.content import load_pair_ids, load_pair_table, load_rejects, select_live_rows
+from asif.anchorset.format.content import (
+    load_pair_ids,
+    load_pair_table,
+    load_rejects,
+    load_thumbnails,
+    select_live_rows,
+)
 from asif.anchorset.format.deletion_list import LiveRows, find_live_slices
 from asif.anchorset.format.fit_cache import (
     build_fit_file_name,
@@ -24,12 +30,13 @@ from asif.anchorset.format.fit_cache import (
     write_fit,
 )
 from asif.anchorset.format.folder import SetFolder
+from asif.anchorset.format.kinds import SetKind
 from asif.anchorset.format.manifest import BlockEntry, Manifest
 from asif.anchorset.format.moment_cache import MIN_ANCHORS_FOR_SUMS, SUMS_FIT, CachedSums, find_cached_sums
 from asif.anchorset.format.protocol import AnchorsIdentity, describe_as_html
 from asif.errors import AsifError, IntegrityError
 from asif.pairs.pair import PairRecord, Reject
-from asif.vectors import SIDES, Fingerprint, FitArrays, Float64, Int64, Side
+from asif.vectors import Fingerprint, FitArrays, Float64, Int64, Side
 
 _CACHED_TABLES = 32
 _ROWS_READ = 4096  # records that an iteration makes at a time
@@ -37,7 +44,7 @@ _T = TypeVar("_T")
 
 
 class AnchorSet:
-    """Read one version of an anchor set; it never changes, even when another version is published.
+    """Read one version of an anchor set, or of a gallery; it never changes, even when another version is published.
 
     Rows are numbered over all blocks, in the order of ids; deleted rows are hidden and do not count. Opening reads the
     manifest and checks that every file exists with its size; `verify` checks every byte. Raises IntegrityError,
@@ -57,11 +64,16 @@ class AnchorSet:
         slices = [find_live_slices(entry.deleted, entry.rows) for entry in entries]
         self._live: dict[Side, list[NDArray[Any]]] = {  # the same arrays each time: engines recognise them by identity
             side: [block.side(side)[some] for block, each in zip(self._blocks, slices, strict=True) for some in each]
-            for side in SIDES
+            for side in self.manifest.sides
         }
         self._starts = np.cumsum([0, *(entry.count for entry in entries)])
         self._table = lru_cache(_CACHED_TABLES)(partial(load_pair_table, folder))  # by whole blocks: pieces share them
         self._ids = lru_cache(_CACHED_TABLES)(partial(load_pair_ids, folder))
+
+    @property
+    def kind(self) -> SetKind:
+        """Return the kind of the set: anchors, or a gallery."""
+        return self.manifest.kind
 
     @property
     def name(self) -> str:
@@ -120,13 +132,28 @@ class AnchorSet:
         """
         rows = np.asarray(indices, np.int64)
         if rows.size and (rows.min() < 0 or rows.max() >= self.count):
-            raise IndexError(f"rows {rows.min()} to {rows.max()} of an anchor set of {self.count}")
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of a set of {self.count}")
+        places = self._locate(rows)
+        with self.folder.reading(self.version):
+            return [self._table(entry.whole)[row] for entry, row in places]
+
+    def thumbnail(self, row: int) -> bytes | None:
+        """Return the thumbnail at a row of a gallery, WebP; None if it was built without. Raises as `records` does."""
+        ((entry, place),) = self._locate(np.array([row], np.int64))
+        with self.folder.reading(self.version):
+            return load_thumbnails(self.folder, entry, [place])[0]
+
+    def find_block(self, row: int) -> BlockEntry:
+        """Return the entry of the block that a row is in."""
+        return self._locate(np.array([row], np.int64))[0][0]
+
+    def _locate(self, rows: Int64) -> list[tuple[BlockEntry, int]]:
+        """Return the block of each row, and its place in there, deleted rows counted."""
         self._open_blocks()
         owner = np.searchsorted(self._starts, rows, side="right") - 1
         live = {block: np.flatnonzero(self.manifest.blocks[block].live) for block in np.unique(owner).tolist()}
         places = zip(owner.tolist(), (rows - self._starts[owner]).tolist(), strict=True)
-        with self.folder.reading(self.version):
-            return [self._table(self.manifest.blocks[block].whole)[live[block][row]] for block, row in places]
+        return [(self.manifest.blocks[block], int(live[block][row])) for block, row in places]
 
     def row_hashes(self, block: int) -> UInt8:
         """Return the row hashes [n, 32] of the live rows of a block, given by its position in the manifest."""
@@ -219,7 +246,7 @@ class AnchorSet:
 
     def _open_blocks(self) -> list[AnchorBlock]:
         if self._blocks is None:
-            raise ValueError(f"the anchor set {self.ref} is closed")
+            raise ValueError(f"the {self.manifest.kind.noun} {self.ref} is closed")
         return self._blocks
 
     def __len__(self) -> int:
@@ -247,11 +274,10 @@ class AnchorSet:
 
 
 def _check_sizes(folder: SetFolder, manifest: Manifest) -> None:
-    """Raise IntegrityError unless the tables of a version are files of their sizes."""
-    for entry in manifest.files:
-        check_file_size(folder.content_path("pairs", entry.pairs.sha256), entry.pairs.size)
-    if manifest.rejects is not None:
-        check_file_size(folder.content_path("rejects", manifest.rejects.sha256), manifest.rejects.size)
+    """Raise IntegrityError unless the files of a version have their sizes; a block is checked when it is mapped."""
+    for kind, entry in manifest.content_files:
+        if kind != "blocks":
+            check_file_size(folder.content_path(kind, entry.sha256), entry.size)
 
 
 def _live_sum(block: AnchorBlock, side: Side, live: LiveRows) -> Float64:

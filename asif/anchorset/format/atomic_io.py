@@ -17,7 +17,7 @@ from asif.anchorset.format.own_store import close_to_others
 from asif.errors import AsifError, IntegrityError, OutOfSpace
 
 TEMPORARY_PREFIX = ".tmp-"
-RESTORE_ADVICE = "restore the anchor set from a copy, or build it again"
+RESTORE_ADVICE = "restore the set from a copy, or build it again"
 _DISK_FULL_ERRORS = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _PERMISSION_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS}
 _OTHER_REMEDIES = {

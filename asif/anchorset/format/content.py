@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from asif.anchorset.format.atomic_io import RESTORE_ADVICE, check_file_content, translate_read_errors
+from asif.anchorset.format.atomic_io import (
+    RESTORE_ADVICE,
+    check_file_content,
+    check_file_size,
+    translate_read_errors,
+)
 from asif.anchorset.format.blocks import UInt8
 from asif.anchorset.format.checksummed_json import JsonFields, parse_json_object
 from asif.anchorset.format.folder import SetFolder
 from asif.anchorset.format.manifest import BlockEntry, FileEntry, Manifest
 from asif.anchorset.format.rejects import parse_reject
 from asif.errors import IntegrityError
+from asif.pairs.item import ItemRecord
 from asif.pairs.pair import PairRecord, Reject
-from asif.pairs.records import read_ids, read_records
+from asif.pairs.records import read_ids, read_records, read_thumbnails
 
 _T = TypeVar("_T")
 
@@ -48,6 +56,38 @@ def load_pair_table(folder: SetFolder, entry: BlockEntry) -> list[PairRecord]:
 def load_pair_ids(folder: SetFolder, entry: BlockEntry) -> list[str]:
     """Read the ids of a block's pairs, as `load_pair_table` does."""
     return _load_table(folder, entry, read_ids)
+
+
+def load_thumbnails(folder: SetFolder, entry: BlockEntry, rows: Sequence[int] | None = None) -> list[bytes | None]:
+    """Read the thumbnails of a block, deleted rows included, or those at `rows`; all None for a block without any.
+
+    Checks every byte if all are read, otherwise the size of the file. Raises IntegrityError.
+    """
+    if entry.thumbnails is None:
+        return [None] * (entry.rows if rows is None else len(rows))
+    path = folder.content_path("thumbnails", entry.thumbnails.sha256)
+    check = check_file_size if rows is not None else partial(check_file_content, sha256=entry.thumbnails.sha256)
+    check(path, size=entry.thumbnails.size)
+    try:
+        with translate_read_errors(path):
+            found = read_thumbnails(path, rows)
+    except (ValueError, TypeError, KeyError, OSError, NotImplementedError, IndexError) as error:
+        raise IntegrityError(f"{path} has no thumbnails ({error})", "the parquet as written", RESTORE_ADVICE) from error
+    if len(found) != (entry.rows if rows is None else len(rows)):
+        raise IntegrityError(f"{path} holds {len(found)} thumbnails", f"{entry.rows}, as its block", RESTORE_ADVICE)
+    return found
+
+
+def load_whole_records(folder: SetFolder, entry: BlockEntry) -> list[PairRecord]:
+    """Read the records of a block with their thumbnails, deleted rows included; raises IntegrityError."""
+    records = load_pair_table(folder, entry)
+    if entry.thumbnails is None:
+        return records
+    images = load_thumbnails(folder, entry)
+    return [
+        replace(record, thumbnail=image) if isinstance(record, ItemRecord) else record
+        for record, image in zip(records, images, strict=True)
+    ]
 
 
 def _load_table(folder: SetFolder, entry: BlockEntry, read: Callable[[Path], list[_T]]) -> list[_T]:

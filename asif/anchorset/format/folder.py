@@ -1,4 +1,4 @@
-"""The folder of one anchor set: the paths of its files, its versions, its aliases, its lock."""
+"""The folder of one anchor set or gallery: the paths of its files, its versions, its aliases, its lock."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ from asif.anchorset.format.atomic_io import (
 )
 from asif.anchorset.format.blocks import AnchorBlock, read_block
 from asif.anchorset.format.checksummed_json import JsonFields, load_checksummed
+from asif.anchorset.format.kinds import ANCHORS, GALLERY, SetKind
 from asif.anchorset.format.locks import WAIT_SECONDS, acquire_lock, is_held, read_holder
 from asif.anchorset.format.manifest import BlockEntry, Manifest
 from asif.anchorset.format.references import is_sequence_number, is_version, parse_sequence_number
-from asif.errors import Busy, Conflict, IntegrityError, NotFound
+from asif.errors import Busy, Conflict, IntegrityError, NotFound, UsageError
 from asif.vectors import dump_checksummed
 
 CONTENT_SUFFIXES = {
     "blocks": ".safetensors",
     "pairs": ".parquet",
     "rejects": ".jsonl",
+    "thumbnails": ".parquet",
 }  # folder -> suffix after the sha256
+_WRITTEN_ON_DEMAND = ("thumbnails",)
 CURRENT_ALIAS = "current"
 AliasStamp = tuple[int, int, int]
 """Inode, size and modification time in nanoseconds of the file of the aliases."""
@@ -37,10 +40,11 @@ AliasStamp = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class SetFolder:
-    """Locate the files of one anchor set; `name` is the name its manifests must have, None if any name will do."""
+    """Locate the files of one set; `name` is the name its manifests must have, None if any name will do."""
 
     path: Path
     name: str | None
+    kind: SetKind = ANCHORS
 
     @property
     def journal(self) -> Path:
@@ -95,9 +99,14 @@ class SetFolder:
             raise IntegrityError(
                 f"{path} holds version {manifest.version}", "the version it is named by", RESTORE_ADVICE
             )
+        if manifest.kind is not self.kind:
+            other = "asif gallery" if manifest.kind is GALLERY else "asif anchors"
+            raise UsageError(
+                f"{self.path} is of the kind {manifest.kind.noun}", f"the kind {self.kind.noun}", f"use {other} for it"
+            )
         if self.name is not None and manifest.name != self.name:
             raise IntegrityError(
-                f"{path} belongs to the anchor set {manifest.name!r}",
+                f"{path} belongs to the {self.kind.noun} {manifest.name!r}",
                 f"a version of {self.name!r}, as the folder is called",
                 "rename the folder back, or open it by its path",
             )
@@ -176,7 +185,7 @@ class SetFolder:
         if not matching:
             known = ", ".join([*sorted(self.aliases()), *self.versions()]) or "none yet"
             raise NotFound(
-                f"the anchor set {self.name or str(self.path)!r} has no {selector!r}",
+                f"the {self.kind.noun} {self.name or str(self.path)!r} has no {selector!r}",
                 f"one of: {known}",
                 "name another",
             )
@@ -206,7 +215,8 @@ class SetFolder:
         self.refuse_symlinks()
         kinds = [self.path / kind for kind in (*CONTENT_SUFFIXES, "versions")]
         for folder in (self.path, *kinds):
-            make_folder(folder)
+            if folder.name not in _WRITTEN_ON_DEMAND:
+                make_folder(folder)
         lock = acquire_lock(self._lock_file, self._make_busy_error, WAIT_SECONDS)
         try:
             with translate_write_errors(self.path, 4096):

@@ -1,4 +1,4 @@
-"""The manifest: the files, the encoders and the history of one version of an anchor set (format 1)."""
+"""The manifest: the files, the encoders and the history of one version of an anchor set or gallery (format 1)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from asif.anchorset.format.deletion_list import (
     find_live_range,
     is_deletion_list,
 )
+from asif.anchorset.format.kinds import ANCHORS, GALLERY, KINDS, SetKind
 from asif.anchorset.format.references import check_set_name, is_version
 from asif.errors import IntegrityError, UnknownFormat, UsageError
 from asif.vectors import SIDES, Fingerprint, Side, dump_checksummed
 
 _MANIFEST_FORMAT = 1
-_KNOWN_FEATURES = ("deletions", "pieces")
+_KNOWN_FEATURES = ("deletions", "pieces", "gallery")
 MAX_FILE_BYTES = 8**11 - 1  # the largest size that the header of a tar can state, 8 GiB
 _MAX_SEQ = 10**15  # far below the 18 digits of a version
 CAPTIONS_MODES = ("mean", "first", "all")
+NO_CAPTIONS_MODE = "none"  # of a gallery, whose captions are not encoded
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,17 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class BlockEntry:
-    """Name a block of `rows` anchors, the parquet with their pairs, and the rows of both that are deleted."""
+    """Name a block of `rows` anchors, the parquet with their pairs, and the rows of both that are deleted.
+
+    The block of a gallery may have a parquet of thumbnails, too.
+    """
 
     sha256: str
     size: int
     rows: int
     pairs: FileEntry
     deleted: DeletionList = ()
+    thumbnails: FileEntry | None = None
 
     @property
     def count(self) -> int:
@@ -71,11 +77,11 @@ class EncoderInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Describe one version of an anchor set.
+    """Describe one version of an anchor set, or of a gallery.
 
     Of `rows_in` rows read, `count` became anchors and `rejected` did not (a row counts once for each anchor it gives).
     `dims` and `encoders` are by side; `parent` is the version that was current before; `created` is ISO 8601 in UTC;
-    `asif` is the version of asif that wrote it.
+    `asif` is the version of asif that wrote it. `origin` says how the items of a gallery are found.
     """
 
     name: str
@@ -95,6 +101,22 @@ class Manifest:
     created: str
     profiles: Mapping[str, Any]
     asif: str
+    kind: SetKind = ANCHORS
+    origin: Mapping[str, Any] | None = None
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """Return the sides that the rows have."""
+        return tuple(side for side in SIDES if side in self.dims)
+
+    @property
+    def content_files(self) -> list[tuple[str, FileEntry]]:
+        """List the files with the content of the version, each with its kind, which is the name of its folder."""
+        found: list[tuple[str, FileEntry]] = []
+        for entry in self.files:
+            found += [("blocks", FileEntry(entry.sha256, entry.size)), ("pairs", entry.pairs)]
+            found += [("thumbnails", entry.thumbnails)] if entry.thumbnails else []
+        return found + ([("rejects", self.rejects)] if self.rejects else [])
 
     @property
     def files(self) -> list[BlockEntry]:
@@ -128,11 +150,11 @@ class Manifest:
             side: {"spec": info.spec, "fingerprint": dict(info.fingerprint.fields)}
             for side, info in self.encoders.items()
         }
-        blocks = list(_describe_blocks(self.blocks))
-        features = _list_features(self.blocks)
-        return dump_checksummed(
-            {"format": _MANIFEST_FORMAT, "features": features, **asdict(self), "blocks": blocks, "encoders": encoders}
-        )
+        fields = {**asdict(self), "blocks": list(_describe_blocks(self.blocks)), "encoders": encoders}
+        fields["kind"] = self.kind.name
+        if self.kind is ANCHORS:  # which had neither field before there were galleries
+            del fields["kind"], fields["origin"]
+        return dump_checksummed({"format": _MANIFEST_FORMAT, "features": _list_features(self), **fields})
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> Manifest:
@@ -145,7 +167,7 @@ class Manifest:
         _check_format(JsonFields(fields, where))
         check_checksum(fields, data, where)
         manifest = _read_manifest(JsonFields(fields, where))
-        if fields["features"] != _list_features(manifest.blocks):
+        if fields["features"] != _list_features(manifest):
             raise IntegrityError(f"{where} names other features than it uses", "those it uses", RESTORE_ADVICE)
         _check_counts(manifest, where)
         return manifest
@@ -167,16 +189,21 @@ def _check_format(fields: JsonFields) -> None:
             return
         came = f"the features {ascii(unknown)[:80]}"
     raise UnknownFormat(
-        f"an anchor set with {came}",
+        f"a set with {came}",
         f"format {_MANIFEST_FORMAT} and no features but {', '.join(_KNOWN_FEATURES)}",
         "upgrade asif: pip install -U asif",
     )
 
 
-def _list_features(blocks: Sequence[BlockEntry]) -> list[str]:
+def _list_features(manifest: Manifest) -> list[str]:
     """List what a reader must understand, so that an older one refuses the version instead of misreading it."""
+    blocks = manifest.blocks
     deletions = ["deletions"] if any(block.deleted for block in blocks) else []
-    return deletions + (["pieces"] if len({block.sha256 for block in blocks}) < len(blocks) else [])
+    pieces = ["pieces"] if len({block.sha256 for block in blocks}) < len(blocks) else []
+    return deletions + pieces + (["gallery"] if manifest.kind is GALLERY else [])
+
+
+_OPTIONAL_FIELDS = ("deleted", "thumbnails")  # of a block
 
 
 def _describe_blocks(blocks: Sequence[BlockEntry]) -> Iterator[dict[str, Any]]:
@@ -187,11 +214,15 @@ def _describe_blocks(blocks: Sequence[BlockEntry]) -> Iterator[dict[str, Any]]:
         if known < at:
             yield {"of": known, "deleted": block.deleted}
         else:
-            yield {name: value for name, value in asdict(block).items() if name != "deleted" or value}
+            yield {name: value for name, value in asdict(block).items() if name not in _OPTIONAL_FIELDS or value}
 
 
 def _read_manifest(fields: JsonFields) -> Manifest:
     dims, encoders = fields.nested("dims"), fields.nested("encoders")
+    kind = ANCHORS if fields.missing("kind") else KINDS[_read_choice(fields, "kind", (GALLERY.name,))]
+    sides = SIDES if kind is ANCHORS else tuple(side for side in SIDES if not dims.missing(side))
+    if not kind.allows(sides):
+        raise fields.mismatch({"dims": sides}, "dims: one side, for a gallery")
     return Manifest(
         name=_read_name(fields),
         seq=fields.integer("seq", 1, _MAX_SEQ),
@@ -199,10 +230,10 @@ def _read_manifest(fields: JsonFields) -> Manifest:
         count=fields.integer("count", 1),
         rows_in=fields.integer("rows_in", 1),
         rejected=fields.integer("rejected"),
-        dims={side: dims.integer(side, 1) for side in SIDES},
+        dims={side: dims.integer(side, 1) for side in sides},
         dtype=_read_choice(fields, "dtype", tuple(SAFETENSORS_DTYPES)),
-        captions=_read_choice(fields, "captions", CAPTIONS_MODES),
-        encoders={side: _read_encoder(encoders.nested(side)) for side in SIDES},
+        captions=_read_choice(fields, "captions", CAPTIONS_MODES if kind is ANCHORS else (NO_CAPTIONS_MODE,)),
+        encoders={side: _read_encoder(encoders.nested(side)) for side in sides},
         blocks=_read_blocks(fields.nested_each("blocks")),
         rejects=None if fields.missing("rejects") else _read_file_entry(fields.nested("rejects")),
         parent=None if fields.missing("parent") else _read_parent(fields),
@@ -210,6 +241,8 @@ def _read_manifest(fields: JsonFields) -> Manifest:
         created=fields.text("created"),
         profiles=fields.mapping("profiles"),
         asif=fields.text("asif"),
+        kind=kind,
+        origin=None if kind is ANCHORS else fields.mapping("origin"),
     )
 
 
@@ -273,6 +306,7 @@ def _read_block(fields: JsonFields) -> BlockEntry:
         rows,
         _read_file_entry(fields.nested("pairs")),
         deleted,
+        None if fields.missing("thumbnails") else _read_file_entry(fields.nested("thumbnails")),
     )
 
 

@@ -105,4 +105,5 @@ def _find_versions_with_sums(folder: SetFolder, manifest: Manifest) -> Iterator[
 
 def _select_rows(block: AnchorBlock, rows: LiveRows) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return some rows of both sides of a block; views if they are all rows."""
-    return (block.image, block.text) if rows.all() else (block.image[rows], block.text[rows])
+    image, text = block.side("image"), block.side("text")
+    return (image, text) if rows.all() else (image[rows], text[rows])

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from asif.anchorset.format.kinds import SetKind
 from asif.anchorset.format.pair_filter import NO_FILTER, PairFilter
 from asif.pairs.pair import PairRecord
 from asif.vectors import SIDES, Fingerprint, Int64, Side
@@ -33,23 +34,18 @@ class AnchorsIdentity:
         return {"name": self.name, "version": self.version, "digest": self.digest, **self.pair_filter.as_dict()}
 
 
-class OpenAnchors(Protocol):
-    """Opened anchors: embeddings in the order of ids, and the records of their pairs. They never change."""
+class EncodedSet(Protocol):
+    """Vectors of one encoder for each side, opened: anchors, or a gallery, which has one side."""
 
     @property
-    def named(self) -> AnchorsIdentity: ...
+    def kind(self) -> SetKind: ...
 
     @property
     def name(self) -> str: ...
 
     @property
     def ref(self) -> str:
-        """Return a readable reference to exactly these anchors, such as 'coco@3'."""
-        ...
-
-    @property
-    def digest(self) -> str:
-        """Return the set digest, which depends on the pairs, the encoders and how they are stored."""
+        """Return a readable reference to exactly these vectors, such as 'coco@3'."""
         ...
 
     @property
@@ -58,21 +54,8 @@ class OpenAnchors(Protocol):
     @property
     def dims(self) -> Mapping[Side, int]: ...
 
-    @property
-    def profiles(self) -> Mapping[str, Any]:
-        """Return the profiles that were tuned on exactly these anchors, {task: profile}."""
-        ...
-
     def blocks(self, side: Side) -> Sequence[NDArray[Any]]:
         """Return one side as blocks [n, d] in stored precision, read-only; the same arrays each time."""
-        ...
-
-    def mean(self, side: Side) -> NDArray[np.float64]:
-        """Return the mean embedding of one side [d]."""
-        ...
-
-    def records(self, indices: Sequence[int] | Int64) -> list[PairRecord]:
-        """Return the records of the pairs at `indices`."""
         ...
 
     def fingerprint(self, side: Side) -> Fingerprint:
@@ -81,6 +64,31 @@ class OpenAnchors(Protocol):
 
     def encoder_spec(self, side: Side) -> str:
         """Return the encoder of one side, as the user names it."""
+        ...
+
+
+class OpenAnchors(EncodedSet, Protocol):
+    """Opened anchors: embeddings in the order of ids, and the records of their pairs. They never change."""
+
+    @property
+    def named(self) -> AnchorsIdentity: ...
+
+    @property
+    def digest(self) -> str:
+        """Return the set digest, which depends on the pairs, the encoders and how they are stored."""
+        ...
+
+    @property
+    def profiles(self) -> Mapping[str, Any]:
+        """Return the profiles that were tuned on exactly these anchors, {task: profile}."""
+        ...
+
+    def mean(self, side: Side) -> NDArray[np.float64]:
+        """Return the mean embedding of one side [d]."""
+        ...
+
+    def records(self, indices: Sequence[int] | Int64) -> list[PairRecord]:
+        """Return the records of the pairs at `indices`."""
         ...
 
 

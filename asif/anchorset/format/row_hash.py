@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from json.encoder import encode_basestring as quoted
@@ -12,21 +15,25 @@ from typing import Any, Literal
 import numpy as np
 
 from asif.anchorset.format.blocks import UInt8
+from asif.pairs.item import ItemRecord
 from asif.pairs.pair import ID_CONFLICT, SAME_PAIR, PairRecord
 from asif.vectors import Fingerprint, Int64, Side, canonical_json
 
 DedupMode = Literal["exact", "keep"]
 _ID_CHARACTERS = 180  # of an id in a reason
+_ITEM_PLACE = ("uri", "size", "mtime_ns", "thumbnail")
 
 
 def serialize_record(record: PairRecord) -> bytes:
-    """Return the canonical JSON of a record, over which its row hash is computed.
+    """Return the canonical JSON of a record; that of a pair is what its row hash is computed over.
 
     It equals `canonical_json` of the fields, but string formatting is ten times faster.
 
     >>> print(serialize_record(PairRecord("é", ("a dog", "two"), "…", licence="CC0-1.0")).decode())
     {"captions":["a dog","two"],"id":"é","image_sha256":"…","licence":"CC0-1.0","source":null,"url":null}
     """
+    if isinstance(record, ItemRecord):
+        return _serialize_item(record)
     captions = ",".join(map(quoted, record.captions))
     licence = "null" if record.licence is None else quoted(record.licence)
     source = "null" if record.source is None else quoted(record.source)
@@ -37,14 +44,41 @@ def serialize_record(record: PairRecord) -> bytes:
     ).encode()
 
 
+def _serialize_item(item: ItemRecord) -> bytes:
+    thumbnail = None if item.thumbnail is None else b64encode(item.thumbnail).decode()
+    return canonical_json({**vars(item), "thumbnail": thumbnail})
+
+
 def parse_record(fields: Mapping[str, Any]) -> PairRecord:
     """Return the record of the parsed JSON that `serialize_record` wrote."""
-    return PairRecord(**{**fields, "captions": tuple(fields["captions"])})
+    values = {**fields, "captions": tuple(fields["captions"])}
+    if "uri" not in fields:
+        return PairRecord(**values)
+    thumbnail = fields["thumbnail"]
+    return ItemRecord(**{**values, "thumbnail": None if thumbnail is None else b64decode(thumbnail)})
 
 
 def hash_record(record: PairRecord) -> bytes:
-    """Return the row hash of a record: the sha256 [32 bytes] of all its fields."""
+    """Return the row hash of a record: the sha256 [32 bytes] of all fields of a pair.
+
+    Of an item, fields that say where it was found, and its thumbnail, do not count: uri, size, time.
+
+    >>> item = ItemRecord("a", (), "…", uri="/photos/a.jpg", size=3)
+    >>> hash_record(item) == hash_record(ItemRecord("a", (), "…", uri="/copy/a.jpg"))
+    True
+    """
+    if isinstance(record, ItemRecord):
+        counted = {name: value for name, value in vars(record).items() if name not in _ITEM_PLACE}
+        return hashlib.sha256(canonical_json(counted)).digest()
     return hashlib.sha256(serialize_record(record)).digest()
+
+
+def hash_line(line: bytes) -> bytes:
+    """Return the row hash of a record that `serialize_record` wrote; of any other line, its sha256."""
+    if b'"uri":' in line:
+        with suppress(ValueError, TypeError, KeyError, RecursionError):
+            return hash_record(parse_record(json.loads(line)))
+    return hashlib.sha256(line).digest()
 
 
 def hash_content(record: PairRecord) -> bytes:
@@ -71,7 +105,8 @@ def compute_set_digest(
     `row_hashes` are [n, 32] in the order of ids, in chunks of any size; so the digest does not depend on blocks, and
     removing a pair gives the digest of a build without it. The embeddings are identified by the sha256 of their blocks.
     """
-    head = {"dtype": dtype, "captions": captions, **{side: fingerprints[side].digest for side in ("image", "text")}}
+    encoders: dict[str, str] = {side: each.digest for side, each in fingerprints.items()}
+    head = {"dtype": dtype, "captions": captions, **encoders}
     digest = hashlib.sha256(b"asif anchor set 1\n" + canonical_json(head) + b"\n")
     for hashes in row_hashes:
         digest.update(np.ascontiguousarray(hashes).data)

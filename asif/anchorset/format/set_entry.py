@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asif.anchorset.format.folder import SetFolder
+from asif.anchorset.format.kinds import ANCHORS, SetKind
 from asif.anchorset.format.manifest import Manifest
 from asif.anchorset.format.references import check_set_name
 from asif.errors import AsifError, IntegrityError
@@ -33,9 +34,9 @@ class SetEntry:
     error: str | None = None
 
 
-def read_set_entry(path: Path) -> SetEntry:
+def read_set_entry(path: Path, kind: SetKind = ANCHORS) -> SetEntry:
     """Read the entry of the set in a folder; an error becomes part of the entry."""
-    folder, size, aliases = SetFolder(path, path.name), 0, {}
+    folder, size, aliases = SetFolder(path, path.name, kind), 0, {}
     try:
         check_set_name(path.name)
         folder.refuse_symlinks()

@@ -15,14 +15,14 @@ import numpy as np
 
 from asif.anchorset.format.atomic_io import RESTORE_ADVICE, TEMPORARY_PREFIX, check_file_content, read_small_file
 from asif.anchorset.format.blocks import AnchorBlock, UInt8, sum_rows
-from asif.anchorset.format.content import load_pair_table, load_rejects
+from asif.anchorset.format.content import load_pair_table, load_rejects, load_thumbnails
 from asif.anchorset.format.fit_cache import check_fit_file
 from asif.anchorset.format.folder import CONTENT_SUFFIXES, SetFolder
 from asif.anchorset.format.manifest import BlockEntry, FileEntry, Manifest
 from asif.anchorset.format.row_hash import compute_set_digest, hash_records
 from asif.errors import AsifError, IntegrityError, NotFound
 from asif.pairs.pair import PairRecord
-from asif.vectors import SIDES, Side, find_vector_problems
+from asif.vectors import Side, find_vector_problems
 
 _KNOWN_NAMES = {*CONTENT_SUFFIXES, "versions", "journal", "fits", "aliases.json", ".lock"}
 _CHUNK_ROWS = 1024  # rows widened to float32 at a time
@@ -68,7 +68,9 @@ def verify_set_folder(folder: SetFolder, version: str | None) -> VerificationRep
     """Check a set, again if it was edited meanwhile; see `verify`."""
     while True:
         if not (folder.path / "versions").is_dir():
-            raise NotFound(f"{folder.path} is no anchor set", "a folder with `versions` in it", "check the reference")
+            raise NotFound(
+                f"{folder.path} is no {folder.kind.noun}", "a folder with `versions` in it", "check the reference"
+            )
         before = folder.versions()
         report = _verify_once(folder, version)
         after = folder.versions()
@@ -172,6 +174,8 @@ class _Verification:
                 if checked.block is not None:
                     self.read[path] = entry.size
                 records = self.pairs(entry)
+                if entry.thumbnails is not None:
+                    self.thumbnails(entry, entry.thumbnails)
                 self.tables[entry] = None
                 if checked.block is not None and records is not None:
                     hashes = hash_records(records)
@@ -191,7 +195,9 @@ class _Verification:
             if not _is_about_file(error):
                 raise
             return _CheckedBlock(None, (error.came if isinstance(error, AsifError) else str(error),))
-        return _CheckedBlock(block, tuple(what for side in SIDES for what in _find_embedding_problems(block, side)))
+        return _CheckedBlock(
+            block, tuple(what for side in block.values for what in _find_embedding_problems(block, side))
+        )
 
     def pairs(self, entry: BlockEntry) -> list[PairRecord] | None:
         path = self.folder.content_path("pairs", entry.pairs.sha256)
@@ -200,6 +206,12 @@ class _Verification:
             self.read[path] = entry.pairs.size
             return records
         return None
+
+    def thumbnails(self, entry: BlockEntry, file: FileEntry) -> None:
+        path = self.folder.content_path("thumbnails", file.sha256)
+        with self.collect_problems(path):
+            load_thumbnails(self.folder, entry)
+            self.read[path] = file.size
 
     def rejects(self, manifest: Manifest, entry: FileEntry) -> None:
         path = self.folder.content_path("rejects", entry.sha256)
@@ -236,10 +248,7 @@ class _Verification:
         expected = {self.folder.version_file(version) for version in versions}
         if len(manifests) == len(versions):
             for manifest in manifests:
-                expected |= {self.folder.content_path("blocks", entry.sha256) for entry in manifest.blocks}
-                expected |= {self.folder.content_path("pairs", entry.pairs.sha256) for entry in manifest.blocks}
-                if manifest.rejects is not None:
-                    expected.add(self.folder.content_path("rejects", manifest.rejects.sha256))
+                expected |= {self.folder.content_path(kind, file.sha256) for kind, file in manifest.content_files}
         kinds = ("versions", *CONTENT_SUFFIXES) if len(manifests) == len(versions) else ("versions",)
         for kind in kinds:
             strays += [path for path in sorted((self.folder.path / kind).glob("*")) if path not in expected]

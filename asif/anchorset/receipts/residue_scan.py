@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.anchorset.format.blocks import SAFETENSORS_DTYPES, AnchorBlock, read_block
-from asif.anchorset.format.row_hash import hash_records
+from asif.anchorset.format.row_hash import hash_line, hash_records
 from asif.anchorset.format.verify import Problem
 from asif.anchorset.receipts.merkle import SortedHashes, contains_hashes, view_hash_bytes
 from asif.anchorset.receipts.multi_search import PREFIX_BYTES, ByteMatcher
@@ -140,7 +140,7 @@ def _scan_file(path: Path, targets: ResidueTargets) -> _KindCounts:
         counts |= _count_in_records(_try_read_records(path), targets)
     if path.suffix == ".jsonl":
         with open(path, "rb") as file:
-            hashes = (hashlib.sha256(line.rstrip(b"\n")).digest() for line in file)
+            hashes = (hash_line(line.rstrip(b"\n")) for line in file)
             counts |= Counter({"row": sum(row_hash in targets.row_set for row_hash in hashes)})
     return +counts
 
@@ -152,9 +152,10 @@ def try_read_block(path: Path) -> AnchorBlock | None:
         header = file.read(length) if length < 4096 else b""
     try:
         shapes = {name: tensor["shape"] for name, tensor in json.loads(header).items()}
-        stored = json.loads(header)["image"]["dtype"]
+        dims = {side: shapes[side][1] for side in SIDES if side in shapes}
+        stored = json.loads(header)[min(dims)]["dtype"]
         dtype = next(ours for ours, theirs in SAFETENSORS_DTYPES.items() if theirs == stored)
-        return read_block(path, shapes["row_hash"][0], {side: shapes[side][1] for side in SIDES}, dtype)
+        return read_block(path, shapes["row_hash"][0], dims, dtype)
     except (IntegrityError, ValueError, LookupError, TypeError, AttributeError, StopIteration):
         return None
 
@@ -163,7 +164,7 @@ def _count_in_block(block: AnchorBlock, targets: ResidueTargets) -> _KindCounts:
     is_target = contains_hashes(targets.rows, np.ascontiguousarray(block.row_hash).view("S32")[:, 0])
     counts = Counter({"row": int(is_target.sum())})
     if targets.embeddings:
-        for side in SIDES:
+        for side in block.values:
             is_equal = [hash_embedding(row) in targets.embeddings for row in block.side(side)]
             counts["equal embedding"] += int((np.array(is_equal, bool) & ~is_target).sum())
     return +counts

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from asif.anchorset.format.manifest import Manifest
 from asif.anchorset.format.references import format_first_names
 from asif.errors import EncoderMismatch, InputRefused
-from asif.vectors import SIDES
 
 
 def check_compatible(first: Manifest, second: Manifest) -> None:
     """Refuse sets whose rows cannot be combined; raises EncoderMismatch or InputRefused, which name what differs."""
-    for side in SIDES:
+    for side in first.sides:
         one, other = first.encoders[side].fingerprint, second.encoders[side].fingerprint
         if one != other:
             fields = ", ".join(one.differences(other))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from asif.anchorset.format.anchor_set import AnchorSet
 from asif.anchorset.format.blocks import MAX_BLOCK_ROWS, sum_rows
+from asif.anchorset.format.kinds import SetKind
 from asif.anchorset.format.pair_filter import NO_FILTER, PairFilter
 from asif.anchorset.format.protocol import AnchorsIdentity, describe_as_html
 from asif.anchorset.format.references import MAX_UNION_MEMBERS
@@ -50,6 +51,10 @@ class View:
     def named(self) -> AnchorsIdentity:
         version = "+".join(member.version for member in self.members)
         return AnchorsIdentity(self.name, version, self.digest, self.pair_filter)
+
+    @property
+    def kind(self) -> SetKind:
+        return self.members[0].kind
 
     @property
     def name(self) -> str:

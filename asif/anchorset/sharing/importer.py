@@ -29,6 +29,7 @@ from asif.anchorset.format.atomic_io import (
 from asif.anchorset.format.blocks import block_file_size
 from asif.anchorset.format.fit_cache import hash_anchors
 from asif.anchorset.format.folder import CURRENT_ALIAS, SetFolder, refuse_link
+from asif.anchorset.format.kinds import ANCHORS
 from asif.anchorset.format.locks import acquire_lock
 from asif.anchorset.format.manifest import FileEntry, Manifest
 from asif.anchorset.format.own_store import close_to_others
@@ -145,7 +146,9 @@ def _source_errors(source: BundleSource, staging: Path) -> Iterator[None]:
 
 
 def _check_bundle_manifest(manifest: Manifest) -> None:
-    """Raise IntegrityError for what no bundle has: deleted rows, rejects, wrong sizes, odd text or profiles."""
+    """Raise IntegrityError for what no bundle has: items, deleted rows, rejects, wrong sizes, odd text or profiles."""
+    if manifest.kind is not ANCHORS or any(entry.thumbnails for entry in manifest.blocks):
+        raise IntegrityError("the manifest is one of a gallery", "one of an anchor set", "build the gallery here")
     if manifest.rejects is not None or any(entry.deleted for entry in manifest.blocks):
         raise IntegrityError("the manifest lists rejects or deleted rows", "anchors alone", "export the set with asif")
     for entry in manifest.blocks:

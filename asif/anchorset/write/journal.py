@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from asif.anchorset.format.anchor_set import AnchorSet
 from asif.anchorset.format.atomic_io import (
     atomic_write_bytes,
@@ -23,14 +25,15 @@ from asif.anchorset.format.atomic_io import (
 from asif.anchorset.format.blocks import SAFETENSORS_DTYPES
 from asif.anchorset.format.folder import SetFolder, refuse_link
 from asif.anchorset.format.locks import acquire_lock
-from asif.anchorset.format.manifest import EncoderInfo
+from asif.anchorset.format.manifest import NO_CAPTIONS_MODE, EncoderInfo
 from asif.anchorset.format.own_store import close_to_others
-from asif.anchorset.format.row_hash import DedupMode
+from asif.anchorset.format.row_hash import DedupMode, parse_record
 from asif.anchorset.write.journal_segment import JournalSegment, list_segment_files, read_segment, write_segment
 from asif.anchorset.write.publish import VersionDescription, publish_segments
 from asif.errors import Busy, IntegrityError, UsageError
 from asif.pairs.pair import PairRecord, Reject
 from asif.vectors import Float32, Side, canonical_json
+from asif.version import VERSION
 
 _log = logging.getLogger(__name__)
 
@@ -125,6 +128,24 @@ class Journal:
         for segment in self._segments:
             yield from segment.read_rejects()
 
+    def source_rows(self) -> Iterator[int]:
+        """Yield the source row of each anchor so far, in order."""
+        for segment in self._segments:
+            yield from segment.read_source_rows().tolist()
+
+    def records(self) -> Iterator[PairRecord]:
+        """Yield the records of the anchors so far, in source order."""
+        for segment in self._segments:
+            yield from (parse_record(json.loads(line)) for line in segment.read_lines())
+
+    def read_vector(self, side: Side, number: int) -> Float32:
+        """Return the stored embedding [d] of one side of the anchor with that number, in source order from 0."""
+        for segment in self._segments:
+            if number < segment.kept:
+                return np.asarray(segment.read_block().side(side)[number], np.float32)
+            number -= segment.kept
+        raise IndexError(number)
+
     def ids(self) -> Iterator[str]:
         """Yield the ids of the anchors so far, in source order."""
         for segment in self._segments:
@@ -147,10 +168,23 @@ class Journal:
         rows whose captions are in the record of another row.
         Raises BadEmbedding for vectors that the dtype cannot hold, OutOfSpace.
         """
+        self.append_sides(records, {"image": image, "text": text}, rejects, next_row, rows, joined)
+
+    def append_sides(
+        self,
+        records: Sequence[PairRecord],
+        vectors: Mapping[Side, Float32],
+        rejects: Sequence[Reject],
+        next_row: int,
+        rows: Sequence[int] | None = None,
+        joined: Collection[int] = (),
+    ) -> None:
+        """Do what `append` does, with the embeddings [n, d] of each side that the rows have."""
         self._check_open()
-        dims: dict[Side, int] = {"image": image.shape[-1], "text": text.shape[-1]}
-        if not len(records) == len(image) == len(text):
-            raise ValueError(f"{len(records)} records, {len(image)} image and {len(text)} text embeddings")
+        dims: dict[Side, int] = {side: values.shape[-1] for side, values in vectors.items()}
+        if any(len(values) != len(records) for values in vectors.values()):
+            given = " and ".join(f"{len(values)} {side}" for side, values in vectors.items())
+            raise ValueError(f"{len(records)} records, {given} embeddings")
         rejected = {reject.row for reject in rejects}
         if rows is None:
             rows = [row for row in range(self.next_row, next_row) if row not in rejected]
@@ -166,7 +200,7 @@ class Journal:
             dims if records else None,
             self.dtype,
         )
-        write_segment(segment, records, rows, image, text, rejects)
+        write_segment(segment, records, rows, vectors, rejects)
         self._segments.append(segment)
 
     def _check_rows(
@@ -207,12 +241,22 @@ class Journal:
         anything is written; what it raises leaves the journal as it is. Memory: one block, and about 250 bytes for
         each pair. Raises InputRefused when no pair is left (and removes the journal), OutOfSpace.
         """
-        self._check_open()
         if dtype != self.dtype:
             raise ValueError(f"published as {dtype}, but planned as {self.dtype}")
         _check_choice("dedup", dedup, ("exact", "keep"))
         encoders: dict[Side, EncoderInfo] = {"image": image, "text": text}
         description = VersionDescription(encoders, dtype, captions, operation, asif_version, dedup, profiles or {})
+        return self._publish(description, check)
+
+    def publish_items(
+        self, encoders: Mapping[Side, EncoderInfo], operation: Mapping[str, Any], origin: Mapping[str, Any]
+    ) -> AnchorSet:
+        """Make the next version of a gallery, as `publish` does; `origin` says how its items are found."""
+        description = VersionDescription(encoders, self.dtype, NO_CAPTIONS_MODE, operation, VERSION, "keep", {}, origin)
+        return self._publish(description, lambda rejects: None)
+
+    def _publish(self, description: VersionDescription, check: Callable[[Sequence[Reject]], None]) -> AnchorSet:
+        self._check_open()
         published = publish_segments(self._set, self._segments, description, self._remove, check)
         self.close()
         return published
@@ -248,6 +292,16 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def list_plans(folder: SetFolder) -> list[dict[str, Any]]:
+    """List the plans of the journals of a set; a journal whose plan cannot be read is left out."""
+    plans = []
+    for path in sorted(folder.journal.glob("*/plan.json")):
+        with suppress(OSError, ValueError, RecursionError):
+            plan = json.loads(path.read_bytes())
+            plans += [plan] if isinstance(plan, dict) else []
+    return plans
 
 
 def _check_choice(what: str, value: Any, known: tuple[str, ...]) -> str:

@@ -79,16 +79,14 @@ def write_segment(
     segment: JournalSegment,
     records: Sequence[PairRecord],
     rows: Sequence[int],
-    image: Float32,
-    text: Float32,
+    vectors: Mapping[Side, Float32],
     rejects: Sequence[Reject],
 ) -> None:
     """Write a segment; it is complete once its last file exists. Raises BadEmbedding, OutOfSpace."""
     content: dict[str, Any] = {"dims": segment.dims, "block": None, "lines": None}
     if segment.dims is not None:
-        block = build_block(
-            cast_embeddings(image, segment.dtype), cast_embeddings(text, segment.dtype), hash_records(records)
-        )
+        stored = {side: cast_embeddings(values, segment.dtype) for side, values in vectors.items()}
+        block = build_block(stored, hash_records(records))
         block_file = _segment_file(segment.folder, segment.number, "safetensors")
         size = block_file_size(segment.kept, segment.dims, segment.dtype)
         atomic_write(block_file, lambda path: write_block(path, block, segment.dtype), size)
@@ -115,7 +113,8 @@ def read_segment(folder: Path, number: int, dtype: str) -> JournalSegment | None
     fields = load_checksummed(read_small_file(path), str(path))
     dims: dict[Side, int] | None = None
     if not fields.missing("dims"):
-        dims = {side: fields.nested("dims").integer(side, 1) for side in SIDES}
+        known = fields.nested("dims")
+        dims = {side: known.integer(side, 1) for side in SIDES if not known.missing(side)}
         for kind, suffix in (("block", "safetensors"), ("lines", "jsonl")):
             entry = fields.nested(kind)
             check_file_content(_segment_file(folder, number, suffix), entry.sha256("sha256"), entry.integer("size"))

@@ -19,6 +19,7 @@ from asif.anchorset.format.blocks import (
     numpy_dtype,
 )
 from asif.anchorset.format.folder import CURRENT_ALIAS, SetFolder
+from asif.anchorset.format.kinds import ANCHORS
 from asif.anchorset.format.manifest import (
     CAPTIONS_MODES,
     EncoderInfo,
@@ -56,9 +57,10 @@ class VersionDescription:
     asif: str
     dedup: DedupMode
     profiles: Mapping[str, Any]
+    origin: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        if self.captions not in CAPTIONS_MODES:
+        if self.captions not in CAPTIONS_MODES and self.origin is None:
             raise UsageError(
                 f"the captions mode {self.captions!r}", f"one of: {', '.join(CAPTIONS_MODES)}", "choose one"
             )
@@ -87,12 +89,12 @@ class _RowIndex:
 
     def read_block(self, rows: Int64, dims: Mapping[Side, int], dtype: str) -> AnchorBlock:
         """Gather the embeddings of rows, in their order."""
-        image = np.empty((len(rows), dims["image"]), numpy_dtype(dtype))
-        text = np.empty((len(rows), dims["text"]), numpy_dtype(dtype))
+        values = {side: np.empty((len(rows), dim), numpy_dtype(dtype)) for side, dim in dims.items()}
         for segment, here, there in self._group_by_segment(rows):
             block = segment.read_block()
-            image[here], text[here] = block.image[there], block.text[there]
-        return build_block(image, text, self.row_hashes[rows])
+            for side in dims:
+                values[side][here] = block.side(side)[there]
+        return build_block(values, self.row_hashes[rows])
 
     def read_records(self, rows: Int64) -> list[PairRecord]:
         """Gather the records of rows, in their order."""
@@ -169,8 +171,9 @@ def _build_refusal(folder: SetFolder, rejects: Sequence[Reject]) -> InputRefused
     reasons = sorted(times.items(), key=lambda each: (-each[1], each[0]))[:3]  # the same for any order of the rows
     shown = "; ".join(f"{reason} ({count})" for reason, count in reasons) or "there are none"
     return InputRefused(
-        f"none of {len(rejects)} rows can become an anchor of {folder.path.name!r}: {shown}",
-        "at least one usable pair",
+        f"none of {len(rejects)} rows can become {'an anchor' if folder.kind is ANCHORS else 'an item'} of "
+        f"{folder.path.name!r}: {shown}",
+        f"at least one usable {folder.kind.items[:-1]}",
         "look at the input; nothing was published",
     )
 
@@ -207,4 +210,6 @@ def _write_content(
         created=current_utc_time(),
         profiles=dict(description.profiles),
         asif=description.asif,
+        kind=folder.kind,
+        origin=description.origin,
     )

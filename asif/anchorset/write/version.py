@@ -7,22 +7,22 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from asif.anchorset.format.atomic_io import atomic_write_bytes, write_content_file
+from asif.anchorset.format.atomic_io import atomic_write_bytes, make_folder, write_content_file
 from asif.anchorset.format.blocks import AnchorBlock, block_file_size, write_block
 from asif.anchorset.format.folder import CONTENT_SUFFIXES, CURRENT_ALIAS, SetFolder
 from asif.anchorset.format.manifest import BlockEntry, FileEntry, Manifest, build_version_name
 from asif.anchorset.format.references import parse_sequence_number
 from asif.anchorset.format.rejects import reject_fields
 from asif.errors import IntegrityError
+from asif.pairs.item import ItemRecord
 from asif.pairs.pair import PairRecord, Reject
-from asif.pairs.records import write_records
-from asif.vectors import Side, canonical_json
+from asif.pairs.records import write_records, write_thumbnails
+from asif.vectors import canonical_json
 
 
 def store_block(folder: SetFolder, block: AnchorBlock, records: Sequence[PairRecord], dtype: str) -> BlockEntry:
-    """Write a block and the table of its pairs; the caller holds the lock."""
-    dims: dict[Side, int] = {"image": block.image.shape[1], "text": block.text.shape[1]}
-    size = block_file_size(len(block), dims, dtype)
+    """Write a block, the table of its pairs, and their thumbnails if they have any; the caller holds the lock."""
+    size = block_file_size(len(block), block.dims, dtype)
     stored = write_content_file(
         folder.path / "blocks", CONTENT_SUFFIXES["blocks"], lambda path: write_block(path, block, dtype), size
     )
@@ -30,7 +30,23 @@ def store_block(folder: SetFolder, block: AnchorBlock, records: Sequence[PairRec
     pairs = write_content_file(
         folder.path / "pairs", CONTENT_SUFFIXES["pairs"], lambda path: write_records(path, records), text
     )
-    return BlockEntry(*stored, len(block), FileEntry(*pairs))
+    return BlockEntry(*stored, len(block), FileEntry(*pairs), thumbnails=_store_thumbnails(folder, records))
+
+
+def _store_thumbnails(folder: SetFolder, records: Sequence[PairRecord]) -> FileEntry | None:
+    images = [record.thumbnail if isinstance(record, ItemRecord) else None for record in records]
+    size = sum(len(image) for image in images if image is not None)
+    if not size:
+        return None
+    make_folder(folder.path / "thumbnails")
+    return FileEntry(
+        *write_content_file(
+            folder.path / "thumbnails",
+            CONTENT_SUFFIXES["thumbnails"],
+            lambda path: write_thumbnails(path, images),
+            size,
+        )
+    )
 
 
 def store_rejects(folder: SetFolder, rejects: Sequence[Reject]) -> FileEntry:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -140,7 +139,9 @@ def delete(name: str, yes: bool, home: Path | None, as_json: bool) -> None:
     """
     store = options.open_store(home)
     size, count = store.size(name), sum(1 for _ in (store.path(name) / "versions").glob("*.json"))
-    if not yes and not _confirm(f"delete {name} with {count:,} versions, {options.format_bytes(size)}, for good?"):
+    if not yes and not options.confirm(
+        f"delete {name} with {count:,} versions, {options.format_bytes(size)}, for good?"
+    ):
         options.print_notice("nothing was deleted")
         return
     deleted = store.delete(name)
@@ -149,16 +150,6 @@ def delete(name: str, yes: bool, home: Path | None, as_json: bool) -> None:
     else:
         shown = options.format_bytes(deleted.bytes)
         options.print_text(f"{name}: {len(deleted.versions):,} versions deleted, {shown}")
-
-
-def _confirm(question: str) -> bool:
-    """Ask on stderr; raises UsageError where nobody can answer."""
-    try:
-        return click.confirm(question, err=True)
-    except click.Abort:
-        if sys.stdin.isatty():
-            raise
-        raise UsageError("no answer to the question", "yes or no", "pass --yes to delete without asking") from None
 
 
 @click.command("rename")

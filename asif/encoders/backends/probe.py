@@ -77,7 +77,7 @@ def is_same_model(one: Fingerprint, other: Fingerprint) -> bool:
 
 @dataclass(frozen=True)
 class ProbeVerdict:
-    """Hold how far two backends are apart on the probe inputs, and on how many the ten nearest anchors differ."""
+    """Hold how far two backends are apart on the probe inputs, and on how many the ten nearest rows of a set differ."""
 
     largest_difference: float
     other_neighbours: int
@@ -89,7 +89,7 @@ class ProbeVerdict:
     def __str__(self) -> str:
         return (
             f"the largest difference is {self.largest_difference:.1e}, "
-            f"the ten nearest anchors differ for {self.other_neighbours} of 64 inputs"
+            f"the ten nearest vectors differ for {self.other_neighbours} of 64 inputs"
         )
 
 

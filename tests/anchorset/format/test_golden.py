@@ -6,15 +6,21 @@ released format.
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.anchorset_sets import DIMS, build, dense, pairs, vectors
+from support.build_fakes import FakeImages, draw_vector, unit
+from support.build_images import random_png
+from support.galleries import build as build_gallery
+from support.galleries import update, write_files
 from support.paths import TESTS
 
-from asif.anchorset import Store, verify
+from asif.anchorset import Gallery, Store, verify
 from asif.anchorset.format.blocks import numpy_dtype
 from asif.pairs.pair import Reject
 
@@ -27,6 +33,7 @@ DIGESTS = {
 EDITED, LEFT = "golden-deletions", "794c0a4f90bed94a86e0804509c9ec6d547d0f705b205142531074287ae311c0"
 GONE = [sorted(pair.id for pair in pairs(20))[at] for at in (2, 3, 13)]
 PIECES, PUT = "golden-pieces", "c9f172322edf4fce4817d2d11b6f9ed0d2737c047da0cdea397248e50bff5466"
+COLLECTION, COLLECTED = "golden-gallery", "f33e3e0acb29fe69409fc50b65f6cefaaf0d5b6469c2632574100665285d8803"
 BETWEEN = [sorted(pairs(20), key=lambda pair: pair.id)[at] for at in (4, 11)]
 ITEMS = [*pairs(5), Reject(5, "x-1", "image is null")]
 
@@ -86,6 +93,48 @@ def test_format_1_with_pieces_stays_readable(tmp_path: Path) -> None:
     for side in DIMS:
         np.testing.assert_array_equal(dense(opened, side), vectors(records, side).astype(np.float16).astype(np.float32))
     assert verify(folder).problems == ()
+
+
+def test_format_1_with_galleries_stays_readable(tmp_path: Path) -> None:
+    folder = GOLDEN / "galleries" / COLLECTION
+    opened, first = Gallery(str(folder)), Gallery(f"{folder}@1")
+    pictures = {f"{'even' if seed % 2 == 0 else 'odd'}/{seed}.png": random_png(seed) for seed in range(4)}
+    assert {item.id: item.sha256 for item in first} == {name: sha256(each) for name, each in pictures.items()}
+    pictures["odd/renamed.png"] = pictures.pop("odd/1.png")
+    assert {item.id: item.sha256 for item in opened} == {name: sha256(each) for name, each in pictures.items()}
+    assert opened.digest == COLLECTED and opened.encoder_spec == "timm:fake"
+    assert [item.label for item in opened] == ["even", "even", "odd", "odd"]
+    assert opened.records([3])[0].uri == "/tmp/photos/odd/renamed.png"
+    for row, item in enumerate(opened):
+        vector = unit(draw_vector(pictures[item.id], "image"))
+        np.testing.assert_array_equal(np.concatenate(opened.vectors)[row], np.asarray(vector, np.float32).astype("<f2"))
+        assert (opened.thumbnail(row) or b"")[8:12] == b"WEBP"
+    assert [reject.id for reject in opened.rejects()] == ["cut.png"]
+    assert opened.verify().problems == () == first.verify().problems
+    write_files(tmp_path / "photos", pictures)
+    assert build_gallery(tmp_path / "photos", tmp_path).opened.digest == COLLECTED
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_gallery() -> None:
+    """Write the gallery alone."""
+    from asif.anchorset.edit import transaction
+    from asif.anchorset.write import publish
+
+    publish.current_utc_time = transaction.current_utc_time = lambda: "2025-01-01T00:00:00Z"
+    photos = Path("/tmp/photos")
+    pictures = {f"{'even' if seed % 2 == 0 else 'odd'}/{seed}.png": random_png(seed) for seed in range(4)}
+    write_files(photos, {**pictures, "cut.png": random_png(0)[:99]})
+    build_gallery(photos, GOLDEN, FakeImages(pictures=True), COLLECTION, thumbnails=True)
+    (photos / "odd/1.png").rename(photos / "odd/renamed.png")
+    changed = update(photos, GOLDEN, FakeImages(pictures=True), COLLECTION, thumbnails=True)
+    sys.stdout.write(f"{COLLECTION} {changed.opened.digest}\n")
+    (GOLDEN / "galleries" / COLLECTION / ".lock").unlink()
+    for folder in (photos, GOLDEN / "adding"):
+        shutil.rmtree(folder)
 
 
 def write_pieces(scratch: Path) -> None:

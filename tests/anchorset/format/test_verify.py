@@ -165,7 +165,7 @@ def forge(folder: Path, spoil: str) -> None:
     (entry,) = manifest.blocks
     old = read_block(folder / f"blocks/{entry.sha256}.safetensors", entry.rows, manifest.dims, manifest.dtype)
     records = read_records(folder / f"pairs/{entry.pairs.sha256}.parquet")
-    image, text, hashes = old.image.copy(), old.text.copy(), old.row_hash
+    image, text, hashes = old.side("image").copy(), old.side("text").copy(), old.row_hash
     if spoil in ("nan", "zero"):
         image[3] = np.nan if spoil == "nan" else 0
     if spoil == "order":
@@ -176,9 +176,9 @@ def forge(folder: Path, spoil: str) -> None:
     if spoil == "forged hashes":
         records[2] = dataclasses.replace(records[2], captions=("forged",))
         hashes = hash_records(records)
-    block = build_block(image, text, hashes)
+    block = build_block({"image": image, "text": text}, hashes)
     if spoil == "sum":
-        block = dataclasses.replace(block, image_sum=block.image_sum + 1e-6)
+        block = dataclasses.replace(block, sums={**block.sums, "image": block.sum("image") + 1e-6})
     if spoil == "count":
         records = records[:-1]
     write_block(folder / "block", block, manifest.dtype)

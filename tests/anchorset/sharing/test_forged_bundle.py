@@ -26,7 +26,15 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return exported(home)
 
 
+def make_gallery(manifest: dict[str, Any]) -> None:
+    """Make the manifest one of a gallery of images."""
+    for sides in (manifest["dims"], manifest["encoders"]):
+        del sides["text"]
+    manifest.update(kind="gallery", features=["gallery"], captions="none", origin={})
+
+
 LIES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a gallery": make_gallery,
     "a name that leads out": lambda m: m.update(name="../x"),
     "a path for a block": lambda m: m["blocks"][0].update(sha256="../../../../etc/passwd"),
     "a huge block": lambda m: m["blocks"][0].update(size=1 << 62),
@@ -52,6 +60,7 @@ def test_manifests_that_lie(home: Path, archive: bytes, lie: str) -> None:
     with pytest.raises(IntegrityError) as caught:
         imported(home, resealed(archive, LIES[lie]))
     assert ("upgrade" in caught.value.fix) == (lie in ("a future format", "an unknown feature"))
+    assert ("gallery" in caught.value.came) == (lie == "a gallery")
     assert left(home) == []
 
 

@@ -1,0 +1,310 @@
+"""Build and update galleries: the encoder vectors of one side of a collection of images or texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from asif.anchorset import AnchorSet, EncodedSet, Store, default_home
+from asif.anchorset.edit.purge import PurgePlan
+from asif.anchorset.edit.whole_set import DeletedSet
+from asif.anchorset.format.blocks import SAFETENSORS_DTYPES
+from asif.anchorset.format.kinds import GALLERY
+from asif.anchorset.format.references import check_set_name
+from asif.building import Tolerance
+from asif.building.clock import EncoderClock
+from asif.building.estimate import update_encoder_rates
+from asif.building.gallery import (
+    DeferredEncoder,
+    GalleryChanges,
+    GalleryOptions,
+    GalleryResult,
+    GallerySource,
+    build_gallery_version,
+    delete_with_updates,
+    name_source,
+    update_gallery_version,
+)
+from asif.encoders import (
+    DEFAULT_ENCODERS,
+    Backend,
+    Device,
+    ImageEncoder,
+    Precision,
+    TextEncoder,
+    load_image_encoder,
+    load_text_encoder,
+)
+from asif.encoders.precision import check_precision
+from asif.encoders.precomputed import PrecomputedEncoder
+from asif.engine.default_sets import open_anchors
+from asif.engine.encoder_pool import EncoderPool
+from asif.errors import UsageError
+from asif.pairs import PairSource
+from asif.vectors import Side
+
+Items: TypeAlias = str | Path | Sequence[str | Path] | PairSource | GallerySource
+"""What a gallery is made from: a path, URL or glob, several of them, or an open source; see `open_items`."""
+
+
+def build_gallery(
+    items: Items,
+    name: str,
+    *,
+    kind: Side = "image",
+    encoder: str | None = None,
+    anchors: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+    options: GalleryOptions | None = None,
+    dtype: str | None = None,
+    thumbnails: bool | None = None,
+    limit: int | None = None,
+    where: str | None = None,
+    max_bad_rows: Tolerance | str | int | None = None,
+    resume: bool | None = None,
+    home: Path | None = None,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    precision: Precision | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> GalleryResult:
+    """Encode a collection of images or texts, and make it the current version of the gallery `name`.
+
+    The encoder is that of the anchor set `anchors` where one is named, with its precision, else `encoder`, else the
+    default one, which compute in `precision`, by default float32. The keywords from `dtype` to `resume` are those of
+    `GalleryOptions`, and win over `options`. An interrupted build is resumed, and content that the gallery has is not
+    encoded again, unless `resume` is False. Raises what `build_gallery_version` raises, EncoderMismatch for an encoder
+    that did not make `anchors`, UsageError for options that do not exist.
+    """
+    check_set_name(name)
+    check_one_encoder(encoder, precision, anchors)
+    chosen = choose_gallery_options(
+        options,
+        dtype=dtype,
+        thumbnails=thumbnails,
+        limit=limit,
+        where=where,
+        max_bad_rows=max_bad_rows,
+        resume=resume,
+    )
+    source = _take_items(items, kind, columns, split)
+    store = Store(home or default_home(), GALLERY)
+    store.check_writable()
+    if anchors is None:
+        spec = encoder or DEFAULT_ENCODERS[kind]
+        loaded = _load_encoder(source.pairs, kind, spec, device, backend, store.root / "cache", precision or "float32")
+    else:
+        pool = EncoderPool(store.root / "cache", device, backend)
+        with open_anchors(anchors, home=home, device=device, backend=backend) as opened:
+            loaded = _load_as_stored(source.pairs, kind, opened, pool)
+    origin = source.describe_origin(chosen.limit, chosen.where, chosen.thumbnails)
+    built = build_gallery_version(source.pairs, store, name, kind, loaded, chosen, origin, progress)
+    _save_rate(store.root, loaded.spec, built.clock)
+    return built
+
+
+def update_gallery(
+    ref: str,
+    items: Items | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+    where: str | None = None,
+    thumbnails: bool | None = None,
+    max_bad_rows: Tolerance | str | int | None = None,
+    resume: bool | None = None,
+    options: GalleryOptions | None = None,
+    receipt: Path | None = None,
+    purge: bool = False,
+    home: Path | None = None,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    on_plan: Callable[[PurgePlan], None] = lambda plan: None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> GalleryChanges:
+    """Publish the next version of a gallery, with the items that its source has now; only new content is encoded.
+
+    `items`, and how they are read, are by default what the current version was made from, see `plan_update`, unless
+    `options` says so. The precision is that of the gallery. Raises EncoderMismatch if the encoder has changed, or if
+    `backend` gives other vectors, and what `update_gallery_version` raises.
+    """
+    store = Store(home or default_home(), GALLERY)
+    store.check_current(ref)
+    with store.open(ref) as current:
+        source, chosen = plan_update(
+            current,
+            items,
+            columns=columns,
+            split=split,
+            options=options,
+            thumbnails=thumbnails,
+            limit=limit,
+            where=where,
+            max_bad_rows=max_bad_rows,
+            resume=resume,
+        )
+        encoder = _defer_encoder(current, source.pairs, EncoderPool(store.root / "cache", device, backend))
+        changes = update_gallery_version(
+            source.pairs,
+            store,
+            ref,
+            encoder,
+            chosen,
+            source.describe_origin(chosen.limit, chosen.where, chosen.thumbnails),
+            receipt=receipt,
+            purge=purge,
+            on_plan=on_plan,
+            progress=progress,
+        )
+    _save_rate(store.root, encoder.spec, changes.clock)
+    return changes
+
+
+def delete_gallery(name: str, *, home: Path | None = None) -> DeletedSet:
+    """Delete a gallery with all of its versions, and what interrupted updates of it have encoded."""
+    return delete_with_updates(Store(home or default_home(), GALLERY), check_set_name(name))
+
+
+def plan_update(
+    current: AnchorSet,
+    items: Items | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+    options: GalleryOptions | None = None,
+    **given: Any,
+) -> tuple[GallerySource, GalleryOptions]:
+    """Open the source of an update of a gallery, and choose its options.
+
+    Without `items`, or with those that the gallery was made from, what is not given is as it was then: columns, split,
+    limit, expression. The dtype is that of the gallery.
+    """
+    origin, (side,) = current.manifest.origin or {}, current.manifest.sides
+    known: list[str] = origin.get("sources", [])
+    paths = known if items is None else _list_paths(items)
+    again: Mapping[str, Any] = origin if paths is not None and [name_source(each) for each in paths] == known else {}
+    source = _take_items(
+        known if items is None else items, side, columns or again.get("columns"), split or again.get("split")
+    )
+    if options is not None:
+        return source, replace(options, dtype=current.manifest.dtype)
+    for name in ("limit", "where"):
+        given[name] = again.get(name) if given.get(name) is None else given[name]
+    if given.get("thumbnails") is None:
+        given["thumbnails"] = origin.get("thumbnails")
+    return source, choose_gallery_options(None, dtype=current.manifest.dtype, **given)
+
+
+def _list_paths(items: Items) -> list[str | Path] | None:
+    """Return the paths of items; None for an open source."""
+    if isinstance(items, PairSource | GallerySource):
+        return None
+    return [items] if isinstance(items, str | Path) else list(items)
+
+
+def _take_items(items: Items, side: Side, columns: Mapping[str, str] | None, split: str | None) -> GallerySource:
+    """Open items; an open source stays as it is."""
+    if isinstance(items, GallerySource):
+        return items
+    if isinstance(items, PairSource):
+        return GallerySource.of(items)
+    return GallerySource.open([items] if isinstance(items, str | Path) else list(items), side, columns, split)
+
+
+def _defer_encoder(current: AnchorSet, source: PairSource, pool: EncoderPool) -> DeferredEncoder:
+    """Return the encoder of a gallery, to be loaded when it is needed; raises EncoderMismatch for vectors of another.
+
+    Loading it raises EncoderMismatch if it gives other vectors now. The gallery stays open until then.
+    """
+    (side,) = current.manifest.sides
+    spec, fingerprint, dim = current.encoder_spec(side), current.fingerprint(side), current.dims[side]
+    deferred = DeferredEncoder(spec, fingerprint, dim, lambda: _load_as_stored(source, side, current, pool))
+    if source.dims is not None:
+        deferred.open()
+    return deferred
+
+
+def _load_as_stored(
+    source: PairSource, side: Side, stored: EncodedSet, pool: EncoderPool
+) -> ImageEncoder | TextEncoder:
+    """Load the encoder of one side of a set, checked; for a source with vectors none, if the set is one of vectors."""
+    if source.dims is not None and side == "image":
+        vectors = PrecomputedEncoder(side, source.dims[0])
+        pool.check(stored, side, vectors)
+        return vectors
+    if stored.encoder_spec(side) == "precomputed":
+        raise UsageError(
+            f"{source.path} has no vectors",
+            f"vectors, as those that {stored.ref} was made from",
+            "bring an image_embedding column" if side == "image" else "name an encoder of texts",
+        )
+    return pool.load_image_encoder(stored) if side == "image" else pool.load_text_encoder(stored)
+
+
+def choose_gallery_options(options: GalleryOptions | None, **given: Any) -> GalleryOptions:
+    """Return the options with those replaced that were given; raises UsageError for a value that does not exist."""
+    if given["dtype"] not in (None, *SAFETENSORS_DTYPES):
+        known = ", ".join(SAFETENSORS_DTYPES)
+        raise UsageError(f"dtype is {given['dtype']!r}", f"one of {known}", "pass dtype='float16'")
+    if given["limit"] is not None and given["limit"] < 1:
+        raise UsageError(f"limit is {given['limit']!r}", "a number of rows from 1", "leave it out to read all")
+    if isinstance(given["max_bad_rows"], str | int):
+        given["max_bad_rows"] = Tolerance.parse(str(given["max_bad_rows"]))
+    chosen = replace(options or GalleryOptions(), **{name: value for name, value in given.items() if value is not None})
+    chosen.leaves_out()  # refuses an invalid expression before anything is read
+    return chosen
+
+
+def choose_encoder(kind: Side, encoder: str | None, anchors: str | None, home: Path | None, device: Device) -> str:
+    """Return the spec of the encoder of an anchor set, the named one, or the default."""
+    if anchors is None:
+        return encoder or DEFAULT_ENCODERS[kind]
+    with open_anchors(anchors, home=home, device=device) as opened:
+        return opened.encoder_spec(kind)
+
+
+def check_one_encoder(encoder: str | None, precision: Precision | None, anchors: str | None) -> None:
+    """Raise UsageError for an encoder, or a precision, and an anchor set, which has both."""
+    if anchors is not None and encoder is not None:
+        raise UsageError(
+            f"the encoder {encoder} and the anchor set {anchors}", "one of the two", "leave the encoder out"
+        )
+    if anchors is not None and precision is not None:
+        raise UsageError(
+            f"the precision {precision} and the anchor set {anchors}",
+            "one of the two: the encoder computes as it did for the anchors",
+            "leave the precision out",
+        )
+
+
+def _load_encoder(
+    source: PairSource,
+    side: Side,
+    spec: str,
+    device: Device,
+    backend: Backend,
+    cache: Path,
+    precision: Precision,
+) -> ImageEncoder | TextEncoder:
+    """Load an encoder by name; for a source with vectors, none is needed."""
+    check_precision(precision)
+    if source.dims is None or side == "text":
+        how = spec, device, backend, cache, precision
+        return load_image_encoder(*how) if side == "image" else load_text_encoder(*how)
+    if precision != "float32":
+        raise UsageError(
+            f"the precision {precision} with precomputed vectors",
+            "images: no encoder computes anything here",
+            "leave the precision out; the dtype is the type in which vectors are stored",
+        )
+    return PrecomputedEncoder(side, source.dims[0])
+
+
+def _save_rate(root: Path, spec: str, clock: EncoderClock) -> None:
+    """Save the speed of the encoder, for estimates."""
+    if clock.images or clock.texts:
+        update_encoder_rates(root, spec, spec, clock)
