@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from asif.building.caption_encoder import list_encoded_captions
 from asif.building.clock import EncoderClock
 from asif.building.pair_records import CaptionMode, make_pair_records, read_image_content
+from asif.building.stages import ForwardRunner
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.encoders.text_limits import count_cut_texts
 from asif.errors import BadImage
@@ -82,12 +82,12 @@ class PairBatch:
 class EmbeddingBatch(PairBatch):
     """Turn prepared pairs into anchors: records, image [n, di] and text [n, dt] embeddings, rejects.
 
-    Images are encoded as they come, while `turn` is held; `finish` takes the vectors of the captions. After it,
+    Images are encoded as they come, by `run_forward`; `finish` takes the vectors of the captions. After it,
     `joined` are the source rows whose captions are part of another row's anchor.
     """
 
     clock: EncoderClock
-    turn: AbstractContextManager[object] = field(default_factory=nullcontext)
+    run_forward: ForwardRunner
     joined: list[int] = field(default_factory=list)
     _later: list[JoinedRow] = field(default_factory=list)
     _vectors: list[Float32] = field(default_factory=list)
@@ -106,8 +106,12 @@ class EmbeddingBatch(PairBatch):
 
     def run(self, images: list[Any]) -> None:
         """Run the image encoder and count its time."""
-        with self.turn, self.clock.measure("encode_images"):
-            self._vectors.append(self.image.forward(images))
+
+        def encode() -> Float32:
+            with self.clock.measure("encode_images"):
+                return self.image.forward(images)
+
+        self._vectors.append(self.run_forward(encode))
         self.clock.images += len(images)
 
     def finish(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -21,7 +20,7 @@ from asif.building.caption_encoder import CaptionEncoder
 from asif.building.clock import EncoderClock, StageTimes
 from asif.building.pair_records import CaptionMode
 from asif.building.segments import PreparedItem, SegmentCollector, SegmentWriter, finish_segments
-from asif.building.stages import SingleWorker, read_ahead
+from asif.building.stages import SingleWorker, read_ahead, run_forward_passes
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.encoders.prefetch import open_decoders, prefetch
 from asif.encoders.text_limits import describe_cut
@@ -207,35 +206,36 @@ def _encode_rows(
 ) -> None:
     """Encode the rows that are not in the journal yet, segment by segment.
 
-    Threads read and decode rows, encode captions and write segments. Images are encoded in the calling thread, where
-    Ctrl-C interrupts the model. Errors are raised in the order of the rows, once the segments before are written.
+    Threads read and decode rows, encode captions and write segments. The calling thread waits for images to be encoded,
+    where Ctrl-C interrupts it. Errors are raised in the order of the rows, once the segments before are written.
     """
-    bad, unusable, turn = _make_counter(rows, options), UnusablePairs(apart), _take_turns(*encoders)
+    bad, unusable = _make_counter(rows, options), UnusablePairs(apart)
     for reject in journal.rejects():
         bad.count(reject)
         unusable.add(reject)
-    captions = CaptionEncoder(encoders[1], options.captions, SEGMENT_ROWS, clock, turn)
-    writer = SingleWorker(
-        "write",
-        SegmentWriter(journal, captions, bad, unusable, clock).write,
-        lambda segment: progress(segment.done),
-    )
-    collector = SegmentCollector(
-        lambda: EmbeddingBatch(*encoders, options.captions, clock, turn),
-        writer,
-        bad,
-        SEGMENT_ROWS,
-        rows,
-        journal.next_row,
-    )
-    items = _join_rows(islice(source.read(collector.done), rows - collector.done), apart, options)
-    with (
-        finish_segments(writer, captions),
-        _prepare_rows(_announce_items(items, captions), encoders[0], clock) as prepared_rows,
-    ):
-        for prepared in prepared_rows:
-            collector.add(prepared)
-            writer.check()
+    with run_forward_passes(in_one_thread=_are_on_torch(*encoders)) as run_forward:
+        captions = CaptionEncoder(encoders[1], options.captions, SEGMENT_ROWS, clock, run_forward)
+        writer = SingleWorker(
+            "write",
+            SegmentWriter(journal, captions, bad, unusable, clock).write,
+            lambda segment: progress(segment.done),
+        )
+        collector = SegmentCollector(
+            lambda: EmbeddingBatch(*encoders, options.captions, clock, run_forward),
+            writer,
+            bad,
+            SEGMENT_ROWS,
+            rows,
+            journal.next_row,
+        )
+        items = _join_rows(islice(source.read(collector.done), rows - collector.done), apart, options)
+        with (
+            finish_segments(writer, captions),
+            _prepare_rows(_announce_items(items, captions), encoders[0], clock) as prepared_rows,
+        ):
+            for prepared in prepared_rows:
+                collector.add(prepared)
+                writer.check()
     if collector.done < rows:
         raise InputRefused(
             f"{source.path} ended after {collector.done:,} rows",
@@ -244,10 +244,9 @@ def _encode_rows(
         )
 
 
-def _take_turns(image: ImageEncoder, text: TextEncoder) -> AbstractContextManager[object]:
-    """Return what encoders hold in a forward pass: two on torch run in turn, and their waits count for neither."""
-    on_torch = all(encoder.fingerprint.fields.get("backend") == "torch" for encoder in (image, text))
-    return threading.Lock() if on_torch else nullcontext()
+def _are_on_torch(image: ImageEncoder, text: TextEncoder) -> bool:
+    """Tell whether both encoders run in torch: in two threads, OpenMP would keep a pool of threads for each."""
+    return all(encoder.fingerprint.fields.get("backend") == "torch" for encoder in (image, text))
 
 
 def _join_rows(rows: Iterable[Pair | Reject], apart: RowsApart | None, options: BuildOptions) -> Iterator[_Item]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 from asif.building.clock import EncoderClock
 from asif.building.pair_records import CaptionMode
-from asif.building.stages import Stopped
+from asif.building.stages import ForwardRunner, Stopped
 from asif.encoders import TextEncoder
 from asif.encoders.text_limits import find_token_limit
 from asif.pairs import JoinedRow, Pair, Reject
@@ -42,7 +42,7 @@ class CaptionEncoder:
     """Encode captions in a thread, each distinct one once in a group of `group_pairs` pairs.
 
     One thread adds items in the order of the source, another takes the vectors of the first items, then of more.
-    `turn` is held during a forward pass.
+    `run_forward` runs a forward pass.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class CaptionEncoder:
         captions: CaptionMode,
         group_pairs: int,
         clock: EncoderClock,
-        turn: AbstractContextManager[object],
+        run_forward: ForwardRunner,
     ) -> None:
         self._text, self._mode = text, captions
-        self._group_pairs, self._clock, self._turn = group_pairs, clock, turn
+        self._group_pairs, self._clock, self._run_forward = group_pairs, clock, run_forward
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="captions")
         self._groups: list[_Group] = []
@@ -107,12 +107,17 @@ class CaptionEncoder:
             if self._stopped:
                 raise Stopped
             some, texts = texts[: self._call], texts[self._call :]
-            with self._turn, self._clock.measure("encode_texts"):
-                started = time.perf_counter()
-                vectors.update(zip(some, self._text.forward(some), strict=True))
-            if len(some) == self._call and time.perf_counter() - started < _CALL_SECONDS:
+            encoded, seconds = self._run_forward(partial(self._encode_call, some))
+            vectors.update(zip(some, encoded, strict=True))
+            if len(some) == self._call and seconds < _CALL_SECONDS:
                 self._call *= 2
         return vectors
+
+    def _encode_call(self, texts: list[str]) -> tuple[Float32, float]:
+        """Return raw vectors, and the seconds of the forward pass."""
+        with self._clock.measure("encode_texts"):
+            started = time.perf_counter()
+            return self._text.forward(texts), time.perf_counter() - started
 
     def _count_tokens(self, texts: list[str]) -> dict[str, int]:
         """Return the number of tokens of each text, or of characters if the encoder names no limit of tokens."""

@@ -7,7 +7,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Generic, TypeVar
+from contextlib import contextmanager
+from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -108,6 +109,23 @@ class _BoundedQueue(Generic[T]):
             yield item
         if self._error is not None:
             raise self._error
+
+
+class ForwardRunner(Protocol):
+    """Runs the forward passes of a build."""
+
+    def __call__(self, forward: Callable[[], T]) -> T: ...
+
+
+@contextmanager
+def run_forward_passes(*, in_one_thread: bool) -> Iterator[ForwardRunner]:
+    """Yield what runs forward passes: in the thread that calls it, or all in one thread, one after the other."""
+    if not in_one_thread:
+        yield lambda forward: forward()
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="forward") as pool:
+        pool.submit(int).result()  # its thread starts now, before Ctrl-C could come during the start
+        yield lambda forward: pool.submit(forward).result()
 
 
 class SingleWorker(Generic[T]):

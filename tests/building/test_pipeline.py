@@ -229,8 +229,9 @@ def test_images_and_captions_of_a_segment_are_encoded_at_once(tmp_path: Path) ->
     )
 
 
-def test_two_encoders_on_torch_take_turns(tmp_path: Path) -> None:
+def test_two_encoders_on_torch_run_in_one_thread(tmp_path: Path) -> None:
     running: list[Any] = []
+    threads: set[int] = set()
 
     @dataclass
     class OnTorch:
@@ -245,12 +246,14 @@ def test_two_encoders_on_torch_take_turns(tmp_path: Path) -> None:
 
         def forward(self, inputs: Any) -> Any:
             running.append(self)
+            threads.add(threading.get_ident())
             assert running == [self]
             time.sleep(0.002)
             running.remove(self)
             return self.encoder.forward(inputs)
 
     built = build_set(list_source(*some_rows(ROWS)), tmp_path, OnTorch(FakeImages()), OnTorch(FakeTexts()))
+    assert len(threads) == 1
     both = built.clock.image_seconds + built.clock.text_seconds
     assert built.clock.encoder_seconds == pytest.approx(both)  # a wait for the other is no time of its own
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from itertools import islice
 from typing import Any
 
@@ -34,7 +33,7 @@ def encode_rows_in_turn(
         bad.count(reject)
         rejected[reject.row] = reject.reason
     done, end, known = journal.next_row, 0, {}
-    batch = EmbeddingBatch(*encoders, options.captions, clock, nullcontext())
+    batch = EmbeddingBatch(*encoders, options.captions, clock, lambda forward: forward())
     read = islice(source.read(done), rows - done)
     for item in join_repeated_ids(read) if apart is None else apart.join(read):
         prepared = item if isinstance(item, JoinedRow) else prepare_pair(item, encoders[0])
@@ -58,7 +57,7 @@ def encode_rows_in_turn(
                 bad.count(reject)
             journal.append(records, image, text, batch.rejects, done, rows_of, batch.joined)
             rejected |= {reject.row: reject.reason for reject in batch.rejects}
-            batch = EmbeddingBatch(*encoders, options.captions, clock, nullcontext())
+            batch = EmbeddingBatch(*encoders, options.captions, clock, lambda forward: forward())
             progress(done)
     if done < rows:
         raise InputRefused(f"{source.path} ended after {done:,} rows", "", "")
