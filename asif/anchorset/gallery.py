@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -86,6 +87,10 @@ class Gallery:
         """Return the unit vectors as stored: blocks [n, d], never empty, mapped and read-only."""
         return self._opened.blocks(self.side)
 
+    def check_vectors(self) -> None:
+        """Raise IntegrityError for a block of vectors of which a byte was changed; reads all of them."""
+        self._opened.check_blocks()
+
     @cached_property
     def ids(self) -> list[str]:
         """Return the ids, in order; reads their column of each table."""
@@ -103,6 +108,15 @@ class Gallery:
     def records(self, rows: Sequence[int] | Int64) -> list[ItemRecord]:
         """Return what is stored of the items at `rows`; reads the tables of their blocks only."""
         return [_check_item(record) for record in self._opened.records(rows)]
+
+    def find_rows(self, ids: Iterable[str]) -> dict[str, int]:
+        """Return the rows of items by id; ids that the gallery does not have are left out."""
+        found = {}
+        for name in set(ids):
+            place = bisect_left(self.ids, name)
+            if place < len(self.ids) and self.ids[place] == name:
+                found[name] = place
+        return found
 
     def thumbnail(self, row: int) -> bytes | None:
         """Return the thumbnail of an item, WebP; None if the gallery was built without."""

@@ -8,7 +8,7 @@ from threading import RLock
 from types import TracebackType
 
 from asif.aligners import Aligner, Hubness
-from asif.anchorset import AnchorSet, OpenAnchors, PairFilter, Store, default_home
+from asif.anchorset import AnchorSet, Gallery, OpenAnchors, PairFilter, Store, default_home
 from asif.anchorset.format.references import is_movable_reference, parse_union
 from asif.classify import Labels
 from asif.defaults import DEFAULT_ANCHORS
@@ -23,9 +23,13 @@ from asif.engine.predict import (
     encode_in_batches,
     iter_vectors,
     score_in_blocks,
+    take_label_texts,
     take_label_vectors,
     take_labels,
 )
+from asif.engine.search.query import Query, QueryPart
+from asif.engine.search.represented import find_represented
+from asif.engine.search.search import SearchAnswer, SearchOptions, search_gallery
 from asif.engine.snapshots import FittedTask, Snapshot, SnapshotOpener
 from asif.engine.watcher import Watcher, WatchState, check_can_move
 from asif.errors import BadImage, Conflict, UsageError
@@ -147,6 +151,38 @@ class Engine:
         else:
             candidates = task.represent_labels(labels, take_label_vectors(labels, label_vectors))
         return classify_embeddings(task, candidates, labels, images, content)
+
+    def search(
+        self,
+        gallery: Gallery | str,
+        *,
+        texts: Sequence[str] = (),
+        images: ImageInputs = (),
+        queries: Sequence[Query] = (),
+        k: int = 20,
+        offset: int = 0,
+        where: str | None = None,
+        only_relevant: bool = False,
+        explain: int = 0,
+        anchors: str | None = None,
+    ) -> Iterator[SearchAnswer]:
+        """Search a gallery, exactly; yields one answer for each text, then for each image, then for each of `queries`.
+
+        A query of the gallery's own kind, such as an image in a gallery of images, is compared in the space of its
+        encoder, others by the aligner for search. `k` results follow the first `offset`; `where` is an expression that
+        items match, `only_relevant` leaves out what chance would reach, see `SearchOptions`. `explain` is how many
+        anchors to name behind each result. `anchors` names others than the served ones: the gallery is not encoded
+        again. Raises NotFound, EncoderMismatch for a gallery of another encoder, UsageError for a filter that no item
+        matches.
+        """
+        options = SearchOptions(k, offset, where, only_relevant, explain)
+        parts = [
+            *(QueryPart("text", text) for text in take_label_texts(texts)),
+            *(QueryPart("image", image) for image in iter_images(images)),
+        ]
+        opened = Gallery(gallery, home=self.home) if isinstance(gallery, str) else gallery
+        represented = find_represented(self._find_snapshot(anchors, None, None), opened)
+        return search_gallery(represented, self._encoders, [*(Query((part,)) for part in parts), *queries], options)
 
     def score_blocks(
         self,

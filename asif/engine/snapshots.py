@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -31,8 +31,12 @@ from asif.kernels.api import resolve_kernel
 from asif.tuning import TASKS, Task
 from asif.vectors import SIDES, Embeddings, Rows, Side
 
+if TYPE_CHECKING:
+    from asif.engine.search.represented import RepresentedGallery
+
 CACHED_LABELS = 8
 CACHED_VIEWS = 4
+CACHED_GALLERIES = 2
 
 _Key = TypeVar("_Key", bound=Hashable)
 _Value = TypeVar("_Value")
@@ -132,8 +136,8 @@ class FittedTask:
 class Snapshot:
     """The anchors that a call uses from its beginning to its end, even if others are swapped in meanwhile.
 
-    `versions` are references to the versions of its sets, which cannot move. Represented labels, and snapshots of
-    other anchors that calls named, are cached here, so that they are dropped with the served anchors.
+    `versions` are references to the versions of its sets, which cannot move. Represented labels and galleries, and
+    snapshots of other anchors that calls named, are cached here, so that they are dropped with the served anchors.
     """
 
     anchors: OpenAnchors
@@ -143,6 +147,7 @@ class Snapshot:
     represented: LruCache[Labels, Candidates] = field(default_factory=lambda: LruCache(CACHED_LABELS))
     views: LruCache[tuple[str | None, PairFilter], Snapshot] = field(default_factory=lambda: LruCache(CACHED_VIEWS))
     view_lock: Lock = field(default_factory=Lock)
+    galleries: LruCache[Hashable, RepresentedGallery] = field(default_factory=lambda: LruCache(CACHED_GALLERIES))
 
     @property
     def members(self) -> tuple[AnchorSet, ...]:

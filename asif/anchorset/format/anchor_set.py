@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from itertools import compress
 from types import TracebackType
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.anchorset.format.atomic_io import check_file_size, make_folder
+from asif.anchorset.format.atomic_io import check_file_content, check_file_size, make_folder
 from asif.anchorset.format.blocks import AnchorBlock, UInt8, sum_rows
 from asif.anchorset.format.content import (
     load_pair_ids,
@@ -117,6 +118,14 @@ class AnchorSet:
         """
         self._open_blocks()
         return list(self._live[side])
+
+    def check_blocks(self) -> None:
+        """Raise IntegrityError for a block of embeddings of which a byte was changed; reads all of them."""
+        with self.folder.reading(self.version), ThreadPoolExecutor() as pool:
+            list(pool.map(self._check_block, {entry.whole for entry in self.manifest.blocks}))
+
+    def _check_block(self, entry: BlockEntry) -> None:
+        check_file_content(self.folder.content_path("blocks", entry.sha256), entry.sha256, entry.size)
 
     def mean(self, side: Side) -> Float64:
         """Return the mean of the stored embeddings of one side [d], float64."""
