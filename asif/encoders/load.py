@@ -87,13 +87,12 @@ def load_head(
             " or ".join(_SPEC_FORMS["image"][:2]),
             "choose a classifier, such as timm:resnet50",
         )
+    runtime, graph = choose_runtime(backend, device, precision, spec, cache or default_cache()), find_graph(spec)
+    if runtime is not None and graph is not None:
+        return load_image_encoder(spec, device, runtime, cache, precision), graph.read_head()
     from asif.encoders import timm_
 
     weights = EMBEDDED_WEIGHTS[name].find() if library == "embedded" else None
-    runtime = choose_runtime(backend, device, precision, spec, cache or default_cache())
-    graph = find_graph(spec)
-    if runtime is not None and graph is not None:
-        return load_image_encoder(spec, device, runtime, cache, precision), graph.read_head()
     original, head = timm_.load_timm_classifier(name, device, weights, precision if runtime is None else "float32")
     if runtime is None:
         return original, head

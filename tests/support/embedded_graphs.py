@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import numpy as np
 
 from asif.encoders import load_head, load_image_encoder, load_text_encoder
 from asif.encoders.backends.embedded_graphs import GRAPHS, WEIGHTS_FILE
-from asif.encoders.backends.export_cache import MODEL_FILE
+from asif.encoders.backends.export_cache import MODEL_FILE, TOKENIZER_FILE
 from asif.encoders.backends.probe import QUICK_INPUTS, encode_probe
 from asif.encoders.embedded import EMBEDDED_WEIGHTS
 from asif.vectors import Side
@@ -26,15 +29,12 @@ def write_graphs(folder: Path = GRAPHS) -> None:
 
 
 def write_graph(name: str, side: Side, folder: Path) -> None:
-    spec, weights = f"embedded:{name}", EMBEDDED_WEIGHTS[name].find().read_bytes()
+    spec, path = f"embedded:{name}", EMBEDDED_WEIGHTS[name].find()
+    weights = path.read_bytes()
     encoder: Any = (load_image_encoder if side == "image" else load_text_encoder)(spec, "cpu", "torch")
-    work = folder / f"{name}.work"
-    work.mkdir()
-    settings = encoder.write_export(work, keep_weights=True)
-    refer_to_weights(work / MODEL_FILE, weights, folder / f"{name}.onnx")
-    for path in work.iterdir():
-        path.unlink()
-    work.rmdir()
+    with tempfile.TemporaryDirectory() as work:
+        settings = encoder.write_export(Path(work), keep_weights=True)
+        refer_to_weights(Path(work) / MODEL_FILE, weights, folder / f"{name}.onnx")
     described = {
         "side": side,
         "dim": encoder.dim,
@@ -43,6 +43,9 @@ def write_graph(name: str, side: Side, folder: Path) -> None:
     }
     if side == "image":
         described["head"] = find_head(load_head(spec, "cpu", "torch")[1].prototypes, weights)
+    else:
+        tokenizer = (path.parent / TOKENIZER_FILE).read_bytes()
+        described["tokenizer_sha256"] = hashlib.sha256(tokenizer).hexdigest()
     text = json.dumps(described, indent=1, sort_keys=True, ensure_ascii=False)
     (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     np.save(folder / f"{name}.npy", encode_probe(encoder, side, QUICK_INPUTS))
@@ -50,7 +53,8 @@ def write_graph(name: str, side: Side, folder: Path) -> None:
 
 def find_head(prototypes: Any, weights: bytes) -> dict[str, Any]:
     at, axes = find_bytes(prototypes, weights)
-    return {"offset": at, "shape": list(prototypes.shape), "transposed": axes != (0, 1)}
+    assert axes == (1, 0)
+    return {"offset": at, "classes": len(prototypes)}
 
 
 def refer_to_weights(model: Path, weights: bytes, out: Path) -> None:
@@ -101,4 +105,4 @@ def refer(tensor: Any, at: int, size: int) -> None:
 
 
 if __name__ == "__main__":
-    write_graphs()
+    write_graphs(*map(Path, sys.argv[1:]))

@@ -25,9 +25,9 @@ def write_onnx(
 ) -> None:
     """Trace a model of one input and one output [n, dim] and write it as ONNX.
 
-    `axes` {axis of the input: name} may have other sizes than in `example`; 0 is that of the output as well. With
-    `keep_weights` all weights are those of the model, else torch folds some into others. Raises NotExportableError, with
-    the first line of torch's reason.
+    `axes` {axis of the input: name} may have other sizes than in `example`; 0 is that of the output as well.
+    `keep_weights` writes the weights as they are in the model; otherwise torch may merge layers. Raises
+    NotExportableError, with the first line of torch's reason.
     """
     import torch
 
