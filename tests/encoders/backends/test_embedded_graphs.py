@@ -243,19 +243,41 @@ def test_only_embedded_encoders_have_graphs(caplog: pytest.LogCaptureFixture) ->
 
 CHANGING = """
 import sys
-import numpy as np
 from pathlib import Path
+
+import numpy as np
+
 from asif.encoders import load_image_encoder, load_text_encoder
-def resident(): return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+
+def measure_resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+
 side, runtime, cache = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 random = np.random.RandomState(7)
 if side == "image":
     encoder = load_image_encoder("embedded:efficientnet-lite0", "cpu", runtime, cache)
-    calls = [[np.zeros((3, 224, 224), np.float32)] * size for size in random.randint(1, 13, 40)]
+    first = [[np.zeros((3, 224, 224), np.float32)] * size for size in (1, 4, 12)]
+    later = [first[0] * size for size in random.randint(1, 13, 40)]
 else:
     encoder = load_text_encoder("embedded:all-minilm-l6-v2", "cpu", runtime, cache)
-    calls = [["word " * length] * size for length, size in zip(random.randint(1, 255, 400), random.randint(1, 4, 400))]
-for call in calls:
+    first = [["word " * length] for length in range(1, 61)]
+    later = [["word " * n for n in random.randint(1, 61, size)] for size in random.randint(1, 9, 80)]
+for call in first:
     encoder.forward(call)
-    print(resident())
+before = measure_resident()
+for call in later:
+    encoder.forward(call)
+print(measure_resident() - before)
 """
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+@pytest.mark.parametrize("side", ["image", "text"])
+def test_memory_does_not_grow_with_the_shapes_of_calls(runtime: Any, side: str, kept: Path) -> None:
+    """A runtime keeps what it compiled for each length of texts, not for each number of inputs and length."""
+    command = [sys.executable, "-c", CHANGING, side, runtime, str(kept)]
+    grown = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert grown < 24  # MiB
