@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -132,10 +133,14 @@ def load_exported(
     in float32.
     """
     exports, original = ExportCache(cache / "exports"), None
+    find_export: Callable[[ExportCache], Export]
     if graph is None:
         original = load_original("float32")
+        find_export = partial(_find_or_export, original, side)
+    else:
+        find_export = graph.find_or_add_export
     try:
-        export = graph.find_or_add_export(exports) if original is None else _find_or_export(original, side, exports)
+        export: Export | None = find_export(exports)
     except OSError as error:
         _log.warning("exported models cannot be kept in %s: %s", exports.root, error.strerror or error)
         export = None
