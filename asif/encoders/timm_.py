@@ -17,6 +17,7 @@ from asif.encoders.hub_access import open_hub
 from asif.encoders.images import DECODER_VERSION, decode_image
 from asif.encoders.precision import Precision
 from asif.encoders.protocol import ClassifierHead, ImageSource
+from asif.encoders.timm_files import SUBSETS, read_imagenet_classes
 from asif.encoders.torch_common import MODEL_LOCK, Device, ForwardPasses, hash_weights
 from asif.encoders.torch_placement import TorchPlacement, choose_placement
 from asif.encoders.torch_transfer import finish_one_behind, make_transfer
@@ -111,14 +112,17 @@ class TimmEncoder:
                 values[rows], pooled[rows] = patches[: rows.stop - rows.start], vectors[: rows.stop - rows.start]
         return Tokens(values, np.ones(values.shape[:2], bool), pooled)
 
-    def write_export(self, folder: Path) -> dict[str, Any]:
-        """Export the model, from prepared images [n, 3, h, w] to vectors; raises NotExportableError."""
+    def write_export(self, folder: Path, keep_weights: bool = False) -> dict[str, Any]:
+        """Export the model, from prepared images [n, 3, h, w] to vectors; raises NotExportableError.
+
+        `keep_weights` is that of `write_onnx`.
+        """
         import torch
 
         if EvalTransform.from_config(self._config) is None:
             raise NotExportableError("its images are preprocessed by timm alone")
         model = copy.deepcopy(self._model).to("cpu", memory_format=torch.contiguous_format)
-        write_onnx(model, torch.zeros(2, *self._config["input_size"]), folder / MODEL_FILE, {0: "images"})
+        write_onnx(model, torch.zeros(2, *self._config["input_size"]), folder / MODEL_FILE, {0: "images"}, keep_weights)
         return {}
 
     def _stacked(self, batch: list[torch.Tensor]) -> torch.Tensor:
@@ -212,7 +216,6 @@ def create_embedded_model(weights: Path) -> torch.nn.Module:
 
 def _read_classifier_head(name: str, model_head: torch.nn.Module, dim: int) -> ClassifierHead:
     """Pair the rows of a linear classifier with the class names and definitions that timm ships."""
-    timm = import_timm()
     weight = getattr(model_head, "weight", None)
     if weight is None or weight.ndim != 2 or weight.shape[1] != dim:
         raise InputRefused(
@@ -220,25 +223,13 @@ def _read_classifier_head(name: str, model_head: torch.nn.Module, dim: int) -> C
             f"one linear layer over the {dim} features of the encoder",
             "choose a classifier with a plain linear head",
         )
-    subsets = {1000: "imagenet-1k", 11821: "imagenet-12k", 21841: "imagenet-22k", 21843: "imagenet-21k"}
-    if len(weight) not in subsets:
+    if len(weight) not in SUBSETS:
         raise InputRefused(
             f"the classifier of {name} has {len(weight)} classes",
-            f"an ImageNet classifier of {', '.join(map(str, subsets))} classes, whose names timm ships",
+            f"an ImageNet classifier of {', '.join(map(str, SUBSETS))} classes, whose names timm ships",
             "choose a model with one of those heads",
         )
-    info = timm.data.ImageNetInfo(subsets[len(weight)])
-    detailed = [info.index_to_description(i, detailed=True) for i in range(len(weight))]
-    names = [info.index_to_description(i) for i in range(len(weight))]
-    definitions = [text[len(name) + 2 :] for name, text in zip(names, detailed, strict=True)]
-    ids = [info.index_to_label_name(i) for i in range(len(weight))]
-    return ClassifierHead(weight.detach().float().cpu().numpy(), tuple(ids), tuple(names), tuple(definitions))
-
-
-def read_synset_names(ids: Sequence[str]) -> list[str] | None:
-    """Return the lemmas of WordNet ids, separated by commas; None unless all are in ImageNet-21k."""
-    info = import_timm().data.ImageNetInfo("imagenet-22k")
-    return [info.label_name_to_description(id_) for id_ in ids] if set(ids) <= set(info.label_names()) else None
+    return ClassifierHead(weight.detach().float().cpu().numpy(), *read_imagenet_classes(len(weight)))
 
 
 def import_timm() -> Any:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from asif.encoders.backends.embedded_graphs import EmbeddedGraph
 from asif.encoders.backends.export_cache import Export, ExportCache, ExportRecord, make_key
 from asif.encoders.backends.exported import ExportedEncoder
 from asif.encoders.backends.probe import QUICK_INPUTS, ProbeVerdict, VerdictCache, encode_probe
@@ -35,8 +37,7 @@ from asif.vectors import Fingerprint, Side
 Encoder = TypeVar("Encoder", bound=ExportedEncoder)
 Original = TypeVar("Original", bound="ExportableEncoder")
 
-_LIBRARIES = ("torch", "timm", "sentence-transformers", "transformers")
-_EXPORTERS = (*_LIBRARIES, "onnx")
+_EXPORTERS = ("torch", "timm", "sentence-transformers", "transformers", "onnx")
 
 _log = logging.getLogger(__name__)
 
@@ -121,22 +122,28 @@ def load_exported(
     side: Side,
     runtime: Runtime,
     cache: Path,
-    identity: Mapping[str, Any] | None,
+    graph: EmbeddedGraph | None,
     load_original: Callable[[Precision], Original],
     precision: Precision = "float32",
 ) -> Encoder | Original:
     """Load an encoder that runs in a runtime; returns the original, on torch, and logs why, if that is impossible.
 
-    `identity` is what the export depends on, as far as it is known without torch; None if the loaded model alone tells.
-    The original is loaded if there is no export in the folder `cache` yet. Exports are made from, and compared with,
-    the original in float32.
+    With the `graph` of an embedded encoder no original is needed. Others are loaded, since their weights name the
+    export, which is made in the folder `cache` if there is none. Exports are made from, and compared with, the original
+    in float32.
     """
     exports, original = ExportCache(cache / "exports"), None
-    key = None if identity is None else make_key({**identity, "libraries": _list_versions(_LIBRARIES)})
-    export = None if key is None else _find_current(exports, key)
-    if export is None:
+    find_export: Callable[[ExportCache], Export]
+    if graph is None:
         original = load_original("float32")
-        export = _find_or_export(original, side, exports, key)
+        find_export = partial(_find_or_export, original, side)
+    else:
+        find_export = graph.find_or_add_export
+    try:
+        export: Export | None = find_export(exports)
+    except OSError as error:
+        _log.warning("exported models cannot be kept in %s: %s", exports.root, error.strerror or error)
+        export = None
     try:
         if export is None:
             raise NotExportableError("its export cannot be kept")
@@ -174,28 +181,22 @@ def _open_export(
     return encoder
 
 
-def _find_or_export(original: ExportableEncoder, side: Side, exports: ExportCache, key: str | None) -> Export | None:
-    """Return the export of a model on torch, made now if there is none; None if the cache cannot be written."""
-    key = key or make_key({"fingerprint": dict(original.fingerprint.fields)})
-    found = _find_current(exports, key)
-    if found is not None:
+def _find_or_export(original: ExportableEncoder, side: Side, exports: ExportCache) -> Export:
+    """Return the export of a model on torch, or the record of why it has none; made now if there is neither.
+
+    Raises OSError if the cache cannot be written.
+    """
+    key = make_key({"fingerprint": dict(original.fingerprint.fields)})
+    found = exports.find(key)
+    if found is not None and (found.record.failure is None or found.record.libraries == _list_versions()):
         return found
     _log.info("exporting %s, once", original.spec)
-    try:
-        return _export(original, side, exports, key)
-    except OSError as error:
-        _log.warning("exported models cannot be kept in %s: %s", exports.root, error.strerror or error)
-        return None
-
-
-def _export(original: ExportableEncoder, side: Side, exports: ExportCache, key: str) -> Export:
-    """Export a model, or record why it cannot be exported; raises OSError if the cache cannot be written."""
     record = ExportRecord(
         spec=original.spec,
         side=side,
         dim=original.dim,
         fingerprint=dict(original.fingerprint.fields),
-        libraries=_list_versions(_EXPORTERS),
+        libraries=_list_versions(),
     )
     try:
         reference = encode_probe(original, side, QUICK_INPUTS)  # type: ignore[arg-type]
@@ -204,17 +205,10 @@ def _export(original: ExportableEncoder, side: Side, exports: ExportCache, key: 
         return exports.add(key, replace(record, failure=str(error)))
 
 
-def _find_current(exports: ExportCache, key: str) -> Export | None:
-    """Return an export; None if there is none, or if it failed with other versions of the libraries."""
-    found = exports.find(key)
-    failed_before = found is not None and found.record.failure and found.record.libraries != _list_versions(_EXPORTERS)
-    return None if failed_before else found
-
-
-def _list_versions(libraries: Iterable[str]) -> dict[str, str]:
-    """Return the versions of those libraries that are installed."""
+def _list_versions() -> dict[str, str]:
+    """Return the versions of the libraries that make and export models, as far as they are installed."""
     found = {}
-    for name in libraries:
+    for name in _EXPORTERS:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found

@@ -20,10 +20,13 @@ class NotExportableError(Exception):
     """A model cannot be exported, for the reason given: torch runs it."""
 
 
-def write_onnx(model: torch.nn.Module, example: torch.Tensor, path: Path, axes: Mapping[int, str]) -> None:
+def write_onnx(
+    model: torch.nn.Module, example: torch.Tensor, path: Path, axes: Mapping[int, str], keep_weights: bool = False
+) -> None:
     """Trace a model of one input and one output [n, dim] and write it as ONNX.
 
-    `axes` {axis of the input: name} may have other sizes than in `example`; 0 is that of the output as well. Raises
+    `axes` {axis of the input: name} may have other sizes than in `example`; 0 is that of the output as well.
+    `keep_weights` writes the weights as they are in the model; otherwise torch may merge layers. Raises
     NotExportableError, with the first line of torch's reason.
     """
     import torch
@@ -39,6 +42,8 @@ def write_onnx(model: torch.nn.Module, example: torch.Tensor, path: Path, axes: 
                 (example,),
                 str(path),
                 dynamo=False,
+                training=torch.onnx.TrainingMode.PRESERVE if keep_weights else torch.onnx.TrainingMode.EVAL,
+                do_constant_folding=not keep_weights,
                 opset_version=_OPSET,
                 input_names=["inputs"],
                 output_names=["vectors"],
