@@ -26,6 +26,7 @@ COMMANDS = {
     "eval": ("asif.cli.eval_", "Measure an anchor set on labelled images or captions."),
     "anchors": ("asif.cli.anchors.group", "List, inspect, verify, select and edit anchor sets."),
     "gallery": ("asif.cli.gallery", "Make galleries of images or texts; update them."),
+    "search": ("asif.cli.search", "Search a gallery by words or images, and say why."),
     "encoders": ("asif.cli.encoders", "List encoders, rank pairs, measure backends."),
     "doctor": ("asif.cli.doctor", "Show versions, devices, places and what is missing."),
 }

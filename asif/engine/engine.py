@@ -29,7 +29,8 @@ from asif.engine.predict import (
 )
 from asif.engine.search.query import Query, QueryPart
 from asif.engine.search.represented import find_represented
-from asif.engine.search.search import SearchAnswer, SearchOptions, search_gallery
+from asif.engine.search.results import SearchAnswer, SearchOptions
+from asif.engine.search.search import search_gallery
 from asif.engine.snapshots import FittedTask, Snapshot, SnapshotOpener
 from asif.engine.watcher import Watcher, WatchState, check_can_move
 from asif.errors import BadImage, Conflict, UsageError
@@ -301,7 +302,7 @@ class Engine:
         """Serve other anchors from the next call on; calls in flight finish on the old ones.
 
         The new snapshot is prepared first, while the old one serves: encoders are loaded, aligners fitted, blocks
-        copied to the device and the last labels represented, for the tasks that calls have used. If anything fails, the
+        copied to the device, the last labels and galleries represented, for the tasks that calls have used. If anything fails, the
         error is raised and the old anchors stay. An engine that watches follows `ref` from now on.
         """
         pair_filter = PairFilter.of(where, licences)
@@ -352,5 +353,8 @@ class Engine:
         if new.anchors.fingerprint("text") == old.anchors.fingerprint("text"):  # label embeddings are in the cache
             for labels in old.represented.keys():  # noqa: SIM118
                 new.represent_labels(labels, self._encoders)
+        for seen in old.galleries.values():  # searches answer from the old rows until the new ones are made
+            if seen.is_represented and seen.gallery.fingerprint == new.anchors.fingerprint(seen.side):
+                find_represented(new, seen.gallery).shared  # noqa: B018
         self._snapshot = new
         self._encoders.release_unused([*new.list_anchors(), *old.list_anchors()])

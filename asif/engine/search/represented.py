@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asif.aligners.hubness import append_bias
-from asif.aligners.relative import compute_default_k
 from asif.aligners.sampling import choose_evenly_spaced, represent_leave_one_out
-from asif.anchorset import Gallery
+from asif.anchorset import AnchorSet, Gallery
 from asif.anchorset.format.fit_cache import hash_anchors
-from asif.compare import Candidates, score_candidates
+from asif.compare import Candidates
 from asif.engine.search.chance import ChanceCurve
 from asif.engine.search.gallery_rows import GalleryRows
+from asif.engine.search.row_cache import find_or_make_rows
 from asif.engine.snapshots import FittedTask, Snapshot
-from asif.kernels import topk_similarity
-from asif.vectors import DenseRows, Embeddings, Float32, Int64, Rows, Side, gather_rows
+from asif.kernels import PreparedRows, compute_similarity, prepare_rows
+from asif.vectors import DenseRows, Embeddings, Float32, Int64, Rows, Side, gather_rows, join_rows
 
 OTHER_SIDE: dict[Side, Side] = {"image": "text", "text": "image"}
 _CHANCE_ANCHORS = 16_384
@@ -35,7 +37,6 @@ class RepresentedGallery:
 
     gallery: Gallery
     task: FittedTask
-    represent_blocks: Callable[[Gallery, FittedTask], list[Rows]]
     _matches: dict[str, Int64] = field(default_factory=dict)
 
     @property
@@ -45,7 +46,15 @@ class RepresentedGallery:
     @cached_property
     def shared(self) -> GalleryRows:
         """The items as rows of the aligner, each with the negative bias of the hubness correction as its last entry."""
-        return GalleryRows(self.represent_blocks(self.gallery, self.task), self.task.kernel)
+        rows = find_or_make_rows(
+            self.gallery.opened, "items", self.task, self.side, lambda: represent_items(self.gallery, self.task)
+        )
+        return GalleryRows([rows], self.task.kernel)
+
+    @property
+    def is_represented(self) -> bool:
+        """Tell whether a search has used `shared`."""
+        return "shared" in self.__dict__
 
     @cached_property
     def own(self) -> GalleryRows:
@@ -58,12 +67,19 @@ class RepresentedGallery:
         return choose_evenly_spaced(self.task.anchors.count, _CHANCE_ANCHORS)
 
     @cached_property
-    def _shared_anchors(self) -> Candidates:
-        """The anchors' side of the gallery's kind as candidates, leave-one-out, corrected as the items are."""
-        rows = represent_leave_one_out(
-            self.task.fitted, self.task.anchors, self.side, _CHANCE_ANCHORS, self.task.kernel
+    def _shared_anchors(self) -> PreparedRows:
+        """The anchors' side of the gallery's kind, leave-one-out, with biases as the items have them."""
+        anchors = self.task.anchors
+        if not isinstance(anchors, AnchorSet):
+            return prepare_rows(self._represent_anchors())
+        return prepare_rows(
+            find_or_make_rows(anchors, "held-out anchors", self.task, self.side, self._represent_anchors)
         )
-        return self.task.correct_hubness(Candidates(rows), OTHER_SIDE[self.side])
+
+    def _represent_anchors(self) -> Rows:
+        task = self.task
+        rows = represent_leave_one_out(task.fitted, task.anchors, self.side, _CHANCE_ANCHORS, task.kernel)
+        return append_biases(rows, self.side, task)
 
     @cached_property
     def _own_anchors(self) -> Float32:
@@ -75,24 +91,23 @@ class RepresentedGallery:
         anchors = self.task.anchors.blocks(OTHER_SIDE[self.side])
         return gather_rows(anchors, self._sampled_anchors).astype(np.float32)
 
-    def measure_chance(self, query: Rows, facing: Float32 | None) -> ChanceCurve:
-        """Score the anchors of other pairs for a query row, of `shared` or, with `facing` None, of `own`.
+    def measure_chances(self, queries: Rows, facing: Sequence[Float32 | None], shared: bool) -> list[ChanceCurve]:
+        """Score the anchors of other pairs for query rows, of `shared` or of `own`.
 
-        `facing` [m, d] are the vectors of the query's parts on the other side. The pairs that are nearest to them
-        there, as many as the aligner `asif` takes, may be about the same as the query: they are not other pairs.
+        `facing` [d] is what a query is about, on the other side than the gallery's. The half of the pairs that is most
+        like it there may be about the same, and is left out; nothing is if it is None.
         """
-        if facing is None:
-            assert isinstance(query, DenseRows)
-            own = topk_similarity(query.values, [self._own_anchors], len(self._own_anchors), engine=self.task.kernel)
-            return ChanceCurve(own.scores[0])
-        candidates = self._shared_anchors
-        scores = score_candidates(query, candidates)[0]
-        other = np.ones(len(scores), bool)
-        near = compute_default_k(len(scores))
-        if len(facing):
-            nearest = topk_similarity(facing, [self._facing_anchors], near, engine=self.task.kernel)
-            other[nearest.indices.ravel()] = False
-        return ChanceCurve(scores[other])
+        anchors = self._shared_anchors if shared else DenseRows(self._own_anchors)
+        scores = compute_similarity(queries, anchors, engine=self.task.kernel)
+        about = [each for each in facing if each is not None]
+        if not about:
+            return [ChanceCurve(row) for row in scores]
+        like = iter(compute_similarity(np.stack(about), self._facing_anchors, engine=self.task.kernel))
+        half = (scores.shape[1] + 1) // 2
+        return [
+            ChanceCurve(row if each is None else row[np.argsort(next(like), kind="stable")[:half]])
+            for row, each in zip(scores, facing, strict=True)
+        ]
 
     def find_matches(self, where: str) -> Int64:
         """Return the rows of the items that match an expression; the last few answers are kept."""
@@ -110,20 +125,25 @@ def find_represented(snapshot: Snapshot, gallery: Gallery) -> RepresentedGallery
     key = (gallery.opened.exactly, hash_anchors(gallery.opened.manifest))
     found = snapshot.galleries.get(key)
     if found is None:
-        found = RepresentedGallery(gallery, snapshot.tasks["search"], represent_in_memory)
+        found = RepresentedGallery(gallery, snapshot.tasks["search"])
         snapshot.galleries.put(key, found)
     return found
 
 
-def represent_in_memory(gallery: Gallery, task: FittedTask) -> list[Rows]:
+def represent_items(gallery: Gallery, task: FittedTask) -> Rows:
     """Represent all items, a block at a time; raises IntegrityError for a block that was changed on disk."""
     gallery.check_vectors()
-    return [represent_block(block, gallery.side, task) for block in gallery.vectors]
+    return join_rows([represent_vectors(block, gallery.side, task) for block in gallery.vectors])
 
 
-def represent_block(vectors: Float32, side: Side, task: FittedTask) -> Rows:
+def represent_vectors(vectors: NDArray[Any], side: Side, task: FittedTask) -> Rows:
     """Represent unit vectors [n, d] as rows of an aligner, with the negative hubness bias as the last entry."""
     rows = task.fitted.represent(side, Embeddings(np.asarray(vectors, np.float32)), task.kernel)
+    return append_biases(rows, side, task)
+
+
+def append_biases(rows: Rows, side: Side, task: FittedTask) -> Rows:
+    """Give rows of candidates the negative bias of the hubness correction as their last entry, if there is one."""
     corrected = task.correct_hubness(Candidates(rows), OTHER_SIDE[side])
     return rows if corrected.biases is None else append_bias(rows, -corrected.biases)
 

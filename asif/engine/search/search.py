@@ -3,136 +3,42 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Literal
 
 import numpy as np
 
-from asif.anchorset import AnchorsIdentity, Gallery, OpenAnchors
-from asif.encoders import ImageInput
+from asif.anchorset import AnchorsIdentity
 from asif.engine.encoder_pool import EncoderPool
-from asif.engine.predict import encode_in_batches, iter_vectors
+from asif.engine.search.encode import EncodedQuery, check_gallery, encode_queries
 from asif.engine.search.gallery_rows import add_rows
-from asif.engine.search.query import Query, QueryPart
-from asif.engine.search.represented import RepresentedGallery, extend_query, represent_block
-from asif.errors import BadImage, EncoderMismatch, NotFound, UsageError
-from asif.explain import Contributions, compute_contributions
-from asif.pairs import PairRecord
-from asif.pairs.item import ITEM_FIELDS, ItemRecord
+from asif.engine.search.query import Query
+from asif.engine.search.represented import RepresentedGallery, extend_query, represent_vectors
+from asif.engine.search.results import SearchAnswer, SearchEvidence, SearchOptions, SearchResult, Space
+from asif.errors import UsageError
+from asif.explain import compute_contributions
+from asif.pairs.item import ITEM_FIELDS
 from asif.vectors import (
+    SIDES,
     AnchorContributions,
     DenseRows,
     Embeddings,
     Float32,
+    Float64,
     FusedRows,
     Int64,
     Rows,
     Side,
     gather_rows,
     join_rows,
+    normalise_rows,
 )
 
 QUERIES_PER_BATCH = 256
 _VALUES_SHOWN = 10
-Space = Literal["shared", "image", "text"]
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """Say which results are wanted: `k` after the first `offset`, of the items that match `where`.
-
-    With `only_relevant`, results are left out if one item as good, or more, is expected by chance among those that are
-    searched. `explain` is the number of anchors to name behind each result.
-    """
-
-    k: int = 20
-    offset: int = 0
-    where: str | None = None
-    only_relevant: bool = False
-    explain: int = 0
-
-    def __post_init__(self) -> None:
-        if self.k < 1 or self.offset < 0:
-            raise UsageError(
-                f"k is {self.k}, offset {self.offset}", "k from 1, offset from 0", "pass for example k=20, offset=0"
-            )
-
-
-@dataclass(frozen=True)
-class SearchEvidence:
-    """The anchors behind a score; `parts` has the sum of the contributions to each part of the query, in its order.
-
-    The score is the sum of all contributions minus `hubness`.
-    """
-
-    contributions: Contributions
-    records: tuple[PairRecord, ...]
-    parts: tuple[float, ...]
-    hubness: float = 0.0
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """One item that was found: its row in the gallery, its record, its score, and the chance of such a score."""
-
-    row: int
-    item: ItemRecord
-    score: float
-    chance: float
-    evidence: SearchEvidence | None = None
-
-    @property
-    def id(self) -> str:
-        return self.item.id
-
-    @property
-    def uri(self) -> str:
-        return self.item.uri
-
-    def __repr__(self) -> str:
-        return f"<SearchResult {self.id}: {self.score:.4f}, chance {self.chance:.2g}>"
-
-
-@dataclass(frozen=True)
-class SearchAnswer:
-    """The results of one query, best first; `error` if an image of it could not be decoded.
-
-    `space` is where scores were computed: `shared` by the aligner, or the space of the gallery's own encoder, if all of
-    the query was of its kind. `searched` counts the items that match the filter. `relevant` counts those of the first
-    k that less than one item is expected to reach by chance.
-    """
-
-    query: Query
-    results: tuple[SearchResult, ...]
-    gallery: AnchorsIdentity
-    anchors: AnchorsIdentity
-    space: Space
-    searched: int
-    relevant: int
-    timings_ms: dict[str, float] = field(default_factory=dict)
-    error: BadImage | None = None
-
-    def __iter__(self) -> Iterator[SearchResult]:
-        return iter(self.results)
-
-    def __len__(self) -> int:
-        return len(self.results)
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{each.id} {each.score:.4f}" for each in self.results[:3])
-        more = ", …" if len(self.results) > 3 else ""
-        return f"<SearchAnswer {str(self.query)!r} in {self.gallery.name}: {shown or 'nothing'}{more}>"
-
-
-@dataclass(frozen=True)
-class _EncodedQuery:
-    """Hold the vectors of a query's parts [d], in order, each of the side of its kind."""
-
-    query: Query
-    vectors: tuple[Float32, ...]
-    error: BadImage | None = None
+_EXPECTED_BY_CHANCE = 0.1
+"""A result is relevant if fewer items than this are expected to score as high by chance, of all that are searched."""
 
 
 def search_gallery(
@@ -166,90 +72,6 @@ def _search_in_batches(
             yield replace(answer, timings_ms={"encode": encode_ms, **answer.timings_ms})
 
 
-def check_gallery(gallery: Gallery, anchors: OpenAnchors, encoders: EncoderPool) -> None:
-    """Raise EncoderMismatch unless one encoder made a gallery and its side of some anchors; see `check_encoder`."""
-    side = gallery.side
-    if gallery.fingerprint == anchors.fingerprint(side):
-        return
-    specs = gallery.encoder_spec, anchors.encoder_spec(side)
-    try:
-        if specs[0] == specs[1] != "precomputed":
-            load: Callable[..., Any] = encoders.load_image_encoder if side == "image" else encoders.load_text_encoder
-            encoders.check(anchors, side, load(gallery.opened))
-            return
-    except EncoderMismatch as error:
-        why = f" ({error.came})"
-    else:
-        why = ""
-    raise EncoderMismatch(
-        f"{gallery.ref} was made with {specs[0]}, fingerprint {gallery.fingerprint.digest[:12]}{why}",
-        f"{specs[1]}, fingerprint {anchors.fingerprint(side).digest[:12]}, with which {anchors.ref} was made",
-        "search with anchors of the gallery's encoder, --anchors REF, or make a gallery for these: "
-        f"asif gallery build SRC --name NAME --anchors {anchors.ref}",
-    )
-
-
-def encode_queries(
-    queries: Sequence[Query], gallery: Gallery, anchors: OpenAnchors, encoders: EncoderPool
-) -> list[_EncodedQuery]:
-    """Encode all parts of all queries, each kind at once; equal texts are encoded once."""
-    texts = list(dict.fromkeys(str(part.content) for part in _list_parts(queries, "text")))
-    text_vectors: dict[str, Float32] = {}
-    if texts:
-        encoders.report_cut_texts(texts, anchors)
-        text_vectors = dict(zip(texts, encoders.encode_texts(texts, anchors).values, strict=True))
-    images = iter(_encode_images([part.content for part in _list_parts(queries, "image")], anchors, encoders))
-    item_vectors = _find_items([str(part.content) for part in _list_parts(queries, "item")], gallery)
-    encoded = []
-    for query in queries:
-        vectors: list[Float32] = []
-        error: BadImage | None = None
-        for part in query.parts:
-            found = (
-                text_vectors[str(part.content)]
-                if part.kind == "text"
-                else next(images)
-                if part.kind == "image"
-                else item_vectors[str(part.content)]
-            )
-            if isinstance(found, BadImage):
-                error = error or found
-            else:
-                vectors.append(found)
-        encoded.append(_EncodedQuery(query, tuple(vectors), error))
-    return encoded
-
-
-def _list_parts(queries: Sequence[Query], kind: str) -> list[QueryPart]:
-    return [part for query in queries for part in query.parts if part.kind == kind]
-
-
-def _encode_images(
-    images: Sequence[ImageInput], anchors: OpenAnchors, encoders: EncoderPool
-) -> Iterator[Float32 | BadImage]:
-    if not images:
-        return iter(())
-    return iter_vectors(encode_in_batches(encoders.load_image_encoder(anchors), images))
-
-
-def _find_items(ids: Sequence[str], gallery: Gallery) -> dict[str, Float32]:
-    """Return the vectors of items by id; raises NotFound."""
-    if not ids:
-        return {}
-    rows = gallery.find_rows(ids)
-    missing = [name for name in ids if name not in rows]
-    if missing:
-        raise NotFound(
-            f"{gallery.ref} has no item {missing[0]!r}",
-            "the id of an item of the gallery",
-            f"list some: asif gallery info {gallery.name}, or search by the file itself: --image FILE",
-        )
-    return {
-        name: gather_rows(gallery.vectors, np.array([row], np.int64))[0].astype(np.float32)
-        for name, row in rows.items()
-    }
-
-
 def _find_matches(represented: RepresentedGallery, where: str) -> Int64:
     """Return the rows that match; raises UsageError, which names values that occur, if there are none."""
     rows = represented.find_matches(where)
@@ -271,39 +93,63 @@ def _find_matches(represented: RepresentedGallery, where: str) -> Int64:
 
 
 def _answer_queries(
-    represented: RepresentedGallery, encoded: Sequence[_EncodedQuery], among: Int64 | None, options: SearchOptions
+    represented: RepresentedGallery, encoded: Sequence[EncodedQuery], among: Int64 | None, options: SearchOptions
 ) -> Iterator[SearchAnswer]:
     """Answer queries in order; those of one space are searched for together."""
-    started = time.perf_counter()
-    prepared = [None if each.error else _prepare_query(represented, each) for each in encoded]
-    represent_ms = 1000 * (time.perf_counter() - started) / len(encoded)
-    started = time.perf_counter()
-    found: dict[int, tuple[Int64, Float32]] = {}
-    for is_shared in (True, False):
-        chosen = [at for at, each in enumerate(prepared) if each is not None and each.is_shared == is_shared]
-        if chosen:
-            rows = represented.shared if is_shared else represented.own
-            queries = join_rows([each.extended for at in chosen if (each := prepared[at]) is not None])
-            best = rows.find_best(queries, options.offset + options.k, among)
-            found |= {at: (best.indices[place], best.scores[place]) for place, at in enumerate(chosen)}
-    compare_ms = 1000 * (time.perf_counter() - started) / len(encoded)
     searched = len(represented.gallery) if among is None else len(among)
-    for at, ready in enumerate(prepared):
-        if ready is None:
-            answer = _make_answer(represented, encoded[at].query, "shared", searched)
-            yield replace(answer, error=encoded[at].error)
-            continue
+    found: dict[int, SearchAnswer] = {}
+    for is_shared in (True, False):
+        group = [
+            at for at, each in enumerate(encoded) if not each.error and each.is_shared(represented.side) == is_shared
+        ]
+        if group:
+            found |= zip(
+                group,
+                _search_in_space(represented, [encoded[at] for at in group], is_shared, among, options),
+                strict=True,
+            )
+    for at, each in enumerate(encoded):
+        yield (
+            found[at]
+            if at in found
+            else replace(_make_answer(represented, each.query, "shared", searched), error=each.error)
+        )
+
+
+def _search_in_space(
+    represented: RepresentedGallery,
+    encoded: Sequence[EncodedQuery],
+    is_shared: bool,
+    among: Int64 | None,
+    options: SearchOptions,
+) -> list[SearchAnswer]:
+    """Answer queries of one space."""
+    clock = [time.perf_counter()]
+    prepared = _prepare_queries(represented, encoded, is_shared)
+    rows = join_rows([each.row for each in prepared])
+    rows = extend_query(rows, represented.task) if is_shared else rows
+    items = represented.shared if is_shared else represented.own
+    clock.append(time.perf_counter())
+    best = items.find_best(rows, options.offset + options.k, among)
+    clock.append(time.perf_counter())
+    curves = represented.measure_chances(rows, [each.facing for each in prepared], is_shared)
+    clock.append(time.perf_counter())
+    represent, compare, chance = (1000 * seconds / len(encoded) for seconds in np.diff(clock).tolist())
+    answers = []
+    for each, curve, indices, scores in zip(prepared, curves, best.indices, best.scores, strict=True):
         started = time.perf_counter()
-        answer = _describe_found(represented, ready, *found[at], searched, options)
-        describe_ms = 1000 * (time.perf_counter() - started)
-        yield replace(answer, timings_ms={"represent": represent_ms, "compare": compare_ms, "describe": describe_ms})
+        answer = _describe_found(represented, each, indices, scores, curve.estimate(scores), among, options)
+        describe = 1000 * (time.perf_counter() - started)
+        timings = {"represent": represent, "compare": compare, "chance": chance, "describe": describe}
+        answers.append(replace(answer, timings_ms=timings))
+    return answers
 
 
 @dataclass(frozen=True)
 class _PreparedQuery:
     """Hold a query as one row, the rows of its parts, and the factor by which each part counts.
 
-    `facing` [m, d] are the vectors of the parts on the other side than the gallery's.
+    `facing` [d] is the sum of the parts on the other side than the gallery's that do not take away.
     """
 
     query: Query
@@ -311,44 +157,48 @@ class _PreparedQuery:
     parts: tuple[Rows, ...]
     factors: tuple[float, ...]
     facing: Float32 | None
-    extended: Rows
-
-    @property
-    def is_shared(self) -> bool:
-        return self.facing is not None
+    is_shared: bool
 
 
-def _find_side(part: QueryPart, gallery: Side) -> Side:
-    if part.kind == "item":
-        return gallery
-    return "text" if part.kind == "text" else "image"
+def _prepare_queries(
+    represented: RepresentedGallery, encoded: Sequence[EncodedQuery], is_shared: bool
+) -> list[_PreparedQuery]:
+    """Represent all parts of all queries, each side at once, and add those of each query."""
+    parts = [(side, vector) for each in encoded for side, vector in each.list_sides(represented.side)]
+    rows: list[Rows | None] = [None] * len(parts)
+    for side in SIDES:
+        of_side = [at for at, part in enumerate(parts) if part[0] == side]
+        if of_side:
+            vectors = np.stack([parts[at][1] for at in of_side])
+            made: Rows = DenseRows(vectors)
+            if is_shared:
+                made = represented.task.fitted.represent(side, Embeddings(vectors), represented.task.kernel)
+            for place, at in enumerate(of_side):
+                rows[at] = made[place : place + 1]
+    waiting = iter([row for row in rows if row is not None])
+    return [
+        _prepare_query(each, tuple(islice(waiting, len(each.vectors))), represented.side, is_shared) for each in encoded
+    ]
 
 
-def _prepare_query(represented: RepresentedGallery, encoded: _EncodedQuery) -> _PreparedQuery:
-    """Represent the parts of a query, and add them; raises UsageError if they cancel each other out."""
-    side, task = represented.side, represented.task
-    sides = [_find_side(part, side) for part in encoded.query.parts]
+def _prepare_query(encoded: EncodedQuery, rows: tuple[Rows, ...], gallery: Side, is_shared: bool) -> _PreparedQuery:
+    """Add the rows of a query's parts; raises UsageError if they cancel each other out."""
     weights = [part.weight for part in encoded.query.parts]
-    is_shared = any(each != side for each in sides)
-    vectors = [vector[None] for vector in encoded.vectors]
-    rows: list[Rows] = (
-        [
-            task.fitted.represent(each, Embeddings(vector), task.kernel)
-            for each, vector in zip(sides, vectors, strict=True)
-        ]
-        if is_shared
-        else [DenseRows(vector) for vector in vectors]
-    )
     row, factors = add_rows(rows, weights)
     if not any(factors):
         raise UsageError(
             f"the parts of the query {str(encoded.query)!r} cancel each other out", "something left", "change a weight"
         )
-    facing = None
-    if is_shared:
-        facing = np.concatenate([vector for each, vector in zip(sides, vectors, strict=True) if each != side])
-    extended = extend_query(row, task) if is_shared else row
-    return _PreparedQuery(encoded.query, row, tuple(rows), tuple(factors), facing, extended)
+    facing = [
+        weight * vector
+        for weight, (side, vector) in zip(weights, encoded.list_sides(gallery), strict=True)
+        if side != gallery and weight > 0
+    ]
+    about = None
+    if facing:
+        total = np.add.reduce(np.array(facing, np.float64))
+        about = normalise_rows(total[None])[0] if total.any() else None
+    return _PreparedQuery(encoded.query, row, rows, tuple(factors), about, is_shared)
 
 
 def _make_answer(represented: RepresentedGallery, query: Query, space: Space, searched: int) -> SearchAnswer:
@@ -362,13 +212,14 @@ def _describe_found(
     ready: _PreparedQuery,
     rows: Int64,
     scores: Float32,
-    searched: int,
+    chances: Float64,
+    among: Int64 | None,
     options: SearchOptions,
 ) -> SearchAnswer:
-    """Measure the chance of each score, leave out what chance would reach, and explain the rest."""
-    chances = represented.measure_chance(ready.row, ready.facing).estimate(scores)
-    relevant = int((chances * searched < 1).sum())
-    stop = min(len(rows), relevant) if options.only_relevant else len(rows)
+    """Leave out what chance would reach, read the records, and explain the scores."""
+    searched = len(represented.gallery) if among is None else len(among)
+    relevant = int((chances * searched < _EXPECTED_BY_CHANCE).sum())
+    stop = relevant if options.only_relevant else len(rows)
     shown = slice(options.offset, max(options.offset, stop))
     records = represented.gallery.records(rows[shown])
     results = []
@@ -406,6 +257,6 @@ def _read_bias(represented: RepresentedGallery, vector: Float32) -> float:
     """Return what the hubness correction takes off the scores of an item."""
     if represented.task.choice.hubness.method == "none":
         return 0.0
-    rows = represent_block(vector, represented.side, represented.task)
+    rows = represent_vectors(vector, represented.side, represented.task)
     first = rows.parts[0] if isinstance(rows, FusedRows) else rows
     return -float(first.values[0, -1])

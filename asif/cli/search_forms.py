@@ -1,0 +1,146 @@
+"""How `asif search` writes what it found: JSON, CSV, or a list for people."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from asif.cli import options
+from asif.cli.classification_forms import quote_cell
+
+if TYPE_CHECKING:
+    from asif.engine.search.results import SearchAnswer, SearchEvidence, SearchOptions, SearchResult
+
+CSV_HEADER = "query,rank,id,uri,score,chance,error"
+_CAPTION_LETTERS = 90
+
+
+def format_as_json(answer: SearchAnswer, settings: Mapping[str, Any]) -> str:
+    """Return the line that --json prints for one query; `aligner` is null where none was used."""
+    found: dict[str, Any] = {"query": str(answer.query)}
+    if answer.error is not None:
+        return options.format_json({**found, "error": answer.error.came})
+    shared = answer.space == "shared"
+    found |= {
+        "results": [_describe_result(result, answer) for result in answer.results],
+        "searched": answer.searched,
+        "relevant": answer.relevant,
+        "space": answer.space,
+        "gallery": answer.gallery.as_dict(),
+        "anchors": answer.anchors.as_dict(),
+        **(settings if shared else {"aligner": None}),
+        "timings_ms": {step: round(ms, 3) for step, ms in answer.timings_ms.items()},
+    }
+    return options.format_json(found)
+
+
+def _describe_result(result: SearchResult, answer: SearchAnswer) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "id": result.id,
+        "uri": result.uri,
+        "score": result.score,
+        "chance": float(f"{result.chance:.3g}"),
+    }
+    if result.evidence is not None:
+        found["explanation"] = _describe_evidence(result.evidence, answer)
+    return found
+
+
+def _describe_evidence(evidence: SearchEvidence, answer: SearchAnswer) -> dict[str, Any]:
+    split = evidence.contributions
+    explanation: dict[str, Any] = {
+        "contributions": [
+            {
+                "id": record.id,
+                "captions": list(record.captions),
+                "licence": record.licence,
+                "contribution": float(value),
+            }
+            for record, value in zip(evidence.records, split.values, strict=True)
+        ],
+        "remainder": split.remainder,
+        "others": split.others,
+        "parts": [
+            {"part": str(part), "weight": part.weight, "contribution": value}
+            for part, value in zip(answer.query.parts, evidence.parts, strict=True)
+        ],
+    }
+    return explanation | ({"hubness": -evidence.hubness} if evidence.hubness else {})
+
+
+def format_as_csv(answer: SearchAnswer) -> Iterator[str]:
+    """Yield the lines that --csv prints for one query: one for each result, or one with the error."""
+    query = quote_cell(str(answer.query))
+    if answer.error is not None:
+        yield _join_cells(query, "", "", "", "", "", quote_cell(answer.error.came))
+    for rank, result in enumerate(answer.results, 1):
+        cells = quote_cell(result.id), quote_cell(result.uri), result.score, f"{result.chance:.3g}", ""
+        yield _join_cells(query, rank, *cells)
+
+
+def _join_cells(*cells: object) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
+
+
+def print_answer(answer: SearchAnswer, chosen: SearchOptions, separate: bool) -> None:
+    """Print the results of a query under its name, with the anchors behind them."""
+    if separate:
+        options.print_text()
+    if answer.error is not None:
+        options.print_text(f"{answer.query}: cannot be read: {answer.error.came}", err=True)
+        return
+    options.print_text(f"{answer.query}", bold=True)
+    options.print_text(f"  {_describe_relevance(answer, chosen)}", dim=True)
+    for rank, result in enumerate(answer.results, chosen.offset + 1):
+        options.print_text(f"{rank:5}  {result.score:7.4f}  {format_chance(result.chance):>7}  {_name_result(result)}")
+        if result.evidence is not None:
+            _print_evidence(result.evidence, answer)
+
+
+def _name_result(result: SearchResult) -> str:
+    """Return where an item is, or its text."""
+    text = result.item.captions[0] if result.item.captions and not result.item.uri.endswith(result.id) else ""
+    return f"{result.uri}  {_shorten(text)}".rstrip()
+
+
+def _describe_relevance(answer: SearchAnswer, chosen: SearchOptions) -> str:
+    """Say how many results are above chance.
+
+    The first k + offset items are looked at, so that all of them being above chance means: at least so many.
+    """
+    most = answer.relevant == chosen.k + chosen.offset < answer.searched
+    found = f"{answer.relevant:,}{' or more' if most else ''} of {answer.searched:,} are above chance"
+    return found if answer.space == "shared" else f"{found}, compared as {answer.space}s"
+
+
+def format_chance(chance: float) -> str:
+    """Return a share as text.
+
+    >>> format_chance(0.25), format_chance(0.00034), format_chance(1e-9)
+    ('25%', '0.034%', '<0.001%')
+    """
+    return f"{100 * chance:.2g}%" if chance >= 1e-5 else "<0.001%"
+
+
+def _print_evidence(evidence: SearchEvidence, answer: SearchAnswer) -> None:
+    """Print the anchors that contribute to a score, and each part's share of it if there are several."""
+    for value, record in zip(evidence.contributions.values, evidence.records, strict=True):
+        caption = _shorten(record.captions[0]) if record.captions else ""
+        options.print_text(f"       {value:8.4f}  {record.id}  {caption}".rstrip())
+    if evidence.contributions.others:
+        options.print_text(
+            f"       {evidence.contributions.remainder:8.4f}  {evidence.contributions.others} further anchors"
+        )
+    if evidence.hubness:
+        options.print_text(f"       {-evidence.hubness:8.4f}  taken off for hubness")
+    if len(evidence.parts) > 1:
+        shares = (f"{part} {value:.4f}" for part, value in zip(answer.query.parts, evidence.parts, strict=True))
+        options.print_text(f"       of which {', '.join(shares)}")
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _CAPTION_LETTERS else text[: _CAPTION_LETTERS - 1] + "…"

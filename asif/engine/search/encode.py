@@ -1,0 +1,119 @@
+"""Encode queries with the encoders of some anchors, which must be those of the gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from asif.anchorset import Gallery, OpenAnchors
+from asif.encoders import ImageInput
+from asif.engine.encoder_pool import EncoderPool
+from asif.engine.predict import encode_in_batches, iter_vectors
+from asif.engine.search.query import Query, QueryPart
+from asif.errors import BadImage, EncoderMismatch, NotFound
+from asif.vectors import Float32, Side, gather_rows
+
+
+@dataclass(frozen=True)
+class EncodedQuery:
+    """Hold the vectors of a query's parts [d], in order, each of the side of its kind."""
+
+    query: Query
+    vectors: tuple[Float32, ...]
+    error: BadImage | None = None
+
+    def list_sides(self, gallery: Side) -> list[tuple[Side, Float32]]:
+        """Return the side and the vector of each part; an item is of the gallery's side."""
+        sides: dict[str, Side] = {"text": "text", "image": "image", "item": gallery}
+        return [(sides[part.kind], vector) for part, vector in zip(self.query.parts, self.vectors, strict=True)]
+
+    def is_shared(self, gallery: Side) -> bool:
+        """Tell whether a part is on the other side than the gallery, so that the aligner has to compare."""
+        return any(side != gallery for side, _ in self.list_sides(gallery))
+
+
+def check_gallery(gallery: Gallery, anchors: OpenAnchors, encoders: EncoderPool) -> None:
+    """Raise EncoderMismatch unless one encoder made a gallery and its side of some anchors; see `check_encoder`."""
+    side = gallery.side
+    if gallery.fingerprint == anchors.fingerprint(side):
+        return
+    specs = gallery.encoder_spec, anchors.encoder_spec(side)
+    try:
+        if specs[0] == specs[1] != "precomputed":
+            load: Callable[..., Any] = encoders.load_image_encoder if side == "image" else encoders.load_text_encoder
+            encoders.check(anchors, side, load(gallery.opened))
+            return
+    except EncoderMismatch as error:
+        why = f" ({error.came})"
+    else:
+        why = ""
+    raise EncoderMismatch(
+        f"{gallery.ref} was made with {specs[0]}, fingerprint {gallery.fingerprint.digest[:12]}{why}",
+        f"{specs[1]}, fingerprint {anchors.fingerprint(side).digest[:12]}, with which {anchors.ref} was made",
+        "search with anchors of the gallery's encoder, --anchors REF, or make a gallery for these: "
+        f"asif gallery build SRC --name NAME --anchors {anchors.ref}",
+    )
+
+
+def encode_queries(
+    queries: Sequence[Query], gallery: Gallery, anchors: OpenAnchors, encoders: EncoderPool
+) -> list[EncodedQuery]:
+    """Encode all parts of all queries, each kind at once; equal texts are encoded once."""
+    texts = list(dict.fromkeys(str(part.content) for part in _list_parts(queries, "text")))
+    text_vectors: dict[str, Float32] = {}
+    if texts:
+        encoders.report_cut_texts(texts, anchors)
+        text_vectors = dict(zip(texts, encoders.encode_texts(texts, anchors).values, strict=True))
+    images = iter(_encode_images([part.content for part in _list_parts(queries, "image")], anchors, encoders))
+    item_vectors = _find_items([str(part.content) for part in _list_parts(queries, "item")], gallery)
+    encoded = []
+    for query in queries:
+        vectors: list[Float32] = []
+        error: BadImage | None = None
+        for part in query.parts:
+            found = (
+                text_vectors[str(part.content)]
+                if part.kind == "text"
+                else next(images)
+                if part.kind == "image"
+                else item_vectors[str(part.content)]
+            )
+            if isinstance(found, BadImage):
+                error = error or found
+            else:
+                vectors.append(found)
+        encoded.append(EncodedQuery(query, tuple(vectors), error))
+    return encoded
+
+
+def _list_parts(queries: Sequence[Query], kind: str) -> list[QueryPart]:
+    return [part for query in queries for part in query.parts if part.kind == kind]
+
+
+def _encode_images(
+    images: Sequence[ImageInput], anchors: OpenAnchors, encoders: EncoderPool
+) -> Iterator[Float32 | BadImage]:
+    if not images:
+        return iter(())
+    return iter_vectors(encode_in_batches(encoders.load_image_encoder(anchors), images))
+
+
+def _find_items(ids: Sequence[str], gallery: Gallery) -> dict[str, Float32]:
+    """Return the vectors of items by id; raises NotFound."""
+    if not ids:
+        return {}
+    rows = gallery.find_rows(ids)
+    missing = [name for name in ids if name not in rows]
+    if missing:
+        raise NotFound(
+            f"{gallery.ref} has no item {missing[0]!r}",
+            "the id of an item of the gallery",
+            f"list some: asif gallery info {gallery.name}, or search by the file itself: --image FILE",
+        )
+    return {
+        name: gather_rows(gallery.vectors, np.array([row], np.int64))[0].astype(np.float32)
+        for name, row in rows.items()
+    }

@@ -1,0 +1,103 @@
+"""What a search gives: options, answers, results, and the anchors behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from asif.anchorset import AnchorsIdentity
+from asif.engine.search.query import Query
+from asif.errors import BadImage, UsageError
+from asif.explain import Contributions
+from asif.pairs import PairRecord
+from asif.pairs.item import ItemRecord
+
+Space = Literal["shared", "image", "text"]
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Say which results are wanted: `k` after the first `offset`, of the items that match `where`.
+
+    With `only_relevant`, results are left out if a tenth of an item as good, or more, is expected by chance among those
+    that are searched. `explain` is the number of anchors to name behind each result.
+    """
+
+    k: int = 20
+    offset: int = 0
+    where: str | None = None
+    only_relevant: bool = False
+    explain: int = 0
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.offset < 0:
+            raise UsageError(
+                f"k is {self.k}, offset {self.offset}", "k from 1, offset from 0", "pass for example k=20, offset=0"
+            )
+
+
+@dataclass(frozen=True)
+class SearchEvidence:
+    """The anchors behind a score; `parts` has the sum of the contributions to each part of the query, in its order.
+
+    The score is the sum of all contributions minus `hubness`.
+    """
+
+    contributions: Contributions
+    records: tuple[PairRecord, ...]
+    parts: tuple[float, ...]
+    hubness: float = 0.0
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """One item that was found: its row in the gallery, its record, its score, and the chance of such a score."""
+
+    row: int
+    item: ItemRecord
+    score: float
+    chance: float
+    evidence: SearchEvidence | None = None
+
+    @property
+    def id(self) -> str:
+        return self.item.id
+
+    @property
+    def uri(self) -> str:
+        return self.item.uri
+
+    def __repr__(self) -> str:
+        return f"<SearchResult {self.id}: {self.score:.4f}, chance {self.chance:.2g}>"
+
+
+@dataclass(frozen=True)
+class SearchAnswer:
+    """The results of one query, best first; `error` if an image of it could not be decoded.
+
+    `space` is where scores were computed: `shared` by the aligner, or the space of the gallery's own encoder, if all of
+    the query was of its kind. `searched` counts the items that match the filter. `relevant` counts
+    those of the first offset + k that fewer than a tenth of an item is expected to reach by chance.
+    """
+
+    query: Query
+    results: tuple[SearchResult, ...]
+    gallery: AnchorsIdentity
+    anchors: AnchorsIdentity
+    space: Space
+    searched: int
+    relevant: int
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    error: BadImage | None = None
+
+    def __iter__(self) -> Iterator[SearchResult]:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{each.id} {each.score:.4f}" for each in self.results[:3])
+        more = ", …" if len(self.results) > 3 else ""
+        return f"<SearchAnswer {str(self.query)!r} in {self.gallery.name}: {shown or 'nothing'}{more}>"

@@ -1,0 +1,80 @@
+"""Rows that an aligner made of a gallery or of anchors, kept as a fit of that set: checked, and deleted with it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from asif.aligners import TrainedAligner
+from asif.anchorset import AnchorSet
+from asif.anchorset.format.fit_cache import hash_anchors
+from asif.engine.snapshots import FittedTask
+from asif.errors import AsifError, IntegrityError
+from asif.vectors import DenseRows, FitArrays, FusedRows, Rows, Side, SparseRows
+
+_MOST_BYTES = 4 << 30
+_MOST_INDEX = 1 << 24
+"""Up to here float32 holds every whole number."""
+
+_log = logging.getLogger(__name__)
+
+
+def find_or_make_rows(stored: AnchorSet, name: str, task: FittedTask, side: Side, make: Callable[[], Rows]) -> Rows:
+    """Return the rows that are kept with a set under a name, for a task over some anchors; else make and keep them.
+
+    A damaged file is logged, and made again. Nothing is kept for views, trained aligners, and rows of over 4 GB.
+    """
+    anchors, choice = task.anchors, task.choice
+    if not isinstance(anchors, AnchorSet) or isinstance(choice.aligner, TrainedAligner):
+        return make()
+    parameters = {
+        "anchors": hash_anchors(anchors.manifest),
+        "aligner": {"name": choice.aligner.name, "parameters": task.fitted.parameters},
+        "hubness": choice.hubness.parameters,
+        "side": side,
+    }
+    key = {"name": name, "parameters": parameters}
+    try:
+        kept = stored.cached_fit(key)
+        if kept is not None:
+            return unpack_rows(kept)
+    except (IntegrityError, KeyError, ValueError) as error:
+        _log.warning("represented items are not used: %s", str(error).splitlines()[0])
+    rows = make()
+    arrays = pack_rows(rows)
+    if arrays is not None and sum(values.nbytes for values in arrays.values()) <= _MOST_BYTES:
+        try:
+            stored.cache_fit(key, arrays)
+        except AsifError as error:
+            _log.warning("represented items are not kept: %s", str(error).splitlines()[0])
+    return rows
+
+
+def pack_rows(rows: Rows) -> FitArrays | None:
+    """Return rows as named arrays, all of floats; None if there are too many anchors for that."""
+    parts = rows.parts if isinstance(rows, FusedRows) else (rows,)
+    arrays: dict[str, Any] = {"fused": np.array([float(isinstance(rows, FusedRows))])}
+    for number, part in enumerate(parts):
+        arrays[f"{number}.values"] = part.values
+        if isinstance(part, SparseRows):
+            if part.width > _MOST_INDEX:
+                return None
+            arrays[f"{number}.indices"] = part.indices.astype(np.float32)
+            arrays[f"{number}.width"] = np.array([float(part.width)])
+    return arrays
+
+
+def unpack_rows(arrays: Mapping[str, Any]) -> Rows:
+    """Return the rows that `pack_rows` made named arrays of; raises KeyError for others."""
+    parts: list[SparseRows | DenseRows] = []
+    for number in range(sum(name.endswith(".values") for name in arrays)):
+        values = arrays[f"{number}.values"]
+        if f"{number}.indices" in arrays:
+            indices = arrays[f"{number}.indices"].astype(np.int64)
+            parts.append(SparseRows(indices, values, int(arrays[f"{number}.width"][0])))
+        else:
+            parts.append(DenseRows(values))
+    return FusedRows(tuple(parts)) if arrays["fused"][0] else parts[0]
