@@ -302,8 +302,8 @@ class Engine:
         """Serve other anchors from the next call on; calls in flight finish on the old ones.
 
         The new snapshot is prepared first, while the old one serves: encoders are loaded, aligners fitted, blocks
-        copied to the device, the last labels and galleries represented, for the tasks that calls have used. If anything fails, the
-        error is raised and the old anchors stay. An engine that watches follows `ref` from now on.
+        copied to the device, the last labels and galleries represented, for the tasks that calls have used. If anything
+        fails, the error is raised and the old anchors stay. An engine that watches follows `ref` from now on.
         """
         pair_filter = PairFilter.of(where, licences)
         if self._watcher is not None:
