@@ -31,11 +31,12 @@ def main() -> None:
     parser.add_argument("--rows", default=SIZES, help=f"sizes of galleries ({SIZES})")
     parser.add_argument("--aligners", help="of quality (auto,cca,asif,procrustes), of speed and update (cca,asif)")
     parser.add_argument("--peers", default=",".join(search_speed.PEERS), help="%(default)s")
+    parser.add_argument("--spaces", default=",".join(search_speed.SPACES), help="of the peers part (%(default)s)")
     parser.add_argument("--runs", type=int, default=20, help="of a warm query (20)")
     given = parser.parse_args()
-    unknown = set(given.parts) - set(PARTS)
+    unknown = {*given.parts} - {*PARTS} | {*given.peers.split(",")} - {*search_speed.PEERS}
     if unknown:
-        parser.error(f"no part {', '.join(sorted(unknown))}")
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
     parts, sizes = given.parts or PARTS, [int(size) for size in given.rows.split(",")]
     timed = (given.aligners or "cca,asif").split(",")
     os.environ.setdefault("OMP_NUM_THREADS", str(search_speed.THREADS))
@@ -50,7 +51,7 @@ def main() -> None:
         search_speed.prepare_queries(given.home)
         search_speed.measure_update(given.home, sizes, timed)
     if "peers" in parts:
-        search_speed.measure_peers(given.home, sizes, given.runs, given.peers.split(","))
+        search_speed.measure_peers(given.home, sizes, given.runs, given.peers.split(","), given.spaces.split(","))
     sys.stdout.flush()
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ from asif import Engine, Gallery
 from asif.aligners import make_aligner
 from asif.anchorset import EncoderInfo, Store
 from asif.anchorset.format.kinds import GALLERY
-from asif.vectors import DenseRows, Embeddings, gather_rows
+from asif.engine.search.represented import RepresentedGallery
+from asif.vectors import DenseRows, gather_rows
 
 THREADS = 2
 QUERIES = 200
@@ -167,7 +168,7 @@ def time_action(action: Any) -> float:
 # ---- peers
 
 
-def measure_peers(home: Path, sizes: list[int], runs: int, names: list[str]) -> None:
+def measure_peers(home: Path, sizes: list[int], runs: int, names: list[str], spaces: Sequence[str]) -> None:
     """Print times and memory of asif and of exact peers on the same rows."""
     prepare_queries(home)
     chosen = [name for name in names if find_spec(PEERS[name])]
@@ -176,8 +177,8 @@ def measure_peers(home: Path, sizes: list[int], runs: int, names: list[str]) -> 
             print(f"{name} is left out: {PEERS[name]} is not installed.")
     rows = []
     for size in sizes:
-        write_rows(home, size)
-        for space in SPACES:
+        write_rows(home, size, spaces)
+        for space in spaces:
             found = {name: run_contender(home, size, f"{name}: {space}", runs) for name in ("asif", *chosen)}
             rows += describe_peers(size, space, found)
     print(f"\nMilliseconds, k = 20, {THREADS} threads, all exact; agreement: of the ids that asif returns.\n")
@@ -220,8 +221,8 @@ def count_agreement(found: list[list[str]], expected: list[list[str]]) -> float:
     return sum(len({*some} & {*ids}) for some, ids in pairs) / max(1, wanted)
 
 
-def write_rows(home: Path, size: int) -> None:
-    """Write what peers search: the rows of `cca`, and the image vectors, in float32; queries; labels."""
+def write_rows(home: Path, size: int, spaces: Sequence[str]) -> None:
+    """Write what peers search in float32: the rows of `cca`, or the image vectors; queries; labels."""
     folder, gallery = home / "rows", make_gallery(home, size)
     folder.mkdir(exist_ok=True)
     texts = json.loads((home / "queries.json").read_text())
@@ -233,20 +234,20 @@ def write_rows(home: Path, size: int) -> None:
     numbers = np.arange(len(texts)) * QUERY_ROWS % size
     np.save(folder / f"{size}-image-queries.npy", gather_rows(gallery.vectors, numbers).astype(np.float32))
     (folder / f"{size}-labels.json").write_text(json.dumps(list_labels(size)))
-    widths = {"cca": queries.values.shape[1], "image": gallery.dim}
-    for space, width in widths.items():
+    represented = RepresentedGallery(gallery, engine.role("search"))
+    for space in spaces:
         file = folder / f"{size}-{space}.npy"
-        if file.exists():
-            continue
-        out = np.lib.format.open_memmap(file.with_suffix(".part"), "w+", np.float32, (size, width))
-        start = 0
-        for block in gallery.vectors:
-            wide = np.asarray(block, np.float32)
-            made = fitted.represent("image", Embeddings(wide)) if space == "cca" else DenseRows(wide)
-            assert isinstance(made, DenseRows)
-            out[start : start + len(block)] = made.values
-            start += len(block)
-        out.flush()
-        del out
-        gc.collect()
-        os.replace(file.with_suffix(".part"), file)
+        if not file.exists():
+            blocks = represented.shared.blocks if space == "cca" else map(DenseRows, gallery.vectors)
+            _write_blocks(file, [block.values for block in blocks if isinstance(block, DenseRows)])
+
+
+def _write_blocks(file: Path, blocks: Sequence[np.ndarray]) -> None:
+    """Write blocks of rows [n, d] as one array in float32."""
+    part, start = file.with_suffix(".part"), 0
+    out = np.lib.format.open_memmap(part, "w+", np.float32, (sum(map(len, blocks)), blocks[0].shape[1]))
+    for block in blocks:
+        out[start : start + len(block)] = block
+        start += len(block)
+    out.flush()
+    os.replace(part, file)
