@@ -42,6 +42,12 @@ def read_dev_captions() -> tuple[list[str], list[str]]:
     return [text for text, _ in pairs], [owner for _, owner in pairs]
 
 
+def read_dev_images() -> list[tuple[str, bytes]]:
+    """Read the ids and the image files of Flickr8k dev."""
+    table = pq.read_table(realdata() / "flickr8k" / "dev.parquet", columns=["id", "image"]).to_pylist()
+    return [(row["id"], row["image"]["bytes"]) for row in table]
+
+
 def name_gallery(rows: int) -> str:
     return f"synthetic-{rows}"
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from common import realdata, show
-from search_data import ANCHORS, DEV, read_dev_captions
+from search_data import ANCHORS, DEV, read_dev_captions, read_dev_images
 
 from asif import Engine, Gallery
 from asif.aligners import make_aligner
@@ -43,7 +43,7 @@ def measure_quality(home: Path, limit: int | None, aligners: tuple[str, ...] = A
     for name in aligners:
         engine = make_engine(home, name)
         if name == aligners[0]:
-            print(f"\n{count_lost_items(engine, gallery)} of {len(gallery):,} images do not find themselves first.\n")
+            print(f"\n{describe_lost_items(engine, gallery)}\n", flush=True)
         found = search_all(engine, gallery, texts)
         own = found.find_ranks([gallery.ids.index(owner) for owner in owners])
         recalls += compare_recalls(engine, name, own, whole=limit is None)
@@ -66,10 +66,16 @@ def make_engine(home: Path, aligner: str) -> Engine:
     return Engine(ANCHORS, home=home, aligner=None if aligner == "auto" else make_aligner(aligner))
 
 
-def count_lost_items(engine: Engine, gallery: Gallery) -> int:
-    """Count the items that are not the first result of a search by themselves."""
-    answers = engine.search(gallery, queries=[Query.of(items=[name]) for name in gallery.ids], k=1)
-    return sum(answer.results[0].id != name for answer, name in zip(answers, gallery.ids, strict=True))
+def describe_lost_items(engine: Engine, gallery: Gallery) -> str:
+    """Search by each item of the gallery and, encoded again, by each image file; count those that are not first."""
+    images = dict(read_dev_images())
+    by_item = engine.search(gallery, queries=[Query.of(items=[name]) for name in gallery.ids], k=1)
+    by_file = engine.search(gallery, images=images.values(), k=1)
+    lost = [
+        sum(answer.results[0].id != name for answer, name in zip(answers, names, strict=True))
+        for answers, names in ((by_item, gallery.ids), (by_file, images))
+    ]
+    return f"Of {len(gallery):,} images, {lost[0]} do not find themselves first by id, {lost[1]} by file."
 
 
 class Found(NamedTuple):
