@@ -181,12 +181,9 @@ def measure_peers(home: Path, sizes: list[int], runs: int, names: list[str], spa
         for space in spaces:
             found = {name: run_contender(home, size, f"{name}: {space}", runs) for name in ("asif", *chosen)}
             rows += describe_peers(size, space, found)
-    print(
-        f"\nMilliseconds, k = 20, {THREADS} threads, all exact; agreement: of the ids that asif returns. Encoding is not"
-    )
-    print(
-        "counted; peers get represented queries, asif represents them and finds chances. To open Qdrant is to fill it.\n"
-    )
+    print(f"\nMilliseconds, k = 20, {THREADS} threads, all exact; agreement: of the ids that asif returns.")
+    print("Encoding is not counted; asif represents queries and finds chances, peers get represented queries.")
+    print("To open Qdrant is to fill it.\n")
     filters = [f"{share:.1%} match" for share in SHARES.values()]
     header = ["rows", "space", "contender", "open", "first", "warm", "x fastest peer", f"{MANY} at once", *filters]
     show([*header, "RSS MiB", "peak MiB", "agreement"], rows)
