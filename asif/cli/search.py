@@ -40,7 +40,7 @@ _EXPLAINED_ANCHORS = 5
     help="Pairs that connect images and texts: name, name@alias, name@3, or name+other.",
 )
 @options.aligner
-@click.option("-k", "count", type=click.IntRange(min=1), default=20, show_default=True, help="Results of a query.")
+@click.option("-k", "--count", type=click.IntRange(min=1), default=20, show_default=True, help="Results of a query.")
 @click.option("--offset", type=click.IntRange(min=0), default=0, help="Leave out the first N results.")
 @click.option("--where", metavar="EXPR", help="Only items that match: label = 'cat' and not uri like '%/raw/%'.")
 @click.option("--only-relevant", is_flag=True, help="Leave out results that chance would bring.")
