@@ -161,6 +161,17 @@ def list_fitted_aligners(folder: Path, manifest: Manifest, name: str) -> list[tu
     return fitted
 
 
+def delete_fits(folder: Path, name: str, keep: int = 0) -> None:
+    """Delete the fits in a folder of an aligner of one name, but for the `keep` newest."""
+    named = []
+    for path in _list_newest_first(folder):
+        with suppress(FileNotFoundError, IntegrityError, ValueError):
+            if json.loads(read_safetensors_metadata(path).get("aligner", "{}")).get("name") == name:
+                named.append(path)
+    for path in named[keep:]:
+        path.unlink(missing_ok=True)
+
+
 def _list_newest_first(folder: Path) -> list[Path]:
     """List the fits in a folder; skips those that vanish meanwhile."""
     times: dict[Path, int] = {}

@@ -17,7 +17,7 @@ from asif.anchorset.format.fit_cache import hash_anchors
 from asif.compare import Candidates
 from asif.engine.search.chance import ChanceCurve
 from asif.engine.search.gallery_rows import GalleryRows
-from asif.engine.search.row_cache import find_or_make_rows
+from asif.engine.search.row_cache import ITEMS, find_or_make_rows
 from asif.engine.snapshots import FittedTask, Snapshot
 from asif.kernels import PreparedRows, compute_similarity, prepare_rows
 from asif.vectors import DenseRows, Embeddings, Float32, Int64, Rows, Side, gather_rows, join_rows
@@ -47,7 +47,7 @@ class RepresentedGallery:
     def shared(self) -> GalleryRows:
         """The items as rows of the aligner, each with the negative bias of the hubness correction as its last entry."""
         rows = find_or_make_rows(
-            self.gallery.opened, "items", self.task, self.side, lambda: represent_items(self.gallery, self.task)
+            self.gallery.opened, ITEMS, self.task, self.side, lambda: represent_items(self.gallery, self.task)
         )
         return GalleryRows([rows], self.task.kernel)
 

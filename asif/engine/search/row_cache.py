@@ -10,12 +10,15 @@ import numpy as np
 
 from asif.aligners import TrainedAligner
 from asif.anchorset import AnchorSet
-from asif.anchorset.format.fit_cache import hash_anchors
+from asif.anchorset.format.fit_cache import delete_fits, hash_anchors
 from asif.engine.snapshots import FittedTask
 from asif.errors import AsifError, IntegrityError
 from asif.vectors import DenseRows, FitArrays, FusedRows, Rows, Side, SparseRows
 
 _MOST_BYTES = 4 << 30
+_KEPT = 4
+"""Rows of one name that a set keeps: of the last anchors, aligners and hubness corrections."""
+ITEMS = "items"
 _MOST_INDEX = 1 << 24
 """Up to here float32 holds every whole number."""
 
@@ -48,6 +51,7 @@ def find_or_make_rows(stored: AnchorSet, name: str, task: FittedTask, side: Side
     if arrays is not None and sum(values.nbytes for values in arrays.values()) <= _MOST_BYTES:
         try:
             stored.cache_fit(key, arrays)
+            delete_fits(stored.folder.fits, name, _KEPT)
         except AsifError as error:
             _log.warning("represented items are not kept: %s", str(error).splitlines()[0])
     return rows

@@ -12,7 +12,7 @@ from support.galleries import build, some_files, update, write_files
 
 from asif.aligners import Hubness, make_aligner
 from asif.anchorset import Gallery, Store
-from asif.engine import Engine
+from asif.engine import Engine, purge_pairs
 from asif.engine.search.query import Query
 from asif.engine.search.results import SearchAnswer
 from asif.errors import EncoderMismatch, IntegrityError, NotFound, UsageError
@@ -187,6 +187,16 @@ def test_a_damaged_block_never_gives_an_answer(stored: Path, kept: bool) -> None
     if not kept:
         with pytest.raises(IntegrityError, match="has sha256"):
             ask(stored, texts=["a dog"])
+
+
+def test_few_rows_are_kept_and_none_of_purged_anchors(stored: Path) -> None:
+    fits = stored / "galleries/g/fits"
+    for k in range(3, 9):
+        ask(stored, f"asif(k={k})", texts=["a dog"])
+    assert len(list(fits.glob("*"))) == 4
+    purge_pairs("toy", [Store(stored).open("toy").ids(0)[0]], home=stored)
+    assert not list(fits.glob("*"))
+    assert len(ask(stored, texts=["a dog"], k=COUNT)[0]) == COUNT
 
 
 def test_damaged_rows_are_made_again(stored: Path, caplog: pytest.LogCaptureFixture) -> None:
