@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from asif.engine.search.search import SearchAnswer, SearchResult
 from asif.pairs import redact_url
 from asif.report.audit.entries import shorten
-from asif.report.search.reasons import Reasons, build_reasons, find_link
+from asif.report.search.reasons import Reasons, build_reasons, find_link, format_units
 from asif.vectors import Side
 
 Thumbnail = Callable[[int], bytes | None]
 """Return the thumbnail of an item by its row, WebP; None if there is none."""
 
+_SCORE_DIGITS = 4
 _TEXT_CHARACTERS = 4_000
-_PLACE_CHARACTERS = 44
+_PLACE_CHARACTERS = 22
 _LEAST_CHANCE = 1e-6
 
 
@@ -28,7 +29,6 @@ class ResultCard:
     end of `uri`. `chance_note` says how many items chance alone would bring up to this score.
     """
 
-    rank: int
     id: str
     alt: str
     text: str
@@ -45,28 +45,40 @@ class ResultCard:
     reasons: Reasons | None
 
 
-def build_card(answer: SearchAnswer, rank: int, result: SearchResult, kind: Side, thumbnail: Thumbnail) -> ResultCard:
-    """Prepare one result for the page; `rank` counts from 1 on the page, `kind` is what items are."""
+def build_card(answer: SearchAnswer, result: SearchResult, kind: Side, thumbnail: Thumbnail) -> ResultCard:
+    """Prepare one result for the page; `kind` is what items are."""
     item, expected = result.item, result.chance * answer.searched
     webp = (thumbnail(result.row) or b"") if kind == "image" else b""
     uri = redact_url(result.uri)
     return ResultCard(
-        rank=rank,
         id=shorten(result.id),
         alt=shorten(item.captions[0] if item.captions else result.id),
         text=shorten(item.captions[0] if item.captions else "", _TEXT_CHARACTERS) if kind == "text" else "",
         webp=base64.b64encode(webp).decode(),
         captions=tuple(map(shorten, item.captions)) if kind == "image" else (),
-        place=uri if len(uri) <= _PLACE_CHARACTERS else "…" + uri[1 - _PLACE_CHARACTERS :],
+        place=shorten_place(uri),
         uri=uri,
         link=find_link(result.uri),
         facts={"label": item.label or "", "source": item.source or "", "licence": item.licence or ""},
-        score=f"{result.score:.4f}".replace("-", "−"),
+        score=format_units(round(result.score * 10**_SCORE_DIGITS), _SCORE_DIGITS),
         chance=format_chance(result.chance),
         chance_note=f"{format_expected(expected)} of {answer.searched:,} items",
         is_above_chance=expected < 1,
         reasons=build_reasons(answer.query, result, result.evidence) if result.evidence else None,
     )
+
+
+def shorten_place(uri: str) -> str:
+    """Cut the beginning off a long place, before a folder if there is one.
+
+    >>> shorten_place("/home/me/photos/2024/summer/beach.jpg"), shorten_place("a.jpg"), shorten_place("/x/" + "1" * 40)
+    ('…/summer/beach.jpg', 'a.jpg', '…111111111111111111111')
+    """
+    if len(uri) <= _PLACE_CHARACTERS:
+        return uri
+    end = uri[1 - _PLACE_CHARACTERS :]
+    slash = end.find("/")
+    return "…" + (end[slash:] if slash >= 0 else end)
 
 
 def format_chance(chance: float) -> str:

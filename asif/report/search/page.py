@@ -41,6 +41,7 @@ class AnswerSection:
     how: str
     origin: str
     error: str
+    relevant: int
     above: Sequence[ResultCard]
     below: Sequence[ResultCard]
 
@@ -66,7 +67,7 @@ def render_search_page(
 
 
 def _build_section(answer: SearchAnswer, kind: Side, aligner: str, thumbnail: Thumbnail) -> AnswerSection:
-    cards = [build_card(answer, rank, each, kind, thumbnail) for rank, each in enumerate(answer.results, start=1)]
+    cards = [build_card(answer, each, kind, thumbnail) for each in answer.results]
     return AnswerSection(
         parts=list(map(_build_part, answer.query.parts)),
         text=shorten(redact_url(str(answer.query))),
@@ -75,6 +76,7 @@ def _build_section(answer: SearchAnswer, kind: Side, aligner: str, thumbnail: Th
         how=_describe_space(answer, aligner),
         origin=f"gallery {_name_set(answer.gallery)} · anchors {_name_set(answer.anchors)}",
         error=answer.error.came if answer.error else "",
+        relevant=answer.relevant,
         above=[card for card in cards if card.is_above_chance],
         below=[card for card in cards if not card.is_above_chance],
     )
@@ -93,8 +95,8 @@ def _describe_space(answer: SearchAnswer, aligner: str) -> str:
 
 def _build_part(part: QueryPart) -> PartView:
     return PartView(
-        sign="−" if part.weight < 0 else "+",
-        weight="" if abs(part.weight) == 1 else f"{abs(part.weight):g} ×",
+        sign="-" if part.weight < 0 else "+",
+        weight="" if abs(part.weight) == 1 else f"{abs(part.weight):g}:",
         kind="" if part.kind == "text" else part.kind,
         text=shorten(redact_url(str(part).removeprefix("item ") if part.kind == "item" else str(part))),
     )

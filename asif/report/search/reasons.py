@@ -108,12 +108,12 @@ def round_to_sum(values: Sequence[float], total: float, digits: int) -> list[int
 
 
 def format_units(units: int, digits: int) -> str:
-    """Format a number of units of 10^-digits, with a proper minus sign.
+    """Format a number of units of 10^-digits.
 
     >>> format_units(1234, 4), format_units(-7, 4), format_units(0, 4)
-    ('0.1234', '−0.0007', '0.0000')
+    ('0.1234', '-0.0007', '0.0000')
     """
-    return f"{'−' if units < 0 else ''}{abs(units) / 10**digits:.{digits}f}"
+    return f"{'-' if units < 0 else ''}{abs(units) / 10**digits:.{digits}f}"
 
 
 def find_link(url: str) -> str | None:
@@ -152,6 +152,6 @@ def _build_pair(record: PairRecord, amount: Amount) -> PairReason:
 
 
 def _name_part(part: QueryPart) -> str:
-    """Name a part of a query with its sign and weight, such as '− 2 × snow'."""
-    weight = "" if abs(part.weight) == 1 else f"{abs(part.weight):g} × "
-    return f"{'− ' if part.weight < 0 else ''}{weight}{shorten(str(part))}"
+    """Name a part of a query with its sign and weight, such as '- 2:snow'."""
+    weight = "" if abs(part.weight) == 1 else f"{abs(part.weight):g}:"
+    return f"{'- ' if part.weight < 0 else ''}{weight}{shorten(str(part))}"
