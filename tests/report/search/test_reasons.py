@@ -49,9 +49,10 @@ def test_small_contributions_have_digits_that_tell_them_apart() -> None:
     assert [pair.amount.figure for pair in reasons.pairs] == ["0.000123", "0.000121"] and reasons.score == "0.100244"
 
 
-def test_figures_that_do_not_add_up_are_not_made_to() -> None:
+@pytest.mark.parametrize("score", [0.7, 0.4003])
+def test_figures_that_do_not_add_up_are_not_made_to(score: float) -> None:
     evidence = make_evidence([0.2, 0.1], 0.1, 5)
-    reasons = build_reasons(Query.of(texts=["a"]), make_result(0, 0.7, 0.1, evidence), evidence)
+    reasons = build_reasons(Query.of(texts=["a"]), make_result(0, score, 0.1, evidence), evidence)
     assert (reasons.total, reasons.remainder) == ("0.4000", "0.1000")
 
 
