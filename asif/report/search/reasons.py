@@ -14,7 +14,7 @@ from asif.report.audit.entries import shorten
 
 _LEAST_DIGITS = 4
 _MOST_DIGITS = 9
-_SIGNIFICANT_DIGITS = 3  # of the largest contribution
+_SIGNIFICANT_DIGITS = 2  # of the largest contribution
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ def build_reasons(query: Query, result: SearchResult, evidence: SearchEvidence) 
 
 
 def choose_digits(values: Sequence[float]) -> int:
-    """Choose the decimal places with which the largest value has three significant digits; at least four.
+    """Choose the decimal places with which the largest value has two significant digits; at least four.
 
     >>> choose_digits([0.0152, 0.01]), choose_digits([0.00034, -0.00005]), choose_digits([])
-    (4, 6, 4)
+    (4, 5, 4)
     """
     largest = max(map(abs, values), default=0.0)
     wanted = _SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(largest)) if largest else 0

@@ -44,9 +44,9 @@ def test_figures_add_up(seed: int, scale: float) -> None:
 
 
 def test_small_contributions_have_digits_that_tell_them_apart() -> None:
-    evidence = make_evidence([0.000123, 0.000121], 0.1, 5)
-    reasons = build_reasons(Query.of(texts=["a"]), make_result(0, 0.100244, 0.1, evidence), evidence)
-    assert [pair.amount.figure for pair in reasons.pairs] == ["0.000123", "0.000121"] and reasons.score == "0.100244"
+    evidence = make_evidence([0.000012, 0.000011], 0.1, 5)
+    reasons = build_reasons(Query.of(texts=["a"]), make_result(0, 0.100023, 0.1, evidence), evidence)
+    assert [pair.amount.figure for pair in reasons.pairs] == ["0.000012", "0.000011"] and reasons.score == "0.100023"
 
 
 @pytest.mark.parametrize("score", [0.7, 0.4003])
