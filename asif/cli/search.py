@@ -111,13 +111,15 @@ def _keep_for_page(
     if html is None:
         yield from answers
         return
-    from asif.report.search import write_search_page
+    from asif.anchorset.format.atomic_io import atomic_write_bytes
+    from asif.report.search.page import render_search_page
 
     kept = []
     for answer in answers:
         kept.append(answer)
         yield answer
-    write_search_page(html, kept, gallery.thumbnail, settings)
+    page = render_search_page(kept, kind=gallery.side, aligner=settings["aligner"], thumbnail=gallery.thumbnail)
+    atomic_write_bytes(html, page.encode(errors="replace"))
     options.print_notice(f"written to {html}")
 
 

@@ -124,3 +124,15 @@ def test_what_is_refused(photos: Path, cli: Cli, arguments: list[str], message: 
 def test_an_unknown_gallery(photos: Path, cli: Cli) -> None:
     ran = cli("search", "gg", "--text", "a")
     assert ran.code == 2 and "there is no gallery 'gg'" in ran.err
+
+
+def test_a_page_with_thumbnails_and_reasons(photos: Path, cli: Cli, tmp_path: Path) -> None:
+    assert cli("gallery", "build", "photos", "--name", "g", "--anchors", "toy", "--thumbnails", "--fresh").code == 0
+    ran = cli("search", "g", "--text", "a <dog>", "-k", "4", "--html", "out.html")
+    assert ran.code == 0, ran.err
+    page = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert page.count("data:image/webp;base64,") == 4 and "a &lt;dog&gt;" in page and "caption " in page
+    assert "<script src" not in page and "further" in page
+    again = cli("search", "g", "--text", "a dog", "--html", "out.html")
+    assert again.code == 2 and "exists already" in again.err
+    assert cli("search", "g", "--text", "a dog", "--html", "out.html", "--overwrite").code == 0

@@ -8,7 +8,7 @@ import numpy as np
 
 from asif.anchorset import AnchorsIdentity
 from asif.engine.search.query import Query
-from asif.engine.search.search import SearchAnswer, SearchEvidence, SearchResult
+from asif.engine.search.results import SearchAnswer, SearchEvidence, SearchResult
 from asif.explain import Contributions
 from asif.pairs import PairRecord
 from asif.pairs.item import ItemRecord

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from asif.engine.search.search import SearchAnswer, SearchResult
+from asif.engine.search.results import SearchAnswer, SearchResult
 from asif.pairs import redact_url
 from asif.report.audit.entries import shorten
 from asif.report.search.reasons import Reasons, build_reasons, find_link, format_units

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from asif.anchorset import AnchorsIdentity
 from asif.anchorset.format.references import is_version, parse_sequence_number
 from asif.engine.search.query import QueryPart
-from asif.engine.search.search import SearchAnswer
+from asif.engine.search.results import SearchAnswer
 from asif.pairs import redact_url
 from asif.report.audit.entries import shorten
 from asif.report.html import render

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from asif.engine.search.query import Query, QueryPart
-from asif.engine.search.search import SearchEvidence, SearchResult
+from asif.engine.search.results import SearchEvidence, SearchResult
 from asif.pairs import PairRecord, redact_url
 from asif.report.audit.entries import shorten
 

@@ -12,7 +12,7 @@ from support.search_answers import ANCHORS, make_answer, make_evidence, make_ite
 
 from asif.anchorset.format.pair_filter import PairFilter
 from asif.engine.search.query import Query
-from asif.engine.search.search import SearchAnswer
+from asif.engine.search.results import SearchAnswer
 from asif.errors import BadImage
 from asif.report.search.page import render_search_page
 
