@@ -90,7 +90,8 @@ def command(gallery: str, as_json: bool, as_csv: bool, html: Path | None, overwr
         failed = 0
         if as_csv:
             options.print_data(CSV_HEADER)
-        for number, answer in enumerate(_keep_for_page(answers, opened, html, settings)):
+        for number, found in enumerate(_keep_for_page(answers, opened, html, settings)):
+            answer = found if params["explain"] else found.without_evidence()  # the reasons are for the page
             failed += answer.error is not None
             if as_json:
                 options.print_data(format_as_json(answer, settings))

@@ -130,6 +130,7 @@ def test_a_page_with_thumbnails_and_reasons(photos: Path, cli: Cli, tmp_path: Pa
     assert cli("gallery", "build", "photos", "--name", "g", "--anchors", "toy", "--thumbnails", "--fresh").code == 0
     ran = cli("search", "g", "--text", "a <dog>", "-k", "4", "--html", "out.html")
     assert ran.code == 0, ran.err
+    assert "further" not in ran.out
     page = (tmp_path / "out.html").read_text(encoding="utf-8")
     assert page.count("data:image/webp;base64,") == 4 and "a &lt;dog&gt;" in page and "caption " in page
     assert "<script src" not in page and "further" in page

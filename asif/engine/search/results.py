@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from asif.anchorset import AnchorsIdentity
@@ -90,6 +90,10 @@ class SearchAnswer:
     relevant: int
     timings_ms: dict[str, float] = field(default_factory=dict)
     error: BadImage | None = None
+
+    def without_evidence(self) -> SearchAnswer:
+        """Return the answer without the anchors behind its scores."""
+        return replace(self, results=tuple(replace(result, evidence=None) for result in self.results))
 
     def __iter__(self) -> Iterator[SearchResult]:
         return iter(self.results)
