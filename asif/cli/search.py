@@ -43,6 +43,7 @@ _EXPLAINED_ANCHORS = 5
 @click.option("-k", "--count", type=click.IntRange(min=1), default=20, show_default=True, help="Results of a query.")
 @click.option("--offset", type=click.IntRange(min=0), default=0, help="Leave out the first N results.")
 @click.option("--where", metavar="EXPR", help="Only items that match: label = 'cat' and not uri like '%/raw/%'.")
+@click.option("--approximate", is_flag=True, help="Look into some items only; says how many of the results it finds.")
 @click.option("--only-relevant", is_flag=True, help="Leave out results that chance would bring.")
 @click.option("--explain", is_flag=True, help="Name the anchors behind each result.")
 @options.engine
@@ -72,6 +73,7 @@ def command(gallery: str, as_json: bool, as_csv: bool, html: Path | None, overwr
         params.pop("where"),
         params["only_relevant"],
         _EXPLAINED_ANCHORS if params["explain"] or html is not None else 0,
+        params["approximate"],
     )
     queries = _read_queries(params)
     with ExitStack() as stack:
@@ -85,6 +87,7 @@ def command(gallery: str, as_json: bool, as_csv: bool, html: Path | None, overwr
             where=chosen.where,
             only_relevant=chosen.only_relevant,
             explain=chosen.explain,
+            approximate=chosen.approximate,
         )
         settings = options.describe_task(engine, "search")
         failed = 0

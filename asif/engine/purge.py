@@ -19,7 +19,7 @@ from asif.anchorset.receipts.receipt import Receipt
 from asif.anchorset.receipts.residue_scan import ResidueTargets, list_files, scan_files
 from asif.building.expected_digest import SourceComparison, compare_source
 from asif.encoders.text_cache import TextCache
-from asif.engine.search.row_cache import ITEMS
+from asif.engine.search.row_cache import CELLS, ITEMS
 from asif.errors import IntegrityError
 from asif.pairs import PairSource
 
@@ -63,6 +63,7 @@ def purge_pairs(
                 state.unlink(missing_ok=True)
         for fits in store.root.glob(f"{GALLERY.folder}/*/fits"):  # items as the purged anchors saw them
             delete_fits(fits, ITEMS)
+            delete_fits(fits, CELLS)
 
     anchors, swept = store.purge(ref, ids, where=where, missing_ok=missing_ok, saying=forget, receipt=receipt)
     wanted = ResidueTargets(sort_hashes([stack_hashes(reports[0].row_hashes)]))

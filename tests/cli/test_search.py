@@ -91,6 +91,13 @@ def test_filters_pages_and_relevance(photos: Path, cli: Cli) -> None:
     assert relevant[1].startswith(f"  {len(relevant) - 2} of 12 are above chance")
 
 
+def test_an_approximate_search_is_called_so(photos: Path, cli: Cli) -> None:
+    ran = cli("search", "g", "--text", "a dog", "--approximate", "--aligner", "cca")
+    assert ran.code == 0 and "the search is approximate and finds " in ran.out
+    assert 0.95 <= cli("search", "g", "--text", "a dog", "--approximate", "--json").json["recall"] <= 1
+    assert "recall" not in cli("search", "g", "--text", "a dog", "--json").json
+
+
 def test_duplicates(photos: Path, cli: Cli) -> None:
     write_files(photos, {"copy.png": random_png(3), "copy2.png": random_png(3), "copy of 4.png": random_png(4)})
     assert cli("gallery", "update", "g").code == 0

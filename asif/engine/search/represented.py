@@ -15,16 +15,19 @@ from asif.aligners.sampling import choose_evenly_spaced, represent_leave_one_out
 from asif.anchorset import AnchorSet, Gallery
 from asif.anchorset.format.fit_cache import hash_anchors
 from asif.compare import Candidates
+from asif.engine.search.cells import Cells
 from asif.engine.search.chance import ChanceCurve
 from asif.engine.search.gallery_rows import GalleryRows
-from asif.engine.search.row_cache import ITEMS, find_or_make_rows
+from asif.engine.search.row_cache import CELLS, ITEMS, find_or_make_arrays, find_or_make_rows
 from asif.engine.snapshots import FittedTask, Snapshot
+from asif.errors import UsageError
 from asif.kernels import PreparedRows, compute_similarity, prepare_rows
-from asif.vectors import DenseRows, Embeddings, Float32, Int64, Rows, Side, gather_rows, join_rows
+from asif.vectors import DenseRows, Embeddings, FitArrays, Float32, Int64, Rows, Side, gather_rows, join_rows
 
 OTHER_SIDE: dict[Side, Side] = {"image": "text", "text": "image"}
 _CHANCE_ANCHORS = 16_384
 _FILTERS_KEPT = 16
+_SAMPLE_QUERIES = 256
 
 
 @dataclass
@@ -50,6 +53,28 @@ class RepresentedGallery:
             self.gallery.opened, ITEMS, self.task, self.side, lambda: represent_items(self.gallery, self.task)
         )
         return GalleryRows([rows], self.task.kernel)
+
+    @cached_property
+    def cells(self) -> Cells:
+        """Cells of the rows of `shared`; captions, or images, of anchors are the sample queries for their recall.
+
+        Raises UsageError for an aligner whose rows are not dense.
+        """
+        task, other = self.task, OTHER_SIDE[self.side]
+        if not all(isinstance(block, DenseRows) for block in self.shared.blocks):
+            raise UsageError(
+                f"an approximate search with the aligner {task.choice.aligner.name}, whose rows are not dense",
+                "procrustes, ridge or cca alone",
+                "pass --aligner cca, or search exactly",
+            )
+
+        def divide() -> FitArrays:
+            samples = represent_leave_one_out(task.fitted, task.anchors, other, _SAMPLE_QUERIES, task.kernel)
+            queries = extend_query(samples, task)
+            assert isinstance(queries, DenseRows)
+            return Cells.of(self.shared, queries).to_arrays()
+
+        return Cells.from_arrays(find_or_make_arrays(self.gallery.opened, CELLS, task, self.side, divide))
 
     @property
     def is_represented(self) -> bool:

@@ -30,6 +30,7 @@ from asif.vectors import (
     Int64,
     Rows,
     Side,
+    TopK,
     gather_rows,
     join_rows,
     normalise_rows,
@@ -128,9 +129,8 @@ def _search_in_space(
     prepared = _prepare_queries(represented, encoded, is_shared)
     rows = join_rows([each.row for each in prepared])
     rows = extend_query(rows, represented.task) if is_shared else rows
-    items = represented.shared if is_shared else represented.own
     clock.append(time.perf_counter())
-    best = items.find_best(rows, options.offset + options.k, among)
+    best, recall = _find_best(represented, rows, is_shared, among, options)
     clock.append(time.perf_counter())
     curves = represented.measure_chances(rows, [each.facing for each in prepared], is_shared)
     clock.append(time.perf_counter())
@@ -141,8 +141,21 @@ def _search_in_space(
         answer = _describe_found(represented, each, indices, scores, curve.estimate(scores), among, options)
         describe = 1000 * (time.perf_counter() - started)
         timings = {"represent": represent, "compare": compare, "chance": chance, "describe": describe}
-        answers.append(replace(answer, timings_ms=timings))
+        answers.append(replace(answer, timings_ms=timings, recall=recall))
     return answers
+
+
+def _find_best(
+    represented: RepresentedGallery, queries: Rows, is_shared: bool, among: Int64 | None, options: SearchOptions
+) -> tuple[TopK, float | None]:
+    """Return the best items, and the recall if the search is approximate; in the gallery's own space it is exact."""
+    k = options.offset + options.k
+    if options.approximate and is_shared:
+        cells = represented.cells
+        assert isinstance(queries, DenseRows)
+        return cells.find_best(represented.shared, queries, k, among), cells.recall
+    items = represented.shared if is_shared else represented.own
+    return items.find_best(queries, k, among), None
 
 
 @dataclass(frozen=True)

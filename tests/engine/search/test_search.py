@@ -213,3 +213,16 @@ def test_damaged_rows_are_made_again(stored: Path, caplog: pytest.LogCaptureFixt
     ]
     assert "represented items are not used" in caplog.text
     assert not Store(stored).verify("toy").problems
+
+
+def test_an_approximate_search_says_what_it_finds(stored: Path) -> None:
+    for _ in range(2):  # the second time from cells that are kept
+        (found,) = ask(stored, "cca", texts=["a dog"], k=5, approximate=True)
+        (exact,) = ask(stored, "cca", texts=["a dog"], k=COUNT)
+        assert found.recall is not None and 0.95 <= found.recall <= 1 and exact.recall is None
+        scores = {result.id: result.score for result in exact}
+        assert [result.score for result in found] == [scores[result.id] for result in found] and len(found) == 5
+    (own,) = ask(stored, "cca", images=[b"image 3"], k=5, approximate=True)
+    assert own.recall is None
+    with pytest.raises(UsageError, match="whose rows are not dense"):
+        ask(stored, "asif(k=5)", texts=["a dog"], approximate=True)
