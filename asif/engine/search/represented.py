@@ -22,7 +22,7 @@ from asif.engine.search.row_cache import CELLS, ITEMS, find_or_make_arrays, find
 from asif.engine.snapshots import FittedTask, Snapshot
 from asif.errors import UsageError
 from asif.kernels import PreparedRows, compute_similarity, prepare_rows
-from asif.vectors import DenseRows, Embeddings, FitArrays, Float32, Int64, Rows, Side, gather_rows, join_rows
+from asif.vectors import DenseRows, Embeddings, FitArrays, Float32, FusedRows, Int64, Rows, Side, gather_rows, join_rows
 
 OTHER_SIDE: dict[Side, Side] = {"image": "text", "text": "image"}
 _CHANCE_ANCHORS = 16_384
@@ -133,6 +133,16 @@ class RepresentedGallery:
             ChanceCurve(row if each is None else row[np.argsort(next(like), kind="stable")[:half]])
             for row, each in zip(scores, facing, strict=True)
         ]
+
+    def read_bias(self, row: int) -> float:
+        """Return what the hubness correction takes off the scores of an item."""
+        if self.task.choice.hubness.method == "none":
+            return 0.0
+        (rows,) = self.shared.blocks
+        first = rows.parts[0] if isinstance(rows, FusedRows) else rows
+        if isinstance(first, DenseRows):
+            return -float(first.values[row, -1])
+        return -float(first.values[row][first.indices[row] == first.width - 1].sum())
 
     def find_matches(self, where: str) -> Int64:
         """Return the rows of the items that match an expression; the last few answers are kept."""
