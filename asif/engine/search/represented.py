@@ -22,12 +22,56 @@ from asif.engine.search.row_cache import CELLS, ITEMS, find_or_make_arrays, find
 from asif.engine.snapshots import FittedTask, Snapshot
 from asif.errors import UsageError
 from asif.kernels import PreparedRows, compute_similarity, prepare_rows
-from asif.vectors import DenseRows, Embeddings, FitArrays, Float32, FusedRows, Int64, Rows, Side, gather_rows, join_rows
+from asif.kernels.canonical import round_to_grid
+from asif.vectors import (
+    DenseRows,
+    Embeddings,
+    FitArrays,
+    Float32,
+    Float64,
+    FusedRows,
+    Int64,
+    Rows,
+    Side,
+    gather_rows,
+    join_rows,
+)
 
 OTHER_SIDE: dict[Side, Side] = {"image": "text", "text": "image"}
 _CHANCE_ANCHORS = 16_384
 _FILTERS_KEPT = 16
 _SAMPLE_QUERIES = 256
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """Hold rows for many comparisons with all of them: dense parts are rounded to the grid of scores once.
+
+    Scores are those of `compute_similarity`, bit for bit.
+    """
+
+    parts: tuple[Float64 | PreparedRows, ...]
+
+    @classmethod
+    def of(cls, rows: Rows) -> ScoredRows:
+        """Prepare rows."""
+        parts = rows.parts if isinstance(rows, FusedRows) else (rows,)
+        return cls(
+            tuple(round_to_grid(part.values) if isinstance(part, DenseRows) else prepare_rows(part) for part in parts)
+        )
+
+    def score(self, queries: Rows) -> Float32:
+        """Score all rows for each query: [q, n]."""
+        of_queries = queries.parts if isinstance(queries, FusedRows) else (queries,)
+        total: Float32 | None = None
+        for query, part in zip(of_queries, self.parts, strict=True):
+            if isinstance(part, np.ndarray):
+                scores = (round_to_grid(query.values) @ part.T).astype(np.float32) + np.float32(0)
+            else:
+                scores = compute_similarity(query, part)
+            total = scores if total is None else total + scores
+        assert total is not None
+        return total
 
 
 @dataclass
@@ -92,12 +136,12 @@ class RepresentedGallery:
         return choose_evenly_spaced(self.task.anchors.count, _CHANCE_ANCHORS)
 
     @cached_property
-    def _shared_anchors(self) -> PreparedRows:
+    def _shared_anchors(self) -> ScoredRows:
         """The anchors' side of the gallery's kind, leave-one-out, with biases as the items have them."""
         anchors = self.task.anchors
         if not isinstance(anchors, AnchorSet):
-            return prepare_rows(self._represent_anchors())
-        return prepare_rows(
+            return ScoredRows.of(self._represent_anchors())
+        return ScoredRows.of(
             find_or_make_rows(anchors, "held-out anchors", self.task, self.side, self._represent_anchors)
         )
 
@@ -107,14 +151,16 @@ class RepresentedGallery:
         return append_biases(rows, self.side, task)
 
     @cached_property
-    def _own_anchors(self) -> Float32:
-        anchors = self.task.anchors.blocks(self.side)
-        return gather_rows(anchors, self._sampled_anchors).astype(np.float32)
+    def _own_anchors(self) -> ScoredRows:
+        return self._take_anchors(self.side)
 
     @cached_property
-    def _facing_anchors(self) -> Float32:
-        anchors = self.task.anchors.blocks(OTHER_SIDE[self.side])
-        return gather_rows(anchors, self._sampled_anchors).astype(np.float32)
+    def _facing_anchors(self) -> ScoredRows:
+        return self._take_anchors(OTHER_SIDE[self.side])
+
+    def _take_anchors(self, side: Side) -> ScoredRows:
+        anchors = gather_rows(self.task.anchors.blocks(side), self._sampled_anchors)
+        return ScoredRows.of(DenseRows(anchors.astype(np.float32)))
 
     def measure_chances(self, queries: Rows, facing: Sequence[Float32 | None], shared: bool) -> list[ChanceCurve]:
         """Score the anchors of other pairs for query rows, of `shared` or of `own`.
@@ -122,12 +168,11 @@ class RepresentedGallery:
         `facing` [d] is what a query is about, on the other side than the gallery's. The half of the pairs that is most
         like it there may be about the same, and is left out; nothing is if it is None.
         """
-        anchors = self._shared_anchors if shared else DenseRows(self._own_anchors)
-        scores = compute_similarity(queries, anchors, engine=self.task.kernel)
+        scores = (self._shared_anchors if shared else self._own_anchors).score(queries)
         about = [each for each in facing if each is not None]
         if not about:
             return [ChanceCurve(row) for row in scores]
-        like = iter(compute_similarity(np.stack(about), self._facing_anchors, engine=self.task.kernel))
+        like = iter(self._facing_anchors.score(DenseRows(np.stack(about))))
         half = (scores.shape[1] + 1) // 2
         return [
             ChanceCurve(row if each is None else row[np.argsort(next(like), kind="stable")[:half]])
