@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from asif.engine import (
         Classifier,
         Engine,
+        Query,
         build_anchors,
         build_gallery,
         open_anchors,
@@ -29,7 +30,7 @@ __getattr__ = late_names(
     {
         "anchorset": "AnchorSet Gallery verify",
         "building": "BuildOptions",
-        "engine": "Classifier Engine build_anchors build_gallery open_anchors tune_anchors update_gallery",
+        "engine": "Classifier Engine Query build_anchors build_gallery open_anchors tune_anchors update_gallery",
         "errors": "AsifError",
     },
 )
@@ -41,6 +42,7 @@ __all__ = [
     "Classifier",
     "Engine",
     "Gallery",
+    "Query",
     "__version__",
     "build_anchors",
     "build_gallery",

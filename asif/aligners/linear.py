@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asif.aligners.moments import Moments, find_moments
 from asif.aligners.protocol import Anchors, TemplateMode
@@ -14,8 +16,9 @@ from asif.errors import UsageError
 from asif.kernels import KernelName
 from asif.kernels.blas import multiply
 from asif.kernels.canonical import round_to_grid
-from asif.vectors import SIDES, AnchorContributions, DenseRows, Embeddings, FitArrays, Float64, Side
+from asif.vectors import SIDES, AnchorContributions, DenseRows, Embeddings, FitArrays, Float32, Float64, Side
 
+_MOST_COPIED = 1 << 25  # entries of anchors that explanations copy
 _BATCH_ROWS = 4096  # mapped at a time
 _MAX_EXPONENT = 5.0  # a higher power of correlations leaves only one direction
 MIN_VARIANCE = 1e-9  # of unit rows: below it there is only rounding
@@ -262,7 +265,7 @@ class FittedLinear:
         if not shared.any():  # no covariance: see `solve_maps`
             return AnchorContributions(np.arange(self.anchors.count), np.zeros(self.anchors.count))
         weights = self.solution.correlations ** (2 * self.aligner.exponents[1])
-        facing_image = linalg.solve(shared.T, image.values[0] * weights)
+        facing_image = linalg.lu_solve(self._factored_shared, image.values[0] * weights)
         products = self._project_anchors("image", facing_image) * self._project_anchors(
             "text", text.values[0] / weights
         )
@@ -275,5 +278,24 @@ class FittedLinear:
         """
         direction = self.solution.maps[side] @ (self.solution.scales[side] * vector)
         offset = self.solution.means[side] @ direction
-        products = [np.einsum("nd,d->n", block.astype(np.float64), direction) for block in self.anchors.blocks(side)]
+        products = [np.einsum("nd,d->n", block.astype(np.float64), direction) for block in self._get_blocks(side)]
         return np.concatenate(products) - offset
+
+    @cached_property
+    def _factored_shared(self) -> tuple[Float64, Any]:
+        from scipy import linalg
+
+        factored: tuple[Float64, Any] = linalg.lu_factor(self.solution.shared.T)
+        return factored
+
+    def _get_blocks(self, side: Side) -> Sequence[NDArray[Any]]:
+        """Return the anchors of one side; of small sets a float32 copy, which is widened faster."""
+        if self.anchors.count * len(self.solution.means[side]) > _MOST_COPIED:
+            return self.anchors.blocks(side)
+        if side not in self._copied_blocks:
+            self._copied_blocks[side] = [np.asarray(block, np.float32) for block in self.anchors.blocks(side)]
+        return self._copied_blocks[side]
+
+    @cached_property
+    def _copied_blocks(self) -> dict[Side, list[Float32]]:
+        return {}

@@ -1,4 +1,4 @@
-"""asif gallery build|update|list|info|verify|delete."""
+"""asif gallery build|update|list|info|verify|duplicates|delete."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from asif.anchorset import AnchorSet, Store
     from asif.anchorset.edit.purge import PurgePlan
     from asif.building.gallery import GalleryChanges, GalleryResult
+    from asif.kernels import KernelName
     from asif.pairs import PairSource, Reject
     from asif.vectors import Side
 
@@ -434,6 +435,33 @@ def verify(ref: str, receipts: tuple[Path, ...], home: Path | None, as_json: boo
         options.print_text(f"{ref}: {report.files} files, {options.format_bytes(report.bytes)}, all as written")
         for path in receipts:
             options.print_text(f"{path}: none of its {ref} rows is left")
+
+
+@command.command("duplicates")
+@click.argument("ref", metavar="G")
+@click.option("--near", type=float, default=0.97, show_default=True, help="The least cosine of near duplicates.")
+@options.engine
+@options.home
+@options.as_json
+def duplicates(ref: str, near: float, engine: KernelName, home: Path | None, as_json: bool) -> None:
+    """List groups of near duplicates, largest first; with --json one object per group."""
+    from asif.anchorset import Gallery
+    from asif.engine.search.duplicates import find_duplicates
+
+    with Gallery(ref, home=home) as gallery:
+        with options.open_progress_bar(len(gallery), gallery.side) as bar:
+            groups = find_duplicates(gallery, near, engine, bar.update)
+        for group in groups:
+            members = list(zip(group.items, group.cosines, strict=True))
+            if as_json:
+                found = [{"id": item.id, "uri": item.uri, "cosine": cosine} for item, cosine in members]
+                options.print_json({"items": found})
+                continue
+            for number, (item, cosine) in enumerate(members):
+                options.print_text(f"{cosine:.4f}  {item.uri}" if number else item.uri)
+        if not as_json:
+            copies = sum(len(group.items) - 1 for group in groups)
+            options.print_text(f"{len(groups):,} groups; {copies:,} of {len(gallery):,} items are near another one")
 
 
 @command.command("delete")

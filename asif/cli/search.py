@@ -40,9 +40,10 @@ _EXPLAINED_ANCHORS = 5
     help="Pairs that connect images and texts: name, name@alias, name@3, or name+other.",
 )
 @options.aligner
-@click.option("-k", "count", type=click.IntRange(min=1), default=20, show_default=True, help="Results of a query.")
+@click.option("-k", "--count", type=click.IntRange(min=1), default=20, show_default=True, help="Results of a query.")
 @click.option("--offset", type=click.IntRange(min=0), default=0, help="Leave out the first N results.")
 @click.option("--where", metavar="EXPR", help="Only items that match: label = 'cat' and not uri like '%/raw/%'.")
+@click.option("--approximate", is_flag=True, help="Look into some items only; says how many of the results it finds.")
 @click.option("--only-relevant", is_flag=True, help="Leave out results that chance would bring.")
 @click.option("--explain", is_flag=True, help="Name the anchors behind each result.")
 @options.engine
@@ -72,6 +73,7 @@ def command(gallery: str, as_json: bool, as_csv: bool, html: Path | None, overwr
         params.pop("where"),
         params["only_relevant"],
         _EXPLAINED_ANCHORS if params["explain"] or html is not None else 0,
+        params["approximate"],
     )
     queries = _read_queries(params)
     with ExitStack() as stack:
@@ -85,12 +87,14 @@ def command(gallery: str, as_json: bool, as_csv: bool, html: Path | None, overwr
             where=chosen.where,
             only_relevant=chosen.only_relevant,
             explain=chosen.explain,
+            approximate=chosen.approximate,
         )
         settings = options.describe_task(engine, "search")
         failed = 0
         if as_csv:
             options.print_data(CSV_HEADER)
-        for number, answer in enumerate(_keep_for_page(answers, opened, html, settings)):
+        for number, found in enumerate(_keep_for_page(answers, opened, html, settings)):
+            answer = found if params["explain"] else found.without_evidence()  # the reasons are for the page
             failed += answer.error is not None
             if as_json:
                 options.print_data(format_as_json(answer, settings))
@@ -111,13 +115,15 @@ def _keep_for_page(
     if html is None:
         yield from answers
         return
-    from asif.report.search import write_search_page
+    from asif.anchorset.format.atomic_io import atomic_write_bytes
+    from asif.report.search.page import render_search_page
 
     kept = []
     for answer in answers:
         kept.append(answer)
         yield answer
-    write_search_page(html, kept, gallery.thumbnail, settings)
+    page = render_search_page(kept, kind=gallery.side, aligner=settings["aligner"], thumbnail=gallery.thumbnail)
+    atomic_write_bytes(html, page.encode(errors="replace"))
     options.print_notice(f"written to {html}")
 
 

@@ -28,6 +28,7 @@ def format_as_json(answer: SearchAnswer, settings: Mapping[str, Any]) -> str:
         "searched": answer.searched,
         "relevant": answer.relevant,
         "space": answer.space,
+        **({} if answer.recall is None else {"recall": round(answer.recall, 4)}),
         "gallery": answer.gallery.as_dict(),
         "anchors": answer.anchors.as_dict(),
         **(settings if shared else {"aligner": None}),
@@ -114,6 +115,8 @@ def _describe_relevance(answer: SearchAnswer, chosen: SearchOptions) -> str:
     """
     most = answer.relevant == chosen.k + chosen.offset < answer.searched
     found = f"{answer.relevant:,}{' or more' if most else ''} of {answer.searched:,} are above chance"
+    if answer.recall is not None:
+        found += f"; the search is approximate and finds {100 * answer.recall:.0f}% of the results"
     return found if answer.space == "shared" else f"{found}, compared as {answer.space}s"
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from asif.engine.gallery import build_gallery, delete_gallery, update_gallery
     from asif.engine.predict import Classification, Credits, Evidence, Prediction
     from asif.engine.purge import purge_pairs, verify_removal
+    from asif.engine.search.query import Query
+    from asif.engine.search.results import SearchAnswer, SearchResult
     from asif.engine.select import select_anchors
     from asif.engine.tune import tune_anchors
     from asif.engine.vector_file import read_vectors
@@ -33,6 +35,8 @@ __getattr__ = late_names(
         "gallery": "build_gallery delete_gallery update_gallery",
         "predict": "Classification Credits Evidence Prediction",
         "purge": "purge_pairs verify_removal",
+        "search.query": "Query",
+        "search.results": "SearchAnswer SearchResult",
         "select": "select_anchors",
         "tune": "tune_anchors",
         "vector_file": "read_vectors",
@@ -47,6 +51,9 @@ __all__ = [
     "Engine",
     "Evidence",
     "Prediction",
+    "Query",
+    "SearchAnswer",
+    "SearchResult",
     "Classification",
     "WatchState",
     "add_pairs",

@@ -165,18 +165,19 @@ class Engine:
         where: str | None = None,
         only_relevant: bool = False,
         explain: int = 0,
+        approximate: bool = False,
         anchors: str | None = None,
     ) -> Iterator[SearchAnswer]:
-        """Search a gallery, exactly; yields one answer for each text, then for each image, then for each of `queries`.
+        """Search a gallery; yields one answer for each text, then for each image, then for each of `queries`.
 
         A query of the gallery's own kind, such as an image in a gallery of images, is compared in the space of its
         encoder, others by the aligner for search. `k` results follow the first `offset`; `where` is an expression that
         items match, `only_relevant` leaves out what chance would reach, see `SearchOptions`. `explain` is how many
-        anchors to name behind each result. `anchors` names others than the served ones: the gallery is not encoded
-        again. Raises NotFound, EncoderMismatch for a gallery of another encoder, UsageError for a filter that no item
-        matches.
+        anchors to name behind each result. The search is exact, or with `approximate` finds the share `recall` of what
+        an exact one does. `anchors` names others than the served ones: the gallery is not encoded again. Raises
+        NotFound, EncoderMismatch for a gallery of another encoder, UsageError for a filter that no item matches.
         """
-        options = SearchOptions(k, offset, where, only_relevant, explain)
+        options = SearchOptions(k, offset, where, only_relevant, explain, approximate)
         parts = [
             *(QueryPart("text", text) for text in take_label_texts(texts)),
             *(QueryPart("image", image) for image in iter_images(images)),

@@ -10,6 +10,8 @@ from pathlib import Path
 from asif.anchorset import AnchorSet, Problem, Store, default_home
 from asif.anchorset.edit.gc import DeletedFiles
 from asif.anchorset.edit.purge import PurgePlan
+from asif.anchorset.format.fit_cache import delete_fits
+from asif.anchorset.format.kinds import GALLERY
 from asif.anchorset.format.row_hash import stack_hashes
 from asif.anchorset.receipts.check import ReceiptCheck
 from asif.anchorset.receipts.merkle import sort_hashes
@@ -17,6 +19,7 @@ from asif.anchorset.receipts.receipt import Receipt
 from asif.anchorset.receipts.residue_scan import ResidueTargets, list_files, scan_files
 from asif.building.expected_digest import SourceComparison, compare_source
 from asif.encoders.text_cache import TextCache
+from asif.engine.search.row_cache import CELLS, ITEMS
 from asif.errors import IntegrityError
 from asif.pairs import PairSource
 
@@ -58,6 +61,9 @@ def purge_pairs(
         for digest in erased.set_digests:
             for state in (store.root / "cache" / "training").glob(f"{digest[:12]}-*"):
                 state.unlink(missing_ok=True)
+        for fits in store.root.glob(f"{GALLERY.folder}/*/fits"):  # items as the purged anchors saw them
+            delete_fits(fits, ITEMS)
+            delete_fits(fits, CELLS)
 
     anchors, swept = store.purge(ref, ids, where=where, missing_ok=missing_ok, saying=forget, receipt=receipt)
     wanted = ResidueTargets(sort_hashes([stack_hashes(reports[0].row_hashes)]))

@@ -19,6 +19,7 @@ from asif.kernels.canonical import round_to_grid
 from asif.vectors import Float32, Int64, TopK
 
 BLOCK_BYTES = 2**28  # of float32 anchors that are indexed at a time
+_ITERATIONS, _ROWS_PER_CENTROID = 10, 64  # of k-means
 _GATHERED_ENTRIES = 2**23  # entries of candidates that are scored at a time
 
 
@@ -86,3 +87,19 @@ def _gather_candidates(anchors: Sequence[NDArray[Any]], starts: Int64, indices: 
         mine = owners == owner
         rows[mine] = np.asarray(anchors[owner][indices[mine] - starts[owner]], np.float32)
     return rows
+
+
+def find_centroids(rows: Float32, count: int) -> Float32:
+    """Find at most `count` centroids [c, d] of rows [n, d] by k-means, in a sample of 64 rows for each centroid."""
+    import faiss
+
+    kmeans = faiss.Kmeans(
+        rows.shape[1],
+        min(count, len(rows)),
+        niter=_ITERATIONS,
+        seed=0,
+        min_points_per_centroid=1,
+        max_points_per_centroid=_ROWS_PER_CENTROID,
+    )
+    kmeans.train(rows)
+    return np.asarray(kmeans.centroids, np.float32)

@@ -108,9 +108,9 @@ def _is_bounded(file: Any, step: int) -> bool:
     return True
 
 
-def read_records(path: Path) -> list[PairRecord]:
-    """Read the records back in order."""
-    columns = _read_columns(path)
+def read_records(path: Path, rows: Sequence[int] | None = None) -> list[PairRecord]:
+    """Read the records back in order, or those at `rows`; raises IndexError for a row that is not there."""
+    columns = _read_columns(path, rows=rows)
     captions = map(tuple, columns.pop("captions"))
     kind = ItemRecord if "uri" in columns else PairRecord
     if kind is ItemRecord:
@@ -128,10 +128,13 @@ def read_ids(path: Path) -> list[str]:
     return ids
 
 
-def _read_columns(path: Path, names: Sequence[str] | None = None) -> dict[str, list[Any]]:
+def _read_columns(
+    path: Path, names: Sequence[str] | None = None, rows: Sequence[int] | None = None
+) -> dict[str, list[Any]]:
     """Read columns of a table, in this thread: pyarrow waits for ever where the system refuses it a thread."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path, pre_buffer=False) as file:
-        columns: dict[str, list[Any]] = file.read(columns=names, use_threads=False).to_pydict()
+        table = file.read(columns=names, use_threads=False)
+    columns: dict[str, list[Any]] = (table if rows is None else table.take(list(rows))).to_pydict()
     return columns

@@ -18,6 +18,7 @@ from asif.anchorset.format.blocks import AnchorBlock, UInt8, sum_rows
 from asif.anchorset.format.content import (
     load_pair_ids,
     load_pair_table,
+    load_pairs_at,
     load_rejects,
     load_thumbnails,
     select_live_rows,
@@ -144,7 +145,20 @@ class AnchorSet:
             raise IndexError(f"rows {rows.min()} to {rows.max()} of a set of {self.count}")
         places = self._locate(rows)
         with self.folder.reading(self.version):
-            return [self._table(entry.whole)[row] for entry, row in places]
+            if len(self.manifest.blocks) <= _CACHED_TABLES:  # all tables stay in memory
+                return [self._table(entry.whole)[row] for entry, row in places]
+            return self._read_at(places)
+
+    def _read_at(self, places: Sequence[tuple[BlockEntry, int]]) -> list[PairRecord]:
+        """Read the pairs at places, and no others of their blocks."""
+        wanted: dict[BlockEntry, list[int]] = {}
+        for entry, row in places:
+            wanted.setdefault(entry.whole, []).append(row)
+        found = {
+            entry: dict(zip(rows, load_pairs_at(self.folder, entry, rows), strict=True))
+            for entry, rows in wanted.items()
+        }
+        return [found[entry.whole][row] for entry, row in places]
 
     def thumbnail(self, row: int) -> bytes | None:
         """Return the thumbnail at a row of a gallery, WebP; None if it was built without. Raises as `records` does."""

@@ -53,6 +53,11 @@ def load_pair_table(folder: SetFolder, entry: BlockEntry) -> list[PairRecord]:
     return _load_table(folder, entry, read_records)
 
 
+def load_pairs_at(folder: SetFolder, entry: BlockEntry, rows: Sequence[int]) -> list[PairRecord]:
+    """Read the pairs at some rows of a block, deleted rows counted, as `load_pair_table` does."""
+    return _load_table(folder, entry, partial(read_records, rows=rows), len(rows))
+
+
 def load_pair_ids(folder: SetFolder, entry: BlockEntry) -> list[str]:
     """Read the ids of a block's pairs, as `load_pair_table` does."""
     return _load_table(folder, entry, read_ids)
@@ -90,16 +95,19 @@ def load_whole_records(folder: SetFolder, entry: BlockEntry) -> list[PairRecord]
     ]
 
 
-def _load_table(folder: SetFolder, entry: BlockEntry, read: Callable[[Path], list[_T]]) -> list[_T]:
+def _load_table(
+    folder: SetFolder, entry: BlockEntry, read: Callable[[Path], list[_T]], count: int | None = None
+) -> list[_T]:
     path = folder.content_path("pairs", entry.pairs.sha256)
     check_file_content(path, entry.pairs.sha256, entry.pairs.size)
     try:
         with translate_read_errors(path):
             rows = read(path)
-    except (ValueError, TypeError, KeyError, OSError, NotImplementedError) as error:
+    except (ValueError, TypeError, KeyError, OSError, NotImplementedError, IndexError) as error:
         raise IntegrityError(
             f"{path} is no table of pairs ({error})", "the parquet as written", RESTORE_ADVICE
         ) from error
-    if len(rows) != entry.rows:
-        raise IntegrityError(f"{path} holds {len(rows)} pairs", f"{entry.rows}, as its block", RESTORE_ADVICE)
+    expected = entry.rows if count is None else count
+    if len(rows) != expected:
+        raise IntegrityError(f"{path} holds {len(rows)} pairs", f"{expected}, as its block", RESTORE_ADVICE)
     return rows

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import mmap
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.anchorset.format.atomic_io import atomic_write, read_small_file
+from asif.anchorset.format.atomic_io import atomic_write, open_plain_file, translate_read_errors
 from asif.anchorset.format.manifest import Manifest
 from asif.anchorset.format.safetensors_header import (
     TensorSpec,
@@ -58,7 +60,7 @@ def write_fit(path: Path, manifest: Manifest, aligner: Mapping[str, Any], arrays
         name: np.asarray(values, "<f4" if values.dtype == np.float32 else "<f8", order="C")
         for name, values in arrays.items()
     }
-    data = b"".join(values.tobytes() for values in stored.values())
+    data = [values.reshape(-1).view(np.uint8).data for values in stored.values()]
     metadata = {"aligner": canonical_json(dict(aligner)).decode(), "anchors": hash_anchors(manifest)}
     metadata |= {"digest": manifest.digest, "format": _FIT_FORMAT}
     tensors = {name: TensorSpec(_SAFETENSORS_NAMES[values.dtype.str], values.shape) for name, values in stored.items()}
@@ -68,30 +70,36 @@ def write_fit(path: Path, manifest: Manifest, aligner: Mapping[str, Any], arrays
     def write(temporary: Path) -> None:
         with open(temporary, "xb") as file:
             file.write(header)
-            file.write(data)
+            for part in data:
+                file.write(part)
 
-    atomic_write(path, write, len(header) + len(data))
+    atomic_write(path, write, len(header) + sum(part.nbytes for part in data))
 
 
-def _compute_checksum(metadata: Mapping[str, str], tensors: Mapping[str, TensorSpec], data: bytes) -> str:
+def _compute_checksum(
+    metadata: Mapping[str, str], tensors: Mapping[str, TensorSpec], data: Iterable[memoryview]
+) -> str:
     """Hash the metadata, the shapes and the values of a fit."""
     shapes = {
         name: list(tensor.shape) if tensor.dtype == "F64" else [tensor.dtype, *tensor.shape]
         for name, tensor in tensors.items()
     }
-    return hashlib.sha256(canonical_json([dict(metadata), shapes]) + data).hexdigest()
+    digest = hashlib.sha256(canonical_json([dict(metadata), shapes]))
+    for part in data:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def read_fit(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     """Read the metadata and the arrays of a fit; raises IntegrityError for any byte that was changed."""
-    data = read_small_file(path, _MAX_FIT_BYTES)
+    data = _map_file(path)
     try:
         metadata, tensors, length = parse_safetensors_header(data, str(path))
-        body = data[length:]
+        body = memoryview(data)[length:]
         unsigned = {name: value for name, value in metadata.items() if name != "sha256"}
         intact = (
             build_safetensors_header(tensors, metadata) == data[:length]
-            and _compute_checksum(unsigned, tensors, body) == metadata["sha256"]
+            and _compute_checksum(unsigned, tensors, [body]) == metadata["sha256"]
             and metadata["format"] == _FIT_FORMAT
             and all(tensor.dtype in _NUMPY_DTYPES for tensor in tensors.values())
             and len(body) == sum(tensor.size for tensor in tensors.values())
@@ -106,6 +114,17 @@ def read_fit(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
         arrays[name] = values.reshape(tensor.shape)
         offset += tensor.size
     return metadata, arrays
+
+
+def _map_file(path: Path) -> bytes:
+    """Map a file into memory, so that processes share its bytes; raises IntegrityError for one that is too large."""
+    with translate_read_errors(path), open_plain_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > _MAX_FIT_BYTES:
+            raise IntegrityError(f"{path} has {size:,} bytes", f"at most {_MAX_FIT_BYTES:,}", _REMOVE_ADVICE)
+        mapped: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+    found: bytes = mapped  # it is sliced and viewed as bytes are
+    return found
 
 
 def read_matching_fit(path: Path, manifest: Manifest, aligner: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
@@ -159,6 +178,17 @@ def list_fitted_aligners(folder: Path, manifest: Manifest, name: str) -> list[tu
             own = metadata.get("anchors") == hash_anchors(manifest)
             fitted.append((dict(aligner["parameters"]), "" if own else str(metadata.get("digest"))))
     return fitted
+
+
+def delete_fits(folder: Path, name: str, keep: int = 0) -> None:
+    """Delete the fits in a folder of an aligner of one name, but for the `keep` newest."""
+    named = []
+    for path in _list_newest_first(folder):
+        with suppress(FileNotFoundError, IntegrityError, ValueError):
+            if json.loads(read_safetensors_metadata(path).get("aligner", "{}")).get("name") == name:
+                named.append(path)
+    for path in named[keep:]:
+        path.unlink(missing_ok=True)
 
 
 def _list_newest_first(folder: Path) -> list[Path]:

@@ -15,16 +15,63 @@ from asif.aligners.sampling import choose_evenly_spaced, represent_leave_one_out
 from asif.anchorset import AnchorSet, Gallery
 from asif.anchorset.format.fit_cache import hash_anchors
 from asif.compare import Candidates
+from asif.engine.search.cells import Cells
 from asif.engine.search.chance import ChanceCurve
 from asif.engine.search.gallery_rows import GalleryRows
-from asif.engine.search.row_cache import find_or_make_rows
+from asif.engine.search.row_cache import CELLS, ITEMS, find_or_make_arrays, find_or_make_rows
 from asif.engine.snapshots import FittedTask, Snapshot
+from asif.errors import UsageError
 from asif.kernels import PreparedRows, compute_similarity, prepare_rows
-from asif.vectors import DenseRows, Embeddings, Float32, Int64, Rows, Side, gather_rows, join_rows
+from asif.kernels.canonical import round_to_grid
+from asif.vectors import (
+    DenseRows,
+    Embeddings,
+    FitArrays,
+    Float32,
+    Float64,
+    FusedRows,
+    Int64,
+    Rows,
+    Side,
+    gather_rows,
+    join_rows,
+)
 
 OTHER_SIDE: dict[Side, Side] = {"image": "text", "text": "image"}
 _CHANCE_ANCHORS = 16_384
 _FILTERS_KEPT = 16
+_SAMPLE_QUERIES = 256
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """Hold rows for many comparisons with all of them: dense parts are rounded to the grid of scores once.
+
+    Scores are those of `compute_similarity`, bit for bit.
+    """
+
+    parts: tuple[Float64 | PreparedRows, ...]
+
+    @classmethod
+    def of(cls, rows: Rows) -> ScoredRows:
+        """Prepare rows."""
+        parts = rows.parts if isinstance(rows, FusedRows) else (rows,)
+        return cls(
+            tuple(round_to_grid(part.values) if isinstance(part, DenseRows) else prepare_rows(part) for part in parts)
+        )
+
+    def score(self, queries: Rows) -> Float32:
+        """Score all rows for each query: [q, n]."""
+        of_queries = queries.parts if isinstance(queries, FusedRows) else (queries,)
+        total: Float32 | None = None
+        for query, part in zip(of_queries, self.parts, strict=True):
+            if isinstance(part, np.ndarray):
+                scores = (round_to_grid(query.values) @ part.T).astype(np.float32) + np.float32(0)
+            else:
+                scores = compute_similarity(query, part)
+            total = scores if total is None else total + scores
+        assert total is not None
+        return total
 
 
 @dataclass
@@ -47,9 +94,31 @@ class RepresentedGallery:
     def shared(self) -> GalleryRows:
         """The items as rows of the aligner, each with the negative bias of the hubness correction as its last entry."""
         rows = find_or_make_rows(
-            self.gallery.opened, "items", self.task, self.side, lambda: represent_items(self.gallery, self.task)
+            self.gallery.opened, ITEMS, self.task, self.side, lambda: represent_items(self.gallery, self.task)
         )
         return GalleryRows([rows], self.task.kernel)
+
+    @cached_property
+    def cells(self) -> Cells:
+        """Cells of the rows of `shared`; captions, or images, of anchors are the sample queries for their recall.
+
+        Raises UsageError for an aligner whose rows are not dense.
+        """
+        task, other = self.task, OTHER_SIDE[self.side]
+        if not all(isinstance(block, DenseRows) for block in self.shared.blocks):
+            raise UsageError(
+                f"an approximate search with the aligner {task.choice.aligner.name}, whose rows are not dense",
+                "procrustes, ridge or cca alone",
+                "pass --aligner cca, or search exactly",
+            )
+
+        def divide() -> FitArrays:
+            samples = represent_leave_one_out(task.fitted, task.anchors, other, _SAMPLE_QUERIES, task.kernel)
+            queries = extend_query(samples, task)
+            assert isinstance(queries, DenseRows)
+            return Cells.of(self.shared, queries).to_arrays()
+
+        return Cells.from_arrays(find_or_make_arrays(self.gallery.opened, CELLS, task, self.side, divide))
 
     @property
     def is_represented(self) -> bool:
@@ -67,12 +136,12 @@ class RepresentedGallery:
         return choose_evenly_spaced(self.task.anchors.count, _CHANCE_ANCHORS)
 
     @cached_property
-    def _shared_anchors(self) -> PreparedRows:
+    def _shared_anchors(self) -> ScoredRows:
         """The anchors' side of the gallery's kind, leave-one-out, with biases as the items have them."""
         anchors = self.task.anchors
         if not isinstance(anchors, AnchorSet):
-            return prepare_rows(self._represent_anchors())
-        return prepare_rows(
+            return ScoredRows.of(self._represent_anchors())
+        return ScoredRows.of(
             find_or_make_rows(anchors, "held-out anchors", self.task, self.side, self._represent_anchors)
         )
 
@@ -82,14 +151,16 @@ class RepresentedGallery:
         return append_biases(rows, self.side, task)
 
     @cached_property
-    def _own_anchors(self) -> Float32:
-        anchors = self.task.anchors.blocks(self.side)
-        return gather_rows(anchors, self._sampled_anchors).astype(np.float32)
+    def _own_anchors(self) -> ScoredRows:
+        return self._take_anchors(self.side)
 
     @cached_property
-    def _facing_anchors(self) -> Float32:
-        anchors = self.task.anchors.blocks(OTHER_SIDE[self.side])
-        return gather_rows(anchors, self._sampled_anchors).astype(np.float32)
+    def _facing_anchors(self) -> ScoredRows:
+        return self._take_anchors(OTHER_SIDE[self.side])
+
+    def _take_anchors(self, side: Side) -> ScoredRows:
+        anchors = gather_rows(self.task.anchors.blocks(side), self._sampled_anchors)
+        return ScoredRows.of(DenseRows(anchors.astype(np.float32)))
 
     def measure_chances(self, queries: Rows, facing: Sequence[Float32 | None], shared: bool) -> list[ChanceCurve]:
         """Score the anchors of other pairs for query rows, of `shared` or of `own`.
@@ -97,17 +168,26 @@ class RepresentedGallery:
         `facing` [d] is what a query is about, on the other side than the gallery's. The half of the pairs that is most
         like it there may be about the same, and is left out; nothing is if it is None.
         """
-        anchors = self._shared_anchors if shared else DenseRows(self._own_anchors)
-        scores = compute_similarity(queries, anchors, engine=self.task.kernel)
+        scores = (self._shared_anchors if shared else self._own_anchors).score(queries)
         about = [each for each in facing if each is not None]
         if not about:
             return [ChanceCurve(row) for row in scores]
-        like = iter(compute_similarity(np.stack(about), self._facing_anchors, engine=self.task.kernel))
+        like = iter(self._facing_anchors.score(DenseRows(np.stack(about))))
         half = (scores.shape[1] + 1) // 2
         return [
             ChanceCurve(row if each is None else row[np.argsort(next(like), kind="stable")[:half]])
             for row, each in zip(scores, facing, strict=True)
         ]
+
+    def read_bias(self, row: int) -> float:
+        """Return what the hubness correction takes off the scores of an item."""
+        if self.task.choice.hubness.method == "none":
+            return 0.0
+        (rows,) = self.shared.blocks
+        first = rows.parts[0] if isinstance(rows, FusedRows) else rows
+        if isinstance(first, DenseRows):
+            return -float(first.values[row, -1])
+        return -float(first.values[row][first.indices[row] == first.width - 1].sum())
 
     def find_matches(self, where: str) -> Int64:
         """Return the rows of the items that match an expression; the last few answers are kept."""

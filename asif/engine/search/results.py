@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from asif.anchorset import AnchorsIdentity
@@ -21,7 +21,8 @@ class SearchOptions:
     """Say which results are wanted: `k` after the first `offset`, of the items that match `where`.
 
     With `only_relevant`, results are left out if a tenth of an item as good, or more, is expected by chance among those
-    that are searched. `explain` is the number of anchors to name behind each result.
+    that are searched. `explain` is the number of anchors to name behind each result. `approximate` looks into
+    some cells of similar items only.
     """
 
     k: int = 20
@@ -29,6 +30,7 @@ class SearchOptions:
     where: str | None = None
     only_relevant: bool = False
     explain: int = 0
+    approximate: bool = False
 
     def __post_init__(self) -> None:
         if self.k < 1 or self.offset < 0:
@@ -78,7 +80,8 @@ class SearchAnswer:
 
     `space` is where scores were computed: `shared` by the aligner, or the space of the gallery's own encoder, if all of
     the query was of its kind. `searched` counts the items that match the filter. `relevant` counts
-    those of the first offset + k that fewer than a tenth of an item is expected to reach by chance.
+    those of the first offset + k that fewer than a tenth of an item is expected to reach by chance. `recall` is None if
+    the search was exact, else what share of the exact results it finds, as measured on sample queries.
     """
 
     query: Query
@@ -88,8 +91,13 @@ class SearchAnswer:
     space: Space
     searched: int
     relevant: int
+    recall: float | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
     error: BadImage | None = None
+
+    def without_evidence(self) -> SearchAnswer:
+        """Return the answer without the anchors behind its scores."""
+        return replace(self, results=tuple(replace(result, evidence=None) for result in self.results))
 
     def __iter__(self) -> Iterator[SearchResult]:
         return iter(self.results)

@@ -10,12 +10,15 @@ import numpy as np
 
 from asif.aligners import TrainedAligner
 from asif.anchorset import AnchorSet
-from asif.anchorset.format.fit_cache import hash_anchors
+from asif.anchorset.format.fit_cache import delete_fits, hash_anchors
 from asif.engine.snapshots import FittedTask
 from asif.errors import AsifError, IntegrityError
 from asif.vectors import DenseRows, FitArrays, FusedRows, Rows, Side, SparseRows
 
 _MOST_BYTES = 4 << 30
+_KEPT = 4
+"""Rows of one name that a set keeps: of the last anchors, aligners and hubness corrections."""
+ITEMS, CELLS = "items", "cells"
 _MOST_INDEX = 1 << 24
 """Up to here float32 holds every whole number."""
 
@@ -23,9 +26,16 @@ _log = logging.getLogger(__name__)
 
 
 def find_or_make_rows(stored: AnchorSet, name: str, task: FittedTask, side: Side, make: Callable[[], Rows]) -> Rows:
-    """Return the rows that are kept with a set under a name, for a task over some anchors; else make and keep them.
+    """Return the rows that are kept with a set under a name, for a task over some anchors; else make and keep them."""
+    return unpack_rows(find_or_make_arrays(stored, name, task, side, lambda: pack_rows(make())))
 
-    A damaged file is logged, and made again. Nothing is kept for views, trained aligners, and rows of over 4 GB.
+
+def find_or_make_arrays(
+    stored: AnchorSet, name: str, task: FittedTask, side: Side, make: Callable[[], FitArrays]
+) -> FitArrays:
+    """Return the arrays that are kept with a set under a name, for a task over some anchors; else make and keep them.
+
+    A damaged file is logged, and made again. Nothing is kept for views, trained aligners, and more than 4 GB.
     """
     anchors, choice = task.anchors, task.choice
     if not isinstance(anchors, AnchorSet) or isinstance(choice.aligner, TrainedAligner):
@@ -40,29 +50,28 @@ def find_or_make_rows(stored: AnchorSet, name: str, task: FittedTask, side: Side
     try:
         kept = stored.cached_fit(key)
         if kept is not None:
-            return unpack_rows(kept)
-    except (IntegrityError, KeyError, ValueError) as error:
+            return kept
+    except IntegrityError as error:
         _log.warning("represented items are not used: %s", str(error).splitlines()[0])
-    rows = make()
-    arrays = pack_rows(rows)
-    if arrays is not None and sum(values.nbytes for values in arrays.values()) <= _MOST_BYTES:
+    arrays = make()
+    if sum(values.nbytes for values in arrays.values()) <= _MOST_BYTES:
         try:
             stored.cache_fit(key, arrays)
+            delete_fits(stored.folder.fits, name, _KEPT)
         except AsifError as error:
             _log.warning("represented items are not kept: %s", str(error).splitlines()[0])
-    return rows
+    return arrays
 
 
-def pack_rows(rows: Rows) -> FitArrays | None:
-    """Return rows as named arrays, all of floats; None if there are too many anchors for that."""
+def pack_rows(rows: Rows) -> FitArrays:
+    """Return rows as named arrays, all of floats, which hold indices exactly."""
     parts = rows.parts if isinstance(rows, FusedRows) else (rows,)
     arrays: dict[str, Any] = {"fused": np.array([float(isinstance(rows, FusedRows))])}
     for number, part in enumerate(parts):
         arrays[f"{number}.values"] = part.values
         if isinstance(part, SparseRows):
-            if part.width > _MOST_INDEX:
-                return None
-            arrays[f"{number}.indices"] = part.indices.astype(np.float32)
+            exact = np.float32 if part.width <= _MOST_INDEX else np.float64
+            arrays[f"{number}.indices"] = part.indices.astype(exact)
             arrays[f"{number}.width"] = np.array([float(part.width)])
     return arrays
 

@@ -14,7 +14,7 @@ from asif.engine.encoder_pool import EncoderPool
 from asif.engine.search.encode import EncodedQuery, check_gallery, encode_queries
 from asif.engine.search.gallery_rows import add_rows
 from asif.engine.search.query import Query
-from asif.engine.search.represented import RepresentedGallery, extend_query, represent_vectors
+from asif.engine.search.represented import RepresentedGallery, extend_query
 from asif.engine.search.results import SearchAnswer, SearchEvidence, SearchOptions, SearchResult, Space
 from asif.errors import UsageError
 from asif.explain import compute_contributions
@@ -26,10 +26,10 @@ from asif.vectors import (
     Embeddings,
     Float32,
     Float64,
-    FusedRows,
     Int64,
     Rows,
     Side,
+    TopK,
     gather_rows,
     join_rows,
     normalise_rows,
@@ -128,9 +128,8 @@ def _search_in_space(
     prepared = _prepare_queries(represented, encoded, is_shared)
     rows = join_rows([each.row for each in prepared])
     rows = extend_query(rows, represented.task) if is_shared else rows
-    items = represented.shared if is_shared else represented.own
     clock.append(time.perf_counter())
-    best = items.find_best(rows, options.offset + options.k, among)
+    best, recall = _find_best(represented, rows, is_shared, among, options)
     clock.append(time.perf_counter())
     curves = represented.measure_chances(rows, [each.facing for each in prepared], is_shared)
     clock.append(time.perf_counter())
@@ -141,8 +140,21 @@ def _search_in_space(
         answer = _describe_found(represented, each, indices, scores, curve.estimate(scores), among, options)
         describe = 1000 * (time.perf_counter() - started)
         timings = {"represent": represent, "compare": compare, "chance": chance, "describe": describe}
-        answers.append(replace(answer, timings_ms=timings))
+        answers.append(replace(answer, timings_ms=timings, recall=recall))
     return answers
+
+
+def _find_best(
+    represented: RepresentedGallery, queries: Rows, is_shared: bool, among: Int64 | None, options: SearchOptions
+) -> tuple[TopK, float | None]:
+    """Return the best items, and the recall if the search is approximate; in the gallery's own space it is exact."""
+    k = options.offset + options.k
+    if options.approximate and is_shared:
+        cells = represented.cells
+        assert isinstance(queries, DenseRows)
+        return cells.find_best(represented.shared, queries, k, among), cells.recall
+    items = represented.shared if is_shared else represented.own
+    return items.find_best(queries, k, among), None
 
 
 @dataclass(frozen=True)
@@ -222,41 +234,43 @@ def _describe_found(
     stop = relevant if options.only_relevant else len(rows)
     shown = slice(options.offset, max(options.offset, stop))
     records = represented.gallery.records(rows[shown])
-    results = []
-    for row, record, score, chance in zip(rows[shown].tolist(), records, scores[shown], chances[shown], strict=True):
-        evidence = _explain(represented, ready, row, options.explain) if options.explain and ready.is_shared else None
-        results.append(SearchResult(row, record, float(score), float(chance), evidence))
+    reasons: list[SearchEvidence] | list[None] = [None] * len(records)
+    if options.explain and ready.is_shared:
+        reasons = _explain(represented, ready, rows[shown], options.explain)
+    found = zip(rows[shown].tolist(), records, scores[shown].tolist(), chances[shown].tolist(), reasons, strict=True)
+    results = [SearchResult(*each) for each in found]
     answer = _make_answer(represented, ready.query, "shared" if ready.is_shared else represented.side, searched)
     return replace(answer, results=tuple(results), relevant=relevant)
 
 
-def _explain(represented: RepresentedGallery, ready: _PreparedQuery, row: int, top: int) -> SearchEvidence:
-    """Split the score of an item into contributions of anchors, which are the sums of those to the query's parts."""
+def _explain(represented: RepresentedGallery, ready: _PreparedQuery, rows: Int64, top: int) -> list[SearchEvidence]:
+    """Split the scores of items into contributions of anchors, which are the sums of those to the query's parts."""
     task, side = represented.task, represented.side
-    vector = gather_rows(represented.gallery.vectors, np.array([row], np.int64))
-    item = task.fitted.represent(side, Embeddings(np.asarray(vector, np.float32)), task.kernel)
-    by_part = []
-    for part, factor in zip(ready.parts, ready.factors, strict=True):
-        image, text = (item, part) if side == "image" else (part, item)
-        split = task.fitted.split_score(image, text)
-        by_part.append(AnchorContributions(split.anchors, split.values * factor))
-    anchors, places = np.unique(np.concatenate([one.anchors for one in by_part]), return_inverse=True)
+    blocks = represented.gallery.vectors
+    vectors = np.concatenate([gather_rows(blocks, rows[at : at + 1]) for at in range(len(rows))])
+    items = task.fitted.represent(side, Embeddings(np.asarray(vectors, np.float32)), task.kernel)
+    evidence = []
+    for at, row in enumerate(rows.tolist()):
+        item, by_part = items[at : at + 1], []
+        for part, factor in zip(ready.parts, ready.factors, strict=True):
+            image, text = (item, part) if side == "image" else (part, item)
+            split = task.fitted.split_score(image, text)
+            by_part.append(AnchorContributions(split.anchors, split.values * factor))
+        contributions = compute_contributions(_add_contributions(by_part), top)
+        evidence.append(
+            SearchEvidence(
+                contributions,
+                tuple(task.anchors.records(contributions.anchors)),
+                tuple(float(one.values.sum()) for one in by_part),
+                represented.read_bias(row),
+            )
+        )
+    return evidence
+
+
+def _add_contributions(parts: Sequence[AnchorContributions]) -> AnchorContributions:
+    """Add up the contributions of each anchor."""
+    anchors, places = np.unique(np.concatenate([one.anchors for one in parts]), return_inverse=True)
     values = np.zeros(len(anchors))
-    np.add.at(values, places, np.concatenate([one.values for one in by_part]))
-    contributions = compute_contributions(AnchorContributions(anchors, values), top)
-    bias = _read_bias(represented, vector)
-    return SearchEvidence(
-        contributions,
-        tuple(task.anchors.records(contributions.anchors)),
-        tuple(float(one.values.sum()) for one in by_part),
-        bias,
-    )
-
-
-def _read_bias(represented: RepresentedGallery, vector: Float32) -> float:
-    """Return what the hubness correction takes off the scores of an item."""
-    if represented.task.choice.hubness.method == "none":
-        return 0.0
-    rows = represent_vectors(vector, represented.side, represented.task)
-    first = rows.parts[0] if isinstance(rows, FusedRows) else rows
-    return -float(first.values[0, -1])
+    np.add.at(values, places, np.concatenate([one.values for one in parts]))
+    return AnchorContributions(anchors, values)

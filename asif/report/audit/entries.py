@@ -117,10 +117,10 @@ def _format_cosines(cosines: MemberCosines) -> str:
     return f"image {cosines.image:.3f} · caption {cosines.caption:.3f}"
 
 
-def shorten(text: str) -> str:
+def shorten(text: str, most: int = MAX_CHARACTERS) -> str:
     """Cut a long text.
 
     >>> shorten("a dog"), len(shorten("x" * 1000))
     ('a dog', 160)
     """
-    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "…"
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -8,20 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.search_rows import make_rows
 
 from asif.engine.search.gallery_rows import GalleryRows, add_rows, merge_best
 from asif.kernels import compute_similarity, select_topk
-from asif.vectors import DenseRows, FusedRows, Rows, SparseRows, TopK, join_rows
-
-
-def make_rows(form: str, count: int, seed: int) -> Rows:
-    random = np.random.default_rng(seed)
-    values = random.integers(-3, 4, (count, 6)).astype(np.float32) / 8  # many ties
-    dense = DenseRows(values)
-    indices = np.stack([random.permutation(9)[:4] for _ in range(count)]).reshape(count, 4)
-    sparse = SparseRows(indices, np.abs(random.integers(0, 4, (count, 4)).astype(np.float32)) / 8, 9)
-    rows: dict[str, Rows] = {"dense": dense, "sparse": sparse, "fused": FusedRows((dense, sparse))}
-    return rows[form]
+from asif.vectors import TopK, join_rows
 
 
 @given(st.sampled_from(["dense", "sparse", "fused"]), st.integers(0, 2**32 - 1), st.data())

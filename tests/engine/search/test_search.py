@@ -12,7 +12,7 @@ from support.galleries import build, some_files, update, write_files
 
 from asif.aligners import Hubness, make_aligner
 from asif.anchorset import Gallery, Store
-from asif.engine import Engine
+from asif.engine import Engine, purge_pairs
 from asif.engine.search.query import Query
 from asif.engine.search.results import SearchAnswer
 from asif.errors import EncoderMismatch, IntegrityError, NotFound, UsageError
@@ -189,6 +189,16 @@ def test_a_damaged_block_never_gives_an_answer(stored: Path, kept: bool) -> None
             ask(stored, texts=["a dog"])
 
 
+def test_few_rows_are_kept_and_none_of_purged_anchors(stored: Path) -> None:
+    fits = stored / "galleries/g/fits"
+    for k in range(3, 9):
+        ask(stored, f"asif(k={k})", texts=["a dog"])
+    assert len(list(fits.glob("*"))) == 4
+    purge_pairs("toy", [Store(stored).open("toy").ids(0)[0]], home=stored)
+    assert not list(fits.glob("*"))
+    assert len(ask(stored, texts=["a dog"], k=COUNT)[0]) == COUNT
+
+
 def test_damaged_rows_are_made_again(stored: Path, caplog: pytest.LogCaptureFixture) -> None:
     (before,) = ask(stored, texts=["a dog"], k=5)
     files = [*(stored / "galleries/g/fits").glob("*"), *(stored / "anchors/toy/fits").glob("*")]
@@ -203,3 +213,16 @@ def test_damaged_rows_are_made_again(stored: Path, caplog: pytest.LogCaptureFixt
     ]
     assert "represented items are not used" in caplog.text
     assert not Store(stored).verify("toy").problems
+
+
+def test_an_approximate_search_says_what_it_finds(stored: Path) -> None:
+    for _ in range(2):  # the second time from cells that are kept
+        (found,) = ask(stored, "cca", texts=["a dog"], k=5, approximate=True)
+        (exact,) = ask(stored, "cca", texts=["a dog"], k=COUNT)
+        assert found.recall is not None and 0.95 <= found.recall <= 1 and exact.recall is None
+        scores = {result.id: result.score for result in exact}
+        assert [result.score for result in found] == [scores[result.id] for result in found] and len(found) == 5
+    (own,) = ask(stored, "cca", images=[b"image 3"], k=5, approximate=True)
+    assert own.recall is None
+    with pytest.raises(UsageError, match="whose rows are not dense"):
+        ask(stored, "asif(k=5)", texts=["a dog"], approximate=True)
