@@ -31,3 +31,10 @@ def test_a_name_imports_its_module_alone() -> None:
     imported = set(ran.stdout.split())
     assert "asif.pairs.pair" in imported
     assert not {"asif.pairs.open", "asif.pairs.parquet", "asif.pairs.records"} & imported
+
+
+@pytest.mark.parametrize("name", ["asif.engine.engine", "asif.engine.search.search", "asif.cli.search"])
+def test_what_answers_calls_imports_no_model_library(name: str) -> None:
+    code = f"import sys, {name}; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "timm", "transformers", "faiss", "pyarrow", "scipy"} & set(ran.stdout.split())

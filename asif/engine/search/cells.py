@@ -11,7 +11,6 @@ import numpy as np
 
 from asif.engine.search.gallery_rows import GalleryRows
 from asif.kernels import compute_similarity
-from asif.kernels.faiss_ import find_centroids
 from asif.vectors import DenseRows, FitArrays, Float32, Int64, TopK
 
 LEAST_RECALL = 0.95
@@ -41,6 +40,8 @@ class Cells:
         `samples` [s, d] are the queries on which the recall is measured. Rows of a gallery are dense, or this raises
         TypeError.
         """
+        from asif.kernels.faiss_ import find_centroids
+
         values = np.concatenate([_take_values(block) for block in items.blocks])
         centroids = find_centroids(values, max(1, round(4 * math.sqrt(len(values)))))
         cells = np.concatenate(

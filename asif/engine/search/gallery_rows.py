@@ -10,6 +10,8 @@ import numpy as np
 from asif.kernels import KernelName, PreparedRows, find_nearest, prepare_rows, topk_similarity
 from asif.vectors import DenseRows, Float32, FusedRows, Int64, Rows, SparseRows, TopK, gather_rows
 
+_LEAST_WIDE, _MOST_WIDE = 16, 2048
+"""Results of all items, in which those that match a filter are looked for."""
 _PREPARED_BYTES = 2 << 30
 """Indexes of sparse rows up to this size stay in memory for the next query."""
 
@@ -31,8 +33,28 @@ class GalleryRows:
 
     def find_best(self, queries: Rows, k: int, among: Int64 | None = None) -> TopK:
         """Find the k rows most similar to each query, of all or `among` some [m], ascending: min(k, m) entries."""
-        found = self._find_in_dense(queries, k, among) if isinstance(queries, DenseRows) else None
-        return found or self._find_in_blocks(queries, k, among)
+        if among is not None and (found := self._find_in_all(queries, k, among)) is not None:
+            return found
+        if isinstance(queries, DenseRows):
+            return self._find_in_dense(queries, k, among)
+        return self._find_in_blocks(queries, k, among)
+
+    def _find_in_all(self, queries: Rows, k: int, among: Int64) -> TopK | None:
+        """Find the best of `among` in the best of all; None if fewer than k of these are among them, or too few may be.
+
+        Rows are copied for a filter otherwise, and sparse ones indexed.
+        """
+        count, most = len(self), min(k, len(among))
+        wide = 4 * k * count // max(1, len(among)) + _LEAST_WIDE
+        if wide > min(_MOST_WIDE, count) or not len(queries):
+            return None
+        found, matches = self.find_best(queries, wide), np.zeros(count, bool)
+        matches[among] = True
+        kept = matches[found.indices]
+        if (kept.sum(axis=1) < most).any():
+            return None
+        first = np.argsort(~kept, axis=1, kind="stable")[:, :most]
+        return TopK(np.take_along_axis(found.indices, first, 1), np.take_along_axis(found.scores, first, 1))
 
     def _find_in_dense(self, queries: DenseRows, k: int, among: Int64 | None) -> TopK:
         values = [block.values for block in self.blocks if isinstance(block, DenseRows)]

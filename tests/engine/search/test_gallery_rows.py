@@ -58,3 +58,19 @@ def test_one_row_stays_as_it_is_and_opposites_leave_nothing() -> None:
 def test_equal_scores_of_several_places_are_in_the_order_of_rows() -> None:
     one, two = (TopK(np.array([[at]]), np.array([[0.5]], np.float32)) for at in (9, 4))
     assert merge_best([one, two], 5).indices.tolist() == [[4, 9]]
+
+
+@pytest.mark.parametrize("form", ["dense", "sparse", "fused"])
+def test_filters_of_any_share_are_exact(form: str) -> None:
+    items, queries = GalleryRows([make_rows(form, 150, 1), make_rows(form, 250, 2)]), make_rows(form, 20, 3)
+    scores = compute_similarity(queries, join_rows(items.blocks))
+    for step in (1, 2, 3, 10, 100):
+        among = np.arange(0, 400, step)
+        expected = select_topk(scores[:, among], 5)
+        found = items.find_best(queries, 5, among)
+        assert found.indices.tolist() == among[expected.indices].tolist()
+        assert found.scores.tobytes() == expected.scores.tobytes()
+    best = np.unique(items.find_best(queries, 40).indices)  # all that match are far down
+    rest = np.setdiff1d(np.arange(400), best)
+    expected = select_topk(scores[:, rest], 5)
+    assert items.find_best(queries, 5, rest).indices.tolist() == rest[expected.indices].tolist()
