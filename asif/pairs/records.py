@@ -108,9 +108,25 @@ def _is_bounded(file: Any, step: int) -> bool:
     return True
 
 
-def read_records(path: Path, rows: Sequence[int] | None = None) -> list[PairRecord]:
-    """Read the records back in order, or those at `rows`; raises IndexError for a row that is not there."""
-    columns = _read_columns(path, rows=rows)
+def read_records(path: Path) -> list[PairRecord]:
+    """Read the records back in order."""
+    return _build_records(read_table(path).to_pydict())
+
+
+def read_table(path: Path, names: Sequence[str] | None = None) -> Any:
+    """Read a table, or some of its columns, in this thread: pyarrow waits for ever where the system refuses it one."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        return file.read(columns=names, use_threads=False)
+
+
+def take_records(table: Any, rows: Sequence[int]) -> list[PairRecord]:
+    """Return the records at some rows of a table; raises IndexError for a row that is not there."""
+    return _build_records(table.take(list(rows)).to_pydict())
+
+
+def _build_records(columns: dict[str, list[Any]]) -> list[PairRecord]:
     captions = map(tuple, columns.pop("captions"))
     kind = ItemRecord if "uri" in columns else PairRecord
     if kind is ItemRecord:
@@ -124,17 +140,5 @@ def read_records(path: Path, rows: Sequence[int] | None = None) -> list[PairReco
 
 def read_ids(path: Path) -> list[str]:
     """Read the ids alone, in order."""
-    ids: list[str] = _read_columns(path, ["id"])["id"]
+    ids: list[str] = read_table(path, ["id"])["id"].to_pylist()
     return ids
-
-
-def _read_columns(
-    path: Path, names: Sequence[str] | None = None, rows: Sequence[int] | None = None
-) -> dict[str, list[Any]]:
-    """Read columns of a table, in this thread: pyarrow waits for ever where the system refuses it a thread."""
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path, pre_buffer=False) as file:
-        table = file.read(columns=names, use_threads=False)
-    columns: dict[str, list[Any]] = (table if rows is None else table.take(list(rows))).to_pydict()
-    return columns

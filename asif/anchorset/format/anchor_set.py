@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.anchorset.format.atomic_io import check_file_content, check_file_size, make_folder
+from asif.anchorset.format.atomic_io import RESTORE_ADVICE, check_file_content, check_file_size, make_folder
 from asif.anchorset.format.blocks import AnchorBlock, UInt8, sum_rows
 from asif.anchorset.format.content import (
     load_pair_ids,
     load_pair_table,
-    load_pairs_at,
+    load_record_table,
     load_rejects,
     load_thumbnails,
     select_live_rows,
@@ -38,9 +38,10 @@ from asif.anchorset.format.moment_cache import MIN_ANCHORS_FOR_SUMS, SUMS_FIT, C
 from asif.anchorset.format.protocol import AnchorsIdentity, describe_as_html
 from asif.errors import AsifError, IntegrityError
 from asif.pairs.pair import PairRecord, Reject
+from asif.pairs.records import take_records
 from asif.vectors import Fingerprint, FitArrays, Float64, Int64, Side
 
-_CACHED_TABLES = 32
+_CACHED_TABLES, _CACHED_RECORD_TABLES = 32, 128
 _ROWS_READ = 4096  # records that an iteration makes at a time
 _T = TypeVar("_T")
 
@@ -70,6 +71,7 @@ class AnchorSet:
         }
         self._starts = np.cumsum([0, *(entry.count for entry in entries)])
         self._table = lru_cache(_CACHED_TABLES)(partial(load_pair_table, folder))  # by whole blocks: pieces share them
+        self._record_table = lru_cache(_CACHED_RECORD_TABLES)(partial(load_record_table, folder))
         self._ids = lru_cache(_CACHED_TABLES)(partial(load_pair_ids, folder))
 
     @property
@@ -149,15 +151,21 @@ class AnchorSet:
                 return [self._table(entry.whole)[row] for entry, row in places]
             return self._read_at(places)
 
+    def _take_records(self, entry: BlockEntry, rows: Sequence[int]) -> list[PairRecord]:
+        try:
+            return take_records(self._record_table(entry), rows)
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            path = self.folder.content_path("pairs", entry.pairs.sha256)
+            raise IntegrityError(
+                f"{path} is no table of pairs ({error})", "the parquet as written", RESTORE_ADVICE
+            ) from error
+
     def _read_at(self, places: Sequence[tuple[BlockEntry, int]]) -> list[PairRecord]:
         """Read the pairs at places, and no others of their blocks."""
         wanted: dict[BlockEntry, list[int]] = {}
         for entry, row in places:
             wanted.setdefault(entry.whole, []).append(row)
-        found = {
-            entry: dict(zip(rows, load_pairs_at(self.folder, entry, rows), strict=True))
-            for entry, rows in wanted.items()
-        }
+        found = {entry: dict(zip(rows, self._take_records(entry, rows), strict=True)) for entry, rows in wanted.items()}
         return [found[entry.whole][row] for entry, row in places]
 
     def thumbnail(self, row: int) -> bytes | None:
@@ -266,6 +274,7 @@ class AnchorSet:
         self._live.clear()
         self._table.cache_clear()
         self._ids.cache_clear()
+        self._record_table.cache_clear()
 
     def _open_blocks(self) -> list[AnchorBlock]:
         if self._blocks is None:

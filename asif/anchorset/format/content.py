@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,9 +24,9 @@ from asif.anchorset.format.rejects import parse_reject
 from asif.errors import IntegrityError
 from asif.pairs.item import ItemRecord
 from asif.pairs.pair import PairRecord, Reject
-from asif.pairs.records import read_ids, read_records, read_thumbnails
+from asif.pairs.records import read_ids, read_records, read_table, read_thumbnails
 
-_T = TypeVar("_T")
+_Rows = TypeVar("_Rows", bound=Sized)
 
 
 def select_live_rows(values: NDArray[Any], entry: BlockEntry) -> NDArray[Any]:
@@ -53,9 +53,9 @@ def load_pair_table(folder: SetFolder, entry: BlockEntry) -> list[PairRecord]:
     return _load_table(folder, entry, read_records)
 
 
-def load_pairs_at(folder: SetFolder, entry: BlockEntry, rows: Sequence[int]) -> list[PairRecord]:
-    """Read the pairs at some rows of a block, deleted rows counted, as `load_pair_table` does."""
-    return _load_table(folder, entry, partial(read_records, rows=rows), len(rows))
+def load_record_table(folder: SetFolder, entry: BlockEntry) -> Any:
+    """Read the table of a block's pairs, from which `take_records` takes some, as `load_pair_table` does."""
+    return _load_table(folder, entry, read_table)
 
 
 def load_pair_ids(folder: SetFolder, entry: BlockEntry) -> list[str]:
@@ -95,9 +95,7 @@ def load_whole_records(folder: SetFolder, entry: BlockEntry) -> list[PairRecord]
     ]
 
 
-def _load_table(
-    folder: SetFolder, entry: BlockEntry, read: Callable[[Path], list[_T]], count: int | None = None
-) -> list[_T]:
+def _load_table(folder: SetFolder, entry: BlockEntry, read: Callable[[Path], _Rows]) -> _Rows:
     path = folder.content_path("pairs", entry.pairs.sha256)
     check_file_content(path, entry.pairs.sha256, entry.pairs.size)
     try:
@@ -107,7 +105,6 @@ def _load_table(
         raise IntegrityError(
             f"{path} is no table of pairs ({error})", "the parquet as written", RESTORE_ADVICE
         ) from error
-    expected = entry.rows if count is None else count
-    if len(rows) != expected:
-        raise IntegrityError(f"{path} holds {len(rows)} pairs", f"{expected}, as its block", RESTORE_ADVICE)
+    if len(rows) != entry.rows:
+        raise IntegrityError(f"{path} holds {len(rows)} pairs", f"{entry.rows}, as its block", RESTORE_ADVICE)
     return rows

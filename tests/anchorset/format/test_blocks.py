@@ -11,6 +11,7 @@ from support.anchorset_sets import DIMS, build, dense, finish, pairs, vectors
 from asif.anchorset import Store
 from asif.anchorset.format.blocks import MAX_BLOCK_ROWS, build_block, cast_embeddings, write_block
 from asif.anchorset.format.row_hash import hash_records
+from asif.errors import IntegrityError
 
 DTYPES = ["float16", "float32", "bfloat16"]
 
@@ -59,3 +60,23 @@ def test_many_blocks(tmp_path: Path) -> None:
     assert opened.records(picked) == [records[order[row]] for row in picked]
     np.testing.assert_allclose(opened.mean("text"), [(len(records) + 1) / 2], rtol=1e-12)
     assert Store(tmp_path).verify("toy").problems == ()
+
+
+def test_records_of_many_blocks_are_read_at_their_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(tmp_path, pairs(40)).close()
+    store = Store(tmp_path)
+    store.remove("toy", [pairs(9)[7].id, pairs(9)[8].id]).close()
+    rows = [30, 0, 7, 8, 30, 37]
+    expected = store.open("toy").records(rows)
+    monkeypatch.setattr("asif.anchorset.format.anchor_set._CACHED_TABLES", 0)
+    opened = store.open("toy")
+    opened._table = lambda entry: pytest.fail("a whole table was read")  # type: ignore[assignment, method-assign]
+    assert opened.records(rows) == expected and opened.records([]) == []
+    with pytest.raises(IndexError):
+        opened.records([38])
+    (table,) = (tmp_path / "anchors/toy/pairs").glob("*")
+    content = bytearray(table.read_bytes())
+    content[len(content) // 2] ^= 1
+    table.write_bytes(content)
+    with pytest.raises(IntegrityError, match="has sha256"):
+        store.open("toy").records(rows)
