@@ -18,10 +18,14 @@ from asif.anchorset.format.kinds import GALLERY
 from asif.anchorset.format.verify import VerificationReport
 from asif.anchorset.store import Store
 from asif.home import default_home
-from asif.pairs.filter_expression import parse_where
+from asif.pairs.filter_expression import list_fields, parse_where
 from asif.pairs.item import ITEM_FIELDS, ItemRecord
 from asif.pairs.pair import PairRecord, Reject
 from asif.vectors import Fingerprint, Int64, Side
+
+_MOST_VERDICTS = 100_000
+_COLUMNS = {"caption": "captions", "license": "licence"}
+"""The columns of fields with another name."""
 
 
 class Gallery:
@@ -125,9 +129,21 @@ class Gallery:
     def where(self, expression: str) -> Int64:
         """Return the rows, ascending, of the items that match an expression over id, uri, label, licence, caption, ….
 
-        Raises UsageError for an invalid expression; see `asif.pairs.filter_expression`.
+        Reads the columns of the fields that are compared, and decides once for each combination of their values. Raises
+        UsageError for an invalid expression; see `asif.pairs.filter_expression`.
         """
-        return self.select(parse_where(expression, ITEM_FIELDS))
+        matches = parse_where(expression, ITEM_FIELDS)
+        names = sorted({_COLUMNS.get(name, name) for name in list_fields(expression)})
+        verdicts: dict[tuple[Any, ...], bool] = {}
+        found: list[bool] = []
+        for block in range(self._blocks):
+            for values in self._opened.columns(block, names):
+                if values not in verdicts:
+                    verdicts[values] = matches(_make_item(dict(zip(names, values, strict=True))))
+                found.append(verdicts[values])
+            if len(verdicts) > _MOST_VERDICTS:
+                verdicts.clear()
+        return np.flatnonzero(found)
 
     def select(self, matches: Callable[[PairRecord], bool]) -> Int64:
         """Return the rows, ascending, of the items that match; reads the tables of all blocks."""
@@ -174,6 +190,11 @@ class Gallery:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _make_item(fields: dict[str, Any]) -> ItemRecord:
+    """Make an item of the fields that an expression compares."""
+    return ItemRecord(**{"id": "", "captions": (), "image_sha256": "", **fields})
 
 
 def _check_item(record: PairRecord) -> ItemRecord:

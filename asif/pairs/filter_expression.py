@@ -57,6 +57,16 @@ def parse_where(text: str, fields: Mapping[str, FieldReader] = PAIR_FIELDS) -> P
         ) from None
 
 
+def list_fields(text: str) -> set[str]:
+    """Return the fields that a valid expression compares.
+
+    >>> sorted(list_fields("caption like '%dog%' and not source = 'web'"))
+    ['caption', 'source']
+    """
+    tree = ast.parse(_translate_to_python(text), mode="eval")
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
 def _translate_to_python(text: str) -> str:
     """Translate SQL's words to Python's: `like` becomes the operator `@`, and `not like` `%`."""
     words: list[str] = []

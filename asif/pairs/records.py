@@ -121,6 +121,13 @@ def read_table(path: Path, names: Sequence[str] | None = None) -> Any:
         return file.read(columns=names, use_threads=False)
 
 
+def read_columns(path: Path, names: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Read some columns, a tuple for each row; lists in it are tuples."""
+    columns = read_table(path, names).to_pydict()
+    lists = (map(tuple, columns[name]) if name == "captions" else columns[name] for name in names)
+    return list(zip(*lists, strict=True))
+
+
 def take_records(table: Any, rows: Sequence[int]) -> list[PairRecord]:
     """Return the records at some rows of a table; raises IndexError for a row that is not there."""
     return _build_records(table.take(list(rows)).to_pydict())

@@ -12,6 +12,8 @@ import asif
 from asif.anchorset import Gallery, Store
 from asif.anchorset.format.manifest import Manifest
 from asif.errors import IntegrityError, NotFound, UsageError
+from asif.pairs.filter_expression import parse_where
+from asif.pairs.item import ITEM_FIELDS
 
 
 @pytest.fixture
@@ -36,6 +38,24 @@ def test_filters(gallery: Gallery) -> None:
     assert gallery.where("caption = 'x'").tolist() == []
     with pytest.raises(UsageError, match="id, source, licence, url, caption, uri, label"):
         gallery.where("size = '7'")
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "label = 'odd' or uri like '%4.jpg'",
+        "not licence = 'cc0' and license != 'x'",
+        "id in ('even/002.jpg', 'odd/001.jpg') and not url like '%'",
+        "source = '' or caption != 'x'",
+    ],
+)
+def test_a_filter_over_columns_is_one_over_items(
+    gallery: Gallery, expression: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = gallery.select(parse_where(expression, ITEM_FIELDS)).tolist()
+    assert gallery.where(expression).tolist() == expected and expected
+    monkeypatch.setattr("asif.anchorset.gallery._MOST_VERDICTS", 0)
+    assert gallery.where(expression).tolist() == expected
 
 
 def test_what_notebooks_show(gallery: Gallery) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from asif.anchorset.format.atomic_io import RESTORE_ADVICE, check_file_content, check_file_size, make_folder
 from asif.anchorset.format.blocks import AnchorBlock, UInt8, sum_rows
 from asif.anchorset.format.content import (
+    load_pair_columns,
     load_pair_ids,
     load_pair_table,
     load_record_table,
@@ -204,6 +205,10 @@ class AnchorSet:
         with self.folder.reading(self.version):
             rows = table(entry.whole)
         return list(compress(rows, entry.live.tolist())) if entry.deleted else rows
+
+    def columns(self, block: int, names: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Return some columns of the live pairs of a block, a tuple for each pair; raises IntegrityError."""
+        return self._read_live(block, lambda entry: load_pair_columns(self.folder, entry, names))
 
     def rejects(self) -> list[Reject]:
         """Return the rows that did not become anchors when the set was built, in order; raises IntegrityError."""

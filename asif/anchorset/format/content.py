@@ -24,7 +24,7 @@ from asif.anchorset.format.rejects import parse_reject
 from asif.errors import IntegrityError
 from asif.pairs.item import ItemRecord
 from asif.pairs.pair import PairRecord, Reject
-from asif.pairs.records import read_ids, read_records, read_table, read_thumbnails
+from asif.pairs.records import read_columns, read_ids, read_records, read_table, read_thumbnails
 
 _Rows = TypeVar("_Rows", bound=Sized)
 
@@ -56,6 +56,11 @@ def load_pair_table(folder: SetFolder, entry: BlockEntry) -> list[PairRecord]:
 def load_record_table(folder: SetFolder, entry: BlockEntry) -> Any:
     """Read the table of a block's pairs, from which `take_records` takes some, as `load_pair_table` does."""
     return _load_table(folder, entry, read_table)
+
+
+def load_pair_columns(folder: SetFolder, entry: BlockEntry, names: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Read some columns of a block's pairs, as `load_pair_table` does; lists become tuples."""
+    return _load_table(folder, entry, lambda path: read_columns(path, names))
 
 
 def load_pair_ids(folder: SetFolder, entry: BlockEntry) -> list[str]:
