@@ -207,7 +207,9 @@ def find_imported(code: str) -> set[str]:
     return set(ran.stdout.splitlines()[-1].split())
 
 
-def offline(report: Path, home: Path, labels: str, tmp_path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def offline(
+    report: Path, home: Path, labels: str, tmp_path: Path, backend: str
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     script = SUPPORT / "engine_offline.py"
     command = [
         sys.executable,
@@ -226,7 +228,7 @@ def offline(report: Path, home: Path, labels: str, tmp_path: Path) -> tuple[list
         capture_output=True,
         text=True,
         check=False,
-        env={"PATH": "/usr/bin:/bin", "HF_HOME": str(tmp_path / "hf")},
+        env={"PATH": "/usr/bin:/bin", "HF_HOME": str(tmp_path / "hf"), "ASIF_BACKEND": backend},
     )
     assert ran.returncode == 0, ran.stderr
     return Ran(0, ran.stdout, ran.stderr).lines, json.loads(report.read_text())
@@ -237,9 +239,16 @@ def test_offline_and_executing_nothing(head_home: Path, preloaded: None, tmp_pat
     labels = ("a kitten", "a hound") if cached else ("a feline never asked for", "a canine never asked for")
     if cached:
         Engine(home=head_home).encode_texts(labels)
-    (answer,), seen = offline(tmp_path / "report.json", head_home, ",".join(labels), tmp_path)
+    (answer,), seen = offline(tmp_path / "report.json", head_home, ",".join(labels), tmp_path, "torch")
     assert answer["predictions"][0]["label"] == labels[0]
     assert seen["events"] == {}
-    assert seen["loads"] == [{"file": "efficientnet-lite0-57934424.pth", "weights_only": True}]
+    load = {"file": "efficientnet-lite0-57934424.pth", "weights_only": True}
+    assert seen["loads"] and all(each == load for each in seen["loads"])  # once more to compare it with another backend
     assert ("sentence_transformers" in seen["modules"]) is not cached
     assert "timm" in seen["modules"]
+
+
+def test_the_fastest_backend_executes_nothing_either(head_home: Path, preloaded: None, tmp_path: Path) -> None:
+    (answer,), seen = offline(tmp_path / "report.json", head_home, "a kitten,a hound", tmp_path, "auto")
+    assert answer["predictions"][0]["label"] == "a kitten"
+    assert seen["events"] == {} and all(load["weights_only"] for load in seen["loads"])
