@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,9 +38,13 @@ from asif.vectors import (
     join_rows,
 )
 
+_log = logging.getLogger(__name__)
+
 OTHER_SIDE: dict[Side, Side] = {"image": "text", "text": "image"}
 _CHANCE_ANCHORS = 16_384
 _FILTERS_KEPT = 16
+_MANY_ITEMS = 5_000
+"""From here on people wait long enough to be told why."""
 _SAMPLE_QUERIES = 256
 
 
@@ -213,6 +218,8 @@ def find_represented(snapshot: Snapshot, gallery: Gallery) -> RepresentedGallery
 def represent_items(gallery: Gallery, task: FittedTask) -> Rows:
     """Represent all items, a block at a time; raises IntegrityError for a block that was changed on disk."""
     gallery.check_vectors()
+    if len(gallery) >= _MANY_ITEMS:
+        _log.info("representing %s items of %s over %s, once", f"{len(gallery):,}", gallery.ref, task.anchors.ref)
     return join_rows([represent_vectors(block, gallery.side, task) for block in gallery.vectors])
 
 

@@ -199,6 +199,16 @@ def test_few_rows_are_kept_and_none_of_purged_anchors(stored: Path) -> None:
     assert len(ask(stored, texts=["a dog"], k=COUNT)[0]) == COUNT
 
 
+def test_the_first_search_of_many_items_says_what_it_does(
+    stored: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("asif.engine.search.represented._MANY_ITEMS", COUNT)
+    with caplog.at_level("INFO", "asif"):
+        for _ in range(2):
+            ask(stored, texts=["a dog"])
+    assert [record.message for record in caplog.records].count("representing 30 items of g@1 over toy@1, once") == 1
+
+
 def test_damaged_rows_are_made_again(stored: Path, caplog: pytest.LogCaptureFixture) -> None:
     (before,) = ask(stored, texts=["a dog"], k=5)
     files = [*(stored / "galleries/g/fits").glob("*"), *(stored / "anchors/toy/fits").glob("*")]
