@@ -20,6 +20,7 @@ FitArrays = Mapping[str, NDArray[Any]]
 """The arrays of a fitted aligner by name; stored as float32 if they are float32, else as float64."""
 Side = Literal["image", "text"]
 SIDES: tuple[Side, Side] = ("image", "text")
+OTHER_SIDE: dict[Side, Side] = {"image": "text", "text": "image"}
 
 
 @dataclass(frozen=True)
@@ -296,6 +297,19 @@ class AnchorContributions:
 
     anchors: Int64
     values: NDArray[np.float64]
+
+    @classmethod
+    def add(cls, parts: Sequence[AnchorContributions]) -> AnchorContributions:
+        """Add up the contributions of each anchor to several scores.
+
+        >>> one = AnchorContributions(np.array([2, 5]), np.array([0.25, 0.5]))
+        >>> AnchorContributions.add([one, AnchorContributions(np.array([5]), np.array([0.25]))])
+        AnchorContributions(anchors=array([2, 5]), values=array([0.25, 0.75]))
+        """
+        anchors, places = np.unique(np.concatenate([one.anchors for one in parts]), return_inverse=True)
+        values = np.zeros(len(anchors))
+        np.add.at(values, places, np.concatenate([one.values for one in parts]))
+        return cls(anchors, values)
 
 
 @dataclass(frozen=True)

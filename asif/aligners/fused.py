@@ -129,13 +129,9 @@ class FittedFused:
 
     def split_score(self, image: FusedRows, text: FusedRows) -> AnchorContributions:
         """Split a score into anchor contributions: the sums of those to the members' scores."""
-        by_member = [
-            fitted.split_score(x, y) for fitted, x, y in zip(self.fitted, image.parts, text.parts, strict=True)
-        ]
-        anchors, positions = np.unique(np.concatenate([one.anchors for one in by_member]), return_inverse=True)
-        values = np.zeros(len(anchors))
-        np.add.at(values, positions, np.concatenate([one.values for one in by_member]))
-        return AnchorContributions(anchors, values)
+        return AnchorContributions.add(
+            [fitted.split_score(x, y) for fitted, x, y in zip(self.fitted, image.parts, text.parts, strict=True)]
+        )
 
 
 def _compute_shares(weights: Sequence[float], spreads: Sequence[float]) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,9 +13,12 @@ from asif.cli import options
 
 if TYPE_CHECKING:
     from asif.engine import Classification, Credits
+    from asif.explain import Contributions
+    from asif.pairs import PairRecord
 
 CSV_HEADER = "image,rank,label,score,error"
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # with which a cell of a spreadsheet may be executed
+_CAPTION_WIDTH = 90
 _NAME_WIDTH = 60  # to which names of images are aligned
 
 
@@ -58,9 +61,9 @@ def format_as_csv(result: Classification) -> Iterator[str]:
     """Yield the lines that --csv prints for one image: one for each label, or one with the error."""
     name = quote_cell(_printable_name(result))
     if result.error is not None:
-        yield _join_cells(name, "", "", "", quote_cell(result.error.came))
+        yield join_cells(name, "", "", "", quote_cell(result.error.came))
     for rank, prediction in enumerate(result.predictions, 1):
-        yield _join_cells(name, rank, quote_cell(prediction.label), prediction.score, "")
+        yield join_cells(name, rank, quote_cell(prediction.label), prediction.score, "")
 
 
 def quote_cell(text: str) -> str:
@@ -74,7 +77,8 @@ def quote_cell(text: str) -> str:
     return ("'" if text.startswith(_FORMULA_STARTS) else "") + options.escape_controls(text)
 
 
-def _join_cells(*cells: object) -> str:
+def join_cells(*cells: object) -> str:
+    """Join cells to a line of CSV."""
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(cells)
     return line.getvalue()
@@ -121,13 +125,27 @@ def _print_evidence(result: Classification) -> None:
     split = result.evidence.contributions
     first = result.predictions[0]
     options.print_text(f"  '{first.label}' has {first.score:.4f} from these anchors:")
-    for value, record in zip(split.values, result.evidence.records, strict=True):
-        caption = record.captions[0] if len(record.captions[0]) <= 90 else record.captions[0][:89] + "…"
-        options.print_text(f"  {value:8.4f}  {record.id}  {caption}")
+    print_contributions(split, result.evidence.records, result.evidence.hubness, indent="  ")
+
+
+def print_contributions(split: Contributions, records: Sequence[PairRecord], hubness: float, indent: str) -> None:
+    """Print the anchors that contribute to a score, the sum of all others, and what was taken off."""
+    for value, record in zip(split.values, records, strict=True):
+        caption = shorten_caption(record.captions[0]) if record.captions else ""
+        options.print_text(f"{indent}{value:8.4f}  {record.id}  {caption}".rstrip())
     if split.others:
-        options.print_text(f"  {split.remainder:8.4f}  {split.others} further anchors")
-    if result.evidence.hubness:
-        options.print_text(f"  {-result.evidence.hubness:8.4f}  taken off for hubness")
+        options.print_text(f"{indent}{split.remainder:8.4f}  {split.others} further anchors")
+    if hubness:
+        options.print_text(f"{indent}{-hubness:8.4f}  taken off for hubness")
+
+
+def shorten_caption(text: str) -> str:
+    """Return the beginning of a long text.
+
+    >>> shorten_caption("a dog"), len(shorten_caption("a" * 100))
+    ('a dog', 90)
+    """
+    return text if len(text) <= _CAPTION_WIDTH else text[: _CAPTION_WIDTH - 1] + "…"
 
 
 def _print_credits(credits: Credits) -> None:

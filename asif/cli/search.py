@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,16 +80,7 @@ def command(gallery: str, as_json: bool, as_csv: bool, html: Path | None, overwr
     with ExitStack() as stack:
         opened = stack.enter_context(Gallery(gallery, home=params["home"]))
         engine = stack.enter_context(options.open_engine(params, *options.make_chosen_aligner(params)))
-        answers = engine.search(
-            opened,
-            queries=queries,
-            k=chosen.k,
-            offset=chosen.offset,
-            where=chosen.where,
-            only_relevant=chosen.only_relevant,
-            explain=chosen.explain,
-            approximate=chosen.approximate,
-        )
+        answers = engine.search(opened, queries=queries, **asdict(chosen))
         settings = options.describe_task(engine, "search")
         failed = 0
         if as_csv:

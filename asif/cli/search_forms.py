@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from asif.cli import options
-from asif.cli.classification_forms import quote_cell
+from asif.cli.classification_forms import join_cells, print_contributions, quote_cell, shorten_caption
 
 if TYPE_CHECKING:
     from asif.engine.search.results import SearchAnswer, SearchEvidence, SearchOptions, SearchResult
 
 CSV_HEADER = "query,rank,id,uri,score,chance,error"
-_CAPTION_LETTERS = 90
+_REASONS_INDENT = " " * 7
 
 
 def format_as_json(answer: SearchAnswer, settings: Mapping[str, Any]) -> str:
@@ -75,16 +73,10 @@ def format_as_csv(answer: SearchAnswer) -> Iterator[str]:
     """Yield the lines that --csv prints for one query: one for each result, or one with the error."""
     query = quote_cell(str(answer.query))
     if answer.error is not None:
-        yield _join_cells(query, "", "", "", "", "", quote_cell(answer.error.came))
+        yield join_cells(query, "", "", "", "", "", quote_cell(answer.error.came))
     for rank, result in enumerate(answer.results, 1):
         cells = quote_cell(result.id), quote_cell(result.uri), result.score, f"{result.chance:.3g}", ""
-        yield _join_cells(query, rank, *cells)
-
-
-def _join_cells(*cells: object) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(cells)
-    return line.getvalue()
+        yield join_cells(query, rank, *cells)
 
 
 def print_answer(answer: SearchAnswer, chosen: SearchOptions, separate: bool) -> None:
@@ -94,10 +86,12 @@ def print_answer(answer: SearchAnswer, chosen: SearchOptions, separate: bool) ->
     if answer.error is not None:
         options.print_text(f"{answer.query}: cannot be read: {answer.error.came}", err=True)
         return
+    from asif.engine.search.chance import format_chance
+
     options.print_text(f"{answer.query}", bold=True)
     options.print_text(f"  {_describe_relevance(answer, chosen)}", dim=True)
     for rank, result in enumerate(answer.results, chosen.offset + 1):
-        options.print_text(f"{rank:5}  {result.score:7.4f}  {format_chance(result.chance):>7}  {_name_result(result)}")
+        options.print_text(f"{rank:5}  {result.score:7.4f}  {format_chance(result.chance):>9}  {_name_result(result)}")
         if result.evidence is not None:
             _print_evidence(result.evidence, answer)
 
@@ -105,7 +99,7 @@ def print_answer(answer: SearchAnswer, chosen: SearchOptions, separate: bool) ->
 def _name_result(result: SearchResult) -> str:
     """Return where an item is, or its text."""
     text = result.item.captions[0] if result.item.captions and not result.item.uri.endswith(result.id) else ""
-    return f"{result.uri}  {_shorten(text)}".rstrip()
+    return f"{result.uri}  {shorten_caption(text)}".rstrip()
 
 
 def _describe_relevance(answer: SearchAnswer, chosen: SearchOptions) -> str:
@@ -120,30 +114,9 @@ def _describe_relevance(answer: SearchAnswer, chosen: SearchOptions) -> str:
     return found if answer.space == "shared" else f"{found}, compared as {answer.space}s"
 
 
-def format_chance(chance: float) -> str:
-    """Return a share as text.
-
-    >>> format_chance(0.25), format_chance(0.00034), format_chance(1e-9)
-    ('25%', '0.034%', '<0.001%')
-    """
-    return f"{100 * chance:.2g}%" if chance >= 1e-5 else "<0.001%"
-
-
 def _print_evidence(evidence: SearchEvidence, answer: SearchAnswer) -> None:
     """Print the anchors that contribute to a score, and each part's share of it if there are several."""
-    for value, record in zip(evidence.contributions.values, evidence.records, strict=True):
-        caption = _shorten(record.captions[0]) if record.captions else ""
-        options.print_text(f"       {value:8.4f}  {record.id}  {caption}".rstrip())
-    if evidence.contributions.others:
-        options.print_text(
-            f"       {evidence.contributions.remainder:8.4f}  {evidence.contributions.others} further anchors"
-        )
-    if evidence.hubness:
-        options.print_text(f"       {-evidence.hubness:8.4f}  taken off for hubness")
+    print_contributions(evidence.contributions, evidence.records, evidence.hubness, _REASONS_INDENT)
     if len(evidence.parts) > 1:
         shares = (f"{part} {value:.4f}" for part, value in zip(answer.query.parts, evidence.parts, strict=True))
-        options.print_text(f"       of which {', '.join(shares)}")
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _CAPTION_LETTERS else text[: _CAPTION_LETTERS - 1] + "…"
+        options.print_text(f"{_REASONS_INDENT}of which {', '.join(shares)}")

@@ -23,14 +23,13 @@ from asif.engine.snapshots import FittedTask, Snapshot
 from asif.errors import BadImage, Conflict, UsageError
 from asif.explain import Contributions, compute_contributions
 from asif.pairs import PairRecord
-from asif.vectors import AnchorContributions, Embeddings, Float32, FusedRows, Rows, Side, SparseRows
+from asif.vectors import OTHER_SIDE, AnchorContributions, Embeddings, Float32, FusedRows, Rows, Side, SparseRows
 
 IMAGES_PER_BATCH = 64
 SCORES_PER_BLOCK = 1 << 24
 _PIXELS_AHEAD = 8  # images without a file that wait for their preprocessing at a time
 _LABELS_SHOWN = 3
 _MOST_CREDITED = 5  # pairs named for a score to which all anchors contribute
-_OPPOSITE_SIDE: dict[Side, Side] = {"image": "text", "text": "image"}
 
 
 @dataclass(frozen=True)
@@ -305,7 +304,7 @@ def take_label_vectors(labels: Labels, vectors: Embeddings) -> Callable[[Sequenc
 
 def score_in_blocks(task: FittedTask, side: Side, queries: Embeddings, candidates: Embeddings) -> Iterator[Float32]:
     """Score candidates of the other side for queries of `side`: yields [some, c] for consecutive queries."""
-    rows = task.fitted.represent(_OPPOSITE_SIDE[side], candidates, task.kernel)
+    rows = task.fitted.represent(OTHER_SIDE[side], candidates, task.kernel)
     corrected = task.correct_hubness(Candidates(rows), side)
     step = max(1, SCORES_PER_BLOCK // max(1, len(candidates)))
     for start in range(0, len(queries), step):

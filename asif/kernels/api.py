@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from asif.errors import UsageError
 from asif.kernels.canonical import round_to_grid
 from asif.kernels.sparse import SparseIndex
-from asif.vectors import DenseRows, Float32, FusedRows, Rows, SparseRows, TopK
+from asif.vectors import DenseRows, Float32, Float64, FusedRows, Rows, SparseRows, TopK
 
 KernelName = Literal["auto", "cpu", "cuda", "torch", "faiss", "reference"]
 Vectors: TypeAlias = Any
@@ -181,10 +181,48 @@ def compute_similarity(
             "equal dimensions",
             "represent both sides with one aligner",
         )
-    exact = (
-        round_to_grid(queries.values) @ round_to_grid(rows.values).T
-    )  # exact in any order of summation, see `canonical`
+    return _multiply_rounded(round_to_grid(queries.values), round_to_grid(rows.values))
+
+
+def _multiply_rounded(queries: Float64, rows: Float64) -> Float32:
+    """Return the canonical scores of rows that are rounded to the grid: [q, n]."""
+    exact = queries @ rows.T  # exact in any order of summation, see `canonical`
     return exact.astype(np.float32) + np.float32(0)  # not -0.0
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """Hold rows for many comparisons with all of them: dense parts are rounded to the grid of scores once, in float64.
+
+    Scores are those of `compute_similarity`, bit for bit.
+
+    >>> rows = DenseRows(np.eye(2, dtype=np.float32))
+    >>> ScoredRows.of(rows).score(rows[1:]).tolist()
+    [[0.0, 1.0]]
+    """
+
+    parts: tuple[Float64 | PreparedRows, ...]
+
+    @classmethod
+    def of(cls, rows: Rows) -> ScoredRows:
+        """Prepare rows."""
+        parts = rows.parts if isinstance(rows, FusedRows) else (rows,)
+        return cls(
+            tuple(round_to_grid(part.values) if isinstance(part, DenseRows) else prepare_rows(part) for part in parts)
+        )
+
+    def score(self, queries: Rows) -> Float32:
+        """Score all rows for each query: [q, n]."""
+        of_queries = queries.parts if isinstance(queries, FusedRows) else (queries,)
+        total: Float32 | None = None
+        for query, part in zip(of_queries, self.parts, strict=True):
+            if isinstance(part, np.ndarray):
+                scores = _multiply_rounded(round_to_grid(query.values), part)
+            else:
+                scores = compute_similarity(query, part)
+            total = scores if total is None else total + scores
+        assert total is not None
+        return total
 
 
 def find_nearest(

@@ -12,6 +12,7 @@ from asif.vectors import Float32, Float64
 
 _TAIL_SHARE = 0.05
 _LEAST_TAIL = 10
+_LEAST_CHANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -52,3 +53,14 @@ class ChanceCurve:
         with np.errstate(divide="ignore", invalid="ignore"):
             tail = share * np.exp(-beyond / excess) if excess > 0 else np.zeros(len(wide))
         return np.where(beyond > 0, tail, empirical)
+
+
+def format_chance(chance: float) -> str:
+    """Format a chance as a percentage of two digits.
+
+    >>> format_chance(0.0123), format_chance(1), format_chance(0.00000001)
+    ('1.2 %', '100 %', '<0.0001 %')
+    """
+    if chance < _LEAST_CHANCE:
+        return f"<{100 * _LEAST_CHANCE:.4f} %"
+    return f"{float(f'{100 * chance:.2g}'):.6f}".rstrip("0").rstrip(".") + " %"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asif.anchorset import Gallery
 from asif.errors import UsageError
@@ -45,23 +47,38 @@ def find_duplicates(
         raise UsageError(f"near is {near:g}", "a cosine above 0 and at most 1", "pass for example 0.97")
     gallery.check_vectors()
     blocks, count = gallery.vectors, len(gallery)
-    left, right = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     least = near - _ROUNDING[gallery.dtype]
-    for start in range(0, count, _BATCH):
-        batch = np.arange(start, min(count, start + _BATCH))
-        queries = gather_rows(blocks, batch).astype(np.float32)
-        found = topk_similarity(queries, blocks, min(count, _MOST_COPIES + 1), engine=kernel)
-        query, rank = np.nonzero(found.scores >= least)
-        left.append(batch[query])
-        right.append(found.indices[query, rank])
-        progress(len(batch))
-    edges = np.concatenate(left), np.concatenate(right)
+    edges = find_near_rows(blocks, np.arange(count), least, _MOST_COPIES, kernel, progress)
     graph = coo_matrix((np.ones(len(edges[0]), np.int8), edges), shape=(count, count))
     component = connected_components(graph, directed=False)[1]
     order = np.argsort(component, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(component[order])) + 1) if count else []
     several = sorted((group for group in groups if len(group) > 1), key=lambda group: (-len(group), int(group[0])))
     return [_make_group(gallery, group) for group in several]
+
+
+def find_near_rows(
+    blocks: Sequence[NDArray[Any]],
+    rows: Int64,
+    near: float,
+    most: int,
+    kernel: KernelName = "auto",
+    progress: Callable[[int], None] = lambda rows: None,
+) -> tuple[Int64, Int64]:
+    """Find the rows of blocks that have a cosine of at least `near` to some of them [q]: pairs, as two lists of rows.
+
+    Of the rows that are near one, the `most` nearest are found besides itself. Memory: one batch of queries, and the
+    result.
+    """
+    left, right = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for start in range(0, len(rows), _BATCH):
+        batch = rows[start : start + _BATCH]
+        found = topk_similarity(gather_rows(blocks, batch).astype(np.float32), blocks, most + 1, engine=kernel)
+        query, rank = np.nonzero(found.scores >= near)
+        left.append(batch[query])
+        right.append(found.indices[query, rank])
+        progress(len(batch))
+    return np.concatenate(left), np.concatenate(right)
 
 
 def _make_group(gallery: Gallery, rows: Int64) -> DuplicateGroup:

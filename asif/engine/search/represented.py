@@ -13,23 +13,22 @@ from numpy.typing import NDArray
 
 from asif.aligners.hubness import append_bias
 from asif.aligners.sampling import choose_evenly_spaced, represent_leave_one_out
-from asif.anchorset import AnchorSet, Gallery
+from asif.anchorset import Gallery
 from asif.anchorset.format.fit_cache import hash_anchors
 from asif.compare import Candidates
 from asif.engine.search.cells import Cells
 from asif.engine.search.chance import ChanceCurve
 from asif.engine.search.gallery_rows import GalleryRows
 from asif.engine.search.row_cache import CELLS, ITEMS, find_or_make_arrays, find_or_make_rows
-from asif.engine.snapshots import FittedTask, Snapshot
+from asif.engine.snapshots import FittedTask, LruCache, Snapshot
 from asif.errors import UsageError
-from asif.kernels import PreparedRows, compute_similarity, prepare_rows
-from asif.kernels.canonical import round_to_grid
+from asif.kernels import ScoredRows
 from asif.vectors import (
+    OTHER_SIDE,
     DenseRows,
     Embeddings,
     FitArrays,
     Float32,
-    Float64,
     FusedRows,
     Int64,
     Rows,
@@ -40,43 +39,11 @@ from asif.vectors import (
 
 _log = logging.getLogger(__name__)
 
-OTHER_SIDE: dict[Side, Side] = {"image": "text", "text": "image"}
 _CHANCE_ANCHORS = 16_384
 _FILTERS_KEPT = 16
 _MANY_ITEMS = 5_000
 """From here on people wait long enough to be told why."""
 _SAMPLE_QUERIES = 256
-
-
-@dataclass(frozen=True)
-class ScoredRows:
-    """Hold rows for many comparisons with all of them: dense parts are rounded to the grid of scores once.
-
-    Scores are those of `compute_similarity`, bit for bit.
-    """
-
-    parts: tuple[Float64 | PreparedRows, ...]
-
-    @classmethod
-    def of(cls, rows: Rows) -> ScoredRows:
-        """Prepare rows."""
-        parts = rows.parts if isinstance(rows, FusedRows) else (rows,)
-        return cls(
-            tuple(round_to_grid(part.values) if isinstance(part, DenseRows) else prepare_rows(part) for part in parts)
-        )
-
-    def score(self, queries: Rows) -> Float32:
-        """Score all rows for each query: [q, n]."""
-        of_queries = queries.parts if isinstance(queries, FusedRows) else (queries,)
-        total: Float32 | None = None
-        for query, part in zip(of_queries, self.parts, strict=True):
-            if isinstance(part, np.ndarray):
-                scores = (round_to_grid(query.values) @ part.T).astype(np.float32) + np.float32(0)
-            else:
-                scores = compute_similarity(query, part)
-            total = scores if total is None else total + scores
-        assert total is not None
-        return total
 
 
 @dataclass
@@ -89,7 +56,7 @@ class RepresentedGallery:
 
     gallery: Gallery
     task: FittedTask
-    _matches: dict[str, Int64] = field(default_factory=dict)
+    _matches: LruCache[str, Int64] = field(default_factory=lambda: LruCache(_FILTERS_KEPT))
 
     @property
     def side(self) -> Side:
@@ -143,11 +110,8 @@ class RepresentedGallery:
     @cached_property
     def _shared_anchors(self) -> ScoredRows:
         """The anchors' side of the gallery's kind, leave-one-out, with biases as the items have them."""
-        anchors = self.task.anchors
-        if not isinstance(anchors, AnchorSet):
-            return ScoredRows.of(self._represent_anchors())
         return ScoredRows.of(
-            find_or_make_rows(anchors, "held-out anchors", self.task, self.side, self._represent_anchors)
+            find_or_make_rows(self.task.anchors, "held-out anchors", self.task, self.side, self._represent_anchors)
         )
 
     def _represent_anchors(self) -> Rows:
@@ -199,9 +163,7 @@ class RepresentedGallery:
         rows = self._matches.get(where)
         if rows is None:
             rows = self.gallery.where(where)
-            if len(self._matches) >= _FILTERS_KEPT:
-                self._matches.pop(next(iter(self._matches)), None)
-            self._matches[where] = rows
+            self._matches.put(where, rows)
         return rows
 
 

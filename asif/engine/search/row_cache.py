@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from asif.aligners import TrainedAligner
-from asif.anchorset import AnchorSet
+from asif.anchorset import AnchorSet, OpenAnchors
 from asif.anchorset.format.fit_cache import delete_fits, hash_anchors
 from asif.engine.snapshots import FittedTask
 from asif.errors import AsifError, IntegrityError
@@ -25,20 +25,22 @@ _MOST_INDEX = 1 << 24
 _log = logging.getLogger(__name__)
 
 
-def find_or_make_rows(stored: AnchorSet, name: str, task: FittedTask, side: Side, make: Callable[[], Rows]) -> Rows:
+def find_or_make_rows(stored: OpenAnchors, name: str, task: FittedTask, side: Side, make: Callable[[], Rows]) -> Rows:
     """Return the rows that are kept with a set under a name, for a task over some anchors; else make and keep them."""
     return unpack_rows(find_or_make_arrays(stored, name, task, side, lambda: pack_rows(make())))
 
 
 def find_or_make_arrays(
-    stored: AnchorSet, name: str, task: FittedTask, side: Side, make: Callable[[], FitArrays]
+    stored: OpenAnchors, name: str, task: FittedTask, side: Side, make: Callable[[], FitArrays]
 ) -> FitArrays:
     """Return the arrays that are kept with a set under a name, for a task over some anchors; else make and keep them.
 
     A damaged file is logged, and made again. Nothing is kept for views, trained aligners, and more than 4 GB.
     """
     anchors, choice = task.anchors, task.choice
-    if not isinstance(anchors, AnchorSet) or isinstance(choice.aligner, TrainedAligner):
+    if not isinstance(anchors, AnchorSet) or not isinstance(stored, AnchorSet):
+        return make()
+    if isinstance(choice.aligner, TrainedAligner):
         return make()
     parameters = {
         "anchors": hash_anchors(anchors.manifest),

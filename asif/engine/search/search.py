@@ -256,7 +256,7 @@ def _explain(represented: RepresentedGallery, ready: _PreparedQuery, rows: Int64
             image, text = (item, part) if side == "image" else (part, item)
             split = task.fitted.split_score(image, text)
             by_part.append(AnchorContributions(split.anchors, split.values * factor))
-        contributions = compute_contributions(_add_contributions(by_part), top)
+        contributions = compute_contributions(AnchorContributions.add(by_part), top)
         evidence.append(
             SearchEvidence(
                 contributions,
@@ -266,11 +266,3 @@ def _explain(represented: RepresentedGallery, ready: _PreparedQuery, rows: Int64
             )
         )
     return evidence
-
-
-def _add_contributions(parts: Sequence[AnchorContributions]) -> AnchorContributions:
-    """Add up the contributions of each anchor."""
-    anchors, places = np.unique(np.concatenate([one.anchors for one in parts]), return_inverse=True)
-    values = np.zeros(len(anchors))
-    np.add.at(values, places, np.concatenate([one.values for one in parts]))
-    return AnchorContributions(anchors, values)

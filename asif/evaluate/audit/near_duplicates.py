@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from asif.anchorset import AnchorSet
+from asif.engine.search.duplicates import find_near_rows
 from asif.evaluate.audit.findings import (
     MAX_MEMBERS,
     AuditFinding,
@@ -16,13 +17,12 @@ from asif.evaluate.audit.findings import (
     build_group_finding,
     group_repeats,
 )
-from asif.kernels import KernelName, topk_similarity
+from asif.kernels import KernelName
 from asif.vectors import Float32, Int64, Side, gather_rows
 
 MAX_COPIES = 32
 """The most copies of an anchor that are found: that many of its nearest anchors are examined."""
 
-_BATCH = 1024
 _HIGH_SHARE = 0.2  # share of the anchors, above which a threshold finds similar images rather than copies
 
 
@@ -69,16 +69,8 @@ def find_near_pairs(
     Equal image embeddings, those with one number in `equal` [n], are no near duplicates. Memory: one batch of queries
     with its neighbours, and the result.
     """
-    blocks = anchors.blocks("image")
-    left, right = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for start in range(0, len(rows), _BATCH):
-        batch = rows[start : start + _BATCH]
-        found = topk_similarity(gather_rows(blocks, batch).astype(np.float32), blocks, MAX_COPIES + 1, engine=kernel)
-        query, rank = np.nonzero((found.scores >= near) & (equal[found.indices] != equal[batch][:, None]))
-        left.append(batch[query])
-        right.append(found.indices[query, rank])
-        progress(len(batch))
-    one, other = np.concatenate(left), np.concatenate(right)
+    found = find_near_rows(anchors.blocks("image"), rows, near, MAX_COPIES, kernel, progress)
+    one, other = (pairs[equal[found[0]] != equal[found[1]]] for pairs in found)
     keys = np.unique(np.concatenate([one * anchors.count + other, other * anchors.count + one]))
     return NearPairs(keys // anchors.count, keys % anchors.count, anchors.count)
 

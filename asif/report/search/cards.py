@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from asif.engine.search.chance import format_chance
 from asif.engine.search.results import SearchAnswer, SearchResult
 from asif.pairs import redact_url
 from asif.report.audit.entries import shorten
@@ -18,7 +19,6 @@ Thumbnail = Callable[[int], bytes | None]
 _SCORE_DIGITS = 4
 _TEXT_CHARACTERS = 4_000
 _PLACE_CHARACTERS = 22
-_LEAST_CHANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,6 @@ def shorten_place(uri: str) -> str:
     end = uri[1 - _PLACE_CHARACTERS :]
     slash = end.find("/")
     return "…" + (end[slash:] if slash >= 0 else end)
-
-
-def format_chance(chance: float) -> str:
-    """Format a chance as a percentage of two digits.
-
-    >>> format_chance(0.0123), format_chance(1), format_chance(0.00000001)
-    ('1.2 %', '100 %', '<0.0001 %')
-    """
-    if chance < _LEAST_CHANCE:
-        return f"<{100 * _LEAST_CHANCE:.4f} %"
-    return f"{float(f'{100 * chance:.2g}'):.6f}".rstrip("0").rstrip(".") + " %"
 
 
 def format_expected(items: float) -> str:

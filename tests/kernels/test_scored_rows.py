@@ -1,4 +1,4 @@
-"""Galleries over anchors: scores of prepared rows."""
+"""Rows that are prepared for many comparisons with all of them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from support.search_rows import make_rows
 
-from asif.engine.search.represented import ScoredRows
-from asif.kernels import compute_similarity
+from asif.kernels import ScoredRows, compute_similarity
 
 
 @pytest.mark.parametrize("form", ["dense", "sparse", "fused"])
-def test_scores_of_prepared_rows_are_those_of_the_kernels(form: str) -> None:
+def test_scores_of_prepared_rows_are_those_of_all_pairs(form: str) -> None:
     rows, queries = make_rows(form, 50, 1), make_rows(form, 7, 2)
     expected = compute_similarity(queries, rows)
     assert np.any(expected) and ScoredRows.of(rows).score(queries).tobytes() == expected.tobytes()
