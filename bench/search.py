@@ -1,6 +1,6 @@
-"""Search: quality on Flickr8k dev, speed over made-up galleries, what an update costs, and exact peers.
+"""Search: quality on Flickr8k dev, speed over made-up galleries, what an update costs, exact peers, a first use.
 
-Parts: quality, speed, update, peers; all by default. The home, `bench/results/search` unless `--home` names another,
+Parts: quality, speed, update, peers, walk; all by default. The home, `bench/results/search` or what `--home` names,
 keeps the anchors (6,000 pairs of Flickr8k), galleries and rows between runs; a million rows take about 20 GB there.
 Peers that are not installed are left out: pip install lancedb qdrant-client.
 """
@@ -15,10 +15,11 @@ from pathlib import Path
 
 import search_quality
 import search_speed
+import search_walk
 from common import ROOT, machine
 from search_data import prepare_home
 
-PARTS = ("quality", "speed", "update", "peers")
+PARTS = ("quality", "speed", "update", "peers", "walk")
 SIZES = "10000,100000,1000000"
 
 
@@ -41,6 +42,11 @@ def main() -> None:
     timed = (given.aligners or "cca,asif").split(",")
     os.environ.setdefault("OMP_NUM_THREADS", str(search_speed.THREADS))
     print(f"{machine()}; {', '.join(map(describe_library, ('faiss-cpu', 'lancedb', 'qdrant-client')))}", flush=True)
+    if "walk" in parts:
+        given.home.mkdir(parents=True, exist_ok=True)
+        search_walk.measure_walk(given.home, min(given.runs, 5))
+    if parts == ["walk"]:
+        return
     prepare_home(given.home)
     if "quality" in parts:
         tested = tuple((given.aligners or ",".join(search_quality.ALIGNERS)).split(","))
