@@ -24,37 +24,9 @@ _NAME_WIDTH = 60  # to which names of images are aligned
 
 def format_as_json(result: Classification, settings: Mapping[str, Any]) -> str:
     """Return the line that --json prints for one image."""
-    if result.error is not None:
-        return options.format_json({"image": _printable_name(result), "error": result.error.came})
-    assert result.anchors is not None
-    found: dict[str, Any] = {
-        "image": _printable_name(result),
-        "predictions": [{"label": each.label, "score": each.score} for each in result.predictions],
-        "anchors": result.anchors.as_dict(),
-        **settings,
-        "timings_ms": {step: round(ms, 3) for step, ms in result.timings_ms.items()},
-    }
-    if result.evidence is not None:
-        split = result.evidence.contributions
-        found["explanation"] = {
-            "label": result.predictions[0].label,
-            "score": split.score,
-            "contributions": [
-                {"id": record.id, "captions": list(record.captions), "contribution": float(value)}
-                for record, value in zip(result.evidence.records, split.values, strict=True)
-            ],
-            "remainder": split.remainder,
-            "others": split.others,
-        }
-        if result.evidence.hubness:
-            found["explanation"]["hubness"] = -result.evidence.hubness
-    if result.credits is not None:
-        pairs = [
-            {"id": pair.id, "source": pair.source, "licence": pair.licence, "url": pair.url}
-            for pair in result.credits.records
-        ]
-        found["credits"] = {"label": result.predictions[0].label, "pairs": pairs, "others": result.credits.others}
-    return options.format_json(found)
+    from asif.report.answers import describe_classification
+
+    return options.format_json(describe_classification(result, _printable_name(result), settings))
 
 
 def format_as_csv(result: Classification) -> Iterator[str]:

@@ -69,6 +69,7 @@ def command(images: tuple[str, ...], as_json: bool, as_csv: bool, output: Path |
     """
     from asif.classify import DEFAULT_TEMPLATES, Labels
     from asif.engine.predict import PredictOptions
+    from asif.report.answers import describe_task
 
     explain = params["explain"]
     if as_csv and (as_json or explain):
@@ -84,7 +85,7 @@ def command(images: tuple[str, ...], as_json: bool, as_csv: bool, output: Path |
     with_credits = explain or bool(engine.anchors.named.pair_filter)
     content = PredictOptions(params["top"], _EXPLAINED_ANCHORS if explain else 0, with_credits)
     settings = {
-        **options.describe_task(engine, "classify"),
+        **describe_task(engine, "classify"),
         "template_mode": mode,
         "templates": list(labels.templates),
     }

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from asif.aligners import Aligner, Hubness
     from asif.anchorset import Store
     from asif.engine import Engine
-    from asif.tuning import Task
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -284,18 +283,6 @@ def open_engine(params: Mapping[str, Any], aligner: Aligner | None, hubness: Hub
         backend=params["backend"],
         kernel=params["engine"],
     )
-
-
-def describe_task(engine: Engine, task: Task) -> dict[str, Any]:
-    """Describe for JSON how an engine does a task: aligner, parameters, hubness correction, and their profile."""
-    fitted_task = engine.role(task)
-    choice = fitted_task.choice
-    found: dict[str, Any] = {"aligner": choice.aligner.name, "parameters": fitted_task.fitted.parameters}
-    if choice.hubness.method != "none":
-        found["hubness"] = choice.hubness.parameters
-    if choice.profile is not None:
-        found["profile"] = choice.profile
-    return found
 
 
 def as_json(command: Command) -> Command:

@@ -64,6 +64,7 @@ def command(gallery: str, as_json: bool, as_csv: bool, html: Path | None, overwr
     """
     from asif.anchorset import Gallery
     from asif.engine.search.results import SearchOptions
+    from asif.report.answers import describe_task
 
     if as_csv and (as_json or params["explain"]):
         raise UsageError("--csv with --json or --explain", "one form of output", "explanations are in that of --json")
@@ -81,7 +82,7 @@ def command(gallery: str, as_json: bool, as_csv: bool, html: Path | None, overwr
         opened = stack.enter_context(Gallery(gallery, home=params["home"]))
         engine = stack.enter_context(options.open_engine(params, *options.make_chosen_aligner(params)))
         answers = engine.search(opened, queries=queries, **asdict(chosen))
-        settings = options.describe_task(engine, "search")
+        settings = describe_task(engine, "search")
         failed = 0
         if as_csv:
             options.print_data(CSV_HEADER)

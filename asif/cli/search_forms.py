@@ -17,56 +17,9 @@ _REASONS_INDENT = " " * 7
 
 def format_as_json(answer: SearchAnswer, settings: Mapping[str, Any]) -> str:
     """Return the line that --json prints for one query; `aligner` is null where none was used."""
-    found: dict[str, Any] = {"query": str(answer.query)}
-    if answer.error is not None:
-        return options.format_json({**found, "error": answer.error.came})
-    shared = answer.space == "shared"
-    found |= {
-        "results": [_describe_result(result, answer) for result in answer.results],
-        "searched": answer.searched,
-        "relevant": answer.relevant,
-        "space": answer.space,
-        **({} if answer.recall is None else {"recall": round(answer.recall, 4)}),
-        "gallery": answer.gallery.as_dict(),
-        "anchors": answer.anchors.as_dict(),
-        **(settings if shared else {"aligner": None}),
-        "timings_ms": {step: round(ms, 3) for step, ms in answer.timings_ms.items()},
-    }
-    return options.format_json(found)
+    from asif.report.answers import describe_search_answer
 
-
-def _describe_result(result: SearchResult, answer: SearchAnswer) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "id": result.id,
-        "uri": result.uri,
-        "score": result.score,
-        "chance": float(f"{result.chance:.3g}"),
-    }
-    if result.evidence is not None:
-        found["explanation"] = _describe_evidence(result.evidence, answer)
-    return found
-
-
-def _describe_evidence(evidence: SearchEvidence, answer: SearchAnswer) -> dict[str, Any]:
-    split = evidence.contributions
-    explanation: dict[str, Any] = {
-        "contributions": [
-            {
-                "id": record.id,
-                "captions": list(record.captions),
-                "licence": record.licence,
-                "contribution": float(value),
-            }
-            for record, value in zip(evidence.records, split.values, strict=True)
-        ],
-        "remainder": split.remainder,
-        "others": split.others,
-        "parts": [
-            {"part": str(part), "weight": part.weight, "contribution": value}
-            for part, value in zip(answer.query.parts, evidence.parts, strict=True)
-        ],
-    }
-    return explanation | ({"hubness": -evidence.hubness} if evidence.hubness else {})
+    return options.format_json(describe_search_answer(answer, settings))
 
 
 def format_as_csv(answer: SearchAnswer) -> Iterator[str]:

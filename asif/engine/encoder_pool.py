@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -50,6 +51,17 @@ class EncoderPool:
         self._loaded: dict[_Key, Any] = {}
         self._lock = RLock()
         self._remarked: set[str] = set()
+        self._is_shared = False
+
+    def share(self, texts: str) -> EncoderPool:
+        """Return a pool of the same encoders, with a cache of text embeddings of its own in the file of that name.
+
+        From now on neither pool drops encoders: each may be used by the other.
+        """
+        other = copy.copy(self)
+        self._is_shared = other._is_shared = True
+        other._cache = TextCache(self._folder / texts, create_file)
+        return other
 
     def load_image_encoder(self, stored: EncodedSet) -> ImageEncoder:
         """Return the image encoder of a set, loaded and checked; raises EncoderMismatch."""
@@ -158,7 +170,9 @@ class EncoderPool:
                 self._load(new, side)
 
     def release_unused(self, used: Sequence[OpenAnchors]) -> None:
-        """Drop the encoders that serve none of some anchors."""
+        """Drop the encoders that serve none of some anchors, unless other pools share them."""
+        if self._is_shared:
+            return
         keys = {_make_key(anchors, side) for anchors in used for side in SIDES}
         with self._lock:
             self._loaded = {key: encoder for key, encoder in self._loaded.items() if key in keys}

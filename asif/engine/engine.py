@@ -27,10 +27,11 @@ from asif.engine.predict import (
     take_label_vectors,
     take_labels,
 )
+from asif.engine.search.encode import EncodedQuery
 from asif.engine.search.query import Query, QueryPart
 from asif.engine.search.represented import find_represented
 from asif.engine.search.results import SearchAnswer, SearchOptions
-from asif.engine.search.search import search_gallery
+from asif.engine.search.search import search_encoded, search_gallery
 from asif.engine.snapshots import FittedTask, Snapshot, SnapshotOpener
 from asif.engine.watcher import Watcher, WatchState, check_can_move
 from asif.errors import BadImage, Conflict, UsageError
@@ -49,7 +50,8 @@ class Engine:
     good default, see `choose_aligner`; `hubness` None means the profile's correction, or none with a named aligner.
     Encoders are loaded when first needed, shared between sets, and checked against the set's fingerprints:
     EncoderMismatch names what differs. `backend` runs them: `auto` is the one that made the anchors, or the fastest one
-    here that agrees with it. With `watch` the engine follows its reference when another process moves it,
+    here that agrees with it; `encoders` of another engine are shared, in place of a device and a backend. With `watch`
+    the engine follows its reference when another process moves it,
     see `watching`, until it is closed; raises UsageError for a reference that cannot move.
     """
 
@@ -65,17 +67,17 @@ class Engine:
         device: Device = "auto",
         backend: Backend = "auto",
         kernel: KernelName = "auto",
+        encoders: EncoderPool | None = None,
         watch: bool = False,
     ) -> None:
         self.home = home or default_home()
-        self.device: Device = device
-        self.backend: Backend = backend
+        self.encoders = encoders or EncoderPool(self.home / "cache", device, backend)
+        self.device, self.backend = self.encoders.device, self.encoders.backend
         self.kernel: KernelName = kernel
         if watch:
             check_can_move(anchors)
         self.follows = anchors
-        self._encoders = EncoderPool(self.home / "cache", device, backend)
-        self._opener = SnapshotOpener(self.home, aligner, hubness, kernel, self._encoders)
+        self._opener = SnapshotOpener(self.home, aligner, hubness, kernel, self.encoders)
         self._swap_lock = RLock()
         self._snapshot = self._opener.open(anchors, PairFilter.of(where, licences))
         self._watcher = Watcher(Store(self.home), self) if watch else None
@@ -110,7 +112,7 @@ class Engine:
         def renew(old: Snapshot, deleted: Conflict) -> Snapshot:
             return self._renew_snapshot(old, deleted, anchors, where, licences)
 
-        return classify_images(snapshot, self._encoders, iter_images(images), take_labels(labels), content, renew)
+        return classify_images(snapshot, self.encoders, iter_images(images), take_labels(labels), content, renew)
 
     def classify_vectors(
         self,
@@ -148,7 +150,7 @@ class Engine:
     ) -> list[Classification]:
         task = snapshot.tasks["classify"]
         if label_vectors is None:
-            candidates = snapshot.represent_labels(labels, self._encoders)
+            candidates = snapshot.represent_labels(labels, self.encoders)
         else:
             candidates = task.represent_labels(labels, take_label_vectors(labels, label_vectors))
         return classify_embeddings(task, candidates, labels, images, content)
@@ -163,6 +165,7 @@ class Engine:
         k: int = 20,
         offset: int = 0,
         where: str | None = None,
+        within: str | None = None,
         only_relevant: bool = False,
         explain: int = 0,
         approximate: bool = False,
@@ -172,19 +175,27 @@ class Engine:
 
         A query of the gallery's own kind, such as an image in a gallery of images, is compared in the space of its
         encoder, others by the aligner for search. `k` results follow the first `offset`; `where` is an expression that
-        items match, `only_relevant` leaves out what chance would reach, see `SearchOptions`. `explain` is how many
-        anchors to name behind each result. The search is exact, or with `approximate` finds the share `recall` of what
+        items match, `within` one outside of which items do not exist for the caller, `only_relevant` leaves out what
+        chance would reach, see `SearchOptions`. `explain` is how many anchors to name behind each result. The search is
+        exact, or with `approximate` finds the share `recall` of what
         an exact one does. `anchors` names others than the served ones: the gallery is not encoded again. Raises
         NotFound, EncoderMismatch for a gallery of another encoder, UsageError for a filter that no item matches.
         """
-        options = SearchOptions(k, offset, where, only_relevant, explain, approximate)
+        options = SearchOptions(k, offset, where, only_relevant, explain, approximate, within)
         parts = [
             *(QueryPart("text", text) for text in take_label_texts(texts)),
             *(QueryPart("image", image) for image in iter_images(images)),
         ]
         opened = Gallery(gallery, home=self.home) if isinstance(gallery, str) else gallery
         represented = find_represented(self._find_snapshot(anchors, None, None), opened)
-        return search_gallery(represented, self._encoders, [*(Query((part,)) for part in parts), *queries], options)
+        return search_gallery(represented, self.encoders, [*(Query((part,)) for part in parts), *queries], options)
+
+    def search_vectors(
+        self, gallery: Gallery, queries: Sequence[EncodedQuery], options: SearchOptions
+    ) -> list[SearchAnswer]:
+        """Search a gallery for queries that are encoded already, as `search` does: one answer for each."""
+        represented = find_represented(self._snapshot, gallery)
+        return search_encoded(represented, self.encoders, queries, options)
 
     def score_blocks(
         self,
@@ -246,11 +257,11 @@ class Engine:
 
     def image_encoder(self, anchors: OpenAnchors) -> ImageEncoder:
         """Return the image encoder of a set, loaded and checked."""
-        return self._encoders.load_image_encoder(anchors)
+        return self.encoders.load_image_encoder(anchors)
 
     def text_encoder(self, anchors: OpenAnchors) -> TextEncoder:
         """Return the text encoder of a set, loaded and checked."""
-        return self._encoders.load_text_encoder(anchors)
+        return self.encoders.load_text_encoder(anchors)
 
     def encode_texts(self, texts: Sequence[str], anchors: OpenAnchors | str | None = None) -> Embeddings:
         """Encode texts with the set's text encoder: unit rows [n, dt]; embeddings in the cache on disk are reused.
@@ -259,12 +270,12 @@ class Engine:
         """
         if anchors is None or isinstance(anchors, str):
             anchors = self._find_snapshot(anchors, None, None).anchors
-        self._encoders.report_cut_texts(texts, anchors)
-        return self._encoders.encode_texts(texts, anchors)
+        self.encoders.report_cut_texts(texts, anchors)
+        return self.encoders.encode_texts(texts, anchors)
 
     def count_cut_texts(self, texts: Sequence[str], anchors: str | None = None) -> int:
         """Count the texts that are longer than the set's text encoder reads, so that their ends are cut off."""
-        return self._encoders.count_cut_texts(texts, self._find_snapshot(anchors, None, None).anchors)
+        return self.encoders.count_cut_texts(texts, self._find_snapshot(anchors, None, None).anchors)
 
     def encode_images(self, images: ImageInputs, *, anchors: str | None = None) -> Iterator[Float32 | BadImage]:
         """Encode images with the set's image encoder: yields for each, in order, a unit vector [di], or the error.
@@ -310,15 +321,25 @@ class Engine:
         if self._watcher is not None:
             check_can_move(ref)
         with self._swap_lock:
-            self._switch_to(self._opener.open(ref, pair_filter))
-            self.follows = ref
+            self.serve(self.prepare(ref, pair_filter), ref)
             return self.anchors
+
+    def prepare(self, ref: str, pair_filter: PairFilter) -> Snapshot:
+        """Open the current version of a reference, and do the work that first calls would wait for; serves nothing."""
+        new = self._opener.open(ref, pair_filter)
+        self._warm(new)
+        return new
+
+    def serve(self, snapshot: Snapshot, ref: str) -> None:
+        """Serve a prepared snapshot of the reference `ref` from the next call on; drop encoders that no anchors use."""
+        old, self._snapshot, self.follows = self._snapshot, snapshot, ref
+        self.encoders.release_unused([*snapshot.list_anchors(), *old.list_anchors()])
 
     def follow(self, ref: str) -> None:
         """Serve the current version of a reference, if the engine still follows it; done as `swap` does."""
         with self._swap_lock:
             if ref == self.follows:
-                self._switch_to(self._opener.open(ref, self._snapshot.pair_filter))
+                self.serve(self.prepare(ref, self._snapshot.pair_filter), ref)
 
     @property
     def watching(self) -> WatchState | None:
@@ -344,18 +365,16 @@ class Engine:
     ) -> None:
         self.close()
 
-    def _switch_to(self, new: Snapshot) -> None:
-        """Prepare a snapshot, then serve it, and drop the encoders that neither it nor the old one uses."""
+    def _warm(self, new: Snapshot) -> None:
+        """Do for a snapshot what calls have made the served one do."""
         old = self._snapshot
-        self._encoders.preload(new.anchors, old.anchors)
+        self.encoders.preload(new.anchors, old.anchors)
         used: list[Task] = [task for task in TASKS if old.tasks[task].is_fitted]
         for task in used or TASKS[:1]:
             new.tasks[task].warm()
         if new.anchors.fingerprint("text") == old.anchors.fingerprint("text"):  # label embeddings are in the cache
             for labels in old.represented.keys():  # noqa: SIM118
-                new.represent_labels(labels, self._encoders)
+                new.represent_labels(labels, self.encoders)
         for seen in old.galleries.values():  # searches answer from the old rows until the new ones are made
             if seen.is_represented and seen.gallery.fingerprint == new.anchors.fingerprint(seen.side):
                 find_represented(new, seen.gallery).shared  # noqa: B018
-        self._snapshot = new
-        self._encoders.release_unused([*new.list_anchors(), *old.list_anchors()])

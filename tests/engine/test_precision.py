@@ -70,7 +70,7 @@ def test_later_commands_take_the_precision_from_the_set(cli: Cli, home: Path, tm
     assert len(calls) == 2  # both stay loaded
     engine.swap("float32")
     engine.swap("float32")
-    assert {made_as for _, _, made_as in engine._encoders._loaded} == {"float32"}
+    assert {made_as for _, _, made_as in engine.encoders._loaded} == {"float32"}
 
 
 def test_another_precision_is_another_build(home: Path, tmp_path: Path, calls: Calls) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from asif.engine.encoder_pool import EncoderPool
 from asif.engine.predict import encode_in_batches, iter_vectors
 from asif.engine.search.query import Query, QueryPart
 from asif.errors import BadImage, EncoderMismatch, NotFound
+from asif.pairs.filter_expression import parse_where
+from asif.pairs.item import ITEM_FIELDS
 from asif.vectors import Float32, Side, gather_rows
 
 
@@ -59,16 +61,44 @@ def check_gallery(gallery: Gallery, anchors: OpenAnchors, encoders: EncoderPool)
 
 
 def encode_queries(
-    queries: Sequence[Query], gallery: Gallery, anchors: OpenAnchors, encoders: EncoderPool
+    queries: Sequence[Query],
+    gallery: Gallery,
+    anchors: OpenAnchors,
+    encoders: EncoderPool,
+    within: str | None = None,
 ) -> list[EncodedQuery]:
     """Encode all parts of all queries, each kind at once; equal texts are encoded once."""
-    texts = list(dict.fromkeys(str(part.content) for part in _list_parts(queries, "text")))
+    texts = list_texts(queries)
     text_vectors: dict[str, Float32] = {}
     if texts:
         encoders.report_cut_texts(texts, anchors)
         text_vectors = dict(zip(texts, encoders.encode_texts(texts, anchors).values, strict=True))
-    images = iter(_encode_images([part.content for part in _list_parts(queries, "image")], anchors, encoders))
-    item_vectors = _find_items([str(part.content) for part in _list_parts(queries, "item")], gallery)
+    return join_parts(queries, gallery, text_vectors, _encode_images(list_images(queries), anchors, encoders), within)
+
+
+def list_texts(queries: Sequence[Query]) -> list[str]:
+    """List the texts of queries, each once."""
+    return list(dict.fromkeys(str(part.content) for part in _list_parts(queries, "text")))
+
+
+def list_images(queries: Sequence[Query]) -> list[ImageInput]:
+    """List the images of queries, in order."""
+    return [part.content for part in _list_parts(queries, "image")]
+
+
+def join_parts(
+    queries: Sequence[Query],
+    gallery: Gallery,
+    text_vectors: Mapping[str, Float32],
+    image_vectors: Iterable[Float32 | BadImage],
+    within: str | None = None,
+) -> list[EncodedQuery]:
+    """Give each query the vectors of its parts: of its texts by text, of its images in order, of items as stored.
+
+    Raises NotFound for an item that the gallery does not have, or that does not match `within`.
+    """
+    images = iter(image_vectors)
+    item_vectors = _find_items([str(part.content) for part in _list_parts(queries, "item")], gallery, within)
     encoded = []
     for query in queries:
         vectors: list[Float32] = []
@@ -101,11 +131,14 @@ def _encode_images(
     return iter_vectors(encode_in_batches(encoders.load_image_encoder(anchors), images))
 
 
-def _find_items(ids: Sequence[str], gallery: Gallery) -> dict[str, Float32]:
+def _find_items(ids: Sequence[str], gallery: Gallery, within: str | None) -> dict[str, Float32]:
     """Return the vectors of items by id; raises NotFound."""
     if not ids:
         return {}
     rows = gallery.find_rows(ids)
+    if within is not None:
+        matches = parse_where(within, ITEM_FIELDS)
+        rows = {name: row for name, row in rows.items() if matches(gallery.records([row])[0])}
     missing = [name for name in ids if name not in rows]
     if missing:
         raise NotFound(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from asif.compare import Candidates
 from asif.engine.search.cells import Cells
 from asif.engine.search.chance import ChanceCurve
 from asif.engine.search.gallery_rows import GalleryRows
+from asif.engine.search.results import SearchOptions
 from asif.engine.search.row_cache import CELLS, ITEMS, find_or_make_arrays, find_or_make_rows
 from asif.engine.snapshots import FittedTask, LruCache, Snapshot
 from asif.errors import UsageError
@@ -157,6 +158,12 @@ class RepresentedGallery:
         if isinstance(first, DenseRows):
             return -float(first.values[row, -1])
         return -float(first.values[row][first.indices[row] == first.width - 1].sum())
+
+    def find_among(self, options: SearchOptions) -> Int64 | None:
+        """Return the rows that a search looks at, which are those of both expressions; None for all."""
+        conditions = [each for each in (options.within, options.where) if each is not None]
+        rows = [self.find_matches(each) for each in conditions]
+        return reduce(np.intersect1d, rows) if rows else None
 
     def find_matches(self, where: str) -> Int64:
         """Return the rows of the items that match an expression; the last few answers are kept."""

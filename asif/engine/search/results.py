@@ -22,7 +22,8 @@ class SearchOptions:
 
     With `only_relevant`, results are left out if a tenth of an item as good, or more, is expected by chance among those
     that are searched. `explain` is the number of anchors to name behind each result. `approximate` looks into
-    some cells of similar items only.
+    some cells of similar items only. Items that do not match `within` do not exist for the caller: no count, error or
+    query by id shows them.
     """
 
     k: int = 20
@@ -31,6 +32,7 @@ class SearchOptions:
     only_relevant: bool = False
     explain: int = 0
     approximate: bool = False
+    within: str | None = None
 
     def __post_init__(self) -> None:
         if self.k < 1 or self.offset < 0:

@@ -18,7 +18,7 @@ from asif.engine.search.represented import RepresentedGallery, extend_query
 from asif.engine.search.results import SearchAnswer, SearchEvidence, SearchOptions, SearchResult, Space
 from asif.errors import UsageError
 from asif.explain import compute_contributions
-from asif.pairs.item import ITEM_FIELDS
+from asif.pairs.item import ITEM_FIELDS, ItemRecord
 from asif.vectors import (
     SIDES,
     AnchorContributions,
@@ -49,10 +49,24 @@ def search_gallery(
     Raises EncoderMismatch for a gallery of another encoder than that of the anchors, NotFound for an item that a query
     names and the gallery does not have, UsageError for a filter that no item matches.
     """
-    gallery, anchors = represented.gallery, represented.task.anchors
-    check_gallery(gallery, anchors, encoders)
-    among = None if options.where is None else _find_matches(represented, options.where)
+    among = _find_searched(represented, encoders, options)
     return _search_in_batches(represented, encoders, queries, among, options)
+
+
+def search_encoded(
+    represented: RepresentedGallery, encoders: EncoderPool, queries: Sequence[EncodedQuery], options: SearchOptions
+) -> list[SearchAnswer]:
+    """Search a gallery for queries that are encoded already; raises what `search_gallery` does."""
+    return list(_answer_queries(represented, queries, _find_searched(represented, encoders, options), options))
+
+
+def _find_searched(represented: RepresentedGallery, encoders: EncoderPool, options: SearchOptions) -> Int64 | None:
+    """Return the rows to look at, None for all; raises EncoderMismatch, and UsageError if no item matches."""
+    check_gallery(represented.gallery, represented.task.anchors, encoders)
+    among = represented.find_among(options)
+    if among is not None and not len(among):
+        raise _find_no_match(represented, options)
+    return among
 
 
 def _search_in_batches(
@@ -66,29 +80,27 @@ def _search_in_batches(
     waiting = iter(queries)
     while batch := list(islice(waiting, QUERIES_PER_BATCH)):
         started = time.perf_counter()
-        encoded = encode_queries(batch, gallery, anchors, encoders)
+        encoded = encode_queries(batch, gallery, anchors, encoders, options.within)
         encode_ms = 1000 * (time.perf_counter() - started) / len(batch)
         for answer in _answer_queries(represented, encoded, among, options):
             yield replace(answer, timings_ms={"encode": encode_ms, **answer.timings_ms})
 
 
-def _find_matches(represented: RepresentedGallery, where: str) -> Int64:
-    """Return the rows that match; raises UsageError, which names values that occur, if there are none."""
-    rows = represented.find_matches(where)
-    if len(rows):
-        return rows
+def _find_no_match(represented: RepresentedGallery, options: SearchOptions) -> UsageError:
+    """Return the error for a filter that no item matches, which names values that occur."""
+    where, gallery = options.where or "", represented.gallery
+    within = None if options.within is None else represented.find_matches(options.within)
+    items: Sequence[ItemRecord] = gallery.records(range(len(gallery)) if within is None else within)
     known = []
     for name in ("label", "source", "licence"):
         if name in where:
-            values = sorted({value for item in represented.gallery for value in ITEM_FIELDS[name](item) if value})
+            values = sorted({value for item in items for value in ITEM_FIELDS[name](item) if value})
             more = ", …" if len(values) > _VALUES_SHOWN else ""
             known.append(f"{name}: {', '.join(values[:_VALUES_SHOWN])}{more}" if values else f"{name}: no item has one")
-    raise UsageError(
-        f"no item of {represented.gallery.ref} matches {where!r}",
-        f"an expression that some of {len(represented.gallery):,} items match",
-        f"known values of {'; '.join(known)}"
-        if known
-        else f"look at items: asif gallery info {represented.gallery.name}",
+    return UsageError(
+        f"no item of {gallery.ref} matches {where!r}",
+        f"an expression that some of {len(items):,} items match",
+        f"known values of {'; '.join(known)}" if known else f"look at items: asif gallery info {gallery.name}",
     )
 
 

@@ -295,7 +295,7 @@ def test_nothing_is_encoded_again(home: Path, hashing: None, monkeypatch: pytest
     make_set(home, "own", seed=1).close()
     engine, images = Engine("toy", home=home, aligner=make_aligner("asif")), [b"one", b"two"]
     first = list(engine.classify(images, LABELS))
-    encoders = dict(engine._encoders._loaded)
+    encoders = dict(engine.encoders._loaded)
     monkeypatch.setattr("asif.encoders.text_cache.TextCache.put", None)  # texts are known
     monkeypatch.setattr(encoders["text", "sentence-transformers:fake", "float32"], "forward", None)
     vectors = Embeddings(np.stack(list(engine.encode_images(images))))
@@ -315,7 +315,7 @@ def test_nothing_is_encoded_again(home: Path, hashing: None, monkeypatch: pytest
         assert [one.predictions for one in by_vectors] == [one.predictions for one in by_images]
         assert {one.anchors for one in by_vectors} == {one.anchors for one in by_images}
         assert [one.predictions for one in by_vectors] != [one.predictions for one in first]
-    assert engine._encoders._loaded == encoders
+    assert engine.encoders._loaded == encoders
     np.testing.assert_array_equal(engine.encode_texts(["a"], "own").values, engine.encode_texts(["a"]).values)
     scores = [
         np.concatenate(list(engine.score_blocks("image", vectors, engine.encode_texts(["a", "b"]), anchors=name)))
@@ -343,9 +343,9 @@ def test_another_encoder_is_loaded_for_a_call_and_let_go(home: Path, monkeypatch
         engine.role(anchors="strange")
     engine.role(anchors="other")
     engine.swap("toy")  # a call named the other one: it may again
-    assert {spec for _, spec, _ in engine._encoders._loaded} == {"timm:fake", "timm:other"}
+    assert {spec for _, spec, _ in engine.encoders._loaded} == {"timm:fake", "timm:other"}
     engine.swap("toy")
-    assert {spec for _, spec, _ in engine._encoders._loaded} == {"timm:fake"}
+    assert {spec for _, spec, _ in engine.encoders._loaded} == {"timm:fake"}
     engine.swap("other")  # loaded before it is served
     assert loaded == ["timm:fake", "timm:other", "timm:other"]
 
