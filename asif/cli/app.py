@@ -27,6 +27,7 @@ COMMANDS = {
     "anchors": ("asif.cli.anchors.group", "List, inspect, verify, select and edit anchor sets."),
     "gallery": ("asif.cli.gallery", "Make galleries of images or texts; update them."),
     "search": ("asif.cli.search", "Search a gallery by words or images, and say why."),
+    "serve": ("asif.cli.serve", "Serve classification and search over HTTP, with a page."),
     "encoders": ("asif.cli.encoders", "List encoders, rank pairs, measure backends."),
     "doctor": ("asif.cli.doctor", "Show versions, devices, places and what is missing."),
 }

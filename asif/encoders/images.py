@@ -9,10 +9,11 @@ from __future__ import annotations
 import io
 import math
 import warnings
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from asif.errors import BadImage
 if TYPE_CHECKING:
     from PIL import Image
 
+_Result = TypeVar("_Result")
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _ISO_MARK = b"ftyp"
 """Bytes 4 to 8 of every AVIF and HEIC file."""
@@ -61,19 +63,34 @@ def decode_image(source: ImageSource) -> Image.Image:
     Raises BadImage for anything but a complete image of a known format within the limits
     (256 MiB, 100 million pixels, sides in proportion up to 1:100).
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     if isinstance(source, Image.Image):
         return convert_pixels(source)
-    content = read_image_bytes(source)
+
+    def decode(image: Image.Image) -> Image.Image:
+        image.seek(0)
+        image.load()
+        return _to_rgb(_apply_orientation(image))
+
+    return _open_image(read_image_bytes(source), decode)
+
+
+def measure_image(source: bytes) -> tuple[int, int]:
+    """Return the width and height that an image file declares, without decoding; raises BadImage as `decode_image`."""
+    return _open_image(read_image_bytes(source), lambda image: image.size)
+
+
+def _open_image(content: bytes, use: Callable[[Image.Image], _Result]) -> _Result:
+    """Open an image file within the limits and use it; errors of Pillow become BadImage."""
+    from PIL import Image, UnidentifiedImageError
+
     _silence_pillow()
     formats = _list_formats() if content[4:8] == _ISO_MARK else _FORMATS  # pillow-heif takes time to import
     try:
         with Image.open(io.BytesIO(content), formats=formats) as image:
             _check_size(*image.size)
-            image.seek(0)
-            image.load()
-            return _to_rgb(_apply_orientation(image))
+            return use(image)
     except (BadImage, MemoryError):  # too little memory says nothing about the image
         raise
     except UnidentifiedImageError:

@@ -15,6 +15,7 @@ from asif.building.copy_rows import publish_rows
 from asif.building.merge import OnConflict, merge_sets
 from asif.encoders import Backend, Device
 from asif.engine.build import Pairs, choose_options, take_pairs
+from asif.engine.encoder_pool import EncoderPool
 from asif.engine.engine import Engine
 from asif.errors import InputRefused
 from asif.vectors import SIDES
@@ -70,13 +71,15 @@ def add_pairs(
     home: Path | None = None,
     device: Device = "auto",
     backend: Backend = "auto",
+    encoders: EncoderPool | None = None,
     progress: Callable[[int], None] = lambda rows: None,
     report: Callable[[BuildResult], None] = lambda built: None,
 ) -> AnchorSet:
     """Encode pairs with the set's own encoders, and make a version with them current.
 
     `split` chooses one of several splits at a path. With `kind` "update" they replace the pairs with the same ids. Only
-    the new pairs are encoded; encoders are checked against the set's fingerprints. The keywords from `dedup` to
+    the new pairs are encoded; encoders, those of an engine if given, are checked against the set's fingerprints. The
+    keywords from `dedup` to
     `resume` are those of `BuildOptions`, and win over `options`; captions mode and dtype are the set's. `report` is
     called with the result of encoding, unless an earlier call encoded the pairs and did not get to publish them. Raises
     EncoderMismatch, InputRefused for vectors if the set has encoders or the other way round, and what `encode_and_add`
@@ -87,7 +90,7 @@ def add_pairs(
     )
     source = take_pairs(pairs, limit=options.limit, home=home, split=split)
     engine = Engine(
-        ref, home=home, device=device, backend=backend, aligner=make_aligner("asif")
+        ref, home=home, device=device, backend=backend, encoders=encoders, aligner=make_aligner("asif")
     )  # not that of the profile: nothing is fitted
     anchors = engine.anchor_set
     set_dims = tuple(anchors.dims[side] if anchors.encoder_spec(side) == "precomputed" else 0 for side in SIDES)
@@ -99,5 +102,5 @@ def add_pairs(
         )
     store = Store(home or default_home())
     store.check_current(ref)  # before anything is encoded
-    encoders = engine.image_encoder(anchors), engine.text_encoder(anchors)
-    return encode_and_add(source, store, ref, kind, *encoders, options, progress, report)
+    pair = engine.image_encoder(anchors), engine.text_encoder(anchors)
+    return encode_and_add(source, store, ref, kind, *pair, options, progress, report)

@@ -310,6 +310,10 @@ class Engine:
         """Return the served versions, as references that cannot move."""
         return self._snapshot.versions
 
+    def has_candidates(self, labels: Labels) -> bool:
+        """Tell whether labels are represented over the served anchors already, so that nothing is to be encoded."""
+        return self._snapshot.represented.get(labels) is not None
+
     def swap(self, ref: str, *, where: str | None = None, licences: Sequence[str] | None = None) -> OpenAnchors:
         """Serve other anchors from the next call on; calls in flight finish on the old ones.
 

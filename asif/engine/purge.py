@@ -57,7 +57,8 @@ def purge_pairs(
         saying(erased)
         reports.append(erased)
         for fingerprint in erased.text_fingerprints:
-            _open_text_cache(store).forget(fingerprint, erased.captions)
+            for cache in _list_text_caches(store):
+                cache.forget(fingerprint, erased.captions)
         for digest in erased.set_digests:
             for state in (store.root / "cache" / "training").glob(f"{digest[:12]}-*"):
                 state.unlink(missing_ok=True)
@@ -72,9 +73,9 @@ def purge_pairs(
     )
 
 
-def _open_text_cache(store: Store) -> TextCache:
-    """Open the cache of text embeddings."""
-    return TextCache(store.root / "cache" / "texts.sqlite")
+def _list_text_caches(store: Store) -> list[TextCache]:
+    """List the caches of text embeddings: that of the command line, and those of tenants of a service."""
+    return list(map(TextCache, sorted((store.root / "cache").glob("texts*.sqlite"))))
 
 
 def _list_quick_files(root: Path) -> list[Path]:
@@ -127,7 +128,8 @@ def verify_removal(
         if receipts:
             receipt_check = store.check_receipts(ref, receipts, captions, images)
             problems += receipt_check.problems
-        problems += _report_cached_texts(_open_text_cache(store), anchors.fingerprint("text").digest, captions)
+        for cache in _list_text_caches(store):
+            problems += _report_cached_texts(cache, anchors.fingerprint("text").digest, captions)
     return RemovalCheck(receipt_check, comparison, tuple(problems))
 
 

@@ -58,7 +58,7 @@ class Watcher:
         self.error: Exception | None = None
         self._store = store
         self._follower = weakref.ref(follower)
-        self._seen_stamps: list[AliasStamp | None] | None = None
+        self._seen: tuple[str, list[AliasStamp | None]] | None = None
         self._failed: object = None
         self._retry_at = 0.0
         self._stop = threading.Event()
@@ -85,7 +85,7 @@ class Watcher:
         ref, target = follower.follows, None
         try:
             stamps = [self._store.stamp(part) for part in parse_union(ref)]
-            if stamps == self._seen_stamps:
+            if (ref, stamps) == self._seen:
                 return
             target = tuple(self._store.resolve(part) for part in parse_union(ref))
             if target != follower.exactly:
@@ -93,7 +93,7 @@ class Watcher:
                     return
                 follower.follow(ref)
             self.error = self._failed = None
-            self._seen_stamps = stamps if all(map(_is_settled, stamps)) else None
+            self._seen = (ref, stamps) if all(map(is_settled, stamps)) else None
         except Conflict:
             return  # a version was deleted while it was loaded: look again
         except Exception as error:  # of any kind: the old version stays, and so does the thread
@@ -110,7 +110,7 @@ class Watcher:
         self.error, self._failed, self._retry_at = error, target, time.monotonic() + RETRY_SECONDS
 
 
-def _is_settled(stamp: AliasStamp | None) -> bool:
+def is_settled(stamp: AliasStamp | None) -> bool:
     """Tell whether a file is old enough for its next change to show: clocks of file systems tick in milliseconds."""
     return stamp is not None and time.time() - stamp[2] / 1e9 > SETTLED_SECONDS
 

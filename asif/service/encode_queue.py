@@ -1,0 +1,221 @@
+"""The queue in front of the encoders: one thread encodes, and batches what several requests wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from asif.service.metrics import Metrics
+from asif.service.problem import Problem
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+_BATCH_SIZES = {"image": 16, "text": 256, "job": 1}
+_RATE_OF_NEW = 50.0
+"""Items a second that are assumed before any was encoded."""
+_WEIGHT_OF_LAST = 0.2
+
+
+@dataclass(eq=False)
+class _Job:
+    """Hold the items of one request; those before `taken` are encoded or on their way."""
+
+    kind: str
+    key: Hashable
+    items: Sequence[Any]
+    encode: Callable[[list[Any]], Sequence[Any]]
+    size: int
+    deadline: float
+    future: Future[list[Any]] = field(default_factory=Future)
+    results: list[Any] = field(default_factory=list)
+    taken: int = 0
+    queued_at: float = field(default_factory=time.perf_counter)
+    started_at: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether nobody waits for it any more."""
+        return self.future.done() or time.monotonic() > self.deadline
+
+
+@dataclass(frozen=True)
+class Encoded(Generic[Result]):
+    """Results in the order of the items, and for how many milliseconds they waited and were encoded."""
+
+    results: list[Result]
+    queue_ms: float
+    encode_ms: float
+
+
+class EncodeQueue:
+    """Encode the items of many requests in one thread, in batches of those that one encoder serves.
+
+    Requests take turns, a batch each, so that a short one does not wait for all of a long one. The queue is bounded by
+    items and bytes: what does not fit is refused with 429 at once.
+    """
+
+    def __init__(self, most_items: int, most_bytes: int, metrics: Metrics) -> None:
+        self._most_items, self._most_bytes, self._metrics = most_items, most_bytes, metrics
+        self._jobs: deque[_Job] = deque()
+        self._items = self._bytes = 0
+        self._rate = _RATE_OF_NEW
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="asif-encode", daemon=True)
+        self._thread.start()
+
+    async def encode(
+        self,
+        kind: str,
+        key: Hashable,
+        items: Sequence[Item],
+        encode: Callable[[list[Item]], Sequence[Result]],
+        size: int,
+        deadline: float,
+    ) -> Encoded[Result]:
+        """Encode items: `encode` is called with batches of items of any requests with the same `kind` and `key`.
+
+        `size` are the bytes that the items hold, `deadline` is the time of the monotonic clock after which nobody
+        waits. Raises Problem: 429 if the queue is full, 504 after the deadline; and what `encode` raises.
+        """
+        if not items:
+            return Encoded([], 0.0, 0.0)
+        job = _Job(kind, (kind, key), items, encode, size, deadline)
+        self._add(job)
+        try:
+            results = await asyncio.wrap_future(job.future)
+        finally:
+            self._leave(job)
+        started = job.started_at or job.queued_at
+        done = time.perf_counter()
+        return Encoded(results, 1000 * (started - job.queued_at), 1000 * (done - started))
+
+    async def run(self, work: Callable[[], Result], deadline: float) -> Result:
+        """Run something that uses encoders in the thread that encodes, between two batches."""
+        done = await self.encode("job", object(), [work], lambda some: [each() for each in some], 0, deadline)
+        return done.results[0]
+
+    def _add(self, job: _Job) -> None:
+        with self._changed:
+            waiting = self._items + len(job.items)
+            full = (waiting > self._most_items and self._items) or self._bytes + job.size > self._most_bytes
+            if full or self._stopping:
+                seconds = max(1, math.ceil(self._items / self._rate))
+                self._metrics.refused.labels("queue").inc()
+                raise Problem(
+                    429,
+                    f"{self._items:,} images and texts of {self._bytes / 1e6:.0f} MB wait to be encoded",
+                    f"at most {self._most_items:,} and {self._most_bytes / 1e6:.0f} MB",
+                    f"try again in {seconds} s",
+                    {"Retry-After": str(seconds)},
+                )
+            self._jobs.append(job)
+            self._count(len(job.items), job.size)
+            self._changed.notify()
+
+    def _leave(self, job: _Job) -> None:
+        """Drop what a request does not wait for any more."""
+        with self._changed:
+            job.future.cancel()
+            if job in self._jobs:
+                self._jobs.remove(job)
+                self._count(job.taken - len(job.items), -job.size)
+
+    def _count(self, items: int, size: int) -> None:
+        self._items += items
+        self._bytes += size
+        self._metrics.queue_items.set(self._items)
+        self._metrics.queue_bytes.set(self._bytes)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._jobs and not self._stopping:
+                    self._changed.wait()
+                if self._stopping and not self._jobs:
+                    return
+                batch = self._take_batch()
+            if batch:
+                self._encode(batch)
+
+    def _take_batch(self) -> list[tuple[_Job, list[Any]]]:
+        """Take items of the first job, and of others that the same encoder serves; the first one goes to the end."""
+        batch: list[tuple[_Job, list[Any]]] = []
+        room = 0
+        for job in list(self._jobs):
+            if job.is_over:
+                self._drop(job)
+                continue
+            if not batch:
+                room = _BATCH_SIZES[job.kind]
+            elif job.key != batch[0][0].key:
+                continue
+            some = list(job.items[job.taken : job.taken + room])
+            batch.append((job, some))
+            job.taken += len(some)
+            room -= len(some)
+            self._jobs.remove(job)
+            if job.taken < len(job.items):
+                self._jobs.append(job)
+                self._count(-len(some), 0)
+            else:
+                self._count(-len(some), -job.size)
+            if room <= 0:
+                break
+        return batch
+
+    def _drop(self, job: _Job) -> None:
+        self._jobs.remove(job)
+        self._count(job.taken - len(job.items), -job.size)
+        if not job.future.done():
+            _settle(job, error=Problem(504, "no answer in time", "an answer before the deadline", "send less at once"))
+
+    def _encode(self, batch: list[tuple[_Job, list[Any]]]) -> None:
+        started = time.perf_counter()
+        for job, _ in batch:
+            if job.started_at is None:
+                job.started_at = started
+                self._metrics.stage.labels("queue").observe(started - job.queued_at)
+        items = [item for _, some in batch for item in some]
+        try:
+            results = list(batch[0][0].encode(items))
+        except Exception as error:
+            if len(batch) == 1:
+                _settle(batch[0][0], error=error)
+            else:  # one request's items do not fail another's
+                for each in batch:
+                    self._encode([each])
+            return
+        seconds = time.perf_counter() - started
+        if batch[0][0].kind != "job":
+            self._metrics.stage.labels("encode").observe(seconds)
+            self._rate += _WEIGHT_OF_LAST * (len(items) / max(seconds, 1e-6) - self._rate)
+        for job, some in batch:
+            job.results += results[: len(some)]
+            del results[: len(some)]
+            if len(job.results) == len(job.items):
+                _settle(job)
+
+    def stop(self) -> None:
+        """Encode what waits, then end the thread."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+
+def _settle(job: _Job, error: BaseException | None = None) -> None:
+    """Give the request its results, or the error, unless it is gone."""
+    with suppress(InvalidStateError):
+        if error is not None:
+            job.future.set_exception(error)
+        else:
+            job.future.set_result(job.results)

@@ -1,0 +1,159 @@
+"""GET /v1/anchors, and the changes: swap, add pairs, take one out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from asif.anchorset import AnchorSet, Store
+from asif.anchorset.format.references import parse_reference, parse_union
+from asif.engine import Engine
+from asif.engine.edit import add_pairs
+from asif.engine.purge import purge_pairs
+from asif.errors import BadImage, EncoderMismatch, IntegrityError
+from asif.service.json_response import respond_json
+from asif.service.keys import OWNER
+from asif.service.problem import Problem, refuse_image
+from asif.service.request_body import read_body
+from asif.service.schemas import PairsBody, SwapBody
+from asif.service.service import Call, Service
+from asif.service.slots import AnchorsSlot
+from asif.vectors import SIDES
+
+
+async def list_anchors(service: Service, call: Call, request: Request) -> Response:
+    """List the anchors that the caller may see."""
+    slots = [slot for slot in service.anchors.values() if call.grant.may_see_anchors(slot.name)]
+    engines = await asyncio.gather(*(service.run(slot.find_engine, call.grant) for slot in slots))
+    return respond_json({"anchors": [_describe(slot, engine) for slot, engine in zip(slots, engines, strict=True)]})
+
+
+def _describe(slot: AnchorsSlot, engine: Engine) -> dict[str, Any]:
+    anchors = engine.anchors
+    return {
+        "name": slot.name,
+        "ref": slot.follows,
+        "version": anchors.named.version,
+        "digest": anchors.named.digest,
+        "pairs": anchors.count,
+        "encoders": {side: anchors.encoder_spec(side) for side in SIDES},
+        "aligner": engine.role("classify").choice.aligner.name,
+        "up_to_date": slot.error is None,
+    }
+
+
+async def swap(service: Service, call: Call, request: Request) -> Response:
+    """Make a name mean another reference, in all workers; the old one serves if it cannot be opened."""
+    body = await read_body(request, SwapBody, service.limits)
+    slot = service.find_anchors(call.grant, request.path_params["name"])
+    _check_reference(service, call, slot, body.ref)
+    await service.find_engine(call, slot.name)  # If-Anchors-Match
+    try:
+        await service.run(slot.swap, body.ref)
+    except IntegrityError as error:
+        raise Problem.of(error, service.config.home, 422) from error
+    except EncoderMismatch as error:
+        raise Problem.of(error, service.config.home, 409) from error
+    return await _respond_changed(service, call, slot)
+
+
+def _check_reference(service: Service, call: Call, slot: AnchorsSlot, ref: str) -> None:
+    """Refuse paths, and sets that the caller may not see."""
+    for part in parse_union(ref):
+        name = parse_reference(part).name
+        if name is None:
+            raise Problem(422, "a path", "the name of a set, with @version or @alias", "put the set into the store")
+        known = set(parse_union(slot.name)) | {
+            each for seen in service.anchors for each in parse_union(seen) if call.grant.may_see_anchors(seen)
+        }
+        if name not in known and not service.keys.is_open:
+            raise Problem(404, f"there is no anchor set {name!r}", "a set that GET /v1/anchors lists", "check the name")
+
+
+async def add(service: Service, call: Call, request: Request) -> Response:
+    """Add pairs to a set, or replace pairs of the same ids."""
+    body = await read_body(request, PairsBody, service.limits)
+    slot = _find_editable(service, call, request)
+    await service.find_engine(call, slot.name)
+    files = await service.read_images([pair.image for pair in body.pairs])
+    rows = []
+    for number, (pair, image) in enumerate(zip(body.pairs, files, strict=True), 1):
+        if isinstance(image, BadImage):
+            raise refuse_image(image, f"the image of pair {number}")
+        fields = {"id": pair.id, "source": pair.source, "licence": pair.licence, "url": pair.url}
+        given = {name: value for name, value in fields.items() if value is not None}
+        rows.append({"image": image, "captions": list(pair.captions), **given})
+    ref = slot.find_editable()
+    await service.queue.run(lambda: _add_rows(service, slot, ref, rows, body.replace), call.deadline)
+    await service.run(slot.follow, ref)
+    return await _respond_changed(service, call, slot)
+
+
+def _add_rows(service: Service, slot: AnchorsSlot, ref: str, rows: list[dict[str, Any]], replace: bool) -> AnchorSet:
+    """Encode pairs with the encoders of the service, and publish a version with them."""
+    engine = slot.find_engine(OWNER)
+    return add_pairs(
+        ref,
+        rows,
+        kind="update" if replace else "add",
+        max_bad_rows=0,
+        resume=False,
+        home=service.config.home,
+        encoders=engine.encoders,
+    )
+
+
+async def remove(service: Service, call: Call, request: Request) -> Response:
+    """Take a pair out of a set; with `purge`, which needs the role admin, also out of all older versions."""
+    slot = _find_editable(service, call, request)
+    purge = request.query_params.get("purge", "false") in ("true", "1")
+    if purge and not call.grant.may("admin"):
+        raise Problem(403, "a purge by a key without the role admin", "the role admin", "remove it without a purge")
+    await service.find_engine(call, slot.name)
+    ref = slot.find_editable()
+    receipt = await service.run(_remove_pair, service.config.home, ref, request.path_params["id"], purge)
+    await service.run(slot.follow, ref)
+    return await _respond_changed(service, call, slot, receipt)
+
+
+def _remove_pair(home: Path, ref: str, name: str, purge: bool) -> dict[str, Any]:
+    """Publish a version without a pair; return the receipt."""
+    with tempfile.TemporaryDirectory(prefix="asif-receipt-") as folder:
+        path = Path(folder) / "receipt.json"
+        if purge:
+            purge_pairs(ref, [name], receipt=path, home=home)
+        else:
+            Store(home).remove(ref, [name], receipt=path)
+        receipt: dict[str, Any] = json.loads(path.read_bytes())
+        return receipt
+
+
+def _find_editable(service: Service, call: Call, request: Request) -> AnchorsSlot:
+    """Return the anchors of the path, which the caller may edit."""
+    slot = service.find_anchors(call.grant, request.path_params["name"])
+    if call.grant.where is not None:
+        raise Problem(
+            403,
+            "an edit by a key that sees some pairs only",
+            "a key without where",
+            "use one that sees all pairs of the set",
+        )
+    return slot
+
+
+async def _respond_changed(
+    service: Service, call: Call, slot: AnchorsSlot, receipt: dict[str, Any] | None = None
+) -> Response:
+    """Answer once all workers serve the change."""
+    everywhere = await service.run(slot.wait_for_workers)
+    engine = await service.run(slot.find_engine, call.grant)
+    content = {"anchors": _describe(slot, engine), "all_workers": everywhere}
+    if receipt is not None:
+        content["receipt"] = receipt
+    return respond_json(content, engine.anchors.named)

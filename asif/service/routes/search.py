@@ -1,0 +1,80 @@
+"""POST /v1/search: queries to the items of a gallery."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from asif.anchorset import Gallery
+from asif.engine import Engine
+from asif.engine.search.encode import join_parts, list_images, list_texts
+from asif.engine.search.query import Query
+from asif.engine.search.results import SearchAnswer, SearchOptions
+from asif.errors import BadImage
+from asif.pairs.filter_expression import parse_where
+from asif.pairs.item import ITEM_FIELDS
+from asif.report.answers import describe_search_answer, describe_task
+from asif.service.json_response import respond_json
+from asif.service.request_body import read_body
+from asif.service.schemas import QueryBody, SearchBody
+from asif.service.service import Call, Service, check_expected
+from asif.vectors import Float32
+
+
+async def search(service: Service, call: Call, request: Request) -> Response:
+    """Search a gallery."""
+    body = await read_body(request, SearchBody, service.limits)
+    if body.where is not None:
+        parse_where(body.where, ITEM_FIELDS)
+    gallery = await service.open_gallery(call, body.gallery)
+    _, engine = await service.find_engine(call, body.anchors)
+    files = iter(await service.read_images([image for query in body.queries for image in query.images]))
+    queries = [_make_query(query, [next(files) for _ in query.images]) for query in body.queries]
+    images, _ = await service.encode_images(call, engine, list_images(queries))  # type: ignore[arg-type]
+    texts = await service.encode_texts(call, engine, list_texts(queries))
+    options = SearchOptions(
+        body.k,
+        body.offset,
+        body.where,
+        body.only_relevant,
+        body.explain,
+        body.approximate,
+        call.grant.items_where,
+    )
+    started = time.perf_counter()
+    answers = await service.run(_search, engine, gallery, queries, texts, images, options)
+    service.metrics.stage.labels("search").observe(time.perf_counter() - started)
+    identity = answers[0].anchors
+    check_expected(call, [identity.digest, identity.version])
+    settings = await service.run(describe_task, engine, "search")
+    results = [describe_search_answer(answer, settings) for answer in answers]
+    if not service.keys.is_open:
+        for result in results:
+            _hide_places(result)
+    return respond_json({"results": results}, identity)
+
+
+def _make_query(body: QueryBody, files: list[bytes | BadImage]) -> Query:
+    return Query.of(body.texts, files, body.ids, body.minus)  # type: ignore[arg-type]
+
+
+def _search(
+    engine: Engine,
+    gallery: Gallery,
+    queries: list[Query],
+    texts: dict[str, Float32],
+    images: list[Float32 | BadImage],
+    options: SearchOptions,
+) -> list[SearchAnswer]:
+    encoded = join_parts(queries, gallery, texts, images, options.within)
+    return engine.search_vectors(gallery, encoded, options)
+
+
+def _hide_places(answer: dict[str, Any]) -> None:
+    """Leave out where files are on this machine; those on the web stay."""
+    for result in answer.get("results", ()):
+        if not result["uri"].startswith(("http://", "https://")):
+            result["uri"] = None

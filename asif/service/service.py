@@ -1,0 +1,185 @@
+"""A service as its routes see it: what is served, the callers, the queue, the limits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from asif.anchorset import Gallery
+from asif.encoders.images import measure_image
+from asif.engine import Engine
+from asif.engine.encoder_pool import EncoderPool
+from asif.errors import BadImage
+from asif.service.config import ServeConfig
+from asif.service.encode_queue import Encoded, EncodeQueue
+from asif.service.fetch import Fetcher
+from asif.service.keys import Grant, KeyRing
+from asif.service.metrics import Metrics
+from asif.service.problem import Problem
+from asif.service.schemas import ImageBody
+from asif.service.slots import AnchorsSlot, GallerySlot
+from asif.service.worker_board import WorkerBoard
+from asif.vectors import Float32
+
+Result = TypeVar("Result")
+_THREADS = 8
+_WARM_TEXT = "a photo"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request: who calls, until when he waits, and which anchors he expects, if he says so."""
+
+    grant: Grant
+    deadline: float
+    expected_anchors: tuple[str, ...] = ()
+
+    @property
+    def seconds_left(self) -> float:
+        return self.deadline - time.monotonic()
+
+
+class Service:
+    """Hold what all requests share. `start` loads it, before which no request is answered."""
+
+    def __init__(self, config: ServeConfig) -> None:
+        self.config = config
+        self.limits = config.limits
+        self.keys = KeyRing(config.grants)
+        self.metrics = Metrics()
+        self.queue = EncodeQueue(config.limits.queue_items, config.limits.queue_bytes, self.metrics)
+        self.fetcher = Fetcher(config.fetch_hosts, config.limits.body_bytes)
+        self.anchors: dict[str, AnchorsSlot] = {}
+        self.galleries: dict[str, GallerySlot] = {}
+        self.is_ready = self.is_draining = False
+        self.failure: Exception | None = None
+        self.when_started: Callable[[], None] = lambda: None
+        self._threads = ThreadPoolExecutor(_THREADS, "asif-answer")
+
+    def start(self) -> None:
+        """Open everything that is served, and load the encoders; raises what that raises."""
+        config = self.config
+        encoders = EncoderPool(config.home / "cache", config.device, config.backend)  # type: ignore[arg-type]
+        board = WorkerBoard(config.state)
+        for ref in config.anchors:
+            slot = AnchorsSlot(ref, encoders, config.home, board, self.metrics)
+            self.anchors[slot.name] = slot
+            encoders.load_image_encoder(slot.anchors)
+            encoders.load_text_encoder(slot.anchors)
+        for ref in config.galleries:
+            gallery = GallerySlot(ref, config.home)
+            gallery.open()
+            self.galleries[gallery.name] = gallery
+        self.is_ready = True
+
+    def stop(self) -> None:
+        """End all threads; what waits to be encoded is encoded first."""
+        self.queue.stop()
+        for slot in self.anchors.values():
+            slot.close()
+        self._threads.shutdown()
+
+    # ---- names
+
+    def find_anchors(self, grant: Grant, name: str | None) -> AnchorsSlot:
+        """Return the anchors of a name, or the caller's first ones; unknown and forbidden names answer alike."""
+        seen = [slot for slot in self.anchors.values() if grant.may_see_anchors(slot.name)]
+        return _find_slot(seen, name, "anchors")
+
+    def find_gallery(self, grant: Grant, name: str | None) -> GallerySlot:
+        """Return the gallery of a name, or the caller's first one; unknown and forbidden names answer alike."""
+        seen = [slot for slot in self.galleries.values() if grant.may_see_gallery(slot.name)]
+        return _find_slot(seen, name, "gallery")
+
+    # ---- work
+
+    async def run(self, work: Callable[..., Result], *arguments: object, **named: object) -> Result:
+        """Run a function in a thread of the service, so that other requests go on."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments, **named))
+
+    async def find_engine(self, call: Call, name: str | None) -> tuple[AnchorsSlot, Engine]:
+        """Return the anchors of a name, and the caller's engine over them, if they are those that he expects."""
+        slot = self.find_anchors(call.grant, name)
+        engine = await self.run(slot.find_engine, call.grant)
+        check_expected(call, [engine.anchors.named.digest, engine.anchors.named.version])
+        return slot, engine
+
+    async def open_gallery(self, call: Call, name: str | None) -> Gallery:
+        """Return the current version of the gallery of a name."""
+        return await self.run(self.find_gallery(call.grant, name).open)
+
+    async def read_images(self, images: Sequence[ImageBody]) -> list[bytes | BadImage]:
+        """Return the files of images, fetched where they are given by URL; a BadImage for each that cannot be used."""
+        return list(await asyncio.gather(*(self.run(self._read_image, image) for image in images)))
+
+    def _read_image(self, image: ImageBody) -> bytes | BadImage:
+        try:
+            content = image.decode()
+            if content is None:
+                content = self.fetcher.fetch(str(image.url))
+            width, height = measure_image(content)
+            if width * height > self.limits.pixels:
+                raise BadImage(
+                    f"an image of {width}x{height} pixels", f"at most {self.limits.pixels:,} pixels", "make it smaller"
+                )
+        except BadImage as error:
+            return error
+        return content
+
+    async def encode_images(
+        self, call: Call, engine: Engine, images: Sequence[bytes | BadImage]
+    ) -> tuple[list[Float32 | BadImage], Encoded[Float32 | BadImage]]:
+        """Encode images together with those of other requests: a vector for each, or why there is none."""
+        readable = [image for image in images if not isinstance(image, BadImage)]
+        anchors = engine.anchors
+        encoded: Encoded[Float32 | BadImage] = await self.queue.encode(
+            "image",
+            anchors.fingerprint("image").digest,
+            readable,
+            lambda some: list(engine.encode_images(some)),
+            sum(map(len, readable)),
+            call.deadline,
+        )
+        found = iter(encoded.results)
+        return [image if isinstance(image, BadImage) else next(found) for image in images], encoded
+
+    async def encode_texts(self, call: Call, engine: Engine, texts: Sequence[str]) -> dict[str, Float32]:
+        """Encode texts together with those of other requests of the tenant; they are in his cache afterwards."""
+        distinct = list(dict.fromkeys(texts))
+        encoded: Encoded[Float32] = await self.queue.encode(
+            "text",
+            (call.grant.tenant, engine.anchors.fingerprint("text").digest),
+            distinct,
+            lambda some: list(engine.encode_texts(some).values),
+            sum(map(len, distinct)),
+            call.deadline,
+        )
+        return dict(zip(distinct, encoded.results, strict=True))
+
+
+def _find_slot(slots: Sequence[Result], name: str | None, kind: str) -> Result:
+    for slot in slots:
+        if name is None or slot.name == name:  # type: ignore[attr-defined]
+            return slot
+    wanted = f"there is no {kind} {name!r}" if name is not None else f"no {kind} is served"
+    route = "/v1/anchors" if kind == "anchors" else "/v1/galleries"
+    raise Problem(404, wanted, f"a name that GET {route} lists", "check the name")
+
+
+def check_expected(call: Call, served: Sequence[str]) -> None:
+    """Raise a Problem, 412, if the caller expects other anchors than the served ones, named by digest or version."""
+    if call.expected_anchors and not set(call.expected_anchors) & set(served):
+        raise Problem(
+            412,
+            f"the anchors {served[0]} are served, version {served[1]}",
+            f"those of If-Anchors-Match: {', '.join(call.expected_anchors)}",
+            "ask for the anchors that are served now",
+        )
