@@ -1,0 +1,901 @@
+// The page of the service. All texts of answers are set as text, never as HTML.
+
+const TOP_LABELS = 10;
+const PAIRS_SHOWN = 5;
+const MOST_PAIRS = 50;
+const RESULTS_PER_PAGE = 24;
+const LANES = 3;
+const MOST_RETRIES = 5;
+const MOST_STARTING = 60;
+const MOST_WAIT_S = 60;
+const MOST_THUMBNAILS = 600;
+const KEY = "asif-key";
+
+const state = {
+  view: "classify",
+  sets: [], // as GET /v1/anchors lists them
+  galleries: [],
+  photos: [], // {key, name, file, preview, answer, problem, before, pairs, isOpen}
+  classified: null, // the labels and templates of the last answer
+  parts: [], // of the query: {name, file, preview} or {id}
+  search: null, // {query, options, results, answer}
+  pairPhoto: null,
+};
+
+// ---- elements
+
+const find = (id) => document.getElementById(id);
+
+function element(tag, properties = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === undefined || value === null) continue;
+    if (name === "role" || name.includes("-")) made.setAttribute(name, value);
+    else made[name] = value;
+  }
+  made.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== ""));
+  return made;
+}
+
+/** Replace the children of a place; what has the focus keeps it, known by its data-key, or else `fallback` gets it. */
+function replaceChildren(place, children, fallback = place) {
+  const active = document.activeElement;
+  const had = active && active !== place && place.contains(active) ? (active.dataset.key ?? "") : null;
+  place.replaceChildren(...children);
+  if (had === null) return;
+  const again = [...place.querySelectorAll("[data-key]")].find((each) => each.dataset.key === had);
+  (again ?? (fallback === place ? place.querySelector("summary, button") : fallback))?.focus();
+}
+
+const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+
+// ---- figures
+
+/** Choose the decimal places with which the largest value has two significant digits; at least four. */
+function chooseDigits(values) {
+  const largest = Math.max(0, ...values.map(Math.abs));
+  return Math.min(Math.max(largest ? 1 - Math.floor(Math.log10(largest)) : 0, 4), 9);
+}
+
+/** Round values to units of 10^-digits that add up to the rounded total (method of largest remainders). */
+function roundToSum(values, total, digits) {
+  const scaled = values.map((value) => value * 10 ** digits);
+  const units = scaled.map(Math.floor);
+  const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
+  const missing = Math.round(total * 10 ** digits) - sum(units);
+  if (Math.abs(sum(scaled) - total * 10 ** digits) >= 1 || missing < 0 || missing > units.length)
+    return scaled.map(Math.round); // a fault of the service shows
+  const order = [...units.keys()].sort((a, b) => units[a] - scaled[a] - (units[b] - scaled[b]));
+  for (const at of order.slice(0, missing)) units[at] += 1;
+  return units;
+}
+
+const formatUnits = (units, digits) => `${units < 0 ? "−" : ""}${(Math.abs(units) / 10 ** digits).toFixed(digits)}`;
+const formatScore = (score, digits) => formatUnits(Math.round(score * 10 ** digits), digits);
+
+function formatChance(chance) {
+  return chance < 1e-6 ? "less than 0.0001 %" : `${Number((100 * chance).toPrecision(2))} %`;
+}
+
+function formatExpected(items) {
+  if (items < 0.01) return "less than 0.01";
+  if (items < 1) return (Math.floor(items * 100) / 100).toFixed(2);
+  return items < 10 ? items.toFixed(1) : Math.round(items).toLocaleString("en");
+}
+
+function makeBar(value, widest) {
+  const bar = element("i", { className: value < 0 ? "bar negative" : "bar" });
+  bar.style.width = `${widest ? (100 * Math.abs(value)) / widest : 0}%`;
+  return element("span", { className: "track", "aria-hidden": "true" }, bar);
+}
+
+// ---- calls
+
+/** An answer that is an error, in the words of the service. */
+class Problem extends Error {
+  constructor(status, fields, requestId) {
+    super(fields.detail ?? fields.title ?? `the answer ${status}`);
+    Object.assign(this, { status, fields, requestId });
+  }
+
+  static async of(response) {
+    const fields = await response.json().catch(() => ({}));
+    return new Problem(response.status, fields, fields.request_id ?? response.headers.get("x-request-id"));
+  }
+
+  static unreachable() {
+    return new Problem(0, {
+      title: "no answer",
+      detail: "the service cannot be reached",
+      expected: "a service that runs at this address",
+      to_do: "check that asif serve runs, and try again",
+    });
+  }
+}
+
+const pause = (seconds, signal) =>
+  new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, 1000 * seconds);
+    signal?.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)), { once: true });
+  });
+
+async function send(path, { method = "GET", body, signal } = {}) {
+  const headers = {};
+  const key = sessionStorage.getItem(KEY);
+  if (key) headers.Authorization = `Bearer ${key}`;
+  const isForm = body instanceof FormData;
+  if (body && !isForm) headers["Content-Type"] = "application/json";
+  try {
+    return await fetch(path, { method, headers, signal, body: !body || isForm ? body : JSON.stringify(body) });
+  } catch (error) {
+    throw error.name === "AbortError" ? error : Problem.unreachable();
+  }
+}
+
+/** Call the service; while it is busy or starts, wait as long as it says and try again. */
+async function call(path, options = {}) {
+  for (let attempt = 1; ; attempt += 1) {
+    const response = await send(path, options);
+    if (response.ok) return response;
+    const most = response.status === 503 ? MOST_STARTING : response.status === 429 ? MOST_RETRIES : 0;
+    const seconds = Number(response.headers.get("retry-after") ?? 1) || 1;
+    if (attempt > most || seconds > MOST_WAIT_S) throw await Problem.of(response);
+    const why = response.status === 503 ? "The service is not ready" : "The service is busy";
+    options.say?.(`${why}; trying again in ${count(seconds, "second")}.`);
+    await pause(seconds, options.signal);
+  }
+}
+
+/** Return the JSON of an answer, and remember which anchors gave it. */
+async function ask(path, options = {}) {
+  const response = await call(path, options);
+  const identity = /^(.*?)@(.*); digest=(\w+)$/.exec(response.headers.get("x-asif-anchors") ?? "");
+  if (identity) showServed({ name: options.anchors ?? identity[1], version: identity[2], digest: identity[3] });
+  return response.json();
+}
+
+// ---- work: progress, cancelling, problems; a place for each view and for changes
+
+class Desk {
+  constructor(place, owner) {
+    this.owner = owner;
+    this.progress = element("progress", { "aria-label": "Progress", hidden: true });
+    this.cancel = element("button", { type: "button", className: "quiet", hidden: true, textContent: "Cancel" });
+    this.status = element("p", { className: "status", role: "status" });
+    this.alert = element("div", { role: "alert" });
+    this.cancel.addEventListener("click", () => this.controller?.abort());
+    const running = element("div", { className: "row" }, this.progress, this.cancel);
+    place.append(running, this.status, this.alert);
+  }
+
+  say(text) {
+    this.status.textContent = text;
+  }
+
+  /** Do some work; what ran here before is cancelled. Returns whether it was done. */
+  async work(text, steps, job) {
+    this.controller?.abort();
+    const controller = (this.controller = new AbortController());
+    this.alert.replaceChildren();
+    this.say(text);
+    this.progress.removeAttribute("value");
+    if (steps > 1) Object.assign(this.progress, { max: steps, value: 0 });
+    this.show(true);
+    const step = () => controller === this.controller && steps > 1 && (this.progress.value += 1);
+    const options = { signal: controller.signal, say: (words) => this.say(words) };
+    try {
+      const said = await job(options, step);
+      if (controller === this.controller) this.say(said ?? "");
+      return true;
+    } catch (error) {
+      if (controller !== this.controller) return false;
+      this.say(controller.signal.aborted ? "Cancelled." : "");
+      if (!controller.signal.aborted) this.showProblem(error);
+      return false;
+    } finally {
+      controller.abort();
+      if (controller === this.controller) this.show(false);
+    }
+  }
+
+  show(isBusy) {
+    const hadFocus = document.activeElement === this.cancel;
+    this.progress.hidden = this.cancel.hidden = !isBusy;
+    this.owner.setAttribute("aria-busy", String(isBusy));
+    if (hadFocus && !isBusy) find(`ask-${state.view}`).querySelector("[type=submit]").focus();
+  }
+
+  showProblem(error) {
+    if (!(error instanceof Problem)) console.error(error);
+    this.alert.replaceChildren(
+      describeProblem(error, () => (this.alert.replaceChildren(), find(`ask-${state.view}`).querySelector("button").focus())),
+    );
+    if (error.status === 401 || error.status === 403) showKey();
+  }
+}
+
+const sentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1)}${/[.!?…]$/.test(text) ? "" : "."}` : "");
+
+function describeProblem(error, dismiss) {
+  const { title, expected, to_do: toDo } = error.fields ?? { title: "an error of this page" };
+  const lines = [element("strong", { textContent: sentence(title) }), element("p", { textContent: sentence(error.message) })];
+  if (expected) lines.push(element("p", { textContent: `Expected: ${expected}.` }));
+  if (toDo) lines.push(element("p", { textContent: `What to do: ${toDo}.` }));
+  if (error.requestId)
+    lines.push(element("p", { className: "soft" }, "Request ", element("code", { textContent: error.requestId })));
+  const close = element("button", { type: "button", className: "quiet", textContent: "Dismiss" });
+  close.addEventListener("click", dismiss);
+  return element("div", { className: "problem" }, lines, close);
+}
+
+// ---- thumbnails
+
+const thumbnails = new Map();
+
+/** Return a frame in which the thumbnail of a pair or an item appears if there is one. */
+function makeThumbnail(kind, name, digest, id, alt, className = "frame") {
+  const frame = element("span", { className });
+  const path = `v1/${kind}/${encodeURIComponent(name)}/thumbnail?id=${encodeURIComponent(id)}`;
+  const known = `${digest} ${path}`;
+  if (!thumbnails.has(known)) {
+    thumbnails.set(known, fetchThumbnail(path));
+    if (thumbnails.size > MOST_THUMBNAILS) {
+      const [oldest, url] = thumbnails.entries().next().value;
+      thumbnails.delete(oldest);
+      url.then((each) => each && URL.revokeObjectURL(each));
+    }
+  }
+  thumbnails.get(known).then((url) => {
+    if (url) frame.append(element("img", { src: url, alt }));
+    else frame.classList.add("missing");
+  });
+  return frame;
+}
+
+async function fetchThumbnail(path) {
+  try {
+    return URL.createObjectURL(await (await call(path)).blob());
+  } catch {
+    return null;
+  }
+}
+
+function makePreview(file, alt) {
+  const url = URL.createObjectURL(file);
+  const image = element("img", { src: url, alt });
+  const frame = element("span", { className: "frame" }, image);
+  image.addEventListener("error", () => (image.remove(), frame.classList.add("missing")));
+  return { url, frame };
+}
+
+// ---- files: chosen, dropped, pasted
+
+const isImage = (file) => file.type.startsWith("image/") || /\.(jpe?g|png|webp|gif|bmp|tiff?|avif|hei[cf])$/i.test(file.name);
+
+function take(files, place) {
+  const images = [...files].filter(isImage);
+  const desk = place === "pair" ? desks.edit : desks[state.view];
+  if (!images.length) return desk.say(files.length ? "These files are no images." : "");
+  if (place === "pair") takePairPhoto(images[0]);
+  else if (state.view === "classify") addPhotos(images);
+  else addParts(images.map((file) => ({ name: file.name || "pasted photo", file })));
+  desk.say(`${count(images.length, "photo")} added.`);
+}
+
+/** Return where files go that are dropped or pasted at an element. */
+const findPlace = (target) => (target?.closest?.("#add-form") ? "pair" : "view");
+
+function watchFiles() {
+  for (const [id, place] of [["photos", "view"], ["similar", "view"], ["pair-photo", "pair"]])
+    find(id).addEventListener("change", (event) => {
+      take(event.target.files, place);
+      event.target.value = "";
+    });
+  const mark = (event, isOver) => {
+    event.preventDefault();
+    document.body.classList.toggle("dropping", isOver);
+  };
+  addEventListener("dragover", (event) => mark(event, true));
+  addEventListener("dragleave", (event) => event.relatedTarget || mark(event, false));
+  addEventListener("drop", (event) => {
+    mark(event, false);
+    take(event.dataTransfer.files, findPlace(event.target));
+  });
+  addEventListener("paste", (event) => {
+    if (event.clipboardData.files.length) {
+      event.preventDefault();
+      take(event.clipboardData.files, findPlace(document.activeElement));
+    }
+  });
+}
+
+// ---- classification
+
+let photosMade = 0;
+
+function addPhotos(files) {
+  for (const file of files) {
+    const name = file.name || "pasted photo";
+    photosMade += 1;
+    state.photos.push({ key: `photo-${photosMade}`, name, file, preview: makePreview(file, name), pairs: PAIRS_SHOWN });
+  }
+  showPhotos();
+}
+
+function removePhoto(photo) {
+  URL.revokeObjectURL(photo.preview.url);
+  state.photos = state.photos.filter((each) => each !== photo);
+  showPhotos();
+  find("photos").focus();
+}
+
+/** Split labels at commas and lines; those in double quotes may contain commas. */
+function parseLabels(text) {
+  const cells = text.match(/"(?:[^"]|"")*"|[^,\n"]+/g) ?? [];
+  const labels = cells.map((cell) => cell.trim().replace(/^"(.*)"$/s, (_, inner) => inner.replaceAll('""', '"')).trim());
+  return [...new Set(labels.filter(Boolean))];
+}
+
+const parseLines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
+
+async function classify(because = "") {
+  const labels = parseLabels(find("labels").value);
+  const templates = parseLines(find("templates").value);
+  if (!state.photos.length) return demand("photos", "Choose a photo first.");
+  if (!labels.length) return demand("labels", "Type a label first.");
+  state.classified = { labels, templates };
+  const photos = [...state.photos];
+  const waiting = [...photos];
+  await desks.classify.work(`Classifying ${count(photos.length, "photo")} …`, photos.length, async (options, step) => {
+    const lane = async () => {
+      for (let photo = waiting.shift(); photo; photo = waiting.shift()) {
+        await classifyPhoto(photo, options, Boolean(because));
+        step();
+      }
+    };
+    await Promise.all(Array.from({ length: LANES }, lane));
+    const by = photos.find((photo) => photo.answer)?.answer.anchors;
+    return `${because}${count(photos.length, "photo")} classified${by ? ` by ${nameIdentity(by)}` : ""}.`;
+  });
+}
+
+function demand(id, text) {
+  desks[state.view].say(text);
+  find(id).focus();
+}
+
+async function classifyPhoto(photo, options = {}, compares = false) {
+  const { labels, templates } = state.classified;
+  const request = { labels, top: TOP_LABELS, explain: photo.pairs, anchors: chosenAnchors() };
+  if (templates.length) request.templates = templates;
+  const body = new FormData();
+  body.set("request", JSON.stringify(request));
+  body.set("images", photo.file, "photo");
+  const { results } = await ask("v1/classify", { ...options, method: "POST", body, anchors: request.anchors });
+  const before = compares ? photo.answer?.predictions : undefined;
+  Object.assign(photo, { answer: results[0], before, set: request.anchors });
+  showPhoto(photo);
+}
+
+function showPhotos() {
+  find("answers-classify").querySelector(".empty").hidden = state.photos.length > 0;
+  find("clear").disabled = !state.photos.length;
+  for (const photo of state.photos)
+    if (!photo.card) {
+      photo.card = element("li", { className: "card" });
+      showPhoto(photo);
+    }
+  replaceChildren(find("cards"), state.photos.map((photo) => photo.card));
+}
+
+function showPhoto(photo) {
+  const remove = element("button", { type: "button", className: "quiet remove", "aria-label": `Remove ${photo.name}` }, "×");
+  remove.dataset.key = "remove";
+  remove.addEventListener("click", () => removePhoto(photo));
+  const title = element("h3", { textContent: photo.name, dir: "auto" });
+  const head = element("div", { className: "head" }, title, remove);
+  replaceChildren(photo.card, [photo.preview.frame, element("div", { className: "about" }, head, describeAnswer(photo))]);
+}
+
+function describeAnswer(photo) {
+  const { answer } = photo;
+  if (!answer) return [element("p", { className: "soft", textContent: "not classified yet" })];
+  if (answer.error)
+    return [element("p", { className: "problem", textContent: `This photo cannot be read: ${answer.error}.` })];
+  const source = `by ${nameIdentity(answer.anchors)}, in ${sumTimings(answer.timings_ms)} ms`;
+  const left = state.classified.labels.length - answer.predictions.length;
+  const note = element("p", { className: "soft", title: answer.anchors.digest, textContent: source });
+  if (left > 0) note.prepend(`${count(left, "further label")}; `);
+  return [makeRanking(answer.predictions, photo.before), note, makeReasonsPart(photo)];
+}
+
+const sumTimings = (timings) => Math.max(1, Math.round(Object.values(timings).reduce((a, b) => a + b, 0)));
+
+function makeRanking(predictions, before) {
+  const scores = predictions.map((each) => each.score);
+  const [widest, digits] = [Math.max(...scores.map(Math.abs)), chooseDigits(scores)];
+  const rows = predictions.map(({ label, score }) => {
+    const old = before?.find((each) => each.label === label);
+    const shown = formatScore(score, digits);
+    const was = old && formatScore(old.score, digits);
+    const figure = element("span", { className: "figure", textContent: shown });
+    if (was && was !== shown) figure.append(element("small", { className: "soft", textContent: `was ${was}` }));
+    return element("li", {}, element("span", { className: "label", textContent: label, dir: "auto" }), makeBar(score, widest), figure);
+  });
+  return element("ol", { className: "ranking" }, rows);
+}
+
+/** Make the part of a card that opens to the pairs behind the first label; it is filled when it is opened. */
+function makeReasonsPart(photo) {
+  const { explanation } = photo.answer;
+  if (!explanation) return null;
+  const summary = element("summary", {}, "Why ", element("bdi", { textContent: explanation.label }));
+  summary.dataset.key = "reasons";
+  const place = element("div");
+  const part = element("details", { open: Boolean(photo.isOpen), className: "reasons" }, summary, place);
+  const fill = () => {
+    photo.isOpen = part.open;
+    if (part.open && !place.firstChild) place.append(...describeReasons(photo));
+  };
+  part.addEventListener("toggle", fill);
+  fill();
+  return part;
+}
+
+function describeReasons(photo) {
+  const { answer, set } = photo;
+  const credits = new Map((answer.credits?.pairs ?? []).map((pair) => [pair.id, pair]));
+  const pairs = answer.explanation.contributions.map((each) => ({ ...credits.get(each.id), ...each }));
+  const shown = [makeSum({ ...answer.explanation, pairs }, answer.predictions[0].score, { name: set, digest: answer.anchors.digest })];
+  if (answer.explanation.others && photo.pairs < MOST_PAIRS) {
+    const more = element("button", { type: "button", textContent: "Show more pairs" });
+    more.dataset.key = "more-pairs";
+    more.addEventListener("click", () => {
+      photo.pairs = Math.min(MOST_PAIRS, 4 * photo.pairs);
+      desks.classify.work("Looking for more pairs …", 1, (options) => classifyPhoto(photo, options));
+    });
+    shown.push(more);
+  }
+  return shown;
+}
+
+// ---- reasons: pairs with figures that add up to the score
+
+function makeSum(explanation, score, set) {
+  const { pairs, remainder, others, hubness = 0 } = explanation;
+  const digits = chooseDigits(pairs.map((pair) => pair.contribution));
+  const rounded = roundToSum([...pairs.map((pair) => pair.contribution), remainder, hubness], score, digits);
+  const [rest, taken] = rounded.splice(-2);
+  const widest = Math.max(...rounded.map(Math.abs));
+  const total = rounded.reduce((a, b) => a + b, rest);
+  const rows = pairs.map((pair, at) => makePairRow(pair, rounded[at], widest, digits, set));
+  if (others) rows.push(makeSumRow(count(others, "further pair"), formatUnits(rest, digits)));
+  if (taken) {
+    rows.push(makeSumRow("all pairs", formatUnits(total, digits), "total"));
+    rows.push(makeSumRow("correction for hubness", formatUnits(taken, digits)));
+  }
+  rows.push(makeSumRow("score: the sum", formatUnits(total + taken, digits), "total"));
+  const caption = element("caption", { className: "spoken", textContent: "Anchor pairs and what each contributes to the score" });
+  return element("table", { className: "sum" }, caption, element("tbody", {}, rows));
+}
+
+function makeSumRow(text, figure, className = "") {
+  const head = element("th", { scope: "row", textContent: text });
+  return element("tr", { className }, head, element("td", { textContent: figure }));
+}
+
+function makePairRow(pair, units, widest, digits, set) {
+  const [first, ...rest] = pair.captions;
+  const title = element("bdi", { className: "caption", textContent: first ?? pair.id });
+  const about = element("span", { className: "about" }, title);
+  for (const caption of rest) about.append(element("small", { textContent: caption, dir: "auto" }));
+  about.append(makeCredits(pair));
+  const remove = element("button", { type: "button", className: "quiet", "aria-label": `Take out ${pair.id}` }, "Take out");
+  remove.dataset.key = `take-out ${pair.id}`;
+  remove.addEventListener("click", () => confirmRemoval(pair.id, first, set.name));
+  about.append(makeBar(units, widest));
+  const head = element("th", { scope: "row" }, element("span", { className: "pair" }, makeThumbnail("anchors", set.name, set.digest, pair.id, first ?? pair.id), about));
+  return element("tr", {}, head, element("td", {}, formatUnits(units, digits), remove));
+}
+
+function makeCredits({ id, source, licence, url }) {
+  const shown = element("small", {}, element("code", { textContent: id }));
+  for (const text of [source, licence]) if (text) shown.append(" · ", element("bdi", { textContent: text }));
+  if (url) shown.append(" · ", makeLink(url));
+  return shown;
+}
+
+/** Return a link to an address of the web; any other text stays text. */
+function makeLink(text) {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (!["http:", "https:"].includes(url?.protocol) || url.username || url.password) return element("code", { textContent: text });
+  return element("a", { href: url.href, textContent: text, target: "_blank", rel: "noopener noreferrer" });
+}
+
+// ---- search
+
+function addParts(parts) {
+  for (const part of parts) if (part.file) part.preview = makePreview(part.file, "");
+  state.parts.push(...parts);
+  showParts();
+}
+
+function clearParts() {
+  for (const part of state.parts) if (part.preview) URL.revokeObjectURL(part.preview.url);
+  state.parts = [];
+}
+
+function showParts() {
+  const rows = state.parts.map((part) => {
+    const name = part.name ?? part.id;
+    const remove = element("button", { type: "button", className: "quiet remove", "aria-label": `Remove ${name} from the query` }, "×");
+    remove.addEventListener("click", () => {
+      state.parts = state.parts.filter((each) => each !== part);
+      showParts();
+      find("similar").focus();
+    });
+    const text = element("span", { textContent: part.file ? name : `like ${name}`, dir: "auto" });
+    return element("li", {}, part.preview?.frame, text, remove);
+  });
+  find("parts").replaceChildren(...rows);
+}
+
+function readQuery() {
+  const words = find("words").value.trim();
+  return {
+    texts: words ? [words] : [],
+    ids: state.parts.filter((part) => part.id !== undefined).map((part) => part.id),
+    minus: find("minus").value.split(",").map((each) => each.trim()).filter(Boolean),
+    photos: state.parts.filter((part) => part.file).map((part) => part.file),
+  };
+}
+
+async function askSearch(search, more, options) {
+  const { photos, ...query } = search.query;
+  const request = { ...search.options, ...more, queries: [query] };
+  const body = new FormData();
+  body.set("request", JSON.stringify(request));
+  for (const photo of photos) body.append("images", photo, "photo");
+  const { results } = await ask("v1/search", { ...options, method: "POST", body, anchors: request.anchors });
+  if (results[0].error) throw new Problem(422, { title: "the query cannot be used", detail: results[0].error });
+  return results[0];
+}
+
+async function searchGallery(because = "") {
+  const query = readQuery();
+  if (!query.texts.length && !query.ids.length && !query.photos.length)
+    return demand("words", "Type words or choose a photo first.");
+  const options = { gallery: find("gallery").value, anchors: chosenAnchors(), only_relevant: find("relevant").checked };
+  await desks.search.work("Searching …", 1, async (during) => {
+    const search = { query, options, results: [], cards: [] };
+    search.answer = await askSearch(search, { k: RESULTS_PER_PAGE }, during);
+    state.search = search;
+    find("results").replaceChildren();
+    addResults(search.answer.results);
+    return because + describeFound();
+  });
+}
+
+async function searchMore() {
+  const search = state.search;
+  await desks.search.work("Searching …", 1, async (during) => {
+    const answer = await askSearch(search, { k: RESULTS_PER_PAGE, offset: search.results.length }, during);
+    const first = addResults(answer.results);
+    if (find("more").hidden) (first ?? find("found")).focus();
+    return `${count(answer.results.length, "more result")}.`;
+  });
+}
+
+function describeFound() {
+  const { searched, relevant, space, gallery, anchors } = state.search.answer;
+  const how = space === "shared" ? `through the anchors ${nameIdentity(anchors)}` : `directly in the ${space} space, without anchors`;
+  return `${relevant.toLocaleString("en")} of ${searched.toLocaleString("en")} above chance, in ${nameIdentity(gallery)}, compared ${how}.`;
+}
+
+/** Add cards of results; returns the button of the first one. */
+function addResults(results) {
+  const { search } = state;
+  const cards = results.map((result, at) => makeResult(search, result, search.results.length + at));
+  search.results.push(...results);
+  find("results").append(...cards);
+  find("found").textContent = describeFound();
+  const most = search.options.only_relevant ? search.answer.relevant : search.answer.searched;
+  find("more").hidden = !results.length || search.results.length >= most;
+  return cards[0]?.querySelector("button");
+}
+
+function makeResult(search, result, rank) {
+  const { gallery, searched } = search.answer;
+  const isAbove = result.chance * searched < 1;
+  const alt = result.captions?.[0] ?? result.id;
+  const kind = state.galleries.find((each) => each.name === search.options.gallery)?.kind;
+  const picture = kind === "text"
+    ? element("p", { className: "words", textContent: alt, dir: "auto" })
+    : makeThumbnail("galleries", search.options.gallery, gallery.digest, result.id, alt, "picture");
+  const place = element("div", { className: "reasons", id: `reasons-${rank}`, hidden: true });
+  const why = element("button", { type: "button", className: "quiet", "aria-expanded": "false", "aria-controls": place.id, "aria-label": `Why ${result.id}` }, "Why");
+  const like = element("button", { type: "button", className: "quiet", "aria-label": `More like ${result.id}` }, "More like this");
+  const card = element("li", { className: isAbove ? "result" : "result below" });
+  why.addEventListener("click", () => toggleReasons(search, result, rank, card, why, place));
+  like.addEventListener("click", () => searchLike(result.id));
+  const figures = element("p", { className: "line" }, element("strong", { textContent: formatScore(result.score, 4) }), element("span", { className: "soft", textContent: isAbove ? "above chance" : "within chance" }));
+  const name = element("code", { textContent: result.id, title: result.uri ?? result.id });
+  const about = element("div", { className: "about" }, figures, name, element("div", { className: "row" }, why, like));
+  card.append(element("div", { className: "front" }, picture, about), place);
+  return card;
+}
+
+async function toggleReasons(search, result, rank, card, why, place) {
+  const isOpen = place.hidden;
+  place.hidden = !isOpen;
+  why.setAttribute("aria-expanded", String(isOpen));
+  card.classList.toggle("open", isOpen);
+  if (!isOpen || place.firstChild) return;
+  place.append(element("p", { className: "soft", textContent: "Looking for the reasons …" }));
+  const isDone = await desks.search.work("Looking for the reasons …", 1, async (during) => {
+    const answer = await askSearch(search, { k: 1, offset: rank, explain: PAIRS_SHOWN }, during);
+    const again = answer.results[0];
+    if (again?.id !== result.id)
+      throw new Problem(0, { title: "the results have changed", detail: "the gallery or the anchors were changed meanwhile", to_do: "search again" });
+    place.replaceChildren(...describeResult(search, again, answer));
+    return "Reasons shown.";
+  });
+  if (!isDone) place.replaceChildren();
+}
+
+function describeResult(search, result, answer) {
+  const chance = `${formatChance(result.chance)} of the anchors of other pairs score as high for this query. Chance alone would bring ${formatExpected(result.chance * answer.searched)} of ${count(answer.searched, "item")} up to this score.`;
+  const shown = [];
+  if (result.explanation) {
+    const { contributions: pairs, parts } = result.explanation;
+    shown.push(element("h3", { textContent: "Pairs behind the score" }));
+    shown.push(makeSum({ ...result.explanation, pairs }, result.score, { name: search.options.anchors, digest: answer.anchors.digest }));
+    if (parts.length > 1) shown.push(element("h3", { textContent: "By part of the query" }), makeParts(parts));
+  } else shown.push(element("p", { textContent: "Photos were compared with photos directly; anchors have no part in this score." }));
+  shown.push(element("h3", { textContent: "Could it be chance?" }), element("p", { textContent: chance }));
+  for (const caption of result.captions ?? []) shown.push(element("p", { className: "soft", textContent: caption, dir: "auto" }));
+  if (result.uri) shown.push(element("p", {}, makeLink(result.uri)));
+  return shown;
+}
+
+function makeParts(parts) {
+  const values = parts.map((part) => part.contribution);
+  const digits = chooseDigits(values);
+  const widest = Math.max(...values.map(Math.abs));
+  const rows = parts.map(({ part, weight, contribution }) => {
+    const name = `${weight < 0 ? "without " : ""}${Math.abs(weight) === 1 ? "" : `${Math.abs(weight)} × `}${part === "bytes" ? "photo" : part}`;
+    const head = element("th", { scope: "row" }, element("bdi", { textContent: name }), makeBar(contribution, widest));
+    return element("tr", {}, head, element("td", { textContent: formatScore(contribution, digits) }));
+  });
+  return element("table", { className: "sum" }, element("tbody", {}, rows));
+}
+
+async function searchLike(id) {
+  clearParts();
+  find("words").value = find("minus").value = "";
+  addParts([{ id }]);
+  await searchGallery();
+  find("found").focus();
+}
+
+// ---- anchors: which are served, and changes
+
+const chosenAnchors = () => find("anchors").value;
+const chosenSet = () => state.sets.find((set) => set.name === chosenAnchors());
+
+/** Name a version by its number: 000003-4f2a… is version 3. */
+const numberVersion = (version) => version.split("+").map((each) => each.replace(/^0*(\d+)-\w+$/, "$1")).join("+");
+const nameIdentity = ({ name, version, digest }) => `${name} version ${numberVersion(version)} (${digest.slice(0, 12)})`;
+
+/** Show the version and digest of an answer. */
+function showServed({ name, version, digest }) {
+  const set = state.sets.find((each) => each.name === name);
+  if (!set) return;
+  Object.assign(set, { version, digest });
+  if (name === chosenAnchors()) showIdentity();
+}
+
+function showIdentity() {
+  const set = chosenSet();
+  find("copy").hidden = !set;
+  if (!set) return;
+  const digest = element("code", { id: "digest", title: set.digest, textContent: set.digest.slice(0, 12) });
+  const shown = ["version ", element("b", { id: "version", title: set.version, textContent: numberVersion(set.version) }), " · digest ", digest];
+  if (set.ref !== set.name) shown.push(" · served as ", element("bdi", { textContent: set.ref }));
+  if (set.up_to_date === false) shown.push(" · ", element("strong", { textContent: "a newer version cannot be served" }));
+  find("identity").replaceChildren(...shown);
+  find("identity").title = `${set.pairs.toLocaleString("en")} pairs; ${set.encoders.image}, ${set.encoders.text}; aligner ${set.aligner}`;
+  find("ref-hint").textContent = `A version such as ${set.name}@1, an alias such as ${set.name}@best, or ${set.name} for the current version.`;
+}
+
+async function copyDigest() {
+  const { digest } = chosenSet();
+  try {
+    await navigator.clipboard.writeText(digest);
+    desks.edit.say("The digest is copied.");
+  } catch {
+    desks.edit.say(`The digest is ${digest}`);
+  }
+}
+
+async function loadServed() {
+  await desks[state.view].work("Looking at what is served …", 1, async (options) => {
+    const [{ anchors }, { galleries }] = await Promise.all([ask("v1/anchors", options), ask("v1/galleries", options)]);
+    Object.assign(state, { sets: anchors, galleries });
+    fillSelect(find("anchors"), anchors, (set) => `${set.name} (${set.pairs.toLocaleString("en")} pairs)`);
+    fillSelect(find("gallery"), galleries, (each) => `${each.name} (${each.items.toLocaleString("en")} ${each.kind}s)`);
+    showIdentity();
+    showView();
+    return "Ready.";
+  });
+}
+
+function fillSelect(select, served, describe) {
+  const before = select.value;
+  select.replaceChildren(...served.map((each) => element("option", { value: each.name, textContent: describe(each) })));
+  if (served.some((each) => each.name === before)) select.value = before;
+}
+
+/** Answer again what is shown, because the anchors have changed. */
+async function answerAgain(because) {
+  if (state.view === "classify" && state.classified && state.photos.length) await classify(because);
+  if (state.view === "search" && state.search) await searchGallery(because);
+}
+
+/** Change the anchors; the change is listed, and what is shown is answered again. */
+async function change(doing, path, options, describe) {
+  const name = chosenAnchors();
+  const before = { ...chosenSet() };
+  let note = "";
+  const isDone = await desks.edit.work(doing, 1, async (during) => {
+    const url = `v1/anchors/${encodeURIComponent(name)}/${path}`;
+    const answer = await ask(url, { ...during, ...options, anchors: name });
+    Object.assign(state.sets.find((set) => set.name === name), answer.anchors);
+    showIdentity();
+    const from = before.version === answer.anchors.version ? "" : ` of ${nameIdentity(before)}`;
+    note = `${describe}${from}: now ${nameIdentity(answer.anchors)}, ${count(answer.anchors.pairs, "pair")}.`;
+    listChange(note, answer.receipt, options.id);
+    return note;
+  });
+  if (isDone) await answerAgain(`${describe}: `);
+  return isDone;
+}
+
+function listChange(note, receipt, id) {
+  const row = element("li", { textContent: note });
+  if (receipt) {
+    const content = new Blob([`${JSON.stringify(receipt)}\n`], { type: "application/json" });
+    const file = `receipt-${id.replace(/[^\w.-]+/g, "_").slice(0, 100)}.json`;
+    row.append(" ", element("a", { href: URL.createObjectURL(content), download: file, textContent: "Download the receipt", "aria-label": `Download the receipt for ${id}` }));
+  }
+  find("changes").prepend(row);
+  find("changes-part").hidden = false;
+}
+
+function takePairPhoto(file) {
+  if (state.pairPhoto) URL.revokeObjectURL(state.pairPhoto.preview.url);
+  state.pairPhoto = file && { file, preview: makePreview(file, file.name || "pasted photo") };
+  find("pair-preview").replaceChildren(...(state.pairPhoto ? [state.pairPhoto.preview.frame] : []));
+}
+
+/** Make an id from the content, as sets do for pairs without one. */
+async function makeId(file, captions) {
+  if (!crypto.subtle) return `photo-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
+  const content = await new Blob([file, "\0", captions.join("\n")]).arrayBuffer();
+  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", content));
+  return [...hash.slice(0, 8)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+async function addPair() {
+  const captions = parseLines(find("captions").value);
+  if (!state.pairPhoto) return demandEdit("pair-photo", "Choose a photo first.");
+  if (!captions.length) return demandEdit("captions", "Type a caption first.");
+  const { file } = state.pairPhoto;
+  const id = find("pair-id").value.trim() || (await makeId(file, captions));
+  const pair = { captions, id };
+  for (const name of ["licence", "source", "url"]) if (find(name).value.trim()) pair[name] = find(name).value.trim();
+  const body = new FormData();
+  body.set("request", JSON.stringify({ pairs: [pair] }));
+  body.set("images", file, "photo");
+  if (await change("Adding the pair …", "pairs", { method: "POST", body }, `Added ${id}`)) {
+    find("add-form").reset();
+    takePairPhoto(null);
+  }
+}
+
+function demandEdit(id, text) {
+  desks.edit.say(text);
+  find(id).focus();
+}
+
+let removal = null;
+
+function confirmRemoval(id, caption, name) {
+  removal = id;
+  find("confirm-what").replaceChildren(element("code", { textContent: id }), ...(caption ? [" ", element("bdi", { textContent: caption })] : []), ` from ${name}`);
+  find("confirm").showModal();
+}
+
+async function removePair() {
+  const id = removal;
+  find("confirm").close();
+  if (await change("Taking the pair out …", `pairs/${encodeURIComponent(id)}`, { method: "DELETE", id }, `Took out ${id}`))
+    find("remove-form").reset();
+}
+
+async function swap() {
+  const ref = find("ref").value.trim();
+  if (await change(`Swapping to ${ref} …`, "swap", { method: "POST", body: { ref } }, `Swapped to ${ref}`)) find("swap-form").reset();
+}
+
+function showKey() {
+  find("key-part").hidden = false;
+  find("key-part").open = true;
+}
+
+function useKey(key) {
+  if (key) sessionStorage.setItem(KEY, key);
+  else sessionStorage.removeItem(KEY);
+  find("key").value = "";
+  for (const desk of Object.values(desks)) desk.alert.replaceChildren();
+  return loadServed();
+}
+
+// ---- views
+
+function showView() {
+  state.view = location.hash === "#search" ? "search" : "classify";
+  const hasGallery = state.galleries.length > 0;
+  for (const each of document.querySelectorAll("[data-view]")) each.hidden = each.dataset.view !== state.view;
+  if (state.view === "search") find("ask-search").hidden = state.sets.length > 0 && !hasGallery;
+  find("no-gallery").hidden = hasGallery || !state.sets.length;
+  find("title").textContent = state.view === "search" ? "Search a gallery" : "Classify photos";
+  document.title = `asif: ${state.view}`;
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.hash === `#${state.view}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+}
+
+function onSubmit(id, action) {
+  find(id).addEventListener("submit", (event) => {
+    event.preventDefault();
+    action();
+  });
+}
+
+const desks = Object.fromEntries(
+  [["classify", "ask-classify", "answers-classify"], ["search", "ask-search", "answers-search"], ["edit", "edit", "edit"]].map(
+    ([name, form, owner]) => [name, new Desk(find(form).querySelector(".task"), find(owner))],
+  ),
+);
+onSubmit("ask-classify", () => classify());
+onSubmit("ask-search", () => searchGallery());
+onSubmit("add-form", addPair);
+onSubmit("remove-form", () => confirmRemoval(find("remove-id").value.trim(), "", chosenAnchors()));
+onSubmit("swap-form", swap);
+onSubmit("key-form", () => useKey(find("key").value.trim()));
+find("forget").addEventListener("click", () => useKey(""));
+find("copy").addEventListener("click", copyDigest);
+find("more").addEventListener("click", searchMore);
+find("confirm-yes").addEventListener("click", removePair);
+find("confirm-no").addEventListener("click", () => find("confirm").close());
+find("clear").addEventListener("click", () => {
+  for (const photo of state.photos) URL.revokeObjectURL(photo.preview.url);
+  state.photos = [];
+  showPhotos();
+  find("photos").focus();
+});
+find("labels").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) classify();
+});
+find("anchors").addEventListener("change", () => {
+  showIdentity();
+  answerAgain("");
+});
+addEventListener("hashchange", showView);
+watchFiles();
+showPhotos();
+showView();
+if (sessionStorage.getItem(KEY)) find("key-part").hidden = false;
+loadServed();
