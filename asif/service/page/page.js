@@ -394,7 +394,9 @@ function showPhoto(photo) {
   remove.addEventListener("click", () => removePhoto(photo));
   const title = element("h3", { textContent: photo.name, dir: "auto" });
   const head = element("div", { className: "head" }, title, remove);
-  replaceChildren(photo.card, [photo.preview.frame, element("div", { className: "about" }, head, describeAnswer(photo))]);
+  const about = element("div", { className: "about" }, head, describeAnswer(photo));
+  const reasons = makeReasonsPart(photo);
+  replaceChildren(photo.card, [photo.preview.frame, about, ...(reasons ? [reasons] : [])]);
 }
 
 function describeAnswer(photo) {
@@ -402,11 +404,11 @@ function describeAnswer(photo) {
   if (!answer) return [element("p", { className: "soft", textContent: "not classified yet" })];
   if (answer.error)
     return [element("p", { className: "problem", textContent: `This photo cannot be read: ${answer.error}.` })];
-  const source = `by ${nameIdentity(answer.anchors)}, in ${sumTimings(answer.timings_ms)} ms`;
+  const source = `${nameIdentity(answer.anchors)} · ${sumTimings(answer.timings_ms)} ms`;
   const left = state.classified.labels.length - answer.predictions.length;
   const note = element("p", { className: "soft", title: answer.anchors.digest, textContent: source });
-  if (left > 0) note.prepend(`${count(left, "further label")}; `);
-  return [makeRanking(answer.predictions, photo.before), note, makeReasonsPart(photo)];
+  if (left > 0) note.prepend(`${count(left, "further label")} · `);
+  return [makeRanking(answer.predictions, photo.before), note];
 }
 
 const sumTimings = (timings) => Math.max(1, Math.round(Object.values(timings).reduce((a, b) => a + b, 0)));
@@ -427,7 +429,7 @@ function makeRanking(predictions, before) {
 
 /** Make the part of a card that opens to the pairs behind the first label; it is filled when it is opened. */
 function makeReasonsPart(photo) {
-  const { explanation } = photo.answer;
+  const explanation = photo.answer?.explanation;
   if (!explanation) return null;
   const summary = element("summary", {}, "Why ", element("bdi", { textContent: explanation.label }));
   summary.dataset.key = "reasons";
@@ -722,7 +724,7 @@ async function loadServed() {
   await desks[state.view].work("Looking at what is served …", 1, async (options) => {
     const [{ anchors }, { galleries }] = await Promise.all([ask("v1/anchors", options), ask("v1/galleries", options)]);
     Object.assign(state, { sets: anchors, galleries });
-    fillSelect(find("anchors"), anchors, (set) => `${set.name} (${set.pairs.toLocaleString("en")} pairs)`);
+    fillSelect(find("anchors"), anchors, (set) => set.name);
     fillSelect(find("gallery"), galleries, (each) => `${each.name} (${each.items.toLocaleString("en")} ${each.kind}s)`);
     showIdentity();
     showView();
