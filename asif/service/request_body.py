@@ -30,6 +30,7 @@ from asif.service.schemas import (
 
 Body = TypeVar("Body", bound=BaseModel)
 _FORM = "multipart/form-data"
+_WAS_READ = "asif.body_was_read"
 _MOST_ERRORS = 20
 _QUERY_FIELDS = tuple(QueryBody.model_fields)
 _PAIR_FIELDS = ("captions", "id", "source", "licence", "url")
@@ -42,6 +43,18 @@ async def read_body(request: Request, model: type[Body], limits: Limits) -> Body
     Raises Problem: 400 for what is no JSON or no form, 408 for a body that comes too slowly, 413 for too much, 415 for
     another content type, 422 for what the model does not allow.
     """
+    try:
+        return await _read_bounded(request, model, limits)
+    finally:
+        request.scope[_WAS_READ] = True
+
+
+def was_read(request: Request) -> bool:
+    """Tell whether the body of a request was read, or refused."""
+    return _WAS_READ in request.scope
+
+
+async def _read_bounded(request: Request, model: type[Body], limits: Limits) -> Body:
     content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     bounded = Request(request.scope, _bound_bytes(request, limits))
     try:
