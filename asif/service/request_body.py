@@ -11,7 +11,7 @@ import anyio
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
@@ -70,10 +70,8 @@ async def _read_bounded(request: Request, model: type[Body], limits: Limits) -> 
         raise Problem(
             408, f"no complete body in {limits.body_s:g} s", "a body that comes in time", "send it again"
         ) from None
-    except MultiPartException as error:
-        raise Problem(
-            400, f"a form that cannot be read: {error.message}", _FORM, "check how the form is sent"
-        ) from None
+    except HTTPException as error:
+        raise Problem(400, f"a form that cannot be read: {error.detail}", _FORM, "check how the form is sent") from None
     forms = f" or {_FORM}" if issubclass(model, _WITH_IMAGES) else ""
     raise Problem(
         415, f"the content type {content_type[:100]!r}", f"application/json{forms}", "set the header Content-Type"
