@@ -19,13 +19,14 @@ from asif.errors import AsifError
 from asif.service.config import is_loopback
 from asif.service.keys import OWNER, Grant, Role
 from asif.service.problem import Problem
+from asif.service.request_body import was_read
 from asif.service.service import Call, Service
 
 Handler = Callable[[Service, Call, Request], Awaitable[Response]]
 REQUEST_ID_HEADER = "X-Request-Id"
 EXPECTED_HEADER = "If-Anchors-Match"
 _RETRY_SECONDS = "2"
-_CLIENT_GONE = 499
+_LOOK_SECONDS = 0.25
 _MOST_ID = 100
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -96,7 +97,7 @@ def _name_request(request: Request) -> str:
 async def _while_connected(work: Awaitable[Response], request: Request) -> Response:
     """Await an answer; give up, and free its place in the queue, when the caller is gone."""
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_wait_until_gone(request, task))
+    gone = asyncio.ensure_future(_wait_until_gone(request))
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -107,10 +108,10 @@ async def _while_connected(work: Awaitable[Response], request: Request) -> Respo
         gone.cancel()
 
 
-async def _wait_until_gone(request: Request, task: asyncio.Future[Response]) -> None:
-    """Return when the caller is gone; the body is read by the work itself."""
-    while not await request.is_disconnected():
-        await asyncio.sleep(0.25)
+async def _wait_until_gone(request: Request) -> None:
+    """Return when the caller is gone; looks only after the body was read, which looking would take parts of."""
+    while not (was_read(request) and await request.is_disconnected()):
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 def check_origin(service: Service, request: Request) -> None:

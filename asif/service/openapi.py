@@ -189,7 +189,10 @@ _ANSWERS: dict[str, Any] = {
     ),
     "AnchorSets": _object({"anchors": _list(_ANCHOR_SET)}),
     "Galleries": _object({"galleries": _list(_GALLERY)}),
-    "Changed": _object({"anchors": _ANCHOR_SET, "all_workers": {"type": "boolean"}}, receipt={"type": "object"}),
+    "Changed": _object(
+        {"anchors": _ANCHOR_SET, "all_workers": {"type": "boolean"}},
+        receipt={"type": "string", "description": "The text of a receipt file."},
+    ),
     "Status": _object({"status": _TEXT}),
     "Problem": _object(
         {"type": _TEXT, "title": _TEXT, "status": _COUNT, "detail": _TEXT},

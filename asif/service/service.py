@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -134,6 +135,11 @@ class Service:
             return error
         return content
 
+    def admit(self, images: Sequence[bytes | BadImage], texts: Sequence[str] = ()) -> AbstractContextManager[None]:
+        """Keep room in the queue for images and texts, as long as a request works; raises Problem, 429, without any."""
+        files = [image for image in images if isinstance(image, bytes)]
+        return self.queue.admit(len(files) + len(texts), sum(map(len, files)) + sum(map(len, texts)))
+
     async def encode_images(
         self, call: Call, engine: Engine, images: Sequence[bytes | BadImage]
     ) -> tuple[list[Float32 | BadImage], Encoded[Float32 | BadImage]]:
@@ -145,7 +151,6 @@ class Service:
             anchors.fingerprint("image").digest,
             readable,
             lambda some: list(engine.encode_images(some)),
-            sum(map(len, readable)),
             call.deadline,
         )
         found = iter(encoded.results)
@@ -159,7 +164,6 @@ class Service:
             (call.grant.tenant, engine.anchors.fingerprint("text").digest),
             distinct,
             lambda some: list(engine.encode_texts(some).values),
-            sum(map(len, distinct)),
             call.deadline,
         )
         return dict(zip(distinct, encoded.results, strict=True))

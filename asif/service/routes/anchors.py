@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -122,16 +121,15 @@ async def remove(service: Service, call: Call, request: Request) -> Response:
     return await _respond_changed(service, call, slot, receipt)
 
 
-def _remove_pair(home: Path, ref: str, name: str, purge: bool) -> dict[str, Any]:
-    """Publish a version without a pair; return the receipt."""
+def _remove_pair(home: Path, ref: str, name: str, purge: bool) -> str:
+    """Publish a version without a pair; return the receipt, as the text of its file."""
     with tempfile.TemporaryDirectory(prefix="asif-receipt-") as folder:
         path = Path(folder) / "receipt.json"
         if purge:
             purge_pairs(ref, [name], receipt=path, home=home)
         else:
             Store(home).remove(ref, [name], receipt=path)
-        receipt: dict[str, Any] = json.loads(path.read_bytes())
-        return receipt
+        return path.read_text(encoding="utf-8")
 
 
 def _find_editable(service: Service, call: Call, request: Request) -> AnchorsSlot:
@@ -147,13 +145,11 @@ def _find_editable(service: Service, call: Call, request: Request) -> AnchorsSlo
     return slot
 
 
-async def _respond_changed(
-    service: Service, call: Call, slot: AnchorsSlot, receipt: dict[str, Any] | None = None
-) -> Response:
+async def _respond_changed(service: Service, call: Call, slot: AnchorsSlot, receipt: str | None = None) -> Response:
     """Answer once all workers serve the change."""
     everywhere = await service.run(slot.wait_for_workers)
     engine = await service.run(slot.find_engine, call.grant)
-    content = {"anchors": _describe(slot, engine), "all_workers": everywhere}
+    content: dict[str, Any] = {"anchors": _describe(slot, engine), "all_workers": everywhere}
     if receipt is not None:
         content["receipt"] = receipt
     return respond_json(content, engine.anchors.named)

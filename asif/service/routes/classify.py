@@ -38,11 +38,11 @@ async def _answer(service: Service, call: Call, body: ClassifyBody) -> Response:
     _, engine = await service.find_engine(call, body.anchors)
     labels, settings = await service.run(_prepare_labels, engine, body)
     files = await service.read_images(body.images)
-    vectors, encoded = await service.encode_images(call, engine, files)
-    is_known = engine.has_candidates(labels)
-    service.metrics.labels.labels("cached" if is_known else "encoded").inc()
-    if not is_known:
-        await service.encode_texts(call, engine, labels.prompts())
+    prompts = [] if engine.has_candidates(labels) else labels.prompts()
+    service.metrics.labels.labels("encoded" if prompts else "cached").inc()
+    with service.admit(files, prompts):
+        vectors, encoded = await service.encode_images(call, engine, files)
+        await service.encode_texts(call, engine, prompts)
     started = time.perf_counter()
     results = await service.run(_classify_vectors, engine, vectors, labels, body)
     service.metrics.stage.labels("answer").observe(time.perf_counter() - started)
