@@ -147,7 +147,14 @@ _CLASSIFICATION = _object(
     timings_ms=_NUMBERS,
 )
 _RESULT = _object(
-    {"id": _TEXT, "uri": {"type": ["string", "null"]}, "score": _NUMBER, "chance": _NUMBER}, explanation=_EXPLANATION
+    {
+        "id": _TEXT,
+        "uri": {"type": ["string", "null"]},
+        "score": _NUMBER,
+        "chance": _NUMBER,
+        "captions": _list(_TEXT),
+    },
+    explanation=_EXPLANATION,
 )
 _SEARCH_ANSWER = _object(
     {"query": _TEXT},

@@ -569,11 +569,11 @@ async function searchGallery(because = "") {
     return demand("words", "Type words or choose a photo first.");
   const options = { gallery: find("gallery").value, anchors: chosenAnchors(), only_relevant: find("relevant").checked };
   await desks.search.work("Searching …", 1, async (during) => {
-    const search = { query, options, results: [], cards: [] };
-    search.answer = await askSearch(search, { k: RESULTS_PER_PAGE }, during);
+    const search = { query, options, results: [] };
+    const answer = await askSearch(search, { k: RESULTS_PER_PAGE }, during);
     state.search = search;
     find("results").replaceChildren();
-    addResults(search.answer.results);
+    addResults(answer);
     return because + describeFound();
   });
 }
@@ -582,33 +582,36 @@ async function searchMore() {
   const search = state.search;
   await desks.search.work("Searching …", 1, async (during) => {
     const answer = await askSearch(search, { k: RESULTS_PER_PAGE, offset: search.results.length }, during);
-    const first = addResults(answer.results);
+    const first = addResults(answer);
     if (find("more").hidden) (first ?? find("found")).focus();
     return `${count(answer.results.length, "more result")}.`;
   });
 }
 
 function describeFound() {
+  const { results } = state.search;
   const { searched, relevant, space, gallery, anchors } = state.search.answer;
   const how = space === "shared" ? `through the anchors ${nameIdentity(anchors)}` : `directly in the ${space} space, without anchors`;
-  return `${relevant.toLocaleString("en")} of ${searched.toLocaleString("en")} above chance, in ${nameIdentity(gallery)}, compared ${how}.`;
+  const most = relevant === results.length && results.length < searched ? " or more" : "";
+  return `${relevant.toLocaleString("en")}${most} of ${searched.toLocaleString("en")} above chance, in ${nameIdentity(gallery)}, compared ${how}.`;
 }
 
-/** Add cards of results; returns the button of the first one. */
-function addResults(results) {
+/** Add cards for the results of an answer; returns the button of the first one. */
+function addResults(answer) {
   const { search } = state;
+  const { results } = answer;
+  search.answer = answer;
   const cards = results.map((result, at) => makeResult(search, result, search.results.length + at));
   search.results.push(...results);
   find("results").append(...cards);
   find("found").textContent = describeFound();
-  const most = search.options.only_relevant ? search.answer.relevant : search.answer.searched;
-  find("more").hidden = !results.length || search.results.length >= most;
+  find("more").hidden = results.length < RESULTS_PER_PAGE || search.results.length >= answer.searched;
   return cards[0]?.querySelector("button");
 }
 
 function makeResult(search, result, rank) {
-  const { gallery, searched } = search.answer;
-  const isAbove = result.chance * searched < 1;
+  const { gallery, relevant } = search.answer;
+  const isAbove = rank < relevant;
   const alt = result.captions?.[0] ?? result.id;
   const kind = state.galleries.find((each) => each.name === search.options.gallery)?.kind;
   const picture = kind === "text"
@@ -766,7 +769,7 @@ async function change(doing, path, options, describe) {
 function listChange(note, receipt, id) {
   const row = element("li", { textContent: note });
   if (receipt) {
-    const content = new Blob([`${JSON.stringify(receipt)}\n`], { type: "application/json" });
+    const content = new Blob([receipt], { type: "application/json" });
     const file = `receipt-${id.replace(/[^\w.-]+/g, "_").slice(0, 100)}.json`;
     row.append(" ", element("a", { href: URL.createObjectURL(content), download: file, textContent: "Download the receipt", "aria-label": `Download the receipt for ${id}` }));
   }
