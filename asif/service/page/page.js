@@ -725,14 +725,18 @@ async function copyDigest() {
 
 async function loadServed() {
   await desks[state.view].work("Looking at what is served …", 1, async (options) => {
-    const [{ anchors }, { galleries }] = await Promise.all([ask("v1/anchors", options), ask("v1/galleries", options)]);
-    Object.assign(state, { sets: anchors, galleries });
-    fillSelect(find("anchors"), anchors, (set) => set.name);
-    fillSelect(find("gallery"), galleries, (each) => `${each.name} (${each.items.toLocaleString("en")} ${each.kind}s)`);
-    showIdentity();
-    showView();
+    await readServed(options);
     return "Ready.";
   });
+}
+
+async function readServed(options) {
+  const [{ anchors }, { galleries }] = await Promise.all([ask("v1/anchors", options), ask("v1/galleries", options)]);
+  Object.assign(state, { sets: anchors, galleries });
+  fillSelect(find("anchors"), anchors, (set) => set.name);
+  fillSelect(find("gallery"), galleries, (each) => `${each.name} (${each.items.toLocaleString("en")} ${each.kind}s)`);
+  showIdentity();
+  showView();
 }
 
 function fillSelect(select, served, describe) {
@@ -751,18 +755,19 @@ async function answerAgain(because) {
 async function change(doing, path, options, describe) {
   const name = chosenAnchors();
   const before = { ...chosenSet() };
-  let note = "";
   const isDone = await desks.edit.work(doing, 1, async (during) => {
     const url = `v1/anchors/${encodeURIComponent(name)}/${path}`;
     const answer = await ask(url, { ...during, ...options, anchors: name });
     Object.assign(state.sets.find((set) => set.name === name), answer.anchors);
     showIdentity();
-    const from = before.version === answer.anchors.version ? "" : ` of ${nameIdentity(before)}`;
-    note = `${describe}${from}: now ${nameIdentity(answer.anchors)}, ${count(answer.anchors.pairs, "pair")}.`;
+    const now = `version ${numberVersion(answer.anchors.version)} (${answer.anchors.digest.slice(0, 12)})`;
+    const became = before.version === answer.anchors.version ? "stays as it is" : `is now ${now}`;
+    const note = `${describe}: ${nameIdentity(before)} ${became}, of ${count(answer.anchors.pairs, "pair")}.`;
     listChange(note, answer.receipt, options.id);
     return note;
   });
-  if (isDone) await answerAgain(`${describe}: `);
+  if (!isDone) await readServed().catch(() => {}); // what failed late may have been done
+  if (isDone || chosenSet()?.version !== before.version) await answerAgain(`${describe}: `);
   return isDone;
 }
 
