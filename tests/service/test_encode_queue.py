@@ -123,6 +123,7 @@ def test_what_nobody_waits_for_is_not_encoded(queue: EncodeQueue) -> None:
         late = asyncio.ensure_future(queue.encode("image", "c", [2], encoder, time.monotonic()))
         await asyncio.sleep(0.05)
         gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
         encoder.released.set()
         await first
         with pytest.raises(Problem) as problem:
