@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
-from support.services import draw_photo
+from support.services import draw_photo, serve
 
 from asif.anchorset import Gallery, Store
 from asif.anchorset.receipts.receipt import Receipt
-from asif.engine import Engine
+from asif.engine import Engine, build_anchors
+from asif.service.config import ServeConfig
 
 LABELS = ["cat", "dog", "owl"]
 PHOTOS = [draw_photo(100 + number) for number in range(3)]
@@ -138,6 +139,31 @@ def test_thumbnails_are_of_items_that_exist(client: TestClient) -> None:
     found = client.get("/v1/galleries/photos/thumbnail", params={"id": "cats/1.png"})
     assert (found.status_code, found.headers["content-type"]) == (200, "image/webp")
     assert client.get("/v1/galleries/photos/thumbnail", params={"id": "no"}).status_code == 404
+
+
+def test_thumbnails_of_pairs_are_made_from_the_files_of_the_build(
+    home: Path, fakes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = home.parent / "pairs"
+    folder.mkdir(parents=True)
+    rows = []
+    for number in range(3):
+        (folder / f"{number}.png").write_bytes(draw_photo(number))
+        rows.append(f"{number}.png,caption {number}")
+    (folder / "metadata.csv").write_text("\n".join(["file_name,text", *rows]))
+    anchors = build_anchors(folder, "own", home=home).anchors
+    image, text = fakes
+    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda *_: image)
+    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda *_: text)
+    with serve(ServeConfig(home, ("own",))) as client:
+        for record in anchors:
+            found = client.get("/v1/anchors/own/thumbnail", params={"id": record.id})
+            assert (found.status_code, found.headers["content-type"]) == (200, "image/webp")
+        assert client.get("/v1/anchors/own/thumbnail", params={"id": "none"}).status_code == 404
+        (folder / "1.png").write_bytes(draw_photo(9))
+        changed = next(record for record in anchors if record.captions == ("caption 1",))
+        with serve(ServeConfig(home, ("own",))) as again:
+            assert again.get("/v1/anchors/own/thumbnail", params={"id": changed.id}).status_code == 404
 
 
 def test_a_swap_changes_what_a_name_means(client: TestClient, store: Path) -> None:
