@@ -16,6 +16,7 @@ from support.services import draw_photo, serve
 from asif.anchorset import Gallery, Store
 from asif.anchorset.receipts.receipt import Receipt
 from asif.engine import Engine, build_anchors
+from asif.errors import OutOfSpace
 from asif.service.config import ServeConfig
 
 LABELS = ["cat", "dog", "owl"]
@@ -239,6 +240,21 @@ def test_edits_need_the_current_version_of_one_set(client: TestClient, store: Pa
     answer = client.delete("/v1/anchors/one/pairs/x")
     assert answer.status_code == 422
     assert "current version" in answer.json()["detail"]
+
+
+def test_a_full_disk_is_told_and_changes_nothing(
+    client: TestClient, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OutOfSpace(f"{store}/anchors/one is on a full disk", "4 MB", "free some")
+
+    before = Store(store).open("one").digest
+    with monkeypatch.context() as patch:
+        patch.setattr("asif.anchorset.edit.transaction.commit_version", fail)
+        answer = client.delete(f"/v1/anchors/one/pairs/{next(iter(Store(store).open('one'))).id}")
+    assert (answer.status_code, answer.headers["content-type"]) == (507, "application/problem+json")
+    assert str(store) not in answer.text
+    assert classify(client).json()["results"][0]["anchors"]["digest"] == before == Store(store).open("one").digest
 
 
 def test_expected_anchors_give_412_when_others_are_served(client: TestClient, store: Path) -> None:
