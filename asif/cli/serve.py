@@ -51,9 +51,7 @@ def command(config: Path | None, new_key: bool, home: Path | None, access_log: b
         return
     place = home or default_home()
     settings = ServeConfig(place) if config is None else read_config(config, place)
-    given: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, tuple) else value for name, value in params.items() if value
-    }
+    given: dict[str, Any] = {name: params[name] for name in options.list_given_options(tuple(params))}
     settings = replace(settings, **given, access_log=access_log)
     from asif.engine.default_sets import open_anchors
     from asif.service.server import run_service

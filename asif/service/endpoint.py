@@ -59,6 +59,8 @@ class Endpoint:
         except Exception as error:
             response = _make_problem(error, service, request_id).respond(request_id)
         response.headers.update({**_HEADERS, REQUEST_ID_HEADER: request_id})
+        if service.is_draining:  # so that no call is sent on a connection that is about to be closed
+            response.headers["Connection"] = "close"
         seconds = time.perf_counter() - started
         service.metrics.requests.labels(self.route, _name_method(request), str(response.status_code)).observe(seconds)
         if service.config.access_log:
@@ -163,7 +165,7 @@ def _check_ready(service: Service) -> None:
     """Raise a Problem, 503, while the service starts or drains."""
     if service.is_draining:
         service.metrics.refused.labels("draining").inc()
-        headers = {"Retry-After": _RETRY_SECONDS, "Connection": "close"}
+        headers = {"Retry-After": _RETRY_SECONDS}
         raise Problem(503, "the service is being stopped", "another worker", "try again", headers)
     if not service.is_ready:
         why = "could not start" if service.failure else "is starting"

@@ -74,6 +74,10 @@ def _describe_paths() -> dict[str, Any]:
                 ],
             },
         },
+        "/v1/anchors/{name}/thumbnail": {
+            "parameters": [name, _parameter("id", "query", True)],
+            "get": _answers("Show the thumbnail of a pair.", {"image/webp": {}}, (*_COMMON, 412)),
+        },
         "/v1/galleries": {"get": _get("List galleries.", "Galleries")},
         "/v1/galleries/{name}/thumbnail": {
             "parameters": [name, _parameter("id", "query", True)],

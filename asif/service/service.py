@@ -23,7 +23,7 @@ from asif.service.fetch import Fetcher
 from asif.service.keys import Grant, KeyRing
 from asif.service.metrics import Metrics
 from asif.service.problem import Problem
-from asif.service.schemas import ImageBody
+from asif.service.schemas import ImageFile, ImageUrl, UploadedImage
 from asif.service.slots import AnchorsSlot, GallerySlot
 from asif.service.worker_board import WorkerBoard
 from asif.vectors import Float32
@@ -117,15 +117,13 @@ class Service:
         """Return the current version of the gallery of a name."""
         return await self.run(self.find_gallery(call.grant, name).open)
 
-    async def read_images(self, images: Sequence[ImageBody]) -> list[bytes | BadImage]:
+    async def read_images(self, images: Sequence[ImageFile | ImageUrl]) -> list[bytes | BadImage]:
         """Return the files of images, fetched where they are given by URL; a BadImage for each that cannot be used."""
         return list(await asyncio.gather(*(self.run(self._read_image, image) for image in images)))
 
-    def _read_image(self, image: ImageBody) -> bytes | BadImage:
+    def _read_image(self, image: ImageFile | ImageUrl) -> bytes | BadImage:
         try:
-            content = image.decode()
-            if content is None:
-                content = self.fetcher.fetch(str(image.url))
+            content = image.content if isinstance(image, ImageFile | UploadedImage) else self.fetcher.fetch(image.url)
             width, height = measure_image(content)
             if width * height > self.limits.pixels:
                 raise BadImage(

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
-from support.services import draw_photo
+from support.services import draw_photo, serve
 
 from asif.anchorset import Gallery, Store
 from asif.anchorset.receipts.receipt import Receipt
-from asif.engine import Engine
+from asif.engine import Engine, build_anchors
+from asif.errors import OutOfSpace
+from asif.service.config import ServeConfig
 
 LABELS = ["cat", "dog", "owl"]
 PHOTOS = [draw_photo(100 + number) for number in range(3)]
@@ -140,6 +142,31 @@ def test_thumbnails_are_of_items_that_exist(client: TestClient) -> None:
     assert client.get("/v1/galleries/photos/thumbnail", params={"id": "no"}).status_code == 404
 
 
+def test_thumbnails_of_pairs_are_made_from_the_files_of_the_build(
+    home: Path, fakes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = home.parent / "pairs"
+    folder.mkdir(parents=True)
+    rows = []
+    for number in range(3):
+        (folder / f"{number}.png").write_bytes(draw_photo(number))
+        rows.append(f"{number}.png,caption {number}")
+    (folder / "metadata.csv").write_text("\n".join(["file_name,text", *rows]))
+    anchors = build_anchors(folder, "own", home=home).anchors
+    image, text = fakes
+    monkeypatch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda *_: image)
+    monkeypatch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda *_: text)
+    with serve(ServeConfig(home, ("own",))) as client:
+        for record in anchors:
+            found = client.get("/v1/anchors/own/thumbnail", params={"id": record.id})
+            assert (found.status_code, found.headers["content-type"]) == (200, "image/webp")
+        assert client.get("/v1/anchors/own/thumbnail", params={"id": "none"}).status_code == 404
+        (folder / "1.png").write_bytes(draw_photo(9))
+        changed = next(record for record in anchors if record.captions == ("caption 1",))
+        with serve(ServeConfig(home, ("own",))) as again:
+            assert again.get("/v1/anchors/own/thumbnail", params={"id": changed.id}).status_code == 404
+
+
 def test_a_swap_changes_what_a_name_means(client: TestClient, store: Path) -> None:
     two = Store(store).open("two")
     answer = client.post("/v1/anchors/one/swap", json={"ref": "two"})
@@ -213,6 +240,21 @@ def test_edits_need_the_current_version_of_one_set(client: TestClient, store: Pa
     answer = client.delete("/v1/anchors/one/pairs/x")
     assert answer.status_code == 422
     assert "current version" in answer.json()["detail"]
+
+
+def test_a_full_disk_is_told_and_changes_nothing(
+    client: TestClient, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OutOfSpace(f"{store}/anchors/one is on a full disk", "4 MB", "free some")
+
+    before = Store(store).open("one").digest
+    with monkeypatch.context() as patch:
+        patch.setattr("asif.anchorset.edit.transaction.commit_version", fail)
+        answer = client.delete(f"/v1/anchors/one/pairs/{next(iter(Store(store).open('one'))).id}")
+    assert (answer.status_code, answer.headers["content-type"]) == (507, "application/problem+json")
+    assert str(store) not in answer.text
+    assert classify(client).json()["results"][0]["anchors"]["digest"] == before == Store(store).open("one").digest
 
 
 def test_expected_anchors_give_412_when_others_are_served(client: TestClient, store: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
+import uvicorn
 from PIL import Image
 from starlette.testclient import TestClient
 from support.engine_sets import fake_image, make_set
@@ -61,6 +64,23 @@ def serve(config: ServeConfig) -> Iterator[TestClient]:
     with TestClient(create_app(config), base_url="http://localhost", raise_server_exceptions=False) as client:
         wait_until_ready(client)
         yield client
+
+
+@contextmanager
+def listen(config: ServeConfig) -> Iterator[str]:
+    """Run a service in a thread, at a free port of this machine, and yield its URL once it is ready."""
+    server = uvicorn.Server(uvicorn.Config(create_app(config), port=0, log_config=None, lifespan="on"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    with httpx.Client(base_url=url) as client:
+        wait_until_ready(client)
+    yield url
+    server.should_exit = True
+    thread.join(PATIENCE)
 
 
 def wait_until_ready(client: Any) -> None:

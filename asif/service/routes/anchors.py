@@ -16,7 +16,7 @@ from asif.engine import Engine
 from asif.engine.edit import add_pairs
 from asif.engine.purge import purge_pairs
 from asif.errors import BadImage, EncoderMismatch, IntegrityError
-from asif.service.json_response import respond_json
+from asif.service.json_response import respond_json, respond_thumbnail
 from asif.service.keys import OWNER
 from asif.service.problem import Problem, refuse_image
 from asif.service.request_body import read_body
@@ -130,6 +130,13 @@ def _remove_pair(home: Path, ref: str, name: str, purge: bool) -> str:
         else:
             Store(home).remove(ref, [name], receipt=path)
         return path.read_text(encoding="utf-8")
+
+
+async def show_thumbnail(service: Service, call: Call, request: Request) -> Response:
+    """Return the thumbnail of a pair, from the files that the set was built from, if they are on this machine."""
+    slot, engine = await service.find_engine(call, request.path_params["name"])
+    content = await service.run(slot.read_thumbnail, engine, request.query_params.get("id", ""))
+    return respond_thumbnail(content, "files that the set was built from, unchanged, on this machine")
 
 
 def _find_editable(service: Service, call: Call, request: Request) -> AnchorsSlot:

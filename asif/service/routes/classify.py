@@ -19,7 +19,7 @@ from asif.errors import BadImage
 from asif.report.answers import describe_classification, describe_task
 from asif.service.json_response import respond_json
 from asif.service.request_body import read_body
-from asif.service.schemas import ClassifyBody, ExplainBody, ImageBody
+from asif.service.schemas import ClassifyBody, ExplainBody, ImageFile, ImageUrl
 from asif.service.service import Call, Service, check_expected
 from asif.vectors import Embeddings, Float32
 
@@ -80,5 +80,5 @@ def _classify_vectors(
     return [Classification("", error=vector) if isinstance(vector, BadImage) else next(found) for vector in vectors]
 
 
-def _name_image(image: ImageBody, number: int) -> str:
-    return image.name or image.url or f"image {number}"
+def _name_image(image: ImageFile | ImageUrl, number: int) -> str:
+    return image.name or (image.url if isinstance(image, ImageUrl) else "") or f"image {number}"
