@@ -18,7 +18,7 @@ from support.services import KEYS, draw_photo, make_config, make_grants, make_st
 import asif.report
 import asif.service
 from asif.anchorset import read_receipt
-from asif.engine import watcher
+from asif.engine import build_anchors, watcher
 
 pytestmark = pytest.mark.slow
 
@@ -31,17 +31,25 @@ def patched() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda *_: fake_image())
         patch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda *_: fake_text())
+        patch.setattr("asif.engine.build.load_image_encoder", lambda *_: fake_image())
+        patch.setattr("asif.engine.build.load_text_encoder", lambda *_: fake_text())
         patch.setattr(watcher, "LOOK_SECONDS", 0.02)
         yield
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, patched: None) -> Path:
-    """Return a store with sets and the galleries `photos`, of eight images, and `many`, of thirty."""
+    """Return a store with sets and the galleries `photos`, of eight images, and `many`, of thirty.
+
+    The pairs of the set `own` have their photos in a folder.
+    """
     home = make_store(tmp_path_factory.mktemp("page") / "home")
     folder = home.parent / "many"
     write_files(folder, {f"{row:02}.png": draw_photo(row) for row in range(30)})
     build(folder, home, fake_image(), name="many", thumbnails=True)
+    rows = [f"{row:02}.png,caption {row}" for row in range(30)]
+    (folder / "metadata.csv").write_text("\n".join(["file_name,text", *rows]))
+    build_anchors(folder, "own", home=home).anchors.close()
     return home
 
 
@@ -54,7 +62,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def service(browser: Any, home: Path) -> Iterator[httpx.Client]:
     """Return a client of a service without keys."""
-    with serve_on_port(make_config(home, galleries=("photos", "many"))) as client:
+    with serve_on_port(make_config(home, anchors=("one", "two", "own"), galleries=("photos", "many"))) as client:
         yield client
 
 
@@ -199,6 +207,20 @@ def test_more_pairs_are_shown_and_the_card_stays_open(page: Any, photos: list[st
     page.locator(".sum .pair").nth(5).wait_for()
     assert read_sum(page.locator(".sum"))[1] == to_number(read_ranking(page)[0][1])
     assert page.evaluate("document.activeElement.closest('.card') !== null")
+
+
+def test_pairs_have_thumbnails_or_a_neutral_frame(page: Any, photos: list[str]) -> None:
+    page.select_option("#anchors", "own")
+    classify(page, photos[:1])
+    page.click(".card summary")
+    images = page.locator(".sum img")
+    images.nth(page.locator(".sum .pair").count() - 1).wait_for()
+    assert images.evaluate_all("all => all.map((x) => x.alt)") == page.locator(".sum .caption").all_inner_texts()
+    assert all(images.evaluate_all("all => all.map((x) => x.naturalWidth > 0)"))
+    page.select_option("#anchors", "one")
+    page.locator(".card", has_text="one version").wait_for()
+    page.locator(".sum .frame.missing").nth(page.locator(".sum .pair").count() - 1).wait_for()
+    assert page.locator(".sum img").count() == 0
 
 
 def test_dropped_and_pasted_photos_are_taken(page: Any) -> None:
@@ -346,6 +368,7 @@ def test_a_pair_is_added_and_taken_out_and_swapped_back(
     assert page.locator("#digest").get_attribute("title") == list_served(service, "one")["digest"] != digest
 
     page.click(".card summary")
+    assert page.locator(".sum .pair", has_text="mine/1").locator("img").evaluate("each => each.naturalWidth") > 0
     page.click("[aria-label='Take out mine/1']")
     assert "mine/1" in page.locator("#confirm").inner_text()
     page.keyboard.press("Escape")

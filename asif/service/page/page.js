@@ -231,11 +231,15 @@ function describeProblem(error, dismiss) {
 // ---- thumbnails
 
 const thumbnails = new Map();
+const added = new Map(); // the photos of pairs that were added here, by path: the service keeps none
+
+const placeThumbnail = (kind, name, id) => `v1/${kind}/${encodeURIComponent(name)}/thumbnail?id=${encodeURIComponent(id)}`;
 
 /** Return a frame in which the thumbnail of a pair or an item appears if there is one. */
 function makeThumbnail(kind, name, digest, id, alt, className = "frame") {
+  const path = placeThumbnail(kind, name, id);
+  if (added.has(path)) return element("span", { className }, element("img", { src: added.get(path), alt }));
   const frame = element("span", { className });
-  const path = `v1/${kind}/${encodeURIComponent(name)}/thumbnail?id=${encodeURIComponent(id)}`;
   const known = `${digest} ${path}`;
   if (!thumbnails.has(known)) {
     thumbnails.set(known, fetchThumbnail(path));
@@ -807,6 +811,7 @@ async function addPair() {
   const body = new FormData();
   body.set("request", JSON.stringify({ pairs: [pair] }));
   body.set("images", file, "photo");
+  added.set(placeThumbnail("anchors", chosenAnchors(), id), URL.createObjectURL(file));
   if (await change("Adding the pair …", "pairs", { method: "POST", body }, `Added ${id}`)) {
     find("add-form").reset();
     takePairPhoto(null);
