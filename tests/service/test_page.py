@@ -572,6 +572,7 @@ def test_the_whole_way_by_keyboard(page: Any, photos: list[str]) -> None:
                 return
         raise AssertionError(f"{name} has no focus")
 
+    page.on("filechooser", lambda chooser: None)  # from now on the browser shows none of its own
     tab_to("photos")
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
