@@ -236,13 +236,17 @@ def test_dropped_and_pasted_photos_are_taken(page: Any) -> None:
     assert page.locator(".card").count() == 1
 
 
-def test_a_photo_that_cannot_be_read_says_so(page: Any, tmp_path: Path, photos: list[str]) -> None:
+def test_a_photo_that_cannot_be_classified_says_why(page: Any, tmp_path: Path, photos: list[str]) -> None:
     (tmp_path / "broken.png").write_bytes(b"no image")
-    page.set_input_files("#photos", [str(tmp_path / "broken.png"), photos[0]])
+    (tmp_path / "large.png").write_bytes(bytes(11_000_000))
+    page.set_input_files("#photos", [str(tmp_path / "broken.png"), str(tmp_path / "large.png"), photos[0]])
     page.fill("#labels", "a dog")
     page.keyboard.press("Control+Enter")
-    page.locator(".ranking").wait_for()
-    assert "cannot be read" in page.locator(".card").nth(0).inner_text()
+    wait_for_status(page, "classify", "classified by")
+    assert page.locator(".card").nth(2).locator(".ranking").count() == 1
+    for card, why in enumerate(("broken", "10,000,000 bytes")):
+        text = page.locator(".card").nth(card).inner_text()
+        assert "This photo cannot be classified" in text and why in text
 
 
 # ---- search
@@ -376,6 +380,7 @@ def test_a_pair_is_added_and_taken_out_and_swapped_back(
     page.click("[aria-label='Take out mine/1']")
     page.click("#confirm-yes")
     page.locator(".card", has_text="one version 3").wait_for()
+    assert page.evaluate("document.activeElement.textContent") == f"Why {before[0][0]}"
     assert read_ranking(page) == before
     assert page.locator("#digest").get_attribute("title") == digest
     with page.expect_download() as download:

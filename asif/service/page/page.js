@@ -37,14 +37,26 @@ function element(tag, properties = {}, ...children) {
   return made;
 }
 
+/** Make an element with a text. */
+const write = (tag, textContent, properties = {}) => element(tag, { ...properties, textContent });
+
+/** Make an element with a text of somebody else's, in whatever direction that is written. */
+const quote = (tag, textContent, properties = {}) => write(tag, textContent, { dir: "auto", ...properties });
+
+function makeButton(text, action, properties = {}) {
+  const made = write("button", text, { type: "button", className: "quiet", ...properties });
+  made.addEventListener("click", action);
+  return made;
+}
+
 /** Replace the children of a place; what has the focus keeps it, known by its data-key, or else `fallback` gets it. */
-function replaceChildren(place, children, fallback = place) {
+function replaceChildren(place, children, fallback = null) {
   const active = document.activeElement;
-  const had = active && active !== place && place.contains(active) ? (active.dataset.key ?? "") : null;
+  const key = active !== place && place.contains(active) ? (active.dataset.key ?? "") : null;
   place.replaceChildren(...children);
-  if (had === null) return;
-  const again = [...place.querySelectorAll("[data-key]")].find((each) => each.dataset.key === had);
-  (again ?? (fallback === place ? place.querySelector("summary, button") : fallback))?.focus();
+  if (key === null) return;
+  const again = [...place.querySelectorAll("[data-key]")].find((each) => each.dataset.key === key);
+  (again ?? fallback ?? place.querySelector("summary") ?? place.querySelector("button"))?.focus();
 }
 
 const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
@@ -101,6 +113,14 @@ class Problem extends Error {
   static async of(response) {
     const fields = await response.json().catch(() => ({}));
     return new Problem(response.status, fields, fields.request_id ?? response.headers.get("x-request-id"));
+  }
+
+  static changed() {
+    return new Problem(0, {
+      title: "the results have changed",
+      detail: "the gallery or the anchors were changed meanwhile",
+      to_do: "search again",
+    });
   }
 
   static unreachable() {
@@ -160,10 +180,9 @@ class Desk {
   constructor(place, owner) {
     this.owner = owner;
     this.progress = element("progress", { "aria-label": "Progress", hidden: true });
-    this.cancel = element("button", { type: "button", className: "quiet", hidden: true, textContent: "Cancel" });
+    this.cancel = makeButton("Cancel", () => this.controller?.abort(), { hidden: true });
     this.status = element("p", { className: "status", role: "status" });
     this.alert = element("div", { role: "alert" });
-    this.cancel.addEventListener("click", () => this.controller?.abort());
     const running = element("div", { className: "row" }, this.progress, this.cancel);
     place.append(running, this.status, this.alert);
   }
@@ -202,30 +221,30 @@ class Desk {
     const hadFocus = document.activeElement === this.cancel;
     this.progress.hidden = this.cancel.hidden = !isBusy;
     this.owner.setAttribute("aria-busy", String(isBusy));
-    if (hadFocus && !isBusy) find(`ask-${state.view}`).querySelector("[type=submit]").focus();
+    if (hadFocus && !isBusy) focusSubmit();
   }
 
   showProblem(error) {
     if (!(error instanceof Problem)) console.error(error);
-    this.alert.replaceChildren(
-      describeProblem(error, () => (this.alert.replaceChildren(), find(`ask-${state.view}`).querySelector("button").focus())),
-    );
-    if (error.status === 401 || error.status === 403) showKey();
+    const needsKey = error.status === 401 || error.status === 403;
+    const dismiss = () => (this.alert.replaceChildren(), focusSubmit());
+    if (needsKey) showKey();
+    const buttons = [makeButton("Dismiss", dismiss)];
+    if (needsKey) buttons.unshift(makeButton("Enter a key", () => find("key").focus()));
+    this.alert.replaceChildren(describeProblem(error, buttons));
   }
 }
 
+const focusSubmit = () => find(`ask-${state.view}`).querySelector("[type=submit]").focus();
 const sentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1)}${/[.!?…]$/.test(text) ? "" : "."}` : "");
 
-function describeProblem(error, dismiss) {
+function describeProblem(error, buttons) {
   const { title, expected, to_do: toDo } = error.fields ?? { title: "an error of this page" };
-  const lines = [element("strong", { textContent: sentence(title) }), element("p", { textContent: sentence(error.message) })];
-  if (expected) lines.push(element("p", { textContent: `Expected: ${expected}.` }));
-  if (toDo) lines.push(element("p", { textContent: `What to do: ${toDo}.` }));
-  if (error.requestId)
-    lines.push(element("p", { className: "soft" }, "Request ", element("code", { textContent: error.requestId })));
-  const close = element("button", { type: "button", className: "quiet", textContent: "Dismiss" });
-  close.addEventListener("click", dismiss);
-  return element("div", { className: "problem" }, lines, close);
+  const lines = [write("strong", sentence(title)), write("p", sentence(error.message))];
+  if (expected) lines.push(write("p", `Expected: ${expected}.`));
+  if (toDo) lines.push(write("p", `What to do: ${toDo}.`));
+  if (error.requestId) lines.push(element("p", { className: "soft" }, "Request ", write("code", error.requestId)));
+  return element("div", { className: "problem" }, lines, element("div", { className: "row" }, buttons));
 }
 
 // ---- thumbnails
@@ -233,7 +252,8 @@ function describeProblem(error, dismiss) {
 const thumbnails = new Map();
 const added = new Map(); // the photos of pairs that were added here, by path: the service keeps none
 
-const placeThumbnail = (kind, name, id) => `v1/${kind}/${encodeURIComponent(name)}/thumbnail?id=${encodeURIComponent(id)}`;
+const placeThumbnail = (kind, name, id) =>
+  `v1/${kind}/${encodeURIComponent(name)}/thumbnail?id=${encodeURIComponent(id)}`;
 
 /** Return a frame in which the thumbnail of a pair or an item appears if there is one. */
 function makeThumbnail(kind, name, digest, id, alt, className = "frame") {
@@ -274,7 +294,9 @@ function makePreview(file, alt) {
 
 // ---- files: chosen, dropped, pasted
 
-const isImage = (file) => file.type.startsWith("image/") || /\.(jpe?g|png|webp|gif|bmp|tiff?|avif|hei[cf])$/i.test(file.name);
+const IMAGE_NAME = /\.(jpe?g|png|webp|gif|bmp|tiff?|avif|hei[cf])$/i;
+const isImage = (file) => file.type.startsWith("image/") || IMAGE_NAME.test(file.name);
+const nameFile = (file) => file.name || "pasted photo";
 
 function take(files, place) {
   const images = [...files].filter(isImage);
@@ -282,7 +304,7 @@ function take(files, place) {
   if (!images.length) return desk.say(files.length ? "These files are no images." : "");
   if (place === "pair") takePairPhoto(images[0]);
   else if (state.view === "classify") addPhotos(images);
-  else addParts(images.map((file) => ({ name: file.name || "pasted photo", file })));
+  else addParts(images.map((file) => ({ name: nameFile(file), file })));
   desk.say(`${count(images.length, "photo")} added.`);
 }
 
@@ -319,7 +341,7 @@ let photosMade = 0;
 
 function addPhotos(files) {
   for (const file of files) {
-    const name = file.name || "pasted photo";
+    const name = nameFile(file);
     photosMade += 1;
     state.photos.push({ key: `photo-${photosMade}`, name, file, preview: makePreview(file, name), pairs: PAIRS_SHOWN });
   }
@@ -333,24 +355,42 @@ function removePhoto(photo) {
   find("photos").focus();
 }
 
+function clearPhotos() {
+  for (const photo of state.photos) URL.revokeObjectURL(photo.preview.url);
+  state.photos = [];
+  showPhotos();
+  find("photos").focus();
+}
+
 /** Split labels at commas and lines; those in double quotes may contain commas. */
 function parseLabels(text) {
   const cells = text.match(/"(?:[^"]|"")*"|[^,\n"]+/g) ?? [];
-  const labels = cells.map((cell) => cell.trim().replace(/^"(.*)"$/s, (_, inner) => inner.replaceAll('""', '"')).trim());
+  const unquote = (_, inner) => inner.replaceAll('""', '"');
+  const labels = cells.map((cell) => cell.trim().replace(/^"(.*)"$/s, unquote).trim());
   return [...new Set(labels.filter(Boolean))];
 }
 
-const parseLines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
+const split = (text, mark) => text.split(mark).map((part) => part.trim()).filter(Boolean);
 
-async function classify(because = "") {
+function startClassifying() {
   const labels = parseLabels(find("labels").value);
-  const templates = parseLines(find("templates").value);
   if (!state.photos.length) return demand("photos", "Choose a photo first.");
   if (!labels.length) return demand("labels", "Type a label first.");
-  state.classified = { labels, templates };
+  return classify({ labels, templates: split(find("templates").value, "\n") });
+}
+
+function demand(id, text, desk = desks[state.view]) {
+  desk.say(text);
+  find(id).focus();
+}
+
+/** Classify all photos; `because` says what has changed, if answers are to be compared with those before. */
+async function classify(task, because = "") {
+  state.classified = task;
   const photos = [...state.photos];
   const waiting = [...photos];
-  await desks.classify.work(`Classifying ${count(photos.length, "photo")} …`, photos.length, async (options, step) => {
+  const doing = `Classifying ${count(photos.length, "photo")} …`;
+  await desks.classify.work(doing, photos.length, async (options, step) => {
     const lane = async () => {
       for (let photo = waiting.shift(); photo; photo = waiting.shift()) {
         await classifyPhoto(photo, options, Boolean(because));
@@ -358,27 +398,33 @@ async function classify(because = "") {
       }
     };
     await Promise.all(Array.from({ length: LANES }, lane));
-    const by = photos.find((photo) => photo.answer)?.answer.anchors;
+    const by = photos.find((photo) => photo.answer?.anchors)?.answer.anchors;
     return `${because}${count(photos.length, "photo")} classified${by ? ` by ${nameIdentity(by)}` : ""}.`;
   });
-}
-
-function demand(id, text) {
-  desks[state.view].say(text);
-  find(id).focus();
 }
 
 async function classifyPhoto(photo, options = {}, compares = false) {
   const { labels, templates } = state.classified;
   const request = { labels, top: TOP_LABELS, explain: photo.pairs, anchors: chosenAnchors() };
   if (templates.length) request.templates = templates;
-  const body = new FormData();
-  body.set("request", JSON.stringify(request));
-  body.set("images", photo.file, "photo");
-  const { results } = await ask("v1/classify", { ...options, method: "POST", body, anchors: request.anchors });
+  const body = makeForm(request, [photo.file]);
   const before = compares ? photo.answer?.predictions : undefined;
-  Object.assign(photo, { answer: results[0], before, set: request.anchors });
+  try {
+    const { results } = await ask("v1/classify", { ...options, method: "POST", body, anchors: request.anchors });
+    Object.assign(photo, { answer: results[0], before, set: request.anchors, labels: labels.length });
+  } catch (error) {
+    if (error.status !== 413) throw error; // this photo is too large, others may not be
+    photo.answer = { error: `${error.message}; ${error.fields.to_do}` };
+  }
   showPhoto(photo);
+}
+
+/** Make the body of a call: its fields as JSON, and files, whose names stay here. */
+function makeForm(request, files) {
+  const form = new FormData();
+  form.set("request", JSON.stringify(request));
+  for (const file of files) form.append("images", file, "photo");
+  return form;
 }
 
 function showPhotos() {
@@ -393,26 +439,27 @@ function showPhotos() {
 }
 
 function showPhoto(photo) {
-  const remove = element("button", { type: "button", className: "quiet remove", "aria-label": `Remove ${photo.name}` }, "×");
-  remove.dataset.key = "remove";
-  remove.addEventListener("click", () => removePhoto(photo));
-  const title = element("h3", { textContent: photo.name, dir: "auto" });
-  const head = element("div", { className: "head" }, title, remove);
+  const remove = makeRemove(photo.name, () => removePhoto(photo));
+  const head = element("div", { className: "head" }, quote("h3", photo.name), remove);
   const about = element("div", { className: "about" }, head, describeAnswer(photo));
   const reasons = makeReasonsPart(photo);
   replaceChildren(photo.card, [photo.preview.frame, about, ...(reasons ? [reasons] : [])]);
 }
 
-function describeAnswer(photo) {
-  const { answer } = photo;
-  if (!answer) return [element("p", { className: "soft", textContent: "not classified yet" })];
-  if (answer.error)
-    return [element("p", { className: "problem", textContent: `This photo cannot be read: ${answer.error}.` })];
+function makeRemove(name, action) {
+  const made = makeButton("×", action, { className: "quiet remove", "aria-label": `Remove ${name}` });
+  made.dataset.key = `remove ${name}`;
+  return made;
+}
+
+function describeAnswer({ answer, before, labels }) {
+  if (!answer) return [write("p", "not classified yet", { className: "soft" })];
+  if (answer.error) return [write("p", `This photo cannot be classified: ${answer.error}.`, { className: "problem" })];
   const source = `${nameIdentity(answer.anchors)} · ${sumTimings(answer.timings_ms)} ms`;
-  const left = state.classified.labels.length - answer.predictions.length;
-  const note = element("p", { className: "soft", title: answer.anchors.digest, textContent: source });
-  if (left > 0) note.prepend(`${count(left, "further label")} · `);
-  return [makeRanking(answer.predictions, photo.before), note];
+  const left = labels - answer.predictions.length;
+  const note = write("p", left > 0 ? `${count(left, "further label")} · ${source}` : source, { className: "soft" });
+  note.title = answer.anchors.digest;
+  return [makeRanking(answer.predictions, before), note];
 }
 
 const sumTimings = (timings) => Math.max(1, Math.round(Object.values(timings).reduce((a, b) => a + b, 0)));
@@ -424,9 +471,9 @@ function makeRanking(predictions, before) {
     const old = before?.find((each) => each.label === label);
     const shown = formatScore(score, digits);
     const was = old && formatScore(old.score, digits);
-    const figure = element("span", { className: "figure", textContent: shown });
-    if (was && was !== shown) figure.append(element("small", { className: "soft", textContent: `was ${was}` }));
-    return element("li", {}, element("span", { className: "label", textContent: label, dir: "auto" }), makeBar(score, widest), figure);
+    const figure = write("span", shown, { className: "figure" });
+    if (was && was !== shown) figure.append(write("small", `was ${was}`));
+    return element("li", {}, quote("span", label, { className: "label" }), makeBar(score, widest), figure);
   });
   return element("ol", { className: "ranking" }, rows);
 }
@@ -435,7 +482,7 @@ function makeRanking(predictions, before) {
 function makeReasonsPart(photo) {
   const explanation = photo.answer?.explanation;
   if (!explanation) return null;
-  const summary = element("summary", {}, "Why ", element("bdi", { textContent: explanation.label }));
+  const summary = element("summary", {}, "Why ", write("bdi", explanation.label));
   summary.dataset.key = "reasons";
   const place = element("div");
   const part = element("details", { open: Boolean(photo.isOpen), className: "reasons" }, summary, place);
@@ -449,20 +496,22 @@ function makeReasonsPart(photo) {
 }
 
 function describeReasons(photo) {
-  const { answer, set } = photo;
+  const { answer } = photo;
   const credits = new Map((answer.credits?.pairs ?? []).map((pair) => [pair.id, pair]));
   const pairs = answer.explanation.contributions.map((each) => ({ ...credits.get(each.id), ...each }));
-  const shown = [makeSum({ ...answer.explanation, pairs }, answer.predictions[0].score, { name: set, digest: answer.anchors.digest })];
+  const set = { name: photo.set, digest: answer.anchors.digest };
+  const shown = [makeSum({ ...answer.explanation, pairs }, answer.predictions[0].score, set)];
   if (answer.explanation.others && photo.pairs < MOST_PAIRS) {
-    const more = element("button", { type: "button", textContent: "Show more pairs" });
+    const more = makeButton("Show more pairs", () => showMorePairs(photo));
     more.dataset.key = "more-pairs";
-    more.addEventListener("click", () => {
-      photo.pairs = Math.min(MOST_PAIRS, 4 * photo.pairs);
-      desks.classify.work("Looking for more pairs …", 1, (options) => classifyPhoto(photo, options));
-    });
     shown.push(more);
   }
   return shown;
+}
+
+function showMorePairs(photo) {
+  photo.pairs = Math.min(MOST_PAIRS, 4 * photo.pairs);
+  desks.classify.work("Looking for more pairs …", 1, (options) => classifyPhoto(photo, options));
 }
 
 // ---- reasons: pairs with figures that add up to the score
@@ -481,32 +530,29 @@ function makeSum(explanation, score, set) {
     rows.push(makeSumRow("correction for hubness", formatUnits(taken, digits)));
   }
   rows.push(makeSumRow("score: the sum", formatUnits(total + taken, digits), "total"));
-  const caption = element("caption", { className: "spoken", textContent: "Anchor pairs and what each contributes to the score" });
+  const caption = write("caption", "Anchor pairs and what each contributes to the score", { className: "spoken" });
   return element("table", { className: "sum" }, caption, element("tbody", {}, rows));
 }
 
 function makeSumRow(text, figure, className = "") {
-  const head = element("th", { scope: "row", textContent: text });
-  return element("tr", { className }, head, element("td", { textContent: figure }));
+  return element("tr", { className }, write("th", text, { scope: "row" }), write("td", figure));
 }
 
 function makePairRow(pair, units, widest, digits, set) {
-  const [first, ...rest] = pair.captions;
-  const title = element("bdi", { className: "caption", textContent: first ?? pair.id });
-  const about = element("span", { className: "about" }, title);
-  for (const caption of rest) about.append(element("small", { textContent: caption, dir: "auto" }));
-  about.append(makeCredits(pair));
-  const remove = element("button", { type: "button", className: "quiet", "aria-label": `Take out ${pair.id}` }, "Take out");
+  const [first = pair.id, ...rest] = pair.captions;
+  const captions = [write("bdi", first, { className: "caption" }), ...rest.map((each) => quote("small", each))];
+  const about = element("span", { className: "about" }, captions, makeCredits(pair), makeBar(units, widest));
+  const thumbnail = makeThumbnail("anchors", set.name, set.digest, pair.id, first);
+  const head = element("th", { scope: "row" }, element("span", { className: "pair" }, thumbnail, about));
+  const action = () => confirmRemoval(pair.id, set.name, pair.captions[0]);
+  const remove = makeButton("Take out", action, { "aria-label": `Take out ${pair.id}` });
   remove.dataset.key = `take-out ${pair.id}`;
-  remove.addEventListener("click", () => confirmRemoval(pair.id, first, set.name));
-  about.append(makeBar(units, widest));
-  const head = element("th", { scope: "row" }, element("span", { className: "pair" }, makeThumbnail("anchors", set.name, set.digest, pair.id, first ?? pair.id), about));
   return element("tr", {}, head, element("td", {}, formatUnits(units, digits), remove));
 }
 
 function makeCredits({ id, source, licence, url }) {
-  const shown = element("small", {}, element("code", { textContent: id }));
-  for (const text of [source, licence]) if (text) shown.append(" · ", element("bdi", { textContent: text }));
+  const shown = element("small", {}, write("code", id));
+  for (const text of [source, licence]) if (text) shown.append(" · ", write("bdi", text));
   if (url) shown.append(" · ", makeLink(url));
   return shown;
 }
@@ -514,8 +560,9 @@ function makeCredits({ id, source, licence, url }) {
 /** Return a link to an address of the web; any other text stays text. */
 function makeLink(text) {
   const url = URL.canParse(text) ? new URL(text) : null;
-  if (!["http:", "https:"].includes(url?.protocol) || url.username || url.password) return element("code", { textContent: text });
-  return element("a", { href: url.href, textContent: text, target: "_blank", rel: "noopener noreferrer" });
+  const isSafe = ["http:", "https:"].includes(url?.protocol) && !url.username && !url.password;
+  if (!isSafe) return write("code", text);
+  return write("a", text, { href: url.href, target: "_blank", rel: "noopener noreferrer" });
 }
 
 // ---- search
@@ -534,14 +581,12 @@ function clearParts() {
 function showParts() {
   const rows = state.parts.map((part) => {
     const name = part.name ?? part.id;
-    const remove = element("button", { type: "button", className: "quiet remove", "aria-label": `Remove ${name} from the query` }, "×");
-    remove.addEventListener("click", () => {
+    const remove = makeRemove(`${name} from the query`, () => {
       state.parts = state.parts.filter((each) => each !== part);
       showParts();
       find("similar").focus();
     });
-    const text = element("span", { textContent: part.file ? name : `like ${name}`, dir: "auto" });
-    return element("li", {}, part.preview?.frame, text, remove);
+    return element("li", {}, part.preview?.frame, quote("span", part.file ? name : `like ${name}`), remove);
   });
   find("parts").replaceChildren(...rows);
 }
@@ -551,7 +596,7 @@ function readQuery() {
   return {
     texts: words ? [words] : [],
     ids: state.parts.filter((part) => part.id !== undefined).map((part) => part.id),
-    minus: find("minus").value.split(",").map((each) => each.trim()).filter(Boolean),
+    minus: split(find("minus").value, ","),
     photos: state.parts.filter((part) => part.file).map((part) => part.file),
   };
 }
@@ -559,31 +604,33 @@ function readQuery() {
 async function askSearch(search, more, options) {
   const { photos, ...query } = search.query;
   const request = { ...search.options, ...more, queries: [query] };
-  const body = new FormData();
-  body.set("request", JSON.stringify(request));
-  for (const photo of photos) body.append("images", photo, "photo");
+  const body = makeForm(request, photos);
   const { results } = await ask("v1/search", { ...options, method: "POST", body, anchors: request.anchors });
   if (results[0].error) throw new Problem(422, { title: "the query cannot be used", detail: results[0].error });
   return results[0];
 }
 
-async function searchGallery(because = "") {
+function startSearching() {
   const query = readQuery();
   if (!query.texts.length && !query.ids.length && !query.photos.length)
     return demand("words", "Type words or choose a photo first.");
+  return searchGallery(query);
+}
+
+async function searchGallery(query, because = "") {
   const options = { gallery: find("gallery").value, anchors: chosenAnchors(), only_relevant: find("relevant").checked };
   await desks.search.work("Searching …", 1, async (during) => {
     const search = { query, options, results: [] };
     const answer = await askSearch(search, { k: RESULTS_PER_PAGE }, during);
     state.search = search;
-    find("results").replaceChildren();
+    replaceChildren(find("results"), [], find("found"));
     addResults(answer);
     return because + describeFound();
   });
 }
 
 async function searchMore() {
-  const search = state.search;
+  const { search } = state;
   await desks.search.work("Searching …", 1, async (during) => {
     const answer = await askSearch(search, { k: RESULTS_PER_PAGE, offset: search.results.length }, during);
     const first = addResults(answer);
@@ -593,11 +640,12 @@ async function searchMore() {
 }
 
 function describeFound() {
-  const { results } = state.search;
-  const { searched, relevant, space, gallery, anchors } = state.search.answer;
-  const how = space === "shared" ? `through the anchors ${nameIdentity(anchors)}` : `directly in the ${space} space, without anchors`;
+  const { answer, results } = state.search;
+  const { searched, relevant, space, gallery, anchors } = answer;
   const most = relevant === results.length && results.length < searched ? " or more" : "";
-  return `${relevant.toLocaleString("en")}${most} of ${searched.toLocaleString("en")} above chance, in ${nameIdentity(gallery)}, compared ${how}.`;
+  const above = `${relevant.toLocaleString("en")}${most} of ${searched.toLocaleString("en")} above chance`;
+  const how = space === "shared" ? `through the anchors ${nameIdentity(anchors)}` : `directly in the ${space} space`;
+  return `${above}, in ${nameIdentity(gallery)}, compared ${how}.`;
 }
 
 /** Add cards for the results of an answer; returns the button of the first one. */
@@ -614,38 +662,42 @@ function addResults(answer) {
 }
 
 function makeResult(search, result, rank) {
-  const { gallery, relevant } = search.answer;
-  const isAbove = rank < relevant;
-  const alt = result.captions?.[0] ?? result.id;
-  const kind = state.galleries.find((each) => each.name === search.options.gallery)?.kind;
-  const picture = kind === "text"
-    ? element("p", { className: "words", textContent: alt, dir: "auto" })
-    : makeThumbnail("galleries", search.options.gallery, gallery.digest, result.id, alt, "picture");
+  const standing = rank < search.answer.relevant ? "above chance" : "within chance";
   const place = element("div", { className: "reasons", id: `reasons-${rank}`, hidden: true });
-  const why = element("button", { type: "button", className: "quiet", "aria-expanded": "false", "aria-controls": place.id, "aria-label": `Why ${result.id}` }, "Why");
-  const like = element("button", { type: "button", className: "quiet", "aria-label": `More like ${result.id}` }, "More like this");
-  const card = element("li", { className: isAbove ? "result" : "result below" });
-  why.addEventListener("click", () => toggleReasons(search, result, rank, card, why, place));
-  like.addEventListener("click", () => searchLike(result.id));
-  const figures = element("p", { className: "line" }, element("strong", { textContent: formatScore(result.score, 4) }), element("span", { className: "soft", textContent: isAbove ? "above chance" : "within chance" }));
-  const name = element("code", { textContent: result.id, title: result.uri ?? result.id });
-  const about = element("div", { className: "about" }, figures, name, element("div", { className: "row" }, why, like));
-  card.append(element("div", { className: "front" }, picture, about), place);
+  const card = element("li", { className: `result ${standing.split(" ")[0]}` });
+  const why = makeButton("Why", () => toggleReasons(search, result, rank, card), { "aria-label": `Why ${result.id}` });
+  why.setAttribute("aria-expanded", "false");
+  why.setAttribute("aria-controls", place.id);
+  const like = makeButton("More like this", () => searchLike(result.id), { "aria-label": `More like ${result.id}` });
+  const figures = [write("strong", formatScore(result.score, 4)), write("span", standing, { className: "soft" })];
+  const name = write("code", result.id, { title: result.uri ?? result.id });
+  const lines = [element("p", { className: "line" }, figures), name];
+  const about = element("div", { className: "about" }, ...lines, element("div", { className: "row" }, why, like));
+  card.append(element("div", { className: "front" }, makePicture(search, result), about), place);
   return card;
 }
 
-async function toggleReasons(search, result, rank, card, why, place) {
+/** Show an item: its photo, or itself if it is a text. */
+function makePicture(search, result) {
+  const name = search.options.gallery;
+  const alt = result.captions[0] ?? result.id;
+  const { kind } = state.galleries.find((each) => each.name === name);
+  if (kind === "text") return quote("p", alt, { className: "words" });
+  return makeThumbnail("galleries", name, search.answer.gallery.digest, result.id, alt, "picture");
+}
+
+async function toggleReasons(search, result, rank, card) {
+  const [why, place] = [card.querySelector("[aria-expanded]"), card.querySelector(".reasons")];
   const isOpen = place.hidden;
   place.hidden = !isOpen;
   why.setAttribute("aria-expanded", String(isOpen));
   card.classList.toggle("open", isOpen);
   if (!isOpen || place.firstChild) return;
-  place.append(element("p", { className: "soft", textContent: "Looking for the reasons …" }));
+  place.append(write("p", "Looking for the reasons …", { className: "soft" }));
   const isDone = await desks.search.work("Looking for the reasons …", 1, async (during) => {
     const answer = await askSearch(search, { k: 1, offset: rank, explain: PAIRS_SHOWN }, during);
     const again = answer.results[0];
-    if (again?.id !== result.id)
-      throw new Problem(0, { title: "the results have changed", detail: "the gallery or the anchors were changed meanwhile", to_do: "search again" });
+    if (again?.id !== result.id) throw Problem.changed();
     place.replaceChildren(...describeResult(search, again, answer));
     return "Reasons shown.";
   });
@@ -653,28 +705,31 @@ async function toggleReasons(search, result, rank, card, why, place) {
 }
 
 function describeResult(search, result, answer) {
-  const chance = `${formatChance(result.chance)} of the anchors of other pairs score as high for this query. Chance alone would bring ${formatExpected(result.chance * answer.searched)} of ${count(answer.searched, "item")} up to this score.`;
+  const { explanation, chance, captions, uri } = result;
+  const expected = `${formatExpected(chance * answer.searched)} of ${count(answer.searched, "item")}`;
   const shown = [];
-  if (result.explanation) {
-    const { contributions: pairs, parts } = result.explanation;
-    shown.push(element("h3", { textContent: "Pairs behind the score" }));
-    shown.push(makeSum({ ...result.explanation, pairs }, result.score, { name: search.options.anchors, digest: answer.anchors.digest }));
-    if (parts.length > 1) shown.push(element("h3", { textContent: "By part of the query" }), makeParts(parts));
-  } else shown.push(element("p", { textContent: "Photos were compared with photos directly; anchors have no part in this score." }));
-  shown.push(element("h3", { textContent: "Could it be chance?" }), element("p", { textContent: chance }));
-  for (const caption of result.captions ?? []) shown.push(element("p", { className: "soft", textContent: caption, dir: "auto" }));
-  if (result.uri) shown.push(element("p", {}, makeLink(result.uri)));
+  if (explanation) {
+    const set = { name: search.options.anchors, digest: answer.anchors.digest };
+    shown.push(write("h3", "Pairs behind the score"));
+    shown.push(makeSum({ ...explanation, pairs: explanation.contributions }, result.score, set));
+    if (explanation.parts.length > 1) shown.push(write("h3", "By part of the query"), makeParts(explanation.parts));
+  } else shown.push(write("p", "Like was compared with like directly: anchors have no part in this score."));
+  shown.push(write("h3", "Could it be chance?"));
+  shown.push(write("p", `${formatChance(chance)} of the anchors of other pairs score as high for this query.`));
+  shown.push(write("p", `Chance alone would bring ${expected} up to this score.`));
+  shown.push(...captions.map((caption) => quote("p", caption, { className: "soft" })));
+  if (uri) shown.push(element("p", {}, makeLink(uri)));
   return shown;
 }
 
 function makeParts(parts) {
   const values = parts.map((part) => part.contribution);
-  const digits = chooseDigits(values);
-  const widest = Math.max(...values.map(Math.abs));
+  const [widest, digits] = [Math.max(...values.map(Math.abs)), chooseDigits(values)];
   const rows = parts.map(({ part, weight, contribution }) => {
-    const name = `${weight < 0 ? "without " : ""}${Math.abs(weight) === 1 ? "" : `${Math.abs(weight)} × `}${part === "bytes" ? "photo" : part}`;
-    const head = element("th", { scope: "row" }, element("bdi", { textContent: name }), makeBar(contribution, widest));
-    return element("tr", {}, head, element("td", { textContent: formatScore(contribution, digits) }));
+    const times = Math.abs(weight) === 1 ? "" : `${Math.abs(weight)} × `;
+    const name = `${weight < 0 ? "without " : ""}${times}${part === "bytes" ? "photo" : part}`;
+    const head = element("th", { scope: "row" }, write("bdi", name), makeBar(contribution, widest));
+    return element("tr", {}, head, write("td", formatScore(contribution, digits)));
   });
   return element("table", { className: "sum" }, element("tbody", {}, rows));
 }
@@ -683,7 +738,7 @@ async function searchLike(id) {
   clearParts();
   find("words").value = find("minus").value = "";
   addParts([{ id }]);
-  await searchGallery();
+  await searchGallery(readQuery());
   find("found").focus();
 }
 
@@ -694,7 +749,8 @@ const chosenSet = () => state.sets.find((set) => set.name === chosenAnchors());
 
 /** Name a version by its number: 000003-4f2a… is version 3. */
 const numberVersion = (version) => version.split("+").map((each) => each.replace(/^0*(\d+)-\w+$/, "$1")).join("+");
-const nameIdentity = ({ name, version, digest }) => `${name} version ${numberVersion(version)} (${digest.slice(0, 12)})`;
+const nameVersion = ({ version, digest }) => `version ${numberVersion(version)} (${digest.slice(0, 12)})`;
+const nameIdentity = (identity) => `${identity.name} ${nameVersion(identity)}`;
 
 /** Show the version and digest of an answer. */
 function showServed({ name, version, digest }) {
@@ -708,13 +764,16 @@ function showIdentity() {
   const set = chosenSet();
   find("copy").hidden = !set;
   if (!set) return;
-  const digest = element("code", { id: "digest", title: set.digest, textContent: set.digest.slice(0, 12) });
-  const shown = ["version ", element("b", { id: "version", title: set.version, textContent: numberVersion(set.version) }), " · digest ", digest];
-  if (set.ref !== set.name) shown.push(" · served as ", element("bdi", { textContent: set.ref }));
-  if (set.up_to_date === false) shown.push(" · ", element("strong", { textContent: "a newer version cannot be served" }));
+  const version = write("b", numberVersion(set.version), { id: "version", title: set.version });
+  const digest = write("code", set.digest.slice(0, 12), { id: "digest", title: set.digest });
+  const shown = ["version ", version, " · digest ", digest];
+  if (set.ref !== set.name) shown.push(" · served as ", write("bdi", set.ref));
+  if (set.up_to_date === false) shown.push(" · ", write("strong", "a newer version cannot be served"));
   find("identity").replaceChildren(...shown);
-  find("identity").title = `${set.pairs.toLocaleString("en")} pairs; ${set.encoders.image}, ${set.encoders.text}; aligner ${set.aligner}`;
-  find("ref-hint").textContent = `A version such as ${set.name}@1, an alias such as ${set.name}@best, or ${set.name} for the current version.`;
+  const { encoders, pairs, aligner } = set;
+  find("identity").title = `${count(pairs, "pair")}; ${encoders.image}, ${encoders.text}; aligner ${aligner}`;
+  const examples = `${set.name}@1, an alias such as ${set.name}@best, or ${set.name} for the current version`;
+  find("ref-hint").textContent = `Such as ${examples}.`;
 }
 
 async function copyDigest() {
@@ -737,22 +796,22 @@ async function loadServed() {
 async function readServed(options) {
   const [{ anchors }, { galleries }] = await Promise.all([ask("v1/anchors", options), ask("v1/galleries", options)]);
   Object.assign(state, { sets: anchors, galleries });
-  fillSelect(find("anchors"), anchors, (set) => set.name);
-  fillSelect(find("gallery"), galleries, (each) => `${each.name} (${each.items.toLocaleString("en")} ${each.kind}s)`);
+  fillSelect(find("anchors"), anchors, ({ name }) => name);
+  fillSelect(find("gallery"), galleries, ({ name, items, kind }) => `${name} (${count(items, kind)})`);
   showIdentity();
   showView();
 }
 
 function fillSelect(select, served, describe) {
   const before = select.value;
-  select.replaceChildren(...served.map((each) => element("option", { value: each.name, textContent: describe(each) })));
+  select.replaceChildren(...served.map((each) => write("option", describe(each), { value: each.name })));
   if (served.some((each) => each.name === before)) select.value = before;
 }
 
 /** Answer again what is shown, because the anchors have changed. */
 async function answerAgain(because) {
-  if (state.view === "classify" && state.classified && state.photos.length) await classify(because);
-  if (state.view === "search" && state.search) await searchGallery(because);
+  if (state.view === "classify" && state.classified && state.photos.length) await classify(state.classified, because);
+  if (state.view === "search" && state.search) await searchGallery(state.search.query, because);
 }
 
 /** Change the anchors; the change is listed, and what is shown is answered again. */
@@ -764,8 +823,8 @@ async function change(doing, path, options, describe) {
     const answer = await ask(url, { ...during, ...options, anchors: name });
     Object.assign(state.sets.find((set) => set.name === name), answer.anchors);
     showIdentity();
-    const now = `version ${numberVersion(answer.anchors.version)} (${answer.anchors.digest.slice(0, 12)})`;
-    const became = before.version === answer.anchors.version ? "stays as it is" : `is now ${now}`;
+    const isSame = before.version === answer.anchors.version;
+    const became = isSame ? "stays as it is" : `is now ${nameVersion(answer.anchors)}`;
     const note = `${describe}: ${nameIdentity(before)} ${became}, of ${count(answer.anchors.pairs, "pair")}.`;
     listChange(note, answer.receipt, options.id);
     return note;
@@ -776,11 +835,12 @@ async function change(doing, path, options, describe) {
 }
 
 function listChange(note, receipt, id) {
-  const row = element("li", { textContent: note });
+  const row = write("li", note);
   if (receipt) {
-    const content = new Blob([receipt], { type: "application/json" });
-    const file = `receipt-${id.replace(/[^\w.-]+/g, "_").slice(0, 100)}.json`;
-    row.append(" ", element("a", { href: URL.createObjectURL(content), download: file, textContent: "Download the receipt", "aria-label": `Download the receipt for ${id}` }));
+    const href = URL.createObjectURL(new Blob([receipt], { type: "application/json" }));
+    const download = `receipt-${id.replace(/[^\w.-]+/g, "_").slice(0, 100)}.json`;
+    const name = { "aria-label": `Download the receipt for ${id}` };
+    row.append(" ", write("a", "Download the receipt", { href, download, ...name }));
   }
   find("changes").prepend(row);
   find("changes-part").hidden = false;
@@ -788,7 +848,7 @@ function listChange(note, receipt, id) {
 
 function takePairPhoto(file) {
   if (state.pairPhoto) URL.revokeObjectURL(state.pairPhoto.preview.url);
-  state.pairPhoto = file && { file, preview: makePreview(file, file.name || "pasted photo") };
+  state.pairPhoto = file && { file, preview: makePreview(file, nameFile(file)) };
   find("pair-preview").replaceChildren(...(state.pairPhoto ? [state.pairPhoto.preview.frame] : []));
 }
 
@@ -801,46 +861,41 @@ async function makeId(file, captions) {
 }
 
 async function addPair() {
-  const captions = parseLines(find("captions").value);
-  if (!state.pairPhoto) return demandEdit("pair-photo", "Choose a photo first.");
-  if (!captions.length) return demandEdit("captions", "Type a caption first.");
+  const captions = split(find("captions").value, "\n");
+  if (!state.pairPhoto) return demand("pair-photo", "Choose a photo first.", desks.edit);
+  if (!captions.length) return demand("captions", "Type a caption first.", desks.edit);
   const { file } = state.pairPhoto;
-  const id = find("pair-id").value.trim() || (await makeId(file, captions));
-  const pair = { captions, id };
+  const pair = { captions, id: find("pair-id").value.trim() || (await makeId(file, captions)) };
   for (const name of ["licence", "source", "url"]) if (find(name).value.trim()) pair[name] = find(name).value.trim();
-  const body = new FormData();
-  body.set("request", JSON.stringify({ pairs: [pair] }));
-  body.set("images", file, "photo");
-  added.set(placeThumbnail("anchors", chosenAnchors(), id), URL.createObjectURL(file));
-  if (await change("Adding the pair …", "pairs", { method: "POST", body }, `Added ${id}`)) {
+  added.set(placeThumbnail("anchors", chosenAnchors(), pair.id), URL.createObjectURL(file));
+  const options = { method: "POST", body: makeForm({ pairs: [pair] }, [file]) };
+  if (await change("Adding the pair …", "pairs", options, `Added ${pair.id}`)) {
     find("add-form").reset();
     takePairPhoto(null);
   }
 }
 
-function demandEdit(id, text) {
-  desks.edit.say(text);
-  find(id).focus();
-}
+let removal = null; // {id, name}
 
-let removal = null;
-
-function confirmRemoval(id, caption, name) {
-  removal = id;
-  find("confirm-what").replaceChildren(element("code", { textContent: id }), ...(caption ? [" ", element("bdi", { textContent: caption })] : []), ` from ${name}`);
+function confirmRemoval(id, name, caption = "") {
+  removal = { id, name };
+  find("confirm-what").replaceChildren(write("code", id), " ", write("bdi", caption), ` from ${name}`);
   find("confirm").showModal();
 }
 
 async function removePair() {
-  const id = removal;
+  const { id, name } = removal;
   find("confirm").close();
-  if (await change("Taking the pair out …", `pairs/${encodeURIComponent(id)}`, { method: "DELETE", id }, `Took out ${id}`))
+  find("anchors").value = name;
+  const options = { method: "DELETE", id };
+  if (await change("Taking the pair out …", `pairs/${encodeURIComponent(id)}`, options, `Took out ${id}`))
     find("remove-form").reset();
 }
 
 async function swap() {
   const ref = find("ref").value.trim();
-  if (await change(`Swapping to ${ref} …`, "swap", { method: "POST", body: { ref } }, `Swapped to ${ref}`)) find("swap-form").reset();
+  const options = { method: "POST", body: { ref } };
+  if (await change(`Swapping to ${ref} …`, "swap", options, `Swapped to ${ref}`)) find("swap-form").reset();
 }
 
 function showKey() {
@@ -879,15 +934,17 @@ function onSubmit(id, action) {
   });
 }
 
-const desks = Object.fromEntries(
-  [["classify", "ask-classify", "answers-classify"], ["search", "ask-search", "answers-search"], ["edit", "edit", "edit"]].map(
-    ([name, form, owner]) => [name, new Desk(find(form).querySelector(".task"), find(owner))],
-  ),
-);
-onSubmit("ask-classify", () => classify());
-onSubmit("ask-search", () => searchGallery());
+const makeDesk = (form, owner) => new Desk(find(form).querySelector(".task"), find(owner));
+const desks = {
+  classify: makeDesk("ask-classify", "answers-classify"),
+  search: makeDesk("ask-search", "answers-search"),
+  edit: makeDesk("edit", "edit"),
+};
+
+onSubmit("ask-classify", startClassifying);
+onSubmit("ask-search", startSearching);
 onSubmit("add-form", addPair);
-onSubmit("remove-form", () => confirmRemoval(find("remove-id").value.trim(), "", chosenAnchors()));
+onSubmit("remove-form", () => confirmRemoval(find("remove-id").value.trim(), chosenAnchors()));
 onSubmit("swap-form", swap);
 onSubmit("key-form", () => useKey(find("key").value.trim()));
 find("forget").addEventListener("click", () => useKey(""));
@@ -895,14 +952,9 @@ find("copy").addEventListener("click", copyDigest);
 find("more").addEventListener("click", searchMore);
 find("confirm-yes").addEventListener("click", removePair);
 find("confirm-no").addEventListener("click", () => find("confirm").close());
-find("clear").addEventListener("click", () => {
-  for (const photo of state.photos) URL.revokeObjectURL(photo.preview.url);
-  state.photos = [];
-  showPhotos();
-  find("photos").focus();
-});
+find("clear").addEventListener("click", clearPhotos);
 find("labels").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) classify();
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) startClassifying();
 });
 find("anchors").addEventListener("change", () => {
   showIdentity();
@@ -912,5 +964,5 @@ addEventListener("hashchange", showView);
 watchFiles();
 showPhotos();
 showView();
-if (sessionStorage.getItem(KEY)) find("key-part").hidden = false;
+find("key-part").hidden = !sessionStorage.getItem(KEY);
 loadServed();
