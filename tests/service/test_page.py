@@ -41,7 +41,7 @@ def patched() -> Iterator[None]:
 def home(tmp_path_factory: pytest.TempPathFactory, patched: None) -> Path:
     """Return a store with sets and the galleries `photos`, of eight images, and `many`, of thirty.
 
-    The pairs of the set `own` have their photos in a folder.
+    The pairs of the set `own` have their photos in a folder; the gallery `texts` has three texts.
     """
     home = make_store(tmp_path_factory.mktemp("page") / "home")
     folder = home.parent / "many"
@@ -50,7 +50,14 @@ def home(tmp_path_factory: pytest.TempPathFactory, patched: None) -> Path:
     rows = [f"{row:02}.png,caption {row}" for row in range(30)]
     (folder / "metadata.csv").write_text("\n".join(["file_name,text", *rows]))
     build_anchors(folder, "own", home=home).anchors.close()
+    build(write_texts(home.parent), home, fake_text(), name="texts", side="text")
     return home
+
+
+def write_texts(folder: Path) -> Path:
+    path = folder / "texts.txt"
+    path.write_text(f"a dog on a beach\n{HOSTILE}\na cat\n")
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +69,9 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def service(browser: Any, home: Path) -> Iterator[httpx.Client]:
     """Return a client of a service without keys."""
-    with serve_on_port(make_config(home, anchors=("one", "two", "own"), galleries=("photos", "many"))) as client:
+    with serve_on_port(
+        make_config(home, anchors=("one", "two", "own"), galleries=("photos", "many", "texts"))
+    ) as client:
         yield client
 
 
@@ -517,6 +526,22 @@ def test_hostile_texts_stay_texts(browser: Any, service: httpx.Client, photos: l
         assert page.locator("main script, main img[src=x]").count() == 0
         watched.check()
     assert service.delete("/v1/anchors/two/pairs/linked").status_code == 200
+
+
+def test_hostile_texts_of_a_gallery_stay_texts(page: Any, service: httpx.Client, photos: list[str]) -> None:
+    page.click("nav >> text=Search")
+    page.select_option("#gallery", "texts")
+    page.set_input_files("#similar", {"name": HOSTILE, "mimeType": "image/png", "buffer": draw_photo(108)})
+    page.fill("#words", HOSTILE)
+    page.click("#ask-search [type=submit]")
+    page.locator(".words").nth(2).wait_for()
+    assert sorted(page.locator(".words").all_inner_texts()) == sorted([HOSTILE, "a dog on a beach", "a cat"])
+    page.click(".result >> nth=0 >> [aria-expanded]")
+    parts = page.locator(".result .sum").nth(1)
+    parts.wait_for()
+    assert parts.locator("th").all_inner_texts() == [HOSTILE, "photo"]
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("main script, main img[src=x]").count() == 0
 
 
 # ---- waiting, cancelling, faults
