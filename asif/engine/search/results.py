@@ -20,8 +20,8 @@ Space = Literal["shared", "image", "text"]
 class SearchOptions:
     """Say which results are wanted: `k` after the first `offset`, of the items that match `where`.
 
-    With `only_relevant`, results are left out if a tenth of an item as good, or more, is expected by chance among those
-    that are searched. `explain` is the number of anchors to name behind each result. `approximate` looks into
+    With `only_relevant`, results are left out if half an item as good, or more, is expected by chance among those that
+    are searched. `explain` is the number of anchors to name behind each result. `approximate` looks into
     some cells of similar items only.
     """
 
