@@ -80,7 +80,7 @@ class SearchAnswer:
 
     `space` is where scores were computed: `shared` by the aligner, or the space of the gallery's own encoder, if all of
     the query was of its kind. `searched` counts the items that match the filter. `relevant` counts
-    those of the first offset + k that fewer than a tenth of an item is expected to reach by chance. `recall` is None if
+    those of the first offset + k that less than half an item is expected to reach by chance. `recall` is None if
     the search was exact, else what share of the exact results it finds, as measured on sample queries.
     """
 
