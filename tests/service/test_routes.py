@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +264,21 @@ def test_expected_anchors_give_412_when_others_are_served(client: TestClient, st
     for expected, status in ((one.digest, 200), (f'"{one.version}", "{two.digest}"', 200), (two.digest, 412)):
         answer = client.post("/v1/classify", json=body, headers={"If-Anchors-Match": expected})
         assert answer.status_code == status
+
+
+def test_of_two_edits_of_the_expected_anchors_one_is_made(client: TestClient, store: Path) -> None:
+    one = Store(store).open("one")
+    names = [record.id for record in one][:2]
+
+    def remove(name: str) -> int:
+        headers = {"If-Anchors-Match": one.digest}
+        return client.delete(f"/v1/anchors/one/pairs/{name}", headers=headers).status_code
+
+    with ThreadPoolExecutor(2) as pool:
+        statuses = sorted(pool.map(remove, names))
+    assert statuses[0] == 200
+    assert statuses[1] in (409, 412)
+    assert Store(store).open("one").count == one.count - 1
 
 
 def test_an_update_by_another_process_is_followed(client: TestClient, store: Path) -> None:

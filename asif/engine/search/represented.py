@@ -17,7 +17,7 @@ from asif.anchorset import Gallery
 from asif.anchorset.format.fit_cache import hash_anchors
 from asif.compare import Candidates
 from asif.engine.search.cells import Cells
-from asif.engine.search.chance import ChanceCurve
+from asif.engine.search.chance import ChanceCurve, measure_decay, take_held_out
 from asif.engine.search.gallery_rows import GalleryRows
 from asif.engine.search.results import SearchOptions
 from asif.engine.search.row_cache import CELLS, ITEMS, find_or_make_arrays, find_or_make_rows
@@ -45,6 +45,7 @@ _FILTERS_KEPT = 16
 _MANY_ITEMS = 5_000
 """From here on people wait long enough to be told why."""
 _SAMPLE_QUERIES = 256
+_DECAY_QUERIES = 64
 
 
 @dataclass
@@ -132,20 +133,35 @@ class RepresentedGallery:
         anchors = gather_rows(self.task.anchors.blocks(side), self._sampled_anchors)
         return ScoredRows.of(DenseRows(anchors.astype(np.float32)))
 
+    @cached_property
+    def _decay(self) -> float:
+        """How fast chances fall off, in the space of `shared`, with captions, or images, of anchors as queries."""
+        task, other = self.task, OTHER_SIDE[self.side]
+
+        def measure() -> FitArrays:
+            queries = represent_leave_one_out(task.fitted, task.anchors, other, _DECAY_QUERIES, task.kernel)
+            rows = choose_evenly_spaced(task.anchors.count, _DECAY_QUERIES)
+            vectors = gather_rows(task.anchors.blocks(other), rows).astype(np.float32)
+            scores = self._shared_anchors.score(extend_query(queries, task))
+            likeness = self._facing_anchors.score(DenseRows(vectors))
+            return {"decay": np.array([measure_decay(map(take_held_out, scores, likeness))])}
+
+        kept = find_or_make_arrays(task.anchors, "decay of chances", task, self.side, measure)
+        return float(kept["decay"][0])
+
     def measure_chances(self, queries: Rows, facing: Sequence[Float32 | None], shared: bool) -> list[ChanceCurve]:
         """Score the anchors of other pairs for query rows, of `shared` or of `own`.
 
         `facing` [d] is what a query is about, on the other side than the gallery's. The half of the pairs that is most
-        like it there may be about the same, and is left out; nothing is if it is None.
+        like it there may be about the same, and is left out, see `take_held_out`; nothing is if it is None.
         """
         scores = (self._shared_anchors if shared else self._own_anchors).score(queries)
         about = [each for each in facing if each is not None]
         if not about:
             return [ChanceCurve(row) for row in scores]
-        like = iter(self._facing_anchors.score(DenseRows(np.stack(about))))
-        half = (scores.shape[1] + 1) // 2
+        likeness = iter(self._facing_anchors.score(DenseRows(np.stack(about))))
         return [
-            ChanceCurve(row if each is None else row[np.argsort(next(like), kind="stable")[:half]])
+            ChanceCurve(row) if each is None else ChanceCurve(take_held_out(row, next(likeness)), self._decay)
             for row, each in zip(scores, facing, strict=True)
         ]
 

@@ -20,8 +20,8 @@ Space = Literal["shared", "image", "text"]
 class SearchOptions:
     """Say which results are wanted: `k` after the first `offset`, of the items that match `where`.
 
-    With `only_relevant`, results are left out if a tenth of an item as good, or more, is expected by chance among those
-    that are searched. `explain` is the number of anchors to name behind each result. `approximate` looks into
+    With `only_relevant`, results are left out if half an item as good, or more, is expected by chance among those that
+    are searched. `explain` is the number of anchors to name behind each result. `approximate` looks into
     some cells of similar items only. Items that do not match `within` do not exist for the caller: no count, error or
     query by id shows them.
     """
@@ -82,7 +82,7 @@ class SearchAnswer:
 
     `space` is where scores were computed: `shared` by the aligner, or the space of the gallery's own encoder, if all of
     the query was of its kind. `searched` counts the items that match the filter. `relevant` counts
-    those of the first offset + k that fewer than a tenth of an item is expected to reach by chance. `recall` is None if
+    those of the first offset + k that less than half an item is expected to reach by chance. `recall` is None if
     the search was exact, else what share of the exact results it finds, as measured on sample queries.
     """
 

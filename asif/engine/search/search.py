@@ -37,7 +37,7 @@ from asif.vectors import (
 
 QUERIES_PER_BATCH = 256
 _VALUES_SHOWN = 10
-_EXPECTED_BY_CHANCE = 0.1
+_EXPECTED_BY_CHANCE = 0.5
 """A result is relevant if fewer items than this are expected to score as high by chance, of all that are searched."""
 
 
