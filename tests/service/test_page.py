@@ -241,6 +241,11 @@ def test_dropped_and_pasted_photos_are_taken(page: Any) -> None:
     moved = page.evaluate_handle(make, content)
     page.evaluate("(moved) => dispatchEvent(new ClipboardEvent('paste', {clipboardData: moved}))", moved)
     page.locator(".card").nth(1).wait_for()
+    page.evaluate("(moved) => moved.items.add('words', 'text/plain')", moved)
+    page.locator("#labels").focus()
+    paste = "(moved) => labels.dispatchEvent(new ClipboardEvent('paste', {clipboardData: moved, bubbles: true}))"
+    page.evaluate(paste, moved)  # from an office program: the words are meant
+    assert page.locator(".card").count() == 2
     page.click("[aria-label='Remove moved.png'] >> nth=0")
     assert page.locator(".card").count() == 1
 

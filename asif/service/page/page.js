@@ -318,20 +318,19 @@ function watchFiles() {
       event.target.value = "";
     });
   const mark = (event, isOver) => {
-    event.preventDefault();
-    document.body.classList.toggle("dropping", isOver);
+    const hasFiles = event.dataTransfer.types.includes("Files"); // and no words that are moved into a field
+    if (hasFiles) event.preventDefault();
+    document.body.classList.toggle("dropping", isOver && hasFiles);
+    return hasFiles;
   };
   addEventListener("dragover", (event) => mark(event, true));
   addEventListener("dragleave", (event) => event.relatedTarget || mark(event, false));
-  addEventListener("drop", (event) => {
-    mark(event, false);
-    take(event.dataTransfer.files, findPlace(event.target));
-  });
+  addEventListener("drop", (event) => mark(event, false) && take(event.dataTransfer.files, findPlace(event.target)));
   addEventListener("paste", (event) => {
-    if (event.clipboardData.files.length) {
-      event.preventDefault();
-      take(event.clipboardData.files, findPlace(document.activeElement));
-    }
+    const { files, types } = event.clipboardData;
+    if (!files.length || (types.includes("text/plain") && event.target.matches?.("input, textarea"))) return;
+    event.preventDefault();
+    take(files, findPlace(document.activeElement));
   });
 }
 
