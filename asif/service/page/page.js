@@ -15,11 +15,12 @@ const state = {
   view: "classify",
   sets: [], // as GET /v1/anchors lists them
   galleries: [],
-  photos: [], // {key, name, file, preview, answer, problem, before, pairs, isOpen}
-  classified: null, // the labels and templates of the last answer
+  photos: [], // {name, file, preview, card, pairs, isOpen}, once classified also {answer, before, set, labels}
+  classified: null, // the last task: {labels, templates}
   parts: [], // of the query: {name, file, preview} or {id}
   search: null, // {query, options, results, answer}
-  pairPhoto: null,
+  pairPhoto: null, // {file, preview}
+  removal: null, // {id, name}: the pair that is about to be taken out, and its set
 };
 
 // ---- elements
@@ -218,6 +219,7 @@ class Desk {
   }
 
   show(isBusy) {
+    this.isBusy = isBusy;
     const hadFocus = document.activeElement === this.cancel;
     this.progress.hidden = this.cancel.hidden = !isBusy;
     this.owner.setAttribute("aria-busy", String(isBusy));
@@ -336,13 +338,10 @@ function watchFiles() {
 
 // ---- classification
 
-let photosMade = 0;
-
 function addPhotos(files) {
   for (const file of files) {
     const name = nameFile(file);
-    photosMade += 1;
-    state.photos.push({ key: `photo-${photosMade}`, name, file, preview: makePreview(file, name), pairs: PAIRS_SHOWN });
+    state.photos.push({ name, file, preview: makePreview(file, name), pairs: PAIRS_SHOWN });
   }
   showPhotos();
 }
@@ -779,16 +778,16 @@ async function copyDigest() {
   const { digest } = chosenSet();
   try {
     await navigator.clipboard.writeText(digest);
-    desks.edit.say("The digest is copied.");
+    desks[state.view].say("The digest is copied.");
   } catch {
-    desks.edit.say(`The digest is ${digest}`);
+    desks[state.view].say(`The digest is ${digest}.`);
   }
 }
 
 async function loadServed() {
   await desks[state.view].work("Looking at what is served …", 1, async (options) => {
     await readServed(options);
-    return "Ready.";
+    return state.sets.length ? "Ready." : "No anchors are served to this key.";
   });
 }
 
@@ -815,6 +814,7 @@ async function answerAgain(because) {
 
 /** Change the anchors; the change is listed, and what is shown is answered again. */
 async function change(doing, path, options, describe) {
+  if (desks.edit.isBusy) return false; // one after the other
   const name = chosenAnchors();
   const before = { ...chosenSet() };
   const isDone = await desks.edit.work(doing, 1, async (during) => {
@@ -866,24 +866,23 @@ async function addPair() {
   const { file } = state.pairPhoto;
   const pair = { captions, id: find("pair-id").value.trim() || (await makeId(file, captions)) };
   for (const name of ["licence", "source", "url"]) if (find(name).value.trim()) pair[name] = find(name).value.trim();
-  added.set(placeThumbnail("anchors", chosenAnchors(), pair.id), URL.createObjectURL(file));
+  const place = placeThumbnail("anchors", chosenAnchors(), pair.id);
+  added.set(place, URL.createObjectURL(file));
   const options = { method: "POST", body: makeForm({ pairs: [pair] }, [file]) };
   if (await change("Adding the pair …", "pairs", options, `Added ${pair.id}`)) {
     find("add-form").reset();
     takePairPhoto(null);
-  }
+  } else added.delete(place);
 }
 
-let removal = null; // {id, name}
-
 function confirmRemoval(id, name, caption = "") {
-  removal = { id, name };
+  state.removal = { id, name };
   find("confirm-what").replaceChildren(write("code", id), " ", write("bdi", caption), ` from ${name}`);
   find("confirm").showModal();
 }
 
 async function removePair() {
-  const { id, name } = removal;
+  const { id, name } = state.removal;
   find("confirm").close();
   find("anchors").value = name;
   const options = { method: "DELETE", id };
