@@ -14,6 +14,8 @@ from asif.pairs import PairRecord
 from asif.pairs.item import ItemRecord
 
 Space = Literal["shared", "image", "text"]
+EXPECTED_BY_CHANCE = 0.5
+"""A result is relevant if fewer items than this are expected to score as high by chance, of all that are searched."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,10 @@ class SearchAnswer:
     recall: float | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
     error: BadImage | None = None
+
+    def is_relevant(self, result: SearchResult) -> bool:
+        """Tell whether fewer than half an item is expected by chance to score as high as a result."""
+        return result.chance * self.searched < EXPECTED_BY_CHANCE
 
     def without_evidence(self) -> SearchAnswer:
         """Return the answer without the anchors behind its scores."""

@@ -886,7 +886,7 @@ async function removePair() {
   find("confirm").close();
   find("anchors").value = name;
   const options = { method: "DELETE", id };
-  if (await change("Taking the pair out …", `pairs/${encodeURIComponent(id)}`, options, `Took out ${id}`))
+  if (await change("Taking the pair out …", `pairs?id=${encodeURIComponent(id)}`, options, `Took out ${id}`))
     find("remove-form").reset();
 }
 
