@@ -61,15 +61,21 @@ def purge_pairs(
         for digest in erased.set_digests:
             for state in (store.root / "cache" / "training").glob(f"{digest[:12]}-*"):
                 state.unlink(missing_ok=True)
-        for fits in store.root.glob(f"{GALLERY.folder}/*/fits"):  # items as the purged anchors saw them
-            delete_fits(fits, ITEMS)
-            delete_fits(fits, CELLS)
+        _forget_represented_items(store)
 
     anchors, swept = store.purge(ref, ids, where=where, missing_ok=missing_ok, saying=forget, receipt=receipt)
+    _forget_represented_items(store)  # a search may have kept some before the versions were deleted
     wanted = ResidueTargets(sort_hashes([stack_hashes(reports[0].row_hashes)]))
     return PurgeResult(
         anchors, swept, scan_files(_list_quick_files(store.root), wanted).problems if reports[0].row_hashes else ()
     )
+
+
+def _forget_represented_items(store: Store) -> None:
+    """Delete the items of all galleries as anchors saw them."""
+    for fits in store.root.glob(f"{GALLERY.folder}/*/fits"):
+        delete_fits(fits, ITEMS)
+        delete_fits(fits, CELLS)
 
 
 def _open_text_cache(store: Store) -> TextCache:

@@ -25,13 +25,7 @@ from asif.anchorset.format.content import (
     select_live_rows,
 )
 from asif.anchorset.format.deletion_list import LiveRows, find_live_slices
-from asif.anchorset.format.fit_cache import (
-    build_fit_file_name,
-    is_fit_needed,
-    list_fitted_aligners,
-    read_matching_fit,
-    write_fit,
-)
+from asif.anchorset.format.fit_cache import FitKey, list_fitted_aligners, read_matching_fit, write_fit
 from asif.anchorset.format.folder import SetFolder
 from asif.anchorset.format.kinds import SetKind
 from asif.anchorset.format.manifest import BlockEntry, Manifest
@@ -125,11 +119,13 @@ class AnchorSet:
 
     def check_blocks(self) -> None:
         """Raise IntegrityError for a block of embeddings of which a byte was changed; reads all of them."""
-        with self.folder.reading(self.version), ThreadPoolExecutor() as pool:
-            list(pool.map(self._check_block, {entry.whole for entry in self.manifest.blocks}))
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self.check_block, {entry.whole for entry in self.manifest.blocks}))
 
-    def _check_block(self, entry: BlockEntry) -> None:
-        check_file_content(self.folder.content_path("blocks", entry.sha256), entry.sha256, entry.size)
+    def check_block(self, entry: BlockEntry) -> None:
+        """Raise IntegrityError if a byte of the embeddings of one block was changed."""
+        with self.folder.reading(self.version):
+            check_file_content(self.folder.content_path("blocks", entry.sha256), entry.sha256, entry.size)
 
     def mean(self, side: Side) -> Float64:
         """Return the mean of the stored embeddings of one side [d], float64."""
@@ -234,9 +230,13 @@ class AnchorSet:
 
         Raises IntegrityError for a file that was changed, or fitted to other anchors.
         """
-        path = self.folder.fit_path(build_fit_file_name(self.manifest, aligner))
+        return self.cached_fit_of(FitKey.of(self.manifest, aligner))
+
+    def cached_fit_of(self, key: FitKey) -> dict[str, NDArray[Any]] | None:
+        """Return the cached fit with a key, such as one of a block, as `cached_fit` does."""
+        path = self.folder.fit_path(key.file_name)
         try:
-            return read_matching_fit(path, self.manifest, aligner) if path.exists() else None
+            return read_matching_fit(path, key) if path.exists() else None
         except IntegrityError:
             if os.path.lexists(path):
                 raise
@@ -251,16 +251,23 @@ class AnchorSet:
 
     def cache_fit(self, aligner: Mapping[str, Any], arrays: FitArrays) -> bool:
         """Write the fit of an aligner to the cache; return False if the store cannot be written, or is full."""
-        path = self.folder.fit_path(build_fit_file_name(self.manifest, aligner))
         try:
-            make_folder(path.parent)
-            write_fit(path, self.manifest, aligner, arrays)
-            if not is_fit_needed(path, self.folder.versions()):
-                path.unlink(missing_ok=True)  # the version was deleted meanwhile, perhaps by a purge
-                return False
+            self.write_fit_of(FitKey.of(self.manifest, aligner), arrays)
         except (OSError, AsifError):  # all that writing a file raises
             return False
         return True
+
+    def write_fit_of(self, key: FitKey, arrays: FitArrays) -> None:
+        """Write a fit of this version, or of a block of it, to the cache.
+
+        Raises OutOfSpace, AsifError for a store that cannot be written, Conflict if the version was deleted meanwhile.
+        """
+        path = self.folder.fit_path(key.file_name)
+        make_folder(path.parent)
+        write_fit(path, key, arrays)
+        if not self.folder.version_file(self.version).exists():  # perhaps by a purge
+            path.unlink(missing_ok=True)
+            raise self.folder.make_deleted_error(self.version)
 
     def cached_sums(self) -> CachedSums | None:
         """Return the cached sums over these anchors, or over the version that shares most of them; None without any.

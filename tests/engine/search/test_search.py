@@ -202,7 +202,7 @@ def test_few_rows_are_kept_and_none_of_purged_anchors(stored: Path) -> None:
 def test_the_first_search_of_many_items_says_what_it_does(
     stored: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("asif.engine.search.represented._MANY_ITEMS", COUNT)
+    monkeypatch.setattr("asif.engine.search.block_rows._MANY_ITEMS", COUNT)
     with caplog.at_level("INFO", "asif"):
         for _ in range(2):
             ask(stored, texts=["a dog"])

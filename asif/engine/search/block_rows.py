@@ -1,0 +1,283 @@
+"""The items of a gallery as rows of an aligner, a block at a time: kept as files of the gallery, made where they lack.
+
+The rows of a block depend on the block, the anchors, the aligner and its hubness correction, so versions that share a
+block share its rows. A killed search is continued by the next one with the blocks that are left.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asif.aligners.hubness import append_bias
+from asif.anchorset import AnchorSet, Gallery
+from asif.anchorset.format.atomic_io import check_free_space
+from asif.anchorset.format.blocks import MAX_BLOCK_ROWS, AnchorBlock, UInt8
+from asif.anchorset.format.deletion_list import find_live_slices
+from asif.anchorset.format.fit_cache import FitKey, hash_anchors
+from asif.anchorset.format.manifest import BlockEntry, Manifest
+from asif.compare import Candidates
+from asif.engine.search.gallery_rows import take_rows
+from asif.engine.search.row_cache import ITEMS, delete_older_rows, describe_rows, keep_arrays, pack_rows, unpack_rows
+from asif.engine.snapshots import FittedTask
+from asif.errors import AsifError, IntegrityError, UnknownFormat
+from asif.vectors import (
+    OTHER_SIDE,
+    Embeddings,
+    FitArrays,
+    FusedRows,
+    Int64,
+    Rows,
+    Side,
+    SparseRows,
+    join_rows,
+)
+
+Progress = Callable[[int, int], None]
+"""Takes the number of items that are represented, and of all that are to be."""
+
+_MANY_ITEMS = 5_000
+"""From here on people wait long enough to be told why."""
+
+_log = logging.getLogger(__name__)
+
+
+def ignore_progress(done: int, total: int) -> None:
+    """Do nothing."""
+
+
+def represent_items(gallery: Gallery, task: FittedTask, progress: Progress = ignore_progress) -> list[Rows]:
+    """Return the rows of all items, in order; those of blocks that were represented before are read, if they are kept.
+
+    Dense rows are views of mapped files. `progress` is called before, and after each block, if there are many items to represent.
+    Raises IntegrityError for a block that was changed on disk, Conflict if the version was deleted meanwhile.
+    """
+    blocks = _RepresentedBlocks(gallery.opened, gallery.side, task)
+    blocks.read()
+    blocks.represent_missing(progress)
+    return blocks.join()
+
+
+def represent_vectors(vectors: NDArray[Any], side: Side, task: FittedTask) -> Rows:
+    """Represent unit vectors [n, d] as rows of an aligner, with the negative hubness bias as the last entry."""
+    rows = task.fitted.represent(side, Embeddings(np.asarray(vectors, np.float32)), task.kernel)
+    return append_biases(rows, side, task)
+
+
+def append_biases(rows: Rows, side: Side, task: FittedTask) -> Rows:
+    """Give rows of candidates the negative bias of the hubness correction as their last entry, if there is one."""
+    corrected = task.correct_hubness(Candidates(rows), OTHER_SIDE[side])
+    return rows if corrected.biases is None else append_bias(rows, -corrected.biases)
+
+
+@dataclass
+class _RepresentedBlocks:
+    """Hold the rows of the blocks of a gallery, deleted rows included, by the sha256 of the block."""
+
+    opened: AnchorSet
+    side: Side
+    task: FittedTask
+    found: dict[str, FitArrays] = field(default_factory=dict)
+    unkept: str | None = None
+    """Why rows cannot be kept, once that is known."""
+
+    @cached_property
+    def description(self) -> Mapping[str, Any] | None:
+        """What rows depend on besides the block; None if none are kept."""
+        return describe_rows(ITEMS, self.task, self.side)
+
+    def make_key(self, sha256: str) -> FitKey:
+        assert self.description is not None
+        assert isinstance(self.task.anchors, AnchorSet)
+        return FitKey(sha256, hash_anchors(self.task.anchors.manifest), self.description)
+
+    def read(self) -> None:
+        """Read the rows that are kept, and check every byte of them; a damaged file is logged."""
+        if self.description is None:
+            return
+        hashes = [entry.sha256 for entry in self.opened.manifest.files]
+        with ThreadPoolExecutor() as pool:
+            kept = zip(hashes, pool.map(self.read_block, hashes), strict=True)
+            self.found = {sha256: arrays for sha256, arrays in kept if arrays is not None}
+
+    def read_block(self, sha256: str) -> FitArrays | None:
+        try:
+            return self.opened.cached_fit_of(self.make_key(sha256))
+        except IntegrityError as error:
+            _log.warning("represented items are not used: %s", str(error).splitlines()[0])
+            return None
+
+    def represent_missing(self, progress: Progress) -> None:
+        """Represent the blocks that are left, and keep each as soon as it is done."""
+        missing = [entry for entry in self.opened.manifest.files if entry.sha256 not in self.found]
+        if not missing:
+            return
+        done, total = 0, sum(entry.rows for entry in missing)
+        is_long = total >= _MANY_ITEMS
+        if is_long:
+            _log.info("representing %s items of %s over %s, once", f"{total:,}", self.opened.ref, self.task.anchors.ref)
+            progress(0, total)
+        earlier = None if self.description is None else _EarlierRows.of(self)
+        for entry in missing:
+            self.opened.check_block(entry)
+            block = self.opened.folder.block(self.opened.manifest, entry)
+            rows = self._represent_block(block, earlier)
+            self.found[entry.sha256] = self._keep(entry, pack_rows(rows), total - done)
+            done += entry.rows
+            if is_long:
+                progress(done, total)
+        if self.description is not None:
+            delete_older_rows(self.opened, ITEMS)
+
+    def _represent_block(self, block: AnchorBlock, earlier: _EarlierRows | None) -> Rows:
+        """Represent a block; rows of equal vectors in earlier blocks are copied."""
+        vectors = block.side(self.side)
+        parts: list[Rows] = []
+        places: list[Int64] = []
+        for mine, rows in earlier.find(block) if earlier is not None else ():
+            places.append(mine)
+            parts.append(rows)
+        if not parts:
+            return represent_vectors(vectors, self.side, self.task)
+        rest = np.setdiff1d(np.arange(len(vectors)), np.concatenate(places))
+        if len(rest):
+            places.append(rest)
+            parts.append(represent_vectors(vectors[rest], self.side, self.task))
+        return take_rows(join_rows(parts), np.argsort(np.concatenate(places)))
+
+    def _keep(self, entry: BlockEntry, arrays: FitArrays, left: int) -> FitArrays:
+        """Write the rows of a block, and return them mapped; return them as they are if they cannot be kept."""
+        if self.description is None or self.unkept is not None:
+            return arrays
+        key, anchors = self.make_key(entry.sha256), self.task.anchors
+        assert isinstance(anchors, AnchorSet)
+        size = sum(values.nbytes for values in arrays.values())
+        try:
+            self._check_room(size * left // entry.rows)
+            keep_arrays(self.opened, key, anchors, arrays)
+            return self.opened.cached_fit_of(key) or arrays
+        except (AsifError, OSError) as error:
+            self.unkept = str(error).splitlines()[0]
+            _log.warning("represented items are not kept: %s", self.unkept)
+            return arrays
+
+    def _check_room(self, needed: int) -> None:
+        """Raise OutOfSpace unless all rows that are left fit on the disk."""
+        folder = self.opened.folder.fits
+        check_free_space(
+            folder, needed, "keeping represented items", "free some space, or they are made by each process"
+        )
+
+    def join(self) -> list[Rows]:
+        """Return the live rows, in order: dense ones as views, sparse ones as one part, fused ones by blocks."""
+        first = unpack_rows(next(iter(self.found.values())))
+        if isinstance(first, SparseRows):
+            widest = max(arrays["0.values"].shape[1] for arrays in self.found.values())
+            return [_join_sparse(self._iter_live(), self.opened.count, widest, first.width)]
+        if isinstance(first, FusedRows):
+            return [join_rows(group) for group in _group_small(self._iter_live())]
+        return list(self._iter_live())
+
+    def _iter_live(self) -> Iterator[Rows]:
+        for entry in self.opened.manifest.blocks:
+            for some in find_live_slices(entry.deleted, entry.rows):
+                yield unpack_rows(self.found[entry.sha256], some)
+
+
+@dataclass(frozen=True)
+class _EarlierRows:
+    """Find rows that are kept of blocks of other versions, for vectors that are equal, byte for byte.
+
+    An edit that touches many places of a block writes it again, with most of its rows as they were. `hashes` [n] are
+    the beginnings of all row hashes, ascending; `owners` [n] number the blocks, `rows` [n] the rows in them.
+    """
+
+    current: _RepresentedBlocks
+    blocks: Sequence[tuple[str, AnchorBlock]]
+    hashes: NDArray[np.uint64]
+    owners: Int64
+    rows: Int64
+
+    @classmethod
+    def of(cls, current: _RepresentedBlocks) -> _EarlierRows | None:
+        """Look into the other versions of a gallery; None if nothing of their own blocks is kept."""
+        folder = current.opened.folder
+        blocks = []
+        for sha256, (manifest, entry) in _list_other_blocks(current.opened).items():
+            if folder.fit_path(current.make_key(sha256).file_name).exists():
+                with suppress(AsifError):  # `verify` reports it, or it was deleted meanwhile
+                    blocks.append((sha256, folder.block(manifest, entry)))
+        if not blocks:
+            return None
+        hashes = np.concatenate([_shorten(block.row_hash) for _, block in blocks])
+        counts = [len(block) for _, block in blocks]
+        owners = np.repeat(np.arange(len(blocks)), counts)
+        rows = np.concatenate([np.arange(count) for count in counts])
+        order = np.argsort(hashes, kind="stable")
+        return cls(current, blocks, hashes[order], owners[order], rows[order])
+
+    def find(self, block: AnchorBlock) -> Iterator[tuple[Int64, Rows]]:
+        """Yield rows of a block [m], and their representation."""
+        wanted, side = _shorten(block.row_hash), self.current.side
+        at = np.minimum(np.searchsorted(self.hashes, wanted), len(self.hashes) - 1)
+        known = self.hashes[at] == wanted
+        for owner in np.unique(self.owners[at[known]]).tolist():
+            mine = np.flatnonzero(known & (self.owners[at] == owner))
+            sha256, other = self.blocks[owner]
+            theirs = self.rows[at[mine]]
+            same = _are_equal(block.side(side)[mine], other.side(side)[theirs])
+            arrays = self.current.read_block(sha256) if same.any() else None
+            if arrays is not None:
+                yield mine[same], take_rows(unpack_rows(arrays), theirs[same])
+
+
+def _list_other_blocks(opened: AnchorSet) -> dict[str, tuple[Manifest, BlockEntry]]:
+    """Return the blocks of other versions of a gallery that this one does not have, by sha256; the newest first."""
+    own, found = {entry.sha256 for entry in opened.manifest.files}, {}
+    for version in reversed(opened.folder.versions()):
+        with suppress(IntegrityError, UnknownFormat):  # `verify` reports it, or it was deleted meanwhile
+            manifest = opened.folder.manifest(version)
+            found.update({entry.sha256: (manifest, entry) for entry in manifest.files if entry.sha256 not in own})
+    return found
+
+
+def _shorten(row_hashes: UInt8) -> NDArray[np.uint64]:
+    """Return the first eight bytes of row hashes [n, 32] as numbers [n]."""
+    return np.ascontiguousarray(row_hashes[:, :8]).view(np.uint64)[:, 0]
+
+
+def _are_equal(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell which rows of two arrays [n, d] have equal bytes [n]."""
+    equal: NDArray[np.bool_] = (some.view(np.uint8) == others.view(np.uint8)).all(axis=1)
+    return equal
+
+
+def _join_sparse(parts: Iterator[Rows], count: int, entries: int, width: int) -> SparseRows:
+    """Join sparse rows into one index of all, a part at a time in memory besides the result."""
+    indices, values, start = np.empty((count, entries), np.int64), np.empty((count, entries), np.float32), 0
+    for part in parts:
+        assert isinstance(part, SparseRows)
+        even, some = part.widen(entries), slice(start, start + len(part))
+        indices[some], values[some] = even.indices, even.values
+        start += len(part)
+    return SparseRows(indices, values, width)
+
+
+def _group_small(parts: Iterator[Rows]) -> Iterator[list[Rows]]:
+    """Group neighbouring parts while their rows fit into one block."""
+    group: list[Rows] = []
+    for part in parts:
+        if group and sum(map(len, group)) + len(part) > MAX_BLOCK_ROWS:
+            yield group
+            group = []
+        group.append(part)
+    if group:
+        yield group
