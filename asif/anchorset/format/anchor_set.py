@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from asif.anchorset.format.atomic_io import RESTORE_ADVICE, check_file_content, check_file_size, make_folder
 from asif.anchorset.format.blocks import AnchorBlock, UInt8, sum_rows
 from asif.anchorset.format.content import (
+    find_record_groups,
     load_pair_columns,
     load_pair_ids,
     load_pair_table,
-    load_record_table,
+    load_record_group,
     load_rejects,
     load_thumbnails,
     select_live_rows,
@@ -27,7 +28,7 @@ from asif.anchorset.format.content import (
 from asif.anchorset.format.deletion_list import LiveRows, find_live_slices
 from asif.anchorset.format.fit_cache import FitKey, list_fitted_aligners, read_matching_fit, write_fit
 from asif.anchorset.format.folder import SetFolder
-from asif.anchorset.format.kinds import SetKind
+from asif.anchorset.format.kinds import GALLERY, SetKind
 from asif.anchorset.format.manifest import BlockEntry, Manifest
 from asif.anchorset.format.moment_cache import MIN_ANCHORS_FOR_SUMS, SUMS_FIT, CachedSums, find_cached_sums
 from asif.anchorset.format.protocol import AnchorsIdentity, describe_as_html
@@ -36,8 +37,10 @@ from asif.pairs.pair import PairRecord, Reject
 from asif.pairs.records import take_records
 from asif.vectors import Fingerprint, FitArrays, Float64, Int64, Side
 
-_CACHED_TABLES, _CACHED_RECORD_TABLES = 32, 128
+_CACHED_TABLES, _CACHED_RECORD_GROUPS = 32, 512
 _ROWS_READ = 4096  # records that an iteration makes at a time
+_FEW_ROWS = 64
+"""Up to so many items of a gallery, such as the results of a search, are read without all others of their blocks."""
 _T = TypeVar("_T")
 
 
@@ -66,7 +69,8 @@ class AnchorSet:
         }
         self._starts = np.cumsum([0, *(entry.count for entry in entries)])
         self._table = lru_cache(_CACHED_TABLES)(partial(load_pair_table, folder))  # by whole blocks: pieces share them
-        self._record_table = lru_cache(_CACHED_RECORD_TABLES)(partial(load_record_table, folder))
+        self._record_groups = lru_cache(_CACHED_RECORD_GROUPS)(partial(find_record_groups, folder))
+        self._record_group = lru_cache(_CACHED_RECORD_GROUPS)(partial(load_record_group, folder))
         self._ids = lru_cache(_CACHED_TABLES)(partial(load_pair_ids, folder))
 
     @property
@@ -144,13 +148,22 @@ class AnchorSet:
             raise IndexError(f"rows {rows.min()} to {rows.max()} of a set of {self.count}")
         places = self._locate(rows)
         with self.folder.reading(self.version):
-            if len(self.manifest.blocks) <= _CACHED_TABLES:  # all tables stay in memory
+            few = self.kind is GALLERY and len(places) <= _FEW_ROWS
+            if not few and len(self.manifest.blocks) <= _CACHED_TABLES:  # all tables stay in memory
                 return [self._table(entry.whole)[row] for entry, row in places]
             return self._read_at(places)
 
-    def _take_records(self, entry: BlockEntry, rows: Sequence[int]) -> list[PairRecord]:
+    def _take_records(self, entry: BlockEntry, rows: Int64) -> Iterator[tuple[int, PairRecord]]:
+        """Yield rows of a block with their pairs; reads the row groups that they are in."""
+        starts = self._record_groups(entry)
+        owner = np.searchsorted(starts, rows, side="right") - 1
+        for group in np.unique(owner).tolist():
+            here = rows[owner == group]
+            yield from zip(here.tolist(), self._take_from_group(entry, group, here - starts[group]), strict=True)
+
+    def _take_from_group(self, entry: BlockEntry, group: int, rows: Int64) -> list[PairRecord]:
         try:
-            return take_records(self._record_table(entry), rows)
+            return take_records(self._record_group(entry, group), rows.tolist())
         except (ValueError, TypeError, KeyError, IndexError) as error:
             path = self.folder.content_path("pairs", entry.pairs.sha256)
             raise IntegrityError(
@@ -162,7 +175,7 @@ class AnchorSet:
         wanted: dict[BlockEntry, list[int]] = {}
         for entry, row in places:
             wanted.setdefault(entry.whole, []).append(row)
-        found = {entry: dict(zip(rows, self._take_records(entry, rows), strict=True)) for entry, rows in wanted.items()}
+        found = {entry: dict(self._take_records(entry, np.array(rows, np.int64))) for entry, rows in wanted.items()}
         return [found[entry.whole][row] for entry, row in places]
 
     def thumbnail(self, row: int) -> bytes | None:
@@ -286,7 +299,8 @@ class AnchorSet:
         self._live.clear()
         self._table.cache_clear()
         self._ids.cache_clear()
-        self._record_table.cache_clear()
+        self._record_groups.cache_clear()
+        self._record_group.cache_clear()
 
     def _open_blocks(self) -> list[AnchorBlock]:
         if self._blocks is None:

@@ -57,8 +57,8 @@ def ignore_progress(done: int, total: int) -> None:
 def represent_items(gallery: Gallery, task: FittedTask, progress: Progress = ignore_progress) -> list[Rows]:
     """Return the rows of all items, in order; those of blocks that were represented before are read, if they are kept.
 
-    Dense rows are views of mapped files. `progress` is called before, and after each block, if there are many items to represent.
-    Raises IntegrityError for a block that was changed on disk, Conflict if the version was deleted meanwhile.
+    Dense rows are views of mapped files. `progress` is called before, and after each block, if there are many items to
+    represent. Raises IntegrityError for a block that was changed on disk, Conflict if the version is deleted meanwhile.
     """
     blocks = _RepresentedBlocks(gallery.opened, gallery.side, task)
     blocks.read()
