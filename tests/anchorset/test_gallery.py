@@ -72,7 +72,7 @@ def test_a_few_items_are_read_without_the_others(
     monkeypatch.setattr("asif.pairs.records._ITEMS_PER_GROUP", rows_per_group)
     write_files(tmp_path / "photos", some_files(40))
     build(tmp_path / "photos", tmp_path).opened.close()
-    monkeypatch.setattr("asif.anchorset.format.anchor_set.load_pair_table", None)
+    monkeypatch.setattr("asif.anchorset.format.anchor_set.load_pair_table", pytest.fail)
     gallery, rows = asif.Gallery("g", home=tmp_path), [38, 0, 7, 6, 7]
     (table,) = (tmp_path / "galleries/g/pairs").glob("*")
     assert read_row_groups(table) == [min(rows_per_group, 40 - at) for at in range(0, 40, rows_per_group)]
