@@ -19,7 +19,7 @@ from asif.anchorset.receipts.receipt import Receipt
 from asif.anchorset.receipts.residue_scan import ResidueTargets, list_files, scan_files
 from asif.building.expected_digest import SourceComparison, compare_source
 from asif.encoders.text_cache import TextCache
-from asif.engine.search.row_cache import CELLS, ITEMS
+from asif.engine.search.row_cache import CELLS, ITEMS, NEIGHBOURS
 from asif.errors import IntegrityError
 from asif.pairs import PairSource
 
@@ -74,8 +74,8 @@ def purge_pairs(
 def _forget_represented_items(store: Store) -> None:
     """Delete the items of all galleries as anchors saw them."""
     for fits in store.root.glob(f"{GALLERY.folder}/*/fits"):
-        delete_fits(fits, ITEMS)
-        delete_fits(fits, CELLS)
+        for name in (ITEMS, NEIGHBOURS, CELLS):
+            delete_fits(fits, name)
 
 
 def _open_text_cache(store: Store) -> TextCache:

@@ -58,9 +58,7 @@ class EditedGallery:
     def edit(self, change: str) -> None:
         """Publish the next version of the gallery, or of the anchors."""
         if change == "anchors":
-            store = Store(self.home)
-            ids = [pair.id for pair in store.open("toy")]
-            store.remove("toy", [ids[self.random.integers(len(ids))]])
+            self.edit_anchors()
             return
         if change == "gc":
             galleries(self.home).gc("g", 1)
@@ -75,6 +73,16 @@ class EditedGallery:
             for name in self._choose(3):
                 self._write(name)
         update(self.folder, self.home, fake_image(), purge=purge, dtype="float32")
+
+    def edit_anchors(self) -> None:
+        """Remove some pairs, add some others, or both."""
+        store, which = Store(self.home), self.random.integers(3)
+        if which != 0:
+            ids = [pair.id for pair in store.open("toy")]
+            store.remove("toy", self.random.choice(ids, 3, replace=False).tolist())
+        if which != 1:
+            self.made += 1
+            store.put("toy", make_set(self.home, f"more-{self.made}", count=2, seed=self.made), "add")
 
     def add(self, count: int) -> None:
         for _ in range(count):

@@ -20,13 +20,23 @@ from numpy.typing import NDArray
 from asif.aligners.hubness import append_bias
 from asif.anchorset import AnchorSet, Gallery
 from asif.anchorset.format.atomic_io import check_free_space
-from asif.anchorset.format.blocks import MAX_BLOCK_ROWS, AnchorBlock, UInt8
+from asif.anchorset.format.blocks import MAX_BLOCK_ROWS, AnchorBlock
 from asif.anchorset.format.deletion_list import find_live_slices
 from asif.anchorset.format.fit_cache import FitKey, hash_anchors
 from asif.anchorset.format.manifest import BlockEntry, Manifest
 from asif.compare import Candidates
+from asif.engine.search.block_neighbours import BlockNeighbours
 from asif.engine.search.gallery_rows import take_rows
-from asif.engine.search.row_cache import ITEMS, delete_older_rows, describe_rows, keep_arrays, pack_rows, unpack_rows
+from asif.engine.search.row_cache import (
+    ITEMS,
+    NEIGHBOURS,
+    delete_older_rows,
+    describe_rows,
+    keep_arrays,
+    pack_rows,
+    unpack_rows,
+)
+from asif.engine.search.row_match import ShortHashes, are_equal_rows, match_hashes, shorten_hashes
 from asif.engine.snapshots import FittedTask
 from asif.errors import AsifError, IntegrityError, UnknownFormat
 from asif.vectors import (
@@ -125,20 +135,34 @@ class _RepresentedBlocks:
         if is_long:
             _log.info("representing %s items of %s over %s, once", f"{total:,}", self.opened.ref, self.task.anchors.ref)
             progress(0, total)
-        earlier = None if self.description is None else _EarlierRows.of(self)
+        makers = _Makers.of(self, missing)
         for entry in missing:
             self.opened.check_block(entry)
             block = self.opened.folder.block(self.opened.manifest, entry)
-            rows = self._represent_block(block, earlier)
-            self.found[entry.sha256] = self._keep(entry, pack_rows(rows), total - done)
+            found = self._copy_rows(block, makers.earlier)
+            if found is None:
+                found = self._represent_block(entry, block, makers.neighbours, total - done)
+            self.found[entry.sha256] = self._keep(self.make_key, entry, pack_rows(found), total - done)
             done += entry.rows
             if is_long:
                 progress(done, total)
         if self.description is not None:
             delete_older_rows(self.opened, ITEMS)
+            delete_older_rows(self.opened, NEIGHBOURS)
 
-    def _represent_block(self, block: AnchorBlock, earlier: _EarlierRows | None) -> Rows:
-        """Represent a block; rows of equal vectors in earlier blocks are copied."""
+    def _represent_block(
+        self, entry: BlockEntry, block: AnchorBlock, neighbours: BlockNeighbours | None, left: int
+    ) -> Rows:
+        """Represent a block, by neighbours of the same items among earlier anchors if there are any, and keep these."""
+        vectors = block.side(self.side)
+        if neighbours is None:
+            return represent_vectors(vectors, self.side, self.task)
+        rows, near = neighbours.represent(entry.sha256, vectors)
+        self._keep(neighbours.make_key, entry, near, left)
+        return append_biases(rows, self.side, self.task)
+
+    def _copy_rows(self, block: AnchorBlock, earlier: _EarlierRows | None) -> Rows | None:
+        """Copy the rows of equal vectors in earlier blocks, and represent the others; None if there are none."""
         vectors = block.side(self.side)
         parts: list[Rows] = []
         places: list[Int64] = []
@@ -146,18 +170,18 @@ class _RepresentedBlocks:
             places.append(mine)
             parts.append(rows)
         if not parts:
-            return represent_vectors(vectors, self.side, self.task)
+            return None
         rest = np.setdiff1d(np.arange(len(vectors)), np.concatenate(places))
         if len(rest):
             places.append(rest)
             parts.append(represent_vectors(vectors[rest], self.side, self.task))
         return take_rows(join_rows(parts), np.argsort(np.concatenate(places)))
 
-    def _keep(self, entry: BlockEntry, arrays: FitArrays, left: int) -> FitArrays:
-        """Write the rows of a block, and return them mapped; return them as they are if they cannot be kept."""
+    def _keep(self, make_key: Callable[[str], FitKey], entry: BlockEntry, arrays: FitArrays, left: int) -> FitArrays:
+        """Write arrays of a block, and return them mapped; return them as they are if they cannot be kept."""
         if self.description is None or self.unkept is not None:
             return arrays
-        key, anchors = self.make_key(entry.sha256), self.task.anchors
+        key, anchors = make_key(entry.sha256), self.task.anchors
         assert isinstance(anchors, AnchorSet)
         size = sum(values.nbytes for values in arrays.values())
         try:
@@ -193,6 +217,23 @@ class _RepresentedBlocks:
 
 
 @dataclass(frozen=True)
+class _Makers:
+    """Hold what makes the rows of blocks besides the aligner: rows of earlier blocks, and neighbours."""
+
+    earlier: _EarlierRows | None = None
+    neighbours: BlockNeighbours | None = None
+
+    @classmethod
+    def of(cls, blocks: _RepresentedBlocks, missing: Sequence[BlockEntry]) -> _Makers:
+        """Look for what is kept; nothing is for rows that are not kept."""
+        if blocks.description is None:
+            return cls()
+        task, names = blocks.task, [entry.sha256 for entry in missing]
+        near = BlockNeighbours.of(blocks.opened, task.anchors, task.fitted, blocks.side, task.kernel, names)
+        return cls(_EarlierRows.of(blocks), near)
+
+
+@dataclass(frozen=True)
 class _EarlierRows:
     """Find rows that are kept of blocks of other versions, for vectors that are equal, byte for byte.
 
@@ -202,7 +243,7 @@ class _EarlierRows:
 
     current: _RepresentedBlocks
     blocks: Sequence[tuple[str, AnchorBlock]]
-    hashes: NDArray[np.uint64]
+    hashes: ShortHashes
     owners: Int64
     rows: Int64
 
@@ -217,7 +258,7 @@ class _EarlierRows:
                     blocks.append((sha256, folder.block(manifest, entry)))
         if not blocks:
             return None
-        hashes = np.concatenate([_shorten(block.row_hash) for _, block in blocks])
+        hashes = np.concatenate([shorten_hashes(block.row_hash) for _, block in blocks])
         counts = [len(block) for _, block in blocks]
         owners = np.repeat(np.arange(len(blocks)), counts)
         rows = np.concatenate([np.arange(count) for count in counts])
@@ -226,14 +267,13 @@ class _EarlierRows:
 
     def find(self, block: AnchorBlock) -> Iterator[tuple[Int64, Rows]]:
         """Yield rows of a block [m], and their representation."""
-        wanted, side = _shorten(block.row_hash), self.current.side
-        at = np.minimum(np.searchsorted(self.hashes, wanted), len(self.hashes) - 1)
-        known = self.hashes[at] == wanted
-        for owner in np.unique(self.owners[at[known]]).tolist():
-            mine = np.flatnonzero(known & (self.owners[at] == owner))
+        at = match_hashes(self.hashes, np.arange(len(self.hashes)), shorten_hashes(block.row_hash))
+        owners, side = np.where(at >= 0, self.owners[at], -1), self.current.side
+        for owner in np.unique(owners[owners >= 0]).tolist():
+            mine = np.flatnonzero(owners == owner)
             sha256, other = self.blocks[owner]
             theirs = self.rows[at[mine]]
-            same = _are_equal(block.side(side)[mine], other.side(side)[theirs])
+            same = are_equal_rows(block.side(side)[mine], other.side(side)[theirs])
             arrays = self.current.read_block(sha256) if same.any() else None
             if arrays is not None:
                 yield mine[same], take_rows(unpack_rows(arrays), theirs[same])
@@ -247,17 +287,6 @@ def _list_other_blocks(opened: AnchorSet) -> dict[str, tuple[Manifest, BlockEntr
             manifest = opened.folder.manifest(version)
             found.update({entry.sha256: (manifest, entry) for entry in manifest.files if entry.sha256 not in own})
     return found
-
-
-def _shorten(row_hashes: UInt8) -> NDArray[np.uint64]:
-    """Return the first eight bytes of row hashes [n, 32] as numbers [n]."""
-    return np.ascontiguousarray(row_hashes[:, :8]).view(np.uint64)[:, 0]
-
-
-def _are_equal(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell which rows of two arrays [n, d] have equal bytes [n]."""
-    equal: NDArray[np.bool_] = (some.view(np.uint8) == others.view(np.uint8)).all(axis=1)
-    return equal
 
 
 def _join_sparse(parts: Iterator[Rows], count: int, entries: int, width: int) -> SparseRows:

@@ -16,9 +16,9 @@ from asif.engine.snapshots import FittedTask
 from asif.errors import AsifError, IntegrityError
 from asif.vectors import DenseRows, FitArrays, FusedRows, Rows, Side, SparseRows
 
-_KEPT = 4
+ITEMS, NEIGHBOURS, CELLS = "items", "neighbours", "cells"
+_KEPT, _KEPT_NEIGHBOURS = 4, 2
 """Rows of one name that a set keeps: of the last anchors, aligners and hubness corrections."""
-ITEMS, CELLS = "items", "cells"
 _MOST_INDEX = 1 << 24
 """Up to here float32 holds every whole number."""
 _ALL = slice(None)
@@ -94,7 +94,7 @@ def keep_arrays(stored: AnchorSet, key: FitKey, anchors: AnchorSet, arrays: FitA
 
 def delete_older_rows(stored: AnchorSet, name: str) -> None:
     """Delete rows under a name but for those of the last few anchors, aligners and hubness corrections."""
-    delete_fits(stored.folder.fits, name, _KEPT)
+    delete_fits(stored.folder.fits, name, _KEPT_NEIGHBOURS if name == NEIGHBOURS else _KEPT)
 
 
 def pack_rows(rows: Rows) -> FitArrays:

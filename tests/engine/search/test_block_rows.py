@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.anchorset_sets import short_blocks
-from support.engine_sets import fake_image
+from support.engine_sets import fake_image, make_set
 from support.galleries import galleries, update
 from support.paths import SUPPORT
 from support.represented_items import ALIGNERS, EditedGallery, as_arrays, represent_in_one_piece, take_task
@@ -24,11 +24,11 @@ from support.represented_items import ALIGNERS, EditedGallery, as_arrays, repres
 from asif.anchorset import AnchorSet, Gallery, Store
 from asif.engine import purge_pairs
 from asif.engine.search import block_rows
-from asif.engine.search.block_rows import represent_items
+from asif.engine.search.block_rows import represent_items, represent_vectors
 from asif.engine.search.gallery_rows import GalleryRows
 from asif.engine.snapshots import FittedTask
 from asif.errors import AsifError, Conflict, IntegrityError
-from asif.kernels import compute_similarity, select_topk
+from asif.kernels import compute_similarity, select_topk, topk_similarity
 from asif.vectors import join_rows
 
 CHANGES = ["add", "remove", "change", "purge", "anchors", "gc"]
@@ -117,6 +117,46 @@ def test_only_new_items_are_represented(edited: EditedGallery, represented: list
     assert not represented
 
 
+@pytest.fixture
+def searched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Return a list of how many vectors are compared with how many anchors, search by search."""
+    sizes: list[tuple[int, int]] = []
+
+    def search(queries: Any, blocks: Any, k: int, **given: Any) -> Any:
+        sizes.append((len(queries), sum(map(len, blocks))))
+        return topk_similarity(queries, blocks, k, **given)
+
+    for module in ("aligners.relative", "engine.search.block_neighbours"):
+        monkeypatch.setattr(f"asif.{module}.topk_similarity", search)
+    return sizes
+
+
+@pytest.mark.parametrize("hubness", ["none", "csls"])
+def test_after_an_edit_of_the_anchors_items_are_compared_with_the_new_ones_alone(
+    edited: EditedGallery, hubness: str, searched: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asif.aligners.neighbours.SPARE", 4)
+    monkeypatch.setattr("asif.aligners.relative.SPARE", 4)
+    monkeypatch.setattr("asif.engine.search.block_neighbours.SPARE", 4)
+    home, sets = edited.home, Store(edited.home)
+    gallery = Gallery("g", home=home)
+    represent_items(gallery, take_task(home, "asif(k=5)", hubness))
+    make_set(home, "more", count=3, seed=1).close()
+    for added in (3, 0):
+        version = (
+            sets.put("toy", sets.open("more"), "add") if added else sets.remove("toy", [sets.open("toy").ids(0)[7]])
+        )
+        task = take_task(home, "asif(k=5)", hubness)
+        represent_vectors(gallery.vectors[0], "image", task)  # makes the query bank
+        searched.clear()
+        rows = represent_items(gallery, task)
+        whole = [size for size in searched if size[1] == version.count]
+        assert sum(size[0] for size in whole) < 6  # those that lost too many
+        assert [size for size in searched if size not in whole] == ([(8, 3)] * 5 if added else [])
+        expected = represent_in_one_piece(gallery, task)
+        assert [part.tobytes() for part in as_arrays(rows)] == [part.tobytes() for part in expected]
+
+
 def test_rows_of_many_places_are_one_part_or_views(edited: EditedGallery) -> None:
     gallery = Gallery("g", home=edited.home)
     for aligner, parts in (("asif(k=5)", 1), ("cca", 5)):
@@ -176,7 +216,7 @@ def test_a_stray_file_is_a_problem(edited: EditedGallery) -> None:
 def test_the_rows_of_few_anchors_and_aligners_are_kept(edited: EditedGallery) -> None:
     for k in range(2, 9):
         check_rows(edited.home, take_task(edited.home, f"asif(k={k})", "none"))
-    assert len(list_fits(edited.home)) == 4 * 5
+    assert len(list_fits(edited.home)) == 4 * 5 + 2 * 5  # and the neighbours of the last two
 
 
 def test_nothing_of_purged_anchors_is_left(edited: EditedGallery, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +232,7 @@ def test_nothing_of_purged_anchors_is_left(edited: EditedGallery, monkeypatch: p
         original(opened, *given)
 
     monkeypatch.setattr(AnchorSet, "write_fit_of", purge_first)
-    for path in list_fits(home)[:1]:
+    for path in list_fits(home)[:4]:
         path.unlink()
     represent_items(gallery, task)  # over anchors that are purged while it runs
     assert not list_fits(home)

@@ -1,0 +1,135 @@
+"""The anchors nearest to the items of a gallery, kept by block, so that an edit of the anchors costs a small search.
+
+Relative representations are made of them. Other aligners map all items anew when any pair changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asif.aligners.neighbours import SPARE, Neighbours
+from asif.aligners.relative import FittedRelative
+from asif.anchorset import AnchorSet
+from asif.anchorset.format.fit_cache import FitKey, hash_anchors
+from asif.engine.search.row_cache import NEIGHBOURS
+from asif.engine.search.row_match import are_equal_rows, match_hashes, shorten_hashes
+from asif.errors import AsifError
+from asif.kernels import KernelName, topk_similarity
+from asif.vectors import Embeddings, FitArrays, Int64, Side, SparseRows, TopK, gather_rows
+
+
+@dataclass(frozen=True)
+class AnchorChange:
+    """Hold the `numbers` that the anchors of another version have in this one [N], -1 for none; and those `added`."""
+
+    numbers: Int64
+    added: Int64
+
+    @classmethod
+    def between(cls, old: AnchorSet, new: AnchorSet, side: Side) -> AnchorChange:
+        """Find the anchors of two versions with equal row hashes and equal embeddings of one side."""
+        before, after = (
+            np.concatenate([shorten_hashes(each.row_hashes(at)) for at in range(len(each.manifest.blocks))])
+            for each in (old, new)
+        )
+        order = np.argsort(after, kind="stable")
+        numbers, start = match_hashes(after[order], order, before), 0
+        for block in old.blocks(side):
+            here = numbers[start : start + len(block)]
+            known = np.flatnonzero(here >= 0)
+            same = are_equal_rows(block[known], gather_rows(new.blocks(side), here[known]))
+            here[known[~same]] = -1
+            start += len(block)
+        return cls(numbers, np.setdiff1d(np.arange(new.count), numbers))
+
+
+@dataclass(frozen=True)
+class BlockNeighbours:
+    """Represent blocks of a gallery by a relative aligner, from neighbours that are kept over another version.
+
+    `other` is the hash of that version's anchors, None without any.
+    """
+
+    gallery: AnchorSet
+    anchors: AnchorSet
+    fitted: FittedRelative
+    side: Side
+    kernel: KernelName
+    other: str | None = None
+    change: AnchorChange | None = None
+
+    @classmethod
+    def of(
+        cls, gallery: AnchorSet, anchors: Any, fitted: Any, side: Side, kernel: KernelName, blocks: Iterable[str]
+    ) -> BlockNeighbours | None:
+        """Look for neighbours of these blocks over another version of the anchors; None for an aligner without any."""
+        if not isinstance(anchors, AnchorSet) or not isinstance(fitted, FittedRelative):
+            return None
+        if fitted.aligner.centre or fitted.aligner.normalise != "both":
+            return None
+        plain = cls(gallery, anchors, fitted, side, kernel)
+        for version in reversed(anchors.folder.versions()):
+            with suppress(AsifError):  # `verify` reports it, or it was deleted meanwhile
+                other = hash_anchors(anchors.folder.manifest(version))
+                kept = any(gallery.folder.fit_path(plain._key(block, other).file_name).exists() for block in blocks)
+                if kept and other != hash_anchors(anchors.manifest):
+                    with AnchorSet(anchors.folder, version) as old:
+                        change = AnchorChange.between(old, anchors, side)
+                    return cls(gallery, anchors, fitted, side, kernel, other, change)
+        return plain
+
+    @cached_property
+    def _parameters(self) -> Mapping[str, Any]:
+        return {"k": self.fitted.aligner.k, "side": self.side}
+
+    def _key(self, block: str, anchors: str) -> FitKey:
+        return FitKey(block, anchors, {"name": NEIGHBOURS, "parameters": {"anchors": anchors, **self._parameters}})
+
+    def make_key(self, block: str) -> FitKey:
+        """Return the key under which the neighbours of a block are kept."""
+        return self._key(block, hash_anchors(self.anchors.manifest))
+
+    def represent(self, block: str, vectors: NDArray[Any]) -> tuple[SparseRows, FitArrays]:
+        """Represent the vectors of a block [n, d]; return its neighbours, too."""
+        embeddings = Embeddings(np.asarray(vectors, np.float32))
+        near = self._update(block, embeddings) or self.fitted.find_neighbours(self.side, embeddings, self.kernel)
+        return self.fitted.represent_neighbours(self.side, embeddings, near, self.kernel), near.as_arrays()
+
+    def _update(self, block: str, embeddings: Embeddings) -> Neighbours | None:
+        """Return the neighbours of a block by those over the other version; None if most must be searched for."""
+        if self.other is None or self.change is None or 2 * len(self.change.added) > self.anchors.count:
+            return None
+        arrays = None
+        with suppress(AsifError):  # damaged: `verify` reports it
+            arrays = self.gallery.cached_fit_of(self._key(block, self.other))
+        if arrays is None:
+            return None
+        near = Neighbours.from_arrays(arrays).update(self.change.numbers, self._find_added(embeddings))
+        known, least = near.count_known(), min(self.fitted.k + SPARE // 2, self.anchors.count)
+        few = np.flatnonzero(known < least)
+        if 2 * len(few) > len(near):
+            return None
+        width = min(int(known.min(initial=self.fitted.k + SPARE, where=known >= least)), self.anchors.count)
+        near = near.narrow(width)
+        if not len(few):
+            return near
+        found = self.fitted.find_neighbours(self.side, Embeddings(embeddings.values[few]), self.kernel)
+        return near.replace_rows(few, found.narrow(width))
+
+    def _find_added(self, embeddings: Embeddings) -> Neighbours:
+        """Find the nearest of the anchors that the other version does not have."""
+        assert self.change is not None
+        added, count = self.change.added, len(embeddings)
+        if not len(added):
+            return Neighbours.of(TopK(np.empty((count, 0), np.int64), np.empty((count, 0), np.float32)), 0)
+        blocks = [gather_rows(self.anchors.blocks(self.side), added)]
+        most = min(len(added), self.fitted.k + SPARE)
+        found = topk_similarity(embeddings.values, blocks, most, engine=self.kernel)
+        return Neighbours.of(TopK(added[found.indices], found.scores), len(added))
