@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,17 @@ class Neighbours:
         """Return what a search of `count` anchors found."""
         last = found.scores[:, -1] if found.scores.shape[1] < count else np.full(len(found.scores), _NONE)
         return cls(found.indices, found.scores, last)
+
+    @classmethod
+    def join(cls, parts: Sequence[Neighbours], places: Int64) -> Neighbours:
+        """Join the neighbours of all inputs, as many as the part with the fewest has, each row at its place [n]."""
+        width, order = min(part.width for part in parts), np.argsort(places)
+        even = [part.narrow(width) for part in parts]
+        return cls(
+            np.concatenate([part.indices for part in even])[order],
+            np.concatenate([part.scores for part in even])[order],
+            np.concatenate([part.floors for part in even])[order],
+        )
 
     def are_enough(self, k: int) -> Any:
         """Tell which inputs have all anchors that are as similar as the k-th, of those above zero: [n]."""

@@ -255,6 +255,10 @@ class AnchorSet:
                 raise
             return None  # a purge or gc has deleted it meanwhile
 
+    def has_fit_of(self, key: FitKey) -> bool:
+        """Tell whether a fit is cached, intact or not."""
+        return self.folder.fit_path(key.file_name).exists()
+
     def cached_aligners(self, name: str) -> list[tuple[dict[str, Any], str]]:
         """List the cached fits of aligners of one name, newest first: their parameters, and "" or a digest.
 

@@ -5,7 +5,7 @@ Relative representations are made of them. Other aligners map all items anew whe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,11 +18,12 @@ from asif.aligners.neighbours import SPARE, Neighbours
 from asif.aligners.relative import FittedRelative
 from asif.anchorset import AnchorSet
 from asif.anchorset.format.fit_cache import FitKey, hash_anchors
+from asif.engine.search.block_copies import CopiedRows
 from asif.engine.search.row_cache import NEIGHBOURS
 from asif.engine.search.row_match import are_equal_rows, match_hashes, shorten_hashes
 from asif.errors import AsifError
 from asif.kernels import KernelName, topk_similarity
-from asif.vectors import Embeddings, FitArrays, Int64, Side, SparseRows, TopK, gather_rows
+from asif.vectors import Embeddings, Int64, Side, SparseRows, TopK, gather_rows
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class BlockNeighbours:
         for version in reversed(anchors.folder.versions()):
             with suppress(AsifError):  # `verify` reports it, or it was deleted meanwhile
                 other = hash_anchors(anchors.folder.manifest(version))
-                kept = any(gallery.folder.fit_path(plain._key(block, other).file_name).exists() for block in blocks)
+                kept = any(gallery.has_fit_of(plain._key(block, other)) for block in blocks)
                 if kept and other != hash_anchors(anchors.manifest):
                     with AnchorSet(anchors.folder, version) as old:
                         change = AnchorChange.between(old, anchors, side)
@@ -96,22 +97,50 @@ class BlockNeighbours:
         """Return the key under which the neighbours of a block are kept."""
         return self._key(block, hash_anchors(self.anchors.manifest))
 
-    def represent(self, block: str, vectors: NDArray[Any]) -> tuple[SparseRows, FitArrays]:
-        """Represent the vectors of a block [n, d]; return its neighbours, too."""
+    def find(self, block: str, vectors: NDArray[Any], copies: Sequence[CopiedRows], rest: Int64) -> Neighbours | None:
+        """Find the neighbours of a block's vectors [n, d].
+
+        They are those of `copies` in other blocks, if there are any, and the `rest` is searched for; else they are made
+        of those over the other version of the anchors, or by a search. None if they are not kept of all copies.
+        """
         embeddings = Embeddings(np.asarray(vectors, np.float32))
-        near = self._update(block, embeddings) or self.fitted.find_neighbours(self.side, embeddings, self.kernel)
-        return self.fitted.represent_neighbours(self.side, embeddings, near, self.kernel), near.as_arrays()
+        if copies:
+            return self._join(embeddings, copies, rest)
+        return self._update(block, embeddings) or self._search(embeddings)
+
+    def represent(self, vectors: NDArray[Any], near: Neighbours) -> SparseRows:
+        """Represent vectors whose neighbours were found."""
+        embeddings = Embeddings(np.asarray(vectors, np.float32))
+        return self.fitted.represent_neighbours(self.side, embeddings, near, self.kernel)
+
+    def _search(self, embeddings: Embeddings) -> Neighbours:
+        return self.fitted.find_neighbours(self.side, embeddings, self.kernel)
+
+    def _read(self, key: FitKey) -> Neighbours | None:
+        with suppress(AsifError):  # damaged: `verify` reports it
+            arrays = self.gallery.cached_fit_of(key)
+            return None if arrays is None else Neighbours.from_arrays(arrays)
+        return None
+
+    def _join(self, embeddings: Embeddings, copies: Sequence[CopiedRows], rest: Int64) -> Neighbours | None:
+        parts = []
+        for copy in copies:
+            near = self._read(self.make_key(copy.sha256))
+            if near is None:
+                return None
+            parts.append(near.take(copy.theirs))
+        if len(rest):
+            parts.append(self._search(Embeddings(embeddings.values[rest])))
+        return Neighbours.join(parts, np.concatenate([*(copy.mine for copy in copies), rest]))
 
     def _update(self, block: str, embeddings: Embeddings) -> Neighbours | None:
         """Return the neighbours of a block by those over the other version; None if most must be searched for."""
         if self.other is None or self.change is None or 2 * len(self.change.added) > self.anchors.count:
             return None
-        arrays = None
-        with suppress(AsifError):  # damaged: `verify` reports it
-            arrays = self.gallery.cached_fit_of(self._key(block, self.other))
-        if arrays is None:
+        near = self._read(self._key(block, self.other))
+        if near is None:
             return None
-        near = Neighbours.from_arrays(arrays).update(self.change.numbers, self._find_added(embeddings))
+        near = near.update(self.change.numbers, self._find_added(embeddings))
         known, least = near.count_known(), min(self.fitted.k + SPARE // 2, self.anchors.count)
         few = np.flatnonzero(known < least)
         if 2 * len(few) > len(near):
@@ -120,7 +149,7 @@ class BlockNeighbours:
         near = near.narrow(width)
         if not len(few):
             return near
-        found = self.fitted.find_neighbours(self.side, Embeddings(embeddings.values[few]), self.kernel)
+        found = self._search(Embeddings(embeddings.values[few]))
         return near.replace_rows(few, found.narrow(width))
 
     def _find_added(self, embeddings: Embeddings) -> Neighbours:

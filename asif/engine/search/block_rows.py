@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,13 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.aligners.hubness import append_bias
+from asif.aligners.neighbours import Neighbours
 from asif.anchorset import AnchorSet, Gallery
 from asif.anchorset.format.atomic_io import check_free_space
 from asif.anchorset.format.blocks import MAX_BLOCK_ROWS, AnchorBlock
 from asif.anchorset.format.deletion_list import find_live_slices
 from asif.anchorset.format.fit_cache import FitKey, hash_anchors
-from asif.anchorset.format.manifest import BlockEntry, Manifest
+from asif.anchorset.format.manifest import BlockEntry
 from asif.compare import Candidates
+from asif.engine.search.block_copies import BlockCopies
 from asif.engine.search.block_neighbours import BlockNeighbours
 from asif.engine.search.gallery_rows import take_rows
 from asif.engine.search.row_cache import (
@@ -36,15 +37,13 @@ from asif.engine.search.row_cache import (
     pack_rows,
     unpack_rows,
 )
-from asif.engine.search.row_match import ShortHashes, are_equal_rows, match_hashes, shorten_hashes
 from asif.engine.snapshots import FittedTask
-from asif.errors import AsifError, IntegrityError, UnknownFormat
+from asif.errors import AsifError, IntegrityError
 from asif.vectors import (
     OTHER_SIDE,
     Embeddings,
     FitArrays,
     FusedRows,
-    Int64,
     Rows,
     Side,
     SparseRows,
@@ -135,14 +134,12 @@ class _RepresentedBlocks:
         if is_long:
             _log.info("representing %s items of %s over %s, once", f"{total:,}", self.opened.ref, self.task.anchors.ref)
             progress(0, total)
-        makers = _Makers.of(self, missing)
+        sources = _Sources.of(self, missing)
         for entry in missing:
             self.opened.check_block(entry)
             block = self.opened.folder.block(self.opened.manifest, entry)
-            found = self._copy_rows(block, makers.earlier)
-            if found is None:
-                found = self._represent_block(entry, block, makers.neighbours, total - done)
-            self.found[entry.sha256] = self._keep(self.make_key, entry, pack_rows(found), total - done)
+            rows = self._represent_block(entry, block, sources, total - done)
+            self.found[entry.sha256] = self._keep(self.make_key, entry, pack_rows(rows), total - done)
             done += entry.rows
             if is_long:
                 progress(done, total)
@@ -150,32 +147,30 @@ class _RepresentedBlocks:
             delete_older_rows(self.opened, ITEMS)
             delete_older_rows(self.opened, NEIGHBOURS)
 
-    def _represent_block(
-        self, entry: BlockEntry, block: AnchorBlock, neighbours: BlockNeighbours | None, left: int
-    ) -> Rows:
-        """Represent a block, by neighbours of the same items among earlier anchors if there are any, and keep these."""
+    def _represent_block(self, entry: BlockEntry, block: AnchorBlock, sources: _Sources, left: int) -> Rows:
+        """Represent a block: copy the rows of equal vectors in other blocks, and make the rest."""
         vectors = block.side(self.side)
-        if neighbours is None:
-            return represent_vectors(vectors, self.side, self.task)
-        rows, near = neighbours.represent(entry.sha256, vectors)
-        self._keep(neighbours.make_key, entry, near, left)
-        return append_biases(rows, self.side, self.task)
-
-    def _copy_rows(self, block: AnchorBlock, earlier: _EarlierRows | None) -> Rows | None:
-        """Copy the rows of equal vectors in earlier blocks, and represent the others; None if there are none."""
-        vectors = block.side(self.side)
-        parts: list[Rows] = []
-        places: list[Int64] = []
-        for mine, rows in earlier.find(block) if earlier is not None else ():
-            places.append(mine)
-            parts.append(rows)
-        if not parts:
-            return None
-        rest = np.setdiff1d(np.arange(len(vectors)), np.concatenate(places))
+        found = [(copy, self.read_block(copy.sha256)) for copy in sources.copies.find(block)]
+        kept = [(copy, arrays) for copy, arrays in found if arrays is not None]
+        parts = [take_rows(unpack_rows(arrays), copy.theirs) for copy, arrays in kept]
+        places = [copy.mine for copy, _ in kept]
+        rest = np.setdiff1d(np.arange(len(vectors)), np.concatenate([*places, np.empty(0, np.int64)]))
+        near, neighbours = None, sources.neighbours
+        if neighbours is not None:
+            near = neighbours.find(entry.sha256, vectors, [copy for copy, _ in kept], rest)
+        if neighbours is not None and near is not None:
+            self._keep(neighbours.make_key, entry, near.as_arrays(), left)
         if len(rest):
-            places.append(rest)
-            parts.append(represent_vectors(vectors[rest], self.side, self.task))
-        return take_rows(join_rows(parts), np.argsort(np.concatenate(places)))
+            near = None if near is None else near.take(rest)
+            parts.append(self._represent_vectors(vectors[rest], neighbours, near))
+        return take_rows(join_rows(parts), np.argsort(np.concatenate([*places, rest]))) if kept else parts[0]
+
+    def _represent_vectors(
+        self, vectors: NDArray[Any], neighbours: BlockNeighbours | None, near: Neighbours | None
+    ) -> Rows:
+        if neighbours is None or near is None:
+            return represent_vectors(vectors, self.side, self.task)
+        return append_biases(neighbours.represent(vectors, near), self.side, self.task)
 
     def _keep(self, make_key: Callable[[str], FitKey], entry: BlockEntry, arrays: FitArrays, left: int) -> FitArrays:
         """Write arrays of a block, and return them mapped; return them as they are if they cannot be kept."""
@@ -217,76 +212,20 @@ class _RepresentedBlocks:
 
 
 @dataclass(frozen=True)
-class _Makers:
-    """Hold what makes the rows of blocks besides the aligner: rows of earlier blocks, and neighbours."""
+class _Sources:
+    """Hold from what the rows of blocks are made besides their vectors: rows of other blocks, and neighbours."""
 
-    earlier: _EarlierRows | None = None
+    copies: BlockCopies
     neighbours: BlockNeighbours | None = None
 
     @classmethod
-    def of(cls, blocks: _RepresentedBlocks, missing: Sequence[BlockEntry]) -> _Makers:
+    def of(cls, blocks: _RepresentedBlocks, missing: Sequence[BlockEntry]) -> _Sources:
         """Look for what is kept; nothing is for rows that are not kept."""
+        opened, task, names = blocks.opened, blocks.task, [entry.sha256 for entry in missing]
         if blocks.description is None:
-            return cls()
-        task, names = blocks.task, [entry.sha256 for entry in missing]
-        near = BlockNeighbours.of(blocks.opened, task.anchors, task.fitted, blocks.side, task.kernel, names)
-        return cls(_EarlierRows.of(blocks), near)
-
-
-@dataclass(frozen=True)
-class _EarlierRows:
-    """Find rows that are kept of blocks of other versions, for vectors that are equal, byte for byte.
-
-    An edit that touches many places of a block writes it again, with most of its rows as they were. `hashes` [n] are
-    the beginnings of all row hashes, ascending; `owners` [n] number the blocks, `rows` [n] the rows in them.
-    """
-
-    current: _RepresentedBlocks
-    blocks: Sequence[tuple[str, AnchorBlock]]
-    hashes: ShortHashes
-    owners: Int64
-    rows: Int64
-
-    @classmethod
-    def of(cls, current: _RepresentedBlocks) -> _EarlierRows | None:
-        """Look into the other versions of a gallery; None if nothing of their own blocks is kept."""
-        folder = current.opened.folder
-        blocks = []
-        for sha256, (manifest, entry) in _list_other_blocks(current.opened).items():
-            if folder.fit_path(current.make_key(sha256).file_name).exists():
-                with suppress(AsifError):  # `verify` reports it, or it was deleted meanwhile
-                    blocks.append((sha256, folder.block(manifest, entry)))
-        if not blocks:
-            return None
-        hashes = np.concatenate([shorten_hashes(block.row_hash) for _, block in blocks])
-        counts = [len(block) for _, block in blocks]
-        owners = np.repeat(np.arange(len(blocks)), counts)
-        rows = np.concatenate([np.arange(count) for count in counts])
-        order = np.argsort(hashes, kind="stable")
-        return cls(current, blocks, hashes[order], owners[order], rows[order])
-
-    def find(self, block: AnchorBlock) -> Iterator[tuple[Int64, Rows]]:
-        """Yield rows of a block [m], and their representation."""
-        at = match_hashes(self.hashes, np.arange(len(self.hashes)), shorten_hashes(block.row_hash))
-        owners, side = np.where(at >= 0, self.owners[at], -1), self.current.side
-        for owner in np.unique(owners[owners >= 0]).tolist():
-            mine = np.flatnonzero(owners == owner)
-            sha256, other = self.blocks[owner]
-            theirs = self.rows[at[mine]]
-            same = are_equal_rows(block.side(side)[mine], other.side(side)[theirs])
-            arrays = self.current.read_block(sha256) if same.any() else None
-            if arrays is not None:
-                yield mine[same], take_rows(unpack_rows(arrays), theirs[same])
-
-
-def _list_other_blocks(opened: AnchorSet) -> dict[str, tuple[Manifest, BlockEntry]]:
-    """Return the blocks of other versions of a gallery that this one does not have, by sha256; the newest first."""
-    own, found = {entry.sha256 for entry in opened.manifest.files}, {}
-    for version in reversed(opened.folder.versions()):
-        with suppress(IntegrityError, UnknownFormat):  # `verify` reports it, or it was deleted meanwhile
-            manifest = opened.folder.manifest(version)
-            found.update({entry.sha256: (manifest, entry) for entry in manifest.files if entry.sha256 not in own})
-    return found
+            return cls(BlockCopies.of(opened, blocks.side, lambda sha256: False))
+        copies = BlockCopies.of(opened, blocks.side, lambda sha256: opened.has_fit_of(blocks.make_key(sha256)))
+        return cls(copies, BlockNeighbours.of(opened, task.anchors, task.fitted, blocks.side, task.kernel, names))
 
 
 def _join_sparse(parts: Iterator[Rows], count: int, entries: int, width: int) -> SparseRows:
