@@ -19,7 +19,8 @@ _NONE = np.float32(-np.inf)
 class Neighbours:
     """Hold the nearest anchors of n inputs: `indices` and `scores` [n, m], in the order of top-k.
 
-    All anchors with a score above `floors` [n] are among them; -inf if all anchors are.
+    All anchors with a score above `floors` [n] are among them; -inf if all anchors are. Behind the last one of an input
+    there may be entries without an anchor, with the index -1 and the score -inf.
     """
 
     indices: Int64
@@ -60,15 +61,13 @@ class Neighbours:
         """Return the k nearest anchors and all as similar as the k-th, as `find_topk_with_ties` does."""
         last = self.scores[:, k - 1 : k]
         entries = max(k, int((self.scores >= last).sum(axis=1).max(initial=0, where=last[:, 0] > 0)))
-        scores = np.where(self.scores >= last, self.scores, np.float32(0))
-        return TopK(self.indices[:, :entries], scores[:, :entries])
+        scores = np.where((self.scores >= last) & (self.scores > _NONE), self.scores, np.float32(0))
+        return TopK(_fill_unused(self.indices[:, :entries]), scores[:, :entries])
 
     def update(self, numbers: Int64, added: Neighbours) -> Neighbours:
-        """Return the nearest of the anchors that stay, which get other `numbers` (-1: none), and of those added.
-
-        Removed anchors have the score -inf, behind all others.
-        """
-        indices = np.concatenate([numbers[self.indices], added.indices], axis=1)
+        """Return the nearest of the anchors that stay, which get other `numbers` (-1: none), and of those added."""
+        stay = np.where(self.indices < 0, -1, numbers[self.indices])
+        indices = np.concatenate([stay, added.indices], axis=1)
         scores = np.concatenate([self.scores, added.scores], axis=1)
         scores = np.where(indices < 0, _NONE, scores)
         order = np.lexsort((indices, -scores), axis=1)
@@ -77,11 +76,6 @@ class Neighbours:
             np.take_along_axis(scores, order, 1),
             np.maximum(self.floors, added.floors),
         )
-
-    def count_known(self) -> Int64:
-        """Count the anchors of each input that were not removed: [n]."""
-        known: Int64 = (self.scores > _NONE).sum(axis=1)
-        return known
 
     def narrow(self, width: int) -> Neighbours:
         """Return the `width` nearest."""
@@ -109,3 +103,20 @@ class Neighbours:
     def from_arrays(cls, arrays: FitArrays) -> Neighbours:
         """Return what `as_arrays` made named arrays of."""
         return cls(arrays["indices"].astype(np.int64), arrays["scores"], arrays["floors"])
+
+
+def _fill_unused(indices: Int64) -> Int64:
+    """Put indices that a row does not use in place of -1.
+
+    >>> _fill_unused(np.array([[1, 5, -1, -1]])).tolist()
+    [[1, 5, 0, 2]]
+    """
+    rows = np.flatnonzero((indices < 0).any(axis=1))
+    if not len(rows):
+        return indices
+    filled = indices.copy()
+    for row in rows.tolist():
+        free = np.setdiff1d(np.arange(indices.shape[1]), indices[row])
+        empty = indices[row] < 0
+        filled[row, empty] = free[: int(empty.sum())]
+    return filled

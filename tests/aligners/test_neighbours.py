@@ -73,11 +73,7 @@ def test_updated_neighbours_give_what_a_search_gives(
             values = merge(values[kept], numbers[kept], fresh, places)
             fitted = fit(values, k)
             near = near.update(numbers, find_among(items, fresh, places, k + spare))
-            known = near.count_known()
-            few = np.flatnonzero(known < k)
-            near = near.narrow(min(int(known.min(initial=k + spare, where=known >= k)), k + spare))
-            if len(few):
-                near = near.replace_rows(few, fitted.find_neighbours("image", items).take(few).narrow(near.width))
+            near = near.narrow(k + spare)
             near = Neighbours.from_arrays(near.as_arrays())
             compare(fitted.represent_neighbours("image", items, near), fitted.represent("image", items))
 

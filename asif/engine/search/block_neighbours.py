@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asif.aligners.neighbours import SPARE, Neighbours
 from asif.aligners.relative import FittedRelative
@@ -97,20 +96,18 @@ class BlockNeighbours:
         """Return the key under which the neighbours of a block are kept."""
         return self._key(block, hash_anchors(self.anchors.manifest))
 
-    def find(self, block: str, vectors: NDArray[Any], copies: Sequence[CopiedRows], rest: Int64) -> Neighbours | None:
-        """Find the neighbours of a block's vectors [n, d].
+    def find(self, block: str, embeddings: Embeddings, copies: Sequence[CopiedRows], rest: Int64) -> Neighbours | None:
+        """Find the neighbours of a block's embeddings [n, d].
 
         They are those of `copies` in other blocks, if there are any, and the `rest` is searched for; else they are made
         of those over the other version of the anchors, or by a search. None if they are not kept of all copies.
         """
-        embeddings = Embeddings(np.asarray(vectors, np.float32))
         if copies:
             return self._join(embeddings, copies, rest)
         return self._update(block, embeddings) or self._search(embeddings)
 
-    def represent(self, vectors: NDArray[Any], near: Neighbours) -> SparseRows:
-        """Represent vectors whose neighbours were found."""
-        embeddings = Embeddings(np.asarray(vectors, np.float32))
+    def represent(self, embeddings: Embeddings, near: Neighbours) -> SparseRows:
+        """Represent embeddings whose neighbours were found."""
         return self.fitted.represent_neighbours(self.side, embeddings, near, self.kernel)
 
     def _search(self, embeddings: Embeddings) -> Neighbours:
@@ -140,17 +137,15 @@ class BlockNeighbours:
         near = self._read(self._key(block, self.other))
         if near is None:
             return None
-        near = near.update(self.change.numbers, self._find_added(embeddings))
-        known, least = near.count_known(), min(self.fitted.k + SPARE // 2, self.anchors.count)
-        few = np.flatnonzero(known < least)
+        near = near.update(self.change.numbers, self._find_added(embeddings)).narrow(self.fitted.k + SPARE)
+        few = np.flatnonzero(~near.are_enough(self.fitted.k))
         if 2 * len(few) > len(near):
             return None
-        width = min(int(known.min(initial=self.fitted.k + SPARE, where=known >= least)), self.anchors.count)
-        near = near.narrow(width)
         if not len(few):
             return near
         found = self._search(Embeddings(embeddings.values[few]))
-        return near.replace_rows(few, found.narrow(width))
+        width = min(near.width, found.width)
+        return near.narrow(width).replace_rows(few, found.narrow(width))
 
     def _find_added(self, embeddings: Embeddings) -> Neighbours:
         """Find the nearest of the anchors that the other version does not have."""

@@ -149,28 +149,28 @@ class _RepresentedBlocks:
 
     def _represent_block(self, entry: BlockEntry, block: AnchorBlock, sources: _Sources, left: int) -> Rows:
         """Represent a block: copy the rows of equal vectors in other blocks, and make the rest."""
-        vectors = block.side(self.side)
+        embeddings = Embeddings(np.asarray(block.side(self.side), np.float32))
         found = [(copy, self.read_block(copy.sha256)) for copy in sources.copies.find(block)]
         kept = [(copy, arrays) for copy, arrays in found if arrays is not None]
         parts = [take_rows(unpack_rows(arrays), copy.theirs) for copy, arrays in kept]
         places = [copy.mine for copy, _ in kept]
-        rest = np.setdiff1d(np.arange(len(vectors)), np.concatenate([*places, np.empty(0, np.int64)]))
+        rest = np.setdiff1d(np.arange(len(block)), np.concatenate([*places, np.empty(0, np.int64)]))
         near, neighbours = None, sources.neighbours
         if neighbours is not None:
-            near = neighbours.find(entry.sha256, vectors, [copy for copy, _ in kept], rest)
+            near = neighbours.find(entry.sha256, embeddings, [copy for copy, _ in kept], rest)
         if neighbours is not None and near is not None:
             self._keep(neighbours.make_key, entry, near.as_arrays(), left)
+        if not kept:
+            return self._represent(embeddings, neighbours, near)
         if len(rest):
-            near = None if near is None else near.take(rest)
-            parts.append(self._represent_vectors(vectors[rest], neighbours, near))
-        return take_rows(join_rows(parts), np.argsort(np.concatenate([*places, rest]))) if kept else parts[0]
+            some = Embeddings(embeddings.values[rest])
+            parts.append(self._represent(some, neighbours, None if near is None else near.take(rest)))
+        return take_rows(join_rows(parts), np.argsort(np.concatenate([*places, rest])))
 
-    def _represent_vectors(
-        self, vectors: NDArray[Any], neighbours: BlockNeighbours | None, near: Neighbours | None
-    ) -> Rows:
+    def _represent(self, embeddings: Embeddings, neighbours: BlockNeighbours | None, near: Neighbours | None) -> Rows:
         if neighbours is None or near is None:
-            return represent_vectors(vectors, self.side, self.task)
-        return append_biases(neighbours.represent(vectors, near), self.side, self.task)
+            return represent_vectors(embeddings.values, self.side, self.task)
+        return append_biases(neighbours.represent(embeddings, near), self.side, self.task)
 
     def _keep(self, make_key: Callable[[str], FitKey], entry: BlockEntry, arrays: FitArrays, left: int) -> FitArrays:
         """Write arrays of a block, and return them mapped; return them as they are if they cannot be kept."""
