@@ -143,9 +143,9 @@ class _RepresentedBlocks:
             done += entry.rows
             if is_long:
                 progress(done, total)
-        if self.description is not None:
-            delete_older_rows(self.opened, ITEMS)
-            delete_older_rows(self.opened, NEIGHBOURS)
+        if self.description is not None and self.unkept is None:
+            for name in (ITEMS, NEIGHBOURS):
+                delete_older_rows(self.opened, name)
 
     def _represent_block(self, entry: BlockEntry, block: AnchorBlock, sources: _Sources, left: int) -> Rows:
         """Represent a block: copy the rows of equal vectors in other blocks, and make the rest."""
