@@ -110,6 +110,11 @@ class FittedRelative:
             found = find_topk_with_ties(values, blocks, self.k, engine)
         return self._weigh(side, found)
 
+    @property
+    def has_neighbours(self) -> bool:
+        """Tell whether rows are made of neighbours alone, with all that tie: without means, which any edit changes."""
+        return not self.aligner.centre and self.aligner.normalise == "both"
+
     def find_neighbours(self, side: Side, embeddings: Embeddings, engine: KernelName = "auto") -> Neighbours:
         """Find the anchors that `represent` needs for embeddings [n, d], and some to spare."""
         taken = min(self.k + SPARE, self.anchors.count)

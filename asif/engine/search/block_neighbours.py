@@ -1,18 +1,19 @@
 """The anchors nearest to the items of a gallery, kept by block, so that an edit of the anchors costs a small search.
 
-Relative representations are made of them. Other aligners map all items anew when any pair changes.
+Relative representations are made of them, alone or as part of a sum. Linear maps change with any pair.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from asif.aligners.fused import FittedFused, find_relative
 from asif.aligners.neighbours import SPARE, Neighbours
 from asif.aligners.relative import FittedRelative
 from asif.anchorset import AnchorSet
@@ -22,7 +23,7 @@ from asif.engine.search.row_cache import NEIGHBOURS
 from asif.engine.search.row_match import are_equal_rows, match_hashes, shorten_hashes
 from asif.errors import AsifError
 from asif.kernels import KernelName, topk_similarity
-from asif.vectors import Embeddings, Int64, Side, SparseRows, TopK, gather_rows
+from asif.vectors import Embeddings, Int64, Rows, Side, TopK, gather_rows
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,15 @@ class AnchorChange:
 
 @dataclass(frozen=True)
 class BlockNeighbours:
-    """Represent blocks of a gallery by a relative aligner, from neighbours that are kept over another version.
+    """Represent blocks of a gallery by an aligner with a relative member, from neighbours over another version.
 
     `other` is the hash of that version's anchors, None without any.
     """
 
     gallery: AnchorSet
     anchors: AnchorSet
-    fitted: FittedRelative
+    fitted: FittedRelative | FittedFused
+    relative: FittedRelative
     side: Side
     kernel: KernelName
     other: str | None = None
@@ -70,11 +72,10 @@ class BlockNeighbours:
         cls, gallery: AnchorSet, anchors: Any, fitted: Any, side: Side, kernel: KernelName, blocks: Iterable[str]
     ) -> BlockNeighbours | None:
         """Look for neighbours of these blocks over another version of the anchors; None for an aligner without any."""
-        if not isinstance(anchors, AnchorSet) or not isinstance(fitted, FittedRelative):
+        relative = find_relative(fitted)
+        if not isinstance(anchors, AnchorSet) or relative is None:
             return None
-        if fitted.aligner.centre or fitted.aligner.normalise != "both":
-            return None
-        plain = cls(gallery, anchors, fitted, side, kernel)
+        plain = cls(gallery, anchors, fitted, relative, side, kernel)
         for version in reversed(anchors.folder.versions()):
             with suppress(AsifError):  # `verify` reports it, or it was deleted meanwhile
                 other = hash_anchors(anchors.folder.manifest(version))
@@ -82,12 +83,12 @@ class BlockNeighbours:
                 if kept and other != hash_anchors(anchors.manifest):
                     with AnchorSet(anchors.folder, version) as old:
                         change = AnchorChange.between(old, anchors, side)
-                    return cls(gallery, anchors, fitted, side, kernel, other, change)
+                    return replace(plain, other=other, change=change)
         return plain
 
     @cached_property
     def _parameters(self) -> Mapping[str, Any]:
-        return {"k": self.fitted.aligner.k, "side": self.side}
+        return {"k": self.relative.aligner.k, "side": self.side}
 
     def _key(self, block: str, anchors: str) -> FitKey:
         return FitKey(block, anchors, {"name": NEIGHBOURS, "parameters": {"anchors": anchors, **self._parameters}})
@@ -106,12 +107,12 @@ class BlockNeighbours:
             return self._join(embeddings, copies, rest)
         return self._update(block, embeddings) or self._search(embeddings)
 
-    def represent(self, embeddings: Embeddings, near: Neighbours) -> SparseRows:
+    def represent(self, embeddings: Embeddings, near: Neighbours) -> Rows:
         """Represent embeddings whose neighbours were found."""
         return self.fitted.represent_neighbours(self.side, embeddings, near, self.kernel)
 
     def _search(self, embeddings: Embeddings) -> Neighbours:
-        return self.fitted.find_neighbours(self.side, embeddings, self.kernel)
+        return self.relative.find_neighbours(self.side, embeddings, self.kernel)
 
     def _read(self, key: FitKey) -> Neighbours | None:
         with suppress(AsifError):  # damaged: `verify` reports it
@@ -137,8 +138,8 @@ class BlockNeighbours:
         near = self._read(self._key(block, self.other))
         if near is None:
             return None
-        near = near.update(self.change.numbers, self._find_added(embeddings)).narrow(self.fitted.k + SPARE)
-        few = np.flatnonzero(~near.are_enough(self.fitted.k))
+        near = near.update(self.change.numbers, self._find_added(embeddings)).narrow(self.relative.k + SPARE)
+        few = np.flatnonzero(~near.are_enough(self.relative.k))
         if 2 * len(few) > len(near):
             return None
         if not len(few):
@@ -154,6 +155,6 @@ class BlockNeighbours:
         if not len(added):
             return Neighbours.of(TopK(np.empty((count, 0), np.int64), np.empty((count, 0), np.float32)), 0)
         blocks = [gather_rows(self.anchors.blocks(self.side), added)]
-        most = min(len(added), self.fitted.k + SPARE)
+        most = min(len(added), self.relative.k + SPARE)
         found = topk_similarity(embeddings.values, blocks, most, engine=self.kernel)
         return Neighbours.of(TopK(added[found.indices], found.scores), len(added))

@@ -131,26 +131,32 @@ def searched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return sizes
 
 
-@pytest.mark.parametrize("hubness", ["none", "csls"])
+@pytest.mark.parametrize(
+    ("aligner", "hubness"), [("asif(k=5)", "none"), ("asif(k=5)", "csls"), ("cca+asif(k=5)", "none")]
+)
 def test_after_an_edit_of_the_anchors_items_are_compared_with_the_new_ones_alone(
-    edited: EditedGallery, hubness: str, searched: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+    edited: EditedGallery,
+    aligner: str,
+    hubness: str,
+    searched: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("asif.aligners.neighbours.SPARE", 4)
     monkeypatch.setattr("asif.aligners.relative.SPARE", 4)
     monkeypatch.setattr("asif.engine.search.block_neighbours.SPARE", 4)
     home, sets = edited.home, Store(edited.home)
     gallery = Gallery("g", home=home)
-    represent_items(gallery, take_task(home, "asif(k=5)", hubness))
+    represent_items(gallery, take_task(home, aligner, hubness))
     edited.edit("change")  # most rows of the new blocks are copied, and so are their neighbours
     gallery = Gallery("g", home=home)
-    represent_items(gallery, take_task(home, "asif(k=5)", hubness))
+    represent_items(gallery, take_task(home, aligner, hubness))
     sizes = [(len(block), 3) for block in gallery.vectors]
     make_set(home, "more", count=3, seed=1).close()
     for added in (3, 0):
         version = (
             sets.put("toy", sets.open("more"), "add") if added else sets.remove("toy", [sets.open("toy").ids(0)[7]])
         )
-        task = take_task(home, "asif(k=5)", hubness)
+        task = take_task(home, aligner, hubness)
         represent_vectors(gallery.vectors[0], "image", task)  # makes the query bank
         searched.clear()
         rows = represent_items(gallery, task)
