@@ -192,9 +192,10 @@ class AnchorSet:
         """Return the block of each row, and its place in there, deleted rows counted."""
         self._open_blocks()
         owner = np.searchsorted(self._starts, rows, side="right") - 1
-        live = {block: np.flatnonzero(self.manifest.blocks[block].live) for block in np.unique(owner).tolist()}
+        entries = {block: self.manifest.blocks[block] for block in np.unique(owner).tolist()}
+        live = {block: np.flatnonzero(entry.live) for block, entry in entries.items() if entry.deleted}
         places = zip(owner.tolist(), (rows - self._starts[owner]).tolist(), strict=True)
-        return [(self.manifest.blocks[block], int(live[block][row])) for block, row in places]
+        return [(entries[block], int(live[block][row]) if block in live else row) for block, row in places]
 
     def row_hashes(self, block: int) -> UInt8:
         """Return the row hashes [n, 32] of the live rows of a block, given by its position in the manifest."""
