@@ -168,36 +168,35 @@ def solve_maps(aligner: Linear, moments: Moments) -> LinearMaps:
 
 
 def _solve_axes(aligner: Linear, moments: Moments, xy: Float64) -> tuple[Float64, Float64, Float64]:
-    """Return all axes before weighting: A U [di, s], the correlations [s], descending, and B V [dt, s]."""
+    """Return all axes before weighting: A U [di, s], the correlations [s], descending, and B V [dt, s].
+
+    With S_xx = E D Eᵀ and S_yy = F G Fᵀ, A S_xy B = E (D + λd)^-½ (Eᵀ S_xy F) (G + λg)^-½ Fᵀ, of which the middle is
+    the same for all λ. Its singular value decomposition takes the scaled middle alone.
+    """
     from scipy import linalg
 
-    left = (
-        _compute_inverse_root(*moments.spectra["image"], aligner.strength)
-        if aligner.whiten[0] and aligner.strength
-        else None
-    )
-    right = (
-        _compute_inverse_root(*moments.spectra["text"], aligner.strength)
-        if aligner.whiten[1] and aligner.strength
-        else None
-    )
-    middle = xy if left is None else left @ xy
-    middle = middle if right is None else middle @ right
+    middle, bases, scales = moments.rotate_cross(aligner.whiten, xy), {}, {}
+    for side, is_whitened in zip(SIDES, aligner.whiten, strict=True):
+        if is_whitened and aligner.strength:
+            values, bases[side] = moments.spectra[side]
+            scales[side] = _compute_inverse_roots(values, aligner.strength)
+    middle = middle * scales["image"][:, None] if "image" in scales else middle
+    middle = middle * scales["text"] if "text" in scales else middle
     with limit_decomposition_threads(max(middle.shape)):
         u, correlations, vt = linalg.svd(middle, full_matrices=False)
-    return (u if left is None else left @ u), correlations, (vt.T if right is None else right @ vt.T)
+    image = bases["image"] @ (scales["image"][:, None] * u) if "image" in scales else u
+    text = bases["text"] @ (scales["text"][:, None] * vt.T) if "text" in scales else vt.T
+    return image, correlations, text
 
 
-def _compute_inverse_root(values: Float64, vectors: Float64, strength: float) -> Float64:
-    """Return (S + λ·trace(S)/d)^-½ from the eigenvalues [d] and eigenvectors [d, d] of S.
+def _compute_inverse_roots(values: Float64, strength: float) -> Float64:
+    """Return (D + λ·trace(D)/d)^-½ from the eigenvalues [d] of a covariance.
 
-    >>> _compute_inverse_root(np.array([1.0, 3.0]), np.eye(2), 0.5).round(6).tolist()
-    [[0.707107, 0.0], [0.0, 0.5]]
+    >>> _compute_inverse_roots(np.array([1.0, 3.0]), 0.5).round(6).tolist()
+    [0.707107, 0.5]
     """
     values = np.maximum(values, 0.0)
-    shrunk = values + strength * max(values.mean(), np.finfo(np.float64).tiny)
-    root: Float64 = (vectors / np.sqrt(shrunk)) @ vectors.T
-    return root
+    return np.asarray(1 / np.sqrt(values + strength * max(values.mean(), np.finfo(np.float64).tiny)))
 
 
 def _compute_column_scales(columns: Float64) -> Float64:

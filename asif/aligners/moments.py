@@ -84,6 +84,19 @@ class Moments:
         """The axes of the last linear map of each kind: maps that differ only in size or weights share them."""
         return {}
 
+    @cached_property
+    def _rotated(self) -> dict[tuple[bool, bool], Float64]:
+        return {}
+
+    def rotate_cross(self, rotated: tuple[bool, bool], cross: Float64) -> Float64:
+        """Return Eᵀ S_xy F, the cross-covariance [di, dt] in the eigenvectors of the rotated sides; kept."""
+        found = self._rotated.get(rotated)
+        if found is None:
+            found = self.spectra["image"][1].T @ cross if rotated[0] else cross
+            found = found @ self.spectra["text"][1] if rotated[1] else found
+            self._rotated[rotated] = found
+        return found
+
     def covariances(self) -> tuple[Float64, Float64, Float64]:
         """Return the covariances S_xx [di, di], S_yy [dt, dt], S_xy [di, dt] about the means."""
         x, y = self.image / self.count, self.text / self.count
