@@ -19,6 +19,7 @@ from asif.errors import UsageError
 
 if TYPE_CHECKING:
     from asif.anchorset import Gallery
+    from asif.engine import Engine
     from asif.engine.search.query import Query
     from asif.engine.search.results import SearchAnswer
 
@@ -86,7 +87,7 @@ def command(gallery: str, as_json: bool, as_csv: bool, html: Path | None, overwr
         failed = 0
         if as_csv:
             options.print_data(CSV_HEADER)
-        for number, found in enumerate(_keep_for_page(answers, opened, html, settings)):
+        for number, found in enumerate(_keep_for_page(answers, opened, engine, html, settings)):
             answer = found if params["explain"] else found.without_evidence()  # the reasons are for the page
             failed += answer.error is not None
             if as_json:
@@ -102,7 +103,7 @@ def command(gallery: str, as_json: bool, as_csv: bool, html: Path | None, overwr
 
 
 def _keep_for_page(
-    answers: Iterator[SearchAnswer], gallery: Gallery, html: Path | None, settings: dict[str, Any]
+    answers: Iterator[SearchAnswer], gallery: Gallery, engine: Engine, html: Path | None, settings: dict[str, Any]
 ) -> Iterator[SearchAnswer]:
     """Yield answers; then write the page with all of them, if one is wanted."""
     if html is None:
@@ -115,9 +116,29 @@ def _keep_for_page(
     for answer in answers:
         kept.append(answer)
         yield answer
-    page = render_search_page(kept, kind=gallery.side, aligner=settings["aligner"], thumbnail=gallery.thumbnail)
+    page = render_search_page(
+        kept,
+        kind=gallery.side,
+        aligner=settings["aligner"],
+        thumbnail=gallery.thumbnail,
+        pair_thumbnails=_read_pair_thumbnails(kept, engine),
+    )
     atomic_write_bytes(html, page.encode(errors="replace"))
     options.print_notice(f"written to {html}")
+
+
+def _read_pair_thumbnails(answers: list[SearchAnswer], engine: Engine) -> dict[str, bytes]:
+    """Read the thumbnails of the pairs behind results; print a notice if some are missing that were built of files."""
+    from asif.engine.pair_thumbnails import PairThumbnails
+    from asif.report.search.pictures import list_shown_pairs
+
+    pairs, thumbnails = list_shown_pairs(answers), PairThumbnails(engine.anchors, engine.home)
+    found = thumbnails.read(pairs) if pairs else {}
+    missing = len(pairs) - len(found)
+    if missing and thumbnails.places:
+        places = ", ".join(map(click.format_filename, thumbnails.places))
+        options.print_notice(f"{missing:,} of {len(pairs):,} pairs have no picture: their images are not in {places}")
+    return found
 
 
 def _read_queries(params: dict[str, Any]) -> list[Query]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -27,6 +27,7 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", "/v1/anchors/{name}/swap", Endpoint("swap", anchors.swap, "admin")),
     ("POST", "/v1/anchors/{name}/pairs", Endpoint("add", anchors.add, "edit")),
     ("DELETE", "/v1/anchors/{name}/pairs/{id:path}", Endpoint("remove", anchors.remove, "edit")),
+    ("GET", "/v1/anchors/{name}/thumbnail", Endpoint("thumbnail", anchors.show_thumbnail)),
     ("GET", "/v1/galleries", Endpoint("galleries", galleries.list_galleries)),
     ("GET", "/v1/galleries/{name}/thumbnail", Endpoint("thumbnail", galleries.show_thumbnail)),
     ("GET", "/healthz", Endpoint("health", status.show_health, None)),
@@ -67,25 +68,27 @@ def _start(service: Service) -> None:
     service.when_started()
 
 
-def _bind(service: Service, endpoint: Endpoint):  # type: ignore[no-untyped-def]
+def _bind(service: Service, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         return await endpoint.answer(service, request)
 
     return answer
 
 
-def _make_refusal(service: Service):  # type: ignore[no-untyped-def]
-    async def refuse(request: Request, error: HTTPException) -> Response:
+def _make_refusal(service: Service) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def refuse(request: Request, error: Exception) -> Response:
         """Answer what no route does."""
+        assert isinstance(error, HTTPException)
+        status, headers = error.status_code, error.headers or {}
 
         async def handle(service: Service, call: Call, request: Request) -> Response:
-            allowed = (error.headers or {}).get("Allow", "")
+            allowed = headers.get("Allow", "")
             raise Problem(
-                error.status_code,
+                status,
                 f"{request.method} {request.url.path[:200]}",
                 f"{allowed} here" if allowed else "a route that /openapi.json lists",
                 "check method and path",
-                error.headers,
+                headers,
             )
 
         return await Endpoint("none", handle, None).answer(service, request)

@@ -7,9 +7,9 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -32,7 +32,6 @@ class _Job:
     key: Hashable
     items: Sequence[Any]
     encode: Callable[[list[Any]], Sequence[Any]]
-    size: int
     deadline: float
     future: Future[list[Any]] = field(default_factory=Future)
     results: list[Any] = field(default_factory=list)
@@ -58,19 +57,52 @@ class Encoded(Generic[Result]):
 class EncodeQueue:
     """Encode the items of many requests in one thread, in batches of those that one encoder serves.
 
-    Requests take turns, a batch each, so that a short one does not wait for all of a long one. The queue is bounded by
-    items and bytes: what does not fit is refused with 429 at once.
+    Requests take turns, a batch each, so that a short one does not wait for all of a long one. A request is admitted
+    with all its items before any is encoded; what does not fit is refused with 429 at once.
     """
 
     def __init__(self, most_items: int, most_bytes: int, metrics: Metrics) -> None:
         self._most_items, self._most_bytes, self._metrics = most_items, most_bytes, metrics
         self._jobs: deque[_Job] = deque()
-        self._items = self._bytes = 0
+        self.items = self.bytes = 0
         self._rate = _RATE_OF_NEW
         self._changed = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="asif-encode", daemon=True)
         self._thread.start()
+
+    @contextmanager
+    def admit(self, items: int, size: int) -> Iterator[None]:
+        """Keep room for the images and texts of a request, and for their bytes; raises Problem, 429, without any.
+
+        A request that is larger than the queue is admitted when no other is.
+        """
+        with self._changed:
+            if self.items and (self.items + items > self._most_items or self.bytes + size > self._most_bytes):
+                raise self._refuse()
+            self._count(items, size)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._count(-items, -size)
+
+    def _refuse(self) -> Problem:
+        seconds = max(1, math.ceil(self.items / self._rate))
+        self._metrics.refused.labels("queue").inc()
+        return Problem(
+            429,
+            f"{self.items:,} images and texts of {self.bytes / 1e6:.0f} MB wait to be encoded",
+            f"at most {self._most_items:,} and {self._most_bytes / 1e6:.0f} MB",
+            f"try again in {seconds} s",
+            {"Retry-After": str(seconds)},
+        )
+
+    def _count(self, items: int, size: int) -> None:
+        self.items += items
+        self.bytes += size
+        self._metrics.queue_items.set(self.items)
+        self._metrics.queue_bytes.set(self.bytes)
 
     async def encode(
         self,
@@ -78,62 +110,31 @@ class EncodeQueue:
         key: Hashable,
         items: Sequence[Item],
         encode: Callable[[list[Item]], Sequence[Result]],
-        size: int,
         deadline: float,
     ) -> Encoded[Result]:
         """Encode items: `encode` is called with batches of items of any requests with the same `kind` and `key`.
 
-        `size` are the bytes that the items hold, `deadline` is the time of the monotonic clock after which nobody
-        waits. Raises Problem: 429 if the queue is full, 504 after the deadline; and what `encode` raises.
+        `deadline` is the time of the monotonic clock after which nobody waits. Raises Problem, 504, after the deadline,
+        and what `encode` raises.
         """
         if not items:
             return Encoded([], 0.0, 0.0)
-        job = _Job(kind, (kind, key), items, encode, size, deadline)
-        self._add(job)
+        job = _Job(kind, (kind, key), items, encode, deadline)
+        with self._changed:
+            self._jobs.append(job)
+            self._changed.notify()
         try:
             results = await asyncio.wrap_future(job.future)
         finally:
-            self._leave(job)
+            job.future.cancel()  # nobody waits any more
         started = job.started_at or job.queued_at
         done = time.perf_counter()
         return Encoded(results, 1000 * (started - job.queued_at), 1000 * (done - started))
 
     async def run(self, work: Callable[[], Result], deadline: float) -> Result:
         """Run something that uses encoders in the thread that encodes, between two batches."""
-        done = await self.encode("job", object(), [work], lambda some: [each() for each in some], 0, deadline)
+        done = await self.encode("job", object(), [work], lambda some: [each() for each in some], deadline)
         return done.results[0]
-
-    def _add(self, job: _Job) -> None:
-        with self._changed:
-            waiting = self._items + len(job.items)
-            full = (waiting > self._most_items and self._items) or self._bytes + job.size > self._most_bytes
-            if full or self._stopping:
-                seconds = max(1, math.ceil(self._items / self._rate))
-                self._metrics.refused.labels("queue").inc()
-                raise Problem(
-                    429,
-                    f"{self._items:,} images and texts of {self._bytes / 1e6:.0f} MB wait to be encoded",
-                    f"at most {self._most_items:,} and {self._most_bytes / 1e6:.0f} MB",
-                    f"try again in {seconds} s",
-                    {"Retry-After": str(seconds)},
-                )
-            self._jobs.append(job)
-            self._count(len(job.items), job.size)
-            self._changed.notify()
-
-    def _leave(self, job: _Job) -> None:
-        """Drop what a request does not wait for any more."""
-        with self._changed:
-            job.future.cancel()
-            if job in self._jobs:
-                self._jobs.remove(job)
-                self._count(job.taken - len(job.items), -job.size)
-
-    def _count(self, items: int, size: int) -> None:
-        self._items += items
-        self._bytes += size
-        self._metrics.queue_items.set(self._items)
-        self._metrics.queue_bytes.set(self._bytes)
 
     def _run(self) -> None:
         while True:
@@ -165,18 +166,14 @@ class EncodeQueue:
             self._jobs.remove(job)
             if job.taken < len(job.items):
                 self._jobs.append(job)
-                self._count(-len(some), 0)
-            else:
-                self._count(-len(some), -job.size)
             if room <= 0:
                 break
         return batch
 
     def _drop(self, job: _Job) -> None:
+        """Drop a job that nobody waits for."""
         self._jobs.remove(job)
-        self._count(job.taken - len(job.items), -job.size)
-        if not job.future.done():
-            _settle(job, error=Problem(504, "no answer in time", "an answer before the deadline", "send less at once"))
+        _settle(job, error=Problem(504, "no answer in time", "an answer before the deadline", "send less at once"))
 
     def _encode(self, batch: list[tuple[_Job, list[Any]]]) -> None:
         started = time.perf_counter()

@@ -19,13 +19,14 @@ from asif.errors import AsifError
 from asif.service.config import is_loopback
 from asif.service.keys import OWNER, Grant, Role
 from asif.service.problem import Problem
+from asif.service.request_body import was_read
 from asif.service.service import Call, Service
 
 Handler = Callable[[Service, Call, Request], Awaitable[Response]]
 REQUEST_ID_HEADER = "X-Request-Id"
 EXPECTED_HEADER = "If-Anchors-Match"
 _RETRY_SECONDS = "2"
-_CLIENT_GONE = 499
+_LOOK_SECONDS = 0.25
 _MOST_ID = 100
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -58,6 +59,8 @@ class Endpoint:
         except Exception as error:
             response = _make_problem(error, service, request_id).respond(request_id)
         response.headers.update({**_HEADERS, REQUEST_ID_HEADER: request_id})
+        if service.is_draining:  # so that no call is sent on a connection that is about to be closed
+            response.headers["Connection"] = "close"
         seconds = time.perf_counter() - started
         service.metrics.requests.labels(self.route, _name_method(request), str(response.status_code)).observe(seconds)
         if service.config.access_log:
@@ -96,7 +99,7 @@ def _name_request(request: Request) -> str:
 async def _while_connected(work: Awaitable[Response], request: Request) -> Response:
     """Await an answer; give up, and free its place in the queue, when the caller is gone."""
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_wait_until_gone(request, task))
+    gone = asyncio.ensure_future(_wait_until_gone(request))
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -107,10 +110,10 @@ async def _while_connected(work: Awaitable[Response], request: Request) -> Respo
         gone.cancel()
 
 
-async def _wait_until_gone(request: Request, task: asyncio.Future[Response]) -> None:
-    """Return when the caller is gone; the body is read by the work itself."""
-    while not await request.is_disconnected():
-        await asyncio.sleep(0.25)
+async def _wait_until_gone(request: Request) -> None:
+    """Return when the caller is gone; looks only after the body was read, which looking would take parts of."""
+    while not (was_read(request) and await request.is_disconnected()):
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 def check_origin(service: Service, request: Request) -> None:
@@ -162,7 +165,7 @@ def _check_ready(service: Service) -> None:
     """Raise a Problem, 503, while the service starts or drains."""
     if service.is_draining:
         service.metrics.refused.labels("draining").inc()
-        headers = {"Retry-After": _RETRY_SECONDS, "Connection": "close"}
+        headers = {"Retry-After": _RETRY_SECONDS}
         raise Problem(503, "the service is being stopped", "another worker", "try again", headers)
     if not service.is_ready:
         why = "could not start" if service.failure else "is starting"

@@ -41,22 +41,22 @@ class Fetcher:
 
     def fetch(self, url: str) -> bytes:
         """Return the content at a URL; raises BadImage, which says nothing of what is behind a refused one."""
-        stop = time.monotonic() + self.seconds
+        stop, base = time.monotonic() + self.seconds, ""
         for _ in range(_MOST_REDIRECTS + 1):
-            place = self._check_url(url)
+            place = self._check_url(base, url)
             content, moved = self._get(place, stop)
             if moved is None:
                 return content
-            url = urljoin(url, moved)
+            base, url = place.geturl(), moved
         raise _refuse(f"more than {_MOST_REDIRECTS} redirects")
 
-    def _check_url(self, url: str) -> SplitResult:
+    def _check_url(self, base: str, url: str) -> SplitResult:
         if not self.hosts:
             raise BadImage(
                 "an image by its URL", "its bytes, as base64 or as a file", "send them; this service fetches nothing"
             )
         try:
-            place = urlsplit(url)
+            place = urlsplit(urljoin(base, url))
             port = place.port
         except ValueError:
             raise _refuse("a URL that cannot be read") from None

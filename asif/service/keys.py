@@ -96,11 +96,12 @@ class TokenBucket:
 
     per_minute: int
     _tokens: float = field(init=False)
-    _filled: float = field(default_factory=time.monotonic)
+    _filled: float = field(init=False)
     _lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
         self._tokens = self._most = max(1.0, self.per_minute / 10)
+        self._filled = time.monotonic()
 
     def take(self) -> float:
         """Take a token; returns 0, or the seconds until there is one."""

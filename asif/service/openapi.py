@@ -74,6 +74,10 @@ def _describe_paths() -> dict[str, Any]:
                 ],
             },
         },
+        "/v1/anchors/{name}/thumbnail": {
+            "parameters": [name, _parameter("id", "query", True)],
+            "get": _answers("Show the thumbnail of a pair.", {"image/webp": {}}, (*_COMMON, 412)),
+        },
         "/v1/galleries": {"get": _get("List galleries.", "Galleries")},
         "/v1/galleries/{name}/thumbnail": {
             "parameters": [name, _parameter("id", "query", True)],
@@ -189,7 +193,10 @@ _ANSWERS: dict[str, Any] = {
     ),
     "AnchorSets": _object({"anchors": _list(_ANCHOR_SET)}),
     "Galleries": _object({"galleries": _list(_GALLERY)}),
-    "Changed": _object({"anchors": _ANCHOR_SET, "all_workers": {"type": "boolean"}}, receipt={"type": "object"}),
+    "Changed": _object(
+        {"anchors": _ANCHOR_SET, "all_workers": {"type": "boolean"}},
+        receipt={"type": "string", "description": "The text of a receipt file."},
+    ),
     "Status": _object({"status": _TEXT}),
     "Problem": _object(
         {"type": _TEXT, "title": _TEXT, "status": _COUNT, "detail": _TEXT},

@@ -11,7 +11,7 @@ import anyio
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
@@ -30,6 +30,7 @@ from asif.service.schemas import (
 
 Body = TypeVar("Body", bound=BaseModel)
 _FORM = "multipart/form-data"
+_WAS_READ = "asif.body_was_read"
 _MOST_ERRORS = 20
 _QUERY_FIELDS = tuple(QueryBody.model_fields)
 _PAIR_FIELDS = ("captions", "id", "source", "licence", "url")
@@ -42,6 +43,18 @@ async def read_body(request: Request, model: type[Body], limits: Limits) -> Body
     Raises Problem: 400 for what is no JSON or no form, 408 for a body that comes too slowly, 413 for too much, 415 for
     another content type, 422 for what the model does not allow.
     """
+    try:
+        return await _read_bounded(request, model, limits)
+    finally:
+        request.scope[_WAS_READ] = True
+
+
+def was_read(request: Request) -> bool:
+    """Tell whether the body of a request was read, or refused."""
+    return _WAS_READ in request.scope
+
+
+async def _read_bounded(request: Request, model: type[Body], limits: Limits) -> Body:
     content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     bounded = Request(request.scope, _bound_bytes(request, limits))
     try:
@@ -57,10 +70,8 @@ async def read_body(request: Request, model: type[Body], limits: Limits) -> Body
         raise Problem(
             408, f"no complete body in {limits.body_s:g} s", "a body that comes in time", "send it again"
         ) from None
-    except MultiPartException as error:
-        raise Problem(
-            400, f"a form that cannot be read: {error.message}", _FORM, "check how the form is sent"
-        ) from None
+    except HTTPException as error:
+        raise Problem(400, f"a form that cannot be read: {error.detail}", _FORM, "check how the form is sent") from None
     forms = f" or {_FORM}" if issubclass(model, _WITH_IMAGES) else ""
     raise Problem(
         415, f"the content type {content_type[:100]!r}", f"application/json{forms}", "set the header Content-Type"

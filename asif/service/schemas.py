@@ -6,7 +6,7 @@ import base64
 import binascii
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 MOST_LABELS = 10_000
 MOST_RESULTS = 1_000
@@ -33,6 +33,7 @@ def _check_base64(text: str) -> str:
 
 
 Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$"), AfterValidator(_check_text)]
+Template = Annotated[Text, Field(pattern=r"\{c?\}")]
 Name = Annotated[str, Field(min_length=1, max_length=2_000)]
 
 
@@ -42,48 +43,55 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class ImageBody(_Body):
-    """An image: its file in base64, or the URL of one, where the service fetches from its host."""
+ImageName = Annotated[str, Field(max_length=1_000, description="How the answer names the image.")]
 
-    base64: Annotated[str, Field(min_length=4), AfterValidator(_check_base64)] | None = None
-    url: Annotated[str, Field(min_length=1, max_length=8_000)] | None = None
-    name: Annotated[str, Field(max_length=1_000)] | None = Field(None, description="How the answer names the image.")
 
-    @model_validator(mode="after")
-    def _check_one(self) -> ImageBody:
-        if not self.has_one_source:
-            raise ValueError("base64 or url is expected, one of the two")
-        return self
+class ImageFile(_Body):
+    """An image as its file in base64."""
+
+    base64: Annotated[str, Field(min_length=4, pattern=r"^[A-Za-z0-9+/]+={0,2}$"), AfterValidator(_check_base64)]
+    name: ImageName | None = None
 
     @property
-    def has_one_source(self) -> bool:
-        """Tell whether there is exactly one place that the image comes from."""
-        return (self.base64 is None) != (self.url is None)
-
-    def decode(self) -> bytes | None:
-        """Return the bytes of the file; None for a URL."""
-        return None if self.base64 is None else base64.b64decode(self.base64)
+    def content(self) -> bytes:
+        return base64.b64decode(self.base64)
 
 
-class UploadedImage(ImageBody):
+class ImageUrl(_Body):
+    """An image on the web, where the service fetches from its host."""
+
+    url: Annotated[str, Field(min_length=1, max_length=8_000)]
+    name: ImageName | None = None
+
+
+class UploadedImage(ImageUrl):
     """An image of a multipart body."""
 
-    content: bytes = b""
+    url: str = ""
+    content: bytes
 
-    @property
-    def has_one_source(self) -> bool:
-        return True
 
-    def decode(self) -> bytes | None:
-        return self.content
+def _tell_form(image: Any) -> str:
+    return "url" if isinstance(image, ImageUrl) or (isinstance(image, dict) and "url" in image) else "file"
+
+
+ImageBody = Annotated[
+    Annotated[ImageFile, Tag("file")] | Annotated[ImageUrl, Tag("url")], Field(discriminator=Discriminator(_tell_form))
+]
+
+
+def _need_one_of(*names: str) -> ConfigDict:
+    """Return a configuration whose schema says that one list of some has to have an entry."""
+    options = [{"required": [name], "properties": {name: {"minItems": 1}}} for name in names]
+    return ConfigDict(json_schema_extra={"anyOf": options})  # type: ignore[dict-item]
 
 
 class ClassifyBody(_Body):
     """Images to label."""
 
     images: Annotated[list[ImageBody], Field(min_length=1)]
-    labels: Annotated[list[Text], Field(min_length=1, max_length=MOST_LABELS)]
-    templates: Annotated[list[Text], Field(min_length=1, max_length=MOST_TEMPLATES)] | None = None
+    labels: Annotated[list[Text], Field(min_length=1, max_length=MOST_LABELS, json_schema_extra={"uniqueItems": True})]
+    templates: Annotated[list[Template], Field(min_length=1, max_length=MOST_TEMPLATES)] | None = None
     template_mode: Literal["mean", "max"] | None = None
     top: Annotated[int, Field(ge=1, le=MOST_RESULTS)] = 5
     explain: Annotated[int, Field(ge=0, le=MOST_EXPLAINED, description="Anchors to name behind the first label.")] = 0
@@ -105,10 +113,18 @@ class ExplainBody(ClassifyBody):
 class QueryBody(_Body):
     """A query: texts, images and ids of items are added, the texts of `minus` taken away; '2:kite' counts twice."""
 
+    model_config = _need_one_of("texts", "images", "ids")
+
     texts: list[Text] = Field(default_factory=list)
     images: list[ImageBody] = Field(default_factory=list)
     ids: list[Name] = Field(default_factory=list)
     minus: list[Text] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _check_any(self) -> QueryBody:
+        if not self.texts and not self.images and not self.ids:
+            raise ValueError("a text, an image or the id of an item is expected")
+        return self
 
 
 class SearchBody(_Body):
@@ -127,6 +143,8 @@ class SearchBody(_Body):
 
 class EmbedBody(_Body):
     """Images and texts to encode."""
+
+    model_config = _need_one_of("images", "texts")
 
     images: list[ImageBody] = Field(default_factory=list)
     texts: list[Text] = Field(default_factory=list)

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -22,7 +23,7 @@ from asif.service.fetch import Fetcher
 from asif.service.keys import Grant, KeyRing
 from asif.service.metrics import Metrics
 from asif.service.problem import Problem
-from asif.service.schemas import ImageBody
+from asif.service.schemas import ImageFile, ImageUrl, UploadedImage
 from asif.service.slots import AnchorsSlot, GallerySlot
 from asif.service.worker_board import WorkerBoard
 from asif.vectors import Float32
@@ -116,15 +117,13 @@ class Service:
         """Return the current version of the gallery of a name."""
         return await self.run(self.find_gallery(call.grant, name).open)
 
-    async def read_images(self, images: Sequence[ImageBody]) -> list[bytes | BadImage]:
+    async def read_images(self, images: Sequence[ImageFile | ImageUrl]) -> list[bytes | BadImage]:
         """Return the files of images, fetched where they are given by URL; a BadImage for each that cannot be used."""
         return list(await asyncio.gather(*(self.run(self._read_image, image) for image in images)))
 
-    def _read_image(self, image: ImageBody) -> bytes | BadImage:
+    def _read_image(self, image: ImageFile | ImageUrl) -> bytes | BadImage:
         try:
-            content = image.decode()
-            if content is None:
-                content = self.fetcher.fetch(str(image.url))
+            content = image.content if isinstance(image, ImageFile | UploadedImage) else self.fetcher.fetch(image.url)
             width, height = measure_image(content)
             if width * height > self.limits.pixels:
                 raise BadImage(
@@ -133,6 +132,11 @@ class Service:
         except BadImage as error:
             return error
         return content
+
+    def admit(self, images: Sequence[bytes | BadImage], texts: Sequence[str] = ()) -> AbstractContextManager[None]:
+        """Keep room in the queue for images and texts, as long as a request works; raises Problem, 429, without any."""
+        files = [image for image in images if isinstance(image, bytes)]
+        return self.queue.admit(len(files) + len(texts), sum(map(len, files)) + sum(map(len, texts)))
 
     async def encode_images(
         self, call: Call, engine: Engine, images: Sequence[bytes | BadImage]
@@ -145,7 +149,6 @@ class Service:
             anchors.fingerprint("image").digest,
             readable,
             lambda some: list(engine.encode_images(some)),
-            sum(map(len, readable)),
             call.deadline,
         )
         found = iter(encoded.results)
@@ -159,7 +162,6 @@ class Service:
             (call.grant.tenant, engine.anchors.fingerprint("text").digest),
             distinct,
             lambda some: list(engine.encode_texts(some).values),
-            sum(map(len, distinct)),
             call.deadline,
         )
         return dict(zip(distinct, encoded.results, strict=True))

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock, RLock
 
-from asif.anchorset import Gallery, OpenAnchors, PairFilter, Store
+from asif.anchorset import AnchorSet, Gallery, OpenAnchors, PairFilter, Store, View, find_rows
 from asif.anchorset.format.folder import AliasStamp
 from asif.anchorset.format.kinds import GALLERY
 from asif.anchorset.format.references import is_movable_reference, parse_reference, parse_union
 from asif.engine import Engine
 from asif.engine.encoder_pool import EncoderPool
+from asif.engine.pair_thumbnails import PairThumbnails
 from asif.engine.watcher import Watcher, is_settled
 from asif.errors import AsifError, EncoderMismatch, UsageError
 from asif.service.config import name_reference
@@ -37,6 +38,7 @@ class AnchorsSlot:
         self._encoders, self._board, self._metrics = encoders, board, metrics
         self._configured = ref
         self._engines: dict[tuple[str, str | None], Engine] = {}
+        self._thumbnails: tuple[OpenAnchors, PairThumbnails] | None = None
         self._lock = RLock()
         self._swaps = Lock()
         self._main = self._open_engine(OWNER)
@@ -57,6 +59,21 @@ class AnchorsSlot:
     def anchors(self) -> OpenAnchors:
         """Return the anchors that are served, before the filter of a tenant."""
         return self._main.anchors
+
+    def read_thumbnail(self, engine: Engine, name: str) -> bytes | None:
+        """Return the thumbnail of a pair that a tenant's engine serves; None if it has none, or is none of his."""
+        anchors = engine.anchors
+        with self._lock:
+            if self._thumbnails is None or self._thumbnails[0] is not self.anchors:
+                self._thumbnails = self.anchors, PairThumbnails(self.anchors, self.home)
+            thumbnails = self._thumbnails[1]
+        belongs = anchors.named.pair_filter.predicate()
+        for member in anchors.members if isinstance(anchors, View) else (anchors,):
+            assert isinstance(member, AnchorSet)
+            for record in member.records(find_rows(member, [name], missing_ok=True)):
+                if belongs(record):
+                    return thumbnails.read_thumbnail(record)
+        return None
 
     @property
     def error(self) -> Exception | None:

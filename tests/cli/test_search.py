@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.build_fakes import build_set, list_source
+from support.build_fakes import build_set, list_source, write_parquet
 from support.build_images import random_png
 from support.galleries import write_files
 from support.running import Cli
@@ -141,6 +141,27 @@ def test_a_page_with_thumbnails_and_reasons(photos: Path, cli: Cli, tmp_path: Pa
     page = (tmp_path / "out.html").read_text(encoding="utf-8")
     assert page.count("data:image/webp;base64,") == 4 and "a &lt;dog&gt;" in page and "caption " in page
     assert "<script src" not in page and "further" in page
+    assert "<use" not in page and "no picture" not in ran.err  # the pairs came from no file
     again = cli("search", "g", "--text", "a dog", "--html", "out.html")
     assert again.code == 2 and "exists already" in again.err
     assert cli("search", "g", "--text", "a dog", "--html", "out.html", "--overwrite").code == 0
+
+
+def test_the_page_has_pictures_of_the_pairs_that_are_still_there(photos: Path, cli: Cli, tmp_path: Path) -> None:
+    images = [random_png(200 + seed) for seed in range(8)]
+    captions, ids = [f"a {seed}" for seed in range(8)], [f"p{seed}" for seed in range(8)]
+    pairs = write_parquet(tmp_path / "pairs.parquet", images, captions, id=ids)
+    encoders = ("--image-encoder", "timm:fake", "--text-encoder", "sentence-transformers:fake")
+    assert cli("build-anchors", pairs, "--name", "seen", *encoders).code == 0
+    search = ("search", "g", "--text", "a dog", "-k", "12", "--anchors", "seen", "--html", "out.html", "--overwrite")
+    ran = cli(*search)
+    assert ran.code == 0 and "no picture" not in ran.err, ran.err
+    page = (tmp_path / "out.html").read_text(encoding="utf-8")
+    embedded = page.count("<image ")
+    assert 5 <= embedded <= 8 and page.count("<use ") == 12 * 5 and page.count("data:image/webp;base64,") == embedded
+    write_parquet(pairs, [*images[:-1], images[0]], captions, id=ids)
+    ran = cli(*search, "--explain", "--json")
+    page = (tmp_path / "out.html").read_text(encoding="utf-8")
+    named = [one["id"] for each in ran.json["results"] for one in each["explanation"]["contributions"]]
+    assert page.count("<use ") == 60 - named.count("p7") < 60
+    assert f"1 of {embedded} pairs have no picture: their images are not in {pairs}" in ran.err

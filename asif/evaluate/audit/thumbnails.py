@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 
-from asif.encoders.images import make_thumbnail, read_image_bytes
-from asif.errors import BadImage
-from asif.pairs import Pair, PairSource
+from asif.encoders.images import make_thumbnail
+from asif.engine.pair_thumbnails import make_wanted_thumbnails
+from asif.pairs import Pair, PairSource, Reject
 
 
 def read_thumbnails(
@@ -17,20 +16,10 @@ def read_thumbnails(
 
     Images that are missing, cannot be decoded, or changed since the set was built are left out.
     """
-    thumbnails: dict[str, bytes] = {}
-    missing = set(wanted)
-    for item in source.read():
-        if not missing:
-            break
-        progress(1)
-        if not isinstance(item, Pair) or item.image is None:
-            continue
-        try:
-            content = read_image_bytes(item.image)
-            digest = hashlib.sha256(content).hexdigest()
-            if digest in missing:
-                missing.discard(digest)
-                thumbnails[digest] = make_thumbnail(content)
-        except BadImage:
-            continue  # a page shows an empty frame in its place
-    return thumbnails
+
+    def read() -> Iterator[Pair | Reject]:
+        for item in source.read():
+            progress(1)
+            yield item
+
+    return make_wanted_thumbnails(read(), wanted, make_thumbnail)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from asif.engine.search.chance import format_chance
 from asif.engine.search.results import SearchAnswer, SearchResult
 from asif.pairs import redact_url
 from asif.report.audit.entries import shorten
+from asif.report.search.pictures import Picture
 from asif.report.search.reasons import Reasons, build_reasons, find_link, format_units
 from asif.vectors import Side
 
@@ -45,8 +46,10 @@ class ResultCard:
     reasons: Reasons | None
 
 
-def build_card(answer: SearchAnswer, result: SearchResult, kind: Side, thumbnail: Thumbnail) -> ResultCard:
-    """Prepare one result for the page; `kind` is what items are."""
+def build_card(
+    answer: SearchAnswer, result: SearchResult, kind: Side, thumbnail: Thumbnail, pictures: Mapping[str, Picture]
+) -> ResultCard:
+    """Prepare one result for the page; `kind` is what items are; `pictures` of pairs are by the sha256 of the image."""
     item, expected = result.item, result.chance * answer.searched
     webp = (thumbnail(result.row) or b"") if kind == "image" else b""
     uri = redact_url(result.uri)
@@ -64,7 +67,7 @@ def build_card(answer: SearchAnswer, result: SearchResult, kind: Side, thumbnail
         chance=format_chance(result.chance),
         chance_note=f"{format_expected(expected)} of {answer.searched:,} items",
         is_above_chance=expected < 1,
-        reasons=build_reasons(answer.query, result, result.evidence) if result.evidence else None,
+        reasons=build_reasons(answer.query, result, result.evidence, pictures) if result.evidence else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from asif.anchorset import AnchorsIdentity
@@ -13,6 +13,7 @@ from asif.pairs import redact_url
 from asif.report.audit.entries import shorten
 from asif.report.html import render
 from asif.report.search.cards import ResultCard, Thumbnail, build_card
+from asif.report.search.pictures import Picture, choose_pictures
 from asif.vectors import Side
 from asif.version import VERSION
 
@@ -47,27 +48,38 @@ class AnswerSection:
 
 
 def render_search_page(
-    answers: Sequence[SearchAnswer], *, kind: Side, aligner: str, thumbnail: Thumbnail, title: str | None = None
+    answers: Sequence[SearchAnswer],
+    *,
+    kind: Side,
+    aligner: str,
+    thumbnail: Thumbnail,
+    pair_thumbnails: Mapping[str, bytes] | None = None,
+    title: str | None = None,
 ) -> str:
     """Render the answers of one search as a self-contained page.
 
     `kind` is what the items of the gallery are, `aligner` the one with which they were compared, `thumbnail` finds the
-    WebP of an item by its row. Items without one get a frame with their id.
+    WebP of an item by its row. Items without one get a frame with their id. `pair_thumbnails` {sha256 of the image:
+    WebP} are those of the pairs behind results; pairs without one have no frame.
     """
-    sections = [_build_section(answer, kind, aligner, thumbnail) for answer in answers]
+    pictures = choose_pictures(answers, pair_thumbnails or {})
+    sections = [_build_section(answer, kind, aligner, thumbnail, pictures) for answer in answers]
     origins = list(dict.fromkeys(section.origin for section in sections))
     return render(
         "search.html.jinja",
         title=title or " and ".join(dict.fromkeys(f"Search in {answer.gallery.name}" for answer in answers)),
         sections=sections,
+        pictures=list(pictures.values()),
         origin=origins[0] if len(origins) == 1 else "",
         explained=any(card.reasons for section in sections for card in (*section.above, *section.below)),
         version=VERSION,
     )
 
 
-def _build_section(answer: SearchAnswer, kind: Side, aligner: str, thumbnail: Thumbnail) -> AnswerSection:
-    cards = [build_card(answer, each, kind, thumbnail) for each in answer.results]
+def _build_section(
+    answer: SearchAnswer, kind: Side, aligner: str, thumbnail: Thumbnail, pictures: Mapping[str, Picture]
+) -> AnswerSection:
+    cards = [build_card(answer, each, kind, thumbnail, pictures) for each in answer.results]
     return AnswerSection(
         parts=list(map(_build_part, answer.query.parts)),
         text=shorten(redact_url(str(answer.query))),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -11,6 +11,7 @@ from asif.engine.search.query import Query, QueryPart
 from asif.engine.search.results import SearchEvidence, SearchResult
 from asif.pairs import PairRecord, redact_url
 from asif.report.audit.entries import shorten
+from asif.report.search.pictures import Picture
 
 _LEAST_DIGITS = 4
 _MOST_DIGITS = 9
@@ -29,7 +30,10 @@ class Amount:
 
 @dataclass(frozen=True)
 class PairReason:
-    """Hold an anchor pair behind a score; `origin` is source and licence, `link` its URL if that is one of the web."""
+    """Hold an anchor pair behind a score; `origin` is source and licence, `link` its URL if that is one of the web.
+
+    `picture` is the name of its picture on the page, empty if it has none.
+    """
 
     id: str
     caption: str
@@ -37,6 +41,7 @@ class PairReason:
     origin: str
     url: str
     link: str | None
+    picture: str
     amount: Amount
 
 
@@ -56,8 +61,10 @@ class Reasons:
     parts: Sequence[Amount]
 
 
-def build_reasons(query: Query, result: SearchResult, evidence: SearchEvidence) -> Reasons:
-    """Prepare the evidence of one result for the page."""
+def build_reasons(
+    query: Query, result: SearchResult, evidence: SearchEvidence, pictures: Mapping[str, Picture]
+) -> Reasons:
+    """Prepare the evidence of one result for the page; `pictures` of pairs are by the sha256 of the image."""
     found = evidence.contributions
     values = [float(value) for value in found.values]
     digits = choose_digits(values)
@@ -66,7 +73,7 @@ def build_reasons(query: Query, result: SearchResult, evidence: SearchEvidence) 
     parts = round_to_sum(evidence.parts, total / 10**digits, digits)
     return Reasons(
         pairs=[
-            _build_pair(record, amount)
+            _build_pair(record, amount, pictures)
             for record, amount in zip(evidence.records, _list_amounts([""] * len(units), units, digits), strict=True)
         ],
         others=found.others,
@@ -138,8 +145,8 @@ def _list_amounts(labels: Sequence[str], units: Sequence[int], digits: int) -> l
     ]
 
 
-def _build_pair(record: PairRecord, amount: Amount) -> PairReason:
-    url = record.url or ""
+def _build_pair(record: PairRecord, amount: Amount, pictures: Mapping[str, Picture]) -> PairReason:
+    url, picture = record.url or "", pictures.get(record.image_sha256)
     return PairReason(
         id=shorten(record.id),
         caption=shorten(record.captions[0]) if record.captions else "",
@@ -147,6 +154,7 @@ def _build_pair(record: PairRecord, amount: Amount) -> PairReason:
         origin=" · ".join(shorten(name) for name in (record.source, record.licence) if name),
         url=shorten(redact_url(url)),
         link=find_link(url),
+        picture=picture.name if picture else "",
         amount=amount,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from asif.engine import Engine
 from asif.engine.edit import add_pairs
 from asif.engine.purge import purge_pairs
 from asif.errors import BadImage, EncoderMismatch, IntegrityError
-from asif.service.json_response import respond_json
+from asif.service.json_response import respond_json, respond_thumbnail
 from asif.service.keys import OWNER
 from asif.service.problem import Problem, refuse_image
 from asif.service.request_body import read_body
@@ -122,16 +121,22 @@ async def remove(service: Service, call: Call, request: Request) -> Response:
     return await _respond_changed(service, call, slot, receipt)
 
 
-def _remove_pair(home: Path, ref: str, name: str, purge: bool) -> dict[str, Any]:
-    """Publish a version without a pair; return the receipt."""
+def _remove_pair(home: Path, ref: str, name: str, purge: bool) -> str:
+    """Publish a version without a pair; return the receipt, as the text of its file."""
     with tempfile.TemporaryDirectory(prefix="asif-receipt-") as folder:
         path = Path(folder) / "receipt.json"
         if purge:
             purge_pairs(ref, [name], receipt=path, home=home)
         else:
             Store(home).remove(ref, [name], receipt=path)
-        receipt: dict[str, Any] = json.loads(path.read_bytes())
-        return receipt
+        return path.read_text(encoding="utf-8")
+
+
+async def show_thumbnail(service: Service, call: Call, request: Request) -> Response:
+    """Return the thumbnail of a pair, from the files that the set was built from, if they are on this machine."""
+    slot, engine = await service.find_engine(call, request.path_params["name"])
+    content = await service.run(slot.read_thumbnail, engine, request.query_params.get("id", ""))
+    return respond_thumbnail(content, "files that the set was built from, unchanged, on this machine")
 
 
 def _find_editable(service: Service, call: Call, request: Request) -> AnchorsSlot:
@@ -147,13 +152,11 @@ def _find_editable(service: Service, call: Call, request: Request) -> AnchorsSlo
     return slot
 
 
-async def _respond_changed(
-    service: Service, call: Call, slot: AnchorsSlot, receipt: dict[str, Any] | None = None
-) -> Response:
+async def _respond_changed(service: Service, call: Call, slot: AnchorsSlot, receipt: str | None = None) -> Response:
     """Answer once all workers serve the change."""
     everywhere = await service.run(slot.wait_for_workers)
     engine = await service.run(slot.find_engine, call.grant)
-    content = {"anchors": _describe(slot, engine), "all_workers": everywhere}
+    content: dict[str, Any] = {"anchors": _describe(slot, engine), "all_workers": everywhere}
     if receipt is not None:
         content["receipt"] = receipt
     return respond_json(content, engine.anchors.named)

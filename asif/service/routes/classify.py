@@ -19,7 +19,7 @@ from asif.errors import BadImage
 from asif.report.answers import describe_classification, describe_task
 from asif.service.json_response import respond_json
 from asif.service.request_body import read_body
-from asif.service.schemas import ClassifyBody, ExplainBody, ImageBody
+from asif.service.schemas import ClassifyBody, ExplainBody, ImageFile, ImageUrl
 from asif.service.service import Call, Service, check_expected
 from asif.vectors import Embeddings, Float32
 
@@ -38,11 +38,11 @@ async def _answer(service: Service, call: Call, body: ClassifyBody) -> Response:
     _, engine = await service.find_engine(call, body.anchors)
     labels, settings = await service.run(_prepare_labels, engine, body)
     files = await service.read_images(body.images)
-    vectors, encoded = await service.encode_images(call, engine, files)
-    is_known = engine.has_candidates(labels)
-    service.metrics.labels.labels("cached" if is_known else "encoded").inc()
-    if not is_known:
-        await service.encode_texts(call, engine, labels.prompts())
+    prompts = [] if engine.has_candidates(labels) else labels.prompts()
+    service.metrics.labels.labels("encoded" if prompts else "cached").inc()
+    with service.admit(files, prompts):
+        vectors, encoded = await service.encode_images(call, engine, files)
+        await service.encode_texts(call, engine, prompts)
     started = time.perf_counter()
     results = await service.run(_classify_vectors, engine, vectors, labels, body)
     service.metrics.stage.labels("answer").observe(time.perf_counter() - started)
@@ -80,5 +80,5 @@ def _classify_vectors(
     return [Classification("", error=vector) if isinstance(vector, BadImage) else next(found) for vector in vectors]
 
 
-def _name_image(image: ImageBody, number: int) -> str:
-    return image.name or image.url or f"image {number}"
+def _name_image(image: ImageFile | ImageUrl, number: int) -> str:
+    return image.name or (image.url if isinstance(image, ImageUrl) else "") or f"image {number}"

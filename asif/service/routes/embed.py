@@ -21,8 +21,9 @@ async def embed(service: Service, call: Call, request: Request) -> Response:
     _, engine = await service.find_engine(call, body.anchors)
     anchors = engine.anchors
     files = await service.read_images(body.images)
-    images, _ = await service.encode_images(call, engine, files)
-    texts = await service.encode_texts(call, engine, body.texts)
+    with service.admit(files, body.texts):
+        images, _ = await service.encode_images(call, engine, files)
+        texts = await service.encode_texts(call, engine, body.texts)
     encoders = {
         side: {"encoder": anchors.encoder_spec(side), "fingerprint": anchors.fingerprint(side).digest} for side in SIDES
     }

@@ -13,13 +13,9 @@ from asif.encoders.images import make_webp_thumbnail, read_image_bytes
 from asif.errors import BadImage
 from asif.pairs.filter_expression import parse_where
 from asif.pairs.item import ITEM_FIELDS, ItemRecord
-from asif.service.json_response import respond_json
+from asif.service.json_response import respond_json, respond_thumbnail
 from asif.service.keys import Grant
-from asif.service.problem import Problem
 from asif.service.service import Call, Service
-
-_THUMBNAIL = "image/webp"
-_KEPT_SECONDS = 3600
 
 
 async def list_galleries(service: Service, call: Call, request: Request) -> Response:
@@ -49,9 +45,7 @@ async def show_thumbnail(service: Service, call: Call, request: Request) -> Resp
     """Return the thumbnail of an item, from the gallery or, on this machine, from its file."""
     gallery = await service.open_gallery(call, request.path_params["name"])
     content = await service.run(_read_thumbnail, gallery, call.grant, request.query_params.get("id", ""))
-    if content is None:
-        raise Problem(404, "no thumbnail", "an item with one", "build the gallery with --thumbnails")
-    return Response(content, 200, {"Cache-Control": f"private, max-age={_KEPT_SECONDS}"}, _THUMBNAIL)
+    return respond_thumbnail(content, "an item of a gallery that was built with --thumbnails")
 
 
 def _read_thumbnail(gallery: Gallery, grant: Grant, name: str) -> bytes | None:

@@ -33,8 +33,10 @@ async def search(service: Service, call: Call, request: Request) -> Response:
     _, engine = await service.find_engine(call, body.anchors)
     files = iter(await service.read_images([image for query in body.queries for image in query.images]))
     queries = [_make_query(query, [next(files) for _ in query.images]) for query in body.queries]
-    images, _ = await service.encode_images(call, engine, list_images(queries))  # type: ignore[arg-type]
-    texts = await service.encode_texts(call, engine, list_texts(queries))
+    photos: list[bytes | BadImage] = list_images(queries)  # type: ignore[assignment]
+    with service.admit(photos, list_texts(queries)):
+        images, _ = await service.encode_images(call, engine, photos)
+        texts = await service.encode_texts(call, engine, list_texts(queries))
     options = SearchOptions(
         body.k,
         body.offset,

@@ -15,6 +15,7 @@ from asif.engine.search.query import Query
 from asif.engine.search.results import SearchAnswer
 from asif.errors import BadImage
 from asif.report.search.page import render_search_page
+from asif.report.search.pictures import choose_pictures, list_shown_pairs
 
 WEBP = b"RIFF\x00\x00\x00\x00WEBP"
 
@@ -154,6 +155,38 @@ def test_a_combined_query_is_split_by_its_parts() -> None:
     assert "and 1 further pair 0.1000 score 0.3000" in text  # nothing is taken off
 
 
+def test_pictures_of_pairs_are_in_the_page_once() -> None:
+    first, second, bare = (
+        make_pair(name, captions=words, image_sha256=name)
+        for name, words in (("a", ("a dog",)), ("b", ()), ("c", ("x",)))
+    )
+    evidence = [replace(make_evidence([0.2, 0.1]), records=records) for records in ((first, bare), (first, second))]
+    results = [make_result(row, 0.3, 0.0001, each) for row, each in enumerate(evidence)]
+    thumbnails = {"a": WEBP + b"a", "b": WEBP + b"b", "unnamed": WEBP + b"u"}
+    page = render(make_answer(*results), thumbnail=lambda row: None, pair_thumbnails=thumbnails)
+    read = ImageReader(page)
+    inside = [f"data:image/webp;base64,{base64.b64encode(thumbnails[name]).decode()}" for name in ("a", "b")]
+    assert [each["href"] for each in read.list("image")] == inside
+    assert [each["id"] for each in read.list("symbol")] == ["pair-1", "pair-2"]
+    assert [each["href"] for each in read.list("use")] == ["#pair-1", "#pair-1", "#pair-2"]
+    shown = [each for each in read.list("svg") if each.get("role") == "img"]
+    assert [each["aria-label"] for each in shown] == ["a dog", "a dog", "b"]
+    plain = render(make_answer(*results), thumbnail=lambda row: None)
+    assert not {"svg", "image", "use"} & set(ImageReader(plain).elements)
+
+
+def test_pictures_of_pairs_are_bounded_in_number_and_bytes() -> None:
+    pairs = tuple(make_pair(f"p{at}", image_sha256=f"{at}") for at in range(500))
+    evidence = replace(make_evidence([0.1] * 500), records=pairs)
+    answers = [make_answer(make_result(0, 50.0, 0.0001, evidence))] * 2
+    assert [pair.id for pair in list_shown_pairs(answers)] == [f"p{at}" for at in range(400)]
+    small = {f"{at}": WEBP for at in range(500)}
+    assert list(choose_pictures(answers, small)) == [f"{at}" for at in range(400)]
+    large = {f"{at}": bytes(300_000) for at in range(500)} | {"20": WEBP}
+    chosen = choose_pictures(answers, large)
+    assert list(chosen) == [*map(str, range(6)), "20"] and chosen["20"].name == "pair-7"
+
+
 # ---- safety
 
 
@@ -172,12 +205,15 @@ def make_hostile() -> list[SearchAnswer]:
 @pytest.mark.parametrize("kind", ["image", "text"])
 @pytest.mark.parametrize("thumbnail", [lambda row: HOSTILE.encode(), lambda row: None])
 def test_hostile_text_stays_text(kind: Any, thumbnail: Any) -> None:
-    page = render_search_page(make_hostile(), kind=kind, aligner=HOSTILE, thumbnail=thumbnail, title=HOSTILE)
+    pictures = {"00": HOSTILE.encode()}
+    page = render_search_page(
+        make_hostile(), kind=kind, aligner=HOSTILE, thumbnail=thumbnail, pair_thumbnails=pictures, title=HOSTILE
+    )
     read = ImageReader(page)
     assert "script" not in read.elements and "b" not in read.elements
     assert not any(name.startswith("on") for name, _ in read.attributes)
     links = [value or "" for name, value in read.attributes if name in ("src", "href")]
-    assert all(link.startswith(("#query-", "data:image/webp;base64,")) for link in links)
+    assert all(link.startswith(("#query-", "#pair-", "data:image/webp;base64,")) for link in links)
     assert sum("evil.example" in text for text in read.texts) > 50
 
 

@@ -27,7 +27,7 @@ def draw_reasons(seed: int, scale: float) -> tuple[Reasons, float]:
     evidence = make_evidence(values, remainder, 100, parts=parts, hubness=hubness)
     score = float(np.float32(total - hubness))
     query = Query.of(texts=["a", "b"], minus=["c"])
-    return build_reasons(query, make_result(0, score, 0.1, evidence), evidence), score
+    return build_reasons(query, make_result(0, score, 0.1, evidence), evidence, {}), score
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -45,14 +45,14 @@ def test_figures_add_up(seed: int, scale: float) -> None:
 
 def test_small_contributions_have_digits_that_tell_them_apart() -> None:
     evidence = make_evidence([0.000012, 0.000011], 0.1, 5)
-    reasons = build_reasons(Query.of(texts=["a"]), make_result(0, 0.100023, 0.1, evidence), evidence)
+    reasons = build_reasons(Query.of(texts=["a"]), make_result(0, 0.100023, 0.1, evidence), evidence, {})
     assert [pair.amount.figure for pair in reasons.pairs] == ["0.000012", "0.000011"] and reasons.score == "0.100023"
 
 
 @pytest.mark.parametrize("score", [0.7, 0.4003])
 def test_figures_that_do_not_add_up_are_not_made_to(score: float) -> None:
     evidence = make_evidence([0.2, 0.1], 0.1, 5)
-    reasons = build_reasons(Query.of(texts=["a"]), make_result(0, score, 0.1, evidence), evidence)
+    reasons = build_reasons(Query.of(texts=["a"]), make_result(0, score, 0.1, evidence), evidence, {})
     assert (reasons.total, reasons.remainder) == ("0.4000", "0.1000")
 
 
