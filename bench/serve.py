@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import select
 import statistics
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,9 +176,9 @@ class Bench:
         ratio = p99["with swaps"] / p99["without swaps"]
         self.figures["swaps"] = {"p99_ms": p99, "ratio": ratio, "swaps": len(seconds), "rows": rows}
         print(
-            f"\n{MANY} clients, a photo a request, {len(seconds):,} swaps between two versions, "
-            f"one every {1000 * EVERY:.0f} ms or as fast as they are answered: median {1000 * statistics.median(seconds):.0f} ms, "
-            f"slowest {1000 * max(seconds):.0f} ms. p99 with swaps is {ratio:.2f} times that without; the aim is 1.1.\n"
+            f"\n{MANY} clients, a photo a request; {len(seconds):,} swaps between two versions, one every "
+            f"{1000 * EVERY:.0f} ms or as fast as they are answered, in {1000 * statistics.median(seconds):.0f} ms "
+            f"(median), {1000 * max(seconds):.0f} ms (slowest). p99 with swaps is {ratio:.2f} times that without; the aim is 1.1.\n"
         )
         show(["", "calls", "failed", "checked", "wrong", "a second", "p50 ms", "p99 ms"], rows)
 
@@ -189,7 +191,7 @@ class Bench:
         return [name, f"{len(ms):,}", f"{failed:,}", f"{checked:,}", f"{wrong:,}", f"{rate:.1f}", *latencies]
 
     def measure_soak(self) -> None:
-        """Print latency and memory over many swaps in a row, each followed by a search of words and, at times, a photo."""
+        """Print latency and memory over many swaps in a row, with a photo labelled after every tenth."""
         count, seconds, memory = self.given.swaps, [], []
         photo = make_json(self.photos[0])
         with run_server(self.home) as server:
@@ -201,17 +203,14 @@ class Bench:
                     seconds.append(took)
                     memory.append(server.memory_mb)
         some = min(1000, max(1, count // 3))
-        ends = {"first": seconds[:some], "last": seconds[-some:]}
+        ends = {f"first {some:,}": seconds[:some], f"last {some:,}": seconds[-some:]}
+        ms = {
+            name: [1000 * float(np.percentile(each, share)) for share in (50, 99, 100)] for name, each in ends.items()
+        }
         slope = 1000 * float(np.polyfit(np.arange(count), memory, 1)[0])
-        self.figures["soak"] = {
-            "swaps": count, "slope_kb": slope, "memory_mb": [memory[0], memory[-1]],
-            **{f"{name}_ms": [1000 * float(np.percentile(each, share)) for share in (50, 99)] for name, each in ends.items()},
-        }  # fmt: skip
+        self.figures["soak"] = {"swaps": count, "slope_kb": slope, "memory_mb": [memory[0], memory[-1]], "ms": ms}
         print(f"\n{count:,} swaps in a row, a photo labelled after every tenth.\n")
-        rows = [
-            [f"{name} {some:,}", *(f"{1000 * np.percentile(each, share):.1f}" for share in (50, 99, 100))]
-            for name, each in ends.items()
-        ]
+        rows = [[name, *(f"{value:.1f}" for value in each)] for name, each in ms.items()]
         show(["swaps", "p50 ms", "p99 ms", "slowest ms"], rows)
         print(f"\nResident memory {memory[0]:,.0f} to {memory[-1]:,.0f} MB, {slope:+.2f} kB a swap.")
 
@@ -290,7 +289,7 @@ class BareLoop:
         )
 
     def measure(self, loop: tuple[Callable[[int], object], int]) -> dict[str, float]:
-        """Run a loop for a while; returns requests a second, latencies of turns, milliseconds of processors a request."""
+        """Run a loop for a while; returns requests a second, latencies of turns, and processor time a request."""
         turn, count = loop
         turn(count)
         ms, used, stop = [], time.process_time(), time.perf_counter() + self.seconds
@@ -333,8 +332,6 @@ def describe_overhead(kind: str, found: dict[str, dict[str, float]]) -> list[lis
 
 def has_output(process: Any) -> bool:
     """Tell whether clients have begun to print, so that they are done."""
-    import select
-
     return bool(select.select([process.stdout], [], [], 0)[0])
 
 
@@ -348,9 +345,7 @@ def count_rate(tallies: list[dict[str, Any]], status: int) -> float:
 
 def make_json(photo: Path) -> dict[str, Any]:
     """Return the body of a request that labels a photograph."""
-    import base64
-
-    return {"images": [{"base64": base64.b64encode(photo.read_bytes()).decode()}], "labels": LABELS}
+    return {"images": [{"base64": b64encode(photo.read_bytes()).decode()}], "labels": LABELS}
 
 
 if __name__ == "__main__":
