@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from asif.cli import options
 from asif.errors import MissingDependency
@@ -51,8 +52,9 @@ def command(config: Path | None, new_key: bool, home: Path | None, access_log: b
         return
     place = home or default_home()
     settings = ServeConfig(place) if config is None else read_config(config, place)
+    source = click.get_current_context().get_parameter_source
     given: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, tuple) else value for name, value in params.items() if value
+        name: value for name, value in params.items() if source(name) is not ParameterSource.DEFAULT
     }
     settings = replace(settings, **given, access_log=access_log)
     from asif.engine.default_sets import open_anchors

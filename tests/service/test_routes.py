@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from support.services import draw_photo, serve
 from asif.anchorset import Gallery, Store
 from asif.anchorset.receipts.receipt import Receipt
 from asif.engine import Engine, build_anchors
+from asif.errors import OutOfSpace
 from asif.service.config import ServeConfig
 
 LABELS = ["cat", "dog", "owl"]
@@ -241,12 +243,42 @@ def test_edits_need_the_current_version_of_one_set(client: TestClient, store: Pa
     assert "current version" in answer.json()["detail"]
 
 
+def test_a_full_disk_is_told_and_changes_nothing(
+    client: TestClient, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OutOfSpace(f"{store}/anchors/one is on a full disk", "4 MB", "free some")
+
+    before = Store(store).open("one").digest
+    with monkeypatch.context() as patch:
+        patch.setattr("asif.anchorset.edit.transaction.commit_version", fail)
+        answer = client.delete(f"/v1/anchors/one/pairs/{next(iter(Store(store).open('one'))).id}")
+    assert (answer.status_code, answer.headers["content-type"]) == (507, "application/problem+json")
+    assert str(store) not in answer.text
+    assert classify(client).json()["results"][0]["anchors"]["digest"] == before == Store(store).open("one").digest
+
+
 def test_expected_anchors_give_412_when_others_are_served(client: TestClient, store: Path) -> None:
     one, two = Store(store).open("one"), Store(store).open("two")
     body = {"images": [as_base64(PHOTOS[0])], "labels": LABELS}
     for expected, status in ((one.digest, 200), (f'"{one.version}", "{two.digest}"', 200), (two.digest, 412)):
         answer = client.post("/v1/classify", json=body, headers={"If-Anchors-Match": expected})
         assert answer.status_code == status
+
+
+def test_of_two_edits_of_the_expected_anchors_one_is_made(client: TestClient, store: Path) -> None:
+    one = Store(store).open("one")
+    names = [record.id for record in one][:2]
+
+    def remove(name: str) -> int:
+        headers = {"If-Anchors-Match": one.digest}
+        return client.delete(f"/v1/anchors/one/pairs/{name}", headers=headers).status_code
+
+    with ThreadPoolExecutor(2) as pool:
+        statuses = sorted(pool.map(remove, names))
+    assert statuses[0] == 200
+    assert statuses[1] in (409, 412)
+    assert Store(store).open("one").count == one.count - 1
 
 
 def test_an_update_by_another_process_is_followed(client: TestClient, store: Path) -> None:

@@ -79,7 +79,7 @@ async def add(service: Service, call: Call, request: Request) -> Response:
     """Add pairs to a set, or replace pairs of the same ids."""
     body = await read_body(request, PairsBody, service.limits)
     slot = _find_editable(service, call, request)
-    await service.find_engine(call, slot.name)
+    ref = await _take_reference(service, call, slot)
     files = await service.read_images([pair.image for pair in body.pairs])
     rows = []
     for number, (pair, image) in enumerate(zip(body.pairs, files, strict=True), 1):
@@ -88,9 +88,8 @@ async def add(service: Service, call: Call, request: Request) -> Response:
         fields = {"id": pair.id, "source": pair.source, "licence": pair.licence, "url": pair.url}
         given = {name: value for name, value in fields.items() if value is not None}
         rows.append({"image": image, "captions": list(pair.captions), **given})
-    ref = slot.find_editable()
     await service.queue.run(lambda: _add_rows(service, slot, ref, rows, body.replace), call.deadline)
-    await service.run(slot.follow, ref)
+    await service.run(slot.follow, slot.follows)
     return await _respond_changed(service, call, slot)
 
 
@@ -114,10 +113,9 @@ async def remove(service: Service, call: Call, request: Request) -> Response:
     purge = request.query_params.get("purge", "false") in ("true", "1")
     if purge and not call.grant.may("admin"):
         raise Problem(403, "a purge by a key without the role admin", "the role admin", "remove it without a purge")
-    await service.find_engine(call, slot.name)
-    ref = slot.find_editable()
+    ref = await _take_reference(service, call, slot)
     receipt = await service.run(_remove_pair, service.config.home, ref, request.path_params["id"], purge)
-    await service.run(slot.follow, ref)
+    await service.run(slot.follow, slot.follows)
     return await _respond_changed(service, call, slot, receipt)
 
 
@@ -150,6 +148,13 @@ def _find_editable(service: Service, call: Call, request: Request) -> AnchorsSlo
             "use one that sees all pairs of the set",
         )
     return slot
+
+
+async def _take_reference(service: Service, call: Call, slot: AnchorsSlot) -> str:
+    """Return the reference to edit: the served version, if the caller expects it, which no other edit may precede."""
+    ref = slot.find_editable()
+    _, engine = await service.find_engine(call, slot.name)
+    return engine.exactly[0] if call.expected_anchors else ref
 
 
 async def _respond_changed(service: Service, call: Call, slot: AnchorsSlot, receipt: str | None = None) -> Response:
