@@ -178,7 +178,8 @@ class Bench:
         print(
             f"\n{MANY} clients, a photo a request; {len(seconds):,} swaps between two versions, one every "
             f"{1000 * EVERY:.0f} ms or as fast as they are answered, in {1000 * statistics.median(seconds):.0f} ms "
-            f"(median), {1000 * max(seconds):.0f} ms (slowest). p99 with swaps is {ratio:.2f} times that without; the aim is 1.1.\n"
+            f"(median), {1000 * max(seconds):.0f} ms (slowest). p99 with swaps is {ratio:.2f} times that "
+            "without; the aim is 1.1.\n"
         )
         show(["", "calls", "failed", "checked", "wrong", "a second", "p50 ms", "p99 ms"], rows)
 

@@ -87,6 +87,12 @@ class EncodeQueue:
             with self._changed:
                 self._count(-items, -size)
 
+    def check_room(self) -> None:
+        """Raise Problem, 429, if there is no room for anything: a request is refused before its body is read."""
+        with self._changed:
+            if self.items >= self._most_items or self.bytes >= self._most_bytes:
+                raise self._refuse()
+
     def _refuse(self) -> Problem:
         seconds = max(1, math.ceil(self.items / self._rate))
         self._metrics.refused.labels("queue").inc()

@@ -26,6 +26,7 @@ from asif.vectors import Float32
 
 async def search(service: Service, call: Call, request: Request) -> Response:
     """Search a gallery."""
+    service.queue.check_room()
     body = await read_body(request, SearchBody, service.limits)
     if body.where is not None:
         parse_where(body.where, ITEM_FIELDS)
