@@ -221,7 +221,7 @@ class Bench:
         """Print what ten times more clients than the queue takes get, beside as many as keep it busy."""
         with run_server(self.home, {"queue_items": QUEUE}) as server:
             run_clients(self.make_load(server, seconds=3.0))
-            loads = {"capacity": MANY, f"{10 * QUEUE} clients": 10 * QUEUE}
+            loads = {f"{clients} clients": clients for clients in (QUEUE, 10 * QUEUE)}
             turns: dict[str, list[dict[str, Any]]] = {}
             for _ in range(self.given.rounds):
                 for name, clients in loads.items():

@@ -33,6 +33,7 @@ class _Job:
     items: Sequence[Any]
     encode: Callable[[list[Any]], Sequence[Any]]
     deadline: float
+    batch: int
     future: Future[list[Any]] = field(default_factory=Future)
     results: list[Any] = field(default_factory=list)
     taken: int = 0
@@ -117,15 +118,17 @@ class EncodeQueue:
         items: Sequence[Item],
         encode: Callable[[list[Item]], Sequence[Result]],
         deadline: float,
+        batch: int | None = None,
     ) -> Encoded[Result]:
         """Encode items: `encode` is called with batches of items of any requests with the same `kind` and `key`.
 
-        `deadline` is the time of the monotonic clock after which nobody waits. Raises Problem, 504, after the deadline,
-        and what `encode` raises.
+        `deadline` is the time of the monotonic clock after which nobody waits; `batch` is how many items the encoder
+        takes in one pass, for a larger batch would fill its last pass with padding while others arrive. Raises Problem,
+        504, after the deadline, and what `encode` raises.
         """
         if not items:
             return Encoded([], 0.0, 0.0)
-        job = _Job(kind, (kind, key), items, encode, deadline)
+        job = _Job(kind, (kind, key), items, encode, deadline, batch or _BATCH_SIZES[kind])
         with self._changed:
             self._jobs.append(job)
             self._changed.notify()
@@ -162,7 +165,7 @@ class EncodeQueue:
                 self._drop(job)
                 continue
             if not batch:
-                room = _BATCH_SIZES[job.kind]
+                room = job.batch
             elif job.key != batch[0][0].key:
                 continue
             some = list(job.items[job.taken : job.taken + room])

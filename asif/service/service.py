@@ -60,6 +60,7 @@ class Service:
         self.fetcher = Fetcher(config.fetch_hosts, config.limits.body_bytes)
         self.anchors: dict[str, AnchorsSlot] = {}
         self.galleries: dict[str, GallerySlot] = {}
+        self._images_per_pass: dict[str, int] = {}
         self.is_ready = self.is_draining = False
         self.failure: Exception | None = None
         self.when_started: Callable[[], None] = lambda: None
@@ -73,7 +74,8 @@ class Service:
         for ref in config.anchors:
             slot = AnchorsSlot(ref, encoders, config.home, board, self.metrics)
             self.anchors[slot.name] = slot
-            encoders.load_image_encoder(slot.anchors)
+            images = encoders.load_image_encoder(slot.anchors)
+            self._images_per_pass[slot.anchors.fingerprint("image").digest] = images.batch
             encoders.load_text_encoder(slot.anchors)
         for ref in config.galleries:
             gallery = GallerySlot(ref, config.home)
@@ -143,13 +145,14 @@ class Service:
     ) -> tuple[list[Float32 | BadImage], Encoded[Float32 | BadImage]]:
         """Encode images together with those of other requests: a vector for each, or why there is none."""
         readable = [image for image in images if not isinstance(image, BadImage)]
-        anchors = engine.anchors
+        encoder = engine.anchors.fingerprint("image").digest
         encoded: Encoded[Float32 | BadImage] = await self.queue.encode(
             "image",
-            anchors.fingerprint("image").digest,
+            encoder,
             readable,
             lambda some: list(engine.encode_images(some)),
             call.deadline,
+            self._images_per_pass.get(encoder),
         )
         found = iter(encoded.results)
         return [image if isinstance(image, BadImage) else next(found) for image in images], encoded
