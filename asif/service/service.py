@@ -20,17 +20,17 @@ from asif.errors import BadImage
 from asif.service.config import ServeConfig
 from asif.service.encode_queue import Encoded, EncodeQueue
 from asif.service.fetch import Fetcher
-from asif.service.keys import Grant, KeyRing
+from asif.service.keys import OWNER, Grant, KeyRing
 from asif.service.metrics import Metrics
 from asif.service.problem import Problem
 from asif.service.schemas import ImageFile, ImageUrl, UploadedImage
 from asif.service.slots import AnchorsSlot, GallerySlot
 from asif.service.worker_board import WorkerBoard
+from asif.tuning.criteria import TASKS
 from asif.vectors import Float32
 
 Result = TypeVar("Result")
 _THREADS = 8
-_WARM_TEXT = "a photo"
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +77,8 @@ class Service:
             images = encoders.load_image_encoder(slot.anchors)
             self._images_per_pass[slot.anchors.fingerprint("image").digest] = images.batch
             encoders.load_text_encoder(slot.anchors)
+            for task in TASKS if config.galleries else TASKS[:1]:  # fitted before requests are answered
+                slot.find_engine(OWNER).role(task).warm()
         for ref in config.galleries:
             gallery = GallerySlot(ref, config.home)
             gallery.open()
