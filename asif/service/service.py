@@ -65,6 +65,7 @@ class Service:
         self.failure: Exception | None = None
         self.when_started: Callable[[], None] = lambda: None
         self._threads = ThreadPoolExecutor(_THREADS, "asif-answer")
+        self._changes = ThreadPoolExecutor(_THREADS, "asif-change")
 
     def start(self) -> None:
         """Open everything that is served, and load the encoders; raises what that raises."""
@@ -90,6 +91,7 @@ class Service:
         self.queue.stop()
         for slot in self.anchors.values():
             slot.close()
+        self._changes.shutdown()
         self._threads.shutdown()
 
     # ---- names
@@ -110,10 +112,14 @@ class Service:
         """Run a function in a thread of the service, so that other requests go on."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments, **named))
 
+    async def change(self, work: Callable[..., Result], *arguments: object) -> Result:
+        """Run a change in a thread of its own kind: changes wait for each other, answers never for them."""
+        return await asyncio.get_running_loop().run_in_executor(self._changes, partial(work, *arguments))
+
     async def find_engine(self, call: Call, name: str | None) -> tuple[AnchorsSlot, Engine]:
         """Return the anchors of a name, and the caller's engine over them, if they are those that he expects."""
         slot = self.find_anchors(call.grant, name)
-        engine = await self.run(slot.find_engine, call.grant)
+        engine = slot.get_engine(call.grant) or await self.run(slot.find_engine, call.grant)
         check_expected(call, [engine.anchors.named.digest, engine.anchors.named.version])
         return slot, engine
 

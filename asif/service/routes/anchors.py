@@ -54,7 +54,7 @@ async def swap(service: Service, call: Call, request: Request) -> Response:
     _check_reference(service, call, slot, body.ref)
     await service.find_engine(call, slot.name)  # If-Anchors-Match
     try:
-        await service.run(slot.swap, body.ref)
+        await service.change(slot.swap, body.ref)
     except IntegrityError as error:
         raise Problem.of(error, service.config.home, 422) from error
     except EncoderMismatch as error:
@@ -89,7 +89,7 @@ async def add(service: Service, call: Call, request: Request) -> Response:
         given = {name: value for name, value in fields.items() if value is not None}
         rows.append({"image": image, "captions": list(pair.captions), **given})
     await service.queue.run(lambda: _add_rows(service, slot, ref, rows, body.replace), call.deadline)
-    await service.run(slot.follow, slot.follows)
+    await service.change(slot.follow, slot.follows)
     return await _respond_changed(service, call, slot)
 
 
@@ -114,8 +114,8 @@ async def remove(service: Service, call: Call, request: Request) -> Response:
     if purge and not call.grant.may("admin"):
         raise Problem(403, "a purge by a key without the role admin", "the role admin", "remove it without a purge")
     ref = await _take_reference(service, call, slot)
-    receipt = await service.run(_remove_pair, service.config.home, ref, request.path_params["id"], purge)
-    await service.run(slot.follow, slot.follows)
+    receipt = await service.change(_remove_pair, service.config.home, ref, request.path_params["id"], purge)
+    await service.change(slot.follow, slot.follows)
     return await _respond_changed(service, call, slot, receipt)
 
 
@@ -159,7 +159,7 @@ async def _take_reference(service: Service, call: Call, slot: AnchorsSlot) -> st
 
 async def _respond_changed(service: Service, call: Call, slot: AnchorsSlot, receipt: str | None = None) -> Response:
     """Answer once all workers serve the change."""
-    everywhere = await service.run(slot.wait_for_workers)
+    everywhere = await service.change(slot.wait_for_workers)
     engine = await service.run(slot.find_engine, call.grant)
     content: dict[str, Any] = {"anchors": _describe(slot, engine), "all_workers": everywhere}
     if receipt is not None:
