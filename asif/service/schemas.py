@@ -14,6 +14,7 @@ MOST_OFFSET = 100_000
 MOST_EXPLAINED = 50
 MOST_TEMPLATES = 200
 _EXPLAINED = 5
+_BASE64 = r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 
 
 def _check_text(text: str) -> str:
@@ -49,7 +50,7 @@ ImageName = Annotated[str, Field(max_length=1_000, description="How the answer n
 class ImageFile(_Body):
     """An image as its file in base64."""
 
-    base64: Annotated[str, Field(min_length=4, pattern=r"^[A-Za-z0-9+/]+={0,2}$"), AfterValidator(_check_base64)]
+    base64: Annotated[str, Field(min_length=4, pattern=_BASE64), AfterValidator(_check_base64)]
     name: ImageName | None = None
 
     @property
