@@ -127,9 +127,10 @@ class Bench:
         self.figures["overhead"] = found
         print(
             f"\nOne photo or text a request; {self.given.rounds} rounds of {self.given.seconds:g} s in turn, medians; "
-            f"the gallery has {len(self.photos)} photographs. Overhead: milliseconds a request more than the bare loop, "
-            f"with several clients the one of {MANY} at once, in elapsed time and in processor time of the server; beside "
-            f"it as a share of the encoder's time for one photo, alone: the aim is 15 % with {MANY} clients.\n"
+            f"the gallery has {len(self.photos)} photographs. Overhead: milliseconds a request more than the bare "
+            f"loop, with several clients the one of {MANY} at once, in elapsed time and in processor time of the "
+            "server; beside it as a share of the encoder's time for one photo, alone: the aim is 15 % with "
+            f"{MANY} clients.\n"
         )
         show(
             ["what", "contender", "a second", "p50 ms", "p99 ms", "processor ms a request", "clients' processor ms",
@@ -312,7 +313,7 @@ def take_median(turns: list[dict[str, float]]) -> dict[str, float]:
 
 
 def describe_overhead(kind: str, found: dict[str, dict[str, float]]) -> list[list[str]]:
-    """Return a row for each contender; overhead is measured against the bare loop, with many clients that of batches."""
+    """Return a row for each contender; what several clients take is compared with a bare loop over batches."""
     alone = found.get("encoder alone")
     rows = []
     for name, each in found.items():
