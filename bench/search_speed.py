@@ -123,6 +123,11 @@ def measure_update(home: Path, sizes: list[int], aligners: list[str]) -> None:
             rows.append([f"{size:,}", name, *map("{:,.2f}".format, time_update(home, size, name))])
     print("\nSeconds: replace 1 % of the items (vectors are there), open it, the first query before and after, warm.\n")
     show(["rows", "aligner", "replace 1 %", "open", "first before", "first after", "warm"], rows)
+    edits = [
+        [f"{size:,}", name, *map("{:,.2f}".format, time_edit(home, size, name))] for size in sizes for name in aligners
+    ]
+    print("\nSeconds: the first query ever, then after 1 % of the pairs are removed from the anchors.\n")
+    show(["rows", "aligner", "first ever", "first after"], edits)
 
 
 def time_update(home: Path, size: int, aligner: str) -> list[float]:
@@ -143,6 +148,26 @@ def time_update(home: Path, size: int, aligner: str) -> list[float]:
     store.gc(name, 1)
     store.delete("changed")
     return [replaced, opened, before, after, warm]
+
+
+def time_edit(home: Path, size: int, aligner: str) -> list[float]:
+    """Time the first query ever, and the first one after an edit of the anchors, which is taken back."""
+    store, texts = Store(home), json.loads((home / "queries.json").read_text())
+    gallery = make_gallery(home, size)
+    forget_rows(home, size)
+    with store.open(ANCHORS) as opened:
+        version, ids = opened.version, [pair.id for pair in opened]
+
+    def search_first() -> float:
+        engine = Engine(ANCHORS, home=home, aligner=make_aligner(aligner))
+        list(engine.search("dev", texts=texts[:1]))  # the aligner is fitted, chances are measured
+        return time_action(lambda: list(engine.search(gallery, texts=texts[:1])))
+
+    before = search_first()
+    store.remove(ANCHORS, np.random.default_rng(0).choice(ids, len(ids) // 100, replace=False).tolist())
+    after = search_first()
+    store.rollback(ANCHORS, version)
+    return [before, after]
 
 
 def publish_changed(home: Path, size: int) -> Any:

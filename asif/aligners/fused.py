@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from asif.aligners.linear import Linear
+from asif.aligners.neighbours import Neighbours
 from asif.aligners.protocol import Aligner, Anchors, FittedAligner, TemplateMode
+from asif.aligners.relative import FittedRelative
 from asif.aligners.sampling import represent_leave_one_out
 from asif.errors import UsageError
 from asif.kernels import KernelName, compute_similarity
-from asif.vectors import SIDES, AnchorContributions, Embeddings, FitArrays, FusedRows, Side, scale_rows
+from asif.vectors import SIDES, AnchorContributions, Embeddings, FitArrays, FusedRows, Rows, Side, scale_rows
 
 _SPREAD_ANCHORS = 512  # of each side, from which the spread of scores is estimated
 
@@ -120,9 +122,25 @@ class FittedFused:
 
     def represent(self, side: Side, embeddings: Embeddings, engine: KernelName = "auto") -> FusedRows:
         """Represent embeddings [n, d] by every member, its rows multiplied by the square root of its share."""
+        return self._fuse([fitted.represent(side, embeddings, engine) for fitted in self.fitted])
+
+    def represent_neighbours(
+        self, side: Side, embeddings: Embeddings, near: Neighbours, engine: KernelName = "auto"
+    ) -> FusedRows:
+        """Represent embeddings [n, d], whose neighbours for `find_relative` are known, as `represent` does."""
+        relative = find_relative(self)
+        return self._fuse(
+            [
+                relative.represent_neighbours(side, embeddings, near, engine)
+                if relative is not None and fitted is relative
+                else fitted.represent(side, embeddings, engine)
+                for fitted in self.fitted
+            ]
+        )
+
+    def _fuse(self, members: Sequence[Rows]) -> FusedRows:
         parts = []
-        for fitted, share in zip(self.fitted, self.shares, strict=True):
-            rows = fitted.represent(side, embeddings, engine)
+        for rows, share in zip(members, self.shares, strict=True):
             assert not isinstance(rows, FusedRows)  # members are plain aligners
             parts.append(scale_rows(rows, float(np.sqrt(share))))
         return FusedRows(tuple(parts))
@@ -132,6 +150,13 @@ class FittedFused:
         return AnchorContributions.add(
             [fitted.split_score(x, y) for fitted, x, y in zip(self.fitted, image.parts, text.parts, strict=True)]
         )
+
+
+def find_relative(fitted: FittedAligner) -> FittedRelative | None:
+    """Return the relative aligner, or the only relative member of a fusion, whose neighbours can be kept; else None."""
+    members = fitted.fitted if isinstance(fitted, FittedFused) else (fitted,)
+    relatives = [each for each in members if isinstance(each, FittedRelative)]
+    return relatives[0] if len(relatives) == 1 and relatives[0].has_neighbours else None
 
 
 def _compute_shares(weights: Sequence[float], spreads: Sequence[float]) -> list[float]:

@@ -14,7 +14,7 @@ from asif.aligners.moments import Moments, find_moments
 from asif.aligners.protocol import Anchors, TemplateMode
 from asif.errors import UsageError
 from asif.kernels import KernelName
-from asif.kernels.blas import multiply
+from asif.kernels.blas import limit_decomposition_threads, multiply
 from asif.kernels.canonical import round_to_grid
 from asif.vectors import SIDES, AnchorContributions, DenseRows, Embeddings, FitArrays, Float32, Float64, Side
 
@@ -183,7 +183,8 @@ def _solve_axes(aligner: Linear, moments: Moments, xy: Float64) -> tuple[Float64
     )
     middle = xy if left is None else left @ xy
     middle = middle if right is None else middle @ right
-    u, correlations, vt = linalg.svd(middle, full_matrices=False)
+    with limit_decomposition_threads(max(middle.shape)):
+        u, correlations, vt = linalg.svd(middle, full_matrices=False)
     return (u if left is None else left @ u), correlations, (vt.T if right is None else right @ vt.T)
 
 

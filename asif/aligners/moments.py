@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from asif.aligners.protocol import Anchors
 from asif.kernels import KernelName
-from asif.kernels.blas import compute_second_moments
+from asif.kernels.blas import compute_second_moments, limit_decomposition_threads
 from asif.vectors import FitArrays, Float64, Side
 
 
@@ -76,7 +76,8 @@ class Moments:
         from scipy import linalg
 
         xx, yy, _ = self.covariances()
-        return {"image": linalg.eigh(xx), "text": linalg.eigh(yy)}
+        with limit_decomposition_threads(max(len(xx), len(yy))):
+            return {"image": linalg.eigh(xx), "text": linalg.eigh(yy)}
 
     @cached_property
     def axes(self) -> dict[Any, Any]:

@@ -11,6 +11,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from asif.aligners.neighbours import SPARE, Neighbours
 from asif.aligners.protocol import Anchors, TemplateMode
 from asif.errors import UsageError
 from asif.kernels import KernelName, topk_similarity
@@ -107,6 +108,43 @@ class FittedRelative:
             found = topk_similarity(values, blocks, self.k, engine=engine)
         else:
             found = find_topk_with_ties(values, blocks, self.k, engine)
+        return self._weigh(side, found)
+
+    @property
+    def has_neighbours(self) -> bool:
+        """Tell whether rows are made of neighbours alone, with all that tie: without means, which any edit changes."""
+        return not self.aligner.centre and self.aligner.normalise == "both"
+
+    def find_neighbours(self, side: Side, embeddings: Embeddings, engine: KernelName = "auto") -> Neighbours:
+        """Find the anchors that `represent` needs for embeddings [n, d], and some to spare."""
+        taken = min(self.k + SPARE, self.anchors.count)
+        found = topk_similarity(embeddings.values, self.anchors.blocks(side), taken, engine=engine)
+        return Neighbours.of(found, self.anchors.count)
+
+    def represent_neighbours(
+        self, side: Side, embeddings: Embeddings, near: Neighbours, engine: KernelName = "auto"
+    ) -> SparseRows:
+        """Represent embeddings [n, d], whose neighbours are known, as `represent` does, bit for bit.
+
+        Those with more anchors as similar as the k-th than are known are searched for.
+        """
+        few = np.flatnonzero(~near.are_enough(self.k))
+        if not len(few):
+            return self._weigh(side, near.select(self.k))
+        rest = np.flatnonzero(near.are_enough(self.k))
+        found = find_topk_with_ties(embeddings.values[few], self.anchors.blocks(side), self.k, engine)
+        known = near.take(rest).select(self.k) if len(rest) else TopK(found.indices[:0], found.scores[:0])
+        parts = [SparseRows(each.indices, each.scores, self.anchors.count) for each in (known, found)]
+        entries = max(part.indices.shape[1] for part in parts)
+        order = np.argsort(np.concatenate([rest, few]))
+        indices, scores = (
+            np.concatenate([getattr(part.widen(entries), name) for part in parts])[order]
+            for name in ("indices", "values")
+        )
+        return self._weigh(side, TopK(indices, scores))
+
+    def _weigh(self, side: Side, found: TopK) -> SparseRows:
+        """Turn similarities, descending, into the entries of rows."""
         unit = self.aligner.normalise == "both" or side == "text"
         weights = np.empty_like(found.scores)
         for start in range(0, len(weights), _BATCH_ROWS):

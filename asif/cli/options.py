@@ -406,3 +406,27 @@ def open_progress_bar(total: int, unit: str) -> Any:
     from tqdm import tqdm
 
     return tqdm(total=total, unit=unit, disable=not sys.stderr.isatty(), file=sys.stderr)
+
+
+class DelayedProgress:
+    """Open a bar when work begins, if it does, and close it when all is done; silent if stderr is not a terminal."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show that `done` of `total` are done."""
+        if self._bar is None:
+            self._bar = open_progress_bar(total, self._unit)
+        self._bar.update(done - self._bar.n)
+        if done == total:
+            self.__exit__()
+
+    def __enter__(self) -> DelayedProgress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

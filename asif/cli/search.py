@@ -82,7 +82,8 @@ def command(gallery: str, as_json: bool, as_csv: bool, html: Path | None, overwr
     with ExitStack() as stack:
         opened = stack.enter_context(Gallery(gallery, home=params["home"]))
         engine = stack.enter_context(options.open_engine(params, *options.make_chosen_aligner(params)))
-        answers = engine.search(opened, queries=queries, **asdict(chosen))
+        progress = stack.enter_context(options.DelayedProgress(opened.side))
+        answers = engine.search(opened, queries=queries, **asdict(chosen), progress=progress)
         settings = describe_task(engine, "search")
         failed = 0
         if as_csv:

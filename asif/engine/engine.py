@@ -27,6 +27,7 @@ from asif.engine.predict import (
     take_label_vectors,
     take_labels,
 )
+from asif.engine.search.block_rows import Progress, ignore_progress
 from asif.engine.search.encode import EncodedQuery
 from asif.engine.search.query import Query, QueryPart
 from asif.engine.search.represented import find_represented
@@ -170,6 +171,7 @@ class Engine:
         explain: int = 0,
         approximate: bool = False,
         anchors: str | None = None,
+        progress: Progress = ignore_progress,
     ) -> Iterator[SearchAnswer]:
         """Search a gallery; yields one answer for each text, then for each image, then for each of `queries`.
 
@@ -177,9 +179,10 @@ class Engine:
         encoder, others by the aligner for search. `k` results follow the first `offset`; `where` is an expression that
         items match, `within` one outside of which items do not exist for the caller, `only_relevant` leaves out what
         chance would reach, see `SearchOptions`. `explain` is how many anchors to name behind each result. The search is
-        exact, or with `approximate` finds the share `recall` of what
-        an exact one does. `anchors` names others than the served ones: the gallery is not encoded again. Raises
-        NotFound, EncoderMismatch for a gallery of another encoder, UsageError for a filter that no item matches.
+        exact, or with `approximate` finds the share `recall` of what an exact one does. `anchors` names others than the
+        served ones: the gallery is not encoded again. `progress` is called with the number of items that are
+        represented and that of all, if a first search of many items waits for them. Raises NotFound, EncoderMismatch
+        for a gallery of another encoder, UsageError for a filter that no item matches.
         """
         options = SearchOptions(k, offset, where, only_relevant, explain, approximate, within)
         parts = [
@@ -187,7 +190,7 @@ class Engine:
             *(QueryPart("image", image) for image in iter_images(images)),
         ]
         opened = Gallery(gallery, home=self.home) if isinstance(gallery, str) else gallery
-        represented = find_represented(self._find_snapshot(anchors, None, None), opened)
+        represented = find_represented(self._find_snapshot(anchors, None, None), opened, progress)
         return search_gallery(represented, self.encoders, [*(Query((part,)) for part in parts), *queries], options)
 
     def search_vectors(
@@ -328,10 +331,13 @@ class Engine:
             self.serve(self.prepare(ref, pair_filter), ref)
             return self.anchors
 
-    def prepare(self, ref: str, pair_filter: PairFilter) -> Snapshot:
-        """Open the current version of a reference, and do the work that first calls would wait for; serves nothing."""
+    def prepare(self, ref: str, pair_filter: PairFilter, progress: Progress = ignore_progress) -> Snapshot:
+        """Open the current version of a reference, and do the work that first calls would wait for; serves nothing.
+
+        `progress` is called while a gallery is represented, and may raise an error to end that.
+        """
         new = self._opener.open(ref, pair_filter)
-        self._warm(new)
+        self._warm(new, progress)
         return new
 
     def serve(self, snapshot: Snapshot, ref: str) -> None:
@@ -340,10 +346,23 @@ class Engine:
         self.encoders.release_unused([*snapshot.list_anchors(), *old.list_anchors()])
 
     def follow(self, ref: str) -> None:
-        """Serve the current version of a reference, if the engine still follows it; done as `swap` does."""
+        """Serve the current version of a reference, if the engine still follows it; done as `swap` does.
+
+        Raises Conflict if the engine stops watching while a gallery is represented: what is represented stays on disk.
+        """
+        watcher = self._watcher
+
+        def check_watching(done: int, total: int) -> None:
+            if watcher is not self._watcher:
+                raise Conflict(
+                    f"the engine was closed with {done:,} of {total:,} items represented over {ref}",
+                    "an engine that is open until the swap",
+                    "search again: the rest is represented then",
+                )
+
         with self._swap_lock:
             if ref == self.follows:
-                self.serve(self.prepare(ref, self._snapshot.pair_filter), ref)
+                self.serve(self.prepare(ref, self._snapshot.pair_filter, check_watching), ref)
 
     @property
     def watching(self) -> WatchState | None:
@@ -369,7 +388,7 @@ class Engine:
     ) -> None:
         self.close()
 
-    def _warm(self, new: Snapshot) -> None:
+    def _warm(self, new: Snapshot, progress: Progress) -> None:
         """Do for a snapshot what calls have made the served one do."""
         old = self._snapshot
         self.encoders.preload(new.anchors, old.anchors)
@@ -381,4 +400,4 @@ class Engine:
                 new.represent_labels(labels, self.encoders)
         for seen in old.galleries.values():  # searches answer from the old rows until the new ones are made
             if seen.is_represented and seen.gallery.fingerprint == new.anchors.fingerprint(seen.side):
-                find_represented(new, seen.gallery).shared  # noqa: B018
+                find_represented(new, seen.gallery, progress).shared  # noqa: B018

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +21,9 @@ from asif.pairs import Pair, PairRecord, PairSource, Reject, open_pairs
 from asif.pairs.columns import Columns
 from asif.vectors import Int64
 
+_log = logging.getLogger(__name__)
+
+_MANY_ROWS = 100_000  # people wait long enough to be told why
 _MOST_ROWS = 1 << 20  # of a source; pairs of later rows have no thumbnail
 _MOST_PLACES = 8  # rows that are tried for one pair
 _MOST_PASSED = 512  # rows that are read on the way to the next one, rather than starting there
@@ -107,6 +111,10 @@ class _IndexedSource:
         columns = self.source.columns
         names = Columns(id=columns.id) if columns.id else replace(columns, image=None, status=None)
         hashes, rows = [], []
+        if self.source.rows >= _MANY_ROWS:
+            _log.info(
+                "looking for the images of anchors among %s rows of %s", f"{self.source.rows:,}", self.source.path
+            )
         for item in islice(replace(self.source, columns=names).read(), _MOST_ROWS):
             if isinstance(item, Pair):
                 for key in item.captions if item.id is None else (item.id,):

@@ -19,7 +19,7 @@ from asif.anchorset.receipts.receipt import Receipt
 from asif.anchorset.receipts.residue_scan import ResidueTargets, list_files, scan_files
 from asif.building.expected_digest import SourceComparison, compare_source
 from asif.encoders.text_cache import TextCache
-from asif.engine.search.row_cache import CELLS, ITEMS
+from asif.engine.search.row_cache import CELLS, ITEMS, NEIGHBOURS
 from asif.errors import IntegrityError
 from asif.pairs import PairSource
 
@@ -62,11 +62,10 @@ def purge_pairs(
         for digest in erased.set_digests:
             for state in (store.root / "cache" / "training").glob(f"{digest[:12]}-*"):
                 state.unlink(missing_ok=True)
-        for fits in store.root.glob(f"{GALLERY.folder}/*/fits"):  # items as the purged anchors saw them
-            delete_fits(fits, ITEMS)
-            delete_fits(fits, CELLS)
+        _forget_represented_items(store)
 
     anchors, swept = store.purge(ref, ids, where=where, missing_ok=missing_ok, saying=forget, receipt=receipt)
+    _forget_represented_items(store)  # a search may have kept some before the versions were deleted
     wanted = ResidueTargets(sort_hashes([stack_hashes(reports[0].row_hashes)]))
     return PurgeResult(
         anchors, swept, scan_files(_list_quick_files(store.root), wanted).problems if reports[0].row_hashes else ()
@@ -76,6 +75,13 @@ def purge_pairs(
 def _list_text_caches(store: Store) -> list[TextCache]:
     """List the caches of text embeddings: that of the command line, and those of tenants of a service."""
     return list(map(TextCache, sorted((store.root / "cache").glob("texts*.sqlite"))))
+
+
+def _forget_represented_items(store: Store) -> None:
+    """Delete the items of all galleries as anchors saw them."""
+    for fits in store.root.glob(f"{GALLERY.folder}/*/fits"):
+        for name in (ITEMS, NEIGHBOURS, CELLS):
+            delete_fits(fits, name)
 
 
 def _list_quick_files(root: Path) -> list[Path]:

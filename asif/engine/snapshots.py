@@ -73,6 +73,16 @@ class LruCache(Generic[_Key, _Value]):
             if len(self._entries) > self._size:
                 self._entries.popitem(last=False)
 
+    def get_or_put(self, key: _Key, make: Callable[[], _Value]) -> _Value:
+        """Return the value of a key; if it is not cached, make it, quickly, while other threads wait, and cache it."""
+        with self._lock:
+            if key not in self._entries:
+                self._entries[key] = make()
+            self._entries.move_to_end(key)
+            if len(self._entries) > self._size:
+                self._entries.popitem(last=False)
+            return self._entries[key]
+
     def keys(self) -> list[_Key]:
         """Return the keys, the last used last."""
         with self._lock:

@@ -1,7 +1,12 @@
-"""Matrix products in float64, by numpy or on a CUDA device."""
+"""Matrix products in float64, by numpy or on a CUDA device; threads of decompositions. The door to threadpoolctl."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -11,6 +16,11 @@ from asif.kernels.api import KernelName, resolve_kernel
 from asif.vectors import Float64
 
 MIN_DEVICE_ROWS = 256  # from this many rows on, moving the matrix to a device can pay
+
+_MOST_ALONE = 2048
+"""Matrices up to this size are decomposed in one thread."""
+_threads_lock = Lock()
+_threads_before: list[int] = []  # of scipy's BLAS, for each decomposition that is running
 
 
 def find_device(engine: KernelName) -> str | None:
@@ -62,3 +72,37 @@ def compute_gram_matrix(rows: Float64) -> Float64:
 
     upper: Float64 = dsyrk(1.0, rows.T)  # the transpose is in the memory order of BLAS
     return np.triu(upper) + np.triu(upper, 1).T
+
+
+@contextmanager
+def limit_decomposition_threads(size: int) -> Iterator[None]:
+    """Let scipy decompose matrices of up to 2,048 rows or columns in one thread.
+
+    The threads of OpenBLAS spin while they wait for each other. Where other work uses the processors too, as in a
+    service, two of them take ten times as long as one; alone they gain little at such sizes. Nothing changes where
+    scipy shares its BLAS with numpy.
+    """
+    libraries = _find_libraries() if size <= _MOST_ALONE else []
+    if not libraries:
+        yield
+        return
+    with _threads_lock:
+        _threads_before.append(_threads_before[0] if _threads_before else libraries[0].get_num_threads())
+        libraries[0].set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _threads_lock:
+            before = _threads_before.pop()
+            if not _threads_before:
+                libraries[0].set_num_threads(before)
+
+
+@cache
+def _find_libraries() -> list[Any]:
+    """Return the BLAS that scipy alone has loaded, if there is one."""
+    from scipy import linalg  # noqa: F401
+    from threadpoolctl import ThreadpoolController
+
+    loaded = ThreadpoolController().select(user_api="blas").lib_controllers
+    return [library for library in loaded if Path(library.filepath).parent.name == "scipy.libs"]

@@ -12,17 +12,22 @@ from asif.pairs.pair import PairRecord
 
 MAX_TABLE_BYTES = 1 << 30  # bytes in memory of an untrusted table
 _THUMBNAILS_PER_GROUP = 64
+_ITEMS_PER_GROUP = 2048
+"""A search reads the row groups of its results; smaller ones would slow reading all of them down."""
+
+_FEW_ROWS = 32
 
 
 def write_records(path: Path, records: Sequence[PairRecord]) -> None:
-    """Write records in order to a parquet file; equal records give equal bytes."""
+    """Write records in order to a parquet file, items in row groups; equal records give equal bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = _item_schema() if records and isinstance(records[0], ItemRecord) else _schema()
+    are_items = bool(records) and isinstance(records[0], ItemRecord)
+    schema = _item_schema() if are_items else _schema()
     columns = {name: [getattr(record, name) for record in records] for name in schema.names}
     table = pa.Table.from_pydict(columns, schema=schema)
-    pq.write_table(table, path, compression="zstd")
+    pq.write_table(table, path, compression="zstd", row_group_size=_ITEMS_PER_GROUP if are_items else None)
 
 
 def write_thumbnails(path: Path, thumbnails: Sequence[bytes | None]) -> None:
@@ -121,6 +126,22 @@ def read_table(path: Path, names: Sequence[str] | None = None) -> Any:
         return file.read(columns=names, use_threads=False)
 
 
+def read_row_groups(path: Path) -> list[int]:
+    """Return the number of rows in each row group of a table."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        return [file.metadata.row_group(at).num_rows for at in range(file.metadata.num_row_groups)]
+
+
+def read_row_group(path: Path, number: int) -> Any:
+    """Read one row group of a table, in this thread."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        return file.read_row_group(number, use_threads=False)
+
+
 def read_columns(path: Path, names: Sequence[str]) -> list[tuple[Any, ...]]:
     """Read some columns, a tuple for each row; lists in it are tuples."""
     columns = read_table(path, names).to_pydict()
@@ -130,6 +151,9 @@ def read_columns(path: Path, names: Sequence[str]) -> list[tuple[Any, ...]]:
 
 def take_records(table: Any, rows: Sequence[int]) -> list[PairRecord]:
     """Return the records at some rows of a table; raises IndexError for a row that is not there."""
+    if len(rows) <= _FEW_ROWS and all(0 <= row < len(table) for row in rows):  # importing what takes more is slow
+        columns = zip(table.column_names, table.columns, strict=True)
+        return _build_records({name: [column[row].as_py() for row in rows] for name, column in columns})
     return _build_records(table.take(list(rows)).to_pydict())
 
 

@@ -106,7 +106,9 @@ def _describe_reasons(evidence: SearchEvidence, answer: SearchAnswer) -> dict[st
             {
                 "id": record.id,
                 "captions": list(record.captions),
+                "source": record.source,
                 "licence": record.licence,
+                "url": record.url,
                 "contribution": float(value),
             }
             for record, value in zip(evidence.records, split.values, strict=True)

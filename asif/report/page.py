@@ -21,7 +21,16 @@ _PLOT_KEY = (
 _BY_PAIRS = "Against the number of pairs."
 _BY_SECONDS = "Against the seconds of one fit: large at the largest number of pairs, small at the others."
 _MATCH_HEADER = ("pairs", "best training-free", "best trained", "trained less training-free", "ahead")
-_COST_HEADER = ("method", "trained parameters", "fit s", "tuning s", "peak MiB", "one deletion s", "deletion")
+_COST_HEADER = (
+    "method",
+    "trained parameters",
+    "settings tried",
+    "fit s",
+    "fit and tuning s",
+    "peak MiB",
+    "one deletion s",
+    "deletion",
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ def render_comparison_page(comparison: Comparison) -> str:
             for dataset, each in zip(comparison.datasets, verdict.datasets, strict=True)
         ],
         pairs=f"{max(comparison.counts):,}",
-        costs=_build_cost_table(comparison),
+        costs=[_build_cost_table(comparison, dataset) for dataset in comparison.datasets],
         machine=comparison.machine,
         protocol=_list_protocol(comparison),
         methods={method.name: f"{method.kind}: {method.about}" for method in comparison.methods},
@@ -107,15 +116,16 @@ def _format_match(match: HeadToHead) -> tuple[str, ...]:
     return (f"{match.pairs:,}", *camps, format_difference(match), match.ahead or "neither")
 
 
-def _build_cost_table(comparison: Comparison) -> Table:
-    """List every method's costs at the largest number of pairs."""
+def _build_cost_table(comparison: Comparison, dataset: ComparedDataset) -> Table:
+    """List every method's costs for a data set at the largest number of pairs."""
     pairs, rows = max(comparison.counts), []
-    for method in sort_methods(comparison, comparison.datasets[0], pairs):
-        cost = collect_cost(comparison, method.name, pairs)
+    for method in sort_methods(comparison, dataset, pairs):
+        cost = collect_cost(comparison, dataset, method.name, pairs)
         parameters = next((run.trained_parameters for run in comparison.runs_of(method.name, pairs)), None)
-        amounts = (parameters, cost.fit_seconds, cost.tuning_seconds, cost.peak_mib, cost.deletion_seconds)
+        seconds = cost.fit_seconds, cost.all_seconds
+        amounts = (parameters, cost.settings, *seconds, cost.peak_mib, cost.deletion_seconds)
         rows.append((method.name, *map(format_amount, amounts), cost.deletion))
-    return Table("", _COST_HEADER, rows)
+    return Table(f"{dataset.name}: {BENCHMARK_TITLES[dataset.task]}", _COST_HEADER, rows)
 
 
 def _list_protocol(comparison: Comparison) -> dict[str, str]:

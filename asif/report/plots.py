@@ -80,7 +80,7 @@ def plot_by_seconds(comparison: Comparison, dataset: ComparedDataset) -> str:
         points = {}
         for pairs in counts:
             standing = collect_standing(comparison, dataset, name, pairs)
-            seconds = collect_cost(comparison, name, pairs).fit_seconds
+            seconds = collect_cost(comparison, dataset, name, pairs).fit_seconds
             if standing is not None and seconds:
                 points[pairs] = (seconds, 100 * standing.mean)
         if not points:

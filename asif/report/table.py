@@ -36,12 +36,13 @@ def build_comparison_tables(comparison: Comparison) -> list[Table]:
 def build_largest_table(comparison: Comparison, dataset: ComparedDataset) -> Table:
     """Compare all methods at the largest number of pairs, the best first."""
     pairs, further = max(comparison.counts), _FURTHER_METRICS[dataset.task]
-    costs_header = ("fit s", "tuning s", "MiB", "delete s")
+    costs_header = ("tried", "fit s", "with tuning s", "MiB", "delete s")
     header = ("method", "", dataset.primary, "uncorrected", *further.values(), *costs_header)
     rows = []
     for method in sort_methods(comparison, dataset, pairs):
         plain = collect_standing(comparison, dataset, method.name, pairs, corrected=False)
-        costs = collect_cost(comparison, method.name, pairs)
+        costs = collect_cost(comparison, dataset, method.name, pairs)
+        amounts = costs.settings, costs.fit_seconds, costs.all_seconds, costs.peak_mib, costs.deletion_seconds
         rows.append(
             (
                 method.name,
@@ -49,7 +50,7 @@ def build_largest_table(comparison: Comparison, dataset: ComparedDataset) -> Tab
                 _format_spread(collect_standing(comparison, dataset, method.name, pairs)),
                 _format_percent(_mean(plain)),
                 *(_format_percent(_mean_metric(comparison, dataset, method.name, pairs, name)) for name in further),
-                *map(format_amount, (costs.fit_seconds, costs.tuning_seconds, costs.peak_mib, costs.deletion_seconds)),
+                *map(format_amount, amounts),
             )
         )
     return Table(f"{dataset.name}, {pairs:,} pairs", header, rows)

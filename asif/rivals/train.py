@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from asif.anchorset import AnchorSet
 from asif.anchorset.format.atomic_io import make_folder
-from asif.anchorset.format.fit_cache import build_fit_file_name, read_matching_fit, write_fit
+from asif.anchorset.format.fit_cache import FitKey, read_matching_fit, write_fit
 from asif.encoders import Device
 from asif.encoders.torch_common import pick_device
 from asif.engine.captions import encode_single_captions
@@ -79,15 +79,16 @@ def train_on_pairs(
     projector = projector.resolve(len(pairs))
     description = {"name": projector.name, "parameters": projector.parameters}
     run = {**description, **(origin or {})}
-    path = engine.home / "cache" / "training" / build_fit_file_name(anchors.manifest, run)
-    state = _read_interrupted_state(path, anchors, run)
+    key = FitKey.of(anchors.manifest, run)
+    path = engine.home / "cache" / "training" / key.file_name
+    state = _read_interrupted_state(path, key)
     resumed_at, saved_at, saved_step = (int(state["step"][0]) if state else 0), time.monotonic(), 0
 
     def save(state: Mapping[str, NDArray[Any]]) -> None:
         nonlocal saved_at, saved_step
         if time.monotonic() - saved_at >= SECONDS_BETWEEN_SAVES:
             make_folder(path.parent)
-            write_fit(path, anchors.manifest, run, state)
+            write_fit(path, key, state)
             saved_at, saved_step = time.monotonic(), int(state["step"][0])
 
     try:
@@ -110,10 +111,10 @@ def train_on_pairs(
     return TrainingResult(fitted, trained, anchors, len(pairs), len(pairs.texts), resumed_at)
 
 
-def _read_interrupted_state(path: Path, anchors: AnchorSet, run: Mapping[str, Any]) -> dict[str, NDArray[Any]] | None:
+def _read_interrupted_state(path: Path, key: FitKey) -> dict[str, NDArray[Any]] | None:
     """Read the state of an interrupted training; None if there is none, or it was changed."""
     try:
-        return read_matching_fit(path, anchors.manifest, run) if path.exists() else None
+        return read_matching_fit(path, key) if path.exists() else None
     except IntegrityError as error:
         _log.warning("an interrupted training is not resumed: %s", str(error).splitlines()[0])
         return None

@@ -26,6 +26,7 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", "/v1/anchors", Endpoint("anchors", anchors.list_anchors)),
     ("POST", "/v1/anchors/{name}/swap", Endpoint("swap", anchors.swap, "admin")),
     ("POST", "/v1/anchors/{name}/pairs", Endpoint("add", anchors.add, "edit")),
+    ("DELETE", "/v1/anchors/{name}/pairs", Endpoint("remove", anchors.remove, "edit")),
     ("DELETE", "/v1/anchors/{name}/pairs/{id:path}", Endpoint("remove", anchors.remove, "edit")),
     ("GET", "/v1/anchors/{name}/thumbnail", Endpoint("thumbnail", anchors.show_thumbnail)),
     ("GET", "/v1/galleries", Endpoint("galleries", galleries.list_galleries)),

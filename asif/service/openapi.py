@@ -63,16 +63,11 @@ def _describe_paths() -> dict[str, Any]:
         "/v1/anchors/{name}/pairs": {
             "parameters": [name],
             "post": _post("Add pairs.", PairsBody, "Changed", expects=True),
+            "delete": _describe_removal(_parameter("id", "query", True)),
         },
         "/v1/anchors/{name}/pairs/{id}": {
             "parameters": [name, _parameter("id", "path", True)],
-            "delete": {
-                **_get("Take a pair out.", "Changed", _CHANGING),
-                "parameters": [
-                    _parameter("purge", "query", False, {"type": "boolean"}),
-                    _parameter("If-Anchors-Match", "header", False),
-                ],
-            },
+            "delete": _describe_removal(),
         },
         "/v1/anchors/{name}/thumbnail": {
             "parameters": [name, _parameter("id", "query", True)],
@@ -87,6 +82,12 @@ def _describe_paths() -> dict[str, Any]:
         "/readyz": {"get": _open("Tell whether requests are answered.", "Status")},
         "/metrics": {"get": _answers("Show counts for Prometheus.", {"text/plain": {"schema": _TEXT}}, _COMMON)},
     }
+
+
+def _describe_removal(*parameters: dict[str, Any]) -> dict[str, Any]:
+    purge = _parameter("purge", "query", False, {"type": "boolean"})
+    expected = _parameter("If-Anchors-Match", "header", False)
+    return {**_get("Take a pair out.", "Changed", _CHANGING), "parameters": [*parameters, purge, expected]}
 
 
 def _parameter(name: str, place: str, required: bool, schema: Mapping[str, Any] = _TEXT) -> dict[str, Any]:
@@ -151,7 +152,14 @@ _CLASSIFICATION = _object(
     timings_ms=_NUMBERS,
 )
 _RESULT = _object(
-    {"id": _TEXT, "uri": {"type": ["string", "null"]}, "score": _NUMBER, "chance": _NUMBER}, explanation=_EXPLANATION
+    {
+        "id": _TEXT,
+        "uri": {"type": ["string", "null"]},
+        "score": _NUMBER,
+        "chance": _NUMBER,
+        "captions": _list(_TEXT),
+    },
+    explanation=_EXPLANATION,
 )
 _SEARCH_ANSWER = _object(
     {"query": _TEXT},
@@ -195,6 +203,7 @@ _ANSWERS: dict[str, Any] = {
     "Galleries": _object({"galleries": _list(_GALLERY)}),
     "Changed": _object(
         {"anchors": _ANCHOR_SET, "all_workers": {"type": "boolean"}},
+        ids=_list(_TEXT),
         receipt={"type": "string", "description": "The text of a receipt file."},
     ),
     "Status": _object({"status": _TEXT}),

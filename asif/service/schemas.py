@@ -17,6 +17,9 @@ _EXPLAINED = 5
 _BASE64 = r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 
 
+_BASE64 = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+
+
 def _check_text(text: str) -> str:
     if not text.strip():
         raise ValueError("a text with a character that is not white space is expected")

@@ -15,7 +15,7 @@ from asif.engine import Engine
 from asif.engine.encoder_pool import EncoderPool
 from asif.engine.pair_thumbnails import PairThumbnails
 from asif.engine.watcher import Watcher, is_settled
-from asif.errors import AsifError, EncoderMismatch, UsageError
+from asif.errors import AsifError, Conflict, EncoderMismatch, UsageError
 from asif.service.config import name_reference
 from asif.service.keys import OWNER, Grant, hash_key
 from asif.service.metrics import Metrics
@@ -42,6 +42,7 @@ class AnchorsSlot:
         self._thumbnail_lock = Lock()
         self._lock = RLock()
         self._swaps = Lock()
+        self._is_closed = False
         self._main = self._open_engine(OWNER)
         self._board.announce(self.name, self.exactly)
         self._watcher = Watcher(Store(home), self)
@@ -121,11 +122,11 @@ class AnchorsSlot:
         try:
             self._check_encoders(ref)
             with self._lock:
-                prepared = [(self._main, self._main.prepare(ref, PairFilter()))]
+                prepared = [(self._main, self._main.prepare(ref, PairFilter(), self._check_open))]
                 for key, engine in list(self._engines.items()):
                     try:
-                        prepared.append((engine, engine.prepare(ref, PairFilter.of(key[1]))))
-                    except AsifError:  # no pair of the new anchors is for this tenant: his next request says so
+                        prepared.append((engine, engine.prepare(ref, PairFilter.of(key[1]), self._check_open)))
+                    except UsageError:  # no pair of the new anchors is for this tenant: his next request says so
                         del self._engines[key]
                 for engine, snapshot in prepared:
                     engine.serve(snapshot, ref)
@@ -134,6 +135,11 @@ class AnchorsSlot:
             raise
         self._metrics.swaps.labels("ok").inc()
         self._board.announce(self.name, self.exactly)
+
+    def _check_open(self, done: int, total: int) -> None:
+        """Give up what galleries wait for when the service stops."""
+        if self._is_closed:
+            raise Conflict("the service stops", "a service that runs", "ask another one")
 
     def _check_encoders(self, ref: str) -> None:
         """Refuse anchors of other encoders: clients have vectors and galleries of the served ones."""
@@ -166,6 +172,7 @@ class AnchorsSlot:
 
     def close(self) -> None:
         """Stop following the reference."""
+        self._is_closed = True
         self._watcher.stop()
 
 

@@ -14,6 +14,7 @@ from asif.anchorset.format.manifest import Manifest
 from asif.errors import IntegrityError, NotFound, UsageError
 from asif.pairs.filter_expression import parse_where
 from asif.pairs.item import ITEM_FIELDS
+from asif.pairs.records import read_records, read_row_groups
 
 
 @pytest.fixture
@@ -62,6 +63,26 @@ def test_what_notebooks_show(gallery: Gallery) -> None:
     assert repr(gallery) == f"<Gallery g@{gallery.version}: 5 images>"
     assert "<td>timm:fake, 6 dimensions</td>" in gallery._repr_html_()
     assert gallery.ref == "g@1" and gallery.version.endswith(gallery.digest[:12])
+
+
+@pytest.mark.parametrize("rows_per_group", [1, 7, 64])
+def test_a_few_items_are_read_without_the_others(
+    tmp_path: Path, rows_per_group: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asif.pairs.records._ITEMS_PER_GROUP", rows_per_group)
+    write_files(tmp_path / "photos", some_files(40))
+    build(tmp_path / "photos", tmp_path).opened.close()
+    monkeypatch.setattr("asif.anchorset.format.anchor_set.load_pair_table", pytest.fail)
+    gallery, rows = asif.Gallery("g", home=tmp_path), [38, 0, 7, 6, 7]
+    (table,) = (tmp_path / "galleries/g/pairs").glob("*")
+    assert read_row_groups(table) == [min(rows_per_group, 40 - at) for at in range(0, 40, rows_per_group)]
+    items = read_records(table)
+    assert gallery.records(rows) == [items[row] for row in rows]
+    content = bytearray(table.read_bytes())
+    content[100] ^= 1
+    table.write_bytes(content)
+    with pytest.raises(IntegrityError, match="has sha256"):
+        asif.Gallery("g", home=tmp_path).records(rows)
 
 
 def test_a_closed_gallery(gallery: Gallery) -> None:

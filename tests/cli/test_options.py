@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 from support.classify_command import CHELSEA, classify
 from support.running import Cli
 
+from asif.cli.options import DelayedProgress
 from asif.prompts import TEMPLATES_BY_NAME
 
 
@@ -101,6 +103,20 @@ def test_masks_and_unions_answer_as_the_sets_would(cli: Cli, licensed: Path, ima
         assert found["predictions"] == expected["predictions"]
         assert found["anchors"]["digest"] == expected["anchors"]["digest"]
     assert found["anchors"]["name"] == "by+toy+own"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_is_opened_when_work_begins(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    with DelayedProgress("image") as progress:
+        assert capsys.readouterr().err == ""
+        for done in (0, 8192, 20_000):
+            progress(done, 20_000)
+        shown = capsys.readouterr().err
+    assert ("20000/20000" in shown and "image/s]" in shown and shown.endswith("\n")) == terminal
+    assert bool(shown) == terminal and capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,18 @@ def test_only_rows_that_may_be_the_pairs_are_read(home: Path, source: Path, monk
     assert read == [len(PICTURES[20])]
 
 
+def test_a_long_search_for_rows_says_what_it_does(
+    home: Path, source: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    anchors = build_anchors(source, "seen", home=home).anchors
+    monkeypatch.setattr("asif.engine.pair_thumbnails._MANY_ROWS", COUNT)
+    with caplog.at_level("INFO", "asif"):
+        thumbnails = PairThumbnails(anchors, home)
+        for row in range(3):
+            assert thumbnails.read_thumbnail(anchors.records([row])[0]) is not None
+    assert caplog.messages.count(f"looking for the images of anchors among {COUNT} rows of {source}") == 1
+
+
 def test_tars_are_not_extracted(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     anchors = build_anchors(write_tar(tmp_path), "seen", home=home).anchors
     read: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
@@ -95,3 +96,30 @@ def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match="torch sees no CUDA device"):
         blas.compute_second_moments(np.eye(2), np.eye(2), engine="cuda")
+
+
+def test_small_matrices_are_decomposed_in_one_thread_and_the_number_comes_back() -> None:
+    (library,) = blas._find_libraries() or pytest.skip("scipy shares its BLAS with numpy here")
+    before = library.get_num_threads()
+    with blas.limit_decomposition_threads(2048):
+        assert library.get_num_threads() == 1
+        with blas.limit_decomposition_threads(8):
+            assert library.get_num_threads() == 1
+        assert library.get_num_threads() == 1
+    with blas.limit_decomposition_threads(2049):
+        assert library.get_num_threads() == before
+    assert library.get_num_threads() == before
+
+
+def test_the_number_of_threads_comes_back_after_decompositions_in_many_threads() -> None:
+    (library,) = blas._find_libraries() or pytest.skip("scipy shares its BLAS with numpy here")
+    before = library.get_num_threads()
+
+    def decompose(seed: int) -> None:
+        for _ in range(20):
+            with blas.limit_decomposition_threads(8):
+                np.linalg.eigvalsh(np.eye(8) * seed)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(decompose, range(8)))
+    assert library.get_num_threads() == before

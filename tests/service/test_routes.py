@@ -204,6 +204,7 @@ def test_a_pair_is_added_and_taken_out_with_a_receipt(client: TestClient, store:
     added = client.post("/v1/anchors/one/pairs", json={"pairs": [pair]})
     assert added.status_code == 200, added.text
     assert added.json()["anchors"]["pairs"] == 21
+    assert added.json()["ids"] == ["new/pair"]
     new = classify(client).json()["results"]
     assert new[0]["anchors"]["digest"] == added.json()["anchors"]["digest"] != before.digest
     assert new[0]["predictions"] != old[0]["predictions"]
@@ -226,6 +227,25 @@ def test_a_pair_by_form_and_a_replacement(client: TestClient, store: Path) -> No
     assert send("two", replace="true").json()["anchors"]["pairs"] == 21
     (record,) = [each for each in Store(store).open("one") if each.id == "x"]
     assert record.captions == ("two",)
+
+
+def test_a_pair_without_an_id_gets_one_by_its_content(client: TestClient, store: Path) -> None:
+    pairs = [{"image": as_base64(photo), "captions": ["a"]} for photo in PHOTOS[:2]]
+    added = client.post("/v1/anchors/one/pairs", json={"pairs": pairs}).json()
+    assert added["anchors"]["pairs"] == 22
+    assert set(added["ids"]) < {record.id for record in Store(store).open("one")}
+    for name in added["ids"]:
+        assert client.delete("/v1/anchors/one/pairs", params={"id": name}).status_code == 200
+    again = client.post("/v1/anchors/one/pairs", json={"pairs": pairs}).json()
+    assert again["ids"] == added["ids"]
+
+
+@pytest.mark.parametrize("name", [".", "..", "a/b", "?", "%2e"])
+def test_a_pair_of_any_id_can_be_taken_out(client: TestClient, name: str) -> None:
+    pair = {"image": as_base64(PHOTOS[0]), "captions": ["a"], "id": name}
+    assert client.post("/v1/anchors/one/pairs", json={"pairs": [pair]}).status_code == 200
+    removed = client.delete("/v1/anchors/one/pairs", params={"id": name})
+    assert removed.json()["anchors"]["pairs"] == 20
 
 
 def test_a_purge_leaves_no_older_version(client: TestClient, store: Path) -> None:

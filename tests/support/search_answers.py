@@ -8,7 +8,7 @@ import numpy as np
 
 from asif.anchorset import AnchorsIdentity
 from asif.engine.search.query import Query
-from asif.engine.search.results import SearchAnswer, SearchEvidence, SearchResult
+from asif.engine.search.results import EXPECTED_BY_CHANCE, SearchAnswer, SearchEvidence, SearchResult
 from asif.explain import Contributions
 from asif.pairs import PairRecord
 from asif.pairs.item import ItemRecord
@@ -43,6 +43,6 @@ def make_result(
 
 def make_answer(*results: SearchResult, query: Query | None = None, **fields: Any) -> SearchAnswer:
     searched = fields.pop("searched", 1000)
-    relevant = sum(each.chance * searched < 1 for each in results)
+    relevant = sum(each.chance * searched < EXPECTED_BY_CHANCE for each in results)
     given = {"gallery": GALLERY, "anchors": ANCHORS, "space": "shared", "relevant": relevant} | fields
     return SearchAnswer(query or Query.of(texts=["a dog"]), results, searched=searched, **given)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asif.anchorset.format.atomic_io import fsync_path
+from asif.anchorset.format.fit_cache import find_unneeded_fits
 from asif.anchorset.format.folder import CONTENT_SUFFIXES, SetFolder
 from asif.errors import UsageError
 
@@ -45,15 +46,15 @@ def delete_versions(folder: SetFolder, doomed: Collection[str]) -> DeletedFiles:
     needed: set[Path] = set()
     for manifest in remaining:
         needed |= {folder.content_path(kind, file.sha256) for kind, file in manifest.content_files}
-    digests = {manifest.digest[:12] for manifest in remaining}
+    blocks = {entry.sha256 for manifest in remaining for entry in manifest.blocks}
     deleted = [folder.version_file(version) for version in sorted(doomed)]
     size = _delete_files(deleted, folder.path / "versions")
     for kind in CONTENT_SUFFIXES:
         unneeded = [path for path in sorted((folder.path / kind).glob("*")) if path not in needed]
         size += _delete_files(unneeded, folder.path / kind)
         deleted += unneeded
-    fits = [path for path in sorted((folder.path / "fits").glob("*")) if path.name[:12] not in digests]
-    size += _delete_files(fits, folder.path / "fits")
+    fits = find_unneeded_fits(folder.fits, [manifest.digest for manifest in remaining], blocks)
+    size += _delete_files(fits, folder.fits)
     return DeletedFiles(tuple(sorted(doomed)), len(deleted) + len(fits), size)
 
 

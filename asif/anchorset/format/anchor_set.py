@@ -16,24 +16,19 @@ from numpy.typing import NDArray
 from asif.anchorset.format.atomic_io import RESTORE_ADVICE, check_file_content, check_file_size, make_folder
 from asif.anchorset.format.blocks import AnchorBlock, UInt8, sum_rows
 from asif.anchorset.format.content import (
+    find_record_groups,
     load_pair_columns,
     load_pair_ids,
     load_pair_table,
-    load_record_table,
+    load_record_group,
     load_rejects,
     load_thumbnails,
     select_live_rows,
 )
 from asif.anchorset.format.deletion_list import LiveRows, find_live_slices
-from asif.anchorset.format.fit_cache import (
-    build_fit_file_name,
-    is_fit_needed,
-    list_fitted_aligners,
-    read_matching_fit,
-    write_fit,
-)
+from asif.anchorset.format.fit_cache import FitKey, list_fitted_aligners, read_matching_fit, write_fit
 from asif.anchorset.format.folder import SetFolder
-from asif.anchorset.format.kinds import SetKind
+from asif.anchorset.format.kinds import GALLERY, SetKind
 from asif.anchorset.format.manifest import BlockEntry, Manifest
 from asif.anchorset.format.moment_cache import MIN_ANCHORS_FOR_SUMS, SUMS_FIT, CachedSums, find_cached_sums
 from asif.anchorset.format.protocol import AnchorsIdentity, describe_as_html
@@ -42,8 +37,10 @@ from asif.pairs.pair import PairRecord, Reject
 from asif.pairs.records import take_records
 from asif.vectors import Fingerprint, FitArrays, Float64, Int64, Side
 
-_CACHED_TABLES, _CACHED_RECORD_TABLES = 32, 128
+_CACHED_TABLES, _CACHED_RECORD_GROUPS = 32, 512
 _ROWS_READ = 4096  # records that an iteration makes at a time
+_FEW_ROWS = 64
+"""Up to so many items of a gallery, such as the results of a search, are read without all others of their blocks."""
 _T = TypeVar("_T")
 
 
@@ -72,7 +69,8 @@ class AnchorSet:
         }
         self._starts = np.cumsum([0, *(entry.count for entry in entries)])
         self._table = lru_cache(_CACHED_TABLES)(partial(load_pair_table, folder))  # by whole blocks: pieces share them
-        self._record_table = lru_cache(_CACHED_RECORD_TABLES)(partial(load_record_table, folder))
+        self._record_groups = lru_cache(_CACHED_RECORD_GROUPS)(partial(find_record_groups, folder))
+        self._record_group = lru_cache(_CACHED_RECORD_GROUPS)(partial(load_record_group, folder))
         self._ids = lru_cache(_CACHED_TABLES)(partial(load_pair_ids, folder))
 
     @property
@@ -125,11 +123,13 @@ class AnchorSet:
 
     def check_blocks(self) -> None:
         """Raise IntegrityError for a block of embeddings of which a byte was changed; reads all of them."""
-        with self.folder.reading(self.version), ThreadPoolExecutor() as pool:
-            list(pool.map(self._check_block, {entry.whole for entry in self.manifest.blocks}))
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self.check_block, {entry.whole for entry in self.manifest.blocks}))
 
-    def _check_block(self, entry: BlockEntry) -> None:
-        check_file_content(self.folder.content_path("blocks", entry.sha256), entry.sha256, entry.size)
+    def check_block(self, entry: BlockEntry) -> None:
+        """Raise IntegrityError if a byte of the embeddings of one block was changed."""
+        with self.folder.reading(self.version):
+            check_file_content(self.folder.content_path("blocks", entry.sha256), entry.sha256, entry.size)
 
     def mean(self, side: Side) -> Float64:
         """Return the mean of the stored embeddings of one side [d], float64."""
@@ -148,13 +148,22 @@ class AnchorSet:
             raise IndexError(f"rows {rows.min()} to {rows.max()} of a set of {self.count}")
         places = self._locate(rows)
         with self.folder.reading(self.version):
-            if len(self.manifest.blocks) <= _CACHED_TABLES:  # all tables stay in memory
+            few = self.kind is GALLERY and len(places) <= _FEW_ROWS
+            if not few and len(self.manifest.blocks) <= _CACHED_TABLES:  # all tables stay in memory
                 return [self._table(entry.whole)[row] for entry, row in places]
             return self._read_at(places)
 
-    def _take_records(self, entry: BlockEntry, rows: Sequence[int]) -> list[PairRecord]:
+    def _take_records(self, entry: BlockEntry, rows: Int64) -> Iterator[tuple[int, PairRecord]]:
+        """Yield rows of a block with their pairs; reads the row groups that they are in."""
+        starts = self._record_groups(entry)
+        owner = np.searchsorted(starts, rows, side="right") - 1
+        for group in np.unique(owner).tolist():
+            here = rows[owner == group]
+            yield from zip(here.tolist(), self._take_from_group(entry, group, here - starts[group]), strict=True)
+
+    def _take_from_group(self, entry: BlockEntry, group: int, rows: Int64) -> list[PairRecord]:
         try:
-            return take_records(self._record_table(entry), rows)
+            return take_records(self._record_group(entry, group), rows.tolist())
         except (ValueError, TypeError, KeyError, IndexError) as error:
             path = self.folder.content_path("pairs", entry.pairs.sha256)
             raise IntegrityError(
@@ -166,7 +175,7 @@ class AnchorSet:
         wanted: dict[BlockEntry, list[int]] = {}
         for entry, row in places:
             wanted.setdefault(entry.whole, []).append(row)
-        found = {entry: dict(zip(rows, self._take_records(entry, rows), strict=True)) for entry, rows in wanted.items()}
+        found = {entry: dict(self._take_records(entry, np.array(rows, np.int64))) for entry, rows in wanted.items()}
         return [found[entry.whole][row] for entry, row in places]
 
     def thumbnail(self, row: int) -> bytes | None:
@@ -183,9 +192,10 @@ class AnchorSet:
         """Return the block of each row, and its place in there, deleted rows counted."""
         self._open_blocks()
         owner = np.searchsorted(self._starts, rows, side="right") - 1
-        live = {block: np.flatnonzero(self.manifest.blocks[block].live) for block in np.unique(owner).tolist()}
+        entries = {block: self.manifest.blocks[block] for block in np.unique(owner).tolist()}
+        live = {block: np.flatnonzero(entry.live) for block, entry in entries.items() if entry.deleted}
         places = zip(owner.tolist(), (rows - self._starts[owner]).tolist(), strict=True)
-        return [(self.manifest.blocks[block], int(live[block][row])) for block, row in places]
+        return [(entries[block], int(live[block][row]) if block in live else row) for block, row in places]
 
     def row_hashes(self, block: int) -> UInt8:
         """Return the row hashes [n, 32] of the live rows of a block, given by its position in the manifest."""
@@ -234,13 +244,21 @@ class AnchorSet:
 
         Raises IntegrityError for a file that was changed, or fitted to other anchors.
         """
-        path = self.folder.fit_path(build_fit_file_name(self.manifest, aligner))
+        return self.cached_fit_of(FitKey.of(self.manifest, aligner))
+
+    def cached_fit_of(self, key: FitKey) -> dict[str, NDArray[Any]] | None:
+        """Return the cached fit with a key, such as one of a block, as `cached_fit` does."""
+        path = self.folder.fit_path(key.file_name)
         try:
-            return read_matching_fit(path, self.manifest, aligner) if path.exists() else None
+            return read_matching_fit(path, key) if path.exists() else None
         except IntegrityError:
             if os.path.lexists(path):
                 raise
             return None  # a purge or gc has deleted it meanwhile
+
+    def has_fit_of(self, key: FitKey) -> bool:
+        """Tell whether a fit is cached, intact or not."""
+        return self.folder.fit_path(key.file_name).exists()
 
     def cached_aligners(self, name: str) -> list[tuple[dict[str, Any], str]]:
         """List the cached fits of aligners of one name, newest first: their parameters, and "" or a digest.
@@ -251,16 +269,23 @@ class AnchorSet:
 
     def cache_fit(self, aligner: Mapping[str, Any], arrays: FitArrays) -> bool:
         """Write the fit of an aligner to the cache; return False if the store cannot be written, or is full."""
-        path = self.folder.fit_path(build_fit_file_name(self.manifest, aligner))
         try:
-            make_folder(path.parent)
-            write_fit(path, self.manifest, aligner, arrays)
-            if not is_fit_needed(path, self.folder.versions()):
-                path.unlink(missing_ok=True)  # the version was deleted meanwhile, perhaps by a purge
-                return False
+            self.write_fit_of(FitKey.of(self.manifest, aligner), arrays)
         except (OSError, AsifError):  # all that writing a file raises
             return False
         return True
+
+    def write_fit_of(self, key: FitKey, arrays: FitArrays) -> None:
+        """Write a fit of this version, or of a block of it, to the cache.
+
+        Raises OutOfSpace, AsifError for a store that cannot be written, Conflict if the version was deleted meanwhile.
+        """
+        path = self.folder.fit_path(key.file_name)
+        make_folder(path.parent)
+        write_fit(path, key, arrays)
+        if not self.folder.version_file(self.version).exists():  # perhaps by a purge
+            path.unlink(missing_ok=True)
+            raise self.folder.make_deleted_error(self.version)
 
     def cached_sums(self) -> CachedSums | None:
         """Return the cached sums over these anchors, or over the version that shares most of them; None without any.
@@ -279,7 +304,8 @@ class AnchorSet:
         self._live.clear()
         self._table.cache_clear()
         self._ids.cache_clear()
-        self._record_table.cache_clear()
+        self._record_groups.cache_clear()
+        self._record_group.cache_clear()
 
     def _open_blocks(self) -> list[AnchorBlock]:
         if self._blocks is None:

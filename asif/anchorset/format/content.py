@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from asif.anchorset.format.atomic_io import (
@@ -24,9 +25,18 @@ from asif.anchorset.format.rejects import parse_reject
 from asif.errors import IntegrityError
 from asif.pairs.item import ItemRecord
 from asif.pairs.pair import PairRecord, Reject
-from asif.pairs.records import read_columns, read_ids, read_records, read_table, read_thumbnails
+from asif.pairs.records import (
+    read_columns,
+    read_ids,
+    read_records,
+    read_row_group,
+    read_row_groups,
+    read_thumbnails,
+)
+from asif.vectors import Int64
 
 _Rows = TypeVar("_Rows", bound=Sized)
+_T = TypeVar("_T")
 
 
 def select_live_rows(values: NDArray[Any], entry: BlockEntry) -> NDArray[Any]:
@@ -53,9 +63,19 @@ def load_pair_table(folder: SetFolder, entry: BlockEntry) -> list[PairRecord]:
     return _load_table(folder, entry, read_records)
 
 
-def load_record_table(folder: SetFolder, entry: BlockEntry) -> Any:
-    """Read the table of a block's pairs, from which `take_records` takes some, as `load_pair_table` does."""
-    return _load_table(folder, entry, read_table)
+def find_record_groups(folder: SetFolder, entry: BlockEntry) -> Int64:
+    """Return the first row of each row group in the table of a block's pairs, and the row behind the last: [g + 1].
+
+    Raises IntegrityError.
+    """
+    starts = np.cumsum([0, *_read_checked(folder, entry, read_row_groups)])
+    _check_length(folder, entry, int(starts[-1]))
+    return starts
+
+
+def load_record_group(folder: SetFolder, entry: BlockEntry, group: int) -> Any:
+    """Read a row group of a block's pairs, from which `take_records` takes some, after checking every byte of all."""
+    return _read_checked(folder, entry, partial(read_row_group, number=group))
 
 
 def load_pair_columns(folder: SetFolder, entry: BlockEntry, names: Sequence[str]) -> list[tuple[Any, ...]]:
@@ -101,15 +121,25 @@ def load_whole_records(folder: SetFolder, entry: BlockEntry) -> list[PairRecord]
 
 
 def _load_table(folder: SetFolder, entry: BlockEntry, read: Callable[[Path], _Rows]) -> _Rows:
+    rows = _read_checked(folder, entry, read)
+    _check_length(folder, entry, len(rows))
+    return rows
+
+
+def _read_checked(folder: SetFolder, entry: BlockEntry, read: Callable[[Path], _T]) -> _T:
+    """Read something of the table of a block's pairs after checking every byte; raises IntegrityError."""
     path = folder.content_path("pairs", entry.pairs.sha256)
     check_file_content(path, entry.pairs.sha256, entry.pairs.size)
     try:
         with translate_read_errors(path):
-            rows = read(path)
+            return read(path)
     except (ValueError, TypeError, KeyError, OSError, NotImplementedError, IndexError) as error:
         raise IntegrityError(
             f"{path} is no table of pairs ({error})", "the parquet as written", RESTORE_ADVICE
         ) from error
-    if len(rows) != entry.rows:
-        raise IntegrityError(f"{path} holds {len(rows)} pairs", f"{entry.rows}, as its block", RESTORE_ADVICE)
-    return rows
+
+
+def _check_length(folder: SetFolder, entry: BlockEntry, rows: int) -> None:
+    if rows != entry.rows:
+        path = folder.content_path("pairs", entry.pairs.sha256)
+        raise IntegrityError(f"{path} holds {rows} pairs", f"{entry.rows}, as its block", RESTORE_ADVICE)

@@ -1,6 +1,7 @@
 """The fit cache: the arrays that an aligner was fitted to on an anchor set, each fit a safetensors file of the set.
 
-A fit can always be computed again from the anchors, so a missing or damaged file costs time only.
+A fit belongs to a version, or to one block, such as the rows that an aligner made of a block of a gallery. It can be
+computed again, so a missing or damaged file costs time only.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import mmap
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,28 +43,39 @@ def hash_anchors(manifest: Manifest) -> str:
     return hashlib.sha256(canonical_json([manifest.digest, [entry.sha256 for entry in manifest.blocks]])).hexdigest()
 
 
-def build_fit_file_name(manifest: Manifest, aligner: Mapping[str, Any]) -> str:
-    """Return the file name of a fit: the set digest it belongs to, and a hash of the aligner's name and parameters."""
-    return _build_file_name(manifest.digest, hash_anchors(manifest), aligner)
+@dataclass(frozen=True)
+class FitKey:
+    """Identify a fit: the digest of the version, or the sha256 of the block, that it belongs to; a hash of the anchors.
 
-
-def _build_file_name(digest: str, anchors: str, aligner: Mapping[str, Any]) -> str:
-    key = hashlib.sha256(canonical_json([anchors, dict(aligner)])).hexdigest()
-    return f"{digest[:12]}-{key[:12]}.safetensors"
-
-
-def write_fit(path: Path, manifest: Manifest, aligner: Mapping[str, Any], arrays: FitArrays) -> None:
-    """Write named arrays atomically, with the digest of the anchors they were fitted to and a checksum over the file.
-
-    Raises OutOfSpace.
+    `aligner` holds the aligner's name and parameters. Fits of several blocks over the same anchors differ in `digest`
+    alone.
     """
+
+    digest: str
+    anchors: str
+    aligner: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, manifest: Manifest, aligner: Mapping[str, Any]) -> FitKey:
+        """Return the key of the fit of an aligner to a version."""
+        return cls(manifest.digest, hash_anchors(manifest), aligner)
+
+    @property
+    def file_name(self) -> str:
+        """Return the name of the file: what the fit belongs to, and a hash of the anchors and the aligner."""
+        key = hashlib.sha256(canonical_json([self.anchors, dict(self.aligner)])).hexdigest()
+        return f"{self.digest[:12]}-{key[:12]}.safetensors"
+
+
+def write_fit(path: Path, key: FitKey, arrays: FitArrays) -> None:
+    """Write named arrays atomically, with their key and a checksum over the file; raises OutOfSpace."""
     stored = {
         name: np.asarray(values, "<f4" if values.dtype == np.float32 else "<f8", order="C")
         for name, values in arrays.items()
     }
     data = [values.reshape(-1).view(np.uint8).data for values in stored.values()]
-    metadata = {"aligner": canonical_json(dict(aligner)).decode(), "anchors": hash_anchors(manifest)}
-    metadata |= {"digest": manifest.digest, "format": _FIT_FORMAT}
+    metadata = {"aligner": canonical_json(dict(key.aligner)).decode(), "anchors": key.anchors}
+    metadata |= {"digest": key.digest, "format": _FIT_FORMAT}
     tensors = {name: TensorSpec(_SAFETENSORS_NAMES[values.dtype.str], values.shape) for name, values in stored.items()}
     checksum = _compute_checksum(metadata, tensors, data)
     header = build_safetensors_header(tensors, {**metadata, "sha256": checksum})
@@ -127,29 +140,34 @@ def _map_file(path: Path) -> bytes:
     return found
 
 
-def read_matching_fit(path: Path, manifest: Manifest, aligner: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """Read the fit of an aligner to a version; raises IntegrityError if it belongs to other anchors."""
+def read_matching_fit(path: Path, key: FitKey) -> dict[str, NDArray[Any]]:
+    """Read the fit with a key; raises IntegrityError if the file has another one."""
     metadata, arrays = read_fit(path)
-    if metadata["anchors"] != hash_anchors(manifest) or metadata["aligner"] != canonical_json(dict(aligner)).decode():
+    if _read_key(metadata) != FitKey(key.digest, key.anchors, json.loads(canonical_json(dict(key.aligner)))):
         raise IntegrityError(
             f"{path} was fitted to the digest {metadata['digest'][:12]}, or with other parameters",
-            f"a fit to {manifest.digest[:12]}",
+            f"a fit to {key.digest[:12]}",
             _REMOVE_ADVICE,
         )
     return arrays
 
 
+def _read_key(metadata: Mapping[str, str]) -> FitKey:
+    return FitKey(metadata["digest"], metadata["anchors"], json.loads(metadata["aligner"]))
+
+
 def check_fit_file(path: Path) -> None:
     """Raise IntegrityError if a byte of a fit was changed, or the file has the name of another fit."""
     metadata, _ = read_fit(path)
-    name = _build_file_name(metadata["digest"], metadata["anchors"], json.loads(metadata["aligner"]))
+    name = _read_key(metadata).file_name
     if path.name != name:
         raise IntegrityError(f"{path} holds the fit {name}", "the fit it is named by", _REMOVE_ADVICE)
 
 
-def is_fit_needed(path: Path, versions: Iterable[str]) -> bool:
-    """Tell whether the anchors of a fit are those of one of these versions, by the names alone."""
-    return path.name[:12] in {version.partition("-")[2] for version in versions}
+def find_unneeded_fits(folder: Path, digests: Iterable[str], blocks: Iterable[str]) -> list[Path]:
+    """Return the files in a folder that belong to no version of these digests and to none of these blocks, by name."""
+    needed = {each[:12] for each in (*digests, *blocks)}
+    return [path for path in sorted(folder.glob("*")) if path.name[:12] not in needed]
 
 
 def copy_fits(folder: Path, old: Manifest, new: Manifest) -> None:
@@ -158,8 +176,8 @@ def copy_fits(folder: Path, old: Manifest, new: Manifest) -> None:
         with suppress(IntegrityError):
             metadata, arrays = read_fit(path)
             if metadata["anchors"] == hash_anchors(old):
-                aligner = json.loads(metadata["aligner"])
-                write_fit(folder / build_fit_file_name(new, aligner), new, aligner, arrays)
+                key = FitKey.of(new, json.loads(metadata["aligner"]))
+                write_fit(folder / key.file_name, key, arrays)
 
 
 def list_fitted_aligners(folder: Path, manifest: Manifest, name: str) -> list[tuple[dict[str, Any], str]]:
@@ -181,14 +199,21 @@ def list_fitted_aligners(folder: Path, manifest: Manifest, name: str) -> list[tu
 
 
 def delete_fits(folder: Path, name: str, keep: int = 0) -> None:
-    """Delete the fits in a folder of an aligner of one name, but for the `keep` newest."""
+    """Delete the fits in a folder of an aligner of one name, but for the `keep` newest; those of all blocks are one."""
     named = []
     for path in _list_newest_first(folder):
         with suppress(FileNotFoundError, IntegrityError, ValueError):
             if json.loads(read_safetensors_metadata(path).get("aligner", "{}")).get("name") == name:
                 named.append(path)
-    for path in named[keep:]:
-        path.unlink(missing_ok=True)
+    kept = list(dict.fromkeys(map(_name_kind, named)))[:keep]
+    for path in named:
+        if _name_kind(path) not in kept:
+            path.unlink(missing_ok=True)
+
+
+def _name_kind(path: Path) -> str:
+    """Return the part of a file's name that fits of several blocks over the same anchors have in common."""
+    return path.name.partition("-")[2]
 
 
 def _list_newest_first(folder: Path) -> list[Path]:

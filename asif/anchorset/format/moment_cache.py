@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from asif.anchorset.format.blocks import AnchorBlock
 from asif.anchorset.format.deletion_list import LiveRows
-from asif.anchorset.format.fit_cache import build_fit_file_name, read_matching_fit
+from asif.anchorset.format.fit_cache import FitKey, read_matching_fit
 from asif.anchorset.format.folder import SetFolder
 from asif.anchorset.format.manifest import BlockEntry, Manifest
 from asif.errors import IntegrityError, UnknownFormat
@@ -58,7 +58,8 @@ def find_cached_sums(folder: SetFolder, manifest: Manifest) -> CachedSums | None
             nearest, fewest = other, differing
     if nearest is None:
         return None
-    arrays = read_matching_fit(folder.fit_path(build_fit_file_name(nearest, SUMS_FIT)), nearest, SUMS_FIT)
+    key = FitKey.of(nearest, SUMS_FIT)
+    arrays = read_matching_fit(folder.fit_path(key.file_name), key)
     added: _RowBlocks = []
     removed: _RowBlocks = []
     for change in iter_block_changes(nearest, manifest):
@@ -91,7 +92,7 @@ def iter_block_changes(old: Manifest, new: Manifest) -> Iterator[BlockChange]:
 
 def _find_versions_with_sums(folder: SetFolder, manifest: Manifest) -> Iterator[Manifest]:
     """Yield the versions with cached sums: this one alone, if it has them; otherwise all that can be read."""
-    if folder.fit_path(build_fit_file_name(manifest, SUMS_FIT)).exists():
+    if folder.fit_path(FitKey.of(manifest, SUMS_FIT).file_name).exists():
         yield manifest
         return
     for version in folder.versions():
@@ -99,7 +100,7 @@ def _find_versions_with_sums(folder: SetFolder, manifest: Manifest) -> Iterator[
             other = folder.manifest(version)
         except (IntegrityError, UnknownFormat):  # `verify` reports it
             continue
-        if folder.fit_path(build_fit_file_name(other, SUMS_FIT)).exists():
+        if folder.fit_path(FitKey.of(other, SUMS_FIT).file_name).exists():
             yield other
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from asif.anchorset.format.atomic_io import RESTORE_ADVICE, TEMPORARY_PREFIX, check_file_content, read_small_file
 from asif.anchorset.format.blocks import AnchorBlock, UInt8, sum_rows
 from asif.anchorset.format.content import load_pair_table, load_rejects, load_thumbnails
-from asif.anchorset.format.fit_cache import check_fit_file
+from asif.anchorset.format.fit_cache import check_fit_file, find_unneeded_fits
 from asif.anchorset.format.folder import CONTENT_SUFFIXES, SetFolder
 from asif.anchorset.format.manifest import BlockEntry, FileEntry, Manifest
 from asif.anchorset.format.row_hash import compute_set_digest, hash_records
@@ -91,7 +91,7 @@ def _verify_once(folder: SetFolder, version: str | None) -> VerificationReport:
         if version is None:
             check.aliases(chosen)
             check.strays(chosen, manifests)
-            check.fits(chosen)
+            check.fits(chosen, manifests)
         return check.report(chosen)
     return check.report([])
 
@@ -230,14 +230,19 @@ class _Verification:
                 if target not in versions:
                     self.add_problem(path, f"the alias {alias!r} points at {target!r}, which is missing")
 
-    def fits(self, versions: list[str]) -> None:
-        """Check the fit cache; a fit to a version that no longer exists is a problem."""
-        digests = {version.partition("-")[2] for version in versions}
+    def fits(self, versions: list[str], manifests: list[Manifest]) -> None:
+        """Check the fit cache; a fit to a version, or of a block, that no longer exists is a problem.
+
+        If a manifest cannot be read, it is not known which blocks exist.
+        """
+        if len(manifests) == len(versions):
+            blocks = {entry.sha256 for manifest in manifests for entry in manifest.blocks}
+            unneeded = find_unneeded_fits(self.folder.fits, [manifest.digest for manifest in manifests], blocks)
+            strays = [path for path in unneeded if not path.name.startswith(TEMPORARY_PREFIX)]
+            self.add_strays(strays, "a stray fit: it belongs to no version")
         for path in sorted(self.folder.fits.glob("*")):
             if path.name.startswith(TEMPORARY_PREFIX):
                 continue
-            if path.name[:12] not in digests:
-                self.add_strays([path], "a stray fit: it belongs to no version")
             with self.collect_problems(path):
                 check_fit_file(path)
                 self.read[path] = path.stat().st_size

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from asif.kernels import KernelName, PreparedRows, find_nearest, prepare_rows, topk_similarity
-from asif.vectors import DenseRows, Float32, FusedRows, Int64, Rows, SparseRows, TopK, gather_rows
+from asif.vectors import DenseRows, Float32, FusedRows, Int64, Rows, SparseRows, TopK
 
 _LEAST_WIDE, _MOST_WIDE = 16, 2048
 """Results of all items, in which those that match a filter are looked for."""
@@ -30,6 +30,14 @@ class GalleryRows:
 
     def __len__(self) -> int:
         return sum(map(len, self.blocks))
+
+    def take_row(self, row: int) -> Rows:
+        """Return a single row."""
+        for block in self.blocks:
+            if row < len(block):
+                return block[row : row + 1]
+            row -= len(block)
+        raise IndexError(f"no row {row} behind the last one")
 
     def find_best(self, queries: Rows, k: int, among: Int64 | None = None) -> TopK:
         """Find the k rows most similar to each query, of all or `among` some [m], ascending: min(k, m) entries."""
@@ -62,7 +70,7 @@ class GalleryRows:
             return topk_similarity(queries.values, values, k, engine=self.kernel)
         if not len(among):
             return _find_nothing(len(queries))
-        found = topk_similarity(queries.values, [gather_rows(values, among)], k, engine=self.kernel)
+        found = topk_similarity(queries.values, [_gather_rows(values, among)], k, engine=self.kernel)
         return TopK(among[found.indices], found.scores)
 
     def _find_in_blocks(self, queries: Rows, k: int, among: Int64 | None) -> TopK:
@@ -163,6 +171,13 @@ def _add_plain_rows(rows: Sequence[SparseRows | DenseRows], factors: Sequence[fl
     total = np.zeros(len(indices))
     np.add.at(total, places, np.concatenate(scaled))
     return SparseRows(indices[None], total[None].astype(np.float32), sparse[0].width)
+
+
+def _gather_rows(blocks: Sequence[Float32], rows: Int64) -> Float32:
+    """Copy rows [m, d], ascending, from blocks, of which there may be thousands."""
+    bounds = np.searchsorted(rows, np.cumsum([0, *map(len, blocks)]))
+    parts = zip(blocks, np.split(rows, bounds[1:-1]), np.cumsum([0, *map(len, blocks)]).tolist(), strict=False)
+    return np.concatenate([block[some - first] for block, some, first in parts if len(some)])
 
 
 def _find_nothing(queries: int) -> TopK:

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
-from typing import Any
+from threading import Lock
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asif.aligners.hubness import append_bias
 from asif.aligners.sampling import choose_evenly_spaced, represent_leave_one_out
 from asif.anchorset import Gallery
 from asif.anchorset.format.fit_cache import hash_anchors
-from asif.compare import Candidates
+from asif.engine.search.block_rows import Progress, append_biases, ignore_progress, represent_items
 from asif.engine.search.cells import Cells
-from asif.engine.search.chance import ChanceCurve
+from asif.engine.search.chance import ChanceCurve, measure_decay, take_held_out
 from asif.engine.search.gallery_rows import GalleryRows
 from asif.engine.search.results import SearchOptions
-from asif.engine.search.row_cache import CELLS, ITEMS, find_or_make_arrays, find_or_make_rows
+from asif.engine.search.row_cache import CELLS, find_or_make_arrays, find_or_make_rows
 from asif.engine.snapshots import FittedTask, LruCache, Snapshot
 from asif.errors import UsageError
 from asif.kernels import ScoredRows
 from asif.vectors import (
     OTHER_SIDE,
     DenseRows,
-    Embeddings,
     FitArrays,
     Float32,
     FusedRows,
@@ -35,16 +32,12 @@ from asif.vectors import (
     Rows,
     Side,
     gather_rows,
-    join_rows,
 )
-
-_log = logging.getLogger(__name__)
 
 _CHANCE_ANCHORS = 16_384
 _FILTERS_KEPT = 16
-_MANY_ITEMS = 5_000
-"""From here on people wait long enough to be told why."""
 _SAMPLE_QUERIES = 256
+_DECAY_QUERIES = 64
 
 
 @dataclass
@@ -57,19 +50,26 @@ class RepresentedGallery:
 
     gallery: Gallery
     task: FittedTask
+    progress: Progress = ignore_progress
+    _shared: GalleryRows | None = None
+    _lock: Lock = field(default_factory=Lock)
     _matches: LruCache[str, Int64] = field(default_factory=lambda: LruCache(_FILTERS_KEPT))
 
     @property
     def side(self) -> Side:
         return self.gallery.side
 
-    @cached_property
+    @property
     def shared(self) -> GalleryRows:
-        """The items as rows of the aligner, each with the negative bias of the hubness correction as its last entry."""
-        rows = find_or_make_rows(
-            self.gallery.opened, ITEMS, self.task, self.side, lambda: represent_items(self.gallery, self.task)
-        )
-        return GalleryRows([rows], self.task.kernel)
+        """The items as rows of the aligner, each with the negative bias of the hubness correction as its last entry.
+
+        Threads that need them at the same time make them once; `progress` is called meanwhile.
+        """
+        with self._lock:
+            if self._shared is None:
+                rows = represent_items(self.gallery, self.task, self.progress)
+                self._shared = GalleryRows(rows, self.task.kernel)
+            return self._shared
 
     @cached_property
     def cells(self) -> Cells:
@@ -96,7 +96,7 @@ class RepresentedGallery:
     @property
     def is_represented(self) -> bool:
         """Tell whether a search has used `shared`."""
-        return "shared" in self.__dict__
+        return self._shared is not None
 
     @cached_property
     def own(self) -> GalleryRows:
@@ -132,20 +132,35 @@ class RepresentedGallery:
         anchors = gather_rows(self.task.anchors.blocks(side), self._sampled_anchors)
         return ScoredRows.of(DenseRows(anchors.astype(np.float32)))
 
+    @cached_property
+    def _decay(self) -> float:
+        """How fast chances fall off, in the space of `shared`, with captions, or images, of anchors as queries."""
+        task, other = self.task, OTHER_SIDE[self.side]
+
+        def measure() -> FitArrays:
+            queries = represent_leave_one_out(task.fitted, task.anchors, other, _DECAY_QUERIES, task.kernel)
+            rows = choose_evenly_spaced(task.anchors.count, _DECAY_QUERIES)
+            vectors = gather_rows(task.anchors.blocks(other), rows).astype(np.float32)
+            scores = self._shared_anchors.score(extend_query(queries, task))
+            likeness = self._facing_anchors.score(DenseRows(vectors))
+            return {"decay": np.array([measure_decay(map(take_held_out, scores, likeness))])}
+
+        kept = find_or_make_arrays(task.anchors, "decay of chances", task, self.side, measure)
+        return float(kept["decay"][0])
+
     def measure_chances(self, queries: Rows, facing: Sequence[Float32 | None], shared: bool) -> list[ChanceCurve]:
         """Score the anchors of other pairs for query rows, of `shared` or of `own`.
 
         `facing` [d] is what a query is about, on the other side than the gallery's. The half of the pairs that is most
-        like it there may be about the same, and is left out; nothing is if it is None.
+        like it there may be about the same, and is left out, see `take_held_out`; nothing is if it is None.
         """
         scores = (self._shared_anchors if shared else self._own_anchors).score(queries)
         about = [each for each in facing if each is not None]
         if not about:
             return [ChanceCurve(row) for row in scores]
-        like = iter(self._facing_anchors.score(DenseRows(np.stack(about))))
-        half = (scores.shape[1] + 1) // 2
+        likeness = iter(self._facing_anchors.score(DenseRows(np.stack(about))))
         return [
-            ChanceCurve(row if each is None else row[np.argsort(next(like), kind="stable")[:half]])
+            ChanceCurve(row) if each is None else ChanceCurve(take_held_out(row, next(likeness)), self._decay)
             for row, each in zip(scores, facing, strict=True)
         ]
 
@@ -153,11 +168,11 @@ class RepresentedGallery:
         """Return what the hubness correction takes off the scores of an item."""
         if self.task.choice.hubness.method == "none":
             return 0.0
-        (rows,) = self.shared.blocks
+        rows = self.shared.take_row(row)
         first = rows.parts[0] if isinstance(rows, FusedRows) else rows
         if isinstance(first, DenseRows):
-            return -float(first.values[row, -1])
-        return -float(first.values[row][first.indices[row] == first.width - 1].sum())
+            return -float(first.values[0, -1])
+        return -float(first.values[first.indices == first.width - 1].sum())
 
     def find_among(self, options: SearchOptions) -> Int64 | None:
         """Return the rows that a search looks at, which are those of both expressions; None for all."""
@@ -174,34 +189,12 @@ class RepresentedGallery:
         return rows
 
 
-def find_represented(snapshot: Snapshot, gallery: Gallery) -> RepresentedGallery:
+def find_represented(snapshot: Snapshot, gallery: Gallery, progress: Progress = ignore_progress) -> RepresentedGallery:
     """Return a gallery as seen by the search over a snapshot's anchors; that of the last few calls is kept."""
     key = (gallery.opened.exactly, hash_anchors(gallery.opened.manifest))
-    found = snapshot.galleries.get(key)
-    if found is None:
-        found = RepresentedGallery(gallery, snapshot.tasks["search"])
-        snapshot.galleries.put(key, found)
+    found = snapshot.galleries.get_or_put(key, lambda: RepresentedGallery(gallery, snapshot.tasks["search"]))
+    found.progress = progress
     return found
-
-
-def represent_items(gallery: Gallery, task: FittedTask) -> Rows:
-    """Represent all items, a block at a time; raises IntegrityError for a block that was changed on disk."""
-    gallery.check_vectors()
-    if len(gallery) >= _MANY_ITEMS:
-        _log.info("representing %s items of %s over %s, once", f"{len(gallery):,}", gallery.ref, task.anchors.ref)
-    return join_rows([represent_vectors(block, gallery.side, task) for block in gallery.vectors])
-
-
-def represent_vectors(vectors: NDArray[Any], side: Side, task: FittedTask) -> Rows:
-    """Represent unit vectors [n, d] as rows of an aligner, with the negative hubness bias as the last entry."""
-    rows = task.fitted.represent(side, Embeddings(np.asarray(vectors, np.float32)), task.kernel)
-    return append_biases(rows, side, task)
-
-
-def append_biases(rows: Rows, side: Side, task: FittedTask) -> Rows:
-    """Give rows of candidates the negative bias of the hubness correction as their last entry, if there is one."""
-    corrected = task.correct_hubness(Candidates(rows), OTHER_SIDE[side])
-    return rows if corrected.biases is None else append_bias(rows, -corrected.biases)
 
 
 def extend_query(query: Rows, task: FittedTask) -> Rows:

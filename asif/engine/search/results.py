@@ -14,14 +14,16 @@ from asif.pairs import PairRecord
 from asif.pairs.item import ItemRecord
 
 Space = Literal["shared", "image", "text"]
+EXPECTED_BY_CHANCE = 0.5
+"""A result is relevant if fewer items than this are expected to score as high by chance, of all that are searched."""
 
 
 @dataclass(frozen=True)
 class SearchOptions:
     """Say which results are wanted: `k` after the first `offset`, of the items that match `where`.
 
-    With `only_relevant`, results are left out if a tenth of an item as good, or more, is expected by chance among those
-    that are searched. `explain` is the number of anchors to name behind each result. `approximate` looks into
+    With `only_relevant`, results are left out if half an item as good, or more, is expected by chance among those that
+    are searched. `explain` is the number of anchors to name behind each result. `approximate` looks into
     some cells of similar items only. Items that do not match `within` do not exist for the caller: no count, error or
     query by id shows them.
     """
@@ -82,7 +84,7 @@ class SearchAnswer:
 
     `space` is where scores were computed: `shared` by the aligner, or the space of the gallery's own encoder, if all of
     the query was of its kind. `searched` counts the items that match the filter. `relevant` counts
-    those of the first offset + k that fewer than a tenth of an item is expected to reach by chance. `recall` is None if
+    those of the first offset + k that less than half an item is expected to reach by chance. `recall` is None if
     the search was exact, else what share of the exact results it finds, as measured on sample queries.
     """
 
@@ -96,6 +98,10 @@ class SearchAnswer:
     recall: float | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
     error: BadImage | None = None
+
+    def is_relevant(self, result: SearchResult) -> bool:
+        """Tell whether fewer than half an item is expected by chance to score as high as a result."""
+        return result.chance * self.searched < EXPECTED_BY_CHANCE
 
     def without_evidence(self) -> SearchAnswer:
         """Return the answer without the anchors behind its scores."""

@@ -15,7 +15,14 @@ from asif.engine.search.encode import EncodedQuery, check_gallery, encode_querie
 from asif.engine.search.gallery_rows import add_rows
 from asif.engine.search.query import Query
 from asif.engine.search.represented import RepresentedGallery, extend_query
-from asif.engine.search.results import SearchAnswer, SearchEvidence, SearchOptions, SearchResult, Space
+from asif.engine.search.results import (
+    EXPECTED_BY_CHANCE,
+    SearchAnswer,
+    SearchEvidence,
+    SearchOptions,
+    SearchResult,
+    Space,
+)
 from asif.errors import UsageError
 from asif.explain import compute_contributions
 from asif.pairs.item import ITEM_FIELDS, ItemRecord
@@ -37,8 +44,6 @@ from asif.vectors import (
 
 QUERIES_PER_BATCH = 256
 _VALUES_SHOWN = 10
-_EXPECTED_BY_CHANCE = 0.1
-"""A result is relevant if fewer items than this are expected to score as high by chance, of all that are searched."""
 
 
 def search_gallery(
@@ -242,7 +247,7 @@ def _describe_found(
 ) -> SearchAnswer:
     """Leave out what chance would reach, read the records, and explain the scores."""
     searched = len(represented.gallery) if among is None else len(among)
-    relevant = int((chances * searched < _EXPECTED_BY_CHANCE).sum())
+    relevant = int((chances * searched < EXPECTED_BY_CHANCE).sum())
     stop = relevant if options.only_relevant else len(rows)
     shown = slice(options.offset, max(options.offset, stop))
     records = represented.gallery.records(rows[shown])

@@ -8,6 +8,7 @@ from math import hypot, sqrt
 from statistics import fmean, stdev
 from typing import Literal
 
+from asif.evaluate.comparison.method_run import MethodRun
 from asif.evaluate.comparison.result import ComparedDataset, Comparison
 
 Camp = Literal["training-free", "trained"]
@@ -78,10 +79,16 @@ class HeadToHead:
 
 @dataclass(frozen=True)
 class MethodCost:
-    """Hold a method's costs at one number of pairs, means over seeds; None if they were not measured."""
+    """Hold a method's costs for one data set at one number of pairs, means over seeds; None if not measured.
+
+    `all_seconds` are those it took to get the figure: tuning and fit. A trained method's tuning trains each setting, so
+    that it contains the fit. `settings` is how many were tried.
+    """
 
     fit_seconds: float | None
     tuning_seconds: float | None
+    all_seconds: float | None
+    settings: float | None
     peak_mib: float | None
     deletion_seconds: float | None
     deletion: str
@@ -138,17 +145,27 @@ def compute_sampling_error(comparison: Comparison, dataset: str, pairs: int, met
     return fmean(errors) if errors else None
 
 
-def collect_cost(comparison: Comparison, method: str, pairs: int) -> MethodCost:
-    """Collect a method's costs at one number of pairs."""
-    runs = comparison.runs_of(method, pairs)
+def collect_cost(comparison: Comparison, dataset: ComparedDataset, method: str, pairs: int) -> MethodCost:
+    """Collect a method's costs at one number of pairs, of the runs that have a figure on a data set."""
+    runs = [run for run in comparison.runs_of(method, pairs) if run.result_on(dataset.name) is not None]
     deletions = [run.deletion for run in runs if run.deletion]
+    is_trained = method in _methods_of_camp(comparison, "trained")
     return MethodCost(
         fit_seconds=mean_of_known(run.fit_seconds for run in runs),
         tuning_seconds=mean_of_known(run.tuning.seconds for run in runs if run.tuning),
+        all_seconds=mean_of_known(_add_seconds(run, is_trained) for run in runs),
+        settings=mean_of_known(float(run.tuning.trials) for run in runs if run.tuning),
         peak_mib=mean_of_known(run.peak_mib for run in runs),
         deletion_seconds=mean_of_known(deletion.seconds for deletion in deletions),
         deletion=next((deletion.how for deletion in deletions if deletion.how), ""),
     )
+
+
+def _add_seconds(run: MethodRun, is_trained: bool) -> float | None:
+    """Return the seconds of tuning and fit; None if the fit was not measured."""
+    if run.tuning is None or run.fit_seconds is None:
+        return run.fit_seconds
+    return max(run.tuning.seconds, run.fit_seconds) if is_trained else run.tuning.seconds + run.fit_seconds
 
 
 def mean_of_known(values: Iterable[float | None]) -> float | None:

@@ -75,9 +75,8 @@ def _judge_dataset(comparison: Comparison, dataset: ComparedDataset) -> DatasetV
     ]
     if any(match.differences for match in matches):
         lines.append(f"  training pays: {_describe_where(pays_at, pays_from, last.pairs)}")
-    trained, free = (
-        collect_cost(comparison, each.method, last.pairs) if each else None for each in (last.trained, last.free)
-    )
+    both = last.trained, last.free
+    trained, free = (collect_cost(comparison, dataset, each.method, last.pairs) if each else None for each in both)
     lines += [f"  {line}" for line in _describe_costs(last, trained, free)]
     if dataset.among_anchors:
         images = dataset.description.counts["images"]
@@ -156,7 +155,8 @@ def _describe_costs(last: HeadToHead, trained: MethodCost | None, free: MethodCo
     deletion = row("one pair deleted", "deletion_seconds", "s")
     return [
         row(f"fit at {last.pairs:,} pairs", "fit_seconds", "s"),
-        row("tuning before", "tuning_seconds", "s"),
+        row("tuning and fit", "all_seconds", "s"),
+        "settings tried: " + ", ".join(f"{name} {format_amount(costs.settings)}" for name, costs in both),
         row("peak memory", "peak_mib", "MiB"),
         "; ".join([deletion, *(f"{name}: {costs.deletion}" for name, costs in both if costs.deletion)]),
     ]
@@ -166,8 +166,9 @@ def _describe_price(trained: MethodCost | None, free: MethodCost | None) -> str:
     """Write the cost of training relative to not training, as the end of a sentence."""
     if trained is None or free is None:
         return ""
-    seconds = format_ratio(trained.fit_seconds, free.fit_seconds)
-    costs = f"; it costs {seconds} times the seconds, and" if seconds else ";"
+    fit = format_ratio(trained.fit_seconds, free.fit_seconds)
+    every = format_ratio(trained.all_seconds, free.all_seconds)
+    costs = f"; it costs {fit} times the seconds to fit, {every} times with tuning, and" if fit and every else ";"
     return f"{costs} every deletion is a retraining"
 
 

@@ -66,7 +66,7 @@ def build_card(
         score=format_units(round(result.score * 10**_SCORE_DIGITS), _SCORE_DIGITS),
         chance=format_chance(result.chance),
         chance_note=f"{format_expected(expected)} of {answer.searched:,} items",
-        is_above_chance=expected < 1,
+        is_above_chance=answer.is_relevant(result),
         reasons=build_reasons(answer.query, result, result.evidence, pictures) if result.evidence else None,
     )
 

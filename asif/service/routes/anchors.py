@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from asif.service.schemas import PairsBody, SwapBody
 from asif.service.service import Call, Service
 from asif.service.slots import AnchorsSlot
 from asif.vectors import SIDES
+
+_ID_LENGTH = 16
 
 
 async def list_anchors(service: Service, call: Call, request: Request) -> Response:
@@ -85,12 +89,19 @@ async def add(service: Service, call: Call, request: Request) -> Response:
     for number, (pair, image) in enumerate(zip(body.pairs, files, strict=True), 1):
         if isinstance(image, BadImage):
             raise refuse_image(image, f"the image of pair {number}")
-        fields = {"id": pair.id, "source": pair.source, "licence": pair.licence, "url": pair.url}
+        fields = {"source": pair.source, "licence": pair.licence, "url": pair.url}
         given = {name: value for name, value in fields.items() if value is not None}
-        rows.append({"image": image, "captions": list(pair.captions), **given})
+        name = pair.id or _make_id(image, pair.captions)
+        rows.append({"id": name, "image": image, "captions": list(pair.captions), **given})
     await service.queue.run(lambda: _add_rows(service, slot, ref, rows, body.replace), call.deadline)
     await service.change(slot.follow, slot.follows)
-    return await _respond_changed(service, call, slot)
+    return await _respond_changed(service, call, slot, ids=[row["id"] for row in rows])
+
+
+def _make_id(image: bytes, captions: Sequence[str]) -> str:
+    """Return an id for a pair without one: the same for the same image and captions."""
+    content = b"\0".join([image, *(caption.encode(errors="replace") for caption in captions)])
+    return hashlib.sha256(content).hexdigest()[:_ID_LENGTH]
 
 
 def _add_rows(service: Service, slot: AnchorsSlot, ref: str, rows: list[dict[str, Any]], replace: bool) -> AnchorSet:
@@ -114,9 +125,10 @@ async def remove(service: Service, call: Call, request: Request) -> Response:
     if purge and not call.grant.may("admin"):
         raise Problem(403, "a purge by a key without the role admin", "the role admin", "remove it without a purge")
     ref = await _take_reference(service, call, slot)
-    receipt = await service.change(_remove_pair, service.config.home, ref, request.path_params["id"], purge)
+    name = request.path_params.get("id") or request.query_params.get("id", "")
+    receipt = await service.change(_remove_pair, service.config.home, ref, name, purge)
     await service.change(slot.follow, slot.follows)
-    return await _respond_changed(service, call, slot, receipt)
+    return await _respond_changed(service, call, slot, receipt=receipt)
 
 
 def _remove_pair(home: Path, ref: str, name: str, purge: bool) -> str:
@@ -157,11 +169,9 @@ async def _take_reference(service: Service, call: Call, slot: AnchorsSlot) -> st
     return engine.exactly[0] if call.expected_anchors else ref
 
 
-async def _respond_changed(service: Service, call: Call, slot: AnchorsSlot, receipt: str | None = None) -> Response:
+async def _respond_changed(service: Service, call: Call, slot: AnchorsSlot, **more: Any) -> Response:
     """Answer once all workers serve the change."""
     everywhere = await service.change(slot.wait_for_workers)
     engine = await service.run(slot.find_engine, call.grant)
-    content: dict[str, Any] = {"anchors": _describe(slot, engine), "all_workers": everywhere}
-    if receipt is not None:
-        content["receipt"] = receipt
+    content = {"anchors": _describe(slot, engine), "all_workers": everywhere, **more}
     return respond_json(content, engine.anchors.named)

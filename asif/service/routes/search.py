@@ -52,7 +52,7 @@ async def search(service: Service, call: Call, request: Request) -> Response:
     service.metrics.stage.labels("search").observe(time.perf_counter() - started)
     identity = answers[0].anchors
     check_expected(call, [identity.digest, identity.version])
-    results = [describe_search_answer(answer, settings) for answer in answers]
+    results = [_describe(answer, settings) for answer in answers]
     if not service.keys.is_open:
         for result in results:
             _hide_places(result)
@@ -74,6 +74,14 @@ def _search(
     """Return the answers, and how the engine searches."""
     encoded = join_parts(queries, gallery, texts, images, options.within)
     return engine.search_vectors(gallery, encoded, options), describe_task(engine, "search")
+
+
+def _describe(answer: SearchAnswer, settings: dict[str, Any]) -> dict[str, Any]:
+    """Describe an answer as the command line does, with the captions of items, for those who have not their files."""
+    described = describe_search_answer(answer, settings)
+    for result, fields in zip(answer.results, described.get("results", ()), strict=True):
+        fields["captions"] = list(result.item.captions)
+    return described
 
 
 def _hide_places(answer: dict[str, Any]) -> None:

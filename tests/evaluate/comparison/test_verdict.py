@@ -23,6 +23,7 @@ from asif.evaluate.comparison.result import (
 from asif.evaluate.comparison.statistics import (
     HeadToHead,
     Standing,
+    collect_cost,
     collect_standing,
     compute_sampling_error,
     match_camps,
@@ -92,12 +93,13 @@ def test_training_that_is_behind_buys_nothing_and_costs_what_was_measured() -> N
     found = judge_comparison(compared({("free", 50): [0.20, 0.22], ("train", 50): [0.10, 0.11]}))
     assert sentence(found) == (
         "d (search): training gives no improvement up to 50 pairs: free 21.0, best trained train 10.5; "
-        "it costs 50 times the seconds, and every deletion is a retraining"
+        "it costs 50 times the seconds to fit, 14 times with tuning, and every deletion is a retraining"
     )
     assert found.datasets[0].pays_at == () and found.datasets[0].pays_from is None
     text = "\n".join(found.lines)
     assert "fit at 50 pairs: train 100 s, free 2 s (50 times)" in text
-    assert "tuning before: train 5 s, free 5 s (1 times)" in text
+    assert "tuning and fit: train 100 s, free 7 s (14 times)" in text
+    assert "settings tried: train 3, free 3\n" in text
     assert "peak memory: train 300 MiB, free 200 MiB (1.5 times)" in text
     assert "one pair deleted: train 100 s, free - s; train: trained again" in text
 
@@ -243,3 +245,17 @@ def test_a_whole_comparison_ends_with_one_sentence_for_each_data_set() -> None:
     ]
     assert all("training gives no improvement up to 6,000 pairs: auto" in line for line in found.lines[-2:])
     assert "  3 of 6,085 test images are anchors too" in found.lines
+
+
+def test_costs_are_those_of_the_runs_for_the_data_set() -> None:
+    """A captions set and a labels set in one comparison: their runs are tuned apart, and cost apart."""
+    searched = compared({("free", 50): [0.2], ("train", 50): [0.1]})
+    other = replace(DATASET, name="c", task="zeroshot_classification")
+    classified = [
+        replace(run, task="zeroshot_classification", fit_seconds=7.0, results=(DatasetResult("c", "none", {"r": 0.5}),))
+        for run in searched.runs
+    ]
+    both = replace(searched, datasets=(DATASET, other), runs=(*searched.runs, *classified))
+    assert [collect_cost(both, each, "free", 50).fit_seconds for each in both.datasets] == [2.0, 7.0]
+    assert [collect_cost(both, each, "free", 50).all_seconds for each in both.datasets] == [7.0, 12.0]
+    assert [collect_cost(both, each, "train", 50).all_seconds for each in both.datasets] == [100.0, 7.0]

@@ -70,7 +70,7 @@ def test_results_are_cards_in_their_order() -> None:
 
 
 def test_results_within_chance_are_set_apart() -> None:
-    above, below = make_result(0, 0.5, 0.000999), make_result(1, 0.25, 0.001)
+    above, below = make_result(0, 0.5, 0.000499), make_result(1, 0.25, 0.0005)
     text = read_text(render(make_answer(above, below)))
     assert text.index("a/0.jpg") < text.index("Within chance") < text.index("a/1.jpg")
     assert "Within chance" not in read_text(render(make_answer(above)))
