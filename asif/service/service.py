@@ -119,7 +119,9 @@ class Service:
     async def find_engine(self, call: Call, name: str | None) -> tuple[AnchorsSlot, Engine]:
         """Return the anchors of a name, and the caller's engine over them, if they are those that he expects."""
         slot = self.find_anchors(call.grant, name)
-        engine = slot.get_engine(call.grant) or await self.run(slot.find_engine, call.grant)
+        engine = slot.get_engine(call.grant)
+        if engine is None:
+            engine = await self.run(slot.find_engine, call.grant)
         check_expected(call, [engine.anchors.named.digest, engine.anchors.named.version])
         return slot, engine
 
