@@ -6,11 +6,13 @@ A command that is in a document, and neither runs here nor is in NOT_RUN, fails.
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,13 @@ import pytest
 from support.document_files import make_files, make_sets
 from support.paths import ROOT
 from support.running import Cli
+from support.services import listen
 from support.stand_in_encoders import replace_encoders
 
+from asif import Engine
 from asif.cli.app import COMMANDS, asif
+from asif.cli.options import print_notice
+from asif.service.config import ServeConfig
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -33,6 +39,7 @@ NOT_RUN = {
     "PYTHONPATH=tests python -m torture kills points --seconds 600 --seed 7 --out found.json": "ten minutes",
     "PYTHONPATH=tests python -m torture kills --seed 7 --first 12 --rounds 1": "minutes",
     "pip install 'asif-engine[embedded]'": "network",
+    "pip install 'asif-engine[serve]'": "network",
     'eval "$(_ASIF_COMPLETE=bash_source asif)"': "bash; cli/test_app.py runs it there",
     "asif build-anchors s3://bucket/shards --name parts": "network",
     "asif build-anchors hf://datasets/user/repo/data --name parts --dry-run": "network",
@@ -61,6 +68,12 @@ BEFORE = {
     "docs/rivals.md": "asif train-freeze-align --anchors parts --tokens pairs.parquet",
 }
 """What the text of a document has introduced before its Python blocks: a command, or Python."""
+
+SERVER = "http://localhost:8000"
+"""Where the service is in the documents."""
+
+SERVED = ("parts", "album")
+"""The anchors and the gallery that it serves there."""
 
 EXIT_CODES = {"asif doctor": {0, 1}}
 """Exit codes other than 0: `asif doctor` says 1 where something is missing on this machine."""
@@ -133,12 +146,41 @@ def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: Bl
     shutil.copytree(made, tmp_path / "documents")
     monkeypatch.chdir(tmp_path / "documents")
     monkeypatch.setenv("ASIF_HOME", str(tmp_path / "documents" / "home"))
+    named = block.text + (Path("serve.toml").read_text() if "serve.toml" in block.text else "")
     for folder in Path("home/anchors").iterdir():
-        if folder.name not in ("imagenet-head", *re.findall(r"[\w-]+", block.text)):
+        if folder.name not in ("imagenet-head", *SERVED, *re.findall(r"[\w-]+", named)):
             shutil.rmtree(folder)
     replace_encoders(monkeypatch, tmp_path)
+    monkeypatch.setattr("asif.service.server.run_service", serve_for_a_moment)
     for name, value in SHORTER.items():
         monkeypatch.setenv(name, value)
+
+
+def serve_for_a_moment(config: ServeConfig) -> None:
+    """Serve until requests are answered, at another port."""
+    with listen(config) as url:
+        print_notice(url)
+
+
+@pytest.fixture
+def server(place: None, block: Block) -> Iterator[str]:
+    """Return where the service is; it runs if the block calls it."""
+    if SERVER not in block.text:
+        yield SERVER
+        return
+    anchors, gallery = SERVED
+    with listen(ServeConfig(Path("home").absolute(), (anchors,), (gallery,))) as url:
+        yield url
+
+
+def run_curl(command: str, server: str) -> None:
+    """Run a call of the service; refusals fail."""
+    if shutil.which("curl") is None:
+        pytest.skip("no curl")
+    called = [*shlex.split(command.replace(SERVER, server)), "--silent", "--show-error", "--fail-with-body"]
+    ran = subprocess.run(called, capture_output=True, text=True)
+    assert ran.returncode == 0, f"{command}\n{ran.stdout}{ran.stderr}"
+    assert json.loads(ran.stdout), command
 
 
 def run_command(cli: Cli, command: str) -> None:
@@ -151,18 +193,18 @@ def run_command(cli: Cli, command: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("block", RUN, ids=str)
-def test_a_shell_block_runs(block: Block, cli: Cli) -> None:
+def test_a_shell_block_runs(block: Block, cli: Cli, server: str) -> None:
     for command in block.commands:
-        if command not in NOT_RUN:
+        if command.startswith("curl "):
+            run_curl(command, server)
+        elif command not in NOT_RUN:
             run_command(cli, command)
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("block", PYTHON, ids=str)
-def test_a_python_block_runs(block: Block, cli: Cli) -> None:
+def test_a_python_block_runs(block: Block, cli: Cli, server: str) -> None:
     """Iterators that an expression returns are read to their end."""
     names: dict[str, Any] = {"_read": lambda value: list(value) if isinstance(value, Iterator) else value}
     before = BEFORE.get(block.document, "")
@@ -170,11 +212,15 @@ def test_a_python_block_runs(block: Block, cli: Cli) -> None:
         run_command(cli, before)
     else:
         exec(before, names)
-    tree = ast.parse(block.text)
+    tree = ast.parse(block.text.replace(SERVER, server))
     for each in tree.body:
         if isinstance(each, ast.Expr):
             each.value = ast.Call(ast.Name("_read", ast.Load()), [each.value], [])
     exec(compile(ast.fix_missing_locations(tree), str(block), "exec"), names)
+    if server != SERVER:
+        with Engine(SERVED[0]) as engine:
+            (expected,) = engine.classify("photo.jpg", ["a bolt", "a nut"])
+        assert names["answer"]["results"][0]["predictions"] == [asdict(each) for each in expected.predictions]
 
 
 def test_the_tables_name_commands_of_the_documents() -> None:

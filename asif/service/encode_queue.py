@@ -33,6 +33,7 @@ class _Job:
     items: Sequence[Any]
     encode: Callable[[list[Any]], Sequence[Any]]
     deadline: float
+    batch: int
     future: Future[list[Any]] = field(default_factory=Future)
     results: list[Any] = field(default_factory=list)
     taken: int = 0
@@ -87,6 +88,12 @@ class EncodeQueue:
             with self._changed:
                 self._count(-items, -size)
 
+    def check_room(self) -> None:
+        """Raise Problem, 429, if there is no room for anything: a request is refused before its body is read."""
+        with self._changed:
+            if self.items >= self._most_items or self.bytes >= self._most_bytes:
+                raise self._refuse()
+
     def _refuse(self) -> Problem:
         seconds = max(1, math.ceil(self.items / self._rate))
         self._metrics.refused.labels("queue").inc()
@@ -111,15 +118,17 @@ class EncodeQueue:
         items: Sequence[Item],
         encode: Callable[[list[Item]], Sequence[Result]],
         deadline: float,
+        batch: int | None = None,
     ) -> Encoded[Result]:
         """Encode items: `encode` is called with batches of items of any requests with the same `kind` and `key`.
 
-        `deadline` is the time of the monotonic clock after which nobody waits. Raises Problem, 504, after the deadline,
-        and what `encode` raises.
+        `deadline` is the time of the monotonic clock after which nobody waits; `batch` is how many items the encoder
+        takes in one pass, for a larger batch would fill its last pass with padding while others arrive. Raises Problem,
+        504, after the deadline, and what `encode` raises.
         """
         if not items:
             return Encoded([], 0.0, 0.0)
-        job = _Job(kind, (kind, key), items, encode, deadline)
+        job = _Job(kind, (kind, key), items, encode, deadline, batch or _BATCH_SIZES[kind])
         with self._changed:
             self._jobs.append(job)
             self._changed.notify()
@@ -156,7 +165,7 @@ class EncodeQueue:
                 self._drop(job)
                 continue
             if not batch:
-                room = _BATCH_SIZES[job.kind]
+                room = job.batch
             elif job.key != batch[0][0].key:
                 continue
             some = list(job.items[job.taken : job.taken + room])

@@ -14,6 +14,7 @@ MOST_OFFSET = 100_000
 MOST_EXPLAINED = 50
 MOST_TEMPLATES = 200
 _EXPLAINED = 5
+_BASE64 = r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 
 
 _BASE64 = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"

@@ -81,7 +81,7 @@ def run_service(config: ServeConfig) -> None:
 def _bind(config: ServeConfig) -> socket.socket:
     """Return a socket at host and port."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    bound = socket.socket(family)
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sets TCP_NODELAY on TCP alone
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((config.host.strip("[]"), config.port))

@@ -20,17 +20,17 @@ from asif.errors import BadImage
 from asif.service.config import ServeConfig
 from asif.service.encode_queue import Encoded, EncodeQueue
 from asif.service.fetch import Fetcher
-from asif.service.keys import Grant, KeyRing
+from asif.service.keys import OWNER, Grant, KeyRing
 from asif.service.metrics import Metrics
 from asif.service.problem import Problem
 from asif.service.schemas import ImageFile, ImageUrl, UploadedImage
 from asif.service.slots import AnchorsSlot, GallerySlot
 from asif.service.worker_board import WorkerBoard
+from asif.tuning.criteria import TASKS
 from asif.vectors import Float32
 
 Result = TypeVar("Result")
 _THREADS = 8
-_WARM_TEXT = "a photo"
 
 _log = logging.getLogger(__name__)
 
@@ -60,10 +60,12 @@ class Service:
         self.fetcher = Fetcher(config.fetch_hosts, config.limits.body_bytes)
         self.anchors: dict[str, AnchorsSlot] = {}
         self.galleries: dict[str, GallerySlot] = {}
+        self._images_per_pass: dict[str, int] = {}
         self.is_ready = self.is_draining = False
         self.failure: Exception | None = None
         self.when_started: Callable[[], None] = lambda: None
         self._threads = ThreadPoolExecutor(_THREADS, "asif-answer")
+        self._changes = ThreadPoolExecutor(_THREADS, "asif-change")
 
     def start(self) -> None:
         """Open everything that is served, and load the encoders; raises what that raises."""
@@ -73,8 +75,11 @@ class Service:
         for ref in config.anchors:
             slot = AnchorsSlot(ref, encoders, config.home, board, self.metrics)
             self.anchors[slot.name] = slot
-            encoders.load_image_encoder(slot.anchors)
+            images = encoders.load_image_encoder(slot.anchors)
+            self._images_per_pass[slot.anchors.fingerprint("image").digest] = images.batch
             encoders.load_text_encoder(slot.anchors)
+            for task in TASKS if config.galleries else TASKS[:1]:  # fitted before requests are answered
+                slot.find_engine(OWNER).role(task).warm()
         for ref in config.galleries:
             gallery = GallerySlot(ref, config.home)
             gallery.open()
@@ -86,6 +91,7 @@ class Service:
         self.queue.stop()
         for slot in self.anchors.values():
             slot.close()
+        self._changes.shutdown()
         self._threads.shutdown()
 
     # ---- names
@@ -106,10 +112,16 @@ class Service:
         """Run a function in a thread of the service, so that other requests go on."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments, **named))
 
+    async def change(self, work: Callable[..., Result], *arguments: object) -> Result:
+        """Run a change in a thread of its own kind: changes wait for each other, answers never for them."""
+        return await asyncio.get_running_loop().run_in_executor(self._changes, partial(work, *arguments))
+
     async def find_engine(self, call: Call, name: str | None) -> tuple[AnchorsSlot, Engine]:
         """Return the anchors of a name, and the caller's engine over them, if they are those that he expects."""
         slot = self.find_anchors(call.grant, name)
-        engine = await self.run(slot.find_engine, call.grant)
+        engine = slot.get_engine(call.grant)
+        if engine is None:
+            engine = await self.run(slot.find_engine, call.grant)
         check_expected(call, [engine.anchors.named.digest, engine.anchors.named.version])
         return slot, engine
 
@@ -143,13 +155,14 @@ class Service:
     ) -> tuple[list[Float32 | BadImage], Encoded[Float32 | BadImage]]:
         """Encode images together with those of other requests: a vector for each, or why there is none."""
         readable = [image for image in images if not isinstance(image, BadImage)]
-        anchors = engine.anchors
+        encoder = engine.anchors.fingerprint("image").digest
         encoded: Encoded[Float32 | BadImage] = await self.queue.encode(
             "image",
-            anchors.fingerprint("image").digest,
+            encoder,
             readable,
             lambda some: list(engine.encode_images(some)),
             call.deadline,
+            self._images_per_pass.get(encoder),
         )
         found = iter(encoded.results)
         return [image if isinstance(image, BadImage) else next(found) for image in images], encoded

@@ -39,6 +39,7 @@ class AnchorsSlot:
         self._configured = ref
         self._engines: dict[tuple[str, str | None], Engine] = {}
         self._thumbnails: tuple[OpenAnchors, PairThumbnails] | None = None
+        self._thumbnail_lock = Lock()
         self._lock = RLock()
         self._swaps = Lock()
         self._is_closed = False
@@ -64,7 +65,7 @@ class AnchorsSlot:
     def read_thumbnail(self, engine: Engine, name: str) -> bytes | None:
         """Return the thumbnail of a pair that a tenant's engine serves; None if it has none, or is none of his."""
         anchors = engine.anchors
-        with self._lock:
+        with self._thumbnail_lock:
             if self._thumbnails is None or self._thumbnails[0] is not self.anchors:
                 self._thumbnails = self.anchors, PairThumbnails(self.anchors, self.home)
             thumbnails = self._thumbnails[1]
@@ -82,14 +83,19 @@ class AnchorsSlot:
         return self._watcher.error
 
     def find_engine(self, grant: Grant) -> Engine:
-        """Return the engine of a tenant; it is opened with his first request."""
-        if grant is OWNER:
-            return self._main
+        """Return the engine of a tenant; it is opened with his first request, which waits for a swap to end."""
+        engine = self.get_engine(grant)
+        if engine is not None:
+            return engine
         with self._lock:
             key = grant.tenant, grant.where
             if key not in self._engines:
                 self._engines[key] = self._open_engine(grant)
             return self._engines[key]
+
+    def get_engine(self, grant: Grant) -> Engine | None:
+        """Return the engine of a tenant, at once, if it is open."""
+        return self._main if grant is OWNER else self._engines.get((grant.tenant, grant.where))
 
     def _open_engine(self, grant: Grant) -> Engine:
         """Open an engine with a cache of texts for one tenant, over the served versions if there are any."""

@@ -91,6 +91,7 @@ OTHERS = [
     ["encoders", "list"],
     ["encoders", "bench", "--images", "2"],
     ["doctor"],
+    ["serve", "--new-key"],
     ["tune", "--anchors", "toy", "--task", "search", "--seconds", "1"],
     ["train-ape", "--anchors", "toy", "--steps", "2"],
     *([f"train-{name}", "--anchors", "toy", "--epochs", "1"] for name in ("fusemix", "freeze-align")),
@@ -148,6 +149,10 @@ REFUSED = [
     ["eval", "--anchors", "toy", "--dataset", HOSTILE, "--task", "zeroshot_retrieval"],
     ["tune", "--anchors", HOSTILE, "--task", "search"],
     ["compare", "--anchors", "toy", "--eval", HOSTILE, "--out", "out", "--pairs", HOSTILE],
+    ["serve", "--anchors", HOSTILE],
+    ["serve", "--anchors", "toy", "--gallery", HOSTILE, "--port", "0"],
+    ["serve", "--config", HOSTILE],
+    ["serve", "--host", HOSTILE],
 ]
 
 

@@ -59,6 +59,22 @@ def test_each_request_gets_its_results_in_order(requests: list[list[int]]) -> No
     assert max(map(len, encoder.batches), default=0) <= 16
 
 
+def test_batches_are_passes_of_the_encoder(queue: EncodeQueue) -> None:
+    encoder = Recorder(released=False)
+
+    async def ask() -> None:
+        first = asyncio.ensure_future(queue.encode("image", "a", [0], encoder, NEVER, 4))
+        await asyncio.to_thread(encoder.began.wait)
+        others = [queue.encode("image", "a", [number], encoder, NEVER, 4) for number in range(1, 7)]
+        waiting = asyncio.gather(first, *others)
+        await asyncio.sleep(0.05)
+        encoder.released.set()
+        await waiting
+
+    asyncio.run(ask())
+    assert encoder.batches == [[0], [1, 2, 3, 4], [5, 6]]
+
+
 def test_requests_of_one_encoder_share_a_batch(queue: EncodeQueue) -> None:
     encoder = Recorder(released=False)
 

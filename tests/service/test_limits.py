@@ -265,6 +265,8 @@ def test_what_does_not_fit_into_the_queue_is_refused_at_once(store: Path, slow_e
         assert time.monotonic() - started < 2
         check_problem(refused, 429)
         assert int(refused.headers["retry-after"]) >= 1
+        for route in ("classify", "explain", "search", "embed"):  # before the body is read
+            check_problem(client.post(f"/v1/{route}", content=b"none", headers={"Content-Type": "text/plain"}), 429)
         slow_encoder.released.set()
         assert [each.result().status_code for each in running] == [200] * 5
         assert client.post("/v1/classify", json=BODY).status_code == 200

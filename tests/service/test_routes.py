@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
-from support.services import draw_photo, serve
+from support.services import draw_photo, make_config, serve
 
 from asif.anchorset import Gallery, Store
 from asif.anchorset.receipts.receipt import Receipt
 from asif.engine import Engine, build_anchors
 from asif.errors import OutOfSpace
 from asif.service.config import ServeConfig
+from asif.service.keys import OWNER
 
 LABELS = ["cat", "dog", "owl"]
 PHOTOS = [draw_photo(100 + number) for number in range(3)]
@@ -318,3 +319,14 @@ def test_metrics_count_requests_by_route_and_status(client: TestClient) -> None:
     assert 'asif_request_seconds_count{method="POST",route="classify",status="422"} 1.0' in text
     assert 'asif_label_lists_total{result="cached"} 1.0' in text
     assert 'asif_label_lists_total{result="encoded"} 1.0' in text
+
+
+def test_a_service_is_ready_when_aligners_are_fitted(store: Path) -> None:
+    with serve(make_config(store)) as client:
+        service = client.app.state.service  # type: ignore[attr-defined]
+        for slot in service.anchors.values():
+            engine = slot.find_engine(OWNER)
+            assert engine.role("classify").is_fitted and engine.role("search").is_fitted
+    with serve(make_config(store, galleries=())) as client:
+        (engine, *_) = (slot.find_engine(OWNER) for slot in client.app.state.service.anchors.values())  # type: ignore[attr-defined]
+        assert engine.role("classify").is_fitted

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+from base64 import b64encode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
-from support.services import bearer, make_config, make_store, serve
+from support.services import bearer, draw_photo, make_config, make_store, serve
 
+from asif.engine import Engine
 from asif.service.keys import Grant, hash_key
 
 LEFT = Grant(hash_key("left"), "left", "admin", anchors=("one",), galleries=("photos",), items_where="label = 'cats'")
@@ -170,3 +174,29 @@ def test_a_tenant_of_some_pairs_sees_these_alone_and_edits_none(store: Path) -> 
         (listed,) = client.get("/v1/anchors", headers=bearer("some")).json()["anchors"]
         assert listed["pairs"] == 19
         assert client.delete(f"/v1/anchors/one/pairs/{first}", headers=bearer("some")).status_code == 403
+
+
+@pytest.mark.usefixtures("hashing")
+def test_calls_are_answered_while_changes_are_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grant = Grant(hash_key("ours"), "us", "admin")
+    began, released = threading.Event(), threading.Event()
+    prepare = Engine.prepare
+
+    def wait(engine: Engine, *arguments: Any) -> Any:
+        began.set()
+        assert released.wait(30)
+        return prepare(engine, *arguments)
+
+    body = {"images": [{"base64": b64encode(draw_photo(1)).decode()}], "labels": ["cat", "dog"]}
+    with serve(make_config(make_store(tmp_path / "home"), grants=(grant,))) as client, ThreadPoolExecutor(12) as pool:
+        assert client.post("/v1/classify", json=body, headers=bearer("ours")).status_code == 200
+        monkeypatch.setattr(Engine, "prepare", wait)
+        route = "/v1/anchors/one/swap"
+        swaps = [pool.submit(client.post, route, json={"ref": "two"}, headers=bearer("ours")) for _ in range(12)]
+        try:
+            assert began.wait(10)
+            answers = [client.post("/v1/classify", json=body, headers=bearer("ours")) for _ in range(3)]
+        finally:
+            released.set()
+        assert [each.status_code for each in answers] == [200, 200, 200]
+        assert [each.result().status_code for each in swaps] == [200] * 12

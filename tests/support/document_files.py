@@ -78,12 +78,13 @@ def make_files(folder: Path) -> None:
     (folder / "parts.txt").write_text("\n".join(WORDS))
     (folder / "withdrawn.txt").write_text("4711\n4712\n")
     (folder / "my").mkdir()
-    (folder / "my" / "recipe.toml").write_text(read_recipe(), encoding="utf-8")
+    (folder / "my" / "recipe.toml").write_text(read_toml("recipes.md"), encoding="utf-8")
+    (folder / "serve.toml").write_text(read_toml("serving.md"), encoding="utf-8")
 
 
-def read_recipe() -> str:
-    """Return the recipe of pairs that docs/recipes.md shows."""
-    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+def read_toml(name: str) -> str:
+    """Return the first block of TOML that a page of docs/ shows."""
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
     blocks: list[str] = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     return blocks[0]
 

@@ -58,7 +58,7 @@ async def swap(service: Service, call: Call, request: Request) -> Response:
     _check_reference(service, call, slot, body.ref)
     await service.find_engine(call, slot.name)  # If-Anchors-Match
     try:
-        await service.run(slot.swap, body.ref)
+        await service.change(slot.swap, body.ref)
     except IntegrityError as error:
         raise Problem.of(error, service.config.home, 422) from error
     except EncoderMismatch as error:
@@ -94,7 +94,7 @@ async def add(service: Service, call: Call, request: Request) -> Response:
         name = pair.id or _make_id(image, pair.captions)
         rows.append({"id": name, "image": image, "captions": list(pair.captions), **given})
     await service.queue.run(lambda: _add_rows(service, slot, ref, rows, body.replace), call.deadline)
-    await service.run(slot.follow, slot.follows)
+    await service.change(slot.follow, slot.follows)
     return await _respond_changed(service, call, slot, ids=[row["id"] for row in rows])
 
 
@@ -126,8 +126,8 @@ async def remove(service: Service, call: Call, request: Request) -> Response:
         raise Problem(403, "a purge by a key without the role admin", "the role admin", "remove it without a purge")
     ref = await _take_reference(service, call, slot)
     name = request.path_params.get("id") or request.query_params.get("id", "")
-    receipt = await service.run(_remove_pair, service.config.home, ref, name, purge)
-    await service.run(slot.follow, slot.follows)
+    receipt = await service.change(_remove_pair, service.config.home, ref, name, purge)
+    await service.change(slot.follow, slot.follows)
     return await _respond_changed(service, call, slot, receipt=receipt)
 
 
@@ -171,7 +171,7 @@ async def _take_reference(service: Service, call: Call, slot: AnchorsSlot) -> st
 
 async def _respond_changed(service: Service, call: Call, slot: AnchorsSlot, **more: Any) -> Response:
     """Answer once all workers serve the change."""
-    everywhere = await service.run(slot.wait_for_workers)
+    everywhere = await service.change(slot.wait_for_workers)
     engine = await service.run(slot.find_engine, call.grant)
     content = {"anchors": _describe(slot, engine), "all_workers": everywhere, **more}
     return respond_json(content, engine.anchors.named)

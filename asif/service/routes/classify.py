@@ -26,11 +26,13 @@ from asif.vectors import Embeddings, Float32
 
 async def classify(service: Service, call: Call, request: Request) -> Response:
     """Label images."""
+    service.queue.check_room()
     return await _answer(service, call, await read_body(request, ClassifyBody, service.limits))
 
 
 async def explain(service: Service, call: Call, request: Request) -> Response:
     """Label images, and name the anchors behind the first label of each."""
+    service.queue.check_room()
     return await _answer(service, call, await read_body(request, ExplainBody, service.limits))
 
 

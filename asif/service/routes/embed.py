@@ -17,6 +17,7 @@ from asif.vectors import SIDES, Float32
 
 async def embed(service: Service, call: Call, request: Request) -> Response:
     """Encode images and texts."""
+    service.queue.check_room()
     body = await read_body(request, EmbedBody, service.limits)
     _, engine = await service.find_engine(call, body.anchors)
     anchors = engine.anchors

@@ -26,6 +26,7 @@ from asif.vectors import Float32
 
 async def search(service: Service, call: Call, request: Request) -> Response:
     """Search a gallery."""
+    service.queue.check_room()
     body = await read_body(request, SearchBody, service.limits)
     if body.where is not None:
         parse_where(body.where, ITEM_FIELDS)
@@ -47,11 +48,10 @@ async def search(service: Service, call: Call, request: Request) -> Response:
         call.grant.items_where,
     )
     started = time.perf_counter()
-    answers = await service.run(_search, engine, gallery, queries, texts, images, options)
+    answers, settings = await service.run(_search, engine, gallery, queries, texts, images, options)
     service.metrics.stage.labels("search").observe(time.perf_counter() - started)
     identity = answers[0].anchors
     check_expected(call, [identity.digest, identity.version])
-    settings = await service.run(describe_task, engine, "search")
     results = [_describe(answer, settings) for answer in answers]
     if not service.keys.is_open:
         for result in results:
@@ -70,9 +70,10 @@ def _search(
     texts: dict[str, Float32],
     images: list[Float32 | BadImage],
     options: SearchOptions,
-) -> list[SearchAnswer]:
+) -> tuple[list[SearchAnswer], dict[str, Any]]:
+    """Return the answers, and how the engine searches."""
     encoded = join_parts(queries, gallery, texts, images, options.within)
-    return engine.search_vectors(gallery, encoded, options)
+    return engine.search_vectors(gallery, encoded, options), describe_task(engine, "search")
 
 
 def _describe(answer: SearchAnswer, settings: dict[str, Any]) -> dict[str, Any]:
