@@ -33,7 +33,7 @@ from asif.engine.search.query import Query, QueryPart
 from asif.engine.search.represented import find_represented
 from asif.engine.search.results import SearchAnswer, SearchOptions
 from asif.engine.search.search import search_encoded, search_gallery
-from asif.engine.snapshots import FittedTask, Snapshot, SnapshotOpener
+from asif.engine.snapshots import FittedTask, LruCache, Snapshot, SnapshotOpener
 from asif.engine.watcher import Watcher, WatchState, check_can_move
 from asif.errors import BadImage, Conflict, UsageError
 from asif.kernels import KernelName
@@ -51,8 +51,9 @@ class Engine:
     good default, see `choose_aligner`; `hubness` None means the profile's correction, or none with a named aligner.
     Encoders are loaded when first needed, shared between sets, and checked against the set's fingerprints:
     EncoderMismatch names what differs. `backend` runs them: `auto` is the one that made the anchors, or the fastest one
-    here that agrees with it; `encoders` of another engine are shared, in place of a device and a backend. With `watch`
-    the engine follows its reference when another process moves it,
+    here that agrees with it; `encoders` of another engine are shared, in place of a device and a backend. `previous` is
+    how many anchors that were served before stay prepared in memory, so that going back to them takes no time. With
+    `watch` the engine follows its reference when another process moves it,
     see `watching`, until it is closed; raises UsageError for a reference that cannot move.
     """
 
@@ -69,6 +70,7 @@ class Engine:
         backend: Backend = "auto",
         kernel: KernelName = "auto",
         encoders: EncoderPool | None = None,
+        previous: int = 0,
         watch: bool = False,
     ) -> None:
         self.home = home or default_home()
@@ -78,7 +80,9 @@ class Engine:
         if watch:
             check_can_move(anchors)
         self.follows = anchors
-        self._opener = SnapshotOpener(self.home, aligner, hubness, kernel, self.encoders)
+        self._opener = SnapshotOpener(
+            self.home, aligner, hubness, kernel, self.encoders, previous=LruCache(previous and previous + 1)
+        )
         self._swap_lock = RLock()
         self._snapshot = self._opener.open(anchors, PairFilter.of(where, licences))
         self._watcher = Watcher(Store(self.home), self) if watch else None
@@ -343,6 +347,8 @@ class Engine:
     def serve(self, snapshot: Snapshot, ref: str) -> None:
         """Serve a prepared snapshot of the reference `ref` from the next call on; drop encoders that no anchors use."""
         old, self._snapshot, self.follows = self._snapshot, snapshot, ref
+        self._opener.keep(old)
+        self._opener.keep(snapshot)
         self.encoders.release_unused([*snapshot.list_anchors(), *old.list_anchors()])
 
     def follow(self, ref: str) -> None:

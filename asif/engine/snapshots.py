@@ -27,7 +27,6 @@ from asif.engine.encoder_pool import EncoderPool
 from asif.engine.label_checks import check_labels
 from asif.errors import NotFound
 from asif.kernels import KernelName
-from asif.kernels.api import resolve_kernel
 from asif.tuning import TASKS, Task
 from asif.vectors import SIDES, Embeddings, Rows, Side
 
@@ -113,15 +112,11 @@ class FittedTask:
         return "fitted" in self.__dict__
 
     def warm(self) -> None:
-        """Do the work that a first call would wait for: fit, and copy all anchors to the device that searches them.
-
-        On the CPU anchors are searched in mapped memory: a search in advance would take as long as the first one.
-        """
+        """Do the work that a first call would wait for: fit, and copy all anchors to the device that searches them."""
         fitted = self.fitted
-        if resolve_kernel(self.kernel) == "cuda":
-            for side in SIDES:
-                probe = Embeddings(np.asarray(self.anchors.blocks(side)[0][:1], np.float32))
-                fitted.represent(side, probe, self.kernel)
+        for side in SIDES:
+            probe = Embeddings(np.asarray(self.anchors.blocks(side)[0][:1], np.float32))
+            fitted.represent(side, probe, self.kernel)
 
     def represent_labels(self, labels: Labels, encode: Callable[[Sequence[str]], Embeddings]) -> Candidates:
         """Represent labels over the anchors, as candidates for images, corrected for hubness."""
@@ -192,11 +187,20 @@ class SnapshotOpener:
     kernel: KernelName
     encoders: EncoderPool
     mapped: WeakValueDictionary[tuple[str, str], AnchorSet] = field(default_factory=WeakValueDictionary)
+    previous: LruCache[tuple[tuple[str, ...], PairFilter], Snapshot] = field(default_factory=lambda: LruCache(0))
 
     def open(self, ref: str, pair_filter: PairFilter) -> Snapshot:
         """Open the current version of a reference, or of a union of several, with the pairs that a filter keeps."""
         members = [self._open_set(part) for part in parse_union(ref)]
-        return self._open_members(members, pair_filter, tuple(member.exactly for member in members))
+        versions = tuple(member.exactly for member in members)
+        kept = self.previous.get((versions, pair_filter))
+        if kept is not None and kept.members == tuple(members):
+            return kept
+        return self._open_members(members, pair_filter, versions)
+
+    def keep(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot that is served, so that opening it again later returns it with all that it has cached."""
+        self.previous.put((snapshot.versions, snapshot.pair_filter), snapshot)
 
     def find(self, served: Snapshot, ref: str | None, pair_filter: PairFilter) -> Snapshot:
         """Return the snapshot that a call uses: the served one, or that of the anchors it names, cached with it.

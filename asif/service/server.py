@@ -166,8 +166,17 @@ def _serve_as_worker(config: ServeConfig, bound: socket.socket) -> None:
     """Serve in a process of its own; exits with the code of the error if it cannot start."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent passes it on as SIGTERM
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
         _run_worker(config, bound)
     except AsifError as error:
         _log.error("%s", error)
         sys.exit(error.exit_code)
+
+
+def _stop_with_parent() -> None:
+    """Stop this worker when its parent is gone, which nobody else would do."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)

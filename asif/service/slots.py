@@ -101,7 +101,7 @@ class AnchorsSlot:
         """Open an engine with a cache of texts for one tenant, over the served versions if there are any."""
         texts = "texts.sqlite" if grant is OWNER else f"texts-{hash_key(grant.tenant)[:16]}.sqlite"
         ref = "+".join(self.exactly) if "_main" in self.__dict__ else self.follows
-        engine = Engine(ref, where=grant.where, home=self.home, encoders=self._encoders.share(texts))
+        engine = Engine(ref, where=grant.where, home=self.home, encoders=self._encoders.share(texts), previous=1)
         engine.follows = self.follows
         return engine
 

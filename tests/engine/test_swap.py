@@ -146,7 +146,6 @@ def test_blocks_come_to_the_device_while_the_old_set_serves(sets: Path, monkeypa
 
     swapping = False
     monkeypatch.setattr("asif.aligners.relative.topk_similarity", search)
-    monkeypatch.setattr("asif.engine.snapshots.resolve_kernel", lambda kernel: "cuda")
     there.update(id(block) for side in ("image", "text") for block in engine.anchors.blocks(side))  # type: ignore[arg-type]
     swapping = True
     thread = threading.Thread(target=engine.swap, args=("two",), name="swapping")
@@ -534,3 +533,35 @@ def test_a_version_that_was_named_stays_deleted(sets: Path) -> None:
     with pytest.raises(Conflict, match="deleted"):
         list(engine.classify([b"image"], LABELS, explain=1))
     assert len(engine.classify_vectors(IMAGES, LABELS)) == len(IMAGES)
+
+
+def test_an_engine_that_keeps_previous_anchors_goes_back_to_them_as_they_were(sets: Path) -> None:
+    engine = engine_of(sets, previous=1)
+    expected = plain(engine.classify_vectors(IMAGES, LABELS))
+    first = engine._snapshot
+    engine.swap("two")
+    engine.swap("one")
+    assert engine._snapshot is first and first.represented.get(LABELS) is not None
+    assert plain(engine.classify_vectors(IMAGES, LABELS)) == expected
+    engine.swap("two")
+    engine.swap("three")  # two are in memory: three and two
+    engine.swap("one")
+    assert engine._snapshot is not first
+    assert plain(engine.classify_vectors(IMAGES, LABELS)) == expected
+
+
+def test_previous_anchors_that_were_deleted_or_changed_are_not_gone_back_to(sets: Path) -> None:
+    engine = engine_of(sets, "one@1", previous=1)
+    Store(sets).remove("one", [IDS[0]])
+    engine.swap("one")
+    purge_pairs("one", [IDS[1]], home=sets)  # with the versions that have it
+    with pytest.raises(NotFound):
+        engine.swap("one@1")
+
+
+def test_other_engines_release_the_anchors_that_they_served(sets: Path) -> None:
+    engine = engine_of(sets)
+    old = weakref.ref(engine.anchors)
+    engine.swap("two")
+    gc.collect()
+    assert old() is None

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,12 @@ def start(home: Path, hashing: None) -> Iterator[Start]:
 
 def list_workers(running: Running) -> list[int]:
     """Return the processes that answer: the children that serve, or the process itself."""
-    children = psutil.Process(running.process.pid).children()
-    return [each.pid for each in children if any("spawn_main" in part for part in each.cmdline())]
+    found = []
+    for child in psutil.Process(running.process.pid).children():
+        with suppress(psutil.NoSuchProcess):  # which a zombie is, too
+            if any("spawn_main" in part for part in child.cmdline()):
+                found.append(child.pid)
+    return found
 
 
 def expect(home: Path, name: str) -> tuple[str, list[tuple[str, float]]]:
@@ -200,6 +205,15 @@ def test_a_worker_that_is_killed_is_replaced(start: Start) -> None:
         answered += answer.status_code == 200
     assert running.stop() == 0
     assert "died" in running.log.read_text()
+
+
+def test_workers_stop_when_their_parent_is_killed(start: Start) -> None:
+    running = start(2)
+    workers = [psutil.Process(pid) for pid in list_workers(running)]
+    assert len(workers) == 2
+    running.process.kill()
+    _, alive = psutil.wait_procs(workers, PATIENCE)
+    assert not alive
 
 
 def test_clients_that_leave_and_bodies_that_stall_hold_nothing(start: Start) -> None:
