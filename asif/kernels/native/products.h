@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 
 #include "anchors.h"
@@ -128,7 +129,10 @@ class Cheap : public Product {
         asif::multiply(rows_of(tile) + row * stride_, stride_, &panels_[panel * PANEL * depth_], depth_, block);
     }
 
-    double error(int64_t query, const Tile& tile) const override { return bounds_[query](tile); }
+    double error(int64_t query, const Tile& tile) const override {
+        const double error = bounds_[query](tile);
+        return std::isfinite(error) ? error : std::numeric_limits<double>::infinity();  // not 0 * infinity
+    }
 
    private:
     static Element* rows_of(const Tile& tile) { return reinterpret_cast<Element*>(tile.converted.get()); }
