@@ -1,7 +1,8 @@
-// Three ways of multiplying anchors by queries, and how far each can be from the canonical score.
+// Four ways of multiplying anchors by queries, and how far each can be from the canonical score.
 //
 //   Cheap   converted rows times panels, in the CPU's cheapest precision: many queries
 //   Stored  rows as they are stored, float32: few queries, at the speed of memory
+//   Quantised  rows in int8, where they are kept: few queries, at a quarter of the bytes
 //   Exact   float64 on the grid: so few anchors that most of them must be scored anyway
 #pragma once
 
@@ -13,6 +14,7 @@
 #include "memory.h"
 #include "multiply.h"
 #include "parallel.h"
+#include "quantised.h"
 
 namespace asif {
 
@@ -24,6 +26,8 @@ struct Tile {
     int64_t first = 0;
     int count = 0;
     Buffer<const void*> rows;
+    Buffer<const char*> quantised;  // the same rows in int8, where they are kept
+    bool sample = false;            // whether products are wanted that are off on either side
     Buffer<char> converted;
     double length = 0, residual = 0;  // of the longest row; of the largest difference that conversion made
     bool finite = true;               // every row met so far
@@ -74,6 +78,14 @@ class Product {
 
    protected:
     int dim() const { return queries.dim; }
+
+    // Note whether the products of a few queries, and thereby the rows, are all finite.
+    void check_finite(const float* block, int rows, Tile& tile) const {
+        Floats nothing{};
+        for (int at = 0; at < rows; ++at)
+            for (int query = 0; query < queries.count; query += LANES) nothing += load(block + at * PANEL + query) * 0.0f;
+        tile.finite &= sum(nothing) == 0;
+    }
 };
 
 // |canonical score - product| <= of_length * A + of_residual * R + constant, for anchors at most A long whose converted
@@ -163,16 +175,48 @@ class Stored : public Product {
     void multiply(Tile& tile, int row, int rows, int64_t, float* block) const override {
         multiply_stored(reinterpret_cast<const T* const*>(&tile.rows[row]), rows, tile.count - row - rows, queries[0],
                         queries.stride, (int)queries.count, dim(), block);
-        Floats nothing{};  // stays so, unless a row and thereby its products are not finite
-        for (int at = 0; at < rows; ++at)
-            for (int query = 0; query < queries.count; query += LANES) nothing += load(block + at * PANEL + query) * 0.0f;
-        tile.finite &= sum(nothing) == 0;
+        check_finite(block, rows, tile);
     }
 
     double error(int64_t query, const Tile& tile) const override { return bounds_[query](tile); }
 
    private:
     Buffer<Bound> bounds_;
+};
+
+// A product is the most that the score can be.
+class Quantised : public Product {
+   public:
+    explicit Quantised(const Queries& queries)
+        : Product(queries, MOST_BLOCK_ROWS), stride_(steps_of(dim())), entries_(buffer<int16_t>(queries.count * stride_)) {
+        for (int64_t at = 0; at < queries.count; ++at) asked_[at] = quantise_query(queries[at], dim(), &entries_[at * stride_]);
+    }
+
+    size_t row_bytes() const override { return quantised_bytes(dim()); }
+    void make_ready(Tile& tile) const override { tile.finite = true; }
+
+    void multiply(Tile& tile, int row, int rows, int64_t, float* block) const override {
+        for (int done = 0, left; (left = (int)queries.count - done) > 0;) {
+            if (left >= 4) done += multiply_some<4>(tile, row, rows, done, block);
+            else if (left >= 2) done += multiply_some<2>(tile, row, rows, done, block);
+            else done += multiply_some<1>(tile, row, rows, done, block);
+        }
+        check_finite(block, rows, tile);
+    }
+
+    double error(int64_t, const Tile&) const override { return 2 * ROUND; }
+
+   private:
+    template <int QUERIES>
+    int multiply_some(const Tile& tile, int row, int rows, int first, float* block) const {
+        bound_products<QUERIES>(&tile.quantised[row], rows, &entries_[first * stride_], asked_ + first, stride_, dim(),
+                                tile.sample, block + first);
+        return QUERIES;
+    }
+
+    const size_t stride_;
+    Buffer<int16_t> entries_;
+    Asked asked_[FEW];
 };
 
 template <class T>
