@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
@@ -84,18 +85,18 @@ def _search(queries: Float32, blocks: list[NDArray[Any]], k: int) -> TopK:
     code = _type_code(blocks[0])
     assert code is not None
     quantised = QUANTISED_CACHE.find(blocks, code) if len(queries) <= MOST_QUERIES else None
-    strides = [block.strides[0] for block in blocks]
-    layout = np.array([*map(get_address, blocks), *strides, *map(get_address, quantised or ()), *starts], np.int64)
-    words, more = 8 * len(blocks), 8 * len(quantised or ())
+    rows, forms = ([get_address(block) or 0 for block in some] for some in (blocks, quantised or []))
+    layout = array("q", [*rows, *(block.strides[0] for block in blocks), *forms, *starts])
+    words = 8 * len(blocks)
     indices, scores = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
     stop = ctypes.c_int(0)
     kernel = load_native().asif_topk
 
     def call() -> int:
-        base = get_address(layout) or 0  # this reference keeps the array alive during the call
+        base = layout.buffer_info()[0]  # this reference keeps the array alive during the call
         answer: int = kernel(
-            get_address(queries), len(queries), base, base + words, base + 2 * words + more,
-            base + 2 * words if quantised else None, len(blocks), queries.shape[1], code, k, count_threads(),
+            get_address(queries), len(queries), base, base + words, base + 2 * words + 8 * len(forms),
+            base + 2 * words if forms else None, len(blocks), queries.shape[1], code, k, count_threads(),
             ctypes.addressof(stop), get_address(indices), get_address(scores),
         )  # fmt: skip
         return answer

@@ -68,8 +68,10 @@ class Product {
     virtual void make_ready(Tile& tile) const = 0;
     // Multiply up to `block_rows` rows of a tile, from `row` on, by a panel.
     virtual void multiply(Tile& tile, int row, int rows, int64_t panel, float* block) const = 0;
-    // Bound the difference of the product and the canonical score, for the rows of a tile.
+    // Bound by how much the canonical score can be above the product, for the rows of a tile.
     virtual double error(int64_t query, const Tile& tile) const = 0;
+    // Bound by how much it can be below.
+    virtual double excess(int64_t query, const Tile& tile) const { return error(query, tile); }
     // Tell whether products are canonical scores.
     virtual bool exact() const { return false; }
 
@@ -205,6 +207,7 @@ class Quantised : public Product {
     }
 
     double error(int64_t, const Tile&) const override { return 2 * ROUND; }
+    double excess(int64_t, const Tile&) const override { return std::numeric_limits<double>::infinity(); }
 
    private:
     template <int QUERIES>

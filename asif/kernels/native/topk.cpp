@@ -248,6 +248,7 @@ class Search {
         Tile tile;
         Buffer<float> block;
         Buffer<uint16_t> passed;  // [GROUPED, tile_rows]: rows of the tile whose product passed, by query
+        Buffer<float> products;   // [FEW, tile_rows]: those products, where few are wanted
         Buffer<double> wide;
         Buffer<Scored> memory;
         std::vector<List> lists;
@@ -255,7 +256,8 @@ class Search {
     };
 
     Worker new_worker() const {
-        Worker worker{new_tile(), new_block(), buffer<uint16_t>(GROUPED * tile_rows_), buffer<double>(queries_.stride),
+        Worker worker{new_tile(), new_block(), buffer<uint16_t>(GROUPED * tile_rows_),
+                      buffer<float>(few_wanted() ? FEW * tile_rows_ : 0), buffer<double>(queries_.stride),
                       buffer<Scored>(queries_.count * capacity_), std::vector<List>(queries_.count), floors_};
         for (int64_t at = 0; at < queries_.count; ++at) worker.lists[at].first = &worker.memory[at * capacity_];
         return worker;
@@ -285,15 +287,36 @@ class Search {
         std::fill(limits, limits + GROUPED, NEVER);
         for (int64_t at = 0; at < asked(group); ++at)
             limits[at] = down(worker.floors[first + at] - product_->error(first + at, worker.tile));
-        const bool exact = product_->exact();
+        const bool exact = product_->exact(), few = few_wanted();
         products(worker.tile, group, worker.block.get(), [&](int in_group, int first_row, int rows, const float* results) {
             each_passing(results, rows, limits + in_group, [&](int row, int at) {
-                if (exact) list(first + in_group + at, results[row * PANEL + at], first_row + row, worker);
-                else worker.passed[(in_group + at) * tile_rows_ + counts[in_group + at]++] = (uint16_t)(first_row + row);
+                if (exact) return list(first + in_group + at, results[row * PANEL + at], first_row + row, worker);
+                const int64_t place = (in_group + at) * tile_rows_ + counts[in_group + at]++;
+                worker.passed[place] = (uint16_t)(first_row + row);
+                if (few) worker.products[place] = results[row * PANEL + at];
             });
         });
-        for (int64_t at = 0; at < asked(group); ++at)
+        for (int64_t at = 0; at < asked(group); ++at) {
+            if (few) counts[at] = outranked(at, counts[at], worker);
             if (counts[at]) score(first + at, &worker.passed[at * tile_rows_], counts[at], worker);
+        }
+    }
+
+    // Raise the floor to what the k best products of the tile prove, drop rows that stay below, and return how many are left.
+    uint32_t outranked(int64_t query, uint32_t count, Worker& worker) const {
+        if (count <= k_) return count;
+        float* const products = &worker.products[query * tile_rows_];
+        uint16_t* const passed = &worker.passed[query * tile_rows_];
+        float ranked[FEW_ROWS];
+        std::copy_n(products, count, ranked);
+        std::nth_element(ranked, ranked + k_ - 1, ranked + count, std::greater<>());
+        float& floor = worker.floors[query];
+        floor = std::max(floor, down(ranked[k_ - 1] - product_->excess(query, worker.tile)));
+        const float limit = down(floor - product_->error(query, worker.tile));
+        uint32_t left = 0;
+        for (uint32_t at = 0; at < count; ++at)
+            if (products[at] >= limit) passed[left++] = passed[at];
+        return left;
     }
 
     // Score rows of the tile that passed.
