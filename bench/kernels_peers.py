@@ -27,8 +27,8 @@ SLICE_BYTES = 2**30  # similarities that a peer has in memory at a time
 SAID = (
     f"Peers search float32 rows prepared outside the timing, and take queries in slices of at most "
     f"{SLICE_BYTES / 2**30:.0f} GiB of similarities (faiss and ours cut by themselves). "
-    f"Ours gets read-only blocks of {BLOCK:,} rows, as an anchor set has them; for up to eight queries they are quantised "
-    "in the second run, which counts. faiss takes BLAS for every number of queries "
+    f"Ours gets read-only blocks of {BLOCK:,} rows, as an anchor set has them; for up to eight queries they are "
+    "quantised in the second run, which counts. faiss takes BLAS for every number of queries "
     "(left alone, it multiplies small batches without). "
     "The bare product is bfloat16 x bfloat16 -> bfloat16 in torch, no selection, same slices as torch."
 )

@@ -112,7 +112,7 @@ def converted(rows: Float32, kind: str) -> Float32:
 def residuals(rows: Float32, kind: str) -> Rows:
     """Return how far rounding may have moved each row: half a step of every entry for int16, else what it did."""
     if kind == "int16":
-        return np.full(len(rows), rows.shape[1] ** 0.5 * 2.0**-15 * (1 + 1e-4))
+        return np.full(len(rows), rows.shape[1] ** 0.5 * 0.501 * 2.0**-14 * (1 + 1e-4))
     return lengths(rows - converted(rows, kind))
 
 
@@ -177,7 +177,17 @@ def test_the_bound_is_needed(dim: int, moved: str) -> None:
 
 
 @on_every_cpu
-def test_rows_too_long_for_fixed_point_are_candidates(engine: Any) -> None:
+def test_sums_of_low_parts_do_not_overflow(engine: Any) -> None:
+    """Rows whose entries all end in the largest low part, of 11 bits."""
+    entry = (round(5_000**-0.5 * 2**14) * 2**12 + 2**11 - 1) * 2.0**-26
+    rows, queries = np.full((600, 5_000), entry, np.float32), np.full((9, 5_000), entry, np.float32)
+    rows[::7] *= -1
+    assert_same(topk_similarity(queries, [rows], 70, engine=engine), oracle(queries, rows, 70))
+
+
+@on_every_cpu
+@pytest.mark.parametrize("k", [9, 90])
+def test_rows_too_long_for_fixed_point_are_candidates(engine: Any, k: int) -> None:
     """Entries from 2 on, and sums from 8 on, do not fit int16 and int32: those rows are scored all the same."""
     queries, anchors = unit(12, 40), stored(900, 40, np.float32)
     anchors[[3, 500, 899]] *= 40
@@ -185,7 +195,7 @@ def test_rows_too_long_for_fixed_point_are_candidates(engine: Any) -> None:
     queries, anchors = np.round(queries * 256) / 256, np.round(anchors * 256) / 256  # any order of summation is exact
     queries[7] *= 40
     anchors[600] = 0
-    assert_same(topk_similarity(queries, [anchors], 9, engine=engine), oracle(queries, anchors, 9))
+    assert_same(topk_similarity(queries, [anchors], k, engine=engine), oracle(queries, anchors, k))
 
 
 @pytest.mark.parametrize("engine", CPU_ENGINES, indirect=True)

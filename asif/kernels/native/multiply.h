@@ -43,7 +43,8 @@ typedef float Element;
 constexpr int DEPTH_STEP = 1, PAIR = 1;
 #endif
 
-constexpr float FIXED = 0x1p14f;    // int16 entries are multiples of 1 / FIXED
+constexpr float FIXED = 0x1p14f;     // int16 entries are multiples of 1 / FIXED
+constexpr float HALF_STEP = 0.501f / FIXED;  // by which rounding moves an entry at most, to the grid as well
 constexpr float LONGEST = 1.99f;     // rows for which they and sums of their products fit
 
 // Entries of a converted row: `depth`, padded with zeros, and a gap that keeps rows apart in the cache.
@@ -87,7 +88,7 @@ inline Lengths convert_row(const T* row, const T* later, int dim, Element* to) {
     lengths.row += others.row, lengths.residual += others.residual;
 #if PRODUCT_INT16
     const bool fits = sum(lengths.row) < LONGEST * LONGEST;  // then an entry is off by half a step at most
-    lengths.residual = broadcast(fits ? (float)dim / LANES / (4 * FIXED * FIXED) : INFINITY);
+    lengths.residual = broadcast(fits ? (float)dim / LANES * HALF_STEP * HALF_STEP : INFINITY);
 #endif
     return lengths;
 }

@@ -74,6 +74,10 @@ class Product {
     virtual double excess(int64_t query, const Tile& tile) const { return error(query, tile); }
     // Tell whether products are canonical scores.
     virtual bool exact() const { return false; }
+    // Tell whether `score` can be used for rows of a tile.
+    virtual bool scores(int64_t, const Tile&) const { return false; }
+    // Return the canonical score of a row of a tile.
+    virtual float score(int64_t, const Tile&, int) const { return 0; }
 
     const Queries& queries;
     const int block_rows;
@@ -127,20 +131,13 @@ class Cheap : public Product {
     size_t row_bytes() const override { return stride_ * sizeof(Element); }
 
     void make_ready(Tile& tile) const override {
-        float longest = 0, largest = 0, squares = 0;
-        const int ahead = std::max(1, AHEAD_BYTES / (dim() * (int)sizeof(T)));
-        for (int row = 0; row < tile.count; ++row) {
-            const T* from = static_cast<const T*>(tile.rows[row]);
-            const T* later = static_cast<const T*>(tile.rows[std::min(row + ahead, tile.count - 1)]);
-            const Lengths lengths = convert_row(from, later, dim(), rows_of(tile) + row * stride_);
-            const float square = sum(lengths.row);
-            longest = std::max(longest, square), largest = std::max(largest, sum(lengths.residual)), squares += square;
-        }
-        tile.length = root(longest), tile.residual = root(largest), tile.finite = std::isfinite(squares);
+        measure(tile, [&](const T* from, const T* later, int row) {
+            return convert_row(from, later, dim(), rows_of(tile) + row * stride_);
+        });
     }
 
-    void multiply(Tile& tile, int row, int, int64_t panel, float* block) const override {
-        asif::multiply(rows_of(tile) + row * stride_, stride_, &panels_[panel * PANEL * depth_], depth_, block);
+    void multiply(Tile& tile, int row, int, int64_t at, float* block) const override {
+        asif::multiply(rows_of(tile) + row * stride_, stride_, panel(at), depth_, block);
     }
 
     double error(int64_t query, const Tile& tile) const override {
@@ -148,11 +145,28 @@ class Cheap : public Product {
         return std::isfinite(error) ? error : std::numeric_limits<double>::infinity();  // not 0 * infinity
     }
 
-   private:
+   protected:
+    // Do lengths = convert(row, one to be fetched meanwhile, its place) for every row.
+    template <class Convert>
+    void measure(Tile& tile, Convert convert) const {
+        float longest = 0, largest = 0, squares = 0;
+        const int ahead = std::max(1, AHEAD_BYTES / (dim() * (int)sizeof(T)));
+        for (int row = 0; row < tile.count; ++row) {
+            const T* later = static_cast<const T*>(tile.rows[std::min(row + ahead, tile.count - 1)]);
+            const Lengths lengths = convert(static_cast<const T*>(tile.rows[row]), later, row);
+            const float square = sum(lengths.row);
+            longest = std::max(longest, square), largest = std::max(largest, sum(lengths.residual)), squares += square;
+        }
+        tile.length = root(longest), tile.residual = root(largest), tile.finite = std::isfinite(squares);
+    }
+
     static Element* rows_of(const Tile& tile) { return reinterpret_cast<Element*>(tile.converted.get()); }
+    const Element* panel(int64_t at) const { return &panels_[at * PANEL * depth_]; }
 
     const size_t stride_;
     const int depth_;
+
+   private:
     Buffer<Element> panels_;
     Buffer<Bound> bounds_;
 };

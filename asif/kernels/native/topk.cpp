@@ -14,6 +14,7 @@
 #include "export.h"
 #include "products.h"
 #include "select.h"
+#include "whole.h"
 
 namespace asif {
 namespace {
@@ -65,6 +66,9 @@ std::unique_ptr<Product> product_of(const Queries& queries, const Anchors& ancho
     if (queries.count <= FEW && anchors.quantised) return std::make_unique<Quantised>(queries);
     if (queries.count <= FEW) return std::make_unique<Stored<T>>(queries);
     if (anchors.count() < 5 * k) return std::make_unique<Exact<T>>(queries, team);
+#if PRODUCT_INT16
+    if (queries.count * k >= anchors.count()) return std::make_unique<Whole<T>>(queries, team);  // a row is scored for several
+#endif
     return std::make_unique<Cheap<T>>(queries, team);
 }
 
@@ -323,6 +327,11 @@ class Search {
     void score(int64_t query, const uint16_t* passed, uint32_t count, Worker& worker) const {
         List& of_query = worker.lists[query];
         __builtin_prefetch(of_query.first + of_query.count, 1);
+        if (product_->scores(query, worker.tile)) {
+            for (uint32_t at = 0; at < count; ++at)
+                list(query, product_->score(query, worker.tile, passed[at]), passed[at], worker);
+            return;
+        }
         double* wide = worker.wide.get();
         std::copy_n(queries_[query], queries_.stride, wide);
         for (uint32_t at = 0; at < count; ++at) {
