@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from asif.errors import BadEmbedding, OutOfSpace
 from asif.kernels.native_binding import as_contiguous, count_threads, get_address, load_native
+from asif.kernels.quantised import MOST_QUERIES, QUANTISED_CACHE
 from asif.kernels.reference import select_topk
 from asif.vectors import Float32, TopK
 
@@ -80,18 +82,22 @@ def _search(queries: Float32, blocks: list[NDArray[Any]], k: int) -> TopK:
         blocks = [np.asarray(block, np.float32) for block in blocks]
     queries = as_contiguous(queries, np.float32)
     starts = list(accumulate(map(len, blocks), initial=0))
-    layout = np.array([*map(get_address, blocks), *(block.strides[0] for block in blocks), *starts], np.int64)
+    code = _type_code(blocks[0])
+    assert code is not None
+    quantised = QUANTISED_CACHE.find(blocks, code) if len(queries) <= MOST_QUERIES else None
+    rows, forms = ([get_address(block) or 0 for block in some] for some in (blocks, quantised or []))
+    layout = array("q", [*rows, *(block.strides[0] for block in blocks), *forms, *starts])
     words = 8 * len(blocks)
     indices, scores = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
     stop = ctypes.c_int(0)
     kernel = load_native().asif_topk
 
     def call() -> int:
-        base = get_address(layout) or 0  # this reference keeps the array alive during the call
+        base = layout.buffer_info()[0]  # this reference keeps the array alive during the call
         answer: int = kernel(
-            get_address(queries), len(queries), base, base + words, base + 2 * words, len(blocks), queries.shape[1],
-            _type_code(blocks[0]), k, count_threads(), ctypes.addressof(stop), get_address(indices),
-            get_address(scores),
+            get_address(queries), len(queries), base, base + words, base + 2 * words + 8 * len(forms),
+            base + 2 * words if forms else None, len(blocks), queries.shape[1], code, k, count_threads(),
+            ctypes.addressof(stop), get_address(indices), get_address(scores),
         )  # fmt: skip
         return answer
 

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from asif.kernels.quantised import is_immutable
+
 CHUNK_BYTES = 2**28  # of anchors that are copied at a time
 _ENTRY_BYTES = 2**33  # of anchors in one cache entry
 MIN_DEVICE_BYTES = 2**30  # of anchors for each device that is used
@@ -78,23 +80,6 @@ def _cache_or_stream(blocks: list[HostBlock], device: torch.device) -> Iterable[
     lasting = all(is_immutable(block.rows) for block in blocks)
     kept = DEVICE_CACHE.keep_blocks(blocks, device) if lasting else None
     return stream_blocks(blocks, device) if kept is None else kept
-
-
-def is_immutable(block: NDArray[Any]) -> bool:
-    """Tell whether an array is a view of read-only memory, such as a mapped file.
-
-    >>> rows = np.zeros((2, 3), np.float16)
-    >>> frozen = np.frombuffer(bytes(12), np.float16).reshape(2, 3)
-    >>> is_immutable(rows), is_immutable(frozen), is_immutable(np.broadcast_to(rows[0], (4, 3)))
-    (False, True, False)
-    """
-    owner: Any = block
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    try:
-        return memoryview(owner).readonly
-    except TypeError:  # an array that owns its memory, of which there may be writeable views
-        return False
 
 
 def _transfer_types(block: NDArray[Any]) -> tuple[np.dtype[Any], torch.dtype]:

@@ -102,8 +102,18 @@ def test_what_is_not_finite_is_refused(engine: Any, dtype: Any, bad: float, aske
     assert_same(topk_similarity(unit(3, 33), [stored(9, 33)], 2, engine=engine), oracle(unit(3, 33), stored(9, 33), 2))
 
 
-def converted(rows: Float32, brain: bool) -> Float32:
-    return rows.astype(BFLOAT16).astype(np.float32) if brain else rows
+def converted(rows: Float32, kind: str) -> Float32:
+    """Round rows as multiply.h does; int16 is fixed point."""
+    if kind == "int16":
+        return np.rint(rows * np.float32(2**14)) / np.float32(2**14)
+    return rows.astype(BFLOAT16).astype(np.float32) if kind == "bfloat16" else rows
+
+
+def residuals(rows: Float32, kind: str) -> Rows:
+    """Return how far rounding may have moved each row: half a step of every entry for int16, else what it did."""
+    if kind == "int16":
+        return np.full(len(rows), rows.shape[1] ** 0.5 * 0.501 * 2.0**-14 * (1 + 1e-4))
+    return lengths(rows - converted(rows, kind))
 
 
 def lengths(rows: Rows) -> Rows:
@@ -111,22 +121,25 @@ def lengths(rows: Rows) -> Rows:
     return np.sqrt(np.sum(np.square(rows, dtype=np.float32), axis=-1, dtype=np.float32)).astype(np.float64) * (1 + 1e-4)
 
 
-def bounds(queries: Float32, anchors: Float32, brain: bool) -> Rows:
+def bounds(queries: Float32, anchors: Float32, kind: str) -> Rows:
     """Bound |canonical score - product| [q, n], as products.h does."""
     dim = queries.shape[1]
-    length, residual = lengths(queries), lengths(queries - converted(queries, brain))
+    length, residual = lengths(queries), residuals(queries, kind)
     summed, kept = 1.01 * (dim + 40) * 2.0**-24, length + residual
     of_length, of_residual = residual + summed * kept, kept * (1 + summed)
     constant = kept * (dim**0.5 * 2.0**-27) + 2 * 2.0**-24
-    longest, largest = lengths(anchors).max(), lengths(anchors - converted(anchors, brain)).max()
+    longest, largest = lengths(anchors).max(), residuals(anchors, kind).max()
     return np.broadcast_to(
         (of_length * longest + of_residual * largest + constant)[:, None], (len(queries), len(anchors))
     )
 
 
-def products(queries: Float32, anchors: Float32, brain: bool) -> Iterator[Rows]:
+def products(queries: Float32, anchors: Float32, kind: str) -> Iterator[Rows]:
     """Add up float32 products of converted rows in several orders."""
-    left, right = converted(queries, brain), converted(anchors, brain)
+    left, right = converted(queries, kind), converted(anchors, kind)
+    if kind == "int16":  # sums of integers are exact, and rounded once
+        yield (left.astype(np.float64) @ right.T.astype(np.float64)).astype(np.float32)
+        return
     terms = left[:, None, :] * right[None, :, :]
     yield left @ right.T
     yield terms.sum(axis=2)
@@ -134,9 +147,9 @@ def products(queries: Float32, anchors: Float32, brain: bool) -> Iterator[Rows]:
         yield np.cumsum(ordered, axis=2, dtype=np.float32)[..., -1]
 
 
-@pytest.mark.parametrize("brain", [True, False], ids=["bfloat16", "float32"])
+@pytest.mark.parametrize("kind", ["bfloat16", "int16", "float32"])
 @pytest.mark.parametrize("dim", [1, 3, 33, 64, 384, 1280])
-def test_the_bound_holds(dim: int, brain: bool) -> None:
+def test_the_bound_holds(dim: int, kind: str) -> None:
     crafted = [aligned(3, dim, 60, moved=moved) for moved in ("anchors", "queries")] if dim > 3 else []
     pairs = [(each.queries, each.anchors[-60:]) for each in crafted]
     pairs += [(hard(kind, 5, dim, FLOAT32, 1), hard(kind, 40, dim, FLOAT32, 2)) for kind in HARD]
@@ -146,11 +159,11 @@ def test_the_bound_holds(dim: int, brain: bool) -> None:
         queries = round_to_grid(raw).astype(np.float32)
         scores, limits = (
             (queries.astype(np.float64) @ round_to_grid(anchors).T).astype(np.float32),
-            bounds(queries, anchors, brain),
+            bounds(queries, anchors, kind),
         )
-        for product in products(queries, anchors, brain):
+        for product in products(queries, anchors, kind):
             assert (np.abs(product.astype(np.float64) - scores) <= limits).all()
-        assert limits.max() < (0.02 if brain else 2e-4)  # not vacuous
+        assert limits.max() < {"bfloat16": 0.02, "int16": 0.004, "float32": 2e-4}[kind]  # not vacuous
 
 
 @pytest.mark.parametrize("dim", [64, 384])
@@ -159,8 +172,30 @@ def test_the_bound_is_needed(dim: int, moved: str) -> None:
     """Rounding can take nearly as much as the bound allows, and these rows see to it."""
     crafted = aligned(3, dim, 60, moved=moved)
     queries = round_to_grid(crafted.queries).astype(np.float32)
-    lost = exact(queries, crafted.anchors) - next(products(queries, crafted.anchors, True))
-    assert (lost / bounds(queries, crafted.anchors, True)).max() > 0.9
+    lost = exact(queries, crafted.anchors) - next(products(queries, crafted.anchors, "bfloat16"))
+    assert (lost / bounds(queries, crafted.anchors, "bfloat16")).max() > 0.9
+
+
+@on_every_cpu
+def test_sums_of_low_parts_do_not_overflow(engine: Any) -> None:
+    """Rows whose entries all end in the largest low part, of 11 bits."""
+    entry = (round(5_000**-0.5 * 2**14) * 2**12 + 2**11 - 1) * 2.0**-26
+    rows, queries = np.full((600, 5_000), entry, np.float32), np.full((9, 5_000), entry, np.float32)
+    rows[::7] *= -1
+    assert_same(topk_similarity(queries, [rows], 70, engine=engine), oracle(queries, rows, 70))
+
+
+@on_every_cpu
+@pytest.mark.parametrize("k", [9, 90])
+def test_rows_too_long_for_fixed_point_are_candidates(engine: Any, k: int) -> None:
+    """Entries from 2 on, and sums from 8 on, do not fit int16 and int32: those rows are scored all the same."""
+    queries, anchors = unit(12, 40), stored(900, 40, np.float32)
+    anchors[[3, 500, 899]] *= 40
+    queries[5] = 0
+    queries, anchors = np.round(queries * 256) / 256, np.round(anchors * 256) / 256  # any order of summation is exact
+    queries[7] *= 40
+    anchors[600] = 0
+    assert_same(topk_similarity(queries, [anchors], k, engine=engine), oracle(queries, anchors, k))
 
 
 @pytest.mark.parametrize("engine", CPU_ENGINES, indirect=True)

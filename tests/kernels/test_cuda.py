@@ -51,6 +51,7 @@ from support.paths import SUPPORT
 from asif.errors import BadEmbedding, MissingDependency, OutOfSpace, UsageError
 from asif.kernels import canonical, reference, topk_similarity
 from asif.kernels.canonical import round_to_grid
+from asif.kernels.quantised import is_immutable
 from asif.vectors import Float32, TopK
 
 if TYPE_CHECKING:
@@ -378,7 +379,7 @@ def shelf(steered: Steered, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def frozen(rows: Rows) -> Rows:
     rows = np.frombuffer(rows.tobytes(), rows.dtype).reshape(rows.shape)
-    assert device_cache.is_immutable(rows)
+    assert is_immutable(rows)
     return rows
 
 

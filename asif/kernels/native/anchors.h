@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "lanes.h"
+#include "quantised.h"
 
 namespace asif {
 
@@ -13,6 +13,7 @@ struct Anchors {
     const int64_t* starts;      // the number of each block's first row, and the count of all rows at the end
     int64_t block_count;
     int dim;
+    const char* const* quantised;  // the blocks in int8, or null
 
     int64_t count() const { return starts[block_count]; }
 };
@@ -25,6 +26,11 @@ class Finder {
     const char* operator()(int64_t row) {
         while (row >= anchors_.starts[block_ + 1]) ++block_;
         return anchors_.blocks[block_] + (row - anchors_.starts[block_]) * anchors_.strides[block_];
+    }
+
+    // Find the quantised form of the row that was found last.
+    const char* quantised(int64_t row) const {
+        return anchors_.quantised[block_] + (row - anchors_.starts[block_]) * quantised_bytes(anchors_.dim);
     }
 
    private:

@@ -52,6 +52,20 @@ inline V bits_as(U value) {
     return same;
 }
 
+// Write the lowest byte of each word.
+inline void write_low_bytes(int8_t* to, Words words) {
+#if defined(__AVX512F__)
+    _mm_storeu_si128((__m128i*)to, _mm512_cvtepi32_epi8((__m512i)words));
+#elif defined(__AVX2__)
+    const __m256i chosen = _mm256_setr_epi32(0x0c080400, -1, -1, -1, 0x0c080400, -1, -1, -1);
+    const __m256i packed = _mm256_shuffle_epi8((__m256i)words, chosen);
+    const __m128i joined = _mm_unpacklo_epi32(_mm256_castsi256_si128(packed), _mm256_extracti128_si256(packed, 1));
+    _mm_storel_epi64((__m128i*)to, joined);
+#else
+    for (int lane = 0; lane < LANES; ++lane) to[lane] = (int8_t)words[lane];
+#endif
+}
+
 inline Floats load(const float* from) { return read<Floats>(from); }
 
 inline Floats load(const Brain* from) {

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <type_traits>
+#include <utility>
 
 #include "lanes.h"
 
@@ -23,23 +24,28 @@ constexpr int BLOCK_ROWS = 32;
 #define PRODUCT_BF16 1
 constexpr int BLOCK_ROWS = 12;
 #elif defined(__AVX512F__)
-#define PRODUCT_BF16 0
 constexpr int BLOCK_ROWS = 12;
 #elif defined(__AVX2__)
-#define PRODUCT_BF16 0
+#define PRODUCT_INT16 1
 constexpr int BLOCK_ROWS = 6;
 #else
-#define PRODUCT_BF16 0
 constexpr int BLOCK_ROWS = 6;
 #endif
 
 #if PRODUCT_BF16
 typedef Brain Element;
-constexpr int DEPTH_STEP = 32;
+constexpr int DEPTH_STEP = 32, PAIR = 2;
+#elif PRODUCT_INT16
+typedef int16_t Element;
+constexpr int DEPTH_STEP = 2, PAIR = 2;
 #else
 typedef float Element;
-constexpr int DEPTH_STEP = 1;
+constexpr int DEPTH_STEP = 1, PAIR = 1;
 #endif
+
+constexpr float FIXED = 0x1p14f;     // int16 entries are multiples of 1 / FIXED
+constexpr float HALF_STEP = 0.501f / FIXED;  // by which rounding moves an entry at most, to the grid as well
+constexpr float LONGEST = 1.99f;     // rows for which they and sums of their products fit
 
 // Entries of a converted row: `depth`, padded with zeros, and a gap that keeps rows apart in the cache.
 inline int depth_of(int dim) { return (dim + DEPTH_STEP - 1) / DEPTH_STEP * DEPTH_STEP; }
@@ -56,6 +62,9 @@ inline void convert(Floats value, Element* to, Lengths& lengths) {
     _mm256_storeu_si256((__m256i*)to, rounded);
     const Floats kept = (Floats)_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16));
     lengths.residual += (value - kept) * (value - kept);
+#elif PRODUCT_INT16
+    const __m256i rounded = _mm256_cvtps_epi32((__m256)(value * FIXED));
+    _mm_storeu_si128((__m128i*)to, _mm_packs_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1)));
 #else
     write(to, value);
 #endif
@@ -76,19 +85,21 @@ inline Lengths convert_row(const T* row, const T* later, int dim, Element* to) {
     for (; at + LANES <= dim; at += LANES) convert(load(row + at), to + at, lengths);
     if (at < dim) convert(load_tail(row + at, dim - at), to + at, lengths), at += LANES;
     for (; at < depth_of(dim); ++at) to[at] = Element{};
-    return {lengths.row + others.row, lengths.residual + others.residual};
+    lengths.row += others.row, lengths.residual += others.residual;
+#if PRODUCT_INT16
+    const bool fits = sum(lengths.row) < LONGEST * LONGEST;  // then an entry is off by half a step at most
+    lengths.residual = broadcast(fits ? (float)dim / LANES * HALF_STEP * HALF_STEP : INFINITY);
+#endif
+    return lengths;
 }
 
-// Lay out PANEL converted queries, `stride` apart, as a panel.
+// Lay out PANEL converted queries, `stride` apart, as a panel: pairs of entries as two halves of LANES queries.
 inline void pack_panel(const Element* queries, size_t stride, int depth, Element* panel) {
-    constexpr int pair = PRODUCT_BF16 ? 2 : 1;
-    for (int half = 0; half < (PRODUCT_BF16 ? 2 : 1); ++half) {
-        const int width = PRODUCT_BF16 ? LANES : PANEL;  // bfloat16 panels are two tiles of LANES queries, one by one
-        for (int at = 0; at < depth; at += pair)
+    constexpr int width = PANEL / PAIR;
+    for (int half = 0; half < PAIR; ++half)
+        for (int at = 0; at < depth; at += PAIR)
             for (int lane = 0; lane < width; ++lane)
-                for (int of = 0; of < pair; ++of)
-                    *panel++ = queries[(half * LANES + lane) * stride + at + of];
-    }
+                for (int of = 0; of < PAIR; ++of) *panel++ = queries[(half * width + lane) * stride + at + of];
 }
 
 #if defined(__AMX_BF16__)
@@ -136,6 +147,35 @@ struct Processor {
     Processor() {}  // nothing to prepare
 };
 
+#if PRODUCT_INT16
+
+template <int... ROWS>
+inline void multiply(const Element* rows, size_t stride, const Element* panel, int depth, float* block,
+                     std::integer_sequence<int, ROWS...>) {
+    __m256i total[BLOCK_ROWS][2] = {};
+    const Element *low = panel, *high = panel + (size_t)depth * LANES;
+    for (int at = 0; at < depth; at += 2) {
+        const __m256i left = read<__m256i>(low + at * LANES), right = read<__m256i>(high + at * LANES);
+        const auto add = [&](const Element* entries, __m256i& first, __m256i& second) {
+            const __m256i pair = _mm256_set1_epi32(read<int32_t>(entries));
+            first = _mm256_add_epi32(first, _mm256_madd_epi16(pair, left));
+            second = _mm256_add_epi32(second, _mm256_madd_epi16(pair, right));
+            asm volatile("" : "+x"(first), "+x"(second));  // keeps rows apart: mixed, they do not fit the registers
+        };
+        (add(rows + ROWS * stride + at, total[ROWS][0], total[ROWS][1]), ...);
+    }
+    const auto put = [&](int row, int half, __m256i value) {
+        write(block + row * PANEL + half * LANES, (Floats)_mm256_cvtepi32_ps(value) * (1 / (FIXED * FIXED)));
+    };
+    ((put(ROWS, 0, total[ROWS][0]), put(ROWS, 1, total[ROWS][1])), ...);
+}
+
+inline void multiply(const Element* rows, size_t stride, const Element* panel, int depth, float* block) {
+    multiply(rows, stride, panel, depth, block, std::make_integer_sequence<int, BLOCK_ROWS>());
+}
+
+#else
+
 inline void multiply(const Element* rows, size_t stride, const Element* panel, int depth, float* block) {
     Floats total[BLOCK_ROWS][2] = {};
 #if PRODUCT_BF16
@@ -168,6 +208,7 @@ inline void multiply(const Element* rows, size_t stride, const Element* panel, i
     }
 }
 
+#endif
 #endif
 
 // The exact product of rows and queries on the grid, both float64: canonical scores. For anchors so few that most of

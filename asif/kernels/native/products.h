@@ -1,17 +1,20 @@
-// Three ways of multiplying anchors by queries, and how far each can be from the canonical score.
+// Four ways of multiplying anchors by queries, and how far each can be from the canonical score.
 //
 //   Cheap   converted rows times panels, in the CPU's cheapest precision: many queries
 //   Stored  rows as they are stored, float32: few queries, at the speed of memory
+//   Quantised  rows in int8, where they are kept: few queries, at a quarter of the bytes
 //   Exact   float64 on the grid: so few anchors that most of them must be scored anyway
 #pragma once
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 
 #include "anchors.h"
 #include "memory.h"
 #include "multiply.h"
 #include "parallel.h"
+#include "quantised.h"
 
 namespace asif {
 
@@ -23,6 +26,8 @@ struct Tile {
     int64_t first = 0;
     int count = 0;
     Buffer<const void*> rows;
+    Buffer<const char*> quantised;  // the same rows in int8, where they are kept
+    bool sample = false;            // whether products are wanted that are off on either side
     Buffer<char> converted;
     double length = 0, residual = 0;  // of the longest row; of the largest difference that conversion made
     bool finite = true;               // every row met so far
@@ -63,16 +68,30 @@ class Product {
     virtual void make_ready(Tile& tile) const = 0;
     // Multiply up to `block_rows` rows of a tile, from `row` on, by a panel.
     virtual void multiply(Tile& tile, int row, int rows, int64_t panel, float* block) const = 0;
-    // Bound the difference of the product and the canonical score, for the rows of a tile.
+    // Bound by how much the canonical score can be above the product, for the rows of a tile.
     virtual double error(int64_t query, const Tile& tile) const = 0;
+    // Bound by how much it can be below.
+    virtual double excess(int64_t query, const Tile& tile) const { return error(query, tile); }
     // Tell whether products are canonical scores.
     virtual bool exact() const { return false; }
+    // Tell whether `score` can be used for rows of a tile.
+    virtual bool scores(int64_t, const Tile&) const { return false; }
+    // Return the canonical score of a row of a tile.
+    virtual float score(int64_t, const Tile&, int) const { return 0; }
 
     const Queries& queries;
     const int block_rows;
 
    protected:
     int dim() const { return queries.dim; }
+
+    // Note whether the products of a few queries, and thereby the rows, are all finite.
+    void check_finite(const float* block, int rows, Tile& tile) const {
+        Floats nothing{};
+        for (int at = 0; at < rows; ++at)
+            for (int query = 0; query < queries.count; query += LANES) nothing += load(block + at * PANEL + query) * 0.0f;
+        tile.finite &= sum(nothing) == 0;
+    }
 };
 
 // |canonical score - product| <= of_length * A + of_residual * R + constant, for anchors at most A long whose converted
@@ -112,29 +131,42 @@ class Cheap : public Product {
     size_t row_bytes() const override { return stride_ * sizeof(Element); }
 
     void make_ready(Tile& tile) const override {
+        measure(tile, [&](const T* from, const T* later, int row) {
+            return convert_row(from, later, dim(), rows_of(tile) + row * stride_);
+        });
+    }
+
+    void multiply(Tile& tile, int row, int, int64_t at, float* block) const override {
+        asif::multiply(rows_of(tile) + row * stride_, stride_, panel(at), depth_, block);
+    }
+
+    double error(int64_t query, const Tile& tile) const override {
+        const double error = bounds_[query](tile);
+        return std::isfinite(error) ? error : std::numeric_limits<double>::infinity();  // not 0 * infinity
+    }
+
+   protected:
+    // Do lengths = convert(row, one to be fetched meanwhile, its place) for every row.
+    template <class Convert>
+    void measure(Tile& tile, Convert convert) const {
         float longest = 0, largest = 0, squares = 0;
         const int ahead = std::max(1, AHEAD_BYTES / (dim() * (int)sizeof(T)));
         for (int row = 0; row < tile.count; ++row) {
-            const T* from = static_cast<const T*>(tile.rows[row]);
             const T* later = static_cast<const T*>(tile.rows[std::min(row + ahead, tile.count - 1)]);
-            const Lengths lengths = convert_row(from, later, dim(), rows_of(tile) + row * stride_);
+            const Lengths lengths = convert(static_cast<const T*>(tile.rows[row]), later, row);
             const float square = sum(lengths.row);
             longest = std::max(longest, square), largest = std::max(largest, sum(lengths.residual)), squares += square;
         }
         tile.length = root(longest), tile.residual = root(largest), tile.finite = std::isfinite(squares);
     }
 
-    void multiply(Tile& tile, int row, int, int64_t panel, float* block) const override {
-        asif::multiply(rows_of(tile) + row * stride_, stride_, &panels_[panel * PANEL * depth_], depth_, block);
-    }
-
-    double error(int64_t query, const Tile& tile) const override { return bounds_[query](tile); }
-
-   private:
     static Element* rows_of(const Tile& tile) { return reinterpret_cast<Element*>(tile.converted.get()); }
+    const Element* panel(int64_t at) const { return &panels_[at * PANEL * depth_]; }
 
     const size_t stride_;
     const int depth_;
+
+   private:
     Buffer<Element> panels_;
     Buffer<Bound> bounds_;
 };
@@ -159,16 +191,49 @@ class Stored : public Product {
     void multiply(Tile& tile, int row, int rows, int64_t, float* block) const override {
         multiply_stored(reinterpret_cast<const T* const*>(&tile.rows[row]), rows, tile.count - row - rows, queries[0],
                         queries.stride, (int)queries.count, dim(), block);
-        Floats nothing{};  // stays so, unless a row and thereby its products are not finite
-        for (int at = 0; at < rows; ++at)
-            for (int query = 0; query < queries.count; query += LANES) nothing += load(block + at * PANEL + query) * 0.0f;
-        tile.finite &= sum(nothing) == 0;
+        check_finite(block, rows, tile);
     }
 
     double error(int64_t query, const Tile& tile) const override { return bounds_[query](tile); }
 
    private:
     Buffer<Bound> bounds_;
+};
+
+// A product is the most that the score can be.
+class Quantised : public Product {
+   public:
+    explicit Quantised(const Queries& queries)
+        : Product(queries, MOST_BLOCK_ROWS), stride_(steps_of(dim())), entries_(buffer<int16_t>(queries.count * stride_)) {
+        for (int64_t at = 0; at < queries.count; ++at) asked_[at] = quantise_query(queries[at], dim(), &entries_[at * stride_]);
+    }
+
+    size_t row_bytes() const override { return quantised_bytes(dim()); }
+    void make_ready(Tile& tile) const override { tile.finite = true; }
+
+    void multiply(Tile& tile, int row, int rows, int64_t, float* block) const override {
+        for (int done = 0, left; (left = (int)queries.count - done) > 0;) {
+            if (left >= 4) done += multiply_some<4>(tile, row, rows, done, block);
+            else if (left >= 2) done += multiply_some<2>(tile, row, rows, done, block);
+            else done += multiply_some<1>(tile, row, rows, done, block);
+        }
+        check_finite(block, rows, tile);
+    }
+
+    double error(int64_t, const Tile&) const override { return 2 * ROUND; }
+    double excess(int64_t, const Tile&) const override { return std::numeric_limits<double>::infinity(); }
+
+   private:
+    template <int QUERIES>
+    int multiply_some(const Tile& tile, int row, int rows, int first, float* block) const {
+        bound_products<QUERIES>(&tile.quantised[row], rows, &entries_[first * stride_], asked_ + first, stride_, dim(),
+                                tile.sample, block + first);
+        return QUERIES;
+    }
+
+    const size_t stride_;
+    Buffer<int16_t> entries_;
+    Asked asked_[FEW];
 };
 
 template <class T>

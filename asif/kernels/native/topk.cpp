@@ -14,6 +14,7 @@
 #include "export.h"
 #include "products.h"
 #include "select.h"
+#include "whole.h"
 
 namespace asif {
 namespace {
@@ -52,14 +53,26 @@ float canonical(Type type, const double* query, const void* row, int dim) {
     }
 }
 
+void quantise(Type type, const void* row, int dim, char* to) {
+    switch (type) {
+        case HALF: return quantise_row(static_cast<const Half*>(row), dim, to);
+        case BRAIN: return quantise_row(static_cast<const Brain*>(row), dim, to);
+        default: return quantise_row(static_cast<const float*>(row), dim, to);
+    }
+}
+
 template <class T>
-std::unique_ptr<Product> product_of(const Queries& queries, int64_t anchors, int64_t k, Team& team) {
+std::unique_ptr<Product> product_of(const Queries& queries, const Anchors& anchors, int64_t k, Team& team) {
+    if (queries.count <= FEW && anchors.quantised) return std::make_unique<Quantised>(queries);
     if (queries.count <= FEW) return std::make_unique<Stored<T>>(queries);
-    if (anchors < 5 * k) return std::make_unique<Exact<T>>(queries, team);
+    if (anchors.count() < 5 * k) return std::make_unique<Exact<T>>(queries, team);
+#if PRODUCT_INT16
+    if (queries.count * k >= anchors.count()) return std::make_unique<Whole<T>>(queries, team);  // a row is scored for several
+#endif
     return std::make_unique<Cheap<T>>(queries, team);
 }
 
-std::unique_ptr<Product> product_of(Type type, const Queries& queries, int64_t anchors, int64_t k, Team& team) {
+std::unique_ptr<Product> product_of(Type type, const Queries& queries, const Anchors& anchors, int64_t k, Team& team) {
     switch (type) {
         case HALF: return product_of<Half>(queries, anchors, k, team);
         case BRAIN: return product_of<Brain>(queries, anchors, k, team);
@@ -71,7 +84,7 @@ class Search {
    public:
     Search(const Anchors& anchors, Type type, const float* queries, int64_t count, int64_t k, Team& team)
         : anchors_(anchors), type_(type), k_(k), team_(team), queries_(queries, count, anchors.dim, team),
-          product_(product_of(type, queries_, anchors.count(), k, team)),
+          product_(product_of(type, queries_, anchors, k, team)),
           in_group_(std::clamp<int64_t>(queries_.panels() / team.size(), 1, GROUP)),
           groups_((queries_.panels() + in_group_ - 1) / in_group_), capacity_(capacity_for(k)), floors_(count, LOWEST) {
         const int64_t most = few_wanted() ? FEW_ROWS : TILE_ROWS;
@@ -103,8 +116,15 @@ class Search {
     Tile new_tile() const {
         Tile tile;
         tile.rows = buffer<const void*>(tile_rows_);
+        if (anchors_.quantised) tile.quantised = buffer<const char*>(tile_rows_);
         tile.converted = buffer<char>(tile_rows_ * product_->row_bytes());
         return tile;
+    }
+
+    static void put(Finder& find, int64_t row, Tile& tile) {
+        tile.rows[tile.count] = find(row);
+        if (tile.quantised) tile.quantised[tile.count] = find.quantised(row);
+        ++tile.count;
     }
 
     // Multiply a tile by a group of panels, block by block; use(query in the group, first row, rows, block). The rows of a
@@ -165,9 +185,10 @@ class Search {
         std::vector<Tile> tiles((size + tile_rows_ - 1) / tile_rows_);
         team_.each((int64_t)tiles.size(), [&](int, int64_t at) {
             tiles[at] = new_tile();
+            tiles[at].sample = true;
             Finder find(anchors_);
             for (int64_t row = at * tile_rows_; row < std::min((at + 1) * tile_rows_, size); ++row)
-                tiles[at].rows[tiles[at].count++] = find((int64_t)(((double)row + scrambled(seed + row)) * step));
+                put(find, (int64_t)(((double)row + scrambled(seed + row)) * step), tiles[at]);
             product_->make_ready(tiles[at]);
         });
         return tiles;
@@ -231,6 +252,7 @@ class Search {
         Tile tile;
         Buffer<float> block;
         Buffer<uint16_t> passed;  // [GROUPED, tile_rows]: rows of the tile whose product passed, by query
+        Buffer<float> products;   // [FEW, tile_rows]: those products, where few are wanted
         Buffer<double> wide;
         Buffer<Scored> memory;
         std::vector<List> lists;
@@ -238,7 +260,8 @@ class Search {
     };
 
     Worker new_worker() const {
-        Worker worker{new_tile(), new_block(), buffer<uint16_t>(GROUPED * tile_rows_), buffer<double>(queries_.stride),
+        Worker worker{new_tile(), new_block(), buffer<uint16_t>(GROUPED * tile_rows_),
+                      buffer<float>(few_wanted() ? FEW * tile_rows_ : 0), buffer<double>(queries_.stride),
                       buffer<Scored>(queries_.count * capacity_), std::vector<List>(queries_.count), floors_};
         for (int64_t at = 0; at < queries_.count; ++at) worker.lists[at].first = &worker.memory[at * capacity_];
         return worker;
@@ -251,9 +274,10 @@ class Search {
             Processor processor;
             Worker& worker = workers_[thread];
             worker.tile.first = at * tile_rows_;
-            worker.tile.count = (int)std::min(tile_rows_, anchors_.count() - worker.tile.first);
+            worker.tile.count = 0;
             Finder find(anchors_);
-            for (int row = 0; row < worker.tile.count; ++row) worker.tile.rows[row] = find(worker.tile.first + row);
+            for (int64_t row = worker.tile.first; row < std::min(worker.tile.first + tile_rows_, anchors_.count()); ++row)
+                put(find, row, worker.tile);
             product_->make_ready(worker.tile);
             for (int64_t group = 0; group < groups_; ++group) list_group(group, worker);
             if (!worker.tile.finite) finite_ = false;
@@ -267,21 +291,47 @@ class Search {
         std::fill(limits, limits + GROUPED, NEVER);
         for (int64_t at = 0; at < asked(group); ++at)
             limits[at] = down(worker.floors[first + at] - product_->error(first + at, worker.tile));
-        const bool exact = product_->exact();
+        const bool exact = product_->exact(), few = few_wanted();
         products(worker.tile, group, worker.block.get(), [&](int in_group, int first_row, int rows, const float* results) {
             each_passing(results, rows, limits + in_group, [&](int row, int at) {
-                if (exact) list(first + in_group + at, results[row * PANEL + at], first_row + row, worker);
-                else worker.passed[(in_group + at) * tile_rows_ + counts[in_group + at]++] = (uint16_t)(first_row + row);
+                if (exact) return list(first + in_group + at, results[row * PANEL + at], first_row + row, worker);
+                const int64_t place = (in_group + at) * tile_rows_ + counts[in_group + at]++;
+                worker.passed[place] = (uint16_t)(first_row + row);
+                if (few) worker.products[place] = results[row * PANEL + at];
             });
         });
-        for (int64_t at = 0; at < asked(group); ++at)
+        for (int64_t at = 0; at < asked(group); ++at) {
+            if (few) counts[at] = outranked(at, counts[at], worker);
             if (counts[at]) score(first + at, &worker.passed[at * tile_rows_], counts[at], worker);
+        }
+    }
+
+    // Raise the floor to what the k best products of the tile prove, drop rows that stay below, and return how many are left.
+    uint32_t outranked(int64_t query, uint32_t count, Worker& worker) const {
+        if (count <= k_) return count;
+        float* const products = &worker.products[query * tile_rows_];
+        uint16_t* const passed = &worker.passed[query * tile_rows_];
+        float ranked[FEW_ROWS];
+        std::copy_n(products, count, ranked);
+        std::nth_element(ranked, ranked + k_ - 1, ranked + count, std::greater<>());
+        float& floor = worker.floors[query];
+        floor = std::max(floor, down(ranked[k_ - 1] - product_->excess(query, worker.tile)));
+        const float limit = down(floor - product_->error(query, worker.tile));
+        uint32_t left = 0;
+        for (uint32_t at = 0; at < count; ++at)
+            if (products[at] >= limit) passed[left++] = passed[at];
+        return left;
     }
 
     // Score rows of the tile that passed.
     void score(int64_t query, const uint16_t* passed, uint32_t count, Worker& worker) const {
         List& of_query = worker.lists[query];
         __builtin_prefetch(of_query.first + of_query.count, 1);
+        if (product_->scores(query, worker.tile)) {
+            for (uint32_t at = 0; at < count; ++at)
+                list(query, product_->score(query, worker.tile, passed[at]), passed[at], worker);
+            return;
+        }
         double* wide = worker.wide.get();
         std::copy_n(queries_[query], queries_.stride, wide);
         for (uint32_t at = 0; at < count; ++at) {
@@ -372,12 +422,13 @@ int useful(int threads, int64_t queries, int64_t anchors, int64_t k, int dim) {
 }  // namespace asif
 
 // Find the top k, 1 <= k <= anchors: 0 where all went well, -1 without memory, else how many queries met scores that
-// are not finite. `type`: 0 float16, 1 bfloat16, 2 float32. `cancelled` may be set at any time.
+// are not finite. `type`: 0 float16, 1 bfloat16, 2 float32. `quantised`: what asif_quantise wrote of each block, or null.
+// `cancelled` may be set at any time.
 ASIF_EXPORT int64_t asif_topk(const float* queries, int64_t count, const char* const* blocks, const int64_t* strides,
-                             const int64_t* starts, int64_t block_count, int dim, int type, int64_t k, int threads,
-                             const int* cancelled, int64_t* indices, float* scores) {
+                             const int64_t* starts, const char* const* quantised, int64_t block_count, int dim, int type,
+                             int64_t k, int threads, const int* cancelled, int64_t* indices, float* scores) {
     using namespace asif;
-    const Anchors anchors{blocks, strides, starts, block_count, dim};
+    const Anchors anchors{blocks, strides, starts, block_count, dim, quantised};
     if (const int64_t unfit = not_finite(queries, count, dim)) return unfit;
     try {
         Team team(useful(threads, count, anchors.count(), k, dim), reinterpret_cast<const std::atomic<int>*>(cancelled));
@@ -394,3 +445,22 @@ ASIF_EXPORT int64_t asif_topk(const float* queries, int64_t count, const char* c
     }
 }
 
+
+// The bytes that asif_quantise writes for a row.
+ASIF_EXPORT int64_t asif_quantised_bytes(int dim) { return (int64_t)asif::quantised_bytes(dim); }
+
+// Write rows, `stride` bytes apart, in int8, one after another.
+ASIF_EXPORT int64_t asif_quantise(const char* rows, int64_t stride, int64_t count, int dim, int type, int threads, char* to) {
+    using namespace asif;
+    constexpr int64_t AT_ONCE = 1024;
+    try {
+        Team team(threads, nullptr);
+        team.each((count + AT_ONCE - 1) / AT_ONCE, [&](int, int64_t item) {
+            for (int64_t row = item * AT_ONCE; row < std::min((item + 1) * AT_ONCE, count); ++row)
+                quantise((Type)type, rows + row * stride, dim, to + row * quantised_bytes(dim));
+        });
+        return 0;
+    } catch (const std::bad_alloc&) {
+        return -1;
+    }
+}

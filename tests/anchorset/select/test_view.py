@@ -27,7 +27,7 @@ from asif.encoders import ImageEncoder
 from asif.engine import Engine, merge_anchors, subset_anchors
 from asif.engine.snapshots import CACHED_VIEWS
 from asif.errors import EncoderMismatch, InputRefused, NotFound, Stale, UsageError
-from asif.kernels.device_cache import is_immutable
+from asif.kernels.quantised import is_immutable
 from asif.pairs.pair import PairRecord
 from asif.vectors import Embeddings, Fingerprint
 
