@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from asif.aligners.linear import Linear
-from asif.aligners.protocol import Aligner, Anchors, FittedAligner, TemplateMode
+from asif.aligners.protocol import Aligner, Anchors, FittedAligner, TemplateMode, uses_texts
 from asif.aligners.sampling import represent_leave_one_out
 from asif.errors import UsageError
 from asif.kernels import KernelName, compute_similarity
@@ -100,6 +100,11 @@ class FittedFused:
     def parameters(self) -> dict[str, Any]:
         members = zip(self.aligner.parameters["members"], self.fitted, strict=True)
         return {"members": [{**member, "parameters": fitted.parameters} for member, fitted in members]}
+
+    @property
+    def uses_texts(self) -> bool:
+        """Tell whether a member compares words."""
+        return any(map(uses_texts, self.fitted))
 
     @cached_property
     def shares(self) -> list[float]:
