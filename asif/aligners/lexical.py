@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -56,7 +56,8 @@ class LexicalCca:
 
     An image x with entries from zero on becomes unit(x^power), a text y stays; both are centred by the anchors' mean
     and of unit length. A text is then [y, g ℓ], with ℓ the mean of the unit tf-idf rows of its words, see `Vocabulary`.
-    Images and texts are mapped as `cca` does, with λ times the mean variance added to both covariances.
+    Images and texts are mapped as `cca` does, with λ times the mean variance added to both covariances. Each caption
+    of an anchor counts in the covariance of words with words; elsewhere their mean does, as of sentence vectors.
 
     Where a parameter is None the anchors decide: λ = 300/√N, and 0.4 of it for texts if there are 1,000 anchors and no
     words; g (`words`) = ½ below 300 anchors, else 1; `power` = 0.6 if no entry of an anchor is negative, else 1.
@@ -212,17 +213,30 @@ def _sum_joined(unsolved: _Solution, anchors: Anchors, captions: list[tuple[str,
     for at, images, texts in zip(count(), _read_rows(anchors, "image"), _read_rows(anchors, "text"), strict=False):
         x, y = unsolved.centre(images, "image"), unsolved.centre(texts, "text")
         some = captions[at * _BLOCK_ROWS : at * _BLOCK_ROWS + len(x)] or [()] * len(x)
-        part = _sum_block(x, y, unsolved.represent_words(tuple(some)))
+        part = _sum_block(x, y, unsolved.vocabulary, unsolved.words, some)
         total = part if total is None else total + part
     assert total is not None
     return total
 
 
-def _sum_block(x: Float64, y: Float64, words: csr_array) -> Moments:
-    """Sum over images [n, di] and texts, whose sentence vectors are [n, dt] and whose words [n, v] are sparse."""
+def _sum_block(
+    x: Float64, y: Float64, vocabulary: Vocabulary, weight: float, captions: Sequence[tuple[str, ...]]
+) -> Moments:
+    """Sum over images [n, di], and texts whose sentence vectors are [n, dt] and whose words [n, v] are sparse.
+
+    The products of words with words are means over the captions of a pair, the others those of its mean words.
+    """
+    from scipy.sparse import csr_array, diags_array
+
+    counts = np.array([len(some) for some in captions], np.int64)
+    shares = 1 / np.repeat(counts, counts)
+    single = weight * vocabulary.represent([(caption,) for some in captions for caption in some])
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    words = csr_array((shares, np.arange(len(shares)), ends), (len(x), len(shares))) @ single
     turned = words.T.tocsr()
     crossed = turned @ y  # [v, dt]
-    yy = np.block([[compute_gram_matrix(y), crossed.T], [crossed, (turned @ words).toarray()]])
+    within = (single.T @ (diags_array(shares) @ single)).toarray()
+    yy = np.block([[compute_gram_matrix(y), crossed.T], [crossed, within]])
     xy = np.hstack([x.T @ y, (turned @ x).T])
     return Moments(len(x), x.sum(axis=0), np.append(y.sum(axis=0), words.sum(axis=0)), compute_gram_matrix(x), yy, xy)
 

@@ -110,7 +110,7 @@ class FittedTask:
         fitted = self.fitted
         if resolve_kernel(self.kernel) == "cuda":
             for side in SIDES:
-                probe = Embeddings(np.asarray(self.anchors.blocks(side)[0][:1], np.float32))
+                probe = Embeddings(np.asarray(self.anchors.blocks(side)[0][:1], np.float32), ((),))
                 fitted.represent(side, probe, self.kernel)
 
     def represent_labels(self, labels: Labels, encode: Callable[[Sequence[str]], Embeddings]) -> Candidates:

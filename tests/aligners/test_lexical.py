@@ -65,12 +65,16 @@ def test_it_is_the_canonical_correlation_of_images_and_joined_texts(name: str, w
     from scipy.linalg import fractional_matrix_power, svd
 
     anchors, held = with_captions(100), with_captions(6, 5)
+    vocabulary = Vocabulary.count(anchors.captions)
     x, y = join(anchors, anchors, weight)
     a, b = (rows - mean for rows, mean in zip(join(held, anchors, weight), (x.mean(0), y.mean(0)), strict=True))
+    single = np.array([weight * vocabulary.represent([(one,) for one in some]).toarray() for some in anchors.captions])
+    within = np.einsum("ncv,ncw->vw", single, single) / 200 - np.outer(y.mean(0)[9:], y.mean(0)[9:])
     x, y = x - x.mean(0), y - y.mean(0)
+    squares = [x.T @ x / 100, y.T @ y / 100]
+    squares[1][9:, 9:] = within
     roots = []
-    for rows in (x, y):
-        square = rows.T @ rows / 100
+    for square in squares:
         shrunk = square + strength * np.trace(square) / len(square) * np.eye(len(square))
         roots.append(fractional_matrix_power(shrunk, -0.5))
     u, r, vt = svd(roots[0] @ (x.T @ y / 100) @ roots[1], full_matrices=False)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.aligners.hubness import append_bias
+from asif.aligners.protocol import uses_texts
 from asif.aligners.sampling import choose_evenly_spaced, represent_leave_one_out
 from asif.anchorset import Gallery
 from asif.anchorset.format.fit_cache import hash_anchors
@@ -189,13 +190,20 @@ def represent_items(gallery: Gallery, task: FittedTask) -> Rows:
     gallery.check_vectors()
     if len(gallery) >= _MANY_ITEMS:
         _log.info("representing %s items of %s over %s, once", f"{len(gallery):,}", gallery.ref, task.anchors.ref)
-    return join_rows([represent_vectors(block, gallery.side, task) for block in gallery.vectors])
+    rows, start = [], 0
+    for block in gallery.vectors:
+        items = take_items(gallery, np.arange(start, start + len(block)), task, block)
+        rows.append(append_biases(task.fitted.represent(gallery.side, items, task.kernel), gallery.side, task))
+        start += len(block)
+    return join_rows(rows)
 
 
-def represent_vectors(vectors: NDArray[Any], side: Side, task: FittedTask) -> Rows:
-    """Represent unit vectors [n, d] as rows of an aligner, with the negative hubness bias as the last entry."""
-    rows = task.fitted.represent(side, Embeddings(np.asarray(vectors, np.float32)), task.kernel)
-    return append_biases(rows, side, task)
+def take_items(gallery: Gallery, rows: Int64, task: FittedTask, vectors: NDArray[Any]) -> Embeddings:
+    """Return the vectors [n, d] of items at rows [n], with their texts if the aligner compares the words of these."""
+    texts = None
+    if gallery.side == "text" and uses_texts(task.fitted):
+        texts = tuple(item.captions for item in gallery.records(rows))
+    return Embeddings(np.asarray(vectors, np.float32), texts)
 
 
 def append_biases(rows: Rows, side: Side, task: FittedTask) -> Rows:
