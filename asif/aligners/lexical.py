@@ -48,6 +48,7 @@ _MOST_PROJECTED = 1 << 24  # entries of anchors that explanations keep
 _MAX_WORDS = 3.0  # of unit sentence vectors: products with the maps stay exact
 _FEW_PAIRS, _MANY_PAIRS = 300, 1_000
 _IMAGE_POWER = 0.6
+_LEAST_STRENGTH = 1e-6  # from which on covariances are invertible beyond rounding
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class LexicalCca:
     name: str = "cca"
 
     def __post_init__(self) -> None:
-        _check_range("lambda", self.strength, 0, math.inf, 1)
+        _check_range("lambda", self.strength, _LEAST_STRENGTH, math.inf, 1)
         _check_range("size", self.size, 0, math.inf, 384)
         _check_range("words", self.words, 0, _MAX_WORDS, 1)
         _check_range("power", self.power, 0, 1, _IMAGE_POWER)
@@ -336,7 +337,7 @@ class FittedLexicalCca:
             return AnchorContributions(np.arange(pairs), np.zeros(pairs))
         weights = maps.correlations**self.aligner.weight
         facing = {
-            "image": linalg.lu_solve(linalg.lu_factor(maps.shared.T), image.values[0] * weights),
+            "image": linalg.lu_solve(self._factored_shared, image.values[0] * weights),
             "text": text.values[0] / weights,
         }
         products = np.ones(pairs)
@@ -361,6 +362,13 @@ class FittedLexicalCca:
             yield projected
         if keep:
             self._projected[side] = made
+
+    @cached_property
+    def _factored_shared(self) -> tuple[Float64, Any]:
+        from scipy import linalg
+
+        factored: tuple[Float64, Any] = linalg.lu_factor(self._solution.maps.shared.T)
+        return factored
 
     @cached_property
     def _projected(self) -> dict[Side, list[Float64]]:

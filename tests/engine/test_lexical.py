@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from support.galleries import build as build_gallery
 from support.galleries import some_files, write_files
 
 from asif.aligners import Hubness, make_aligner
+from asif.aligners.words import Vocabulary
 from asif.anchorset import Gallery, OpenAnchors, Store
+from asif.anchorset.format.fit_cache import read_fit
 from asif.classify import Labels
 from asif.compare import Candidates, score_candidates
-from asif.engine import Engine
+from asif.engine import Engine, purge_pairs
 from asif.engine.search.query import Query
 from asif.errors import UsageError
 from asif.vectors import Embeddings, Float32, Texts
@@ -121,6 +124,25 @@ def test_an_edited_set_answers_as_one_that_was_built(home: Path) -> None:
     edited, built = answer("edited"), answer("built")
     assert edited == built and edited != before
     assert answer("edited") == built  # from the cached fit
+
+
+def test_a_purged_pair_leaves_no_word(home: Path) -> None:
+    """The fit to the version with the pair is deleted with it, and the next one is counted without it."""
+    every = pairs(30)
+    every[3] = replace(every[3], captions=("a zebra", "one zebra"))
+    build(home, every, name="toy")
+    fits = Store(home).open("toy").folder.fits
+
+    def list_words() -> list[str]:
+        role = Engine("toy", home=home, aligner=make_aligner(NAME)).role()
+        assert role.fitted.parameters["vocabulary"] > 0
+        return [word for path in fits.iterdir() for word in Vocabulary.from_arrays(read_fit(path)[1]).words]
+
+    assert list_words().count("zebra") == 1
+    purge_pairs("toy", [every[3].id], home=home)
+    assert not list(fits.iterdir())
+    words = list_words()
+    assert "caption" in words and "zebra" not in words
 
 
 def test_a_fit_that_was_cached_is_restored(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
