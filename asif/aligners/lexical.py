@@ -74,7 +74,7 @@ class LexicalCca:
     weight: float = 1.0
     words: float | None = None
     power: float | None = None
-    name: str = "cca"
+    name: str = "cca(words)"
 
     def __post_init__(self) -> None:
         _check_range("lambda", self.strength, _LEAST_STRENGTH, math.inf, 1)

@@ -301,7 +301,7 @@ def test_answers_list_the_credits_of_their_pairs(cli: Cli, licensed: Path, image
 
 def test_words_of_labels_count_with_an_aligner_that_reads_them(cli: Cli, toys: Path, images: Path) -> None:
     (answer,) = classify(cli, images / "b.png", "--aligner", "cca(words)", "--json", "--explain").lines
-    assert (answer["aligner"], answer["parameters"]["words"]) == ("cca", 0.5)
+    assert (answer["aligner"], answer["parameters"]["words"]) == ("cca(words)", 0.5)
     assert answer["parameters"]["vocabulary"] > 0
     given = cli("classify", "--anchors", "toy", images / "b.png", "--labels", "cat", "--aligner", "cca(words=9)")
     assert given.code == 2 and "words is 9" in given.err
