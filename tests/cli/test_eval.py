@@ -182,7 +182,9 @@ def test_aligner_and_hubness_are_recorded(asif_eval: Cli, search: Path) -> None:
 
 def test_an_aligner_may_read_the_words_of_captions(asif_eval: Cli, search: Path) -> None:
     result = json.loads(asif_eval("--dataset", search, "--aligner", "cca(words=2)", "--json", task="retrieval").out)
-    assert (result["aligner"], result["parameters"]["words"]) == ("cca(words)", 2.0) and result["parameters"]["vocabulary"] > 0
+    assert (result["aligner"], result["parameters"]["words"]) == ("cca(words)", 2.0) and result["parameters"][
+        "vocabulary"
+    ] > 0
     plain = json.loads(asif_eval("--dataset", search, "--aligner", "cca", "--json", task="retrieval").out)
     assert "words" not in plain["parameters"]
 

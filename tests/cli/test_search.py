@@ -95,7 +95,10 @@ def test_a_search_by_words_too(photos: Path, cli: Cli) -> None:
     with_words, without = (
         cli("search", "g", "--text", "caption 3", "--aligner", name, "--json").json for name in ("cca(words)", "cca")
     )
-    assert (with_words["aligner"], with_words["parameters"]["vocabulary"]) == ("cca(words)", 0)  # one word, in all captions
+    assert (with_words["aligner"], with_words["parameters"]["vocabulary"]) == (
+        "cca(words)",
+        0,
+    )  # one word, in all captions
     assert "vocabulary" not in without["parameters"]
     assert [each["id"] for each in with_words["results"]] != [each["id"] for each in without["results"]]
 
