@@ -35,6 +35,7 @@ from asif.vectors import (
     Int64,
     Rows,
     Side,
+    Texts,
     gather_rows,
     join_rows,
 )
@@ -192,18 +193,23 @@ def represent_items(gallery: Gallery, task: FittedTask) -> Rows:
         _log.info("representing %s items of %s over %s, once", f"{len(gallery):,}", gallery.ref, task.anchors.ref)
     rows, start = [], 0
     for block in gallery.vectors:
-        items = take_items(gallery, np.arange(start, start + len(block)), task, block)
-        rows.append(append_biases(task.fitted.represent(gallery.side, items, task.kernel), gallery.side, task))
+        texts = read_texts(gallery, np.arange(start, start + len(block)), task)
+        rows.append(represent_vectors(block, gallery.side, task, texts))
         start += len(block)
     return join_rows(rows)
 
 
-def take_items(gallery: Gallery, rows: Int64, task: FittedTask, vectors: NDArray[Any]) -> Embeddings:
-    """Return the vectors [n, d] of items at rows [n], with their texts if the aligner compares the words of these."""
-    texts = None
-    if gallery.side == "text" and uses_texts(task.fitted):
-        texts = tuple(item.captions for item in gallery.records(rows))
-    return Embeddings(np.asarray(vectors, np.float32), texts)
+def represent_vectors(vectors: NDArray[Any], side: Side, task: FittedTask, texts: Texts | None = None) -> Rows:
+    """Represent unit vectors [n, d] as rows of an aligner, with the negative hubness bias as the last entry."""
+    rows = task.fitted.represent(side, Embeddings(np.asarray(vectors, np.float32), texts), task.kernel)
+    return append_biases(rows, side, task)
+
+
+def read_texts(gallery: Gallery, rows: Int64, task: FittedTask) -> Texts | None:
+    """Read the texts of items at `rows` for an aligner that compares words; None for others, and for images."""
+    if gallery.side == "image" or not uses_texts(task.fitted):
+        return None
+    return tuple(item.captions for item in gallery.records(rows))
 
 
 def append_biases(rows: Rows, side: Side, task: FittedTask) -> Rows:

@@ -15,7 +15,7 @@ from asif.engine.encoder_pool import EncoderPool
 from asif.engine.search.encode import EncodedQuery, check_gallery, encode_queries
 from asif.engine.search.gallery_rows import add_rows
 from asif.engine.search.query import Query
-from asif.engine.search.represented import RepresentedGallery, extend_query, take_items
+from asif.engine.search.represented import RepresentedGallery, extend_query, read_texts
 from asif.engine.search.results import SearchAnswer, SearchEvidence, SearchOptions, SearchResult, Space
 from asif.errors import UsageError
 from asif.explain import compute_contributions
@@ -275,7 +275,9 @@ def _explain(represented: RepresentedGallery, ready: _PreparedQuery, rows: Int64
     task, side = represented.task, represented.side
     blocks = represented.gallery.vectors
     vectors = np.concatenate([gather_rows(blocks, rows[at : at + 1]) for at in range(len(rows))])
-    items = task.fitted.represent(side, take_items(represented.gallery, rows, task, vectors), task.kernel)
+    items = task.fitted.represent(
+        side, Embeddings(np.asarray(vectors, np.float32), read_texts(represented.gallery, rows, task)), task.kernel
+    )
     evidence = []
     for at, row in enumerate(rows.tolist()):
         item, by_part = items[at : at + 1], []
