@@ -183,6 +183,24 @@ def test_rows_do_not_depend_on_the_batch() -> None:
             np.testing.assert_array_equal(fitted.represent(side, take(some, side, part)).values, found[part])
 
 
+def test_many_anchors_are_summed_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    anchors, held = with_captions(60), with_captions(6, 5)
+    whole = make_aligner("cca(words)").fit(anchors)
+    image, text = (whole.represent(side, take(held, side)) for side in SIDES)
+    parts = whole.split_score(image[:1], text[:1]).values
+    expected = score(whole, held)
+    for name, rows in (("_BLOCK_ROWS", 16), ("_BATCH_ROWS", 4), ("_MOST_PROJECTED", 0)):
+        monkeypatch.setattr(f"asif.aligners.lexical.{name}", rows)
+    for pairs in (anchors, Pairs(*(anchors.sides[side] for side in SIDES))):
+        in_blocks = make_aligner("cca(words)").fit(pairs)
+        if pairs is anchors:
+            np.testing.assert_allclose(score(in_blocks, held), expected, rtol=0, atol=1e-6)
+            found = LexicalCca().restore(anchors, whole.arrays()).split_score(image[:1], text[:1])
+            np.testing.assert_allclose(found.values, parts, rtol=0, atol=1e-12)
+        else:
+            assert score(in_blocks, held).any() and in_blocks.parameters["vocabulary"] == 0
+
+
 def test_a_fit_that_was_read_back_is_the_same() -> None:
     anchors, held = with_captions(150), with_captions(6, 5)
     aligner = LexicalCca()
