@@ -108,7 +108,7 @@ def find_words(text: str) -> frozenset[str]:
     >>> sorted(find_words("Two DOGS chasing 3 puppies' toys"))
     ['chas', 'dog', 'pupp', 'toy', 'two']
     >>> sorted(find_words("白い猫と犬"))
-    ['い猫', '猫と', '白い', 'と犬']
+    ['い猫', 'と犬', '猫と', '白い']
     """
     if text.isascii():
         runs = _ASCII_LETTERS.findall(text.lower())
