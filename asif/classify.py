@@ -216,7 +216,9 @@ def _combine_prompts(embeddings: Embeddings, sizes: Int64, widest: int, mode: Te
     """
     starts = np.cumsum(sizes) - sizes
     if mode == "mean":
-        sums = np.add.reduceat(embeddings.values, starts, axis=0, dtype=np.float64)
-        return Embeddings.from_raw(sums / sizes[:, None])
+        sums, every = np.add.reduceat(embeddings.values, starts, axis=0, dtype=np.float64), embeddings.texts
+        texts = [every[start : start + size] for start, size in zip(starts, sizes, strict=True)] if every else ()
+        joined = tuple(tuple(text for some in label for text in some) for label in texts)
+        return Embeddings.from_raw(sums / sizes[:, None], joined or None)
     turns = starts[:, None] + np.arange(widest) % sizes[:, None]
-    return Embeddings(embeddings.values[turns.ravel()])
+    return embeddings.select_rows(turns.ravel())

@@ -18,6 +18,8 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 FitArrays = Mapping[str, NDArray[Any]]
 """The arrays of a fitted aligner by name; stored as float32 if they are float32, else as float64."""
+Texts = tuple[tuple[str, ...], ...]
+"""For each row the texts whose mean embedding it is: the captions of an anchor, the prompts of a label, one query."""
 Side = Literal["image", "text"]
 SIDES: tuple[Side, Side] = ("image", "text")
 OTHER_SIDE: dict[Side, Side] = {"image": "text", "text": "image"}
@@ -27,6 +29,7 @@ OTHER_SIDE: dict[Side, Side] = {"image": "text", "text": "image"}
 class Embeddings:
     """Hold an encoder's output: `values` [n, d], float32, unit rows.
 
+    `texts` are the texts of each row, which is the mean of their embeddings; None for images, and for vectors without.
     Raises BadEmbedding, naming the rows, for NaN, infinite or zero vectors.
 
     >>> Embeddings.from_raw([[3.0, 4.0]]).values
@@ -40,10 +43,13 @@ class Embeddings:
     """
 
     values: Float32
+    texts: Texts | None = None
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.dtype != np.float32:
             raise TypeError(f"embeddings are float32 [n, d], not {self.values.dtype} {self.values.shape}")
+        if self.texts is not None and len(self.texts) != len(self.values):
+            raise TypeError(f"the texts of {len(self.texts)} rows for {len(self.values)} embeddings")
 
     def __len__(self) -> int:
         return len(self.values)
@@ -52,8 +58,19 @@ class Embeddings:
     def dim(self) -> int:
         return int(self.values.shape[1])
 
+    def select_rows(self, rows: slice | Int64) -> Embeddings:
+        """Return some rows, with their texts.
+
+        >>> Embeddings(np.eye(2, dtype=np.float32), (("a cat",), ("a dog",))).select_rows(np.array([1])).texts
+        (('a dog',),)
+        """
+        if self.texts is None:
+            return Embeddings(self.values[rows])
+        chosen = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
+        return Embeddings(self.values[rows], tuple(self.texts[row] for row in chosen))
+
     @classmethod
-    def from_raw(cls, raw: Any) -> Embeddings:
+    def from_raw(cls, raw: Any, texts: Texts | None = None) -> Embeddings:
         """Normalise raw vectors [n, d] of any float type to unit rows.
 
         Lengths are taken in float64, so float16 input neither overflows nor vanishes.
@@ -69,7 +86,7 @@ class Embeddings:
             )
         largest = np.abs(wide).max(axis=1, keepdims=True, initial=0.0)
         scaled = wide / largest  # lengths of tiny and of huge vectors stay in range
-        return cls((scaled / np.linalg.norm(scaled, axis=1, keepdims=True)).astype(np.float32))
+        return cls((scaled / np.linalg.norm(scaled, axis=1, keepdims=True)).astype(np.float32), texts)
 
 
 def find_vector_problems(raw: NDArray[np.floating[Any]]) -> dict[int, str]:

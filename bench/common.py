@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,10 +30,11 @@ def realdata() -> Path:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Hold anchor pairs in memory, in blocks, with the protocol of `Anchors`."""
+    """Hold anchor pairs in memory, in blocks, with the protocol of `Anchors`; with captions, aligners read words."""
 
     image: list[NDArray[np.float16]]
     text: list[NDArray[np.float16]]
+    captions: list[tuple[str, ...]] = field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -45,6 +46,15 @@ class Pairs:
     def mean(self, side: Side) -> NDArray[np.float64]:
         mean: NDArray[np.float64] = np.concatenate(self.blocks(side)).mean(axis=0, dtype=np.float64)
         return mean
+
+    def read_captions(self) -> list[tuple[str, ...]]:
+        return self.captions
+
+
+def captions_of(part: str) -> list[tuple[str, ...]]:
+    """Read the captions of each image of Flickr8k, in the order of the features."""
+    table = pq.read_table(realdata() / "flickr8k" / f"{part}.parquet", columns=["captions"])
+    return [tuple(some) for some in table["captions"].to_pylist()]
 
 
 def labelled(name: str) -> tuple[list[bytes], list[str]]:

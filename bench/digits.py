@@ -25,7 +25,10 @@ from asif.vectors import Embeddings
 
 COUNTS, SEEDS, TESTED = (50, 100, 200, 500, 1_000), (0, 1, 2), 700
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-FIXED = ("asif-paper", "asif", "asif, ties cut", "procrustes", "ridge(towards=text)", "ridge", "cca")
+FIXED = (
+    *("asif-paper", "asif", "asif, ties cut", "procrustes", "ridge(towards=text)", "ridge", "cca"),
+    *("cca(words)", "cca(words,lambda=1)"),
+)
 
 
 def pictures() -> tuple[list[bytes], np.ndarray]:
@@ -60,17 +63,20 @@ def main() -> None:
     files, truth = pictures()
     images = encode_images(load_image_encoder(DEFAULT_ENCODERS["image"]), files).values
     encoder = load_text_encoder(DEFAULT_ENCODERS["text"])
-    captions = Embeddings.from_raw(encoder.forward([f"a handwritten digit {word}" for word in WORDS])).values
-    labels = Embeddings.from_raw(encoder.forward([f"the digit {word}" for word in WORDS]))
+    said = [f"a handwritten digit {word}" for word in WORDS]
+    captions = Embeddings.from_raw(encoder.forward(said)).values
+    asked_for = [f"the digit {word}" for word in WORDS]
+    labels = Embeddings.from_raw(encoder.forward(asked_for), tuple((text,) for text in asked_for))
     plain, found = Hubness("none"), {}
     for count in COUNTS:
         for seed in SEEDS:
             order = np.random.default_rng(seed).permutation(len(images))
             tests, chosen = order[:TESTED], order[TESTED : TESTED + count]
             asked, right = Embeddings(images[tests]), truth[tests]
-            pairs = Pairs([images[chosen].astype(np.float16)], [captions[truth[chosen]].astype(np.float16)])
+            sides = images[chosen].astype(np.float16), captions[truth[chosen]].astype(np.float16)
+            pairs = Pairs([sides[0]], [sides[1]], [(said[at],) for at in truth[chosen]])
             for name in FIXED:
-                aligner = make_aligner(name.partition(",")[0])
+                aligner = make_aligner(name.removesuffix(", ties cut"))
                 cut = mock.patch(
                     "asif.aligners.relative.find_topk_with_ties",
                     lambda queries, anchors, k, engine: topk_similarity(queries, anchors, k, engine=engine),

@@ -2,6 +2,7 @@
 
 from asif.aligners.fused import Fused, FusedMember, is_linear
 from asif.aligners.hubness import Hubness
+from asif.aligners.lexical import LexicalCca
 from asif.aligners.linear import Linear
 from asif.aligners.moments import Moments
 from asif.aligners.protocol import Aligner, Anchors, FittedAligner, TemplateMode, TrainedAligner
@@ -17,6 +18,7 @@ __all__ = [
     "FittedAligner",
     "Fused",
     "Hubness",
+    "LexicalCca",
     "Linear",
     "FusedMember",
     "Moments",

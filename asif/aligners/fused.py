@@ -11,7 +11,7 @@ import numpy as np
 
 from asif.aligners.linear import Linear
 from asif.aligners.neighbours import Neighbours
-from asif.aligners.protocol import Aligner, Anchors, FittedAligner, TemplateMode
+from asif.aligners.protocol import Aligner, Anchors, FittedAligner, TemplateMode, uses_texts
 from asif.aligners.relative import FittedRelative
 from asif.aligners.sampling import represent_leave_one_out
 from asif.errors import UsageError
@@ -102,6 +102,11 @@ class FittedFused:
     def parameters(self) -> dict[str, Any]:
         members = zip(self.aligner.parameters["members"], self.fitted, strict=True)
         return {"members": [{**member, "parameters": fitted.parameters} for member, fitted in members]}
+
+    @property
+    def uses_texts(self) -> bool:
+        """Tell whether a member compares words."""
+        return any(map(uses_texts, self.fitted))
 
     @cached_property
     def shares(self) -> list[float]:

@@ -20,9 +20,9 @@ from asif.vectors import SIDES, AnchorContributions, DenseRows, Embeddings, FitA
 
 _MOST_COPIED = 1 << 25  # entries of anchors that explanations copy
 _BATCH_ROWS = 4096  # mapped at a time
-_MAX_EXPONENT = 5.0  # a higher power of correlations leaves only one direction
+MAX_EXPONENT = 5.0  # a higher power of correlations leaves only one direction
 MIN_VARIANCE = 1e-9  # of unit rows: below it there is only rounding
-_MIN_RELATIVE_CORRELATION = 1e-5  # to the largest: directions below it are noise
+MIN_RELATIVE_CORRELATION = 1e-5  # to the largest: directions below it are noise
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Linear:
     def __post_init__(self) -> None:
         if any(self.whiten) and not (self.strength is not None and 0 < self.strength < np.inf):
             raise UsageError(f"lambda is {self.strength}", "a number above zero", "pass a lambda such as 1")
-        if not all(0 <= exponent <= _MAX_EXPONENT for exponent in self.exponents):
+        if not all(0 <= exponent <= MAX_EXPONENT for exponent in self.exponents):
             raise UsageError(
                 f"weight is {2 * self.exponents[0]}",
-                f"a number from 0 to {2 * _MAX_EXPONENT:g}",
+                f"a number from 0 to {2 * MAX_EXPONENT:g}",
                 "pass a weight such as 1",
             )
         if self.size is not None and self.size < 1:
@@ -147,24 +147,39 @@ def solve_maps(aligner: Linear, moments: Moments) -> LinearMaps:
     """Solve for the maps: at most two symmetric eigenproblems, and one singular value decomposition."""
     xx, yy, xy = moments.covariances()
     means: dict[Side, Float64] = {"image": moments.image / moments.count, "text": moments.text / moments.count}
-    if min(np.trace(xx), np.trace(yy)) < MIN_VARIANCE:  # one pair, or equal pairs: no covariance to use
-        empty: dict[Side, Float64] = {"image": np.zeros((len(xx), 1)), "text": np.zeros((len(yy), 1))}
-        return LinearMaps(means, empty, {"image": np.ones(1), "text": np.ones(1)}, np.ones(1), np.zeros((1, 1)))
+    if min(np.trace(xx), np.trace(yy)) < MIN_VARIANCE:
+        return make_empty_maps(means)
     strength, found = moments.axes.get(aligner.whiten, (None, None))
     if found is None or strength != aligner.strength:
         found = _solve_axes(aligner, moments, xy)
         moments.axes[aligner.whiten] = (aligner.strength, found)
     image, correlations, text = found
-    clear = int((correlations > _MIN_RELATIVE_CORRELATION * correlations[0]).sum())
+    clear = int((correlations > MIN_RELATIVE_CORRELATION * correlations[0]).sum())
     size = max(1, min(clear, aligner.size or clear))
     used = np.maximum(correlations[:size], np.finfo(np.float64).tiny)
     image = image[:, :size] * used ** aligner.exponents[0]
     text = text[:, :size] * used ** aligner.exponents[1]
+    return round_maps(means, image, text, used, xy)
+
+
+def round_maps(
+    means: dict[Side, Float64], image: Float64, text: Float64, correlations: Float64, xy: Float64
+) -> LinearMaps:
+    """Put maps [d, s] on the grid; `xy` [di, dt] is the covariance of the anchors."""
     scales: dict[Side, Float64] = {"image": _compute_column_scales(image), "text": _compute_column_scales(text)}
     maps = {"image": round_to_grid(image / scales["image"]), "text": round_to_grid(text / scales["text"])}
     shared = (maps["image"] * scales["image"]).T @ xy @ (maps["text"] * scales["text"])
-    solved = LinearMaps(means, {"image": maps["image"], "text": maps["text"]}, scales, used, shared)
+    solved = LinearMaps(means, {"image": maps["image"], "text": maps["text"]}, scales, correlations, shared)
     return LinearMaps.from_arrays(solved.as_arrays())  # as a cached fit: the order in memory changes the last digit
+
+
+def make_empty_maps(means: dict[Side, Float64]) -> LinearMaps:
+    """Return maps to zero, for anchors without covariance: one pair, or equal pairs."""
+    empty: dict[Side, Float64] = {
+        "image": np.zeros((len(means["image"]), 1)),
+        "text": np.zeros((len(means["text"]), 1)),
+    }
+    return LinearMaps(means, empty, {"image": np.ones(1), "text": np.ones(1)}, np.ones(1), np.zeros((1, 1)))
 
 
 def _solve_axes(aligner: Linear, moments: Moments, xy: Float64) -> tuple[Float64, Float64, Float64]:
@@ -209,6 +224,19 @@ def _compute_column_scales(columns: Float64) -> Float64:
     return np.where(lengths > 0, np.ldexp(1.0, np.frexp(lengths)[1] + 1), 1.0)
 
 
+def scale_to_unit(rows: Float64) -> Float64:
+    """Scale rows [n, d] to unit length, in place; rows of zeros stay.
+
+    >>> scale_to_unit(np.array([[3e-200, 4e-200], [0.0, 0.0]])).tolist()
+    [[0.6, 0.8], [0.0, 0.0]]
+    """
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    np.divide(rows, largest, out=rows, where=largest > 0)  # first, so that the length of a tiny row does not underflow
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    np.divide(rows, lengths, out=rows, where=lengths > 0)
+    return rows
+
+
 @dataclass(frozen=True)
 class FittedLinear:
     """A linear map fitted to one anchor set; `restored` is the solution of an earlier fit."""
@@ -243,13 +271,7 @@ class FittedLinear:
         for start in range(0, len(embeddings), _BATCH_ROWS):
             some = slice(start, start + _BATCH_ROWS)
             mapped = self.solution.apply(side, embeddings.values[some].astype(np.float64) - mean, engine)
-            largest = np.abs(mapped).max(axis=1, keepdims=True)
-            np.divide(
-                mapped, largest, out=mapped, where=largest > 0
-            )  # first, so that the length of a tiny row does not underflow
-            lengths = np.linalg.norm(mapped, axis=1, keepdims=True)
-            np.divide(mapped, lengths, out=mapped, where=lengths > 0)
-            out[some] = mapped
+            out[some] = scale_to_unit(mapped)
         return DenseRows(out)
 
     def split_score(self, image: DenseRows, text: DenseRows) -> AnchorContributions:

@@ -31,6 +31,17 @@ class Anchors(Protocol):
         ...
 
 
+def read_captions(anchors: Anchors) -> list[tuple[str, ...]] | None:
+    """Read the captions of each anchor, in order; None for anchors that have no `read_captions`."""
+    read = getattr(anchors, "read_captions", None)
+    return None if read is None else list(read())
+
+
+def uses_texts(fitted: FittedAligner) -> bool:
+    """Tell whether an aligner compares words, so that text embeddings need their texts: it has `uses_texts`, true."""
+    return bool(getattr(fitted, "uses_texts", False))
+
+
 class FittedAligner(Protocol):
     """An aligner fitted to one anchor set."""
 

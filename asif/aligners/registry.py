@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from asif.aligners.fused import Fused, FusedMember
+from asif.aligners.lexical import LexicalCca
 from asif.aligners.linear import cca, procrustes, ridge
 from asif.aligners.protocol import Aligner
 from asif.aligners.relative import Relative, asif_paper
@@ -21,11 +22,15 @@ _CONSTRUCTORS: dict[str, tuple[Callable[..., Aligner], tuple[str, ...]]] = {
     "ridge": (ridge, ("strength", "towards", "size")),
     "cca": (cca, ("strength", "size", "weight")),
 }
+_WITH_WORDS: dict[str, tuple[Callable[..., Aligner], tuple[str, ...]]] = {
+    "cca": (LexicalCca, ("words", "strength", "size", "weight", "power"))
+}
 RIVALS = {"ape": "asif.rivals:Ape", "fusemix": "asif.rivals:FuseMix", "freeze-align": "asif.rivals:FreezeAlign"}
 """Trained aligners by name: module and class, imported when first used."""
 ALIGNER_NAMES = (*_CONSTRUCTORS, *RIVALS)
 PARAMETER_NAMES = tuple(dict.fromkeys(name for _, names in _CONSTRUCTORS.values() for name in names))
 INTEGER_PARAMETERS = ("k", "size", "layers", "hidden", "blocks", "width", "batch", "steps", "epochs", "seed")
+_FLAGS = ("centre", "words")  # parameters that need no value
 _EXAMPLE = "write for example --aligner asif or --aligner 'cca(lambda=3)+0.5*asif(k=200)'"
 _MEMBER_PATTERN = re.compile(r"\s*(?:([0-9.e-]+)\s*\*)?\s*([a-z-]+)\s*(?:\(([^()]*)\))?\s*")
 
@@ -77,10 +82,10 @@ def _parse_member(text: str, whole: str) -> FusedMember:
 
 
 def _parse_parameter(text: str, whole: str) -> tuple[str, Any]:
-    """Parse one parameter of a member: `k=200`, `centre`, `towards=text`."""
+    """Parse one parameter of a member: `k=200`, `centre`, `words`, `towards=text`."""
     key, _, value = (part.strip() for part in text.partition("="))
     try:
-        if key == "centre" and not value:
+        if key in _FLAGS and not value:
             return key, True
         if key == "towards":
             return key, value
@@ -92,6 +97,9 @@ def _parse_parameter(text: str, whole: str) -> tuple[str, Any]:
 def _build_aligner(name: str, given: dict[str, Any]) -> Aligner:
     """Build one aligner; raises UsageError for a parameter that it does not have."""
     construct, accepted = _CONSTRUCTORS.get(name) or _import_rival(name)
+    if "words" in given and name in _WITH_WORDS:
+        construct, accepted = _WITH_WORDS[name]
+        given = {**given, "words": None if given["words"] is True else given["words"]}
     unknown = [key for key in given if key not in accepted]
     if unknown:
         raise UsageError(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.aligners.protocol import Anchors, FittedAligner
+from asif.aligners.protocol import Anchors, FittedAligner, read_captions, uses_texts
 from asif.kernels import KernelName
 from asif.vectors import Embeddings, FusedRows, Int64, Rows, Side, SparseRows, gather_rows
 
@@ -22,15 +22,18 @@ def choose_evenly_spaced(count: int, most: int) -> Int64:
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 
-def _sample_anchors(anchors: Anchors, side: Side, most: int) -> Embeddings:
-    """Return one side of at most `most` evenly spaced anchors [m, d].
+def _sample_anchors(anchors: Anchors, side: Side, most: int, *, with_texts: bool = False) -> Embeddings:
+    """Return one side of at most `most` evenly spaced anchors [m, d], and on request their captions.
 
     >>> from types import SimpleNamespace
     >>> blocks = {"image": [np.eye(4, dtype=np.float16)[:1], np.eye(4, dtype=np.float16)[1:]]}
     >>> _sample_anchors(SimpleNamespace(count=4, blocks=blocks.get), "image", 2).values.tolist()
     [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
     """
-    return Embeddings(gather_rows(anchors.blocks(side), choose_evenly_spaced(anchors.count, most)).astype(np.float32))
+    rows = choose_evenly_spaced(anchors.count, most)
+    captions = read_captions(anchors) if with_texts and side == "text" else None
+    texts = None if captions is None else tuple(captions[row] for row in rows)
+    return Embeddings(gather_rows(anchors.blocks(side), rows).astype(np.float32), texts)
 
 
 def represent_leave_one_out(
@@ -41,7 +44,8 @@ def represent_leave_one_out(
     An anchor is more similar to itself than any query will be. In rows with one entry per anchor, its own entry is
     removed, and the rest is scaled to the row's former length.
     """
-    rows = fitted.represent(side, _sample_anchors(anchors, side, most), engine)
+    sample = _sample_anchors(anchors, side, most, with_texts=uses_texts(fitted))
+    rows = fitted.represent(side, sample, engine)
     own = choose_evenly_spaced(anchors.count, most)
     if isinstance(rows, FusedRows):
         return FusedRows(

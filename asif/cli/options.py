@@ -97,8 +97,8 @@ _ALIGNER_OPTIONS = (
         "--aligner",
         default="auto",
         show_default=True,
-        help="auto (the profile of asif tune, else a good default), asif, asif-paper, procrustes, ridge, cca, or a "
-        "sum: 'cca(lambda=3)+0.5*asif(k=200)'.",
+        help="auto (the profile of asif tune, else a good default), asif, asif-paper, procrustes, ridge, cca, "
+        "'cca(words)', or a sum: 'cca(lambda=3)+0.5*asif(k=200)'.",
     ),
     click.option(
         "--k",

@@ -119,7 +119,7 @@ class EncoderPool:
         return made_by if usable and made_by in list_runtimes() else self.backend
 
     def encode_texts(self, texts: Sequence[str], anchors: OpenAnchors) -> Embeddings:
-        """Encode texts with the text encoder of a set: unit rows [n, dt]; embeddings in the cache are reused."""
+        """Encode texts with the text encoder of a set: unit rows [n, dt] with the texts; cached ones are reused."""
         fingerprint, dim = anchors.fingerprint("text").digest, anchors.dims["text"]
         known = self._cache.get(fingerprint, texts, dim)
         missing = sorted(set(texts) - set(known))
@@ -129,7 +129,7 @@ class EncoderPool:
             new = dict(zip(some, encoded, strict=True))
             self._cache.put(fingerprint, new)
             known |= new
-        return Embeddings(np.stack([known[text] for text in texts]))
+        return Embeddings(np.stack([known[text] for text in texts]), tuple((text,) for text in texts))
 
     def tokenize_long_texts(self, texts: Sequence[str], anchors: OpenAnchors) -> dict[str, TokenizedText]:
         """Return what a set's text encoder reads of the texts that are long enough to be cut."""

@@ -299,7 +299,7 @@ def take_label_vectors(labels: Labels, vectors: Embeddings) -> Callable[[Sequenc
             f"{prompts}: one per label and template, label by label",
             "encode every prompt, in this order",
         )
-    return lambda texts: Embeddings(np.stack(list(islice(rows, len(texts)))))
+    return lambda texts: Embeddings(np.stack(list(islice(rows, len(texts)))), tuple((text,) for text in texts))
 
 
 def score_in_blocks(task: FittedTask, side: Side, queries: Embeddings, candidates: Embeddings) -> Iterator[Float32]:
@@ -308,5 +308,5 @@ def score_in_blocks(task: FittedTask, side: Side, queries: Embeddings, candidate
     corrected = task.correct_hubness(Candidates(rows), side)
     step = max(1, SCORES_PER_BLOCK // max(1, len(candidates)))
     for start in range(0, len(queries), step):
-        some = Embeddings(queries.values[start : start + step])
+        some = queries.select_rows(slice(start, start + step))
         yield score_candidates(task.fitted.represent(side, some, task.kernel), corrected)

@@ -115,7 +115,7 @@ class FittedTask:
         """Do the work that a first call would wait for: fit, and copy all anchors to the device that searches them."""
         fitted = self.fitted
         for side in SIDES:
-            probe = Embeddings(np.asarray(self.anchors.blocks(side)[0][:1], np.float32))
+            probe = Embeddings(np.asarray(self.anchors.blocks(side)[0][:1], np.float32), ((),))
             fitted.represent(side, probe, self.kernel)
 
     def represent_labels(self, labels: Labels, encode: Callable[[Sequence[str]], Embeddings]) -> Candidates:

@@ -150,7 +150,7 @@ def encode_captions(engine: Engine, gallery: Gallery) -> Embeddings:
     if gallery.caption_vectors:
         return Embeddings.from_raw(np.stack(gallery.caption_vectors))
     distinct, keys = list(dict.fromkeys(gallery.captions)), number_distinct_texts(gallery.captions)
-    return Embeddings(engine.encode_texts(distinct).values[keys])
+    return engine.encode_texts(distinct).select_rows(keys)
 
 
 def _rank_best_relevant(

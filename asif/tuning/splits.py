@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.aligners import Anchors
+from asif.aligners.protocol import read_captions
 from asif.aligners.sampling import choose_evenly_spaced, number_equal_rows
 from asif.errors import InputRefused
 from asif.vectors import Embeddings, Float32, Int64, Side, gather_rows
@@ -27,15 +28,20 @@ CaptionSampler = Callable[[Int64], tuple[Embeddings, Int64]]
 
 @dataclass(frozen=True, eq=False)
 class AnchorSubset:
-    """Hold some rows of an anchor set in memory, with the protocol of `Anchors`."""
+    """Hold some rows of an anchor set in memory, with the protocol of `Anchors`.
+
+    `rows` [n] are those of the set `whole`, whose captions are read when an aligner compares words.
+    """
 
     sides: dict[Side, NDArray[Any]]
+    whole: Anchors | None = None
+    rows: Int64 | None = None
 
     @classmethod
     def of(cls, anchors: Anchors, rows: Int64) -> AnchorSubset:
         """Copy rows, in ascending order, of both sides."""
         sides: tuple[Side, Side] = ("image", "text")
-        return cls({side: gather_rows(anchors.blocks(side), rows) for side in sides})
+        return cls({side: gather_rows(anchors.blocks(side), rows) for side in sides}, anchors, rows)
 
     @property
     def count(self) -> int:
@@ -50,7 +56,13 @@ class AnchorSubset:
 
     def select_rows(self, chosen: Int64) -> AnchorSubset:
         """Return a subset of the rows."""
-        return AnchorSubset({side: values[chosen] for side, values in self.sides.items()})
+        rows = None if self.rows is None else self.rows[chosen]
+        return AnchorSubset({side: values[chosen] for side, values in self.sides.items()}, self.whole, rows)
+
+    def read_captions(self) -> list[tuple[str, ...]]:
+        """Read the captions of the rows; empty if the set has none."""
+        captions = None if self.whole is None or self.rows is None else read_captions(self.whole)
+        return [captions[row] for row in self.rows.tolist()] if captions and self.rows is not None else []
 
 
 @dataclass(frozen=True)

@@ -299,6 +299,14 @@ def test_answers_list_the_credits_of_their_pairs(cli: Cli, licensed: Path, image
         assert pair["url"] is None or pair["url"] in people
 
 
+def test_words_of_labels_count_with_an_aligner_that_reads_them(cli: Cli, toys: Path, images: Path) -> None:
+    (answer,) = classify(cli, images / "b.png", "--aligner", "cca(words)", "--json", "--explain").lines
+    assert (answer["aligner"], answer["parameters"]["words"]) == ("cca(words)", 0.5)
+    assert answer["parameters"]["vocabulary"] > 0
+    given = cli("classify", "--anchors", "toy", images / "b.png", "--labels", "cat", "--aligner", "cca(words=9)")
+    assert given.code == 2 and "words is 9" in given.err
+
+
 def test_a_dense_aligner_credits_all_anchors(cli: Cli, licensed: Path, images: Path) -> None:
     (answer,) = classify(cli, images / "b.png", "--aligner", "cca", "--json", "--where", "id != 'x'").lines
     assert (len(answer["credits"]["pairs"]), answer["credits"]["others"]) == (5, 15)

@@ -180,6 +180,15 @@ def test_aligner_and_hubness_are_recorded(asif_eval: Cli, search: Path) -> None:
     assert result["pretrained"].startswith("cca+nnn toy@")
 
 
+def test_an_aligner_may_read_the_words_of_captions(asif_eval: Cli, search: Path) -> None:
+    result = json.loads(asif_eval("--dataset", search, "--aligner", "cca(words=2)", "--json", task="retrieval").out)
+    assert (result["aligner"], result["parameters"]["words"]) == ("cca(words)", 2.0) and result["parameters"][
+        "vocabulary"
+    ] > 0
+    plain = json.loads(asif_eval("--dataset", search, "--aligner", "cca", "--json", task="retrieval").out)
+    assert "words" not in plain["parameters"]
+
+
 def named(path: Path, content: str) -> Path:
     path.write_text(content)
     return path

@@ -91,6 +91,18 @@ def test_filters_pages_and_relevance(photos: Path, cli: Cli) -> None:
     assert relevant[1].startswith(f"  {len(relevant) - 2} of 12 are above chance")
 
 
+def test_a_search_by_words_too(photos: Path, cli: Cli) -> None:
+    with_words, without = (
+        cli("search", "g", "--text", "caption 3", "--aligner", name, "--json").json for name in ("cca(words)", "cca")
+    )
+    assert (with_words["aligner"], with_words["parameters"]["vocabulary"]) == (
+        "cca(words)",
+        0,
+    )  # one word, in all captions
+    assert "vocabulary" not in without["parameters"]
+    assert [each["id"] for each in with_words["results"]] != [each["id"] for each in without["results"]]
+
+
 def test_an_approximate_search_is_called_so(photos: Path, cli: Cli) -> None:
     ran = cli("search", "g", "--text", "a dog", "--approximate", "--aligner", "cca")
     assert ran.code == 0 and "the search is approximate and finds " in ran.out

@@ -27,7 +27,8 @@ every_aligner = pytest.mark.parametrize("aligner", LINEAR, ids=lambda each: f"{e
 class Pairs:
     """Anchor pairs in memory, cut into blocks."""
 
-    def __init__(self, image: Float32, text: Float32, cut: int = 7) -> None:
+    def __init__(self, image: Float32, text: Float32, cut: int = 7, captions: Sequence[tuple[str, ...]] = ()) -> None:
+        self.captions = captions
         self.sides: dict[Side, Float32] = {"image": image, "text": text}
         self.cut = cut
         self.count = len(image)
@@ -38,6 +39,9 @@ class Pairs:
 
     def mean(self, side: Side) -> NDArray[np.float64]:
         return self.sides[side].mean(axis=0, dtype=np.float64)
+
+    def read_captions(self) -> Sequence[tuple[str, ...]]:
+        return self.captions
 
 
 def unit(rows: Any) -> Float32:

@@ -216,6 +216,11 @@ class AnchorSet:
             rows = table(entry.whole)
         return list(compress(rows, entry.live.tolist())) if entry.deleted else rows
 
+    def read_captions(self) -> list[tuple[str, ...]]:
+        """Read the captions of all pairs, in the order of ids, and nothing else of them; raises IntegrityError."""
+        blocks = range(len(self.manifest.blocks))
+        return [captions for block in blocks for (captions,) in self.columns(block, ["captions"])]
+
     def columns(self, block: int, names: Sequence[str]) -> list[tuple[Any, ...]]:
         """Return some columns of the live pairs of a block, a tuple for each pair; raises IntegrityError."""
         return self._read_live(block, lambda entry: load_pair_columns(self.folder, entry, names))

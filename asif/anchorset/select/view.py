@@ -102,6 +102,11 @@ class View:
             records.update(zip(places.tolist(), member.records(self.rows[wanted[places]]), strict=True))
         return [records[place] for place in range(len(wanted))]
 
+    def read_captions(self) -> list[tuple[str, ...]]:
+        """Read the captions of all pairs, in the order of ids."""
+        captions = [member.read_captions() for member in self.members]
+        return [captions[owner][row] for owner, row in zip(self.owners.tolist(), self.rows.tolist(), strict=True)]
+
     def fingerprint(self, side: Side) -> Fingerprint:
         return self.members[0].fingerprint(side)
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from asif.aligners.hubness import append_bias
 from asif.aligners.neighbours import Neighbours
+from asif.aligners.protocol import uses_texts
 from asif.anchorset import AnchorSet, Gallery
 from asif.anchorset.format.atomic_io import check_free_space
 from asif.anchorset.format.blocks import MAX_BLOCK_ROWS, AnchorBlock
@@ -44,9 +45,11 @@ from asif.vectors import (
     Embeddings,
     FitArrays,
     FusedRows,
+    Int64,
     Rows,
     Side,
     SparseRows,
+    Texts,
     join_rows,
 )
 
@@ -68,17 +71,38 @@ def represent_items(gallery: Gallery, task: FittedTask, progress: Progress = ign
 
     Dense rows are views of mapped files. `progress` is called before, and after each block, if there are many items to
     represent. Raises IntegrityError for a block that was changed on disk, Conflict if the version is deleted meanwhile.
+    Rows that depend on the words of items are made anew by each process.
     """
+    if uses_texts(task.fitted) and gallery.side == "text":
+        return _represent_texts(gallery, task)
     blocks = _RepresentedBlocks(gallery.opened, gallery.side, task)
     blocks.read()
     blocks.represent_missing(progress)
     return blocks.join()
 
 
-def represent_vectors(vectors: NDArray[Any], side: Side, task: FittedTask) -> Rows:
+def _represent_texts(gallery: Gallery, task: FittedTask) -> list[Rows]:
+    """Represent the items of a gallery of texts with their words."""
+    gallery.check_vectors()
+    rows, start = [], 0
+    for block in gallery.vectors:
+        texts = read_texts(gallery, np.arange(start, start + len(block)), task)
+        rows.append(represent_vectors(block, gallery.side, task, texts))
+        start += len(block)
+    return [join_rows(rows)]
+
+
+def represent_vectors(vectors: NDArray[Any], side: Side, task: FittedTask, texts: Texts | None = None) -> Rows:
     """Represent unit vectors [n, d] as rows of an aligner, with the negative hubness bias as the last entry."""
-    rows = task.fitted.represent(side, Embeddings(np.asarray(vectors, np.float32)), task.kernel)
+    rows = task.fitted.represent(side, Embeddings(np.asarray(vectors, np.float32), texts), task.kernel)
     return append_biases(rows, side, task)
+
+
+def read_texts(gallery: Gallery, rows: Int64, task: FittedTask) -> Texts | None:
+    """Read the texts of items at `rows` for an aligner that compares words; None for others, and for images."""
+    if gallery.side == "image" or not uses_texts(task.fitted):
+        return None
+    return tuple(item.captions for item in gallery.records(rows))
 
 
 def append_biases(rows: Rows, side: Side, task: FittedTask) -> Rows:

@@ -9,8 +9,10 @@ from itertools import islice
 
 import numpy as np
 
+from asif.aligners.protocol import uses_texts
 from asif.anchorset import AnchorsIdentity
 from asif.engine.encoder_pool import EncoderPool
+from asif.engine.search.block_rows import read_texts
 from asif.engine.search.encode import EncodedQuery, check_gallery, encode_queries
 from asif.engine.search.gallery_rows import add_rows
 from asif.engine.search.query import Query
@@ -195,19 +197,33 @@ def _prepare_queries(
     """Represent all parts of all queries, each side at once, and add those of each query."""
     parts = [(side, vector) for each in encoded for side, vector in each.list_sides(represented.side)]
     rows: list[Rows | None] = [None] * len(parts)
+    texts = _list_texts(represented, encoded) if is_shared and uses_texts(represented.task.fitted) else None
     for side in SIDES:
         of_side = [at for at, part in enumerate(parts) if part[0] == side]
         if of_side:
             vectors = np.stack([parts[at][1] for at in of_side])
             made: Rows = DenseRows(vectors)
             if is_shared:
-                made = represented.task.fitted.represent(side, Embeddings(vectors), represented.task.kernel)
+                asked = Embeddings(vectors, tuple(texts[at] for at in of_side) if texts and side == "text" else None)
+                made = represented.task.fitted.represent(side, asked, represented.task.kernel)
             for place, at in enumerate(of_side):
                 rows[at] = made[place : place + 1]
     waiting = iter([row for row in rows if row is not None])
     return [
         _prepare_query(each, tuple(islice(waiting, len(each.vectors))), represented.side, is_shared) for each in encoded
     ]
+
+
+def _list_texts(represented: RepresentedGallery, encoded: Sequence[EncodedQuery]) -> list[tuple[str, ...]]:
+    """Return the texts of all parts of all queries: none of images, of items those that the gallery has of them."""
+    gallery, texts = represented.gallery, []
+    for part in (part for each in encoded for part in each.query.parts):
+        if part.kind == "item" and represented.side == "text":
+            (item,) = gallery.records(list(gallery.find_rows([str(part.content)]).values()))
+            texts.append(item.captions)
+        else:
+            texts.append((str(part.content),) if part.kind == "text" else ())
+    return texts
 
 
 def _prepare_query(encoded: EncodedQuery, rows: tuple[Rows, ...], gallery: Side, is_shared: bool) -> _PreparedQuery:
@@ -265,7 +281,9 @@ def _explain(represented: RepresentedGallery, ready: _PreparedQuery, rows: Int64
     task, side = represented.task, represented.side
     blocks = represented.gallery.vectors
     vectors = np.concatenate([gather_rows(blocks, rows[at : at + 1]) for at in range(len(rows))])
-    items = task.fitted.represent(side, Embeddings(np.asarray(vectors, np.float32)), task.kernel)
+    items = task.fitted.represent(
+        side, Embeddings(np.asarray(vectors, np.float32), read_texts(represented.gallery, rows, task)), task.kernel
+    )
     evidence = []
     for at, row in enumerate(rows.tolist()):
         item, by_part = items[at : at + 1], []

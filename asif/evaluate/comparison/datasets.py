@@ -136,9 +136,12 @@ class LabelSet:
 
     def evaluate(self, fitted: FittedAligner, hubness: Hubness, anchors: Anchors) -> QueryScores:
         """Classify the images with an aligner that was fitted to these anchors."""
-        candidates = represent_labels(
-            self.labels, lambda texts: Embeddings(np.stack([self._prompt_vectors[text] for text in texts])), fitted
-        )
+
+        def take(texts: Sequence[str]) -> Embeddings:
+            vectors = np.stack([self._prompt_vectors[text] for text in texts])
+            return Embeddings(vectors, tuple((text,) for text in texts))
+
+        candidates = represent_labels(self.labels, take, fitted)
         if hubness.method != "none":
             biases = hubness.compute_biases(candidates.rows, build_query_bank(fitted, anchors, "image"))
             candidates = Candidates(candidates.rows, candidates.per_candidate, biases)

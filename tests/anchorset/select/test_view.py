@@ -40,6 +40,7 @@ ALIGNERS: list[tuple[Any, Hubness | None]] = [
     (make_aligner("asif", centre=True), None),
     (make_aligner("asif-paper", k=4), None),
     (make_aligner("cca"), None),
+    (make_aligner("cca(words)"), Hubness("nnn", 3)),
     (make_aligner("procrustes"), Hubness("nnn", 3)),
     (make_aligner("cca+0.5*asif(k=3)"), Hubness("csls")),
 ]

@@ -26,7 +26,7 @@ from asif.engine.search.results import SearchAnswer
 from asif.errors import EncoderMismatch, IntegrityError, NotFound, UsageError
 from asif.vectors import Embeddings
 
-ALIGNERS = ["asif(k=5)", "cca", "procrustes", "cca+0.5*asif(k=5)"]
+ALIGNERS = ["asif(k=5)", "cca", "procrustes", "cca+0.5*asif(k=5)", "cca(words)"]
 COUNT = 30
 
 
