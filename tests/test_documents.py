@@ -147,8 +147,9 @@ def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: Bl
     monkeypatch.chdir(tmp_path / "documents")
     monkeypatch.setenv("ASIF_HOME", str(tmp_path / "documents" / "home"))
     named = block.text + (Path("serve.toml").read_text() if "serve.toml" in block.text else "")
+    served = SERVED if SERVER in block.text or "asif serve" in block.text else ()
     for folder in Path("home/anchors").iterdir():
-        if folder.name not in ("imagenet-head", *SERVED, *re.findall(r"[\w-]+", named)):
+        if folder.name not in ("imagenet-head", *served, *re.findall(r"[\w-]+", named)):
             shutil.rmtree(folder)
     replace_encoders(monkeypatch, tmp_path)
     monkeypatch.setattr("asif.service.server.run_service", serve_for_a_moment)
