@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,8 @@ from click.core import ParameterSource
 from asif.cli import options
 from asif.errors import MissingDependency
 
+# Encoders use all processors themselves: other threads of BLAS would wait beside them, and it spins while it waits.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported
 _LIBRARIES = ("starlette", "uvicorn", "pydantic", "prometheus_client", "python_multipart")
 
 

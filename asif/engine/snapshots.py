@@ -112,11 +112,14 @@ class FittedTask:
         return "fitted" in self.__dict__
 
     def warm(self) -> None:
-        """Do the work that a first call would wait for: fit, and copy all anchors to the device that searches them."""
-        fitted = self.fitted
-        for side in SIDES:
-            probe = Embeddings(np.asarray(self.anchors.blocks(side)[0][:1], np.float32), ((),))
-            fitted.represent(side, probe, self.kernel)
+        """Do the work that a first call would wait for, once: fit, and copy anchors to a device that searches them."""
+        self._first_rows  # noqa: B018
+
+    @cached_property
+    def _first_rows(self) -> list[Rows]:
+        """The first anchor of each side, represented."""
+        first = [Embeddings(np.asarray(self.anchors.blocks(side)[0][:1], np.float32), ((),)) for side in SIDES]
+        return [self.fitted.represent(side, one, self.kernel) for side, one in zip(SIDES, first, strict=True)]
 
     def represent_labels(self, labels: Labels, encode: Callable[[Sequence[str]], Embeddings]) -> Candidates:
         """Represent labels over the anchors, as candidates for images, corrected for hubness."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -84,6 +85,8 @@ class Service:
             gallery = GallerySlot(ref, config.home)
             gallery.open()
             self.galleries[gallery.name] = gallery
+        gc.collect()
+        gc.freeze()  # what stays is not looked at again by every collection
         self.is_ready = True
 
     def stop(self) -> None:
