@@ -70,8 +70,10 @@ def compute_gram_matrix(rows: Float64) -> Float64:
     """
     from scipy.linalg.blas import dsyrk
 
-    upper: Float64 = dsyrk(1.0, rows.T)  # the transpose is in the memory order of BLAS
-    return np.triu(upper) + np.triu(upper, 1).T
+    upper: Float64 = dsyrk(1.0, rows.T)  # the transpose is in the memory order of BLAS; below the diagonal are zeros
+    gram: Float64 = upper + upper.T
+    np.fill_diagonal(gram, upper.diagonal())
+    return gram
 
 
 @contextmanager
