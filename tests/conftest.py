@@ -32,8 +32,9 @@ WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if WORKERS > 1:  # each worker takes its share of the processors: more threads would only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
 
-settings.register_profile("ci", derandomize=True)  # a verdict on a change, not on luck; elsewhere the search goes on
-settings.register_profile("quick", max_examples=15)
+settings.register_profile("default", deadline=None)  # speed is measured in bench/
+settings.register_profile("ci", derandomize=True, deadline=None)  # a verdict on a change, not on luck
+settings.register_profile("quick", max_examples=15, deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "default")  # `--hypothesis-profile` names another one
 
 REAL_ENCODERS = {"image_encoder", "text_encoder", "head_home", "preloaded"}
