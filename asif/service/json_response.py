@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 from starlette.responses import Response
 
@@ -19,7 +20,7 @@ def respond_json(content: dict[str, Any], anchors: AnchorsIdentity | None = None
     body = json.dumps(content, ensure_ascii=False, allow_nan=False).encode(errors="replace")
     headers = {}
     if anchors is not None:
-        headers[ANCHORS_HEADER] = f"{anchors.name}@{anchors.version}; digest={anchors.digest}"
+        headers[ANCHORS_HEADER] = f"{quote(anchors.name, safe='+')}@{anchors.version}; digest={anchors.digest}"
     return Response(body, status, headers, "application/json")
 
 

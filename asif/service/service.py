@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -33,8 +31,6 @@ from asif.vectors import Float32
 Result = TypeVar("Result")
 _THREADS = 8
 
-_log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class Call:
@@ -43,10 +39,6 @@ class Call:
     grant: Grant
     deadline: float
     expected_anchors: tuple[str, ...] = ()
-
-    @property
-    def seconds_left(self) -> float:
-        return self.deadline - time.monotonic()
 
 
 class Service:

@@ -53,6 +53,12 @@ class AnchorsSlot:
         return self._board.find_reference(self.name, self._configured)
 
     @property
+    def shown_reference(self) -> str:
+        """Return the reference as callers may see it: without the places of sets on this machine."""
+        ref = self.follows
+        return ref if all(parse_reference(part).name for part in parse_union(ref)) else self.name
+
+    @property
     def exactly(self) -> tuple[str, ...]:
         """Return the served versions."""
         return self._main.exactly
@@ -160,7 +166,7 @@ class AnchorsSlot:
         ref = self.follows
         if len(parse_union(ref)) > 1 or not is_movable_reference(ref) or parse_reference(ref).selector:
             raise UsageError(
-                f"{self.name} means {ref}, which is not the current version of one set",
+                f"{self.name} means {self.shown_reference}, which is not the current version of one set",
                 "a set that is served by its name alone",
                 f"swap it to {parse_reference(parse_union(ref)[0]).name or self.name} first",
             )

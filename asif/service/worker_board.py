@@ -6,14 +6,12 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from asif.anchorset.format.atomic_io import atomic_write_bytes
 
-_REFERENCES = "references.json"
 _WAIT_SECONDS = 10.0
 _LOOK_SECONDS = 0.02
 
@@ -25,39 +23,31 @@ class WorkerBoard:
         self._folder = folder
         self._references: dict[str, str] = {}
         self._versions: dict[str, tuple[str, ...]] = {}
-        self._stamp: tuple[int, int] | None = None
         self._lock = Lock()
 
     def find_reference(self, name: str, default: str) -> str:
         """Return the reference that a name means now."""
-        with self._lock:
-            self._read_references()
+        if self._folder is None:
             return self._references.get(name, default)
+        try:
+            return (self._folder / f"reference-{name}").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return default
 
     def set_reference(self, name: str, ref: str) -> None:
         """Make all workers serve another reference under a name; they follow on their own."""
-        with self._lock:
-            self._read_references()
-            self._references[name] = ref
-            if self._folder is not None:
-                _write(self._folder / _REFERENCES, self._references)
-
-    def _read_references(self) -> None:
         if self._folder is None:
-            return
-        path = self._folder / _REFERENCES
-        with suppress(FileNotFoundError):
-            found = path.stat()
-            stamp = found.st_ino, found.st_mtime_ns
-            if stamp != self._stamp:
-                self._references, self._stamp = json.loads(path.read_bytes()), stamp
+            self._references[name] = ref
+        else:  # a file for each name, so that workers that set different ones do not undo each other
+            atomic_write_bytes(self._folder / f"reference-{name}", ref.encode())
 
     def announce(self, name: str, versions: tuple[str, ...]) -> None:
         """Say which versions this worker serves under a name."""
         with self._lock:
             self._versions[name] = versions
             if self._folder is not None:
-                _write(self._folder / f"worker-{os.getpid()}.json", self._versions)
+                path = self._folder / f"worker-{os.getpid()}.json"
+                atomic_write_bytes(path, json.dumps(self._versions).encode())
 
     def wait_for(self, name: str, versions: tuple[str, ...]) -> bool:
         """Wait until every living worker serves these versions under a name; False if one did not in ten seconds."""
@@ -79,10 +69,6 @@ class WorkerBoard:
             else:
                 path.unlink(missing_ok=True)
         return found
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    atomic_write_bytes(path, json.dumps(content).encode())
 
 
 def _is_alive(process: int) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
-from support.services import bearer, listen, make_config, make_grants, make_store
+from support.services import bearer, hash_inputs, listen, make_config, make_grants, make_store
 
 from asif.service.app import ENDPOINTS
 from asif.service.config import Limits
@@ -25,11 +25,7 @@ OPERATIONS = [
 @pytest.fixture(scope="module")
 def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Return the description of a running service with keys."""
-    from support.engine_sets import fake_image, fake_text
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda *_: fake_image())
-        patch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda *_: fake_text())
+    with hash_inputs():
         store = make_store(tmp_path_factory.mktemp("openapi") / "home")
         with listen(make_config(store, grants=make_grants())) as url:
             yield schemathesis.openapi.from_url(f"{url}/openapi.json")

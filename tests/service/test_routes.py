@@ -330,3 +330,10 @@ def test_a_service_is_ready_when_aligners_are_fitted(store: Path) -> None:
     with serve(make_config(store, galleries=())) as client:
         (engine, *_) = (slot.find_engine(OWNER) for slot in client.app.state.service.anchors.values())  # type: ignore[attr-defined]
         assert engine.role("classify").is_fitted
+
+
+def test_a_set_that_is_named_by_its_place_is_shown_by_its_name(store: Path) -> None:
+    with serve(ServeConfig(store, (str(store / "anchors" / "one"),))) as client:
+        listed = client.get("/v1/anchors")
+        assert [(each["name"], each["ref"]) for each in listed.json()["anchors"]] == [("one", "one")]
+        assert str(store) not in listed.text

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
-from support.services import bearer, draw_photo, make_config, make_store, serve
+from support.services import bearer, draw_photo, hash_inputs, make_config, make_store, serve
 
 from asif.engine import Engine
 from asif.service.keys import Grant, hash_key
@@ -30,11 +30,7 @@ SECRETS = {"left": ("two", "dogs/"), "right": ("one", "cats/")}
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    from support.engine_sets import fake_image, fake_text
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda *_: fake_image())
-        patch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda *_: fake_text())
+    with hash_inputs():
         store = make_store(tmp_path_factory.mktemp("tenants") / "home")
         with serve(make_config(store, grants=(LEFT, RIGHT))) as client:
             yield client

@@ -12,10 +12,11 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 import uvicorn
 from PIL import Image
 from starlette.testclient import TestClient
-from support.engine_sets import fake_image, make_set
+from support.engine_sets import fake_image, fake_text, make_set
 from support.galleries import build, write_files
 
 from asif.service.app import create_app
@@ -43,6 +44,15 @@ def make_store(home: Path) -> Path:
     write_files(folder, {f"{'cats' if row < 4 else 'dogs'}/{row}.png": draw_photo(row) for row in range(8)})
     build(folder, home, fake_image(), name="photos", thumbnails=True)
     return home
+
+
+@contextmanager
+def hash_inputs() -> Iterator[None]:
+    """Let engines load encoders that hash what they are given, for a service that a module of tests shares."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("asif.engine.encoder_pool.load_image_encoder", lambda *_: fake_image())
+        patch.setattr("asif.engine.encoder_pool.load_text_encoder", lambda *_: fake_text())
+        yield
 
 
 def make_config(home: Path, **given: Any) -> ServeConfig:

@@ -8,8 +8,9 @@ which breaks ties between equal scores.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from asif.anchorset.format.manifest import BlockEntry, Manifest
 from asif.anchorset.write.version import store_block
 from asif.pairs.pair import PairRecord
 from asif.vectors import Int64
+
+_Part = TypeVar("_Part", bound=Sized)
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,14 @@ def list_row_ranges(folder: SetFolder, manifest: Manifest) -> list[RowRange]:
     return [RowRange(folder, manifest, entry, np.flatnonzero(entry.live)) for entry in manifest.blocks]
 
 
-def group_into_blocks(ranges: Sequence[RowRange]) -> Iterator[list[RowRange]]:
-    """Group neighbouring row ranges while their rows fit into one block."""
-    group: list[RowRange] = []
-    for row_range in ranges:
-        if group and sum(map(len, group)) + len(row_range) > MAX_BLOCK_ROWS:
+def group_into_blocks(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
+    """Group neighbouring parts, such as row ranges, while their rows fit into one block."""
+    group: list[_Part] = []
+    for part in parts:
+        if group and sum(map(len, group)) + len(part) > MAX_BLOCK_ROWS:
             yield group
             group = []
-        group.append(row_range)
+        group.append(part)
     if group:
         yield group
 

@@ -20,8 +20,9 @@ from asif.aligners.hubness import append_bias
 from asif.aligners.neighbours import Neighbours
 from asif.aligners.protocol import uses_texts
 from asif.anchorset import AnchorSet, Gallery
+from asif.anchorset.edit.row_ranges import group_into_blocks
 from asif.anchorset.format.atomic_io import check_free_space
-from asif.anchorset.format.blocks import MAX_BLOCK_ROWS, AnchorBlock
+from asif.anchorset.format.blocks import AnchorBlock
 from asif.anchorset.format.deletion_list import find_live_slices
 from asif.anchorset.format.fit_cache import FitKey, hash_anchors
 from asif.anchorset.format.manifest import BlockEntry
@@ -226,7 +227,7 @@ class _RepresentedBlocks:
             widest = max(arrays["0.values"].shape[1] for arrays in self.found.values())
             return [_join_sparse(self._iter_live(), self.opened.count, widest, first.width)]
         if isinstance(first, FusedRows):
-            return [join_rows(group) for group in _group_small(self._iter_live())]
+            return [join_rows(group) for group in group_into_blocks(self._iter_live())]
         return list(self._iter_live())
 
     def _iter_live(self) -> Iterator[Rows]:
@@ -261,15 +262,3 @@ def _join_sparse(parts: Iterator[Rows], count: int, entries: int, width: int) ->
         indices[some], values[some] = even.indices, even.values
         start += len(part)
     return SparseRows(indices, values, width)
-
-
-def _group_small(parts: Iterator[Rows]) -> Iterator[list[Rows]]:
-    """Group neighbouring parts while their rows fit into one block."""
-    group: list[Rows] = []
-    for part in parts:
-        if group and sum(map(len, group)) + len(part) > MAX_BLOCK_ROWS:
-            yield group
-            group = []
-        group.append(part)
-    if group:
-        yield group

@@ -41,7 +41,7 @@ def _describe(slot: AnchorsSlot, engine: Engine) -> dict[str, Any]:
     anchors = engine.anchors
     return {
         "name": slot.name,
-        "ref": slot.follows,
+        "ref": slot.shown_reference,
         "version": anchors.named.version,
         "digest": anchors.named.digest,
         "pairs": anchors.count,
