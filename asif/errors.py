@@ -8,7 +8,9 @@ AsifError                1    a failure while running
 ├── UsageError           2    the call makes no sense: options, labels, templates, names
 │   └── NotFound         2    no such anchor set, version or alias
 ├── InputRefused         3    the data that came in cannot be used
-│   ├── BadImage         3    one image that cannot be decoded safely
+│   ├── BadMedia         3    one input of an encoder that cannot be used
+│   │   ├── BadImage     3    one image that cannot be decoded safely
+│   │   └── BadAudio     3    one sound that cannot be decoded, or has nothing to hear
 │   └── BadEmbedding     3    NaN, infinite or zero vectors
 ├── EncoderMismatch      4    the anchor set was made with another encoder
 ├── Stale                4    a projector was trained on other anchors than these
@@ -80,8 +82,16 @@ class InputRefused(AsifError):
     exit_code = 3
 
 
-class BadImage(InputRefused):
+class BadMedia(InputRefused):
+    """One input of an encoder, an image or a sound, cannot be used; others can."""
+
+
+class BadImage(BadMedia):
     """One image cannot be decoded within the limits."""
+
+
+class BadAudio(BadMedia):
+    """One sound cannot be decoded within the limits, or is silent."""
 
 
 class BadEmbedding(InputRefused):

@@ -66,7 +66,7 @@ def print_encoders(as_json: bool) -> None:
     rows: list[tuple[str, ...]] = []
     for entry in list_encoders():
         if as_json:
-            options.print_json({**asdict(entry), "default": entry.spec == DEFAULT_ENCODERS[entry.side]})
+            options.print_json({**asdict(entry), "default": entry.spec in DEFAULT_ENCODERS.values()})
             continue
         state = "-" if entry.install is None else entry.installed or f"no: {entry.install}"
         rows.append((entry.side, entry.spec, str(entry.dim or "-"), state, entry.about))

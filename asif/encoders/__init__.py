@@ -1,5 +1,6 @@
 """Frozen encoders by name: `timm:…`, `sentence-transformers:…`, `embedded:…`, `open-clip:…`, `precomputed`."""
 
+from asif.encoders.audio.load import load_audio_encoder
 from asif.encoders.backends.runtime import Backend
 from asif.encoders.load import (
     DEFAULT_ENCODERS,
@@ -36,6 +37,7 @@ __all__ = [
     "check_spec",
     "encode_images",
     "encode_texts",
+    "load_audio_encoder",
     "load_head",
     "load_image_encoder",
     "load_text_encoder",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from importlib import metadata
+from typing import Literal
 
+from asif.encoders.audio.load import AUDIO_FORMS
 from asif.encoders.embedded import EMBEDDED_WEIGHTS
 from asif.vectors import Side
 
@@ -16,7 +18,7 @@ class EncoderEntry:
     `dim` is None if it depends on the model; `installed` and `install` are None if nothing has to be installed.
     """
 
-    side: Side
+    side: Side | Literal["audio"]
     spec: str
     about: str
     dim: int | None = None
@@ -41,6 +43,27 @@ def list_encoders() -> list[EncoderEntry]:
         ),
         _describe_open_clip("text"),
         _describe_precomputed("text"),
+        *_describe_audio(),
+    ]
+
+
+def _describe_audio() -> list[EncoderEntry]:
+    """Describe the encoders of sounds, all of which decode by soundfile and resample by soxr."""
+    about = (
+        "mel statistics, not learned: a baseline; no network needed",
+        "a CLAP of the hub, or a folder: its audio tower; published weights not run",
+        "a Whisper: its encoder, mean over frames; published weights not run",
+        "wav2vec2, HuBERT, WavLM, AST; published weights not run",
+    )
+    try:
+        found = metadata.version("soundfile")
+    except metadata.PackageNotFoundError:
+        found = None
+    forms = (AUDIO_FORMS[-1], *AUDIO_FORMS[:-1])
+    install = "pip install 'asif-engine[audio]'"
+    return [
+        *(EncoderEntry("audio", form, text, None, found, install) for form, text in zip(forms, about, strict=True)),
+        _describe_precomputed("audio"),
     ]
 
 
@@ -68,6 +91,6 @@ def _describe_open_clip(side: Side) -> EncoderEntry:
     return replace(found, install="pip install 'asif-engine[open-clip]'")
 
 
-def _describe_precomputed(side: Side) -> EncoderEntry:
+def _describe_precomputed(side: Side | Literal["audio"]) -> EncoderEntry:
     """Describe precomputed vectors: no model, nothing to install."""
     return EncoderEntry(side, "precomputed", "vectors that come with the pairs; not named on the command line")

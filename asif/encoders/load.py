@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from asif.encoders.audio.load import parse_audio_spec
 from asif.encoders.backends.choose import choose_runtime, load_exported
 from asif.encoders.backends.embedded_graphs import find_graph
 from asif.encoders.backends.runtime import Backend, Runtime
@@ -153,9 +154,12 @@ _SPEC_FORMS: dict[Side, tuple[str, ...]] = {
 }
 
 
-def check_spec(spec: str, side: Side) -> None:
+def check_spec(spec: str, modality: Literal["image", "text", "audio"]) -> None:
     """Raise UsageError for an encoder name of the wrong form; loads nothing."""
-    _parse_spec(spec, side)
+    if modality == "audio":
+        parse_audio_spec(spec)
+    else:
+        _parse_spec(spec, modality)
 
 
 def _parse_spec(spec: str, side: Side) -> tuple[str, str]:

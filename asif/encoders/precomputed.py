@@ -8,12 +8,13 @@ from typing import Any, NoReturn
 
 from asif.encoders.protocol import ImageSource
 from asif.errors import UsageError
+from asif.modality import FIELD, name_one
 from asif.vectors import Fingerprint, Float32, Side, Tokens
 
 
 @dataclass(frozen=True)
 class PrecomputedEncoder:
-    """Represent the unknown encoder of precomputed vectors of one side.
+    """Represent the unknown encoder of precomputed vectors of one side; `modality` is what they are of, if not `side`.
 
     >>> PrecomputedEncoder("text", 4).forward(["a dog"])
     Traceback (most recent call last):
@@ -27,10 +28,16 @@ class PrecomputedEncoder:
     dim: int
     batch: int = 4096
     spec: str = "precomputed"
+    modality: str | None = None
 
     @property
     def fingerprint(self) -> Fingerprint:
-        return Fingerprint({"library": "precomputed", "side": self.side, "dim": self.dim})
+        fields = {"library": "precomputed", "side": self.side, "dim": self.dim}
+        return Fingerprint(fields if self._modality == self.side else {**fields, FIELD: self._modality})
+
+    @property
+    def _modality(self) -> str:
+        return self.modality or self.side
 
     def prepare(self, source: ImageSource) -> NoReturn:
         """Raise UsageError: there is no model."""
@@ -55,7 +62,7 @@ class PrecomputedEncoder:
 
     def _refuse(self) -> NoReturn:
         raise UsageError(
-            f"{'an image' if self.side == 'image' else 'a text'} to encode, with an anchor set of precomputed vectors",
-            f"{self.side} vectors [n, {self.dim}] from the encoder that made the anchors",
+            f"{name_one(self._modality)} to encode, with an anchor set of precomputed vectors",
+            f"{self._modality} vectors [n, {self.dim}] from the encoder that made the anchors",
             "encode it yourself and pass the vectors (.npy)",
         )

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from asif.pairs.columns import CellForm, Columns, ColumnShape
+from asif.pairs.image_files import find_suffix_modality
 
 SAMPLED_ROWS = 64
 MISSING_TEXTS = ("nan", "NaN", "None", "null", "NULL", "<NA>")
@@ -28,7 +29,10 @@ def list_text_roles(columns: Columns, shapes: Mapping[str, ColumnShape]) -> dict
 
 
 def find_forms(columns: Columns, rows: Iterable[Mapping[str, Any]]) -> Columns:
-    """Return the columns with the forms that all sampled rows {role: cell} have; a missing or blank cell has any."""
+    """Return the columns with the forms that all sampled rows {role: cell} have; a missing or blank cell has any.
+
+    Paths whose suffixes are all those of sounds make the first half of pairs sounds.
+    """
     cells: dict[str, list[str]] = {}
     missing: set[str] = set()
     for row in rows:
@@ -39,7 +43,9 @@ def find_forms(columns: Columns, rows: Iterable[Mapping[str, Any]]) -> Columns:
             elif isinstance(cell, str) and cell.strip() and (role == "image" or len(cell) <= MAX_SAMPLED_CHARACTERS):
                 cells.setdefault(role, []).append(cell[:_HEAD_CHARACTERS] if role == "image" else cell)
     found = {role: form for role, texts in cells.items() if (form := _find_form(role, texts)) is not None}
-    return replace(columns, forms=found, missing=tuple(sorted(missing)))
+    suffixes = {find_suffix_modality(text) for text in cells.get("image", ())}
+    modality = "audio" if suffixes == {"audio"} and columns.modality == "image" else columns.modality
+    return replace(columns, forms=found, missing=tuple(sorted(missing)), modality=modality)
 
 
 def parse_list(text: str, form: CellForm) -> list[Any] | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeAlias
 
 from asif.errors import InputRefused, UsageError
+from asif.modality import is_modality
+from asif.pairs.image_files import AUDIO_SUFFIXES
 
 TextRole = Literal["captions", "label", "item", "text"]
 """What a source is read for: captions make a pair with the image, a label makes a labelled image.
@@ -19,7 +21,7 @@ CellForm = Literal["base64", "JSON list", "Python list"]
 """How a text cell holds an image or several captions."""
 
 
-_NO_ROLES = ("more_captions", "forms", "missing", "needs_captions")
+_NO_ROLES = ("more_captions", "forms", "missing", "needs_captions", "modality", "text_modality")
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Columns:
 
     `more_captions` are further columns of captions; `forms` {role: form} are the roles whose texts hold something else;
     `missing` are texts such as "nan" that stand in the place of captions. A row without captions is a bad one only if
-    it `needs_captions`.
+    it `needs_captions`. `modality` is what the first half of a pair is: `image` is then the column of its files, and
+    `image_embedding` that of its vectors. `text_modality` is that of the vectors of the other half.
     """
 
     image: str | None = None
@@ -45,6 +48,8 @@ class Columns:
     forms: Mapping[str, CellForm] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     needs_captions: bool = True
+    modality: str = "image"
+    text_modality: str = "text"
 
     def by_role(self) -> dict[str, str]:
         """Return {role: column} for the roles that have a column.
@@ -54,6 +59,16 @@ class Columns:
         """
         found = {role: getattr(self, role) for role in ROLES if getattr(self, role)}
         return found | {f"captions {number}": column for number, column in enumerate(self.more_captions, 2)}
+
+    def by_name(self) -> dict[str, str]:
+        """Return {role: column} with the roles by the modality, as people name them.
+
+        >>> Columns(image="wav", captions="caption", modality="audio").by_name()
+        {'audio': 'wav', 'captions': 'caption'}
+        """
+        names = {"image": self.modality, "image_embedding": f"{self.modality}_embedding"}
+        names["text_embedding"] = f"{self.text_modality}_embedding"
+        return {names.get(role, role): column for role, column in self.by_role().items()}
 
     @property
     def precomputed(self) -> bool:
@@ -77,6 +92,9 @@ _WANTED: dict[TextRole, str] = {
     "text": "texts",
 }
 _PIXELS = ("image", "img", "picture", "photo", *SHARD_IMAGES, "jpeg", "image_bytes", "img_bytes")
+_SOUNDS = ("audio", "sound", *AUDIO_SUFFIXES, "audio_bytes")
+_SOUND_PATHS = ("audio", "sound", "audio_path", "audio_file", "sound_path", "sound_file", "wav_path", "sound_name")
+_VECTOR_ENDINGS = ("_embedding", "_emb", "_vector")
 _PATHS = (
     *("image", "img", "picture", "photo"),
     *("image_path", "img_path", "filepath", "file_path", "file_name", "filename", "path"),
@@ -113,7 +131,6 @@ _ACCEPTS: dict[str, tuple[ColumnShape, ...]] = {
     **dict.fromkeys(("source", "licence", "url", "status", "label"), _TEXT_SHAPES),
     **dict.fromkeys(("image_embedding", "text_embedding"), ("vector",)),
 }
-_REQUIRED_NAMES = {"image": (*_PIXELS, *_PATHS), **_NAMES}
 _LISTED_COLUMNS = 20
 _CONVERSIONS = (
     ("list of structs", "write one row for each image, with the same id, or the texts as a list of strings"),
@@ -142,7 +159,11 @@ def infer_value_shape(value: Any) -> ColumnShape:
 
 
 def find_columns(
-    shapes: Mapping[str, ColumnShape], overrides: Mapping[str, str], where: str, text_role: TextRole = "captions"
+    shapes: Mapping[str, ColumnShape],
+    overrides: Mapping[str, str],
+    where: str,
+    text_role: TextRole = "captions",
+    modality: str | None = None,
 ) -> Columns:
     """Find the column of each role among {column: shape}; `overrides` {role: column} wins over what is found.
 
@@ -152,21 +173,33 @@ def find_columns(
     the only binary column. If both embeddings are there, they are used instead, unless `overrides` names the image.
     `text_role` is the column required with the image; for labels, captions and text vectors are ignored, and image
     vectors are used if they are named, or if there is no image; likewise for items, whose captions and labels are used
-    where there are any. For texts images are ignored.
+    where there are any. For texts images are ignored. `modality` is what the first half of pairs is; None means
+    images, or sounds if there are no images, or what vectors are named after, such as `depth_embedding`. A role such as
+    `audio` or `audio_embedding` in `overrides` says it too.
     Raises UsageError for an unusable override, InputRefused when a required role has no column.
 
     >>> find_columns({"TEXT": "text", "jpg": "bytes", "key": "text"}, {}, "a.parquet").by_role()
     {'image': 'jpg', 'captions': 'TEXT', 'id': 'key'}
+    >>> find_columns({"audio": "image", "caption": "text"}, {}, "a.parquet").by_name()
+    {'audio': 'audio', 'captions': 'caption'}
     """
     roles = _usable_roles(text_role)
+    overrides, modality, text_modality = _take_modalities(overrides, modality)
     overrides, absent, more = _split_overrides(shapes, overrides)
     _check_choice(shapes, {**overrides, **dict.fromkeys(absent, "")}, where, roles)
     for column in more:
         _check_choice(shapes, {"captions": column}, where, roles)
     shapes = {column: shape for column, shape in shapes.items() if column not in more}
-    found = {role: _find_by_name(shapes, names, _ACCEPTS[role]) for role, names in _NAMES.items() if role in roles}
+    names = _list_names(modality or "image")
+    found = {role: _find_by_name(shapes, names[role], _ACCEPTS[role]) for role in _NAMES if role in roles}
     by_role: dict[str, Any] = {**found, **overrides, **dict.fromkeys(absent)}
-    columns = Columns(**by_role, more_captions=more, needs_captions=text_role != "item")
+    columns = Columns(
+        **by_role,
+        more_captions=more,
+        needs_captions=text_role != "item",
+        modality=modality or "image",
+        text_modality=text_modality,
+    )
     if text_role == "text":
         _check_required(columns, shapes, where, text_role)
         return columns
@@ -178,6 +211,10 @@ def find_columns(
             "a column for image_embedding and one for text_embedding",
             "name both, or neither",
         )
+    if modality is None and columns.image is None and _find_files(shapes, None) is None:
+        other = _choose_named_vectors(columns, shapes, text_role)
+        if other is not None:
+            return other
     vectors = columns.image_embedding
     columns = replace(columns, image_embedding=None, text_embedding=None)
     if text_role in ("label", "item") and "image_embedding" in overrides:
@@ -185,13 +222,64 @@ def find_columns(
     elif columns.image is None:
         taken = set(columns.by_role().values())
         free: dict[str, ColumnShape] = {name: shape for name, shape in shapes.items() if name not in taken}
-        columns = replace(columns, image=_find_image(free))
+        file = _find_files(free, modality)
+        columns = columns if file is None else replace(columns, image=file[0], modality=file[1])
         if text_role in ("label", "item") and columns.image is None:
             columns = replace(columns, image_embedding=vectors)
     if columns.status is None and columns.image in SHARD_IMAGES and {"key", "url"} & set(shapes):
         columns = replace(columns, status=_find_by_name(shapes, ("status",), _TEXT_SHAPES))
     _check_required(columns, shapes, where, text_role)
     return columns
+
+
+def _take_modalities(overrides: Mapping[str, str], modality: str | None) -> tuple[Mapping[str, str], str | None, str]:
+    """Return overrides with the usual roles, and the modalities of both halves, which roles may be named after.
+
+    >>> _take_modalities({"audio": "clip"}, None), _take_modalities({"depth_embedding": "v"}, None)
+    (({'image': 'clip'}, 'audio', 'text'), ({'image_embedding': 'v'}, 'depth', 'text'))
+    """
+    ending = _VECTOR_ENDINGS[0]
+    named = [role.removesuffix(ending) for role in overrides if role == "audio" or role.endswith(ending)]
+    others = sorted({each for each in named if each not in ("image", "text")})
+    if not others:
+        return overrides, modality, "text"
+    first, text = others[0], "image" if "image" in named else "text"
+    renamed = {"audio": "image", f"{first}{ending}": f"image{ending}"}
+    if text == "image":
+        renamed[f"image{ending}"] = f"text{ending}"
+    return {renamed.get(role, role): column for role, column in overrides.items()}, first, text
+
+
+def _list_names(modality: str) -> dict[str, tuple[str, ...]]:
+    """Return the names of the columns of each role, for pairs whose first half is of a modality."""
+    if modality == "image":
+        return {"image": (*_PIXELS, *_PATHS), **_NAMES}
+    files = (*_SOUNDS, *_SOUND_PATHS, *_PATHS) if modality == "audio" else ()
+    return {"image": files, **_NAMES, "image_embedding": tuple(modality + ending for ending in _VECTOR_ENDINGS)}
+
+
+def _choose_named_vectors(columns: Columns, shapes: Mapping[str, ColumnShape], text_role: TextRole) -> Columns | None:
+    """Choose the vectors of another modality than images, where there are those of one: None if there are not.
+
+    They go with the vectors of texts, or with those of images as the second half.
+    """
+    found: dict[str, str] = {}
+    for column, shape in shapes.items():
+        name = next((column.lower().removesuffix(end) for end in _VECTOR_ENDINGS if column.lower().endswith(end)), "")
+        if shape == "vector" and is_modality(name) and name not in ("image", "img", "text", "caption"):
+            found.setdefault(name, column)
+    if len(found) != 1:
+        return None
+    ((modality, column),) = found.items()
+    if text_role != "captions":
+        alone = columns.image_embedding is None
+        return replace(columns, image_embedding=column, text_embedding=None, modality=modality) if alone else None
+    if columns.text_embedding is not None:
+        return replace(columns, image_embedding=column, modality=modality)
+    if columns.image_embedding is None:
+        return None
+    second = columns.image_embedding
+    return replace(columns, image_embedding=column, text_embedding=second, modality=modality, text_modality="image")
 
 
 def _split_overrides(
@@ -228,15 +316,23 @@ def _find_by_name(
     return next((column for name in names for column in usable if column.lower() == name), None)
 
 
-def _find_image(shapes: Mapping[str, ColumnShape]) -> str | None:
+def _find_files(shapes: Mapping[str, ColumnShape], modality: str | None) -> tuple[str, str] | None:
+    """Return the column of the files of the first half of pairs, and their modality; None if there is none."""
     structs = [column for column, shape in shapes.items() if shape == "image"]
     binaries = [column for column, shape in shapes.items() if shape == "bytes"]
-    return (
-        _find_by_name(shapes, _PIXELS, ("image", "bytes", "null"))
-        or (structs[0] if len(structs) == 1 else None)
-        or _find_by_name(shapes, _PATHS, ("text",))
-        or (binaries[0] if len(binaries) == 1 else None)
-    )
+    sounds = _find_by_name(shapes, _SOUNDS, ("image", "bytes")) or _find_by_name(shapes, _SOUND_PATHS, ("text",))
+    if modality == "audio":
+        one = structs[0] if len(structs) == 1 else None
+        column = (
+            sounds or one or _find_by_name(shapes, _PATHS, ("text",)) or (binaries[0] if len(binaries) == 1 else None)
+        )
+        return None if column is None else (column, "audio")
+    pictures = [column for column in structs if column.lower() not in _SOUNDS]
+    column = _find_by_name(shapes, _PIXELS, ("image", "bytes", "null")) or (pictures[0] if len(pictures) == 1 else None)
+    if column is None and sounds is not None and modality is None:
+        return sounds, "audio"
+    column = column or _find_by_name(shapes, _PATHS, ("text",)) or (binaries[0] if len(binaries) == 1 else None)
+    return None if column is None else (column, "image")
 
 
 def _check_choice(
@@ -280,20 +376,22 @@ def _check_required(columns: Columns, shapes: Mapping[str, ColumnShape], where: 
         )
     for role in required:
         if getattr(columns, role) is None:
-            _refuse_other_shapes(role, shapes, where)
+            _refuse_other_shapes(role, shapes, where, columns.modality)
+            name = role.replace("image", columns.modality)
             raise InputRefused(
-                f"{where} has no column that looks like {role}; it has {_format_shapes(shapes)}",
-                _WANTED[text_role],
-                f"say which column it is: {role}=COLUMN",
+                f"{where} has no column that looks like {name}; it has {_format_shapes(shapes)}",
+                _WANTED[text_role].replace("image", columns.modality),
+                f"say which column it is: {name}=COLUMN",
             )
 
 
-def _refuse_other_shapes(role: str, shapes: Mapping[str, ColumnShape], where: str) -> None:
+def _refuse_other_shapes(role: str, shapes: Mapping[str, ColumnShape], where: str, modality: str) -> None:
     """Raise InputRefused for a column that is named like a role and holds what cannot be used for it."""
     roles = (role, "image_embedding", "text_embedding") if role == "image" else (role,)
+    names = _list_names(modality)
     for each in roles:
         for column, shape in shapes.items():
-            if column.lower() in _REQUIRED_NAMES[each] and shape not in ("repeated", *_ACCEPTS[each]):
+            if column.lower() in names[each] and shape not in ("repeated", *_ACCEPTS[each]):
                 wanted = "float vectors" if _ACCEPTS[each] == ("vector",) else " or ".join(_ACCEPTS[each][:-1])
                 raise InputRefused(
                     f"column {column!r} of {where} holds {shape}, not {wanted}",

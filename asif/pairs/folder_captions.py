@@ -13,6 +13,7 @@ from asif.pairs.source import PairSource
 from asif.prompts import make_readable
 
 DEFAULT_CAPTION = "a photo of a {}."
+DEFAULT_SOUND_CAPTION = "the sound of {}."
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,19 @@ class FolderCaptions(PairSource):
 
 def caption_folders(folders: ClassFolders, template: str | None) -> FolderCaptions:
     """Return class folders as pairs; raises UsageError for a template without {}."""
-    template = template or DEFAULT_CAPTION
+    template = template or (DEFAULT_CAPTION if folders.modality == "image" else DEFAULT_SOUND_CAPTION)
     if "{}" not in template:
         raise UsageError(
             f"the template {template[:80]!r} has no {{}}", "a text with {} for the label", f"use {DEFAULT_CAPTION!r}"
         )
     kind = "class folders, whose names are captions"
     return FolderCaptions(
-        folders.path, kind, Columns(captions=template), folders.unused, folders.files, None, folders, template
+        folders.path,
+        kind,
+        Columns(captions=template, modality=folders.modality),
+        folders.unused,
+        folders.files,
+        None,
+        folders,
+        template,
     )

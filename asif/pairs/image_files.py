@@ -9,6 +9,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from asif.modality import name_many
 from asif.pairs.location import Place, list_folder
 from asif.pairs.remote import RemotePath
 
@@ -16,7 +17,11 @@ IMAGE_SUFFIXES = (
     *("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "jfif", "jpe", "mpo", "apng"),
     *("avif", "avifs", "heic", "heics", "heif", "heifs", "hif"),
 )
+AUDIO_SUFFIXES = ("wav", "flac", "ogg", "oga", "opus", "mp3")
+SUFFIXES = {"image": IMAGE_SUFFIXES, "audio": AUDIO_SUFFIXES}
+"""The suffixes of the files of each modality that has files."""
 _DECODERS = {
+    **dict.fromkeys(AUDIO_SUFFIXES, ("soundfile", "pip install 'asif-engine[audio]'")),
     **dict.fromkeys(("avif", "avifs"), ("PIL._avif", "pip install -U pillow")),
     **dict.fromkeys(("heic", "heics", "heif", "heifs", "hif"), ("pillow_heif", "pip install 'asif-engine[heif]'")),
 }
@@ -25,8 +30,10 @@ _MAX_SUFFIX = 12
 _MAX_KINDS = 8
 
 
-def walk_images(folder: Place) -> Iterator[tuple[Place, str | None]]:
+def walk_images(folder: Place, modality: str = "image") -> Iterator[tuple[Place, str | None]]:
     """Yield each file below a folder with None if it is an image, or else with the kind of file that is not read.
+
+    With the modality "audio" sounds are looked for.
 
     Files come sorted by name, before those of the folders within. Links to folders are not followed.
     """
@@ -36,19 +43,39 @@ def walk_images(folder: Place) -> Iterator[tuple[Place, str | None]]:
             inner[:] = sorted(set(inner) - set(hidden))
             yield from ((place / name, "hidden folder") for name in hidden)
             for name in sorted(names):
-                yield place / name, classify_file(name)
+                yield place / name, classify_file(name, modality)
         return
     folders = [Path(folder)]
     while folders:
-        yield from _list_images(folders.pop(), folders)
+        yield from _list_images(folders.pop(), folders, modality)
 
 
-def has_images(folder: Place) -> bool:
-    """Tell whether there is an image below a folder."""
-    return any(kind is None for _, kind in walk_images(folder))
+def has_images(folder: Place, modality: str = "image") -> bool:
+    """Tell whether there is an image, or another file of a modality, below a folder."""
+    return any(kind is None for _, kind in walk_images(folder, modality))
 
 
-def list_loose_files(folder: Place) -> list[tuple[Place, str | None]]:
+def describe_suffixes(modality: str) -> str:
+    """Name the files of a modality by some of their suffixes.
+
+    >>> describe_suffixes("image"), describe_suffixes("audio")
+    ('images (.jpg, .png, .webp, …)', 'sounds (.wav, .flac, .ogg, …)')
+    """
+    shown = ("jpg", "png", "webp") if modality == "image" else SUFFIXES[modality][:3]
+    return f"{name_many(modality)} ({', '.join(f'.{suffix}' for suffix in shown)}, …)"
+
+
+def find_suffix_modality(name: str) -> str | None:
+    """Return the modality of files with the suffix of a name; None for other suffixes.
+
+    >>> find_suffix_modality("rain/1.FLAC"), find_suffix_modality("1.jpg"), find_suffix_modality("wav")
+    ('audio', 'image', None)
+    """
+    suffix = name.lower().rpartition(".")[2] if "." in name else ""
+    return next((modality for modality, suffixes in SUFFIXES.items() if suffix in suffixes), None)
+
+
+def list_loose_files(folder: Place, modality: str = "image") -> list[tuple[Place, str | None]]:
     """List what lies directly in a folder, as `walk_images` does, without the folders that it would enter.
 
     Folders whose names begin with an underscore are listed.
@@ -60,13 +87,13 @@ def list_loose_files(folder: Place) -> list[tuple[Place, str | None]]:
         elif isinstance(place, Path) and not place.is_file():
             kind = _name_special(place.is_symlink())
         else:
-            kind = classify_file(place.name)
+            kind = classify_file(place.name, modality)
         if not place.is_dir() or place.name[0] in "._":
             found.append((place, kind))
     return found
 
 
-def list_unnamed(folder: Path, names: Iterable[str]) -> Iterator[str]:
+def list_unnamed(folder: Path, names: Iterable[str], modality: str = "image") -> Iterator[str]:
     """Yield the kind of each file below a folder that is not among `names`, paths relative to the folder or absolute.
 
     Folders that are not entered do not count if a file in them is named.
@@ -78,14 +105,16 @@ def list_unnamed(folder: Path, names: Iterable[str]) -> Iterator[str]:
         for inner in {os.path.dirname(name) for name in named}
         for parent in (Path(inner), *Path(inner).parents)
     }
-    for file, kind in walk_images(folder):
+    for file, kind in walk_images(folder, modality):
         name = os.path.relpath(str(file), str(folder))
         if name not in named and name not in entered:
-            yield kind or "image that no row names"
+            yield kind or f"{modality} that no row names"
 
 
-def classify_file(name: str) -> str | None:
+def classify_file(name: str, modality: str = "image") -> str | None:
     """Return None for the name of an image that can be decoded here, or else the kind of file that is not read.
+
+    With the modality "audio" that of a sound.
 
     >>> [classify_file(name) for name in ("a.JPG", "b.jfif", "c.txt", "d", "._a.jpg", ".e.png")]
     [None, None, '.txt', 'no suffix', '._*', 'hidden']
@@ -93,7 +122,7 @@ def classify_file(name: str) -> str | None:
     if name.startswith("."):
         return "._*" if name.startswith("._") else "hidden"
     stem, _, suffix = name.lower().rpartition(".")
-    if not stem or suffix not in IMAGE_SUFFIXES:
+    if not stem or suffix not in SUFFIXES[modality]:
         return name_suffix(suffix if stem else "")
     module, install = _DECODERS.get(suffix, (None, ""))
     return None if module is None or _is_installed(module) else f".{suffix} ({install})"
@@ -131,7 +160,7 @@ def _is_installed(module: str) -> bool:
     return find_spec(module) is not None
 
 
-def _list_images(folder: Path, folders: list[Path]) -> Iterator[tuple[Path, str | None]]:
+def _list_images(folder: Path, folders: list[Path], modality: str) -> Iterator[tuple[Path, str | None]]:
     """Yield the files of one folder, and push the folders within on `folders`, the first by name on top."""
     try:
         with os.scandir(folder) as listing:
@@ -144,15 +173,15 @@ def _list_images(folder: Path, folders: list[Path]) -> Iterator[tuple[Path, str 
         if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
             within.append(folder / entry.name)
         else:
-            yield folder / entry.name, _classify_entry(entry)
+            yield folder / entry.name, _classify_entry(entry, modality)
     folders.extend(reversed(within))
 
 
-def _classify_entry(entry: os.DirEntry[str]) -> str | None:
+def _classify_entry(entry: os.DirEntry[str], modality: str) -> str | None:
     try:
         if entry.is_dir():
             return "linked folder" if entry.is_symlink() else "hidden folder"
-        return classify_file(entry.name) if entry.is_file() else _name_special(entry.is_symlink())
+        return classify_file(entry.name, modality) if entry.is_file() else _name_special(entry.is_symlink())
     except OSError:  # links in a circle
         return _name_special(is_link=True)
 

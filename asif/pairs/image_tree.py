@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from asif.modality import name_many
 from asif.pairs.columns import Columns
 from asif.pairs.image_files import summarise_unread, walk_images
 from asif.pairs.item import make_file_uri, name_path
@@ -51,21 +52,24 @@ class ImageTree(PairSource):
             yield Pair(row, name, file, (), label=folder if slash else None)
 
 
-def open_image_tree(path: Place) -> ImageTree:
-    """Open the images below a folder; hidden ones, and folders behind links, are not read."""
-    return _make_tree(path, list(walk_images(path)))
+def open_image_tree(path: Place, modality: str = "image") -> ImageTree:
+    """Open the images, or sounds, below a folder; hidden ones, and folders behind links, are not read."""
+    return _make_tree(path, list(walk_images(path, modality)), modality)
 
 
-def list_image_files(root: Place, files: Iterable[Place], kinds_unread: Sequence[str] = ()) -> ImageTree:
+def list_image_files(
+    root: Place, files: Iterable[Place], kinds_unread: Sequence[str] = (), modality: str = "image"
+) -> ImageTree:
     """Open image files below `root`, each once, in this order."""
     found: list[tuple[Place, str | None]] = [(file, None) for file in dict.fromkeys(files)]
-    return _make_tree(root, [*found, *((root, kind) for kind in kinds_unread)])
+    return _make_tree(root, [*found, *((root, kind) for kind in kinds_unread)], modality)
 
 
-def _make_tree(root: Place, found: Sequence[tuple[Place, str | None]]) -> ImageTree:
+def _make_tree(root: Place, found: Sequence[tuple[Place, str | None]], modality: str) -> ImageTree:
     files = tuple(file for file, kind in found if kind is None)
     unread = summarise_unread(kind for _, kind in found if kind is not None)
-    return ImageTree(root, "folder of images", Columns(needs_captions=False), unread, files, None)
+    columns = Columns(needs_captions=False, modality=modality)
+    return ImageTree(root, f"folder of {name_many(modality)}", columns, unread, files, None)
 
 
 def _stamp(file: Place) -> list[Any]:

@@ -125,7 +125,12 @@ class TablePairs(PairSource):
                 cells = {role: read_cell(column, row) for role, column in read.items()}
                 if "image" in cells:
                     cells["image"] = _locate_image(cells["image"])
-                yield parse_row(first + row, {**cells, **{role: block[row] for role, block in blocks.items()}}, Path())
+                yield parse_row(
+                    first + row,
+                    {**cells, **{role: block[row] for role, block in blocks.items()}},
+                    Path(),
+                    modality=self.modality,
+                )
 
     def _read_batches(self, start: int) -> Iterator[tuple[int, Any]]:
         """Yield (first row, record batch of the columns in use)."""
@@ -140,19 +145,24 @@ class TablePairs(PairSource):
 
 
 def open_in_memory(
-    pairs: Any, take_file: ImageFileTaker, overrides: Mapping[str, str], folder: Path, limit: int | None = None
+    pairs: Any,
+    take_file: ImageFileTaker,
+    overrides: Mapping[str, str],
+    folder: Path,
+    limit: int | None = None,
+    modality: str | None = None,
 ) -> PairSource:
     """Open pairs in memory as a source.
 
     `pairs` is a pyarrow table, a data frame of pandas or polars, a `datasets.Dataset`, or an iterable of (image,
     caption), (image, [captions]), (image, captions, id), or dicts; `overrides` {role: column} wins over the columns
     that are found. An iterable is consumed once, up to `limit` rows, into a temporary file in `folder`; a table is read
-    in place. `take_file` gives the file of an image of any kind. Raises UsageError for anything else, and InputRefused
-    if a required column is missing.
+    in place. `take_file` gives the file of an image of any kind; `modality` is that of `asif.pairs.open_pairs`. Raises
+    UsageError for anything else, and InputRefused if a required column is missing.
     """
     table = _find_table(pairs)
     if table is not None:
-        return _open_table(*table, overrides)
+        return _open_table(*table, overrides, modality)
     if isinstance(pairs, Mapping):
         keys = ", ".join(map(str, islice(pairs, 5)))
         raise UsageError(
@@ -169,7 +179,7 @@ def open_in_memory(
             f"a path, a table, or an iterable of {_FORMS}",
             "pass one of them",
         )
-    return _spool_rows(rows if limit is None else islice(rows, limit), take_file, overrides, folder)
+    return _spool_rows(rows if limit is None else islice(rows, limit), take_file, overrides, folder, modality)
 
 
 # ---- tables
@@ -198,11 +208,13 @@ def _find_table(pairs: Any) -> tuple[int, Callable[[int, int], Any]] | None:
     return pairs.num_rows, lambda start, stop: pairs.slice(start, stop - start)
 
 
-def _open_table(count: int, part: Callable[[int, int], Any], overrides: Mapping[str, str]) -> TablePairs:
+def _open_table(
+    count: int, part: Callable[[int, int], Any], overrides: Mapping[str, str], modality: str | None
+) -> TablePairs:
     schema = part(0, min(1, count)).schema
     repeated = [name for name, times in Counter(schema.names).items() if times > 1]
     shapes = {field.name: infer_arrow_shape(field.type) for field in schema}
-    columns = find_columns({**shapes, **dict.fromkeys(repeated, "other")}, overrides, str(PATH))
+    columns = find_columns({**shapes, **dict.fromkeys(repeated, "other")}, overrides, str(PATH), "captions", modality)
     unused = _list_unused(columns, shapes)
     dims = None
     if columns.precomputed:
@@ -233,13 +245,13 @@ def _serialise_batch(batch: Any) -> Any:
 
 
 def _spool_rows(
-    rows: Iterator[Any], take_file: ImageFileTaker, overrides: Mapping[str, str], folder: Path
+    rows: Iterator[Any], take_file: ImageFileTaker, overrides: Mapping[str, str], folder: Path, modality: str | None
 ) -> SpooledPairs:
     """Consume rows into a temporary file that has no name, so that nothing of it stays behind."""
     head = list(islice(rows, 1))
     if head and isinstance(head[0], Mapping):  # a column may be empty in the first row
         head += islice(rows, _HEAD_ROWS - 1)
-    columns, unused = _find_row_columns(head, overrides)
+    columns, unused = _find_row_columns(head, overrides, modality)
     file = TemporaryFile(dir=folder, prefix="pairs-")  # noqa: SIM115 - it is closed with the source
     ends, digest = array("q"), hashlib.sha256()
     try:
@@ -272,14 +284,16 @@ def _spool(
     ends.append((ends[-1] if ends else 0) + len(packed))
 
 
-def _find_row_columns(head: list[Any], overrides: Mapping[str, str]) -> tuple[Columns, tuple[str, ...]]:
+def _find_row_columns(
+    head: list[Any], overrides: Mapping[str, str], modality: str | None
+) -> tuple[Columns, tuple[str, ...]]:
     """Find the columns of rows by the first of them: those of dicts by name and shape, those of tuples by position."""
     if not head or _is_tuple_row(head[0]):
         if overrides:
             raise UsageError(
                 f"columns ({', '.join(overrides)}) of rows without names", "rows as dicts", "leave the columns out"
             )
-        return Columns(image="image", captions="captions", id="id"), ()
+        return Columns(image="image", captions="captions", id="id", modality=modality or "image"), ()
     if not isinstance(head[0], Mapping):
         raise UsageError(
             f"the first pair is of type {type(head[0]).__name__}", _FORMS, "pass rows of one of these forms"
@@ -289,7 +303,7 @@ def _find_row_columns(head: list[Any], overrides: Mapping[str, str]) -> tuple[Co
         for name, value in item.items() if isinstance(item, Mapping) else ():
             if shapes.get(str(name), "null") == "null":
                 shapes[str(name)] = _infer_shape(_plain(value))
-    columns = find_columns(shapes, overrides, str(PATH))
+    columns = find_columns(shapes, overrides, str(PATH), "captions", modality)
     if columns.precomputed:
         raise InputRefused("rows with vectors", "images and captions, or vectors in a table", "pass an Arrow table")
     return columns, _list_unused(columns, shapes)

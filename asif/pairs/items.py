@@ -9,7 +9,14 @@ from pathlib import Path
 
 from asif.errors import InputRefused, UsageError
 from asif.pairs.columns import TextRole
-from asif.pairs.image_files import classify_file, walk_images
+from asif.pairs.image_files import (
+    SUFFIXES,
+    classify_file,
+    describe_suffixes,
+    find_suffix_modality,
+    has_images,
+    walk_images,
+)
 from asif.pairs.image_tree import list_image_files
 from asif.pairs.location import Place, parse_place
 from asif.pairs.open import open_source
@@ -27,6 +34,7 @@ def open_items(
     *,
     columns: Mapping[str, str] | None = None,
     split: str | None = None,
+    modality: str | None = None,
 ) -> PairSource:
     """Open the images or texts that a gallery is made from; reads only heads of files.
 
@@ -34,37 +42,47 @@ def open_items(
     folder with images below it, for texts a file with one text a line. Several sources, and a glob, are image files and
     folders of images; shards of one table, if they are all parquet files or all tars. Raises UsageError for a path,
     column or split that is not there, InputRefused for what cannot be read, and for sources without an image.
+    `modality` is that of `open_pairs`: with "audio" sounds are looked for in place of images.
     """
     overrides, role = dict(columns or {}), _ROLES[side]
     if len(sources) == 1 and _is_place(str(sources[0])):
-        return open_source(parse_place(locate_source(str(sources[0]))), overrides, role, split)
+        return open_source(parse_place(locate_source(str(sources[0]))), overrides, role, split, modality)
     roots, found = zip(*(_expand(str(source)) for source in sources), strict=True)
     root, files = Path(os.path.commonpath(roots)), [file for some in found for file in some]
     suffixes = {file.suffix.lower() for file in files}
     if suffixes in ({".parquet"}, {".tar"}):
         shards: list[Place] = sorted(dict.fromkeys(files), key=natural_sort_key)
         opened = open_parquet if suffixes == {".parquet"} else open_webdataset
-        return opened(root, shards, overrides, role)
+        return opened(root, shards, overrides, role, modality)
     if side == "text" or overrides or split is not None:
         what = "texts in several files" if side == "text" else "columns, or a split, of image files"
         raise UsageError(what, "one table, or shards of one", "give the table alone")
-    return _list_images(root, files, sources)
+    return _list_images(root, files, sources, modality or _find_modality(files))
 
 
-def _list_images(root: Path, files: Sequence[Path], sources: Sequence[str | Path]) -> PairSource:
+def _find_modality(files: Sequence[Path]) -> str:
+    """Return the modality of the first file with a known suffix, or else of what is in the folders."""
+    named = (find_suffix_modality(file.name) for file in files if not file.is_dir())
+    inside = (each for each in SUFFIXES for file in files if file.is_dir() and has_images(file, each))
+    return next((each for each in named if each is not None), None) or next(inside, "image")
+
+
+def _list_images(root: Path, files: Sequence[Path], sources: Sequence[str | Path], modality: str) -> PairSource:
     images: list[Place] = []
     unread: list[str] = []
     for file in files:
-        for each, kind in walk_images(file) if file.is_dir() else [(file, classify_file(file.name))]:
+        for each, kind in (
+            walk_images(file, modality) if file.is_dir() else [(file, classify_file(file.name, modality))]
+        ):
             images += [each] if kind is None else []
             unread += [] if kind is None else [kind]
     if not images:
         raise InputRefused(
-            f"{', '.join(map(str, sources))[:200]} holds no image, but {len(unread):,} other files",
-            "images (.jpg, .png, .webp, …)",
+            f"{', '.join(map(str, sources))[:200]} holds no {modality}, but {len(unread):,} other files",
+            describe_suffixes(modality),
             "check the path",
         )
-    return list_image_files(root, images, unread)
+    return list_image_files(root, images, unread, modality)
 
 
 def _is_place(source: str) -> bool:

@@ -75,7 +75,7 @@ class LabelledImages:
 
 
 def open_labelled(
-    path: str | Path, *, columns: Mapping[str, str] | None = None, split: str | None = None
+    path: str | Path, *, columns: Mapping[str, str] | None = None, split: str | None = None, modality: str | None = None
 ) -> LabelledImages:
     """Open labelled images: parquet, tars, metadata.csv|jsonl, class folders, or a CLIP_benchmark folder.
 
@@ -89,12 +89,12 @@ def open_labelled(
         source = open_webdataset(place, folder.files, {"label": "cls", **(columns or {})}, "label")
         source = replace(source, unused=source.unused + folder.unread)
         return LabelledImages(source, folder.classes, folder.templates, literal=True)
-    found = open_source(place, dict(columns or {}), "label", split)
+    found = open_source(place, dict(columns or {}), "label", split, modality)
     return LabelledImages(found, _read_class_names(found) if isinstance(found, ParquetSource) else None)
 
 
 def open_captioned(
-    path: str | Path, *, columns: Mapping[str, str] | None = None, split: str | None = None
+    path: str | Path, *, columns: Mapping[str, str] | None = None, split: str | None = None, modality: str | None = None
 ) -> PairSource:
     """Open images with captions: anything `open_pairs` reads, or a CLIP_benchmark folder, with one caption a line."""
     place = parse_place(path)
@@ -103,7 +103,7 @@ def open_captioned(
         overrides = {"captions": "txt", **(columns or {})}
         source = open_webdataset(place, folder.files, overrides)
         return replace(source, by_line=True, unused=source.unused + folder.unread)
-    return open_source(place, dict(columns or {}), "captions", split)
+    return open_source(place, dict(columns or {}), "captions", split, modality)
 
 
 def _find_benchmark(place: Place, text_role: TextRole, split: str | None) -> BenchmarkFolder | None:

@@ -62,7 +62,7 @@ class MetadataSource(PairSource):
         column = self.columns.image or ""
         cells = (row.get(column) for row in _read_rows(self.files[0]) if isinstance(row, dict))
         names = (cell for cell in cells if isinstance(cell, str))
-        return summarise_unread(list_unnamed(self.path, chain((self.files[0].name,), names)))
+        return summarise_unread(list_unnamed(self.path, chain((self.files[0].name,), names), self.modality))
 
     def hash_ids(self, rows: int) -> Int64 | None:
         """Hash the ids of the first rows."""
@@ -76,11 +76,22 @@ class MetadataSource(PairSource):
                 yield Reject(row, None, record.reason)
             else:
                 cells = {role: record.get(name) for role, name in names.items()}
-                yield parse_row(row, cells, self.files[0].parent, self.columns.forms, self.columns.needs_captions)
+                yield parse_row(
+                    row,
+                    cells,
+                    self.files[0].parent,
+                    self.columns.forms,
+                    self.columns.needs_captions,
+                    self.columns.modality,
+                )
 
 
 def open_metadata(
-    path: Place, file: Place, overrides: Mapping[str, str], text_role: TextRole = "captions"
+    path: Place,
+    file: Place,
+    overrides: Mapping[str, str],
+    text_role: TextRole = "captions",
+    modality: str | None = None,
 ) -> MetadataSource:
     """Open a .csv, .tsv or .jsonl file, reading only its head."""
     if find_file_size(file) == 0:
@@ -89,7 +100,7 @@ def open_metadata(
     named = _read_csv_shapes(file) if file.suffix.lower() in _SEPARATORS else None
     head = list(_read_head(file))
     shapes = infer_shapes(head) if named is None else named
-    columns = find_columns(shapes, overrides, str(file), text_role)
+    columns = find_columns(shapes, overrides, str(file), text_role, modality)
     roles = list_text_roles(columns, shapes)
     columns = find_forms(
         columns, ({role: row.get(name) for role, name in roles.items()} for row in head if not isinstance(row, Flaw))

@@ -48,7 +48,14 @@ class ParquetSource(PairSource):
         first = 0
         for file, count in zip(self.files, self.counts, strict=True):
             for row, cells in read_parquet_cells(file, count, self.columns, self.dims, max(start - first, 0)):
-                yield parse_row(first + row, cells, file.parent, self.columns.forms, self.columns.needs_captions)
+                yield parse_row(
+                    first + row,
+                    cells,
+                    file.parent,
+                    self.columns.forms,
+                    self.columns.needs_captions,
+                    self.columns.modality,
+                )
             first += count
 
     def locate_row(self, row: int) -> tuple[Place, int]:
@@ -61,12 +68,16 @@ class ParquetSource(PairSource):
 
 
 def open_parquet(
-    path: Place, files: Sequence[Place], overrides: Mapping[str, str], text_role: TextRole = "captions"
+    path: Place,
+    files: Sequence[Place],
+    overrides: Mapping[str, str],
+    text_role: TextRole = "captions",
+    modality: str | None = None,
 ) -> ParquetSource:
     """Open parquet files as one source, reading only their footers (and the first rows, for the width of vectors)."""
     heads = map_places(read_parquet_head, files)
     shapes = heads[0][1]
-    columns = find_columns(shapes, overrides, str(files[0]), text_role)
+    columns = find_columns(shapes, overrides, str(files[0]), text_role, modality)
     for file, (_, others) in zip(files, heads, strict=True):
         check_shard(columns, others, str(file))
     columns = find_parquet_forms(columns, shapes, {file: head[0] for file, head in zip(files, heads, strict=True)})
@@ -201,7 +212,7 @@ def _describe_kind(columns: Columns, shapes: Mapping[str, ColumnShape]) -> str:
     if columns.image is None:
         return "precomputed vectors (parquet)"
     if shapes[columns.image] == "text":
-        return "parquet with image paths"
+        return f"parquet with {columns.modality} paths"
     if columns.image in SHARD_IMAGES and columns.status:
         return "parquet (img2dataset)"
-    return "parquet (Hugging Face)" if shapes[columns.image] == "image" else "parquet with image bytes"
+    return "parquet (Hugging Face)" if shapes[columns.image] == "image" else f"parquet with {columns.modality} bytes"

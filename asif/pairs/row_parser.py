@@ -42,13 +42,14 @@ def parse_row(
     folder: Place,
     forms: Mapping[str, CellForm] | None = None,
     needs_captions: bool = True,
+    modality: str = "image",
 ) -> Pair | Reject:
     """Parse the cells {role: value} into a pair, or into a Reject with a plain reason of at most 200 characters.
 
     Relative image paths start at `folder`; no path may leave a remote folder. Whether a remote file exists is checked
     only when it is read. A role that is missing from `cells` has no column in the source. `forms` {role: form} are
     those of `Columns`. What cannot be an id, such as a float or bytes that are no UTF-8, gives a pair without one.
-    Unless it `needs_captions`, a row may come without captions and label.
+    Unless it `needs_captions`, a row may come without captions and label. Reasons call the image by its `modality`.
 
     >>> parse_row(0, {"image": b"...", "captions": ["a dog", " "], "id": 7}, Path())
     Pair(row=0, id='7', image=b'...', captions=('a dog',), source=None, licence=None, url=None, \
@@ -74,7 +75,16 @@ image_embedding=None, text_embedding=None, label=None)
             label=_parse_label(cells["label"]) if needs_captions and "label" in cells else _parse_optional_label(cells),
         )
     except _BadRow as bad:
-        return Reject(row, name, shorten_reason(str(bad)))
+        return Reject(row, name, shorten_reason(_name_modality(str(bad), modality)))
+
+
+def _name_modality(reason: str, modality: str) -> str:
+    """Name the modality of the first half of pairs in a reason.
+
+    >>> _name_modality("image is null", "audio"), _name_modality("caption is null", "audio")
+    ('audio is null', 'caption is null')
+    """
+    return modality + reason.removeprefix("image") if reason.startswith("image") else reason
 
 
 def shorten_reason(reason: str) -> str:

@@ -48,6 +48,11 @@ class PairSource(ABC):
         Raises InputRefused, naming the file and the place, if the source is damaged.
         """
 
+    @property
+    def modality(self) -> str:
+        """Return what the first half of pairs is: image, audio, or what vectors are named after."""
+        return self.columns.modality
+
     def hash_ids(self, rows: int) -> Int64 | None:
         """Return a hash of the id of each of the first `rows` rows, for this process; None if it would read images.
 
@@ -88,14 +93,17 @@ class PairSource(ABC):
         """Return a few lines that describe what will be read."""
         files = f"{len(self.files):,} file{'s' * (len(self.files) != 1)}"
         lines = [f"{self.path}: {self.kind}", f"  {self.rows:,} rows, {self.bytes:,} bytes in {files}"]
-        forms = {role: f" ({form} in each cell, parsed)" for role, form in self.columns.forms.items()}
-        lines += [f"  {role}: {column}{forms.get(role, '')}" for role, column in self.columns.by_role().items()]
+        forms = {
+            role.replace("image", self.modality): f" ({form} in each cell, parsed)"
+            for role, form in self.columns.forms.items()
+        }
+        lines += [f"  {role}: {column}{forms.get(role, '')}" for role, column in self.columns.by_name().items()]
         if self.columns.missing:
             texts = " or ".join(map(repr, self.columns.missing))
             lines.append(f"  remark: some captions are {texts}; if these are missing values, leave their rows out")
         if self.dims:
-            text = f", {self.dims[1]} (text)" if self.columns.text_embedding else ""
-            lines.append(f"  vectors: {self.dims[0]} (image){text}")
+            text = f", {self.dims[1]} ({self.columns.text_modality})" if self.columns.text_embedding else ""
+            lines.append(f"  vectors: {self.dims[0]} ({self.modality}){text}")
         if self.unused:
             lines.append(f"  not read: {', '.join(self.unused)}")
         return "\n".join(lines)

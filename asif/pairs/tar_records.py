@@ -10,7 +10,7 @@ from itertools import chain, groupby, islice
 from typing import IO
 
 from asif.errors import InputRefused
-from asif.pairs.image_files import IMAGE_SUFFIXES, classify_file
+from asif.pairs.image_files import AUDIO_SUFFIXES, IMAGE_SUFFIXES, classify_file
 from asif.pairs.location import Place
 
 _MAX_RECORD_MEMBERS = 1000
@@ -99,7 +99,7 @@ def _has_dotted_keys(members: list[_Named]) -> bool:
         return False
     endings: dict[str, set[bool]] = defaultdict(set)
     for key, suffix, _ in map(_split_at_last_dot, members):
-        endings[key].add(suffix in IMAGE_SUFFIXES)
+        endings[key].add(suffix in (*IMAGE_SUFFIXES, *AUDIO_SUFFIXES))
     return any(len(kinds) == 2 for kinds in endings.values())
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from asif.errors import InputRefused, UsageError
 from asif.pairs.cell_forms import MAX_SAMPLED_CHARACTERS, find_forms, list_text_roles
 from asif.pairs.columns import Columns, ColumnShape, TextRole, find_columns
-from asif.pairs.image_files import IMAGE_SUFFIXES, name_suffix, summarise_unread
+from asif.pairs.image_files import IMAGE_SUFFIXES, SUFFIXES, name_suffix, summarise_unread
 from asif.pairs.location import Place, map_places
 from asif.pairs.metadata_folder import HEAD_ROWS, RowFields, infer_shapes, parse_json
 from asif.pairs.pair import Pair, Reject
@@ -66,7 +66,7 @@ class WebdatasetSource(PairSource):
 
     def _count(self, file: Place) -> tuple[int, Counter[str]]:
         records, rows, unread = self._open(file), 0, Counter[str]()
-        images = IMAGE_SUFFIXES if self.columns.image == "image" else ()
+        images = SUFFIXES.get(self.columns.image or "", ())
         known = {*self.columns.by_role().values(), *self.unused, "json", *images}
         for record in records:
             rows += 1
@@ -86,7 +86,7 @@ class WebdatasetSource(PairSource):
         captions = cells.get("captions")
         if self.by_line and isinstance(captions, bytes):
             cells["captions"] = captions.splitlines()
-        return parse_row(row, cells, folder, self.columns.forms, self.columns.needs_captions)
+        return parse_row(row, cells, folder, self.columns.forms, self.columns.needs_captions, self.columns.modality)
 
     def locate_row(self, row: int) -> tuple[Place, int]:
         """Return the tar of a row, and the number of the record in there."""
@@ -98,16 +98,20 @@ class WebdatasetSource(PairSource):
 
 
 def open_webdataset(
-    path: Place, files: Sequence[Place], overrides: Mapping[str, str], text_role: TextRole = "captions"
+    path: Place,
+    files: Sequence[Place],
+    overrides: Mapping[str, str],
+    text_role: TextRole = "captions",
+    modality: str | None = None,
 ) -> WebdatasetSource:
     """Open tars as one source, reading the first rows of the first that has any, and more until all roles are found.
 
     Of images only headers are read.
     """
-    shapes, columns = _find_layout(path, files, overrides, text_role)
+    shapes, columns = _find_layout(path, files, overrides, text_role, modality)
     columns = _find_text_forms(columns, shapes, files)
     used = set(columns.by_role().values())
-    unused = tuple(name for name in shapes if name not in used and name not in IMAGE_SUFFIXES)
+    unused = tuple(name for name in shapes if name not in used and name not in (*IMAGE_SUFFIXES, "audio"))
     return WebdatasetSource(path, "webdataset (tar)", columns, unused, tuple(files), None)
 
 
@@ -117,7 +121,7 @@ def _open_records(file: Place, columns: Collection[str]) -> TarRecords:
 
 
 def _find_layout(
-    path: Place, files: Sequence[Place], overrides: Mapping[str, str], text_role: TextRole
+    path: Place, files: Sequence[Place], overrides: Mapping[str, str], text_role: TextRole, modality: str | None
 ) -> tuple[dict[str, ColumnShape], Columns]:
     """Return the shape of each column, and the column of each role."""
     tars = (iter(_open_records(file, overrides.values())) for file in files)
@@ -131,7 +135,7 @@ def _find_layout(
     later = chain(records, chain.from_iterable(tars))
     while True:
         try:
-            return shapes, find_columns(shapes, overrides, str(where), text_role)
+            return shapes, find_columns(shapes, overrides, str(where), text_role, modality)
         except (InputRefused, UsageError) as error:
             incomplete = isinstance(error, InputRefused) or not set(overrides.values()) <= set(shapes)
             if not incomplete or not _find_more_columns(shapes, later, path):
@@ -142,7 +146,9 @@ def _find_text_forms(columns: Columns, shapes: Mapping[str, ColumnShape], files:
     """Return the columns with the forms that their texts have in the first rows."""
     roles = list_text_roles(columns, shapes)
     for role, name in columns.by_role().items():
-        is_text = role.split()[0] == "captions" or (role == "image" and name not in ("image", *IMAGE_SUFFIXES))
+        is_text = role.split()[0] == "captions" or (
+            role == "image" and _find_modality(name) is None and name not in SUFFIXES
+        )
         if is_text and shapes.get(name) == "bytes":
             roles[role] = name
     if not roles:
@@ -203,11 +209,12 @@ def _load_fields(record: TarRecord, columns: Collection[str], most: int = MAX_ME
     read: dict[str, str] = {}
     left = MAX_MEMBER_BYTES
     for suffix, member in record.members:
-        names = [suffix, "image"] if suffix in IMAGE_SUFFIXES else [suffix]
+        kind = _find_modality(suffix)
+        names = [suffix] if kind is None else [suffix, kind]
         if suffix != "json" and not set(names) & set(columns):
             fields.update(dict.fromkeys(names, b""))
             continue
-        wanted = "image" if "image" in names and "image" in columns else suffix
+        wanted = kind if kind in columns else suffix
         flaw = _find_flaw(member, read.get(wanted), left, wanted)
         if flaw:
             return flaw
@@ -225,6 +232,11 @@ def _load_fields(record: TarRecord, columns: Collection[str], most: int = MAX_ME
     return fields
 
 
+def _find_modality(suffix: str) -> str | None:
+    """Return the modality of members with exactly this suffix; `seg.png` has none."""
+    return next((modality for modality, suffixes in SUFFIXES.items() if suffix in suffixes), None)
+
+
 def _find_flaw(member: tarfile.TarInfo, other: str | None, left: int, column: str) -> Flaw | None:
     """Return why a member cannot be read; `other` has the same column in this record, `left` bytes are allowed."""
     name = show_name(member.name)
@@ -233,7 +245,7 @@ def _find_flaw(member: tarfile.TarInfo, other: str | None, left: int, column: st
     if member.issparse():
         return Flaw(f"{name} is stored as a sparse file")
     if other is not None:
-        hint = " (--column image=SUFFIX chooses one)" if column == "image" else ""
+        hint = f" (--column {column}=SUFFIX chooses one)" if column in SUFFIXES else ""
         return Flaw(f"{show_name(other)} and {name} are two members for {column} in one record{hint}")
     if member.size > MAX_MEMBER_BYTES:
         return Flaw(f"{name} has {member.size:,} bytes, more than {MAX_MEMBER_BYTES:,}")

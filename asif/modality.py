@@ -1,0 +1,74 @@
+"""The modalities of the two sides of a pair, and the words for them in messages.
+
+Everywhere in the numerics and on disk the sides are called `image` and `text`: the first and the second half of a pair.
+What they hold is a property of the encoder that made them, so its fingerprint says it; without a word the first half
+holds images and the second texts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Protocol
+
+from asif.vectors import SIDES, Fingerprint, Side
+
+FIELD = "modality"
+"""The field of a fingerprint."""
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
+_NOUNS = {"image": ("an image", "images"), "text": ("a text", "texts"), "audio": ("a sound", "sounds")}
+
+
+class Encoded(Protocol):
+    """Vectors of an encoder for each side, such as an anchor set or a gallery."""
+
+    @property
+    def dims(self) -> Mapping[Side, int]: ...
+
+    def fingerprint(self, side: Side) -> Fingerprint: ...
+
+
+def read_modality(fingerprint: Fingerprint, side: Side) -> str:
+    """Return the modality of what an encoder encodes.
+
+    >>> read_modality(Fingerprint({"modality": "audio"}), "image"), read_modality(Fingerprint({}), "text")
+    ('audio', 'text')
+    """
+    return str(fingerprint.fields.get(FIELD, side))
+
+
+def find_modality(encoded: Encoded, side: Side) -> str:
+    """Return the modality of one side of a set."""
+    return read_modality(encoded.fingerprint(side), side)
+
+
+def find_modalities(encoded: Encoded) -> dict[Side, str]:
+    """Return the modality of each side that a set has."""
+    return {side: find_modality(encoded, side) for side in SIDES if side in encoded.dims}
+
+
+def is_modality(name: object) -> bool:
+    """Tell whether a value can name a modality.
+
+    >>> is_modality("audio"), is_modality("Audio!"), is_modality(None)
+    (True, False, False)
+    """
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+def name_one(modality: str) -> str:
+    """Name one input of a modality, with its article.
+
+    >>> name_one("audio"), name_one("depth")
+    ('a sound', 'a depth input')
+    """
+    return _NOUNS[modality][0] if modality in _NOUNS else f"a {modality} input"
+
+
+def name_many(modality: str) -> str:
+    """Name inputs of a modality.
+
+    >>> name_many("audio"), name_many("depth")
+    ('sounds', 'depth inputs')
+    """
+    return _NOUNS[modality][1] if modality in _NOUNS else f"{modality} inputs"
