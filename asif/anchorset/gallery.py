@@ -18,6 +18,7 @@ from asif.anchorset.format.kinds import GALLERY
 from asif.anchorset.format.verify import VerificationReport
 from asif.anchorset.store import Store
 from asif.home import default_home
+from asif.modality import name_many
 from asif.pairs.filter_expression import list_fields, parse_where
 from asif.pairs.item import ITEM_FIELDS, ItemRecord
 from asif.pairs.pair import PairRecord, Reject
@@ -64,8 +65,13 @@ class Gallery:
 
     @property
     def side(self) -> Side:
-        """Return what the items are: image or text."""
+        """Return the side of anchors that the items are compared as: the first, called image, or text."""
         return self._opened.manifest.sides[0]
+
+    @property
+    def modality(self) -> str:
+        """Return what the items are, as people call it: image, text, audio, …."""
+        return self._opened.manifest.modalities[self.side]
 
     @property
     def dim(self) -> int:
@@ -170,14 +176,14 @@ class Gallery:
             yield from map(_check_item, self._opened.pairs(block))
 
     def __repr__(self) -> str:
-        return f"<Gallery {self.name}@{self.version}: {len(self):,} {self.side}s>"
+        return f"<Gallery {self.name}@{self.version}: {len(self):,} {name_many(self.modality)}>"
 
     def _repr_html_(self) -> str:
         """Return a small table for notebooks."""
         rows = {
             "gallery": self.ref,
             "digest": self.digest[:12],
-            f"{self.side}s": f"{len(self):,}",
+            name_many(self.modality): f"{len(self):,}",
             "encoder": f"{self.encoder_spec}, {self.dim} dimensions",
         }
         cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows.items())

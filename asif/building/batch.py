@@ -16,7 +16,8 @@ from asif.building.pair_records import CaptionMode, make_pair_records, read_imag
 from asif.building.stages import ForwardRunner
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.encoders.text_limits import count_cut_texts
-from asif.errors import BadImage
+from asif.errors import BadMedia
+from asif.modality import read_modality
 from asif.pairs import JoinedRow, Pair, PairRecord, Reject
 from asif.vectors import Float32, find_vector_problems, mean_direction, normalise_rows
 
@@ -38,7 +39,7 @@ def prepare_pair(item: Pair | Reject, encoder: ImageEncoder) -> PreparedPair | R
         content = read_image_content(item)
         ready = None if item.image_embedding is not None else encoder.prepare(content)
         return PreparedPair(item, hashlib.sha256(content).hexdigest(), ready)
-    except BadImage as error:
+    except BadMedia as error:
         return Reject(item.row, item.id, error.came, item.joined)
 
 
@@ -127,8 +128,8 @@ class EmbeddingBatch(PairBatch):
         records, rows, text = self._choose_texts(encoded)
         image = image[rows]
         problems = {
-            **_name_side("text", find_vector_problems(text)),
-            **_name_side("image", find_vector_problems(image)),
+            **_name_side(read_modality(self.text.fingerprint, "text"), find_vector_problems(text)),
+            **_name_side(read_modality(self.image.fingerprint, "image"), find_vector_problems(image)),
         }
         bad = {rows[at]: (at, reason) for at, reason in sorted(problems.items(), reverse=True)}
         for row, (_, reason) in sorted(bad.items()):

@@ -13,7 +13,7 @@ from asif.anchorset.format.row_hash import compute_set_digest, hash_record, stac
 from asif.anchorset.select.find import iter_ids_with_hashes
 from asif.building.build import PairReader
 from asif.building.pair_records import make_pair_records, read_image_content
-from asif.errors import BadImage
+from asif.errors import BadMedia
 from asif.pairs import JoinedRow, Pair, PairRecord, PairSource, Reject, index_rows_apart, join_repeated_ids
 from asif.vectors import SIDES
 
@@ -102,7 +102,7 @@ def _read_records(
     for item in apart.join(items) if apart else join_repeated_ids(items):
         try:
             sha256 = hashlib.sha256(read_image_content(item)).hexdigest() if isinstance(item, Pair) else ""
-        except BadImage:
+        except BadMedia:
             yield item, []
             continue
         captions = anchors.manifest.captions

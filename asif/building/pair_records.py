@@ -19,7 +19,7 @@ CAPTION_MODES: tuple[CaptionMode, ...] = ("mean", "first", "all")
 def read_image_content(pair: Pair) -> bytes:
     """Return the bytes that a pair's image is hashed over: the encoded file, or its precomputed float32 vector.
 
-    Raises BadImage for a file that cannot be read.
+    Raises BadMedia for a file that cannot be read.
     """
     if pair.image_embedding is not None:
         return np.ascontiguousarray(pair.image_embedding, np.float32).tobytes()

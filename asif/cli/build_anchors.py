@@ -16,10 +16,21 @@ if TYPE_CHECKING:
     from asif.building.recipe import PairsRecipe
 
 _PAIRS_ONLY = (
-    *("image_encoder", "captions", "captions_from", "template", "columns", "split", "dedup", "resume", "max_bad_rows"),
+    *(
+        "image_encoder",
+        "audio_encoder",
+        "captions",
+        "captions_from",
+        "template",
+        "columns",
+        "split",
+        "dedup",
+        "resume",
+        "max_bad_rows",
+    ),
     *("limit", "dry_run", "recipe"),
 )
-_IN_RECIPE = ("image_encoder", "text_encoder", "captions", "columns", "limit")
+_IN_RECIPE = ("image_encoder", "text_encoder", "audio_encoder", "captions", "columns", "limit")
 
 
 @click.command("build-anchors")
@@ -31,6 +42,11 @@ _IN_RECIPE = ("image_encoder", "text_encoder", "captions", "columns", "limit")
 @click.option("--image-encoder", metavar="E", help="timm:<model>[@rev] or embedded:efficientnet-lite0 (the default).")
 @click.option(
     "--text-encoder", metavar="E", help="sentence-transformers:<id>[@rev] or embedded:all-minilm-l6-v2 (the default)."
+)
+@click.option(
+    "--audio-encoder",
+    metavar="E",
+    help="For sounds: clap:<id>[@rev], whisper:<id>[@rev], hf-audio:<id>[@rev] or embedded:log-mel.",
 )
 @click.option(
     "--captions",
@@ -48,7 +64,7 @@ _IN_RECIPE = ("image_encoder", "text_encoder", "captions", "columns", "limit")
 @options.home
 @options.as_json
 def command(pairs: str | None, from_head: str | None, as_json: bool, dry_run: bool, **params: Any) -> None:
-    """Make an anchor set from image-text PAIRS.
+    """Make an anchor set from image-text PAIRS, or from sound-text PAIRS.
 
     PAIRS is a parquet file (Hugging Face, img2dataset, image paths, precomputed vectors), a folder of parquet shards,
     a folder with metadata.csv, metadata.tsv or metadata.jsonl, webdataset tars, or a folder with img_emb_*.npy and
@@ -87,6 +103,7 @@ def _build_from_pairs(path: str, as_json: bool, dry_run: bool, params: dict[str,
     from asif.building import BuildOptions, Tolerance
     from asif.building.estimate import estimate_build
     from asif.encoders import DEFAULT_ENCODERS, check_spec
+    from asif.engine.build import choose_first_encoder
     from asif.pairs import open_pairs
 
     tolerance = Tolerance.parse(params["max_bad_rows"])
@@ -102,16 +119,23 @@ def _build_from_pairs(path: str, as_json: bool, dry_run: bool, params: dict[str,
         image, text = recipe.encoders["image"], recipe.encoders["text"]
         columns, limit = dict(recipe.columns), recipe.limit
         options.print_notice(recipe.describe())
+    audio = params["audio_encoder"]
+    if audio is not None and params["image_encoder"] is not None:
+        raise UsageError("--image-encoder and --audio-encoder", "one of the two", "leave one out")
     check_spec(image, "image")
     check_spec(text, "text")
+    if audio is not None:
+        check_spec(audio, "audio")
     source = open_pairs(
         path,
         columns=columns,
         split=params["split"],
         captions_from=params["captions_from"],
         template=params["template"],
+        modality=audio and "audio",
     )
     options.print_notice(source.describe())
+    image = choose_first_encoder(source, image, audio)
     estimated = estimate_build(source, image, text, params["dtype"], limit, _store_folder(params))
     if dry_run:
         if as_json:
@@ -121,6 +145,7 @@ def _build_from_pairs(path: str, as_json: bool, dry_run: bool, params: dict[str,
         return
     from asif.engine import build_anchors, build_from_recipe
 
+    named = {"audio_encoder" if source.modality == "audio" else "image_encoder": image}
     with options.open_progress_bar(estimated.rows, "pair") as bar:
         arguments: dict[str, Any] = {
             "options": BuildOptions(
@@ -133,7 +158,7 @@ def _build_from_pairs(path: str, as_json: bool, dry_run: bool, params: dict[str,
             "progress": lambda rows: bar.update(rows - bar.n),
         }
         if recipe is None:
-            built = build_anchors(source, params["name"], image_encoder=image, text_encoder=text, **arguments)
+            built = build_anchors(source, params["name"], **named, text_encoder=text, **arguments)
         else:
             built = build_from_recipe(recipe, source, params["name"], **arguments)
     _print_build(built, as_json, _store_folder(params))

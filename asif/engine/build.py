@@ -25,6 +25,7 @@ from asif.encoders import (
     ImageEncoder,
     Precision,
     TextEncoder,
+    load_audio_encoder,
     load_head,
     load_image_encoder,
     load_text_encoder,
@@ -33,6 +34,7 @@ from asif.encoders.image_input import take_image_file
 from asif.encoders.precision import check_precision
 from asif.encoders.precomputed import PrecomputedEncoder
 from asif.errors import InputRefused, UsageError
+from asif.modality import name_many
 from asif.pairs import PairSource, open_pairs
 from asif.pairs.in_memory import open_in_memory
 from asif.vectors import Side, canonical_json
@@ -68,6 +70,7 @@ def build_anchors(
     *,
     image_encoder: str = DEFAULT_ENCODERS["image"],
     text_encoder: str = DEFAULT_ENCODERS["text"],
+    audio_encoder: str | None = None,
     columns: Mapping[str, str] | None = None,
     split: str | None = None,
     captions: CaptionMode | None = None,
@@ -83,7 +86,7 @@ def build_anchors(
     precision: Precision = "float32",
     progress: Callable[[int], None] = lambda rows: None,
 ) -> BuildResult:
-    """Build an anchor set from image-text pairs and make it the current version of `name`.
+    """Build an anchor set from image-text pairs, or sound-text pairs, and make it the current version of `name`.
 
     `pairs` is anything that `asif.pairs.open_pairs` reads: parquet, a folder with metadata, tars, or precomputed
     vectors, for which no encoder is loaded; or anything that `asif.pairs.in_memory.open_in_memory` reads: tables, and
@@ -103,8 +106,9 @@ def build_anchors(
         max_bad_rows=max_bad_rows,
         resume=resume,
     )
-    source = take_pairs(pairs, columns, chosen.limit, home, split)
-    specs: dict[Side, str] = {"image": image_encoder, "text": text_encoder}
+    source = take_pairs(pairs, columns, chosen.limit, home, split, modality=audio_encoder and "audio")
+    first = choose_first_encoder(source, image_encoder, audio_encoder)
+    specs: dict[Side, str] = {"image": first, "text": text_encoder}
     return _build_pairs(source, name, specs, chosen, {}, home, device, backend, precision, progress)
 
 
@@ -114,6 +118,7 @@ def take_pairs(
     limit: int | None = None,
     home: Path | None = None,
     split: str | None = None,
+    modality: str | None = None,
 ) -> PairSource:
     """Open pairs at a path, or in memory; an open source stays as it is. An iterable is consumed up to `limit` rows."""
     if isinstance(pairs, PairSource):
@@ -123,12 +128,34 @@ def take_pairs(
             )
         return pairs
     if isinstance(pairs, str | Path):
-        return open_pairs(pairs, columns=columns, split=split)
+        return open_pairs(pairs, columns=columns, split=split, modality=modality)
     if split is not None:
         raise UsageError(f"the split {split!r} of pairs in memory", "a path", "pass the rows of that split alone")
     folder = home or default_home()
     make_folder(folder)
-    return open_in_memory(pairs, take_image_file, columns or {}, folder, limit)
+    return open_in_memory(pairs, take_image_file, columns or {}, folder, limit, modality)
+
+
+def choose_first_encoder(source: PairSource, image: str, audio: str | None) -> str:
+    """Return the encoder of the first half of pairs, by its modality; any for vectors, which need none.
+
+    Raises UsageError for sounds without an encoder of sounds, for which there is no default, and for images with one.
+    """
+    if source.modality == "audio":
+        if audio is None and not source.dims:
+            raise UsageError(
+                f"{source.path} holds sounds, and no encoder of sounds was named",
+                "clap:<id>, whisper:<id>, hf-audio:<id>, or embedded:log-mel, which is not learned",
+                "name one: --audio-encoder clap:laion/clap-htsat-unfused",
+            )
+        return audio or image
+    if audio is not None:
+        raise UsageError(
+            f"{source.path} holds {name_many(source.modality)}, and an encoder of sounds was named",
+            "pairs of sounds and texts",
+            "leave the audio encoder out, or say which column holds the sounds: --column audio=NAME",
+        )
+    return image
 
 
 def choose_options(options: BuildOptions | None, **given: Any) -> BuildOptions:
@@ -201,10 +228,12 @@ def _build_pairs(
     image: ImageEncoder
     text: TextEncoder
     if source.dims:
-        image, text = PrecomputedEncoder("image", source.dims[0]), PrecomputedEncoder("text", source.dims[1])
+        image = PrecomputedEncoder("image", source.dims[0], modality=source.columns.modality)
+        text = PrecomputedEncoder("text", source.dims[1], modality=source.columns.text_modality)
     else:
         cache = store.root / "cache"
-        image = load_image_encoder(encoders["image"], device, backend, cache, precision)
+        load_first = load_audio_encoder if source.modality == "audio" else load_image_encoder
+        image = load_first(encoders["image"], device, backend, cache, precision)
         text = load_text_encoder(encoders["text"], device, backend, cache, precision)
     operation = {"kind": "build", "source": str(source.path), "input": source.identity, "plan": plan, **origin}
     built = build_anchor_set(source, store, name, image, text, options, operation, progress)

@@ -19,7 +19,7 @@ from asif.encoders import Backend, Device, ImageInputs
 from asif.engine.aligner_choice import make_named_aligner
 from asif.engine.engine import Engine
 from asif.engine.predict import take_label_texts
-from asif.errors import BadImage, NotFound, UsageError
+from asif.errors import NotFound, UsageError
 from asif.vectors import Float32, Float64, Side
 
 OnError: TypeAlias = Literal["raise", "skip"]
@@ -109,7 +109,7 @@ class Classifier:
         """Return raw scores [n, labels], which are no probabilities.
 
         `images` are one or many: paths, bytes, binary file objects, Pillow images, uint8 arrays or tensors [h, w, 3] or
-        [h, w]; raises UsageError for anything else. For an image that cannot be decoded, raises BadImage, naming it;
+        [h, w]; raises UsageError for anything else. For an image that cannot be decoded, raises BadImage, or BadAudio, naming it;
         with `on_error` "skip", which replaces the parameter, its row is NaN.
         """
         skips = _skips_errors(on_error or self.on_error)
@@ -120,7 +120,7 @@ class Classifier:
         for result in self.engine_.classify(images, self.labels_, top=len(columns)):
             if result.error and not skips:
                 came = f"image {len(rows)}, {result.image}: {result.error.came}"
-                raise BadImage(came, result.error.expected, result.error.fix)
+                raise type(result.error)(came, result.error.expected, result.error.fix)
             rows.append(np.full(len(columns), np.nan, np.float32))
             for prediction in result.predictions:
                 rows[-1][columns[prediction.label]] = prediction.score

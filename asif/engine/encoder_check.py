@@ -22,6 +22,7 @@ from asif.encoders.backends.probe import (
 from asif.encoders.precision import Precision, find_precision
 from asif.errors import EncoderMismatch, MissingDependency, UsageError
 from asif.kernels import topk_similarity
+from asif.modality import find_modality
 from asif.vectors import Fingerprint, Side
 
 _NEAREST = 10
@@ -120,11 +121,12 @@ def make_mismatch(
     `precision` is that of the set to be built.
     """
     noun = "anchors" if stored.kind is ANCHORS else stored.kind.noun
-    options = "--kind text " if stored.kind is GALLERY and side == "text" else ""
-    options += f"--{side}-encoder {stored.encoder_spec(side)}"
+    modality = find_modality(stored, side)
+    options = f"--kind {modality} " if stored.kind is GALLERY and modality != "image" else ""
+    options += f"--{modality}-encoder {stored.encoder_spec(side)}"
     options += "" if precision == "float32" else f" --precision {precision}"
     return EncoderMismatch(
-        f"{side} encoder {came}",
+        f"{modality} encoder {came}",
         f"fingerprint {stored.fingerprint(side).digest[:12]}, with which {stored.ref} was made",
         f"{first}build the {noun} again with this encoder: {stored.kind.build} --name {stored.name} {options}",
     )

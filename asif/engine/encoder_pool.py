@@ -14,7 +14,15 @@ import numpy as np
 
 from asif.anchorset import EncodedSet, OpenAnchors
 from asif.anchorset.format.atomic_io import create_file
-from asif.encoders import Backend, Device, ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
+from asif.encoders import (
+    Backend,
+    Device,
+    ImageEncoder,
+    TextEncoder,
+    load_audio_encoder,
+    load_image_encoder,
+    load_text_encoder,
+)
 from asif.encoders.backends.choose import choose_runtime
 from asif.encoders.backends.probe import VerdictCache
 from asif.encoders.backends.runtime import list_runtimes
@@ -25,9 +33,15 @@ from asif.encoders.text_cache import TextCache
 from asif.encoders.text_limits import describe_cut, find_long_texts, tokenize_long_texts
 from asif.engine.encoder_check import advise_run, check_encoder, make_mismatch
 from asif.errors import UsageError
+from asif.modality import find_modality, name_many
 from asif.vectors import SIDES, Embeddings, Side
 
 _TEXTS_PER_BATCH = 4096
+_LOADERS: dict[str, Callable[..., Any]] = {
+    "image": load_image_encoder,
+    "text": load_text_encoder,
+    "audio": load_audio_encoder,
+}
 
 _Key = tuple[Side, str, str]
 
@@ -76,7 +90,7 @@ class EncoderPool:
     def _load(self, stored: EncodedSet, side: Side) -> Any:
         spec = stored.encoder_spec(side)
         if spec == "precomputed":
-            return PrecomputedEncoder(side, stored.dims[side])
+            return PrecomputedEncoder(side, stored.dims[side], modality=find_modality(stored, side))
         with self._lock:
             key = _make_key(stored, side)
             encoder = self._loaded.get(key)
@@ -91,26 +105,32 @@ class EncoderPool:
         spec, fields = stored.encoder_spec(side), stored.fingerprint(side).fields
         precision = find_precision(stored.fingerprint(side))
         if precision == "float32":
-            return self._open(spec, side, self._choose_backend(stored, side))
+            return self._open(spec, stored, side, self._choose_backend(stored, side))
         backend = fields.get("backend", self.backend) if self.backend == "auto" else self.backend
         device = fields.get("device", self.device) if self.device == "auto" else self.device
         try:
-            return self._load_encoder(side)(spec, device, backend, self._folder, precision)
+            return self._find_loader(stored, side)(spec, device, backend, self._folder, precision)
         except UsageError as error:
             here = {"backend": backend, "device": device}
             differing = {name: (fields[name], now) for name, now in here.items() if fields.get(name, now) != now}
             came = f"{spec} in {precision} ({error.came})"
             raise make_mismatch(stored, side, came, advise_run(differing)) from error
 
-    def _open(self, spec: str, side: Side, backend: Backend) -> Any:
-        return self._load_encoder(side)(spec, self.device, backend, self._folder)
+    def _open(self, spec: str, stored: EncodedSet, side: Side, backend: Backend) -> Any:
+        return self._find_loader(stored, side)(spec, self.device, backend, self._folder)
 
-    def _load_encoder(self, side: Side) -> Callable[..., Any]:
-        return load_image_encoder if side == "image" else load_text_encoder
+    def _find_loader(self, stored: EncodedSet, side: Side) -> Callable[..., Any]:
+        """Return what loads the encoders of the modality of a side; raises UsageError if nothing does."""
+        modality = find_modality(stored, side)
+        if modality not in _LOADERS:
+            raise UsageError(
+                f"{stored.ref} holds {name_many(modality)}", f"one of {', '.join(_LOADERS)}", "upgrade asif"
+            )
+        return _LOADERS[modality]
 
     def check(self, stored: EncodedSet, side: Side, encoder: ImageEncoder | TextEncoder) -> None:
         """Raise EncoderMismatch unless an encoder may answer for one side of a set."""
-        check_encoder(stored, side, encoder, self._verdicts, partial(self._open, encoder.spec, side))
+        check_encoder(stored, side, encoder, self._verdicts, partial(self._open, encoder.spec, stored, side))
 
     def _choose_backend(self, stored: EncodedSet, side: Side) -> Backend:
         """Return the backend for a set's encoder: the one that was named, or the set's own if it can be used here."""

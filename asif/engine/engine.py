@@ -35,7 +35,7 @@ from asif.engine.search.results import SearchAnswer, SearchOptions
 from asif.engine.search.search import search_encoded, search_gallery
 from asif.engine.snapshots import FittedTask, LruCache, Snapshot, SnapshotOpener
 from asif.engine.watcher import Watcher, WatchState, check_can_move
-from asif.errors import BadImage, Conflict, UsageError
+from asif.errors import BadMedia, Conflict, UsageError
 from asif.kernels import KernelName
 from asif.tuning import TASKS, Task
 from asif.vectors import SIDES, Embeddings, Float32, Side
@@ -284,7 +284,7 @@ class Engine:
         """Count the texts that are longer than the set's text encoder reads, so that their ends are cut off."""
         return self.encoders.count_cut_texts(texts, self._find_snapshot(anchors, None, None).anchors)
 
-    def encode_images(self, images: ImageInputs, *, anchors: str | None = None) -> Iterator[Float32 | BadImage]:
+    def encode_images(self, images: ImageInputs, *, anchors: str | None = None) -> Iterator[Float32 | BadMedia]:
         """Encode images with the set's image encoder: yields for each, in order, a unit vector [di], or the error.
 
         `images` are what `classify` takes; `classify_vectors` takes the vectors, with any anchors that the same encoder

@@ -16,7 +16,7 @@ import numpy as np
 from asif.anchorset import AnchorSet, OpenAnchors, Store, View, default_home
 from asif.encoders.images import make_webp_thumbnail, read_image_bytes
 from asif.engine.snapshots import LruCache
-from asif.errors import AsifError, BadImage
+from asif.errors import AsifError, BadMedia
 from asif.pairs import Pair, PairRecord, PairSource, Reject, open_pairs
 from asif.pairs.columns import Columns
 from asif.vectors import Int64
@@ -92,7 +92,7 @@ def make_wanted_thumbnails(
             if digest in missing:
                 missing.discard(digest)
                 thumbnails[digest] = make(content)
-        except BadImage:
+        except BadMedia:
             continue  # a page shows an empty frame, or nothing, in its place
         if not missing:
             break

@@ -20,7 +20,7 @@ from asif.encoders.image_input import name_image, take_image
 from asif.encoders.prefetch import prefetch
 from asif.engine.encoder_pool import EncoderPool
 from asif.engine.snapshots import FittedTask, Snapshot
-from asif.errors import BadImage, Conflict, UsageError
+from asif.errors import BadMedia, Conflict, UsageError
 from asif.explain import Contributions, compute_contributions
 from asif.pairs import PairRecord
 from asif.vectors import OTHER_SIDE, AnchorContributions, Embeddings, Float32, FusedRows, Rows, Side, SparseRows
@@ -81,7 +81,7 @@ class Classification:
     predictions: tuple[Prediction, ...] = ()
     evidence: Evidence | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
-    error: BadImage | None = None
+    error: BadMedia | None = None
     credits: Credits | None = None
     anchors: AnchorsIdentity | None = None
 
@@ -116,7 +116,7 @@ class PredictOptions:
 class EncodedBatch:
     """Some images, each with its name and the error of decoding it; embeddings [n, di] of those without one."""
 
-    images: list[tuple[str, BadImage | None]]
+    images: list[tuple[str, BadMedia | None]]
     embeddings: Embeddings | None
     encode_ms: float
     """Milliseconds for each image."""
@@ -186,14 +186,14 @@ def encode_in_batches(encoder: ImageEncoder, images: Iterable[ImageInput]) -> It
     prepared = _prepare_ahead(encoder, images)
     while batch := list(islice(prepared, IMAGES_PER_BATCH)):
         started = time.perf_counter()
-        tensors = [tensor for _, tensor in batch if not isinstance(tensor, BadImage)]
+        tensors = [tensor for _, tensor in batch if not isinstance(tensor, BadMedia)]
         embeddings = Embeddings.from_raw(encoder.forward(tensors)) if tensors else None
         encode_ms = 1000 * (time.perf_counter() - started) / max(1, len(tensors))
-        named = [(name, tensor if isinstance(tensor, BadImage) else None) for name, tensor in batch]
+        named = [(name, tensor if isinstance(tensor, BadMedia) else None) for name, tensor in batch]
         yield EncodedBatch(named, embeddings, encode_ms)
 
 
-def iter_vectors(batches: Iterable[EncodedBatch]) -> Iterator[Float32 | BadImage]:
+def iter_vectors(batches: Iterable[EncodedBatch]) -> Iterator[Float32 | BadMedia]:
     """Yield the vector [di] of each image, or the error of reading it."""
     for batch in batches:
         vectors = iter(() if batch.embeddings is None else batch.embeddings.values)
@@ -209,9 +209,9 @@ def _prepare_ahead(encoder: ImageEncoder, images: Iterable[ImageInput]) -> Itera
         for source in images:
             try:
                 taken = take_image(source)
-            except BadImage as error:
+            except BadMedia as error:
                 taken = error
-            are_pixels = not isinstance(taken, str | bytes | Path | BadImage)
+            are_pixels = not isinstance(taken, str | bytes | Path | BadMedia)
             if are_pixels:
                 waiting.acquire()
             yield name_image(source), taken, are_pixels
@@ -219,8 +219,8 @@ def _prepare_ahead(encoder: ImageEncoder, images: Iterable[ImageInput]) -> Itera
     def prepare(item: tuple[str, Any, bool]) -> tuple[str, Any]:
         name, taken, are_pixels = item
         try:
-            return name, taken if isinstance(taken, BadImage) else encoder.prepare(taken)
-        except BadImage as error:
+            return name, taken if isinstance(taken, BadMedia) else encoder.prepare(taken)
+        except BadMedia as error:
             return name, error
         finally:
             if are_pixels:

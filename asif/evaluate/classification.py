@@ -12,7 +12,7 @@ import numpy as np
 
 from asif.classify import Labels
 from asif.engine import Classification, Engine
-from asif.errors import BadImage, EncoderMismatch, UsageError
+from asif.errors import BadMedia, EncoderMismatch, UsageError
 from asif.evaluate.anchor_overlap import count_images_among_anchors, find_images_near_anchors
 from asif.evaluate.evaluation import Evaluation
 from asif.evaluate.metrics import accuracy, mean_per_class_recall
@@ -54,7 +54,7 @@ def evaluate_classification(
     near: set[str] = set()
     for row in _classify_rows(engine, data, labels, label_vectors, reader):
         pair = row.pair
-        if isinstance(row.result, BadImage):
+        if isinstance(row.result, BadMedia):
             reader.reject(Reject(pair.row, pair.id, row.result.came))
             continue
         reader.keep(pair, row.image)
@@ -94,7 +94,7 @@ class _LabelledRow:
 
     pair: Pair
     image: str
-    result: Classification | BadImage
+    result: Classification | BadMedia
     near: bool = False
 
 
@@ -116,12 +116,12 @@ def _classify_rows(
         IMAGE_BATCH if label_vectors is None else _VECTOR_BATCH,
     )
     while batch := list(islice(every, step)):
-        usable = [vector for *_, vector in batch if not isinstance(vector, BadImage)]
+        usable = [vector for *_, vector in batch if not isinstance(vector, BadMedia)]
         images = Embeddings(np.stack(usable) if usable else np.empty((0, engine.anchors.dims["image"]), np.float32))
         results = iter(engine.classify_vectors(images, labels, label_vectors, top=TOP_LABELS))
         near = iter(find_images_near_anchors(engine, images))
         for pair, image, vector in batch:
-            if isinstance(vector, BadImage):
+            if isinstance(vector, BadMedia):
                 yield _LabelledRow(pair, image, vector)
             else:
                 yield _LabelledRow(pair, image, next(results), bool(next(near)))
@@ -129,7 +129,7 @@ def _classify_rows(
 
 def _embed_rows(
     engine: Engine, rows: Iterator[tuple[Pair, bytes | None, str]]
-) -> Iterator[tuple[Pair, str, Float32 | BadImage]]:
+) -> Iterator[tuple[Pair, str, Float32 | BadMedia]]:
     """Yield rows with the sha256 of their image and its unit vector, or the error of reading it."""
     waiting: deque[tuple[Pair, str]] = deque()
 

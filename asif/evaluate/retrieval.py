@@ -11,7 +11,7 @@ from itertools import islice
 import numpy as np
 
 from asif.engine import Engine
-from asif.errors import BadImage, EncoderMismatch
+from asif.errors import BadMedia, EncoderMismatch
 from asif.evaluate.anchor_overlap import count_images_among_anchors, find_images_near_anchors
 from asif.evaluate.evaluation import Evaluation
 from asif.evaluate.ground_truth import (
@@ -132,13 +132,13 @@ def embed_image_rows(
     engine: Engine, items: Iterator[Pair | Reject], reader: RowReader
 ) -> Iterator[tuple[Pair, str, Float32]]:
     """Yield the usable rows with the sha256 and the embedding of their image; equal images are encoded once."""
-    rows, vectors = reader.read(items), dict[str, Float32 | BadImage]()
+    rows, vectors = reader.read(items), dict[str, Float32 | BadMedia]()
     while batch := list(islice(rows, _IMAGE_BATCH)):
         new = {image: content for _, content, image in batch if content is not None and image not in vectors}
         vectors.update(zip(new, engine.encode_images(new.values()), strict=True))
         for pair, content, image in batch:
             vector = np.asarray(pair.image_embedding, np.float32) if content is None else vectors[image]
-            if isinstance(vector, BadImage):
+            if isinstance(vector, BadMedia):
                 reader.reject(Reject(pair.row, pair.id, vector.came))
             else:
                 reader.keep(pair, image)

@@ -11,7 +11,7 @@ import numpy as np
 
 from asif.building import BadRowCounter, Tolerance
 from asif.encoders.images import read_image_bytes
-from asif.errors import BadImage, InputRefused
+from asif.errors import BadMedia, InputRefused
 from asif.pairs import Pair, Place, Reject
 from asif.vectors import canonical_json
 
@@ -56,7 +56,7 @@ class RowReader:
             assert item.image is not None  # or it has vectors
             try:
                 content = read_image_bytes(item.image)
-            except BadImage as error:
+            except BadMedia as error:
                 self.reject(Reject(item.row, item.id, error.came))
             else:
                 yield item, content, hashlib.sha256(content).hexdigest()

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from asif.errors import BadImage, InputRefused, OutOfSpace, UsageError
+from asif.errors import BadMedia, InputRefused, OutOfSpace, UsageError
 from asif.pairs.arrow import infer_arrow_shape, read_cell, read_vector_column
 from asif.pairs.columns import Columns, ColumnShape, find_columns, infer_value_shape
 from asif.pairs.pair import Pair, Reject
@@ -28,7 +28,7 @@ from asif.pairs.source import PairSource, hash_id_column
 from asif.vectors import Int64, canonical_json
 
 ImageFileTaker = Callable[[Any], bytes | str | Path]
-"""Takes an image of any kind, returns an encoded file; raises BadImage or UsageError."""
+"""Takes an image of any kind, returns an encoded file; raises BadMedia or UsageError."""
 PATH = Path("pairs in memory")
 _HEAD_ROWS = 16  # rows with images that are in memory at a time
 _BATCH_ROWS, _BATCH_BYTES = 256, 32 << 20
@@ -342,7 +342,7 @@ def _parse_item(row: int, item: Any, columns: Columns, take_file: ImageFileTaker
     cells = {role: _plain(value) for role, value in cells.items()}
     try:
         return parse_row(row, {**cells, "image": _take_image(image, take_file)}, Path())
-    except (BadImage, UsageError) as error:
+    except (BadMedia, UsageError) as error:
         if row == 0 and isinstance(error, UsageError):
             raise
         return parse_row(row, {**cells, "image": Flaw(f"cannot be used: {error.came}")}, Path())

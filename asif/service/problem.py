@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from asif.errors import (
     AsifError,
-    BadImage,
+    BadMedia,
     Busy,
     EncoderMismatch,
     InputRefused,
@@ -114,6 +114,6 @@ def hide_paths(text: str, home: Path) -> str:
     return text
 
 
-def refuse_image(error: BadImage, what: str = "the image") -> Problem:
+def refuse_image(error: BadMedia, what: str = "the image") -> Problem:
     """Return the problem of an image that cannot be used at all."""
     return Problem(422, f"{what}: {error.came}", error.expected, error.fix)

@@ -15,7 +15,7 @@ from asif.anchorset import Gallery
 from asif.encoders.images import measure_image
 from asif.engine import Engine
 from asif.engine.encoder_pool import EncoderPool
-from asif.errors import BadImage
+from asif.errors import BadImage, BadMedia
 from asif.service.config import ServeConfig
 from asif.service.encode_queue import Encoded, EncodeQueue
 from asif.service.fetch import Fetcher
@@ -124,11 +124,11 @@ class Service:
         """Return the current version of the gallery of a name."""
         return await self.run(self.find_gallery(call.grant, name).open)
 
-    async def read_images(self, images: Sequence[ImageFile | ImageUrl]) -> list[bytes | BadImage]:
-        """Return the files of images, fetched where they are given by URL; a BadImage for each that cannot be used."""
+    async def read_images(self, images: Sequence[ImageFile | ImageUrl]) -> list[bytes | BadMedia]:
+        """Return the files of images, fetched where they are given by URL; a BadMedia for each that cannot be used."""
         return list(await asyncio.gather(*(self.run(self._read_image, image) for image in images)))
 
-    def _read_image(self, image: ImageFile | ImageUrl) -> bytes | BadImage:
+    def _read_image(self, image: ImageFile | ImageUrl) -> bytes | BadMedia:
         try:
             content = image.content if isinstance(image, ImageFile | UploadedImage) else self.fetcher.fetch(image.url)
             width, height = measure_image(content)
@@ -136,22 +136,22 @@ class Service:
                 raise BadImage(
                     f"an image of {width}x{height} pixels", f"at most {self.limits.pixels:,} pixels", "make it smaller"
                 )
-        except BadImage as error:
+        except BadMedia as error:
             return error
         return content
 
-    def admit(self, images: Sequence[bytes | BadImage], texts: Sequence[str] = ()) -> AbstractContextManager[None]:
+    def admit(self, images: Sequence[bytes | BadMedia], texts: Sequence[str] = ()) -> AbstractContextManager[None]:
         """Keep room in the queue for images and texts, as long as a request works; raises Problem, 429, without any."""
         files = [image for image in images if isinstance(image, bytes)]
         return self.queue.admit(len(files) + len(texts), sum(map(len, files)) + sum(map(len, texts)))
 
     async def encode_images(
-        self, call: Call, engine: Engine, images: Sequence[bytes | BadImage]
-    ) -> tuple[list[Float32 | BadImage], Encoded[Float32 | BadImage]]:
+        self, call: Call, engine: Engine, images: Sequence[bytes | BadMedia]
+    ) -> tuple[list[Float32 | BadMedia], Encoded[Float32 | BadMedia]]:
         """Encode images together with those of other requests: a vector for each, or why there is none."""
-        readable = [image for image in images if not isinstance(image, BadImage)]
+        readable = [image for image in images if not isinstance(image, BadMedia)]
         encoder = engine.anchors.fingerprint("image").digest
-        encoded: Encoded[Float32 | BadImage] = await self.queue.encode(
+        encoded: Encoded[Float32 | BadMedia] = await self.queue.encode(
             "image",
             encoder,
             readable,
@@ -160,7 +160,7 @@ class Service:
             self._images_per_pass.get(encoder),
         )
         found = iter(encoded.results)
-        return [image if isinstance(image, BadImage) else next(found) for image in images], encoded
+        return [image if isinstance(image, BadMedia) else next(found) for image in images], encoded
 
     async def encode_texts(self, call: Call, engine: Engine, texts: Sequence[str]) -> dict[str, Float32]:
         """Encode texts together with those of other requests of the tenant; they are in his cache afterwards."""

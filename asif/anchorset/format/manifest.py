@@ -19,10 +19,11 @@ from asif.anchorset.format.deletion_list import (
 from asif.anchorset.format.kinds import ANCHORS, GALLERY, KINDS, SetKind
 from asif.anchorset.format.references import check_set_name, is_version
 from asif.errors import IntegrityError, UnknownFormat, UsageError
+from asif.modality import FIELD, is_modality, read_modality
 from asif.vectors import SIDES, Fingerprint, Side, dump_checksummed
 
 _MANIFEST_FORMAT = 1
-_KNOWN_FEATURES = ("deletions", "pieces", "gallery")
+_KNOWN_FEATURES = ("deletions", "pieces", "gallery", "modalities")
 MAX_FILE_BYTES = 8**11 - 1  # the largest size that the header of a tar can state, 8 GiB
 _MAX_SEQ = 10**15  # far below the 18 digits of a version
 CAPTIONS_MODES = ("mean", "first", "all")
@@ -108,6 +109,14 @@ class Manifest:
     def sides(self) -> tuple[Side, ...]:
         """Return the sides that the rows have."""
         return tuple(side for side in SIDES if side in self.dims)
+
+    @property
+    def modalities(self) -> dict[Side, str]:
+        """Return what each side holds: the modality that its encoder's fingerprint names, by default the side itself.
+
+        A set with another is refused by versions that know images and texts alone: it names the feature `modalities`.
+        """
+        return {side: read_modality(info.fingerprint, side) for side, info in self.encoders.items()}
 
     @property
     def content_files(self) -> list[tuple[str, FileEntry]]:
@@ -200,7 +209,8 @@ def _list_features(manifest: Manifest) -> list[str]:
     blocks = manifest.blocks
     deletions = ["deletions"] if any(block.deleted for block in blocks) else []
     pieces = ["pieces"] if len({block.sha256 for block in blocks}) < len(blocks) else []
-    return deletions + pieces + (["gallery"] if manifest.kind is GALLERY else [])
+    others = any(modality != side for side, modality in manifest.modalities.items())
+    return deletions + pieces + ["gallery"] * (manifest.kind is GALLERY) + ["modalities"] * others
 
 
 _OPTIONAL_FIELDS = ("deleted", "thumbnails")  # of a block
@@ -233,7 +243,7 @@ def _read_manifest(fields: JsonFields) -> Manifest:
         dims={side: dims.integer(side, 1) for side in sides},
         dtype=_read_choice(fields, "dtype", tuple(SAFETENSORS_DTYPES)),
         captions=_read_choice(fields, "captions", CAPTIONS_MODES if kind is ANCHORS else (NO_CAPTIONS_MODE,)),
-        encoders={side: _read_encoder(encoders.nested(side)) for side in sides},
+        encoders={side: _read_encoder(encoders.nested(side), side) for side in sides},
         blocks=_read_blocks(fields.nested_each("blocks")),
         rejects=None if fields.missing("rejects") else _read_file_entry(fields.nested("rejects")),
         parent=None if fields.missing("parent") else _read_parent(fields),
@@ -268,8 +278,12 @@ def _read_choice(fields: JsonFields, name: str, known: tuple[str, ...]) -> str:
     return value
 
 
-def _read_encoder(fields: JsonFields) -> EncoderInfo:
-    return EncoderInfo(fields.text("spec"), Fingerprint(fields.mapping("fingerprint")))
+def _read_encoder(fields: JsonFields, side: Side) -> EncoderInfo:
+    info = EncoderInfo(fields.text("spec"), Fingerprint(fields.mapping("fingerprint")))
+    modality = read_modality(info.fingerprint, side)
+    if not is_modality(modality):
+        raise fields.mismatch({FIELD: modality}, f"{FIELD}: a word such as audio")
+    return info
 
 
 def _read_file_entry(fields: JsonFields) -> FileEntry:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from asif.anchorset.format.kinds import SetKind
 from asif.anchorset.format.pair_filter import NO_FILTER, PairFilter
+from asif.modality import find_modalities
 from asif.pairs.pair import PairRecord
-from asif.vectors import SIDES, Fingerprint, Int64, Side
+from asif.vectors import Fingerprint, Int64, Side
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,10 @@ def describe_as_html(anchors: OpenAnchors) -> str:
         "anchors": anchors.ref,
         "digest": anchors.digest[:12],
         "pairs": f"{anchors.count:,}",
-        **{f"{side} encoder": f"{anchors.encoder_spec(side)}, {anchors.dims[side]} dimensions" for side in SIDES},
+        **{
+            f"{modality} encoder": f"{anchors.encoder_spec(side)}, {anchors.dims[side]} dimensions"
+            for side, modality in find_modalities(anchors).items()
+        },
         "tuned for": ", ".join(anchors.profiles) or "nothing",
     }
     cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows.items())

@@ -17,7 +17,7 @@ from asif.building.gallery.deferred import DeferredEncoder
 from asif.building.gallery.known import KnownVectors
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.encoders.images import make_webp_thumbnail, read_image_bytes
-from asif.errors import BadImage
+from asif.errors import BadMedia
 from asif.pairs import Pair, PairSource, Place, Reject
 from asif.pairs.item import ItemRecord, make_file_uri, name_path
 from asif.vectors import Float32, Side
@@ -95,7 +95,7 @@ class ItemReader:
     def _skips_row(self, pair: Pair) -> bool:
         try:
             return all(list(map(self.skips, self.describe(pair))))  # of each: it marks what is there
-        except BadImage:
+        except BadMedia:
             return False  # `prepare` gives the reason
 
     def prepare(self, item: Pair | Reject | SkippedRows) -> PreparedRow | Reject | SkippedRows:
@@ -108,7 +108,7 @@ class ItemReader:
                 texts = tuple(self._prepare_text(record) for record in records if not self.skips(record))
                 return PreparedRow(item, texts)
             return self._prepare_image(item, records[0])
-        except BadImage as error:
+        except BadMedia as error:
             return Reject(item.row, item.id, error.came, item.joined)
 
     def describe(self, pair: Pair) -> list[ItemRecord]:
@@ -128,7 +128,7 @@ class ItemReader:
         ]
 
     def name_item(self, pair: Pair) -> list[str]:
-        """Return the ids of the items of a row; reads the content if they depend on it. Raises BadImage."""
+        """Return the ids of the items of a row; reads the content if they depend on it. Raises BadMedia."""
         records = self.describe(pair)
         if all(record.id for record in records):
             return [record.id for record in records]
@@ -191,7 +191,7 @@ def derive_item_id(sha256: str) -> str:
 
 
 def _read_content(pair: Pair) -> tuple[bytes, int, int | None]:
-    """Return the content that an item is hashed over, its size, and the time of its file; raises BadImage."""
+    """Return the content that an item is hashed over, its size, and the time of its file; raises BadMedia."""
     if pair.image_embedding is not None:
         content = np.ascontiguousarray(pair.image_embedding, np.float32).tobytes()
         return content, len(content), None
@@ -205,7 +205,7 @@ def _read_content(pair: Pair) -> tuple[bytes, int, int | None]:
         content = read_image_bytes(pair.image)
         if (size, mtime_ns) == _stat(pair.image) and len(content) == size:
             return content, size, None if _may_change_unseen(mtime_ns, started) else mtime_ns
-    raise BadImage(
+    raise BadMedia(
         "a file that changes while it is read", "a file at rest", "run asif gallery update once it is complete"
     )
 
@@ -214,7 +214,7 @@ def _stat(path: Path) -> tuple[int, int]:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise BadImage(f"a file that cannot be read ({error.strerror})", "a readable file", "check it") from error
+        raise BadMedia(f"a file that cannot be read ({error.strerror})", "a readable file", "check it") from error
     return status.st_size, status.st_mtime_ns
 
 

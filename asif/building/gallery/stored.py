@@ -11,7 +11,7 @@ from asif.building.gallery.build import GalleryOptions
 from asif.building.gallery.known import KnownVectors
 from asif.building.gallery.prepare import ItemReader
 from asif.encoders.precomputed import PrecomputedEncoder
-from asif.errors import BadImage
+from asif.errors import BadMedia
 from asif.pairs import PairSource, Reject, join_repeated_ids
 from asif.pairs.item import ItemRecord
 
@@ -84,10 +84,10 @@ def count_changes(source: PairSource, current: AnchorSet, options: GalleryOption
     for item in join_repeated_ids(islice(source.read(), options.count_rows(source))):
         try:
             if isinstance(item, Reject):
-                raise BadImage(item.reason, "a row", "mend it")
+                raise BadMedia(item.reason, "a row", "mend it")
             records = reader.describe(item)
             names = reader.name_item(item)
-        except BadImage:
+        except BadMedia:
             counts["unreadable"] += 1
             continue
         for name, record in zip(names, records, strict=True):

@@ -31,7 +31,7 @@ from asif.building.gallery.encode import encode_rows, open_earlier_journals
 from asif.building.gallery.known import KnownVectors
 from asif.building.gallery.prepare import ItemEncoder, ItemReader
 from asif.building.gallery.stored import StoredItems
-from asif.errors import BadImage, Busy, InputRefused, IntegrityError, NotFound
+from asif.errors import BadMedia, Busy, InputRefused, IntegrityError, NotFound
 from asif.pairs import PairSource, Reject, join_repeated_ids
 from asif.pairs.item import ItemRecord
 from asif.pairs.pair import ID_CONFLICT, SAME_PAIR, Pair
@@ -287,7 +287,7 @@ def _mark_seen(journal: Journal, reader: ItemReader, stored: StoredItems) -> Non
         try:
             if not all(map(stored.leaves_out, reader.describe(item))):
                 stored.seen.update(stored.stamps.keys() & set(reader.name_item(item)) - encoded)
-        except BadImage:
+        except BadMedia:
             continue  # it has vanished since
 
 

@@ -13,7 +13,7 @@ from asif.encoders import ImageInput
 from asif.engine.encoder_pool import EncoderPool
 from asif.engine.predict import encode_in_batches, iter_vectors
 from asif.engine.search.query import Query, QueryPart
-from asif.errors import BadImage, EncoderMismatch, NotFound
+from asif.errors import BadMedia, EncoderMismatch, NotFound
 from asif.pairs.filter_expression import parse_where
 from asif.pairs.item import ITEM_FIELDS
 from asif.vectors import Float32, Side, gather_rows
@@ -25,7 +25,7 @@ class EncodedQuery:
 
     query: Query
     vectors: tuple[Float32, ...]
-    error: BadImage | None = None
+    error: BadMedia | None = None
 
     def list_sides(self, gallery: Side) -> list[tuple[Side, Float32]]:
         """Return the side and the vector of each part; an item is of the gallery's side."""
@@ -90,7 +90,7 @@ def join_parts(
     queries: Sequence[Query],
     gallery: Gallery,
     text_vectors: Mapping[str, Float32],
-    image_vectors: Iterable[Float32 | BadImage],
+    image_vectors: Iterable[Float32 | BadMedia],
     within: str | None = None,
 ) -> list[EncodedQuery]:
     """Give each query the vectors of its parts: of its texts by text, of its images in order, of items as stored.
@@ -102,7 +102,7 @@ def join_parts(
     encoded = []
     for query in queries:
         vectors: list[Float32] = []
-        error: BadImage | None = None
+        error: BadMedia | None = None
         for part in query.parts:
             found = (
                 text_vectors[str(part.content)]
@@ -111,7 +111,7 @@ def join_parts(
                 if part.kind == "image"
                 else item_vectors[str(part.content)]
             )
-            if isinstance(found, BadImage):
+            if isinstance(found, BadMedia):
                 error = error or found
             else:
                 vectors.append(found)
@@ -125,7 +125,7 @@ def _list_parts(queries: Sequence[Query], kind: str) -> list[QueryPart]:
 
 def _encode_images(
     images: Sequence[ImageInput], anchors: OpenAnchors, encoders: EncoderPool
-) -> Iterator[Float32 | BadImage]:
+) -> Iterator[Float32 | BadMedia]:
     if not images:
         return iter(())
     return iter_vectors(encode_in_batches(encoders.load_image_encoder(anchors), images))

@@ -8,7 +8,7 @@ from typing import Literal
 
 from asif.anchorset import AnchorsIdentity
 from asif.engine.search.query import Query
-from asif.errors import BadImage, UsageError
+from asif.errors import BadMedia, UsageError
 from asif.explain import Contributions
 from asif.pairs import PairRecord
 from asif.pairs.item import ItemRecord
@@ -97,7 +97,7 @@ class SearchAnswer:
     relevant: int
     recall: float | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
-    error: BadImage | None = None
+    error: BadMedia | None = None
 
     def is_relevant(self, result: SearchResult) -> bool:
         """Tell whether fewer than half an item is expected by chance to score as high as a result."""

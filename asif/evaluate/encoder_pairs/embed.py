@@ -14,7 +14,7 @@ from asif.encoders import Backend, Device, ImageEncoder, Precision, TextEncoder,
 from asif.encoders.images import read_image_bytes
 from asif.encoders.precomputed import PrecomputedEncoder
 from asif.encoders.prefetch import prefetch
-from asif.errors import BadImage, InputRefused
+from asif.errors import BadMedia, InputRefused
 from asif.evaluate.encoder_pairs.embeddings import EncodedPairs, EncodedSide
 from asif.pairs import Pair, PairSource, Reject
 from asif.vectors import Float32, Side, find_vector_problems, mean_direction, normalise_rows
@@ -104,7 +104,7 @@ def _embed_images(
         try:
             assert pair.image is not None  # no vectors were precomputed
             return pair, encoder.prepare(read_image_bytes(pair.image))
-        except BadImage as error:
+        except BadMedia as error:
             return pair, error
 
     vectors: _VectorsByRow = {}
@@ -118,7 +118,7 @@ def _embed_images(
 
     with closing(prefetch(prepare, pairs)) as every:  # a stop cancels what waits
         for pair, prepared in every:
-            if isinstance(prepared, BadImage):
+            if isinstance(prepared, BadMedia):
                 rejects[pair.row] = Reject(pair.row, pair.id, prepared.came)
                 progress(1)
                 continue

@@ -17,7 +17,7 @@ from asif.anchorset.format.references import parse_reference, parse_union
 from asif.engine import Engine
 from asif.engine.edit import add_pairs
 from asif.engine.purge import purge_pairs
-from asif.errors import BadImage, EncoderMismatch, IntegrityError
+from asif.errors import BadMedia, EncoderMismatch, IntegrityError
 from asif.service.json_response import respond_json, respond_thumbnail
 from asif.service.keys import OWNER
 from asif.service.problem import Problem, refuse_image
@@ -87,7 +87,7 @@ async def add(service: Service, call: Call, request: Request) -> Response:
     files = await service.read_images([pair.image for pair in body.pairs])
     rows = []
     for number, (pair, image) in enumerate(zip(body.pairs, files, strict=True), 1):
-        if isinstance(image, BadImage):
+        if isinstance(image, BadMedia):
             raise refuse_image(image, f"the image of pair {number}")
         fields = {"source": pair.source, "licence": pair.licence, "url": pair.url}
         given = {name: value for name, value in fields.items() if value is not None}

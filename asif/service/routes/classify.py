@@ -15,7 +15,7 @@ from starlette.responses import Response
 from asif.aligners import TemplateMode
 from asif.classify import DEFAULT_TEMPLATES, Labels
 from asif.engine import Classification, Engine
-from asif.errors import BadImage
+from asif.errors import BadMedia
 from asif.report.answers import describe_classification, describe_task
 from asif.service.json_response import respond_json
 from asif.service.request_body import read_body
@@ -68,10 +68,10 @@ def _prepare_labels(engine: Engine, body: ClassifyBody) -> tuple[Labels, dict[st
 
 
 def _classify_vectors(
-    engine: Engine, vectors: Sequence[Float32 | BadImage], labels: Labels, body: ClassifyBody
+    engine: Engine, vectors: Sequence[Float32 | BadMedia], labels: Labels, body: ClassifyBody
 ) -> list[Classification]:
     """Classify all images that could be read; the others get their errors."""
-    readable = [vector for vector in vectors if not isinstance(vector, BadImage)]
+    readable = [vector for vector in vectors if not isinstance(vector, BadMedia)]
     with_credits = body.credits or body.explain > 0
     find = partial(engine.classify_vectors, where=body.where, licences=body.licences)
     found = iter(
@@ -79,7 +79,7 @@ def _classify_vectors(
         if readable
         else ()
     )
-    return [Classification("", error=vector) if isinstance(vector, BadImage) else next(found) for vector in vectors]
+    return [Classification("", error=vector) if isinstance(vector, BadMedia) else next(found) for vector in vectors]
 
 
 def _name_image(image: ImageFile | ImageUrl, number: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from asif.errors import BadImage
+from asif.errors import BadMedia
 from asif.service.json_response import respond_json
 from asif.service.request_body import read_body
 from asif.service.schemas import EmbedBody
@@ -36,5 +36,5 @@ async def embed(service: Service, call: Call, request: Request) -> Response:
     return respond_json(content, anchors.named)
 
 
-def _describe_vector(vector: Float32 | BadImage) -> dict[str, Any]:
-    return {"error": vector.came} if isinstance(vector, BadImage) else {"embedding": vector.tolist()}
+def _describe_vector(vector: Float32 | BadMedia) -> dict[str, Any]:
+    return {"error": vector.came} if isinstance(vector, BadMedia) else {"embedding": vector.tolist()}

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from asif.anchorset import Gallery
 from asif.encoders.images import make_webp_thumbnail, read_image_bytes
-from asif.errors import BadImage
+from asif.errors import BadMedia
 from asif.pairs.filter_expression import parse_where
 from asif.pairs.item import ITEM_FIELDS, ItemRecord
 from asif.service.json_response import respond_json, respond_thumbnail
@@ -63,5 +63,5 @@ def _shrink_file(item: ItemRecord) -> bytes | None:
     try:
         content = read_image_bytes(item.uri)
         return make_webp_thumbnail(content) if hashlib.sha256(content).hexdigest() == item.sha256 else None
-    except BadImage:
+    except BadMedia:
         return None

@@ -13,7 +13,7 @@ from asif.engine import Engine
 from asif.engine.search.encode import join_parts, list_images, list_texts
 from asif.engine.search.query import Query
 from asif.engine.search.results import SearchAnswer, SearchOptions
-from asif.errors import BadImage
+from asif.errors import BadMedia
 from asif.pairs.filter_expression import parse_where
 from asif.pairs.item import ITEM_FIELDS
 from asif.report.answers import describe_search_answer, describe_task
@@ -34,7 +34,7 @@ async def search(service: Service, call: Call, request: Request) -> Response:
     _, engine = await service.find_engine(call, body.anchors)
     files = iter(await service.read_images([image for query in body.queries for image in query.images]))
     queries = [_make_query(query, [next(files) for _ in query.images]) for query in body.queries]
-    photos: list[bytes | BadImage] = list_images(queries)  # type: ignore[assignment]
+    photos: list[bytes | BadMedia] = list_images(queries)  # type: ignore[assignment]
     with service.admit(photos, list_texts(queries)):
         images, _ = await service.encode_images(call, engine, photos)
         texts = await service.encode_texts(call, engine, list_texts(queries))
@@ -59,7 +59,7 @@ async def search(service: Service, call: Call, request: Request) -> Response:
     return respond_json({"results": results}, identity)
 
 
-def _make_query(body: QueryBody, files: list[bytes | BadImage]) -> Query:
+def _make_query(body: QueryBody, files: list[bytes | BadMedia]) -> Query:
     return Query.of(body.texts, files, body.ids, body.minus)  # type: ignore[arg-type]
 
 
@@ -68,7 +68,7 @@ def _search(
     gallery: Gallery,
     queries: list[Query],
     texts: dict[str, Float32],
-    images: list[Float32 | BadImage],
+    images: list[Float32 | BadMedia],
     options: SearchOptions,
 ) -> tuple[list[SearchAnswer], dict[str, Any]]:
     """Return the answers, and how the engine searches."""
