@@ -24,6 +24,7 @@ TEMPLATES_BY_NAME: dict[str, tuple[str, ...]] = {
     ),
     "aerial": ("an aerial photo of {}.", "{} seen from above.", "a satellite image that shows {}."),
     "medical": ("a medical image that shows {}.", "a scan with signs of {}.", "findings: {}."),
+    "sound": ("the sound of {}.",),
     "product": ("a product photo of a {}.", "a {} for sale.", "a {} on a white background."),
 }
 """Templates by name; several are averaged."""

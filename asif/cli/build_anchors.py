@@ -145,9 +145,9 @@ def _build_from_pairs(path: str, as_json: bool, dry_run: bool, params: dict[str,
         return
     from asif.engine import build_anchors, build_from_recipe
 
-    named = {"audio_encoder" if source.modality == "audio" else "image_encoder": image}
     with options.open_progress_bar(estimated.rows, "pair") as bar:
         arguments: dict[str, Any] = {
+            "audio_encoder" if source.modality == "audio" else "image_encoder": image,
             "options": BuildOptions(
                 params["captions"], params["dtype"], params["dedup"], limit, tolerance, params["resume"]
             ),
@@ -158,8 +158,9 @@ def _build_from_pairs(path: str, as_json: bool, dry_run: bool, params: dict[str,
             "progress": lambda rows: bar.update(rows - bar.n),
         }
         if recipe is None:
-            built = build_anchors(source, params["name"], **named, text_encoder=text, **arguments)
+            built = build_anchors(source, params["name"], text_encoder=text, **arguments)
         else:
+            del arguments["image_encoder"]  # the recipe's own
             built = build_from_recipe(recipe, source, params["name"], **arguments)
     _print_build(built, as_json, _store_folder(params))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from asif.modality import name_many
+
 if TYPE_CHECKING:
     from asif.building import BuildResult
     from asif.building.clock import StageTimes
@@ -33,26 +35,33 @@ def describe_stages(built: BuildResult) -> str:
     Stages run at once, so shares may sum to more than 100 %; that of decoding is the mean of its threads.
     """
     clock, shares = built.clock, built.stage_shares
-    images = f", {clock.images / clock.image_seconds:.0f} images/s" if clock.image_seconds else ""
+    first = name_many(built.anchors.manifest.modalities["image"])
+    images = f", {clock.images / clock.image_seconds:.0f} {first}/s" if clock.image_seconds else ""
     captions = f", {clock.texts / clock.text_seconds:.0f} captions/s" if clock.text_seconds else ""
     return (
         f"  {built.seconds:.1f} s{images}{captions}\n"
         f"  encoders {built.encoder_share:.0%} "
-        f"(images {shares['encode_images']:.0%}, captions {shares['encode_texts']:.0%}), "
-        f"{_describe_other_stages(built)}: {_STAGE_NAMES[built.slowest_stage]} bounds the build"
+        f"({first} {shares['encode_images']:.0%}, captions {shares['encode_texts']:.0%}), "
+        f"{_describe_other_stages(built)}: {_name_stage(built.slowest_stage, first)} bounds the build"
     )
 
 
-def describe_item_stages(run: StageTimes, side: Side) -> str:
+def describe_item_stages(run: StageTimes, side: Side, modality: str) -> str:
     """Return the two lines of `describe_stages` for a run with the encoder of one side alone."""
+    items = name_many(modality)
     clock, slowest = run.clock, run.slowest_stage
     count, seconds = (clock.images, clock.image_seconds) if side == "image" else (clock.texts, clock.text_seconds)
-    rate = f", {count / seconds:.0f} {side}s/s" if seconds else ""
-    name = f"encoding {side}s" if slowest.startswith("encode") else _STAGE_NAMES[slowest]
+    rate = f", {count / seconds:.0f} {items}/s" if seconds else ""
+    name = f"encoding {items}" if slowest.startswith("encode") else _STAGE_NAMES[slowest]
     return (
         f"  {run.seconds:.1f} s, {count:,} encoded{rate}\n"
         f"  encoder {run.encoder_share:.0%}, {_describe_other_stages(run)}: {name} takes the longest"
     )
+
+
+def _name_stage(stage: str, first: str) -> str:
+    """Name a stage; `first` names what the first half of pairs is."""
+    return _STAGE_NAMES[stage].replace("images", first)
 
 
 def _describe_other_stages(run: StageTimes) -> str:

@@ -16,17 +16,22 @@ if TYPE_CHECKING:
     from asif.explain import Contributions
     from asif.pairs import PairRecord
 
-CSV_HEADER = "image,rank,label,score,error"
+_CSV_COLUMNS = "rank,label,score,error"
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # with which a cell of a spreadsheet may be executed
 _CAPTION_WIDTH = 90
 _NAME_WIDTH = 60  # to which names of images are aligned
 
 
-def format_as_json(result: Classification, settings: Mapping[str, Any]) -> str:
-    """Return the line that --json prints for one image."""
+def format_as_json(result: Classification, settings: Mapping[str, Any], modality: str) -> str:
+    """Return the line that --json prints for one image, or sound."""
     from asif.report.answers import describe_classification
 
-    return options.format_json(describe_classification(result, _printable_name(result), settings))
+    return options.format_json(describe_classification(result, _printable_name(result), settings, modality))
+
+
+def format_csv_header(modality: str) -> str:
+    """Return the first line of --csv; names are those of images, or sounds."""
+    return f"{modality},{_CSV_COLUMNS}"
 
 
 def format_as_csv(result: Classification) -> Iterator[str]:

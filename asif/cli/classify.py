@@ -15,9 +15,9 @@ import click
 from asif.cli import options
 from asif.cli.app import EXIT_BAD_DATA
 from asif.cli.classification_forms import (
-    CSV_HEADER,
     format_as_csv,
     format_as_json,
+    format_csv_header,
     print_long_form,
     print_short_form,
 )
@@ -58,7 +58,7 @@ _EXPLAINED_ANCHORS = 5
 )
 @options.overwrite
 def command(images: tuple[str, ...], as_json: bool, as_csv: bool, output: Path | None, **params: Any) -> None:
-    """Label images, zero-shot.
+    """Label images, zero-shot; or sounds, with anchors of sounds.
 
     IMAGE is a file, a folder, a quoted glob, `-` for a list of files on stdin, or, with anchors of precomputed vectors,
     a .npy file [n, d]. Scores are cosines between representations, less a bias if hubness is corrected; asif-paper does
@@ -80,7 +80,8 @@ def command(images: tuple[str, ...], as_json: bool, as_csv: bool, output: Path |
     templates = options.choose_templates(params["template"], params["templates"]) or DEFAULT_TEMPLATES
     texts, names = _read_labels(params["labels"], params["labels_file"], words=params["label_vectors"] is None)
     labels = Labels(texts, templates, mode, names)
-    paths = list(expand(images))
+    modality = options.find_modality(params["anchors"], params["home"])
+    paths = list(expand(images, modality))
     engine = options.open_engine(params, aligner, hubness)
     with_credits = explain or bool(engine.anchors.named.pair_filter)
     content = PredictOptions(params["top"], _EXPLAINED_ANCHORS if explain else 0, with_credits)
@@ -97,14 +98,16 @@ def command(images: tuple[str, ...], as_json: bool, as_csv: bool, output: Path |
     failed: list[Classification] = []
     results = _note_failures(results, failed)
     if as_csv:
-        _write_lines(chain([CSV_HEADER], chain.from_iterable(map(format_as_csv, results))), output)
+        _write_lines(chain([format_csv_header(modality)], chain.from_iterable(map(format_as_csv, results))), output)
     elif as_json or output is not None:
-        _write_lines((format_as_json(result, settings) for result in results), output)
+        _write_lines((format_as_json(result, settings, modality) for result in results), output)
     else:
         short = not with_credits and not options.list_given_options(("top",))
         _print_for_people(results, list(map(click.format_filename, paths)), labels, from_vectors, short)
     if failed:
-        options.print_notice(f"{len(failed)} of {len(paths)} images could not be read")
+        from asif.modality import name_many
+
+        options.print_notice(f"{len(failed)} of {len(paths)} {name_many(modality)} could not be read")
         sys.exit(EXIT_BAD_DATA)
 
 
@@ -151,11 +154,13 @@ def _classify_vector_files(
 ) -> Iterator[Classification]:
     """Classify precomputed vectors; every path must be a .npy file."""
     from asif.engine import read_vectors
+    from asif.modality import find_modality
 
     dims = engine.anchors.dims
     texts = read_vectors(label_vectors, dims["text"], "prompt vectors") if label_vectors else None
     for path in paths:
-        images = read_vectors(Path(path), dims["image"], "image vectors")
+        modality = find_modality(engine.anchors, "image")
+        images = read_vectors(Path(path), dims["image"], f"{modality} vectors")
         for result in engine.classify_vectors(images, labels, texts, **asdict(content)):
             yield replace(result, image=f"{path}: {result.image}")
 
@@ -175,25 +180,30 @@ def _read_labels(
     return (parse_labels(str(option), words=words), ()) if file is None else read_labels(file, words=words)
 
 
-def expand(images: Sequence[str]) -> Iterator[str]:
+def expand(images: Sequence[str], modality: str = "image") -> Iterator[str]:
     """Expand files, folders, globs and `-` into paths, and print what of a folder or a glob is not read.
+
+    Of folders the files of the modality are read.
 
     Raises UsageError for an argument without an image.
     """
+    from asif.modality import name_one
+    from asif.pairs.image_files import describe_suffixes
+
     for image in images:
         unread: tuple[str, ...] = ()
         if image == "-":
             found = [Path(os.fsdecode(line.rstrip(b"\r\n"))) for line in sys.stdin.buffer if line.strip()]
         elif os.path.isdir(image):
-            found, unread = _expand_folder(Path(image))
+            found, unread = _expand_folder(Path(image), modality)
         elif os.path.exists(image):  # unlike Path.exists, False for names the system cannot hold
             found = [Path(image)]
         else:
             found, unread = _expand_glob(image)
         if not found:
             raise UsageError(
-                _describe_nothing(image, unread),
-                "an image, a folder with images (.jpg, .png, .webp, …), a glob, or -",
+                _describe_nothing(image, unread, modality),
+                f"{name_one(modality)}, a folder with {describe_suffixes(modality)}, a glob, or -",
                 "check the path; a file that is named itself is read, whatever its suffix",
             )
         if unread:
@@ -201,20 +211,22 @@ def expand(images: Sequence[str]) -> Iterator[str]:
         yield from map(str, found)
 
 
-def _describe_nothing(image: str, unread: tuple[str, ...]) -> str:
-    """Describe an argument without an image."""
+def _describe_nothing(image: str, unread: tuple[str, ...], modality: str) -> str:
+    """Describe an argument without an image, or without a sound."""
+    from asif.modality import name_one
+
     if image == "-":
         return "no file is listed on stdin"
     if os.path.isdir(image):
-        return f"{image!a} holds no image, but {', '.join(unread) or 'no file'}"
+        return f"{image!a} holds no {name_one(modality).partition(' ')[2]}, but {', '.join(unread) or 'no file'}"
     return f"{image!a} is no file, and matches {', '.join(unread) or 'none'}"
 
 
-def _expand_folder(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
+def _expand_folder(folder: Path, modality: str) -> tuple[list[Path], tuple[str, ...]]:
     """Return the images of a folder and its folders, and a text for the files that are not read."""
     from asif.pairs.image_files import summarise_unread, walk_images
 
-    found = list(walk_images(folder))
+    found = list(walk_images(folder, modality))
     images = sorted(Path(str(file)) for file, kind in found if kind is None)
     return images, summarise_unread(kind for _, kind in found if kind is not None)
 

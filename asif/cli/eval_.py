@@ -28,7 +28,7 @@ _SHOWN_REJECTS = 10
 
 @click.command("eval")
 @options.anchors
-@click.option("--dataset", required=True, metavar="PATH", help="Labelled images, or images with captions.")
+@click.option("--dataset", required=True, metavar="PATH", help="Labelled images or sounds, or such with captions.")
 @click.option("--task", type=click.Choice([_CLASSIFICATION, _RETRIEVAL]), required=True)
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the result there, as JSON.")
 @options.overwrite
@@ -89,7 +89,12 @@ def _evaluate_labels(limits: RowLimits, bar: Any, given: Mapping[str, Any]) -> E
 
     written = options.choose_templates(given["template"], given["templates"])
     names = read_classnames(given["classnames"]) if given["classnames"] else None
-    data = open_labelled(given["dataset"], columns=options.parse_columns(given["columns"]), split=given["split"])
+    data = open_labelled(
+        given["dataset"],
+        columns=options.parse_columns(given["columns"]),
+        split=given["split"],
+        modality=_find_modality(given),
+    )
     _announce_source(data.source, limits, bar)
     classes = resolve_classes(data, names)
     if classes.unused:
@@ -123,10 +128,21 @@ def _evaluate_captions(limits: RowLimits, bar: Any, given: Mapping[str, Any]) ->
     idle = [option for name, option in _LABEL_OPTIONS.items() if given[name]]
     if idle:
         raise UsageError(f"{', '.join(idle)} for {_RETRIEVAL}", "captions, which are taken as they are", "leave it out")
-    source = open_captioned(given["dataset"], columns=options.parse_columns(given["columns"]), split=given["split"])
+    source = open_captioned(
+        given["dataset"],
+        columns=options.parse_columns(given["columns"]),
+        split=given["split"],
+        modality=_find_modality(given),
+    )
     _announce_source(source, limits, bar)
     engine = options.open_engine(given, *options.make_chosen_aligner(given))
     return evaluate_retrieval(engine, source, limits=limits, dataset=name_dataset(given["dataset"]))
+
+
+def _find_modality(given: Mapping[str, Any]) -> str | None:
+    """Return the modality in which the data are read: that of the anchors; None for images, which may be vectors."""
+    modality = options.find_modality(given["anchors"], given["home"])
+    return None if modality == "image" else modality
 
 
 def name_dataset(path: str) -> str:
@@ -167,22 +183,25 @@ def _list_rejects(rejects: list[Reject], output: Path | None) -> Iterator[None]:
 
 def _show_evaluation(evaluation: Evaluation, output: Path | None) -> None:
     """Print the figures for people."""
-    counts, shared = evaluation.counts, evaluation.shared
+    from asif.modality import name_many
+
+    counts, shared = evaluation.counts, evaluation.name_figures(evaluation.shared or {})
     rows = f"{counts['in']:,} in = {counts['kept']:,} kept + {counts['rejected']:,} rejected"
     options.print_text(f"{evaluation.dataset}: {rows}")
     options.print_text(f"{evaluation.record.pretrained}, {evaluation.record.model}")
-    figures = {**evaluation.metrics, **evaluation.further}
+    figures = evaluation.name_figures({**evaluation.metrics, **evaluation.further})
     header: tuple[str, ...] = ("metric", "value")
     table: list[tuple[str, ...]] = [(name, _format_figure(value)) for name, value in figures.items()]
-    if shared is not None and counts["captions_shared"]:
+    if shared and counts["captions_shared"]:
         header = (*header, "shared captions right")
         table = [(*line, _format_figure(shared[line[0]])) for line in table]
     options.print_table(table, header)
     among, near = counts["images_among_anchors"], counts["images_near_anchors"]
+    items = name_many(evaluation.modality)
     if among:
-        options.print_notice(f"{among} of {counts['images']} images are anchors too")
+        options.print_notice(f"{among} of {counts['images']} {items} are anchors too")
     if near:
-        options.print_notice(f"{near} of {counts['images']} images are all but the same as an anchor's")
+        options.print_notice(f"{near} of {counts['images']} {items} are all but the same as an anchor's")
     if output is not None:
         options.print_notice(f"written to {output}")
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from asif.anchorset import AnchorSet, Store
     from asif.anchorset.edit.purge import PurgePlan
     from asif.building.gallery import GalleryChanges, GalleryResult
+    from asif.engine.gallery import GalleryKind
     from asif.kernels import KernelName
     from asif.pairs import PairSource, Reject
-    from asif.vectors import Side
 
 _REASONS_SHOWN = 5
 _CHANGES = ("added", "changed", "renamed", "removed", "unchanged")
@@ -50,19 +50,22 @@ def _rows(command: options.Command) -> options.Command:
 
 @click.group("gallery", cls=SuggestingGroup)
 def command() -> None:
-    """Make galleries: the encoder vectors of a collection of images or texts, to be searched."""
+    """Make galleries: the encoder vectors of a collection of images, texts or sounds, to be searched."""
 
 
 @command.command("build")
 @click.argument("sources", nargs=-1, required=True, metavar="SRC")
 @click.option("--name", required=True, metavar="G", help="Name of the gallery; an existing one gets a new version.")
 @click.option(
-    "--kind", type=click.Choice(["image", "text"]), default="image", show_default=True, help="What is encoded."
+    "--kind", type=click.Choice(["image", "text", "audio"]), default="image", show_default=True, help="What is encoded."
 )
 @click.option("--anchors", metavar="REF", help="Take the encoder of this anchor set.")
 @click.option("--image-encoder", metavar="E", help="timm:<model>[@rev] or embedded:efficientnet-lite0 (the default).")
 @click.option(
     "--text-encoder", metavar="E", help="sentence-transformers:<id>[@rev] or embedded:all-minilm-l6-v2 (the default)."
+)
+@click.option(
+    "--audio-encoder", metavar="E", help="clap:<id>[@rev], whisper:<id>[@rev], hf-audio:<id>[@rev] or embedded:log-mel."
 )
 @click.option("--dtype", type=click.Choice(["float16", "float32", "bfloat16"]), default="float16", show_default=True)
 @click.option("--thumbnails", is_flag=True, help="Store a WebP image of at most 128 pixels for each item.")
@@ -73,19 +76,20 @@ def command() -> None:
 @options.home
 @options.as_json
 def build(sources: tuple[str, ...], as_json: bool, dry_run: bool, **params: Any) -> None:
-    """Encode the images or texts of SRC.
+    """Encode the images, texts or sounds of SRC.
 
     SRC is a folder with images below it, image files or globs, or anything that build-anchors reads, where captions may
-    be missing; with --kind text a table with a column of texts, or a .txt file with one text a line. Files that cannot
-    be read are listed with reasons.
+    be missing; with --kind text a table with a column of texts, or a .txt file with one text a line; with --kind audio
+    sounds in place of images. Files that cannot be read are listed with reasons.
     """
     from asif.anchorset.format.references import check_set_name
     from asif.building import Tolerance
     from asif.building.gallery import GalleryOptions, GallerySource
     from asif.encoders import check_spec
+    from asif.engine.gallery import check_kind, find_side
 
     check_set_name(params["name"])
-    kind: Side = params["kind"]
+    kind: GalleryKind = params["kind"]
     spec = _choose_spec(kind, params)
     if spec is not None:
         check_spec(spec, kind)
@@ -100,7 +104,9 @@ def build(sources: tuple[str, ...], as_json: bool, dry_run: bool, **params: Any)
     chosen.leaves_out()
     if not dry_run:
         _open_galleries(params["home"]).check_writable()
-    source = GallerySource.open(sources, kind, options.parse_columns(params["columns"]), params["split"])
+    columns, modality = options.parse_columns(params["columns"]), "audio" if kind == "audio" else None
+    source = GallerySource.open(sources, find_side(kind), columns, params["split"], modality)
+    check_kind(source.pairs, kind)
     options.print_notice(source.pairs.describe())
     if dry_run:
         _print_estimate(source.pairs, kind, spec, params, as_json)
@@ -124,15 +130,18 @@ def build(sources: tuple[str, ...], as_json: bool, dry_run: bool, **params: Any)
     _print_build(built, _open_galleries(params["home"]), as_json)
 
 
-def _choose_spec(kind: Side, params: Mapping[str, Any]) -> str | None:
+def _choose_spec(kind: GalleryKind, params: Mapping[str, Any]) -> str | None:
     """Return the encoder that was named for the kind.
 
     Raises UsageError for one of the other side, and for an encoder or a precision besides that of an anchor set.
     """
-    other = "text" if kind == "image" else "image"
-    if params[f"{other}_encoder"] is not None:
+    from asif.modality import name_many
+
+    others = [each for each in ("image", "text", "audio") if each != kind and params[f"{each}_encoder"] is not None]
+    if others:
+        items = name_many(kind)
         raise UsageError(
-            f"--{other}-encoder for a gallery of {kind}s", f"--{kind}-encoder", f"name the encoder of {kind}s"
+            f"--{others[0]}-encoder for a gallery of {items}", f"--{kind}-encoder", f"name the encoder of {items}"
         )
     spec: str | None = params[f"{kind}_encoder"]
     if spec is not None and params["anchors"] is not None:
@@ -144,14 +153,22 @@ def _choose_spec(kind: Side, params: Mapping[str, Any]) -> str | None:
     return spec
 
 
-def _print_estimate(source: PairSource, kind: Side, spec: str | None, params: Mapping[str, Any], as_json: bool) -> None:
+def _print_estimate(
+    source: PairSource, kind: GalleryKind, spec: str | None, params: Mapping[str, Any], as_json: bool
+) -> None:
     """Print what encoding the source takes."""
     from asif.building.estimate import estimate_gallery
-    from asif.engine.gallery import choose_encoder
+    from asif.engine.gallery import choose_encoder, find_side
 
     spec = spec or choose_encoder(kind, None, params["anchors"], params["home"], params["device"])
     estimated = estimate_gallery(
-        source, kind, spec, params["dtype"], params["limit"], params["thumbnails"], _open_galleries(params["home"]).root
+        source,
+        find_side(kind),
+        spec,
+        params["dtype"],
+        params["limit"],
+        params["thumbnails"],
+        _open_galleries(params["home"]).root,
     )
     if as_json:
         options.print_json(estimated.as_dict())
@@ -242,7 +259,11 @@ def _print_purge_plan(plan: PurgePlan) -> None:
 
 def _print_build(built: GalleryResult, store: Store, as_json: bool) -> None:
     """Print the size, digest and speed of a build."""
+    from asif.modality import name_many
+
     opened, manifest, size = built.opened, built.opened.manifest, store.size(built.opened.name)
+    side = manifest.sides[0]
+    modality = manifest.modalities[side]
     rejects = opened.rejects()
     if as_json:
         options.print_json(
@@ -258,10 +279,10 @@ def _print_build(built: GalleryResult, store: Store, as_json: bool) -> None:
             }
         )
         return
-    options.print_text(f"{opened.ref}: {opened.count:,} {manifest.sides[0]}s, digest {opened.digest[:12]}")
+    options.print_text(f"{opened.ref}: {opened.count:,} {name_many(modality)}, digest {opened.digest[:12]}")
     counts = f"{manifest.rows_in:,} in = {opened.count:,} kept + {manifest.rejected:,} rejected"
     options.print_text(f"  {counts}; {options.format_bytes(size)} on disk")
-    options.print_lines(describe_item_stages(built, manifest.sides[0]))
+    options.print_lines(describe_item_stages(built, side, modality))
     if built.resumed_at:
         options.print_text(f"  went on at row {built.resumed_at:,} of an earlier run")
     _print_rejects(rejects)
@@ -296,7 +317,8 @@ def _print_changes(changes: GalleryChanges, before: str, receipt: Path | None, a
         listed = ", ".join(f"{count:,} {name}" for name, count in about.items())
         options.print_text(f"{opened.ref}: {listed}; {changes.encoded:,} encoded, digest {opened.digest[:12]}")
     if changes.encoded:
-        options.print_lines(describe_item_stages(changes, opened.manifest.sides[0]))
+        ((side, modality),) = opened.manifest.modalities.items()
+        options.print_lines(describe_item_stages(changes, side, modality))
     _print_rejects(rejects)
 
 
@@ -320,7 +342,7 @@ def _summarise(opened: AnchorSet) -> dict[str, Any]:
         "name": opened.name,
         "version": opened.version,
         "digest": opened.digest,
-        "kind": opened.manifest.sides[0],
+        "kind": next(iter(opened.manifest.modalities.values())),
         "items": opened.count,
     }
 
@@ -339,7 +361,7 @@ def list_(home: Path | None, as_json: bool) -> None:
                     "name": entry.name,
                     "version": entry.version,
                     "items": entry.count,
-                    "kind": side,
+                    "kind": None if entry.modalities is None or side is None else entry.modalities[side],
                     "encoder": None if entry.encoders is None or side is None else entry.encoders[side],
                     "bytes": entry.size,
                     "created": entry.created,
@@ -353,11 +375,11 @@ def list_(home: Path | None, as_json: bool) -> None:
     rows: list[tuple[str, ...]] = []
     for entry in entries:
         size = options.format_bytes(entry.size)
-        if entry.version is None or entry.encoders is None:
+        if entry.version is None or entry.encoders is None or entry.modalities is None:
             rows.append((entry.name, "-", "-", "-", size, f"broken: {entry.error}"))
         else:
             ((side, encoder),) = entry.encoders.items()
-            rows.append((entry.name, entry.version, f"{entry.count:,}", side, size, encoder))
+            rows.append((entry.name, entry.version, f"{entry.count:,}", entry.modalities[side], size, encoder))
     options.print_table(rows, ("name", "version", "items", "kind", "size", "encoder"))
 
 
@@ -449,7 +471,7 @@ def duplicates(ref: str, near: float, engine: KernelName, home: Path | None, as_
     from asif.engine.search.duplicates import find_duplicates
 
     with Gallery(ref, home=home) as gallery:
-        with options.open_progress_bar(len(gallery), gallery.side) as bar:
+        with options.open_progress_bar(len(gallery), gallery.modality) as bar:
             groups = find_duplicates(gallery, near, engine, bar.update)
         for group in groups:
             members = list(zip(group.items, group.cosines, strict=True))

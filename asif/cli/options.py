@@ -43,6 +43,21 @@ def open_store(home: Path | None) -> Store:
     return Store(home or default_home())
 
 
+def find_modality(anchors: str, home: Path | None) -> str:
+    """Return what the first half of the pairs of anchors is, such as image or audio, from the manifest alone.
+
+    Image for a set that is not there: it is built on first use, or opening it says what is wrong.
+    """
+    from asif.anchorset.format.references import parse_union
+    from asif.errors import AsifError
+
+    try:
+        with open_store(home).open(parse_union(anchors)[0]) as opened:
+            return opened.manifest.modalities["image"]
+    except AsifError:
+        return "image"
+
+
 def device(command: Command) -> Command:
     """Add --device."""
     choice = click.Choice(["auto", "cpu", "cuda"])
@@ -171,7 +186,7 @@ _PROMPT_OPTIONS = (
     click.option(
         "--templates",
         metavar="NAME",
-        help="Templates by name: plain, photo, photos, aerial, medical, product, open-clip:imagenet, "
+        help="Templates by name: plain, photo, photos, aerial, medical, product, sound, open-clip:imagenet, "
         "open-clip:openai-simple.",
     ),
     click.option("--template-mode", type=click.Choice(["mean", "max"]), help="[default: mean; asif-paper: max]"),

@@ -30,6 +30,7 @@ _EXPLAINED_ANCHORS = 5
 @click.argument("gallery", metavar="G")
 @click.option("--text", "texts", multiple=True, metavar="T", help="A text to search for; '2:kite' counts twice.")
 @click.option("--image", "images", multiple=True, metavar="FILE", help="An image to search for.")
+@click.option("--audio", "sounds", multiple=True, metavar="FILE", help="A sound to search for.")
 @click.option("--id", "items", multiple=True, metavar="ID", help="An item of the gallery to search for.")
 @click.option("--minus", multiple=True, metavar="T", help="A text whose meaning is taken away.")
 @click.option("--texts-file", type=click.Path(path_type=Path), help="One query for each line that is not blank.")
@@ -39,7 +40,12 @@ _EXPLAINED_ANCHORS = 5
     default=DEFAULT_ANCHORS,
     show_default=True,
     metavar="REF",
-    help="Pairs that connect images and texts: name, name@alias, name@3, or name+other.",
+    help="Pairs that connect images, or sounds, and texts: name, name@alias, name@3, or name+other.",
+)
+@click.option(
+    "--via",
+    metavar="REF",
+    help="Anchors that turn what --anchors does not pair into texts: sounds, for a gallery of photos.",
 )
 @options.aligner
 @click.option("-k", "--count", type=click.IntRange(min=1), default=20, show_default=True, help="Results of a query.")
@@ -57,11 +63,11 @@ _EXPLAINED_ANCHORS = 5
 @click.option("--html", type=click.Path(path_type=Path), metavar="OUT.html", help="Write a page with the results.")
 @options.overwrite
 def command(gallery: str, as_json: bool, as_csv: bool, html: Path | None, overwrite: bool, **params: Any) -> None:
-    """Search a gallery by words, by images, or both.
+    """Search a gallery by words, images or sounds, or several of them.
 
-    All of --text, --image, --id and --minus are one query, each part a vector of unit length. A query of images alone
-    is compared in the space of the image encoder, others by way of the anchors. CHANCE is the share of anchors of other
-    pairs that would score as high for the query.
+    All of --text, --image, --audio, --id and --minus are one query, each part a vector of unit length. A query of
+    images alone is compared in the space of the image encoder, others by way of the anchors. CHANCE is the share of
+    anchors of other pairs that would score as high for the query.
     """
     from asif.anchorset import Gallery
     from asif.engine.search.results import SearchOptions
@@ -82,8 +88,8 @@ def command(gallery: str, as_json: bool, as_csv: bool, html: Path | None, overwr
     with ExitStack() as stack:
         opened = stack.enter_context(Gallery(gallery, home=params["home"]))
         engine = stack.enter_context(options.open_engine(params, *options.make_chosen_aligner(params)))
-        progress = stack.enter_context(options.DelayedProgress(opened.side))
-        answers = engine.search(opened, queries=queries, **asdict(chosen), progress=progress)
+        progress = stack.enter_context(options.DelayedProgress(opened.modality))
+        answers = engine.search(opened, queries=queries, **asdict(chosen), via=params["via"], progress=progress)
         settings = describe_task(engine, "search")
         failed = 0
         if as_csv:
@@ -99,8 +105,15 @@ def command(gallery: str, as_json: bool, as_csv: bool, html: Path | None, overwr
             else:
                 print_answer(answer, chosen, separate=number > 0)
     if failed:
-        options.print_notice(f"{failed} of {len(queries)} queries have an image that could not be read")
+        options.print_notice(f"{failed} of {len(queries)} queries have {_name_files(queries)} that could not be read")
         sys.exit(EXIT_BAD_DATA)
+
+
+def _name_files(queries: list[Query]) -> str:
+    """Name what the files of queries are."""
+    from asif.modality import name_one
+
+    return " or ".join(sorted({name_one(part.kind) for query in queries for part in query.parts if part.is_file}))
 
 
 def _keep_for_page(
@@ -119,7 +132,7 @@ def _keep_for_page(
         yield answer
     page = render_search_page(
         kept,
-        kind=gallery.side,
+        kind=gallery.modality,
         aligner=settings["aligner"],
         thumbnail=gallery.thumbnail,
         pair_thumbnails=_read_pair_thumbnails(kept, engine),
@@ -147,15 +160,15 @@ def _read_queries(params: dict[str, Any]) -> list[Query]:
     from asif.engine.search.query import Query
 
     files = {name: params[name] for name in ("texts_file", "images_file") if params[name] is not None}
-    parts = any(params[name] for name in ("texts", "images", "items", "minus"))
+    parts = any(params[name] for name in ("texts", "images", "sounds", "items", "minus"))
     if len(files) + parts != 1:
         raise UsageError(
             "several kinds of queries" if files else "no query",
-            "--text, --image, --id and --minus for one query, or --texts-file, or --images-file",
+            "--text, --image, --audio, --id and --minus for one query, or --texts-file, or --images-file",
             "pass for example --text 'a red kite'",
         )
     if parts:
-        return [Query.of(params["texts"], params["images"], params["items"], params["minus"])]
+        return [Query.of(params["texts"], params["images"], params["items"], params["minus"], params["sounds"])]
     ((name, path),) = files.items()
     lines = _read_lines(path)
     return [Query.of(texts=[line]) if name == "texts_file" else Query.of(images=[line]) for line in lines]

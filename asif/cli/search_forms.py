@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from asif.cli import options
 from asif.cli.classification_forms import join_cells, print_contributions, quote_cell, shorten_caption
+from asif.modality import name_many
 
 if TYPE_CHECKING:
-    from asif.engine.search.results import SearchAnswer, SearchEvidence, SearchOptions, SearchResult
+    from asif.engine.search.results import HubUsed, SearchAnswer, SearchEvidence, SearchOptions, SearchResult
 
 CSV_HEADER = "query,rank,id,uri,score,chance,error"
 _REASONS_INDENT = " " * 7
@@ -64,7 +65,18 @@ def _describe_relevance(answer: SearchAnswer, chosen: SearchOptions) -> str:
     found = f"{answer.relevant:,}{' or more' if most else ''} of {answer.searched:,} are above chance"
     if answer.recall is not None:
         found += f"; the search is approximate and finds {100 * answer.recall:.0f}% of the results"
-    return found if answer.space == "shared" else f"{found}, compared as {answer.space}s"
+    if answer.hub is not None:
+        found += f"; {_describe_hub(answer.hub)}"
+    return found if answer.space == "shared" else f"{found}, compared as {name_many(answer.space)}"
+
+
+def _describe_hub(hub: HubUsed) -> str:
+    """Say by way of which texts a query was compared, and what gets lost on such a way."""
+    lost = hub.loss
+    about = f"by way of the captions of {hub.anchors.name}, such as {', '.join(map(repr, hub.captions))}"
+    if lost is None:
+        return about
+    return f"{about}, where {100 * lost.kept:.0f}% of the {lost.compared} items that a caption finds are kept"
 
 
 def _print_evidence(evidence: SearchEvidence, answer: SearchAnswer) -> None:

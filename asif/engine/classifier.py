@@ -109,8 +109,8 @@ class Classifier:
         """Return raw scores [n, labels], which are no probabilities.
 
         `images` are one or many: paths, bytes, binary file objects, Pillow images, uint8 arrays or tensors [h, w, 3] or
-        [h, w]; raises UsageError for anything else. For an image that cannot be decoded, raises BadImage, or BadAudio, naming it;
-        with `on_error` "skip", which replaces the parameter, its row is NaN.
+        [h, w]; raises UsageError for anything else. For an image that cannot be decoded, raises BadImage, naming it, or
+        BadAudio for a sound; with `on_error` "skip", which replaces the parameter, its row is NaN.
         """
         skips = _skips_errors(on_error or self.on_error)
         if not hasattr(self, "engine_"):

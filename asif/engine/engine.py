@@ -29,11 +29,12 @@ from asif.engine.predict import (
 )
 from asif.engine.search.block_rows import Progress, ignore_progress
 from asif.engine.search.encode import EncodedQuery
+from asif.engine.search.hub import Hub
 from asif.engine.search.query import Query, QueryPart
 from asif.engine.search.represented import find_represented
 from asif.engine.search.results import SearchAnswer, SearchOptions
 from asif.engine.search.search import search_encoded, search_gallery
-from asif.engine.snapshots import FittedTask, LruCache, Snapshot, SnapshotOpener
+from asif.engine.snapshots import CACHED_VIEWS, FittedTask, LruCache, Snapshot, SnapshotOpener
 from asif.engine.watcher import Watcher, WatchState, check_can_move
 from asif.errors import BadMedia, Conflict, UsageError
 from asif.kernels import KernelName
@@ -84,6 +85,7 @@ class Engine:
             self.home, aligner, hubness, kernel, self.encoders, previous=LruCache(previous and previous + 1)
         )
         self._swap_lock = RLock()
+        self._hubs: LruCache[str, Hub] = LruCache(CACHED_VIEWS)
         self._snapshot = self._opener.open(anchors, PairFilter.of(where, licences))
         self._watcher = Watcher(Store(self.home), self) if watch else None
 
@@ -166,6 +168,7 @@ class Engine:
         *,
         texts: Sequence[str] = (),
         images: ImageInputs = (),
+        sounds: ImageInputs = (),
         queries: Sequence[Query] = (),
         k: int = 20,
         offset: int = 0,
@@ -175,16 +178,19 @@ class Engine:
         explain: int = 0,
         approximate: bool = False,
         anchors: str | None = None,
+        via: str | None = None,
         progress: Progress = ignore_progress,
     ) -> Iterator[SearchAnswer]:
-        """Search a gallery; yields one answer for each text, then for each image, then for each of `queries`.
+        """Search a gallery; yields one answer for each text, each image, each sound, then for each of `queries`.
 
         A query of the gallery's own kind, such as an image in a gallery of images, is compared in the space of its
         encoder, others by the aligner for search. `k` results follow the first `offset`; `where` is an expression that
         items match, `within` one outside of which items do not exist for the caller, `only_relevant` leaves out what
         chance would reach, see `SearchOptions`. `explain` is how many anchors to name behind each result. The search is
         exact, or with `approximate` finds the share `recall` of what an exact one does. `anchors` names others than the
-        served ones: the gallery is not encoded again. `progress` is called with the number of items that are
+        served ones: the gallery is not encoded again. `via` names further anchors, with texts of the same encoder: an
+        input that only those pair, such as a sound for a gallery of images, goes by way of texts, and answers state
+        what gets lost. `progress` is called with the number of items that are
         represented and that of all, if a first search of many items waits for them. Raises NotFound, EncoderMismatch
         for a gallery of another encoder, UsageError for a filter that no item matches.
         """
@@ -192,10 +198,17 @@ class Engine:
         parts = [
             *(QueryPart("text", text) for text in take_label_texts(texts)),
             *(QueryPart("image", image) for image in iter_images(images)),
+            *(QueryPart("audio", sound) for sound in iter_images(sounds)),
         ]
         opened = Gallery(gallery, home=self.home) if isinstance(gallery, str) else gallery
         represented = find_represented(self._find_snapshot(anchors, None, None), opened, progress)
-        return search_gallery(represented, self.encoders, [*(Query((part,)) for part in parts), *queries], options)
+        hub = None if via is None else self._find_hub(via)
+        return search_gallery(represented, self.encoders, [*(Query((part,)) for part in parts), *queries], options, hub)
+
+    def _find_hub(self, via: str) -> Hub:
+        """Return what turns inputs that other anchors pair into texts; that of the last few sets is kept."""
+        task = self._find_snapshot(via, None, None).tasks["search"]
+        return self._hubs.get_or_put(task.anchors.ref, lambda: Hub(task))
 
     def search_vectors(
         self, gallery: Gallery, queries: Sequence[EncodedQuery], options: SearchOptions

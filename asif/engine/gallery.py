@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from asif.anchorset import AnchorSet, EncodedSet, Store, default_home
 from asif.anchorset.edit.purge import PurgePlan
@@ -34,6 +34,7 @@ from asif.encoders import (
     ImageEncoder,
     Precision,
     TextEncoder,
+    load_audio_encoder,
     load_image_encoder,
     load_text_encoder,
 )
@@ -42,9 +43,11 @@ from asif.encoders.precomputed import PrecomputedEncoder
 from asif.engine.default_sets import open_anchors
 from asif.engine.encoder_pool import EncoderPool
 from asif.errors import UsageError
+from asif.modality import find_modality
 from asif.pairs import PairSource
 from asif.vectors import Side
 
+GalleryKind = Literal["image", "text", "audio"]
 Items: TypeAlias = str | Path | Sequence[str | Path] | PairSource | GallerySource
 """What a gallery is made from: a path, URL or glob, several of them, or an open source; see `open_items`."""
 
@@ -53,7 +56,7 @@ def build_gallery(
     items: Items,
     name: str,
     *,
-    kind: Side = "image",
+    kind: GalleryKind = "image",
     encoder: str | None = None,
     anchors: str | None = None,
     columns: Mapping[str, str] | None = None,
@@ -71,13 +74,13 @@ def build_gallery(
     precision: Precision | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> GalleryResult:
-    """Encode a collection of images or texts, and make it the current version of the gallery `name`.
+    """Encode a collection of images, sounds or texts, and make it the current version of the gallery `name`.
 
     The encoder is that of the anchor set `anchors` where one is named, with its precision, else `encoder`, else the
-    default one, which compute in `precision`, by default float32. The keywords from `dtype` to `resume` are those of
-    `GalleryOptions`, and win over `options`. An interrupted build is resumed, and content that the gallery has is not
-    encoded again, unless `resume` is False. Raises what `build_gallery_version` raises, EncoderMismatch for an encoder
-    that did not make `anchors`, UsageError for options that do not exist.
+    default one of images or texts, which compute in `precision`, by default float32. The keywords from `dtype` to
+    `resume` are those of `GalleryOptions`, and win over `options`. An interrupted build is resumed, and content that
+    the gallery has is not encoded again, unless `resume` is False. Raises what `build_gallery_version` raises,
+    EncoderMismatch for an encoder that did not make `anchors`, UsageError for options that do not exist.
     """
     check_set_name(name)
     check_one_encoder(encoder, precision, anchors)
@@ -90,18 +93,20 @@ def build_gallery(
         max_bad_rows=max_bad_rows,
         resume=resume,
     )
-    source = _take_items(items, kind, columns, split)
+    side = find_side(kind)
+    source = _take_items(items, side, columns, split, kind if kind == "audio" else None)
+    check_kind(source.pairs, kind)
     store = Store(home or default_home(), GALLERY)
     store.check_writable()
     if anchors is None:
-        spec = encoder or DEFAULT_ENCODERS[kind]
+        spec = encoder or choose_default_encoder(kind)
         loaded = _load_encoder(source.pairs, kind, spec, device, backend, store.root / "cache", precision or "float32")
     else:
         pool = EncoderPool(store.root / "cache", device, backend)
         with open_anchors(anchors, home=home, device=device, backend=backend) as opened:
-            loaded = _load_as_stored(source.pairs, kind, opened, pool)
+            loaded = _load_as_stored(source.pairs, side, opened, pool)
     origin = source.describe_origin(chosen.limit, chosen.where, chosen.thumbnails)
-    built = build_gallery_version(source.pairs, store, name, kind, loaded, chosen, origin, progress)
+    built = build_gallery_version(source.pairs, store, name, side, loaded, chosen, origin, progress)
     _save_rate(store.root, loaded.spec, built.clock)
     return built
 
@@ -184,11 +189,16 @@ def plan_update(
     limit, expression. The dtype is that of the gallery.
     """
     origin, (side,) = current.manifest.origin or {}, current.manifest.sides
+    modality = current.manifest.modalities[side]
     known: list[str] = origin.get("sources", [])
     paths = known if items is None else _list_paths(items)
     again: Mapping[str, Any] = origin if paths is not None and [name_source(each) for each in paths] == known else {}
     source = _take_items(
-        known if items is None else items, side, columns or again.get("columns"), split or again.get("split")
+        known if items is None else items,
+        side,
+        columns or again.get("columns"),
+        split or again.get("split"),
+        modality if modality == "audio" else None,
     )
     if options is not None:
         return source, replace(options, dtype=current.manifest.dtype)
@@ -206,13 +216,15 @@ def _list_paths(items: Items) -> list[str | Path] | None:
     return [items] if isinstance(items, str | Path) else list(items)
 
 
-def _take_items(items: Items, side: Side, columns: Mapping[str, str] | None, split: str | None) -> GallerySource:
+def _take_items(
+    items: Items, side: Side, columns: Mapping[str, str] | None, split: str | None, modality: str | None
+) -> GallerySource:
     """Open items; an open source stays as it is."""
     if isinstance(items, GallerySource):
         return items
     if isinstance(items, PairSource):
         return GallerySource.of(items)
-    return GallerySource.open([items] if isinstance(items, str | Path) else list(items), side, columns, split)
+    return GallerySource.open([items] if isinstance(items, str | Path) else list(items), side, columns, split, modality)
 
 
 def _defer_encoder(current: AnchorSet, source: PairSource, pool: EncoderPool) -> DeferredEncoder:
@@ -233,14 +245,16 @@ def _load_as_stored(
 ) -> ImageEncoder | TextEncoder:
     """Load the encoder of one side of a set, checked; for a source with vectors none, if the set is one of vectors."""
     if source.dims is not None and side == "image":
-        vectors = PrecomputedEncoder(side, source.dims[0])
+        vectors = PrecomputedEncoder(side, source.dims[0], modality=source.modality)
         pool.check(stored, side, vectors)
         return vectors
     if stored.encoder_spec(side) == "precomputed":
         raise UsageError(
             f"{source.path} has no vectors",
             f"vectors, as those that {stored.ref} was made from",
-            "bring an image_embedding column" if side == "image" else "name an encoder of texts",
+            f"bring a column {find_modality(stored, side)}_embedding"
+            if side == "image"
+            else "name an encoder of texts",
         )
     return pool.load_image_encoder(stored) if side == "image" else pool.load_text_encoder(stored)
 
@@ -259,12 +273,38 @@ def choose_gallery_options(options: GalleryOptions | None, **given: Any) -> Gall
     return chosen
 
 
-def choose_encoder(kind: Side, encoder: str | None, anchors: str | None, home: Path | None, device: Device) -> str:
+def find_side(kind: GalleryKind) -> Side:
+    """Return the side of anchors that items of a kind are compared as."""
+    return "text" if kind == "text" else "image"
+
+
+def check_kind(source: PairSource, kind: GalleryKind) -> None:
+    """Raise UsageError for sounds in place of images."""
+    if kind == "image" and source.modality == "audio":
+        raise UsageError(
+            f"{source.path} holds sounds", "images, for a gallery of images", "make a gallery of sounds: --kind audio"
+        )
+
+
+def choose_default_encoder(kind: GalleryKind) -> str:
+    """Return the default encoder of images or of texts; raises UsageError for sounds, which have none."""
+    if kind == "audio":
+        raise UsageError(
+            "a gallery of sounds without an encoder",
+            "an encoder of sounds, or anchors of sounds, whose encoder is taken",
+            "pass --audio-encoder clap:laion/clap-htsat-unfused, or --anchors REF",
+        )
+    return DEFAULT_ENCODERS[kind]
+
+
+def choose_encoder(
+    kind: GalleryKind, encoder: str | None, anchors: str | None, home: Path | None, device: Device
+) -> str:
     """Return the spec of the encoder of an anchor set, the named one, or the default."""
     if anchors is None:
-        return encoder or DEFAULT_ENCODERS[kind]
+        return encoder or choose_default_encoder(kind)
     with open_anchors(anchors, home=home, device=device) as opened:
-        return opened.encoder_spec(kind)
+        return opened.encoder_spec(find_side(kind))
 
 
 def check_one_encoder(encoder: str | None, precision: Precision | None, anchors: str | None) -> None:
@@ -283,7 +323,7 @@ def check_one_encoder(encoder: str | None, precision: Precision | None, anchors:
 
 def _load_encoder(
     source: PairSource,
-    side: Side,
+    kind: GalleryKind,
     spec: str,
     device: Device,
     backend: Backend,
@@ -292,16 +332,18 @@ def _load_encoder(
 ) -> ImageEncoder | TextEncoder:
     """Load an encoder by name; for a source with vectors, none is needed."""
     check_precision(precision)
-    if source.dims is None or side == "text":
+    if source.dims is None or kind == "text":
         how = spec, device, backend, cache, precision
-        return load_image_encoder(*how) if side == "image" else load_text_encoder(*how)
+        if kind == "text":
+            return load_text_encoder(*how)
+        return load_image_encoder(*how) if kind == "image" else load_audio_encoder(*how)
     if precision != "float32":
         raise UsageError(
             f"the precision {precision} with precomputed vectors",
             "images: no encoder computes anything here",
             "leave the precision out; the dtype is the type in which vectors are stored",
         )
-    return PrecomputedEncoder(side, source.dims[0])
+    return PrecomputedEncoder("image", source.dims[0], modality=source.modality)
 
 
 def _save_rate(root: Path, spec: str, clock: EncoderClock) -> None:

@@ -18,6 +18,7 @@ from asif.evaluate.evaluation import Evaluation
 from asif.evaluate.metrics import accuracy, mean_per_class_recall
 from asif.evaluate.provenance import PromptsUsed, describe_data_used, describe_engine_used
 from asif.evaluate.row_reader import RowLimits, RowReader
+from asif.modality import find_modality, name_many
 from asif.pairs import LabelledImages, Pair, Reject
 from asif.vectors import Embeddings, Float32, Int64
 
@@ -85,6 +86,7 @@ def evaluate_classification(
         engine=describe_engine_used(engine, anchors, "classify"),
         data=describe_data_used(data.source, rows_sha256),
         seconds=seconds,
+        modality=find_modality(anchors, "image"),
     )
 
 
@@ -156,9 +158,9 @@ def _check_image_vectors(engine: Engine, data: LabelledImages, label_vectors: Em
     dims, anchors = data.source.dims, engine.anchors
     spec, width = anchors.encoder_spec("image"), anchors.dims["image"]
     if dims is not None and (spec != "precomputed" or dims[0] != width):
-        what = "vectors" if spec == "precomputed" else "images"
+        what = "vectors" if spec == "precomputed" else name_many(find_modality(anchors, "image"))
         raise EncoderMismatch(
-            f"{data.source.path} has image vectors of {dims[0]} dimensions",
+            f"{data.source.path} has {data.source.modality} vectors of {dims[0]} dimensions",
             f"{what} for {anchors.ref}, made with {spec}, {width} dimensions",
             "name the image column with --column image=NAME, or use anchors of vectors from the same encoder",
         )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from asif.evaluate.provenance import DataUsed, EngineUsed, PromptsUsed, read_library_versions
+from asif.modality import name_many
 
 Benchmark = Literal["zeroshot_classification", "zeroshot_retrieval"]
+_Figure = TypeVar("_Figure")
 Metrics = Mapping[str, float | None]
 """Figures by name: shares of 1, or ranks; None if one is not defined."""
 
@@ -31,7 +33,8 @@ class Evaluation:
     """Hold one evaluation: the figures, the counts of rows and images, how prompts were made, seconds by step.
 
     `metrics` are CLIP_benchmark's own, `further` are ours. `shared` are the figures of a retrieval in which a caption
-    that several images share is relevant for each of them; None for a classification.
+    that several images share is relevant for each of them; None for a classification. `modality` is what the first half
+    of pairs is; where it is not images, names in JSON have it in their place.
     """
 
     task: Benchmark
@@ -44,21 +47,33 @@ class Evaluation:
     engine: EngineUsed
     data: DataUsed
     seconds: Mapping[str, float]
+    modality: str = "image"
+
+    def name_figures(self, figures: Mapping[str, _Figure]) -> dict[str, _Figure]:
+        """Return figures whose names have what the first half of pairs is in place of images."""
+        if self.modality == "image":
+            return dict(figures)
+        several = name_many(self.modality)
+        return {
+            name.replace("images", several).replace("image_", f"{self.modality}_"): value
+            for name, value in figures.items()
+        }
 
     @property
     def record(self) -> BenchmarkRecord:
         """Return what CLIP_benchmark would write."""
         model, pretrained = self.engine.origin.model, self.engine.pretrained
-        return BenchmarkRecord(self.dataset, model, pretrained, self.task, self.metrics)
+        return BenchmarkRecord(self.dataset, model, pretrained, self.task, self.name_figures(self.metrics))
 
     def to_json(self, language: str = "en") -> dict[str, Any]:
         """Return the JSON object: CLIP_benchmark's six keys first, in its order, then their provenance."""
-        shared = {} if self.shared is None else {"shared_captions_right": self.shared}
+        shared = {} if self.shared is None else {"shared_captions_right": self.name_figures(self.shared)}
         return {
             **asdict(self.record),
             "language": language,
-            "further_metrics": {**self.further, **shared},
-            "counts": self.counts,
+            "further_metrics": {**self.name_figures(self.further), **shared},
+            "counts": self.name_figures(self.counts),
+            **({} if self.modality == "image" else {"modality": self.modality}),
             **self.engine.to_json(),
             **({} if self.prompts is None else self.prompts.to_json()),
             "data": asdict(self.data),

@@ -24,6 +24,7 @@ from asif.evaluate.ground_truth import (
 from asif.evaluate.metrics import best_ranks, median_rank, recall_at
 from asif.evaluate.provenance import describe_data_used, describe_engine_used
 from asif.evaluate.row_reader import RowLimits, RowReader
+from asif.modality import find_modality
 from asif.pairs import Pair, PairSource, Reject
 from asif.vectors import Embeddings, Float32, Int64, Side
 
@@ -111,6 +112,7 @@ def evaluate_retrieval(
             "compare": time.perf_counter() - encoded,
             "total": time.perf_counter() - started,
         },
+        modality=find_modality(anchors, "image"),
     )
 
 

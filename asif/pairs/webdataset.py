@@ -214,7 +214,7 @@ def _load_fields(record: TarRecord, columns: Collection[str], most: int = MAX_ME
         if suffix != "json" and not set(names) & set(columns):
             fields.update(dict.fromkeys(names, b""))
             continue
-        wanted = kind if kind in columns else suffix
+        wanted = suffix if kind is None or kind not in columns else kind
         flaw = _find_flaw(member, read.get(wanted), left, wanted)
         if flaw:
             return flaw

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from asif.engine import Classification, Credits, Engine
-from asif.engine.search.results import SearchAnswer, SearchEvidence, SearchResult
+from asif.engine.search.results import HubUsed, SearchAnswer, SearchEvidence, SearchResult
 from asif.tuning import Task
 
 
@@ -22,13 +23,18 @@ def describe_task(engine: Engine, task: Task) -> dict[str, Any]:
     return found
 
 
-def describe_classification(result: Classification, image: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe the labels of one image, or why it cannot be read; `settings` say how they were found."""
+def describe_classification(
+    result: Classification, name: str, settings: Mapping[str, Any], modality: str = "image"
+) -> dict[str, Any]:
+    """Describe the labels of one image, or sound, or why it cannot be read; `settings` say how they were found.
+
+    Its name has the modality as its key.
+    """
     if result.error is not None:
-        return {"image": image, "error": result.error.came}
+        return {modality: name, "error": result.error.came}
     assert result.anchors is not None
     found: dict[str, Any] = {
-        "image": image,
+        modality: name,
         "predictions": [{"label": each.label, "score": each.score} for each in result.predictions],
         "anchors": result.anchors.as_dict(),
         **settings,
@@ -83,8 +89,14 @@ def describe_search_answer(answer: SearchAnswer, settings: Mapping[str, Any]) ->
         "gallery": answer.gallery.as_dict(),
         "anchors": answer.anchors.as_dict(),
         **(settings if answer.space == "shared" else {"aligner": None}),
+        **({} if answer.hub is None else {"via": _describe_hub(answer.hub)}),
         "timings_ms": _round_timings(answer.timings_ms),
     }
+
+
+def _describe_hub(hub: HubUsed) -> dict[str, Any]:
+    loss = {} if hub.loss is None else {"loss": asdict(hub.loss)}
+    return {"anchors": hub.anchors.as_dict(), "captions": list(hub.captions), **loss}
 
 
 def _describe_result(result: SearchResult, answer: SearchAnswer) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from asif.vectors import Side
 class SetEntry:
     """Describe the current version of an anchor set, or in `error` why it cannot be opened.
 
-    `size` is in bytes on disk, over all versions; `encoders` are specs by side; `aliases` is {alias: version}.
+    `size` is in bytes on disk, over all versions; `encoders` are specs by side, `modalities` what sides hold;
+    `aliases` is {alias: version}.
     """
 
     name: str
@@ -31,6 +32,7 @@ class SetEntry:
     dims: Mapping[Side, int] | None = None
     encoders: Mapping[Side, str] | None = None
     created: str | None = None
+    modalities: Mapping[Side, str] | None = None
     error: str | None = None
 
 
@@ -53,7 +55,15 @@ def read_set_entry(path: Path, kind: SetKind = ANCHORS) -> SetEntry:
 def _build_entry(manifest: Manifest, size: int, aliases: Mapping[str, str]) -> SetEntry:
     encoders: dict[Side, str] = {side: info.spec for side, info in manifest.encoders.items()}
     return SetEntry(
-        manifest.name, size, aliases, manifest.version, manifest.count, manifest.dims, encoders, manifest.created
+        manifest.name,
+        size,
+        aliases,
+        manifest.version,
+        manifest.count,
+        manifest.dims,
+        encoders,
+        manifest.created,
+        manifest.modalities,
     )
 
 

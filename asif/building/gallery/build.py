@@ -14,6 +14,7 @@ from asif.building.gallery.encode import encode_rows, open_earlier_journals
 from asif.building.gallery.known import KnownVectors
 from asif.building.gallery.prepare import ItemEncoder, ItemReader
 from asif.errors import InputRefused, IntegrityError, Interrupted, NotFound
+from asif.modality import read_modality
 from asif.pairs import PairSource
 from asif.pairs.filter_expression import parse_where
 from asif.pairs.item import ITEM_FIELDS, ItemRecord
@@ -84,7 +85,9 @@ def build_gallery_version(
     """
     started, rows = time.perf_counter(), options.count_rows(source)
     if rows == 0:
-        raise InputRefused(f"{source.path} has no rows", f"at least one {side}", "check the path")
+        raise InputRefused(
+            f"{source.path} has no rows", f"at least one {read_modality(encoder.fingerprint, side)}", "check the path"
+        )
     plan = make_plan(source, encoder, options)
     if not options.resume:
         with store.journal(name, plan) as old:

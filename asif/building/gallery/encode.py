@@ -120,7 +120,7 @@ class _ItemBatch:
         else:
             vector = self._encoded[item.record.sha256]
         problems = find_vector_problems(vector[None])
-        return f"{self.reader.side} embedding is {problems[0]}" if problems else vector
+        return f"{self.reader.modality} embedding is {problems[0]}" if problems else vector
 
 
 def _make_unit_rows(raw: Float32) -> Float32:

@@ -18,6 +18,7 @@ from asif.building.gallery.known import KnownVectors
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.encoders.images import make_webp_thumbnail, read_image_bytes
 from asif.errors import BadMedia
+from asif.modality import read_modality
 from asif.pairs import Pair, PairSource, Place, Reject
 from asif.pairs.item import ItemRecord, make_file_uri, name_path
 from asif.vectors import Float32, Side
@@ -75,6 +76,11 @@ class ItemReader:
     thumbnails: bool
     skips: Callable[[ItemRecord], bool] = lambda record: False
     is_stored: Callable[[ItemRecord], bool] = lambda record: False
+
+    @property
+    def modality(self) -> str:
+        """Return what the items are."""
+        return read_modality(self.encoder.fingerprint, self.side)
 
     def group_skipped(self, items: Iterable[Pair | Reject]) -> Iterator[Pair | Reject | SkippedRows]:
         """Yield rows, and in place of those of which all items are skipped, a group of them; opens no file."""
@@ -162,7 +168,7 @@ class ItemReader:
         if stored is None and isinstance(self.encoder, DeferredEncoder) and not self.encoder.is_loaded:
             return PreparedRow(pair, waits=True)
         ready = None if stored is not None else self.encoder.prepare(content)  # type: ignore[union-attr]
-        if self.thumbnails:
+        if self.thumbnails and self.modality == "image":
             record = replace(record, thumbnail=self.known.find_thumbnail(sha256) or make_webp_thumbnail(content))
         return PreparedRow(pair, (PreparedItem(record, ready, stored),))
 

@@ -32,9 +32,10 @@ class GallerySource:
         side: Side,
         columns: Mapping[str, str] | None = None,
         split: str | None = None,
+        modality: str | None = None,
     ) -> GallerySource:
         """Open paths, URLs or globs; see `asif.pairs.items.open_items`."""
-        pairs = open_items(sources, side, columns=columns, split=split)
+        pairs = open_items(sources, side, columns=columns, split=split, modality=modality)
         return cls(pairs, tuple(name_source(each) for each in sources), dict(columns or {}), split)
 
     @classmethod

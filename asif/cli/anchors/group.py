@@ -116,6 +116,9 @@ def info(ref: str, home: Path | None, as_json: bool) -> None:
                 for side, each in manifest.encoders.items()
             },
         }
+    modalities = manifest.modalities
+    if any(modality != side for side, modality in modalities.items()):
+        about["modalities"] = modalities
     if as_json:
         options.print_json(about)
         return
@@ -128,6 +131,7 @@ def info(ref: str, home: Path | None, as_json: bool) -> None:
                     shown = inner["spec"] + "  " + inner["fingerprint"][:12]
                 if key == "profiles":
                     shown = inner["aligner"]
-                options.print_text(f"  {name}: {shown}")
+                label = modalities[name] if key in ("dims", "encoders") else name
+                options.print_text(f"  {label}: {shown}")
         else:
             options.print_text(f"{key}: {value}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,11 @@ from asif.anchorset import Gallery, OpenAnchors
 from asif.encoders import ImageInput
 from asif.engine.encoder_pool import EncoderPool
 from asif.engine.predict import encode_in_batches, iter_vectors
+from asif.engine.search.hub import Hub
 from asif.engine.search.query import Query, QueryPart
-from asif.errors import BadMedia, EncoderMismatch, NotFound
+from asif.engine.search.results import HubUsed
+from asif.errors import BadMedia, EncoderMismatch, NotFound, UsageError
+from asif.modality import find_modalities, find_modality, name_many, name_one
 from asif.pairs.filter_expression import parse_where
 from asif.pairs.item import ITEM_FIELDS
 from asif.vectors import Float32, Side, gather_rows
@@ -21,15 +24,20 @@ from asif.vectors import Float32, Side, gather_rows
 
 @dataclass(frozen=True)
 class EncodedQuery:
-    """Hold the vectors of a query's parts [d], in order, each of the side of its kind."""
+    """Hold the vectors of a query's parts [d], in order, each of the side of its kind, as `ways` {kind: side} says.
+
+    `hub` says how a part became a text, if one did.
+    """
 
     query: Query
     vectors: tuple[Float32, ...]
     error: BadMedia | None = None
+    ways: Mapping[str, Side] = field(default_factory=dict)
+    hub: HubUsed | None = None
 
     def list_sides(self, gallery: Side) -> list[tuple[Side, Float32]]:
         """Return the side and the vector of each part; an item is of the gallery's side."""
-        sides: dict[str, Side] = {"text": "text", "image": "image", "item": gallery}
+        sides: dict[str, Side] = {"text": "text", "image": "image", **self.ways, "item": gallery}
         return [(sides[part.kind], vector) for part, vector in zip(self.query.parts, self.vectors, strict=True)]
 
     def is_shared(self, gallery: Side) -> bool:
@@ -66,14 +74,63 @@ def encode_queries(
     anchors: OpenAnchors,
     encoders: EncoderPool,
     within: str | None = None,
+    hub: Hub | None = None,
 ) -> list[EncodedQuery]:
-    """Encode all parts of all queries, each kind at once; equal texts are encoded once."""
+    """Encode all parts of all queries, each kind at once; equal texts are encoded once.
+
+    Files of a modality that the anchors do not pair become texts by `hub`. Raises UsageError where nothing pairs it.
+    """
+    ways = find_ways(queries, anchors, None if hub is None else hub.anchors)
     texts = list_texts(queries)
     text_vectors: dict[str, Float32] = {}
     if texts:
         encoders.report_cut_texts(texts, anchors)
         text_vectors = dict(zip(texts, encoders.encode_texts(texts, anchors).values, strict=True))
-    return join_parts(queries, gallery, text_vectors, _encode_images(list_images(queries), anchors, encoders), within)
+    own = set(find_modalities(anchors).values())
+    files = [part for query in queries for part in query.parts if part.is_file]
+    mine = _encode_images([part.content for part in files if part.kind in own], anchors, encoders)
+    if hub is None:
+        return join_parts(queries, gallery, text_vectors, mine, within, ways)
+    others = iter_as_texts(hub, encoders, [part.content for part in files if part.kind not in own])
+    found = [(next(mine), ()) if part.kind in own else next(others) for part in files]
+    joined = join_parts(queries, gallery, text_vectors, [vector for vector, _ in found], within, ways)
+    captions = iter([(part.kind not in own, words) for part, (_, words) in zip(files, found, strict=True)])
+    return [_name_captions(each, [next(captions) for part in each.query.parts if part.is_file], hub) for each in joined]
+
+
+def _name_captions(encoded: EncodedQuery, files: Sequence[tuple[bool, tuple[str, ...]]], hub: Hub) -> EncodedQuery:
+    """Give a query the captions that stand for its files; `files` tell which of them became texts."""
+    captions = tuple(caption for is_text, words in files if is_text for caption in words)
+    used = HubUsed(hub.anchors.named, captions) if any(is_text for is_text, _ in files) else None
+    return replace(encoded, hub=used)
+
+
+def iter_as_texts(
+    hub: Hub, encoders: EncoderPool, files: Sequence[ImageInput]
+) -> Iterator[tuple[Float32 | BadMedia, tuple[str, ...]]]:
+    """Yield for each file the vector of the text that stands for it, and its captions; or the error of reading it."""
+    for vector in _encode_images(files, hub.anchors, encoders):
+        if isinstance(vector, BadMedia):
+            yield vector, ()
+        else:
+            texts, captions = hub.find_texts(vector[None])
+            yield texts[0], captions[0]
+
+
+def find_ways(queries: Sequence[Query], anchors: OpenAnchors, hub: OpenAnchors | None = None) -> dict[str, Side]:
+    """Return the side on which parts of each kind are compared; raises UsageError for a file that nothing pairs."""
+    ways: dict[str, Side] = {modality: side for side, modality in find_modalities(anchors).items()}
+    if hub is not None:
+        ways.setdefault(find_modality(hub, "image"), "text")
+    for part in (part for query in queries for part in query.parts):
+        if part.is_file and part.kind not in ways:
+            paired = " and ".join(map(name_many, find_modalities(anchors).values()))
+            raise UsageError(
+                f"a query with {name_one(part.kind)}, and {anchors.ref}, which pairs {paired}",
+                f"{name_one(find_modality(anchors, 'image'))}, or anchors that pair {name_many(part.kind)} with texts",
+                "name such anchors besides, to go by way of texts: --via REF",
+            )
+    return ways
 
 
 def list_texts(queries: Sequence[Query]) -> list[str]:
@@ -82,8 +139,8 @@ def list_texts(queries: Sequence[Query]) -> list[str]:
 
 
 def list_images(queries: Sequence[Query]) -> list[ImageInput]:
-    """List the images of queries, in order."""
-    return [part.content for part in _list_parts(queries, "image")]
+    """List the images and sounds of queries, in order."""
+    return [part.content for query in queries for part in query.parts if part.is_file]
 
 
 def join_parts(
@@ -92,6 +149,7 @@ def join_parts(
     text_vectors: Mapping[str, Float32],
     image_vectors: Iterable[Float32 | BadMedia],
     within: str | None = None,
+    ways: Mapping[str, Side] | None = None,
 ) -> list[EncodedQuery]:
     """Give each query the vectors of its parts: of its texts by text, of its images in order, of items as stored.
 
@@ -108,14 +166,14 @@ def join_parts(
                 text_vectors[str(part.content)]
                 if part.kind == "text"
                 else next(images)
-                if part.kind == "image"
+                if part.is_file
                 else item_vectors[str(part.content)]
             )
             if isinstance(found, BadMedia):
                 error = error or found
             else:
                 vectors.append(found)
-        encoded.append(EncodedQuery(query, tuple(vectors), error))
+        encoded.append(EncodedQuery(query, tuple(vectors), error, ways or {}))
     return encoded
 
 

@@ -1,4 +1,4 @@
-"""Queries: texts, images and items of a gallery, each with a weight, of which the representations are added."""
+"""Queries: texts, images, sounds and items of a gallery, each with a weight, of which the representations are added."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from asif.encoders import ImageInput
 from asif.encoders.image_input import name_image
 from asif.errors import UsageError
 
-PartKind = Literal["text", "image", "item"]
+PartKind = Literal["text", "image", "audio", "item"]
 _WEIGHT = re.compile(r"(\d+(?:\.\d+)?):(?=.)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class QueryPart:
-    """Hold one part of a query: a text, an image, or the id of an item; a negative weight takes its meaning away.
+    """Hold one part of a query: a text, an image, a sound, or an item's id; a negative weight takes its meaning away.
 
     Raises UsageError for a weight of zero or one that is not finite, and for an empty text.
     """
@@ -33,8 +33,13 @@ class QueryPart:
         if self.kind == "text" and not str(self.content).strip():
             raise UsageError("a query without text", "words", "pass for example --text 'a red kite'")
 
+    @property
+    def is_file(self) -> bool:
+        """Tell whether the part is an image or a sound, which has to be decoded."""
+        return self.kind in ("image", "audio")
+
     def __str__(self) -> str:
-        name = name_image(self.content) if self.kind == "image" else str(self.content)
+        name = name_image(self.content) if self.is_file else str(self.content)
         return name if self.kind != "item" else f"item {name}"
 
 
@@ -52,7 +57,7 @@ class Query:
         if not any(part.weight > 0 for part in self.parts):
             raise UsageError(
                 "a query that only takes away" if self.parts else "a query without parts",
-                "a text, an image or an item that results are similar to",
+                "a text, an image, a sound or an item that results are similar to",
                 "pass --text or --image",
             )
 
@@ -63,12 +68,14 @@ class Query:
         images: Sequence[ImageInput] = (),
         items: Sequence[str] = (),
         minus: Sequence[str] = (),
+        sounds: Sequence[ImageInput] = (),
     ) -> Query:
-        """Make a query of texts, images and ids of items, less the texts `minus`; `2:kite` counts twice as much."""
+        """Make a query of texts, files and ids of items, less the texts `minus`; `2:kite` counts twice as much."""
         return cls(
             (
                 *(QueryPart("text", text, weight) for weight, text in map(split_weight, texts)),
                 *(QueryPart("image", image, 1.0) for image in images),
+                *(QueryPart("audio", sound, 1.0) for sound in sounds),
                 *(QueryPart("item", item, 1.0) for item in items),
                 *(QueryPart("text", text, -weight) for weight, text in map(split_weight, minus)),
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TypeAlias
 
 from asif.anchorset import AnchorsIdentity
 from asif.engine.search.query import Query
@@ -13,7 +13,8 @@ from asif.explain import Contributions
 from asif.pairs import PairRecord
 from asif.pairs.item import ItemRecord
 
-Space = Literal["shared", "image", "text"]
+Space: TypeAlias = str
+"""`shared`, or the modality of a gallery."""
 EXPECTED_BY_CHANCE = 0.5
 """A result is relevant if fewer items than this are expected to score as high by chance, of all that are searched."""
 
@@ -79,8 +80,32 @@ class SearchResult:
 
 
 @dataclass(frozen=True)
+class HubLoss:
+    """Say how much gets lost: of the `compared` items that captions find, their own inputs find the share `kept`.
+
+    A mean over `samples` anchors; `cosine` is the mean cosine of a caption and the text that stands for its input.
+    """
+
+    kept: float
+    cosine: float
+    compared: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class HubUsed:
+    """Name the anchors by way of which a query became a text, the captions that stand for it, and the loss."""
+
+    anchors: AnchorsIdentity
+    captions: tuple[str, ...]
+    loss: HubLoss | None = None
+
+
+@dataclass(frozen=True)
 class SearchAnswer:
-    """The results of one query, best first; `error` if an image of it could not be decoded.
+    """The results of one query, best first; `error` if an image or sound of it could not be decoded.
+
+    `hub` says by way of which anchors a part of it became a text, and what gets lost on such a way.
 
     `space` is where scores were computed: `shared` by the aligner, or the space of the gallery's own encoder, if all of
     the query was of its kind. `searched` counts the items that match the filter. `relevant` counts
@@ -97,6 +122,7 @@ class SearchAnswer:
     relevant: int
     recall: float | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
+    hub: HubUsed | None = None
     error: BadMedia | None = None
 
     def is_relevant(self, result: SearchResult) -> bool:

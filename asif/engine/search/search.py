@@ -15,6 +15,7 @@ from asif.engine.encoder_pool import EncoderPool
 from asif.engine.search.block_rows import read_texts
 from asif.engine.search.encode import EncodedQuery, check_gallery, encode_queries
 from asif.engine.search.gallery_rows import add_rows
+from asif.engine.search.hub import Hub, check_hub
 from asif.engine.search.query import Query
 from asif.engine.search.represented import RepresentedGallery, extend_query
 from asif.engine.search.results import (
@@ -49,15 +50,22 @@ _VALUES_SHOWN = 10
 
 
 def search_gallery(
-    represented: RepresentedGallery, encoders: EncoderPool, queries: Sequence[Query], options: SearchOptions
+    represented: RepresentedGallery,
+    encoders: EncoderPool,
+    queries: Sequence[Query],
+    options: SearchOptions,
+    hub: Hub | None = None,
 ) -> Iterator[SearchAnswer]:
     """Search a gallery for each query; yields one answer per query, in order.
 
+    `hub` turns files of a modality that the anchors do not pair into texts.
     Raises EncoderMismatch for a gallery of another encoder than that of the anchors, NotFound for an item that a query
     names and the gallery does not have, UsageError for a filter that no item matches.
     """
+    if hub is not None:
+        check_hub(hub.anchors, represented.task.anchors)
     among = _find_searched(represented, encoders, options)
-    return _search_in_batches(represented, encoders, queries, among, options)
+    return _search_in_batches(represented, encoders, queries, among, options, hub)
 
 
 def search_encoded(
@@ -82,15 +90,20 @@ def _search_in_batches(
     queries: Sequence[Query],
     among: Int64 | None,
     options: SearchOptions,
+    hub: Hub | None,
 ) -> Iterator[SearchAnswer]:
     gallery, anchors = represented.gallery, represented.task.anchors
     waiting = iter(queries)
     while batch := list(islice(waiting, QUERIES_PER_BATCH)):
         started = time.perf_counter()
-        encoded = encode_queries(batch, gallery, anchors, encoders, options.within)
+        encoded = encode_queries(batch, gallery, anchors, encoders, options.within, hub)
         encode_ms = 1000 * (time.perf_counter() - started) / len(batch)
-        for answer in _answer_queries(represented, encoded, among, options):
-            yield replace(answer, timings_ms={"encode": encode_ms, **answer.timings_ms})
+        answers = _answer_queries(represented, encoded, among, options)
+        for answer, each in zip(answers, encoded, strict=True):
+            used = each.hub
+            if used is not None and hub is not None and answer.error is None:
+                used = replace(used, loss=hub.measure_loss(represented))
+            yield replace(answer, timings_ms={"encode": encode_ms, **answer.timings_ms}, hub=used)
 
 
 def _find_no_match(represented: RepresentedGallery, options: SearchOptions) -> UsageError:
@@ -272,7 +285,9 @@ def _describe_found(
         reasons = _explain(represented, ready, rows[shown], options.explain)
     found = zip(rows[shown].tolist(), records, scores[shown].tolist(), chances[shown].tolist(), reasons, strict=True)
     results = [SearchResult(*each) for each in found]
-    answer = _make_answer(represented, ready.query, "shared" if ready.is_shared else represented.side, searched)
+    answer = _make_answer(
+        represented, ready.query, "shared" if ready.is_shared else represented.gallery.modality, searched
+    )
     return replace(answer, results=tuple(results), relevant=relevant)
 
 

@@ -12,7 +12,6 @@ from asif.pairs import redact_url
 from asif.report.audit.entries import shorten
 from asif.report.search.pictures import Picture
 from asif.report.search.reasons import Reasons, build_reasons, find_link, format_units
-from asif.vectors import Side
 
 Thumbnail = Callable[[int], bytes | None]
 """Return the thumbnail of an item by its row, WebP; None if there is none."""
@@ -47,7 +46,7 @@ class ResultCard:
 
 
 def build_card(
-    answer: SearchAnswer, result: SearchResult, kind: Side, thumbnail: Thumbnail, pictures: Mapping[str, Picture]
+    answer: SearchAnswer, result: SearchResult, kind: str, thumbnail: Thumbnail, pictures: Mapping[str, Picture]
 ) -> ResultCard:
     """Prepare one result for the page; `kind` is what items are; `pictures` of pairs are by the sha256 of the image."""
     item, expected = result.item, result.chance * answer.searched
@@ -58,7 +57,7 @@ def build_card(
         alt=shorten(item.captions[0] if item.captions else result.id),
         text=shorten(item.captions[0] if item.captions else "", _TEXT_CHARACTERS) if kind == "text" else "",
         webp=base64.b64encode(webp).decode(),
-        captions=tuple(map(shorten, item.captions)) if kind == "image" else (),
+        captions=tuple(map(shorten, item.captions)) if kind != "text" else (),
         place=shorten_place(uri),
         uri=uri,
         link=find_link(result.uri),

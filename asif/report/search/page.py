@@ -9,12 +9,12 @@ from asif.anchorset import AnchorsIdentity
 from asif.anchorset.format.references import is_version, parse_sequence_number
 from asif.engine.search.query import QueryPart
 from asif.engine.search.results import SearchAnswer
+from asif.modality import name_many
 from asif.pairs import redact_url
 from asif.report.audit.entries import shorten
 from asif.report.html import render
 from asif.report.search.cards import ResultCard, Thumbnail, build_card
 from asif.report.search.pictures import Picture, choose_pictures
-from asif.vectors import Side
 from asif.version import VERSION
 
 
@@ -50,7 +50,7 @@ class AnswerSection:
 def render_search_page(
     answers: Sequence[SearchAnswer],
     *,
-    kind: Side,
+    kind: str,
     aligner: str,
     thumbnail: Thumbnail,
     pair_thumbnails: Mapping[str, bytes] | None = None,
@@ -77,14 +77,14 @@ def render_search_page(
 
 
 def _build_section(
-    answer: SearchAnswer, kind: Side, aligner: str, thumbnail: Thumbnail, pictures: Mapping[str, Picture]
+    answer: SearchAnswer, kind: str, aligner: str, thumbnail: Thumbnail, pictures: Mapping[str, Picture]
 ) -> AnswerSection:
     cards = [build_card(answer, each, kind, thumbnail, pictures) for each in answer.results]
     return AnswerSection(
         parts=list(map(_build_part, answer.query.parts)),
         text=shorten(redact_url(str(answer.query))),
         standing=_describe_standing(answer),
-        found=f"{answer.searched:,} {kind}s searched, {_describe_standing(answer)}",
+        found=f"{answer.searched:,} {name_many(kind)} searched, {_describe_standing(answer)}",
         how=_describe_space(answer, aligner),
         origin=f"gallery {_name_set(answer.gallery)} · anchors {_name_set(answer.anchors)}",
         error=answer.error.came if answer.error else "",
