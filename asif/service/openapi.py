@@ -141,8 +141,10 @@ _IDENTITY = _object({"name": _TEXT, "version": _TEXT, "digest": _TEXT})
 _NUMBERS = {"type": "object", "additionalProperties": _NUMBER}
 _PAIR = _object({"id": _TEXT, "captions": _list(_TEXT), "contribution": _NUMBER})
 _EXPLANATION = _object({"contributions": _list(_PAIR), "remainder": _NUMBER, "others": _COUNT})
-_CLASSIFICATION = _object(
-    {"image": _TEXT},
+_CLASSIFICATION: dict[str, Any] = _object(
+    {},
+    image=_TEXT,
+    audio=_TEXT,
     error=_TEXT,
     predictions=_list(_object({"label": _TEXT, "score": _NUMBER})),
     anchors=_IDENTITY,
@@ -150,7 +152,7 @@ _CLASSIFICATION = _object(
     explanation=_EXPLANATION,
     credits=_object({"label": _TEXT, "pairs": _list({"type": "object"}), "others": _COUNT}),
     timings_ms=_NUMBERS,
-)
+) | {"anyOf": [{"required": ["image"]}, {"required": ["audio"]}]}
 _RESULT = _object(
     {
         "id": _TEXT,
@@ -182,6 +184,7 @@ _ANCHOR_SET = _object(
         "digest": _TEXT,
         "pairs": _COUNT,
         "encoders": _object({"image": _TEXT, "text": _TEXT}),
+        "modalities": _object({"image": _TEXT, "text": _TEXT}),
         "aligner": _TEXT,
         "up_to_date": {"type": "boolean"},
     }

@@ -16,6 +16,7 @@ from asif.encoders.images import measure_image
 from asif.engine import Engine
 from asif.engine.encoder_pool import EncoderPool
 from asif.errors import BadImage, BadMedia
+from asif.modality import find_modality
 from asif.service.config import ServeConfig
 from asif.service.encode_queue import Encoded, EncodeQueue
 from asif.service.fetch import Fetcher
@@ -124,13 +125,19 @@ class Service:
         """Return the current version of the gallery of a name."""
         return await self.run(self.find_gallery(call.grant, name).open)
 
-    async def read_images(self, images: Sequence[ImageFile | ImageUrl]) -> list[bytes | BadMedia]:
-        """Return the files of images, fetched where they are given by URL; a BadMedia for each that cannot be used."""
-        return list(await asyncio.gather(*(self.run(self._read_image, image) for image in images)))
+    async def read_images(self, images: Sequence[ImageFile | ImageUrl], engine: Engine) -> list[bytes | BadMedia]:
+        """Return the files of images, or of sounds where the engine's anchors pair these.
 
-    def _read_image(self, image: ImageFile | ImageUrl) -> bytes | BadMedia:
+        They are fetched where they are given by URL; there is a BadMedia for each that cannot be used.
+        """
+        are_images = find_modality(engine.anchors, "image") == "image"
+        return list(await asyncio.gather(*(self.run(self._read_image, image, are_images) for image in images)))
+
+    def _read_image(self, image: ImageFile | ImageUrl, is_image: bool) -> bytes | BadMedia:
         try:
             content = image.content if isinstance(image, ImageFile | UploadedImage) else self.fetcher.fetch(image.url)
+            if not is_image:
+                return content
             width, height = measure_image(content)
             if width * height > self.limits.pixels:
                 raise BadImage(

@@ -18,6 +18,7 @@ from asif.engine import Engine
 from asif.engine.edit import add_pairs
 from asif.engine.purge import purge_pairs
 from asif.errors import BadMedia, EncoderMismatch, IntegrityError
+from asif.modality import find_modalities, find_modality
 from asif.service.json_response import respond_json, respond_thumbnail
 from asif.service.keys import OWNER
 from asif.service.problem import Problem, refuse_image
@@ -46,6 +47,7 @@ def _describe(slot: AnchorsSlot, engine: Engine) -> dict[str, Any]:
         "digest": anchors.named.digest,
         "pairs": anchors.count,
         "encoders": {side: anchors.encoder_spec(side) for side in SIDES},
+        "modalities": find_modalities(anchors),
         "aligner": engine.role("classify").choice.aligner.name,
         "up_to_date": slot.error is None,
     }
@@ -84,15 +86,17 @@ async def add(service: Service, call: Call, request: Request) -> Response:
     body = await read_body(request, PairsBody, service.limits)
     slot = _find_editable(service, call, request)
     ref = await _take_reference(service, call, slot)
-    files = await service.read_images([pair.image for pair in body.pairs])
+    engine = await service.run(slot.find_engine, OWNER)
+    modality = find_modality(engine.anchors, "image")
+    files = await service.read_images([pair.image for pair in body.pairs], engine)
     rows = []
     for number, (pair, image) in enumerate(zip(body.pairs, files, strict=True), 1):
         if isinstance(image, BadMedia):
-            raise refuse_image(image, f"the image of pair {number}")
+            raise refuse_image(image, f"the {modality} of pair {number}")
         fields = {"source": pair.source, "licence": pair.licence, "url": pair.url}
         given = {name: value for name, value in fields.items() if value is not None}
         name = pair.id or _make_id(image, pair.captions)
-        rows.append({"id": name, "image": image, "captions": list(pair.captions), **given})
+        rows.append({"id": name, modality: image, "captions": list(pair.captions), **given})
     await service.queue.run(lambda: _add_rows(service, slot, ref, rows, body.replace), call.deadline)
     await service.change(slot.follow, slot.follows)
     return await _respond_changed(service, call, slot, ids=[row["id"] for row in rows])

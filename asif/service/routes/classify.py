@@ -1,4 +1,4 @@
-"""POST /v1/classify and /v1/explain: images to labels."""
+"""POST /v1/classify and /v1/explain: images, or sounds where the anchors pair these, to labels."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from asif.aligners import TemplateMode
 from asif.classify import DEFAULT_TEMPLATES, Labels
 from asif.engine import Classification, Engine
 from asif.errors import BadMedia
+from asif.modality import find_modality
 from asif.report.answers import describe_classification, describe_task
 from asif.service.json_response import respond_json
 from asif.service.request_body import read_body
@@ -39,7 +40,7 @@ async def explain(service: Service, call: Call, request: Request) -> Response:
 async def _answer(service: Service, call: Call, body: ClassifyBody) -> Response:
     _, engine = await service.find_engine(call, body.anchors)
     labels, settings = await service.run(_prepare_labels, engine, body)
-    files = await service.read_images(body.images)
+    files = await service.read_images(body.images, engine)
     prompts = [] if engine.has_candidates(labels) else labels.prompts()
     service.metrics.labels.labels("encoded" if prompts else "cached").inc()
     with service.admit(files, prompts):
@@ -52,8 +53,11 @@ async def _answer(service: Service, call: Call, body: ClassifyBody) -> Response:
     results = [replace(each, timings_ms={**waited, **each.timings_ms}) for each in results]
     identity = next((each.anchors for each in results if each.anchors is not None), engine.anchors.named)
     check_expected(call, [identity.digest, identity.version])
-    names = map(_name_image, body.images, range(1, len(body.images) + 1))
-    described = [describe_classification(each, name, settings) for each, name in zip(results, names, strict=True)]
+    modality = find_modality(engine.anchors, "image")
+    names = [_name_image(image, f"{modality} {number}") for number, image in enumerate(body.images, 1)]
+    described = [
+        describe_classification(each, name, settings, modality) for each, name in zip(results, names, strict=True)
+    ]
     return respond_json({"results": described}, identity)
 
 
@@ -82,5 +86,5 @@ def _classify_vectors(
     return [Classification("", error=vector) if isinstance(vector, BadMedia) else next(found) for vector in vectors]
 
 
-def _name_image(image: ImageFile | ImageUrl, number: int) -> str:
-    return image.name or (image.url if isinstance(image, ImageUrl) else "") or f"image {number}"
+def _name_image(image: ImageFile | ImageUrl, otherwise: str) -> str:
+    return image.name or (image.url if isinstance(image, ImageUrl) else "") or otherwise

@@ -21,7 +21,7 @@ async def embed(service: Service, call: Call, request: Request) -> Response:
     body = await read_body(request, EmbedBody, service.limits)
     _, engine = await service.find_engine(call, body.anchors)
     anchors = engine.anchors
-    files = await service.read_images(body.images)
+    files = await service.read_images(body.images, engine)
     with service.admit(files, body.texts):
         images, _ = await service.encode_images(call, engine, files)
         texts = await service.encode_texts(call, engine, body.texts)

@@ -28,7 +28,7 @@ async def list_galleries(service: Service, call: Call, request: Request) -> Resp
             "name": slot.name,
             "version": gallery.version,
             "digest": gallery.digest,
-            "kind": gallery.side,
+            "kind": gallery.modality,
             "items": count,
             "encoder": gallery.encoder_spec,
         }

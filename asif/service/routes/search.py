@@ -10,10 +10,11 @@ from starlette.responses import Response
 
 from asif.anchorset import Gallery
 from asif.engine import Engine
-from asif.engine.search.encode import join_parts, list_images, list_texts
+from asif.engine.search.encode import find_ways, join_parts, list_images, list_texts
 from asif.engine.search.query import Query
 from asif.engine.search.results import SearchAnswer, SearchOptions
 from asif.errors import BadMedia
+from asif.modality import find_modality
 from asif.pairs.filter_expression import parse_where
 from asif.pairs.item import ITEM_FIELDS
 from asif.report.answers import describe_search_answer, describe_task
@@ -32,8 +33,9 @@ async def search(service: Service, call: Call, request: Request) -> Response:
         parse_where(body.where, ITEM_FIELDS)
     gallery = await service.open_gallery(call, body.gallery)
     _, engine = await service.find_engine(call, body.anchors)
-    files = iter(await service.read_images([image for query in body.queries for image in query.images]))
-    queries = [_make_query(query, [next(files) for _ in query.images]) for query in body.queries]
+    files = iter(await service.read_images([image for query in body.queries for image in query.images], engine))
+    are_sounds = find_modality(engine.anchors, "image") == "audio"
+    queries = [_make_query(query, [next(files) for _ in query.images], are_sounds) for query in body.queries]
     photos: list[bytes | BadMedia] = list_images(queries)  # type: ignore[assignment]
     with service.admit(photos, list_texts(queries)):
         images, _ = await service.encode_images(call, engine, photos)
@@ -59,8 +61,9 @@ async def search(service: Service, call: Call, request: Request) -> Response:
     return respond_json({"results": results}, identity)
 
 
-def _make_query(body: QueryBody, files: list[bytes | BadMedia]) -> Query:
-    return Query.of(body.texts, files, body.ids, body.minus)  # type: ignore[arg-type]
+def _make_query(body: QueryBody, files: list[bytes | BadMedia], are_sounds: bool) -> Query:
+    images, sounds = ([], files) if are_sounds else (files, [])
+    return Query.of(body.texts, images, body.ids, body.minus, sounds)  # type: ignore[arg-type]
 
 
 def _search(
@@ -72,7 +75,7 @@ def _search(
     options: SearchOptions,
 ) -> tuple[list[SearchAnswer], dict[str, Any]]:
     """Return the answers, and how the engine searches."""
-    encoded = join_parts(queries, gallery, texts, images, options.within)
+    encoded = join_parts(queries, gallery, texts, images, options.within, find_ways(queries, engine.anchors))
     return engine.search_vectors(gallery, encoded, options), describe_task(engine, "search")
 
 
