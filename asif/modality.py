@@ -9,42 +9,50 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
-from asif.vectors import SIDES, Fingerprint, Side
-
+_Side = Literal["image", "text"]
 FIELD = "modality"
 """The field of a fingerprint."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
 _NOUNS = {"image": ("an image", "images"), "text": ("a text", "texts"), "audio": ("a sound", "sounds")}
 
 
+class HasFields(Protocol):
+    """The fingerprint of an encoder."""
+
+    @property
+    def fields(self) -> Mapping[str, Any]: ...
+
+
 class Encoded(Protocol):
     """Vectors of an encoder for each side, such as an anchor set or a gallery."""
 
     @property
-    def dims(self) -> Mapping[Side, int]: ...
+    def dims(self) -> Mapping[_Side, int]: ...
 
-    def fingerprint(self, side: Side) -> Fingerprint: ...
+    def fingerprint(self, side: _Side) -> HasFields: ...
 
 
-def read_modality(fingerprint: Fingerprint, side: Side) -> str:
+def read_modality(fingerprint: HasFields, side: _Side) -> str:
     """Return the modality of what an encoder encodes.
 
+    >>> from asif.vectors import Fingerprint
     >>> read_modality(Fingerprint({"modality": "audio"}), "image"), read_modality(Fingerprint({}), "text")
     ('audio', 'text')
     """
     return str(fingerprint.fields.get(FIELD, side))
 
 
-def find_modality(encoded: Encoded, side: Side) -> str:
+def find_modality(encoded: Encoded, side: _Side) -> str:
     """Return the modality of one side of a set."""
     return read_modality(encoded.fingerprint(side), side)
 
 
-def find_modalities(encoded: Encoded) -> dict[Side, str]:
+def find_modalities(encoded: Encoded) -> dict[_Side, str]:
     """Return the modality of each side that a set has."""
-    return {side: find_modality(encoded, side) for side in SIDES if side in encoded.dims}
+    sides: tuple[_Side, _Side] = ("image", "text")
+    return {side: find_modality(encoded, side) for side in sides if side in encoded.dims}
 
 
 def is_modality(name: object) -> bool:

@@ -69,6 +69,7 @@ def command(images: tuple[str, ...], as_json: bool, as_csv: bool, output: Path |
     """
     from asif.classify import DEFAULT_TEMPLATES, Labels
     from asif.engine.predict import PredictOptions
+    from asif.modality import find_modality, name_many
     from asif.report.answers import describe_task
 
     explain = params["explain"]
@@ -80,9 +81,10 @@ def command(images: tuple[str, ...], as_json: bool, as_csv: bool, output: Path |
     templates = options.choose_templates(params["template"], params["templates"]) or DEFAULT_TEMPLATES
     texts, names = _read_labels(params["labels"], params["labels_file"], words=params["label_vectors"] is None)
     labels = Labels(texts, templates, mode, names)
-    modality = options.find_modality(params["anchors"], params["home"])
-    paths = list(expand(images, modality))
+    has_folder = any(map(os.path.isdir, images))
+    paths = list(expand(images, options.find_modality(params["anchors"], params["home"]) if has_folder else "image"))
     engine = options.open_engine(params, aligner, hubness)
+    modality = find_modality(engine.anchors, "image")
     with_credits = explain or bool(engine.anchors.named.pair_filter)
     content = PredictOptions(params["top"], _EXPLAINED_ANCHORS if explain else 0, with_credits)
     settings = {
@@ -105,8 +107,6 @@ def command(images: tuple[str, ...], as_json: bool, as_csv: bool, output: Path |
         short = not with_credits and not options.list_given_options(("top",))
         _print_for_people(results, list(map(click.format_filename, paths)), labels, from_vectors, short)
     if failed:
-        from asif.modality import name_many
-
         options.print_notice(f"{len(failed)} of {len(paths)} {name_many(modality)} could not be read")
         sys.exit(EXIT_BAD_DATA)
 

@@ -37,11 +37,6 @@ from asif.modality import find_modality, name_many
 from asif.vectors import SIDES, Embeddings, Side
 
 _TEXTS_PER_BATCH = 4096
-_LOADERS: dict[str, Callable[..., Any]] = {
-    "image": load_image_encoder,
-    "text": load_text_encoder,
-    "audio": load_audio_encoder,
-}
 
 _Key = tuple[Side, str, str]
 
@@ -121,12 +116,17 @@ class EncoderPool:
 
     def _find_loader(self, stored: EncodedSet, side: Side) -> Callable[..., Any]:
         """Return what loads the encoders of the modality of a side; raises UsageError if nothing does."""
+        loaders: dict[str, Callable[..., Any]] = {
+            "image": load_image_encoder,
+            "text": load_text_encoder,
+            "audio": load_audio_encoder,
+        }
         modality = find_modality(stored, side)
-        if modality not in _LOADERS:
+        if modality not in loaders:
             raise UsageError(
-                f"{stored.ref} holds {name_many(modality)}", f"one of {', '.join(_LOADERS)}", "upgrade asif"
+                f"{stored.ref} holds {name_many(modality)}", f"one of {', '.join(loaders)}", "upgrade asif"
             )
-        return _LOADERS[modality]
+        return loaders[modality]
 
     def check(self, stored: EncodedSet, side: Side, encoder: ImageEncoder | TextEncoder) -> None:
         """Raise EncoderMismatch unless an encoder may answer for one side of a set."""
