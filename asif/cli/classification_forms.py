@@ -13,6 +13,7 @@ from asif.cli import options
 
 if TYPE_CHECKING:
     from asif.engine import Classification, Credits
+    from asif.engine.clip_spans import ClipSpan
     from asif.explain import Contributions
     from asif.pairs import PairRecord
 
@@ -102,14 +103,22 @@ def _print_evidence(result: Classification) -> None:
     split = result.evidence.contributions
     first = result.predictions[0]
     options.print_text(f"  '{first.label}' has {first.score:.4f} from these anchors:")
-    print_contributions(split, result.evidence.records, result.evidence.hubness, indent="  ")
+    evidence = result.evidence
+    print_contributions(split, evidence.records, evidence.hubness, "  ", evidence.spans)
 
 
-def print_contributions(split: Contributions, records: Sequence[PairRecord], hubness: float, indent: str) -> None:
+def print_contributions(
+    split: Contributions,
+    records: Sequence[PairRecord],
+    hubness: float,
+    indent: str,
+    spans: Sequence[ClipSpan | None] = (),
+) -> None:
     """Print the anchors that contribute to a score, the sum of all others, and what was taken off."""
-    for value, record in zip(split.values, records, strict=True):
+    for value, record, span in zip(split.values, records, spans or [None] * len(records), strict=True):
         caption = shorten_caption(record.captions[0]) if record.captions else ""
-        options.print_text(f"{indent}{value:8.4f}  {record.id}  {caption}".rstrip())
+        clip = "" if span is None else f"  ({span})"
+        options.print_text(f"{indent}{value:8.4f}  {record.id}  {caption}{clip}".rstrip())
     if split.others:
         options.print_text(f"{indent}{split.remainder:8.4f}  {split.others} further anchors")
     if hubness:

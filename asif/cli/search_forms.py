@@ -81,7 +81,7 @@ def _describe_hub(hub: HubUsed) -> str:
 
 def _print_evidence(evidence: SearchEvidence, answer: SearchAnswer) -> None:
     """Print the anchors that contribute to a score, and each part's share of it if there are several."""
-    print_contributions(evidence.contributions, evidence.records, evidence.hubness, _REASONS_INDENT)
+    print_contributions(evidence.contributions, evidence.records, evidence.hubness, _REASONS_INDENT, evidence.spans)
     if len(evidence.parts) > 1:
         shares = (f"{part} {value:.4f}" for part, value in zip(answer.query.parts, evidence.parts, strict=True))
         options.print_text(f"{_REASONS_INDENT}of which {', '.join(shares)}")

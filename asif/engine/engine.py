@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
+
+import numpy as np
 
 from asif.aligners import Aligner, Hubness
 from asif.anchorset import AnchorSet, Gallery, OpenAnchors, PairFilter, Store, default_home
@@ -13,7 +16,9 @@ from asif.anchorset.format.references import is_movable_reference, parse_union
 from asif.classify import Labels
 from asif.defaults import DEFAULT_ANCHORS
 from asif.encoders import Backend, Device, ImageEncoder, ImageInputs, TextEncoder
+from asif.encoders.audio.windows import SoundEncoder
 from asif.encoders.image_input import iter_images
+from asif.engine.clip_spans import ClipSpan, ClipSpans
 from asif.engine.encoder_pool import EncoderPool
 from asif.engine.predict import (
     Classification,
@@ -38,8 +43,10 @@ from asif.engine.snapshots import CACHED_VIEWS, FittedTask, LruCache, Snapshot, 
 from asif.engine.watcher import Watcher, WatchState, check_can_move
 from asif.errors import BadMedia, Conflict, UsageError
 from asif.kernels import KernelName
+from asif.modality import find_modality
+from asif.pairs import PairRecord
 from asif.tuning import TASKS, Task
-from asif.vectors import SIDES, Embeddings, Float32, Side
+from asif.vectors import SIDES, Embeddings, Float32, Side, gather_rows
 
 
 class Engine:
@@ -85,6 +92,7 @@ class Engine:
             self.home, aligner, hubness, kernel, self.encoders, previous=LruCache(previous and previous + 1)
         )
         self._swap_lock = RLock()
+        self._clips: LruCache[str, ClipSpans] = LruCache(CACHED_VIEWS)
         self._hubs: LruCache[str, Hub] = LruCache(CACHED_VIEWS)
         self._snapshot = self._opener.open(anchors, PairFilter.of(where, licences))
         self._watcher = Watcher(Store(self.home), self) if watch else None
@@ -119,7 +127,32 @@ class Engine:
         def renew(old: Snapshot, deleted: Conflict) -> Snapshot:
             return self._renew_snapshot(old, deleted, anchors, where, licences)
 
-        return classify_images(snapshot, self.encoders, iter_images(images), take_labels(labels), content, renew)
+        return classify_images(
+            snapshot, self.encoders, iter_images(images), take_labels(labels), content, renew, self._locate
+        )
+
+    def _locate(
+        self, anchors: OpenAnchors, records: Sequence[PairRecord], vector: Float32
+    ) -> tuple[ClipSpan | None, ...]:
+        """Return the spans of the sounds of pairs that are most like a vector; nothing for anchors without sounds."""
+        encoder = self.image_encoder(anchors) if find_modality(anchors, "image") == "audio" else None
+        if not isinstance(encoder, SoundEncoder):
+            return ()
+        clips = self._clips.get_or_put(anchors.ref, lambda: ClipSpans(anchors, encoder, self.home))
+        return clips.find(records, vector)
+
+    def _locate_found(self, gallery: Gallery, anchors: OpenAnchors, answer: SearchAnswer) -> SearchAnswer:
+        """Add the spans of anchors of sounds to an answer about a gallery of sounds."""
+        if gallery.side != "image":
+            return answer
+        results = []
+        for result in answer.results:
+            evidence = result.evidence
+            if evidence is not None:
+                vector = gather_rows(gallery.vectors, np.array([result.row], np.int64))[0].astype(np.float32)
+                evidence = replace(evidence, spans=self._locate(anchors, evidence.records, vector))
+            results.append(replace(result, evidence=evidence))
+        return replace(answer, results=tuple(results))
 
     def classify_vectors(
         self,
@@ -203,7 +236,9 @@ class Engine:
         opened = Gallery(gallery, home=self.home) if isinstance(gallery, str) else gallery
         represented = find_represented(self._find_snapshot(anchors, None, None), opened, progress)
         hub = None if via is None else self._find_hub(via)
-        return search_gallery(represented, self.encoders, [*(Query((part,)) for part in parts), *queries], options, hub)
+        every = [*(Query((part,)) for part in parts), *queries]
+        answers = search_gallery(represented, self.encoders, every, options, hub)
+        return (self._locate_found(opened, represented.task.anchors, answer) for answer in answers)
 
     def _find_hub(self, via: str) -> Hub:
         """Return what turns inputs that other anchors pair into texts; that of the last few sets is kept."""

@@ -10,6 +10,7 @@ from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from threading import Lock
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from asif.anchorset import AnchorSet, OpenAnchors, Store, View, default_home
 from asif.encoders.images import make_webp_thumbnail, read_image_bytes
 from asif.engine.snapshots import LruCache
 from asif.errors import AsifError, BadMedia
+from asif.modality import find_modality
 from asif.pairs import Pair, PairRecord, PairSource, Reject, open_pairs
 from asif.pairs.columns import Columns
 from asif.vectors import Int64
@@ -28,21 +30,29 @@ _MOST_ROWS = 1 << 20  # of a source; pairs of later rows have no thumbnail
 _MOST_PLACES = 8  # rows that are tried for one pair
 _MOST_PASSED = 512  # rows that are read on the way to the next one, rather than starting there
 _THUMBNAILS_KEPT = 1024
+_Made = TypeVar("_Made")
 
 
-class PairThumbnails:
-    """Make thumbnails of pairs, WebP of at most 128 pixels a side; safe for threads.
+class PairFiles(Generic[_Made]):
+    """Make something of the files of pairs, such as thumbnails of images; safe for threads.
 
     The source that a build recorded is opened if it is on this machine, and its rows are found by id, or by caption if
-    it has no ids. A pair has a thumbnail only if the image there has the sha256 of the pair's record: none if its
-    source is gone, remote or changed, was opened with columns or a split of its own, or was added to the set later.
-    The last thumbnails are kept in memory, and 16 bytes for each row of the sources.
+    it has no ids. Only a file with the sha256 of the pair's record is used: none if its source is gone, remote or
+    changed, was opened with columns or a split of its own, or was added to the set later. What was made last is kept in
+    memory, and 16 bytes for each row of the sources.
     """
 
-    def __init__(self, anchors: OpenAnchors, home: Path | None = None) -> None:
+    def __init__(
+        self,
+        anchors: OpenAnchors,
+        make: Callable[[Pair, bytes], _Made],
+        home: Path | None = None,
+        most_places: int = _MOST_PLACES,
+    ) -> None:
         self._anchors = anchors
+        self._make, self._most_places = make, most_places
         self._home = home or default_home()
-        self._kept: LruCache[str, bytes] = LruCache(_THUMBNAILS_KEPT)
+        self._kept: LruCache[str, _Made] = LruCache(_THUMBNAILS_KEPT)
         self._lock = Lock()
 
     @cached_property
@@ -54,24 +64,32 @@ class PairThumbnails:
 
     @cached_property
     def _sources(self) -> list[_IndexedSource]:
-        opened = (_open_source(place) for place in self.places)
+        modality = find_modality(self._anchors, "image")
+        opened = (_open_source(place, modality) for place in self.places)
         return [_IndexedSource(source) for source in opened if source is not None and source.dims is None]
 
-    def read_thumbnail(self, record: PairRecord) -> bytes | None:
-        """Return the thumbnail of one pair; None if there is none."""
-        return self.read([record]).get(record.image_sha256)
-
-    def read(self, records: Iterable[PairRecord]) -> dict[str, bytes]:
-        """Return the thumbnails of pairs that have one, by the sha256 of the image; reads each source in its order."""
+    def read(self, records: Iterable[PairRecord]) -> dict[str, _Made]:
+        """Return what is made of pairs that have a file, by the sha256 of it; reads each source in its order."""
         wanted = {record.image_sha256: record for record in records}
         with self._lock:
             found = {sha256: kept for sha256 in wanted if (kept := self._kept.get(sha256)) is not None}
             for source in self._sources:
                 missing = {sha256: record for sha256, record in wanted.items() if sha256 not in found}
-                found |= source.read(missing)
-            for sha256, thumbnail in found.items():
-                self._kept.put(sha256, thumbnail)
+                found |= source.read(missing, self._make, self._most_places)
+            for sha256, made in found.items():
+                self._kept.put(sha256, made)
         return found
+
+
+class PairThumbnails(PairFiles[bytes]):
+    """Make thumbnails of the images of pairs, WebP of at most 128 pixels a side."""
+
+    def __init__(self, anchors: OpenAnchors, home: Path | None = None) -> None:
+        super().__init__(anchors, lambda pair, content: make_webp_thumbnail(content), home)
+
+    def read_thumbnail(self, record: PairRecord) -> bytes | None:
+        """Return the thumbnail of one pair; None if there is none."""
+        return self.read([record]).get(record.image_sha256)
 
 
 def make_wanted_thumbnails(
@@ -81,7 +99,13 @@ def make_wanted_thumbnails(
 
     Images that are missing, cannot be decoded, or changed since their sha256 was taken are left out.
     """
-    thumbnails: dict[str, bytes] = {}
+    return _make_wanted(items, wanted, lambda pair, content: make(content))
+
+
+def _make_wanted(
+    items: Iterable[Pair | Reject], wanted: Set[str], make: Callable[[Pair, bytes], _Made]
+) -> dict[str, _Made]:
+    thumbnails: dict[str, _Made] = {}
     missing = set(wanted)
     for item in items if missing else ():
         if not isinstance(item, Pair) or item.image is None:
@@ -91,7 +115,7 @@ def make_wanted_thumbnails(
             digest = hashlib.sha256(content).hexdigest()
             if digest in missing:
                 missing.discard(digest)
-                thumbnails[digest] = make(content)
+                thumbnails[digest] = make(item, content)
         except BadMedia:
             continue  # a page shows an empty frame, or nothing, in its place
         if not missing:
@@ -124,21 +148,23 @@ class _IndexedSource:
         order = np.argsort(keys, kind="stable")
         return keys[order], np.array(rows, np.int64)[order]
 
-    def _find_rows(self, record: PairRecord) -> list[int]:
+    def _find_rows(self, record: PairRecord, most: int) -> list[int]:
         """Return the first rows that may be those of a pair; one of several captions has the id `<id>#<number>`."""
         hashes, rows = self._index
         keys = np.array([hash(key) for key in (record.id, record.id.rpartition("#")[0], *record.captions)], np.int64)
         spans = zip(np.searchsorted(hashes, keys), np.searchsorted(hashes, keys, side="right"), strict=True)
-        return sorted({int(row) for begin, end in spans for row in rows[begin:end][:_MOST_PLACES]})[:_MOST_PLACES]
+        return sorted({int(row) for begin, end in spans for row in rows[begin:end][:most]})[:most]
 
-    def read(self, records: Mapping[str, PairRecord]) -> dict[str, bytes]:
-        """Return the thumbnails of the pairs of {sha256: record} that are in this source."""
+    def read(
+        self, records: Mapping[str, PairRecord], make: Callable[[Pair, bytes], _Made], most_places: int
+    ) -> dict[str, _Made]:
+        """Return what is made of the pairs of {sha256: record} that are in this source."""
         if not records:
             return {}
         try:
-            rows = sorted({row for record in records.values() for row in self._find_rows(record)})
+            rows = sorted({row for record in records.values() for row in self._find_rows(record, most_places)})
             local = (item for item in _read_rows(self.source, rows) if _is_local(item))
-            return make_wanted_thumbnails(local, records.keys(), make_webp_thumbnail)
+            return _make_wanted(local, records.keys(), make)
         except (AsifError, OSError):  # the source was damaged or deleted since
             return {}
 
@@ -187,14 +213,16 @@ def _list_places_of(ref: str, store: Store, seen: set[str]) -> list[str]:
         return []
 
 
-def _open_source(place: str) -> PairSource | None:
+def _open_source(place: str, modality: str) -> PairSource | None:
     """Open what a build recorded; None if it is remote, gone, or cannot be opened as it is."""
     if "://" in place:
         return None
     for captions_from in (None, "folders"):
         try:
             if Path(place).exists():
-                return open_pairs(Path(place), captions_from=captions_from)
+                return open_pairs(
+                    Path(place), captions_from=captions_from, modality=None if modality == "image" else modality
+                )
         except (AsifError, OSError, ValueError):
             continue
     return None

@@ -18,6 +18,7 @@ from asif.compare import Candidates, find_best_row, rank_candidates, score_candi
 from asif.encoders import ImageEncoder, ImageInput
 from asif.encoders.image_input import name_image, take_image
 from asif.encoders.prefetch import prefetch
+from asif.engine.clip_spans import ClipSpan
 from asif.engine.encoder_pool import EncoderPool
 from asif.engine.snapshots import FittedTask, Snapshot
 from asif.errors import BadMedia, Conflict, UsageError
@@ -48,12 +49,14 @@ class Prediction:
 class Evidence:
     """The anchors behind the first prediction: their records, and what each contributes to the score.
 
-    `hubness` was subtracted: the prediction's score is the sum of all contributions minus it.
+    `hubness` was subtracted: the prediction's score is the sum of all contributions minus it. Of anchors of sounds,
+    `spans` are the parts that are most like the input; None where their files are not here.
     """
 
     contributions: Contributions
     records: tuple[PairRecord, ...]
     hubness: float = 0.0
+    spans: tuple[ClipSpan | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,10 @@ SnapshotRenewal: TypeAlias = "Callable[[Snapshot, Conflict], Snapshot]"
 """Takes a snapshot of a deleted version and the error, returns one of the current version or raises the error."""
 
 
+ClipLocator: TypeAlias = "Callable[[OpenAnchors, Sequence[PairRecord], Float32], tuple[ClipSpan | None, ...]]"
+"""Takes anchors, the records of some of them and a vector [d]; returns the spans of their clips, or nothing."""
+
+
 def classify_images(
     snapshot: Snapshot,
     encoders: EncoderPool,
@@ -155,10 +162,12 @@ def classify_images(
     labels: Labels,
     options: PredictOptions,
     renew: SnapshotRenewal,
+    locate: ClipLocator,
 ) -> Iterator[Classification]:
     """Encode images a batch at a time, and classify them over the anchors of a snapshot.
 
-    If its version is deleted before it is explained, `renew` gives the snapshot that the next results come from.
+    `locate` finds the spans of explained anchors. If the version is deleted before it is explained, `renew` gives the
+    snapshot that the next results come from.
     """
     encoder = encoders.load_image_encoder(snapshot.anchors)
     started = time.perf_counter()
@@ -171,12 +180,16 @@ def classify_images(
             snapshot = renew(snapshot, deleted)
             candidates = snapshot.represent_labels(labels, encoders)
             results = classify_embeddings(snapshot.tasks["classify"], candidates, labels, batch.embeddings, options)
-        found = iter(results)
+        found, at = iter(results), 0
         for name, error in batch.images:
             if error is not None:
                 yield Classification(name, error=error, anchors=snapshot.anchors.named)
                 continue
             result = next(found)
+            if result.evidence is not None and batch.embeddings is not None:
+                spans = locate(snapshot.anchors, result.evidence.records, batch.embeddings.values[at])
+                result = replace(result, evidence=replace(result.evidence, spans=spans))
+            at += 1
             timings = {"labels": label_ms, "encode": batch.encode_ms, **result.timings_ms}
             yield replace(result, image=name, timings_ms=timings)
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from asif.engine import Classification, Credits, Engine
+from asif.engine.predict import Evidence
 from asif.engine.search.results import HubUsed, SearchAnswer, SearchEvidence, SearchResult
 from asif.tuning import Task
 
@@ -58,13 +59,21 @@ def _describe_evidence(result: Classification) -> dict[str, Any]:
         "label": result.predictions[0].label,
         "score": split.score,
         "contributions": [
-            {"id": record.id, "captions": list(record.captions), "contribution": float(value)}
-            for record, value in zip(result.evidence.records, split.values, strict=True)
+            {"id": record.id, "captions": list(record.captions), "contribution": float(value), **span}
+            for record, value, span in zip(
+                result.evidence.records, split.values, _describe_spans(result.evidence), strict=True
+            )
         ],
         "remainder": split.remainder,
         "others": split.others,
     }
     return explanation | ({"hubness": -result.evidence.hubness} if result.evidence.hubness else {})
+
+
+def _describe_spans(evidence: Evidence | SearchEvidence) -> list[dict[str, Any]]:
+    """Describe the file and the seconds of each anchor that is a sound, as far as they are known."""
+    spans = evidence.spans or [None] * len(evidence.records)
+    return [{} if span is None else {"clip": span.clip, "seconds": [span.start, span.stop]} for span in spans]
 
 
 def _describe_credits(label: str, credits: Credits) -> dict[str, Any]:
@@ -122,8 +131,9 @@ def _describe_reasons(evidence: SearchEvidence, answer: SearchAnswer) -> dict[st
                 "licence": record.licence,
                 "url": record.url,
                 "contribution": float(value),
+                **span,
             }
-            for record, value in zip(evidence.records, split.values, strict=True)
+            for record, value, span in zip(evidence.records, split.values, _describe_spans(evidence), strict=True)
         ],
         "remainder": split.remainder,
         "others": split.others,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from asif.anchorset import AnchorsIdentity
+from asif.engine.clip_spans import ClipSpan
 from asif.engine.search.query import Query
 from asif.errors import BadMedia, UsageError
 from asif.explain import Contributions
@@ -48,13 +49,14 @@ class SearchOptions:
 class SearchEvidence:
     """The anchors behind a score; `parts` has the sum of the contributions to each part of the query, in its order.
 
-    The score is the sum of all contributions minus `hubness`.
+    The score is the sum of all contributions minus `hubness`. `spans` are those of `asif.engine.predict.Evidence`.
     """
 
     contributions: Contributions
     records: tuple[PairRecord, ...]
     parts: tuple[float, ...]
     hubness: float = 0.0
+    spans: tuple[ClipSpan | None, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.tiny_sounds import RATE, make_tone, write_sound
 
 from asif.encoders.audio.decode import MAX_CHANNELS, MAX_SECONDS, decode_sound
 from asif.errors import BadAudio, MissingDependency, UsageError
-from support.tiny_sounds import RATE, make_tone, write_sound
 
 TONE = make_tone(440, 0.5)
 WHOLE = np.round(TONE * 32767).astype(np.int16)

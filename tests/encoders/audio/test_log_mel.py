@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.tiny_sounds import RATE, make_tone, write_sound
 
 from asif.encoders.audio.log_mel import LogMelEncoder
 from asif.vectors import Embeddings
-from support.tiny_sounds import RATE, make_tone, write_sound
 
 ENCODER = LogMelEncoder()
 
@@ -31,7 +31,8 @@ def test_gain_changes_nothing() -> None:
 def test_thirds_hear_the_order() -> None:
     low, high = make_tone(200, 1.0), make_tone(3000, 1.0)
     rising, falling = encode(np.concatenate([low, high])), encode(np.concatenate([high, low]))
-    assert rising @ falling < 0.7 < 0.99 < rising @ encode(np.concatenate([low, high]) * 0.5)
+    assert rising @ falling < 0.7
+    assert rising @ encode(np.concatenate([low, high]) * 0.5) > 0.99
 
 
 def test_shorter_than_a_frame() -> None:

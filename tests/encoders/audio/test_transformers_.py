@@ -9,10 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from asif.encoders.audio.load import load_audio_encoder
-from asif.encoders.audio.transformers_ import TransformersSoundEncoder
-from asif.errors import AsifError, UsageError
 from support.tiny_sounds import (
     RATE,
     make_tone,
@@ -22,6 +18,10 @@ from support.tiny_sounds import (
     save_tiny_whisper,
     write_sound,
 )
+
+from asif.encoders.audio.load import load_audio_encoder
+from asif.encoders.audio.transformers_ import TransformersSoundEncoder
+from asif.errors import AsifError, UsageError
 
 pytestmark = pytest.mark.slow  # torch and transformers are imported
 
@@ -118,7 +118,7 @@ def test_threads_prepare_the_same(folder: Path) -> None:
 def test_missing_weights_are_refused_and_not_made_up(folder: Path) -> None:
     load("clap audio model", folder)
     place = folder / "clap-audio-model"
-    with pytest.raises(AsifError, match="lacks .* weights of HubertModel|could not load"):
+    with pytest.raises(AsifError, match=r"lacks .* weights of HubertModel|could not load"):
         load_audio_encoder(f"hf-audio:{_copy_as_hubert(place, folder)}", "cpu")
 
 

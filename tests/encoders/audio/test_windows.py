@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.tiny_sounds import RATE, make_tone, write_sound
 
 from asif.encoders.audio.windows import SoundEncoder, Windows
 from asif.errors import UsageError
 from asif.vectors import Float32, Float64
-from support.tiny_sounds import RATE, make_tone, write_sound
 
 
 class Levels(SoundEncoder):
@@ -37,7 +38,7 @@ def test_windows_cover_every_sample_and_only_the_last_is_shorter(samples: int, l
     assert spans[0][0] == 0 and spans[-1][1] == samples
     assert all(stop - start == length for start, stop in spans[:-1])
     assert all(start < stop <= samples for start, stop in spans)
-    assert all(later[0] <= earlier[1] for earlier, later in zip(spans, spans[1:], strict=False))
+    assert all(later[0] <= earlier[1] for earlier, later in pairwise(spans))
 
 
 def test_a_sound_is_the_mean_over_its_frames() -> None:
