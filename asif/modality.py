@@ -15,6 +15,7 @@ _Side = Literal["image", "text"]
 FIELD = "modality"
 """The field of a fingerprint."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
+_REWORDED = re.compile(r"\b(?:an image|images?|looks like|look most like)\b", re.IGNORECASE)
 _NOUNS = {"image": ("an image", "images"), "text": ("a text", "texts"), "audio": ("a sound", "sounds")}
 
 
@@ -80,3 +81,25 @@ def name_many(modality: str) -> str:
     ('sounds', 'depth inputs')
     """
     return _NOUNS[modality][1] if modality in _NOUNS else f"{modality} inputs"
+
+
+def reword(text: str, modality: str) -> str:
+    """Put inputs of a modality in place of the images in a text of our own.
+
+    >>> reword("Images that look most like an image; image and caption", "audio")
+    'Sounds that sound most like a sound; sound and caption'
+    >>> reword("Captions shared by many images", "image")
+    'Captions shared by many images'
+    """
+    if modality == "image":
+        return text
+    one, many = name_one(modality), name_many(modality)
+    words = {"an image": one, "images": many, "image": one.partition(" ")[2]}
+    if modality == "audio":
+        words |= {"looks like": "sounds like", "look most like": "sound most like"}
+
+    def replace(found: re.Match[str]) -> str:
+        word = words.get(found[0].lower(), found[0])
+        return word.capitalize() if found[0][0].isupper() else word
+
+    return _REWORDED.sub(replace, text)

@@ -105,12 +105,14 @@ def _encode_probe(engine: Engine, path: str, split: str | None) -> Probe:
     """Encode the probe; print notices of what is read, and if some of its images are anchors."""
     from asif.evaluate import RowLimits
     from asif.evaluate.audit import encode_probe
+    from asif.modality import find_modality, name_many
 
     with options.open_progress_bar(0, "probe") as bar:
         limits = RowLimits(progress=lambda done: bar.update(done - bar.n))
         probe = encode_probe(engine, path, limits, split, options.print_notice)
     if among := probe.about["images_among_anchors"]:
-        options.print_notice(f"{among:,} of {probe.about['images']:,} images of the probe are anchors too")
+        items = name_many(find_modality(engine.anchors, "image"))
+        options.print_notice(f"{among:,} of {probe.about['images']:,} {items} of the probe are anchors too")
     return probe
 
 
@@ -124,7 +126,8 @@ def _write_files(result: AuditResult, out: Path, source: PairSource | None, remo
     result = replace(result, findings=tuple(findings))
     text = json.dumps(result.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     atomic_write_bytes(out / "audit.json", text.encode(errors="replace"))  # paths may hold bytes that are no UTF-8
-    page = render_audit_page(result, None if source is None else _read_thumbnails(result, source))
+    shown = source if result.modality == "image" else None  # only images have thumbnails
+    page = render_audit_page(result, None if shown is None else _read_thumbnails(result, shown))
     atomic_write_bytes(out / "audit.html", page.encode(errors="replace"))
     options.print_notice(f"written to {out}: audit.json, audit.html, and the ids that may go")
     return result
@@ -160,6 +163,7 @@ def _read_thumbnails(result: AuditResult, source: PairSource) -> dict[str, bytes
 
 def _print_result(result: AuditResult) -> None:
     """Print the findings as text."""
+    from asif.modality import find_modality, reword
     from asif.report.audit.text import FINDING_TITLES, format_count, format_share
 
     anchors, method = result.anchors, result.method
@@ -170,7 +174,7 @@ def _print_result(result: AuditResult) -> None:
         )
     rows: list[tuple[str, ...]] = [
         (
-            FINDING_TITLES[finding.kind],
+            reword(FINDING_TITLES[finding.kind], result.modality),
             format_count(finding),
             format_share(finding, anchors.count),
             finding.command or "",
@@ -179,7 +183,8 @@ def _print_result(result: AuditResult) -> None:
     ]
     options.print_table(rows, ("finding", "anchors", "share", "to act on it"))
     for side, usage in result.usage.items():
-        options.print_text(f"{side} side: skewness of use {usage.skewness:.2f}, {usage.unused:,} anchors unused")
+        skewness = f"{find_modality(anchors, side)} side: skewness of use {usage.skewness:.2f}"
+        options.print_text(f"{skewness}, {usage.unused:,} anchors unused")
     for finding in result.findings:
         for note in finding.notes:
-            options.print_notice(f"{FINDING_TITLES[finding.kind]}: {note}")
+            options.print_notice(f"{reword(FINDING_TITLES[finding.kind], result.modality)}: {note}")

@@ -14,6 +14,7 @@ from asif.evaluate.anchor_overlap import count_images_among_anchors
 from asif.evaluate.comparison.datasets import load_retrieval_set
 from asif.evaluate.retrieval import check_pair_vectors, embed_image_rows
 from asif.evaluate.row_reader import RowLimits, RowReader
+from asif.modality import find_modality, name_many
 from asif.pairs import Pair, Place, Reject, open_captioned, open_labelled, redact_url
 from asif.pairs.image_files import classify_file, list_loose_files, summarise_unread
 from asif.pairs.location import list_folder, parse_place
@@ -44,7 +45,7 @@ def encode_probe(
     """
     limits = limits or RowLimits()
     try:
-        source = open_captioned(path, split=split)
+        source = open_captioned(path, split=split, modality=_find_modality(engine))
     except InputRefused as no_pairs:
         return _encode_without_captions(engine, path, no_pairs, limits, split, announce)
     announce(source.describe())
@@ -63,12 +64,20 @@ def _encode_without_captions(
 ) -> Probe:
     """Encode a probe of images alone; raises `no_pairs` if there are none."""
     try:
-        data = open_labelled(path, split=split)
+        data = open_labelled(path, split=split, modality=_find_modality(engine))
     except InputRefused:
-        files, unread = _list_images(parse_place(path), split)
+        modality = find_modality(engine.anchors, "image")
+        files, unread = _list_images(parse_place(path), split, modality)
         if not files:
             raise no_pairs from None
-        announce("\n".join([f"{redact_url(path)}: {len(files):,} images", *(f"  not read: {text}" for text in unread)]))
+        announce(
+            "\n".join(
+                [
+                    f"{redact_url(path)}: {len(files):,} {name_many(modality)}",
+                    *(f"  not read: {text}" for text in unread),
+                ]
+            )
+        )
         items: Iterator[Pair | Reject] = (Pair(row, str(file), file, ("",)) for row, file in enumerate(files))
         return _encode_images(engine, path, items, RowReader(len(files), limits))
     announce(data.source.describe())
@@ -76,13 +85,19 @@ def _encode_without_captions(
     return _encode_images(engine, path, data.read(), RowReader(data.source.rows, limits))
 
 
-def _list_images(place: Place, split: str | None) -> tuple[list[Place], tuple[str, ...]]:
+def _find_modality(engine: Engine) -> str | None:
+    """Return the modality in which a probe is read; None for images, which may be vectors."""
+    modality = find_modality(engine.anchors, "image")
+    return None if modality == "image" else modality
+
+
+def _list_images(place: Place, split: str | None, modality: str) -> tuple[list[Place], tuple[str, ...]]:
     """Return an image file, or the image files of a folder or its split by name, and a text for its other files."""
     if not place.is_dir():
-        return ([place] if classify_file(place.name) is None else []), ()
+        return ([place] if classify_file(place.name, modality) is None else []), ()
     inside = list_folder(place)
     folder = choose_split_folder(place, inside, split)
-    found = list_loose_files(folder or place)
+    found = list_loose_files(folder or place, modality)
     images = [file for file, kind in found if kind is None]
     folders = [
         "folder" for within in list_folder(folder or place).values() if within.is_dir() and within.name[0] not in "._"

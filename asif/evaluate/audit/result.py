@@ -12,6 +12,7 @@ from asif.anchorset import AnchorSet
 from asif.evaluate.audit.by_source import OriginCounts
 from asif.evaluate.audit.findings import AuditFinding
 from asif.evaluate.audit.usage import AnchorUsage
+from asif.modality import find_modality
 from asif.pairs import PairRecord
 from asif.vectors import SIDES, Side
 from asif.version import VERSION
@@ -82,6 +83,11 @@ class AuditResult:
     sources: OriginCounts
     licences: OriginCounts
     command: str | None = None
+
+    @property
+    def modality(self) -> str:
+        """Return what the first half of the pairs is: image, audio, …."""
+        return find_modality(self.anchors, "image")
 
     def removable_ids(self, finding: AuditFinding) -> list[str]:
         """Return the ids of a finding's removable anchors, in order of importance."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 import numpy as np
@@ -18,7 +18,7 @@ from asif.evaluate.audit.exact_duplicates import (
     find_same_pairs,
     find_shared_captions,
 )
-from asif.evaluate.audit.findings import MAX_ENTRIES
+from asif.evaluate.audit.findings import MAX_ENTRIES, AuditFinding
 from asif.evaluate.audit.mismatch import find_disagreement
 from asif.evaluate.audit.near_duplicates import ExcludedCopies, find_near_duplicates, find_near_pairs
 from asif.evaluate.audit.neighbourhoods import SearchSpace, find_anchor_neighbours, find_query_neighbours, find_relative
@@ -29,6 +29,7 @@ from asif.evaluate.audit.result import AuditMethod, AuditResult
 from asif.evaluate.audit.usage import AnchorUsage, count_usage
 from asif.evaluate.audit.usage_findings import find_hubs, find_never_used
 from asif.kernels import KernelName as Kernel
+from asif.modality import find_modality, reword
 from asif.vectors import SIDES, Int64, Side
 
 AuditProgress = Callable[[str, int, int], None]
@@ -94,7 +95,7 @@ def audit(
     overlap_k = compute_overlap_k(anchors.count)
     neighbours: dict[Side, Int64] = {}
     for side, space in spaces.items():
-        done = steps.start(f"{side} neighbours", len(rows))
+        done = steps.start(f"{find_modality(anchors, side)} neighbours", len(rows))
         neighbours[side] = find_anchor_neighbours(space, max(k, overlap_k), copies, engine.kernel, done)
     if probe is None:
         usage = {side: count_usage(neighbours[side][:, :k], equal[side], k, copies) for side in SIDES}
@@ -117,12 +118,18 @@ def audit(
         anchors=anchors,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         method=_describe_method(options, probe, len(rows) < anchors.count, len(rows), k, aligner.name, relative),
-        findings=findings,
+        findings=tuple(_reword_finding(each, find_modality(anchors, "image")) for each in findings),
         records=dict(zip(named, anchors.records(named), strict=True)),
         usage=usage,
         sources=count_by_origin(index.source, index.sources, findings),
         licences=count_by_origin(index.licence, index.licences, findings),
     )
+
+
+def _reword_finding(finding: AuditFinding, modality: str) -> AuditFinding:
+    """Let the texts of a finding speak of what the first half of pairs is."""
+    notes = tuple(reword(note, modality) for note in finding.notes)
+    return replace(finding, rule=reword(finding.rule, modality), notes=notes)
 
 
 def _describe_method(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from asif.evaluate.audit.by_source import OriginCounts
 from asif.evaluate.audit.result import AuditResult
 from asif.evaluate.audit.usage import AnchorUsage
+from asif.modality import find_modalities
 from asif.report.table import Table
-from asif.vectors import SIDES
 from asif.version import VERSION
 
 MAX_ORIGINS = 50
@@ -83,7 +83,7 @@ def describe_method(result: AuditResult) -> dict[str, str]:
     k_from = "its profile" if method.k_from == "profile" else "asif's default for this number of anchors"
     return {
         "anchors": f"{anchors.name}@{anchors.version}, {anchors.digest}",
-        **{f"{side} encoder": anchors.encoder_spec(side) for side in SIDES},
+        **{f"{modality} encoder": anchors.encoder_spec(side) for side, modality in find_modalities(anchors).items()},
         "aligner": method.aligner,
         "anchors used per input": f"{method.k:,}, {k_from}{'; about the mean of each side' if method.centre else ''}",
         "near duplicates": f"a cosine of at least {method.near:g}",

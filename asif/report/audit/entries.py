@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from asif.evaluate.audit.findings import AuditFinding, FindingEntry, MemberCosines
+from asif.modality import name_many, reword
 from asif.pairs import PairRecord
 from asif.vectors import Side
 
@@ -59,6 +60,7 @@ class EntryView:
     neighbours: Sequence[tuple[str, Sequence[Card]]] = ()
     caption: str = ""
     images: int = 0
+    noun: str = "images"
 
 
 def find_layout(finding: AuditFinding) -> Layout:
@@ -72,28 +74,36 @@ def list_shown_rows(entry: FindingEntry) -> list[int]:
 
 
 def build_entry_view(
-    finding: AuditFinding, entry: FindingEntry, records: Mapping[int, PairRecord], thumbnails: Thumbnails
+    finding: AuditFinding,
+    entry: FindingEntry,
+    records: Mapping[int, PairRecord],
+    thumbnails: Thumbnails,
+    modality: str = "image",
 ) -> EntryView:
-    """Prepare one entry for the page."""
+    """Prepare one entry for the page; `modality` is what the first half of the pairs is."""
     layout = find_layout(finding)
     if layout == "pair":
         likeness = f"likeness: image {entry.likeness['image']:+.2f} · caption {entry.likeness['text']:+.2f}"
-        card = _build_card(records[entry.rows[0]], thumbnails, likeness, _PAIR_CAPTIONS)
+        card = _build_card(records[entry.rows[0]], thumbnails, reword(likeness, modality), _PAIR_CAPTIONS)
         neighbours = [
-            (_NEIGHBOUR_TITLES[side], [_build_card(records[row], thumbnails) for row in rows])
+            (reword(_NEIGHBOUR_TITLES[side], modality), [_build_card(records[row], thumbnails) for row in rows])
             for side, rows in entry.neighbours.items()
         ]
         return EntryView(layout, [card], neighbours=neighbours)
     if layout == "single":
-        return EntryView(layout, [_build_card(records[entry.rows[0]], thumbnails, _format_use(entry))])
+        return EntryView(
+            layout, [_build_card(records[entry.rows[0]], thumbnails, reword(_format_use(entry), modality))]
+        )
     rows = entry.rows[:_GROUP_CARDS]
     hidden = len(entry.rows) - len(rows)
     if layout == "shared":
         cards = [_build_card(records[row], thumbnails) for row in rows]
         images = entry.shared_caption.images if entry.shared_caption else 0
-        return EntryView(layout, cards, hidden, caption=shorten(entry.caption_text(records)), images=images)
-    figures = ["", *map(_format_cosines, entry.cosines[1 : len(rows)])] if entry.cosines else [""] * len(rows)
-    cards = [_build_card(records[row], thumbnails, cosines) for row, cosines in zip(rows, figures, strict=True)]
+        text = shorten(entry.caption_text(records))
+        return EntryView(layout, cards, hidden, caption=text, images=images, noun=name_many(modality))
+    cosines = [reword(_format_cosines(each), modality) for each in entry.cosines[1 : len(rows)]]
+    figures = ["", *cosines] if entry.cosines else [""] * len(rows)
+    cards = [_build_card(records[row], thumbnails, figure) for row, figure in zip(rows, figures, strict=True)]
     return EntryView(layout, cards, hidden)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from asif.evaluate.audit.findings import AuditFinding
 from asif.evaluate.audit.result import AuditResult
+from asif.modality import find_modalities, reword
 from asif.report.audit.context import build_histogram, build_origin_table, describe_method, describe_queries
 from asif.report.audit.entries import (
     EntryView,
@@ -54,6 +55,7 @@ def render_audit_page(result: AuditResult, thumbnails: Thumbnails) -> str:
         method=result.method,
         sections=[_build_section(result, finding, thumbnails) for finding in result.findings],
         usage=result.usage,
+        modalities=find_modalities(anchors),
         histograms={side: build_histogram(usage) for side, usage in result.usage.items()},
         queries=describe_queries(result),
         origins=[
@@ -78,15 +80,15 @@ def _build_section(result: AuditResult, finding: AuditFinding, thumbnails: Thumb
     shown = finding.entries[:ENTRIES_SHOWN]
     return FindingSection(
         kind=finding.kind,
-        title=FINDING_TITLES[finding.kind],
+        title=reword(FINDING_TITLES[finding.kind], result.modality),
         count=format_count(finding),
         share=format_share(finding, result.anchors.count),
         rule=finding.rule,
-        figures=describe_figures(result, finding),
+        figures=[reword(text, result.modality) for text in describe_figures(result, finding)],
         notes=finding.notes,
-        advice=FINDING_ADVICE[finding.kind],
+        advice=reword(FINDING_ADVICE[finding.kind], result.modality),
         command=finding.command,
         layout=find_layout(finding),
-        entries=[build_entry_view(finding, entry, result.records, thumbnails) for entry in shown],
+        entries=[build_entry_view(finding, entry, result.records, thumbnails, result.modality) for entry in shown],
         more=finding.total - len(shown),
     )
