@@ -183,20 +183,23 @@ def _load_datasets(
     from asif.classify import DEFAULT_TEMPLATES, Labels
     from asif.evaluate import RowLimits, read_classnames, resolve_classes
     from asif.evaluate.comparison.datasets import load_label_set, load_retrieval_set
+    from asif.modality import find_modality
     from asif.pairs import open_captioned, open_labelled, redact_url
 
     limits = RowLimits(limit)
     names = read_classnames(prompts.classnames) if prompts.classnames else None
     loaded: list[CachedDataset] = []
+    modality = find_modality(engine.anchors, "image")
+    wanted = None if modality == "image" else modality
     for text in paths:
-        kind, path = _detect_kind(text, split)
+        kind, path = _detect_kind(text, split, wanted)
         name = redact_url(click.format_filename(path))
         if kind == "captions":
-            source = open_captioned(path, split=split)
+            source = open_captioned(path, split=split, modality=wanted)
             options.print_notice(source.describe())
             loaded.append(load_retrieval_set(engine, source, name, limits))
             continue
-        data = open_labelled(path, split=split)
+        data = open_labelled(path, split=split, modality=wanted)
         options.print_notice(data.source.describe())
         classes = resolve_classes(data, names)
         templates = prompts.templates or data.templates or DEFAULT_TEMPLATES
@@ -208,7 +211,7 @@ def _load_datasets(
     return loaded
 
 
-def _detect_kind(text: str, split: str | None) -> tuple[str, str]:
+def _detect_kind(text: str, split: str | None, modality: str | None) -> tuple[str, str]:
     """Return whether a data set has labels or captions, and its path: by the prefix, else by opening it."""
     from asif.errors import AsifError
     from asif.pairs import open_labelled
@@ -217,7 +220,7 @@ def _detect_kind(text: str, split: str | None) -> tuple[str, str]:
     if colon and kind in _DATASET_KINDS:
         return kind, path
     try:
-        open_labelled(text, split=split)
+        open_labelled(text, split=split, modality=modality)
     except AsifError:
         return "captions", text  # opening it as captions raises what is wrong
     return "labels", text

@@ -93,7 +93,7 @@ def _evaluate_labels(limits: RowLimits, bar: Any, given: Mapping[str, Any]) -> E
         given["dataset"],
         columns=options.parse_columns(given["columns"]),
         split=given["split"],
-        modality=_find_modality(given),
+        modality=options.find_data_modality(given["anchors"], given["home"]),
     )
     _announce_source(data.source, limits, bar)
     classes = resolve_classes(data, names)
@@ -132,17 +132,11 @@ def _evaluate_captions(limits: RowLimits, bar: Any, given: Mapping[str, Any]) ->
         given["dataset"],
         columns=options.parse_columns(given["columns"]),
         split=given["split"],
-        modality=_find_modality(given),
+        modality=options.find_data_modality(given["anchors"], given["home"]),
     )
     _announce_source(source, limits, bar)
     engine = options.open_engine(given, *options.make_chosen_aligner(given))
     return evaluate_retrieval(engine, source, limits=limits, dataset=name_dataset(given["dataset"]))
-
-
-def _find_modality(given: Mapping[str, Any]) -> str | None:
-    """Return the modality in which the data are read: that of the anchors; None for images, which may be vectors."""
-    modality = options.find_modality(given["anchors"], given["home"])
-    return None if modality == "image" else modality
 
 
 def name_dataset(path: str) -> str:

@@ -58,6 +58,12 @@ def find_modality(anchors: str, home: Path | None) -> str:
         return "image"
 
 
+def find_data_modality(anchors: str, home: Path | None) -> str | None:
+    """Return the modality in which data for anchors are read; None for images, which may be vectors."""
+    modality = find_modality(anchors, home)
+    return None if modality == "image" else modality
+
+
 def device(command: Command) -> Command:
     """Add --device."""
     choice = click.Choice(["auto", "cpu", "cuda"])

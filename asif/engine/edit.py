@@ -17,7 +17,8 @@ from asif.encoders import Backend, Device
 from asif.engine.build import Pairs, choose_options, take_pairs
 from asif.engine.encoder_pool import EncoderPool
 from asif.engine.engine import Engine
-from asif.errors import InputRefused
+from asif.errors import InputRefused, NotFound
+from asif.modality import find_modality, name_many
 from asif.vectors import SIDES
 
 
@@ -88,19 +89,30 @@ def add_pairs(
     options = choose_options(
         options, captions=None, dtype=None, dedup=dedup, limit=limit, max_bad_rows=max_bad_rows, resume=resume
     )
-    source = take_pairs(pairs, limit=options.limit, home=home, split=split)
+    source = take_pairs(pairs, limit=options.limit, home=home, split=split, modality=_find_modality(ref, home))
     engine = Engine(
         ref, home=home, device=device, backend=backend, encoders=encoders, aligner=make_aligner("asif")
     )  # not that of the profile: nothing is fitted
     anchors = engine.anchor_set
     set_dims = tuple(anchors.dims[side] if anchors.encoder_spec(side) == "precomputed" else 0 for side in SIDES)
     if (source.dims or (0, 0)) != set_dims:
+        came, made = (f"{name_many(each)} and captions" for each in (source.modality, find_modality(anchors, "image")))
         raise InputRefused(
-            f"{source.path} has {f'vectors of {source.dims} dimensions' if source.dims else 'images and captions'}",
-            f"what {anchors.ref} was made of: {f'vectors of {set_dims}' if any(set_dims) else 'images and captions'}",
+            f"{source.path} has {f'vectors of {source.dims} dimensions' if source.dims else came}",
+            f"what {anchors.ref} was made of: {f'vectors of {set_dims}' if any(set_dims) else made}",
             "bring the pairs in the same form",
         )
     store = Store(home or default_home())
     store.check_current(ref)  # before anything is encoded
     pair = engine.image_encoder(anchors), engine.text_encoder(anchors)
     return encode_and_add(source, store, ref, kind, *pair, options, progress, report)
+
+
+def _find_modality(ref: str, home: Path | None) -> str | None:
+    """Return the modality in which pairs for a set are read; None for images, which may be vectors."""
+    try:
+        with Store(home or default_home()).open(ref) as anchors:
+            modality = find_modality(anchors, "image")
+    except NotFound:  # a ready-made set is built on first use
+        return None
+    return None if modality == "image" else modality

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from asif.anchorset.format.manifest import Manifest
 from asif.anchorset.sharing.licence_summary import LicenceSummary, find_open_licence_id
+from asif.modality import name_many, reword
 from asif.vectors import SIDES
 
 _MAX_SOURCES = 30  # rows in the table of sources
@@ -20,7 +21,7 @@ def format_card(manifest: Manifest, summary: LicenceSummary, repo: str) -> str:
         [
             *_format_yaml(manifest, summary),
             *_format_about(manifest),
-            *_format_sources(summary),
+            *_format_sources(summary, manifest.modalities["image"]),
             *_format_usage(manifest, repo),
             "",
         ]
@@ -31,7 +32,7 @@ def _format_yaml(manifest: Manifest, summary: LicenceSummary) -> Iterable[str]:
     step = next(at for at in range(len(_SIZE_STEPS)) if manifest.count < 10 ** (at + 3) or at == len(_SIZE_STEPS) - 1)
     size = f"{_SIZE_STEPS[step - 1]}<n<{_SIZE_STEPS[step]}" if step else "n<1K"
     yield from ("---", f"pretty_name: {json.dumps(manifest.name)}", *_format_licence(summary), "library_name: asif")
-    yield from ("tags:", "- asif", "- anchor-set", "- image-text-pairs", "- embeddings")
+    yield from ("tags:", "- asif", "- anchor-set", f"- {'-'.join(manifest.modalities.values())}-pairs", "- embeddings")
     yield from ("size_categories:", f"- {size}")
     yield from ("configs:", "- config_name: pairs", "  data_files: pairs/*.parquet", "---", "")
 
@@ -48,15 +49,21 @@ def _format_licence(summary: LicenceSummary) -> Sequence[str]:
 
 def _format_about(manifest: Manifest) -> Iterable[str]:
     yield from (f"# {manifest.name}", "")
+    halves, items = "-".join(manifest.modalities.values()), name_many(manifest.modalities["image"])
     yield (
-        f"An anchor set: {manifest.count:,} image-text pairs, as embeddings of two frozen encoders that were trained "
+        f"An anchor set: {manifest.count:,} {halves} pairs, as embeddings of two frozen encoders that were trained "
         "apart. With it [`asif`](https://pypi.org/project/asif-engine/) makes these two comparable: it classifies "
-        "images by text, without training, and names the pairs that each answer rests on."
+        f"{items} by text, without training, and names the pairs that each answer rests on."
     )
     yield from ("", *_format_table(("", ""), _list_facts(manifest)), "")
     yield from ("## Encoders", "", "Only these make use of the set; asif checks their fingerprints.", "")
     rows = [
-        (side, _quote_code(info.spec), str(manifest.dims[side]), _quote_code(info.fingerprint.digest))
+        (
+            manifest.modalities[side],
+            _quote_code(info.spec),
+            str(manifest.dims[side]),
+            _quote_code(info.fingerprint.digest),
+        )
         for side, info in ((side, manifest.encoders[side]) for side in SIDES)
     ]
     yield from (*_format_table(("side", "encoder", "dimensions", "fingerprint"), rows), "")
@@ -85,7 +92,7 @@ def _shorten_profile(profile: object) -> object:
     return {name: profile[name] for name in ("aligner", "hubness") if name in profile}
 
 
-def _format_sources(summary: LicenceSummary) -> Iterable[str]:
+def _format_sources(summary: LicenceSummary, modality: str) -> Iterable[str]:
     yield from ("## Pairs, sources, licences", "")
     rows = sorted(summary.pairs.items(), key=lambda each: (-each[1], str(each[0])))
     shown = [
@@ -109,21 +116,27 @@ def _format_sources(summary: LicenceSummary) -> Iterable[str]:
             f"{_quote_code(name)} ({count:,})" for name, count in list(summary.unrecognised.items())[:_MAX_SOURCES]
         )
         yield from (f"Licences that may not allow passing on: {names}.", "")
-    yield "Licences are as recorded by the provider of the pairs; they apply to the images and captions."
+    yield reword(
+        "Licences are as recorded by the provider of the pairs; they apply to the images and captions.", modality
+    )
     yield from ("", "## Limits", "")
     content = f"ids, captions, sources, licences, image hashes, {summary.urls:,} URLs, and embeddings"
-    yield f"- In here: {content}. No images."
-    yield "- Embeddings tell a good deal about images. Whoever has an image can find out whether it is among the pairs."
+    yield reword(f"- In here: {content}. No images.", modality)
+    yield reword(
+        "- Embeddings tell a good deal about images. Whoever has an image can find out whether it is among the pairs.",
+        modality,
+    )
     yield "- Predictions have the biases of the two encoders and of these pairs. They are scores, not probabilities."
     yield ""
 
 
 def _format_usage(manifest: Manifest, repo: str) -> Iterable[str]:
     yield from ("## Use", "", "```", "pip install asif-engine", f"asif anchors pull {repo}")
-    yield f'asif classify photo.jpg --anchors {manifest.name} --labels "cat, dog"'
+    example = "clip.wav" if manifest.modalities["image"] == "audio" else "photo.jpg"
+    yield f'asif classify {example} --anchors {manifest.name} --labels "cat, dog"'
     yield from ("```", "", "```python", "import asif", "")
     yield f'classifier = asif.Classifier(anchors="{manifest.name}").fit(["cat", "dog"])'
-    yield from ('classifier.predict(["photo.jpg"])', "```", "")
+    yield from (f'classifier.predict(["{example}"])', "```", "")
     yield "`pull` checks every byte against the manifest, and the pairs against the digest, before it keeps anything."
 
 

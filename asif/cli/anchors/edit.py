@@ -229,6 +229,7 @@ def _make_upsert_command(kind: UpsertKind, help_text: str) -> click.Command:
             split=params["split"],
             captions_from=params["captions_from"],
             template=params["template"],
+            modality=options.find_data_modality(ref, params["home"]),
         )
         options.print_notice(source.describe())
         with options.open_store(params["home"]).open(ref) as anchors:

@@ -137,10 +137,13 @@ def push(
 
 def _print_push_summary(bundle: Bundle, licences: LicenceSummary, repo: str) -> None:
     """Print what will be uploaded, with warnings about licences."""
+    from asif.modality import name_many
+
     manifest = bundle.manifest
+    items = name_many(manifest.modalities["image"])
     options.print_notice(
         f"to {repo}: {manifest.count:,} pairs of {manifest.ref}: "
-        f"ids, captions, sources, licences, {licences.urls:,} URLs, and embeddings; no images"
+        f"ids, captions, sources, licences, {licences.urls:,} URLs, and embeddings; no {items}"
     )
     if licences.unlicensed:
         options.print_notice(f"warning: {licences.unlicensed:,} pairs have no licence")

@@ -94,7 +94,9 @@ def _verify_removal(
     from asif.pairs import open_pairs
 
     receipts = [read_receipt(file) for file in files]
-    source = None if against is None else open_pairs(against, columns=options.parse_columns(columns), split=split)
+    modality = options.find_data_modality(ref, home)
+    named = options.parse_columns(columns)
+    source = None if against is None else open_pairs(against, columns=named, split=split, modality=modality)
     if source is not None:
         options.print_notice(source.describe())
     with options.open_progress_bar(source.rows if source else 0, "pair") as bar:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from asif.evaluate.audit.by_source import OriginCounts
 from asif.evaluate.audit.result import AuditResult
 from asif.evaluate.audit.usage import AnchorUsage
-from asif.modality import find_modalities
+from asif.modality import find_modalities, reword
 from asif.report.table import Table
 from asif.version import VERSION
 
@@ -67,7 +67,7 @@ def build_origin_table(result: AuditResult, counts: OriginCounts, name: str) -> 
     note = f"{counts.missing:,} of {result.anchors.count:,} anchors have no {name}."
     if counts.total > MAX_ORIGINS:
         note += f" {MAX_ORIGINS} of {counts.total:,} {name}s are shown, the largest."
-    header = (name, "anchors", *(_SHORT_TITLES[kind] for kind in kinds))
+    header = (name, "anchors", *(reword(_SHORT_TITLES[kind], result.modality) for kind in kinds))
     return OriginTable(f"By {name}", note, Table("", header, rows))
 
 

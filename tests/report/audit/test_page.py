@@ -29,7 +29,7 @@ from asif.report.audit.entries import MAX_CHARACTERS
 from asif.report.audit.page import ENTRIES_SHOWN, collect_shown_images, render_audit_page
 from asif.report.audit.text import FINDING_ADVICE, FINDING_TITLES
 from asif.report.html import render
-from asif.vectors import Embeddings
+from asif.vectors import Embeddings, Fingerprint
 
 
 def jpeg(colour: tuple[int, int, int], size: tuple[int, int] = (300, 150)) -> bytes:
@@ -89,12 +89,16 @@ class HostileAnchors:
     """An anchor set whose names are hostile."""
 
     name = version = digest = HOSTILE
+    dims = {"image": 1, "text": 1}
 
     def __init__(self, count: int) -> None:
         self.count = count
 
     def encoder_spec(self, side: str) -> str:
         return HOSTILE
+
+    def fingerprint(self, side: str) -> Fingerprint:
+        return Fingerprint({"model": HOSTILE})
 
 
 def make_hostile(result: AuditResult) -> Any:
