@@ -46,9 +46,9 @@ def describe_stages(built: BuildResult) -> str:
     )
 
 
-def describe_item_stages(run: StageTimes, side: Side, modality: str) -> str:
+def describe_item_stages(run: StageTimes, side: Side, modality: str | None = None) -> str:
     """Return the two lines of `describe_stages` for a run with the encoder of one side alone."""
-    items = name_many(modality)
+    items = name_many(modality or side)
     clock, slowest = run.clock, run.slowest_stage
     count, seconds = (clock.images, clock.image_seconds) if side == "image" else (clock.texts, clock.text_seconds)
     rate = f", {count / seconds:.0f} {items}/s" if seconds else ""

@@ -30,9 +30,14 @@ def test_the_list(encoders: Cli) -> None:
         ("text", "sentence-transformers"),
         ("text", "open-clip"),
         ("text", "precomputed"),
+        ("audio", "embedded"),
+        ("audio", "clap"),
+        ("audio", "whisper"),
+        ("audio", "hf-audio"),
+        ("audio", "precomputed"),
     ]
     assert {line["spec"] for line in lines if line["default"]} == set(DEFAULT_ENCODERS.values())
-    assert [line["dim"] for line in lines] == [1280, None, None, None, 384, None, None, None]
+    assert [line["dim"] for line in lines] == [1280, None, None, None, 384, *[None] * 8]
     table = encoders("list").out.splitlines()
     assert table[0].split() == ["side", "encoder", "dim", "installed", "what"]
     assert [row.split()[1] for row in table[1:]] == [line["spec"] for line in lines]

@@ -16,6 +16,7 @@ import pytest
 from support.anchorset_sets import DIMS, build, dense, pairs, vectors
 from support.build_fakes import FakeImages, draw_vector, unit
 from support.build_images import random_png
+from support.engine_sets import fake_image, make_set
 from support.galleries import build as build_gallery
 from support.galleries import update, write_files
 from support.paths import TESTS
@@ -34,6 +35,7 @@ EDITED, LEFT = "golden-deletions", "794c0a4f90bed94a86e0804509c9ec6d547d0f705b20
 GONE = [sorted(pair.id for pair in pairs(20))[at] for at in (2, 3, 13)]
 PIECES, PUT = "golden-pieces", "c9f172322edf4fce4817d2d11b6f9ed0d2737c047da0cdea397248e50bff5466"
 COLLECTION, COLLECTED = "golden-gallery", "f33e3e0acb29fe69409fc50b65f6cefaaf0d5b6469c2632574100665285d8803"
+MODALITIES, PAIRED = "golden-modalities", "9ca631b54b0b824d5b31a0efa79ebe5433ff1460c6a2e2be09f1b301c0c870aa"
 BETWEEN = [sorted(pairs(20), key=lambda pair: pair.id)[at] for at in (4, 11)]
 ITEMS = [*pairs(5), Reject(5, "x-1", "image is null")]
 
@@ -115,6 +117,16 @@ def test_format_1_with_galleries_stays_readable(tmp_path: Path) -> None:
     assert build_gallery(tmp_path / "photos", tmp_path).opened.digest == COLLECTED
 
 
+def test_format_1_with_modalities_stays_readable(tmp_path: Path) -> None:
+    folder = GOLDEN / "anchors" / MODALITIES
+    opened = Store(tmp_path).open(str(folder))
+    assert opened.manifest.modalities == {"image": "audio", "text": "text"}
+    assert b'"features":["modalities"]' in (folder / "versions" / f"{opened.version}.json").read_bytes()
+    assert opened.records(range(5)) == sorted(pairs(5), key=lambda pair: pair.id)
+    assert opened.digest == make_set(tmp_path, MODALITIES, fake_image(modality="audio"), count=5).digest == PAIRED
+    assert verify(folder).problems == ()
+
+
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -147,6 +159,16 @@ def write_pieces(scratch: Path) -> None:
     build(GOLDEN, [pair for pair in pairs(20) if pair not in BETWEEN], name=PIECES)
     sys.stdout.write(f"{PIECES} {Store(GOLDEN).put(PIECES, build(scratch, BETWEEN), 'add').digest}\n")
     (GOLDEN / "anchors" / PIECES / ".lock").unlink()
+
+
+def write_modalities() -> None:
+    """Write the set of sounds and texts alone."""
+    from asif.anchorset.write import publish
+
+    publish.current_utc_time = lambda: "2025-01-01T00:00:00Z"
+    made = make_set(GOLDEN, MODALITIES, fake_image(modality="audio"), count=5)
+    sys.stdout.write(f"{MODALITIES} {made.digest}\n")
+    (GOLDEN / "anchors" / MODALITIES / ".lock").unlink()
 
 
 def write_golden() -> None:

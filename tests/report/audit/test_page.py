@@ -8,6 +8,7 @@ import json
 from dataclasses import replace
 from html import escape
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ class HostileAnchors:
     """An anchor set whose names are hostile."""
 
     name = version = digest = HOSTILE
-    dims = {"image": 1, "text": 1}
+    dims = MappingProxyType({"image": 1, "text": 1})
 
     def __init__(self, count: int) -> None:
         self.count = count
