@@ -16,7 +16,9 @@ _FRAME, _STEP, _FFT = 400, 160, 512
 _BANDS = 64
 _LOWEST, _HIGHEST = 50.0, 8000.0
 _PARTS = 3
-_FLOOR = 1e-10
+_FLOOR = 1e-6
+"""The share of the loudest bin below which a band counts as silent: 60 dB."""
+_LEAST = 1e-30
 SPEC = "embedded:log-mel"
 
 
@@ -60,7 +62,7 @@ class LogMelEncoder(SoundEncoder):
             wide = np.pad(wide, (0, _FRAME - len(wide)))
         frames = np.lib.stride_tricks.sliding_window_view(wide, _FRAME)[::_STEP]
         power = np.abs(np.fft.rfft(frames * np.hanning(_FRAME), _FFT)) ** 2
-        loudest = max(float(power.max()), _FLOOR)
+        loudest = max(float(power.max()), _LEAST)
         decibels = 10 * np.log10(np.maximum(power @ self._filters / loudest, _FLOOR))
         return decibels, len(frames)
 
