@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from support.build_images import encoded, random_png, tiles
 from support.pair_files import IMAGE, tar
 from support.paths import ROOT
+from support.sound_sets import build_sounds, make_sounds, write_folder
 
 WORDS = ("bolt", "nut", "washer", "screw")
 _LICENCES = ("cc-by", "cc0", "mit")
@@ -77,9 +78,20 @@ def make_files(folder: Path) -> None:
     (folder / "photo.png").write_bytes(random_png(99))
     (folder / "parts.txt").write_text("\n".join(WORDS))
     (folder / "withdrawn.txt").write_text("4711\n4712\n")
+    make_recordings(folder)
     (folder / "my").mkdir()
     (folder / "my" / "recipe.toml").write_text(read_toml("recipes.md"), encoding="utf-8")
     (folder / "serve.toml").write_text(read_toml("serving.md"), encoding="utf-8")
+
+
+def make_recordings(folder: Path) -> None:
+    """Write sounds with captions, a folder of sounds, and one more."""
+    sounds = make_sounds(3)
+    write_folder(folder / "sounds", sounds)
+    (folder / "recordings").mkdir()
+    for name, (content, _) in sounds.items():
+        (folder / "recordings" / name).write_bytes(content)
+    (folder / "clip.wav").write_bytes(sounds["a-hiss-0.wav"][0])
 
 
 def read_toml(name: str) -> str:
@@ -98,6 +110,8 @@ def make_sets(folder: Path, home: Path) -> None:
     sets = {"parts": folder / "pairs.parquet", "toy": folder / "pairs.parquet", "coco": few, "photos": few}
     for name, source in {**sets, "imagenet-head": few, "house": others, "own": others}.items():
         build_anchors(source, name, home=home).anchors.close()
+    build_sounds(folder / "sounds", home).close()
+    build_gallery(folder / "recordings", "recordings", kind="audio", anchors="sounds", home=home).opened.close()
     for name in ("a", "b"):
         build_anchors(few, f"parts-{name}", home=home, image_encoder=f"timm:{name}").anchors.close()
     build_gallery(folder / "photos", "album", home=home).opened.close()
