@@ -297,17 +297,31 @@ function makePreview(file, alt) {
 // ---- files: chosen, dropped, pasted
 
 const IMAGE_NAME = /\.(jpe?g|png|webp|gif|bmp|tiff?|avif|hei[cf])$/i;
+const SOUND_NAME = /\.(wav|flac|ogg|oga|opus|mp3)$/i;
+const isSound = (file) => file.type.startsWith("audio/") || SOUND_NAME.test(file.name);
 const isImage = (file) => file.type.startsWith("image/") || IMAGE_NAME.test(file.name);
-const nameFile = (file) => file.name || "pasted photo";
+/** Tell whether the chosen anchors pair sounds, not images, with texts. */
+const holdsSounds = () => chosenSet()?.modalities?.image === "audio";
+const nameKind = () => (holdsSounds() ? "sound" : "photo");
+const nameFile = (file) => file.name || `pasted ${nameKind()}`;
+
+/** Let the page ask for the files that the chosen anchors pair with texts. */
+function showKind() {
+  for (const id of ["photos", "similar", "pair-photo"]) {
+    find(id).accept = holdsSounds() ? "audio/*" : "image/*";
+    document.querySelector(`label[for="${id}"]`).textContent = id === "pair-photo" ? `Choose a ${nameKind()}` : `Choose ${nameKind()}s`;
+  }
+  find("clear").textContent = `Clear ${nameKind()}s`;
+}
 
 function take(files, place) {
-  const images = [...files].filter(isImage);
+  const images = [...files].filter(holdsSounds() ? isSound : isImage);
   const desk = place === "pair" ? desks.edit : desks[state.view];
-  if (!images.length) return desk.say(files.length ? "These files are no images." : "");
+  if (!images.length) return desk.say(files.length ? `These files are no ${holdsSounds() ? "sounds" : "images"}.` : "");
   if (place === "pair") takePairPhoto(images[0]);
   else if (state.view === "classify") addPhotos(images);
   else addParts(images.map((file) => ({ name: nameFile(file), file })));
-  desk.say(`${count(images.length, "photo")} added.`);
+  desk.say(`${count(images.length, nameKind())} added.`);
 }
 
 /** Return where files go that are dropped or pasted at an element. */
@@ -372,7 +386,7 @@ const split = (text, mark) => text.split(mark).map((part) => part.trim()).filter
 
 function startClassifying() {
   const labels = parseLabels(find("labels").value);
-  if (!state.photos.length) return demand("photos", "Choose a photo first.");
+  if (!state.photos.length) return demand("photos", `Choose a ${nameKind()} first.`);
   if (!labels.length) return demand("labels", "Type a label first.");
   return classify({ labels, templates: split(find("templates").value, "\n") });
 }
@@ -387,7 +401,7 @@ async function classify(task, because = "") {
   state.classified = task;
   const photos = [...state.photos];
   const waiting = [...photos];
-  const doing = `Classifying ${count(photos.length, "photo")} …`;
+  const doing = `Classifying ${count(photos.length, nameKind())} …`;
   await desks.classify.work(doing, photos.length, async (options, step) => {
     const lane = async () => {
       for (let photo = waiting.shift(); photo; photo = waiting.shift()) {
@@ -397,7 +411,7 @@ async function classify(task, because = "") {
     };
     await Promise.all(Array.from({ length: LANES }, lane));
     const by = photos.find((photo) => photo.answer?.anchors)?.answer.anchors;
-    return `${because}${count(photos.length, "photo")} classified${by ? ` by ${nameIdentity(by)}` : ""}.`;
+    return `${because}${count(photos.length, nameKind())} classified${by ? ` by ${nameIdentity(by)}` : ""}.`;
   });
 }
 
@@ -452,7 +466,7 @@ function makeRemove(name, action) {
 
 function describeAnswer({ answer, before, labels }) {
   if (!answer) return [write("p", "not classified yet", { className: "soft" })];
-  if (answer.error) return [write("p", `This photo cannot be classified: ${answer.error}.`, { className: "problem" })];
+  if (answer.error) return [write("p", `This ${nameKind()} cannot be classified: ${answer.error}.`, { className: "problem" })];
   const source = `${nameIdentity(answer.anchors)} · ${sumTimings(answer.timings_ms)} ms`;
   const left = labels - answer.predictions.length;
   const note = write("p", left > 0 ? `${count(left, "further label")} · ${source}` : source, { className: "soft" });
@@ -680,7 +694,7 @@ function makePicture(search, result) {
   const name = search.options.gallery;
   const alt = result.captions[0] ?? result.id;
   const { kind } = state.galleries.find((each) => each.name === name);
-  if (kind === "text") return quote("p", alt, { className: "words" });
+  if (kind !== "image") return quote("p", alt, { className: "words" });
   return makeThumbnail("galleries", name, search.answer.gallery.digest, result.id, alt, "picture");
 }
 
@@ -761,6 +775,7 @@ function showServed({ name, version, digest }) {
 function showIdentity() {
   const set = chosenSet();
   find("copy").hidden = !set;
+  showKind();
   if (!set) return;
   const version = write("b", numberVersion(set.version), { id: "version", title: set.version });
   const digest = write("code", set.digest.slice(0, 12), { id: "digest", title: set.digest });
