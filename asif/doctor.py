@@ -28,12 +28,16 @@ CHECKED_LIBRARIES = (
     "onnxruntime",
     "openvino",
     "onnx",
+    "soundfile",
+    "soxr",
 )
 _OPTIONAL_LIBRARIES = {
     "triton": "only needed on GPUs",
     "onnxruntime": "optional: pip install 'asif-engine[onnx]'",
     "openvino": "optional: pip install 'asif-engine[openvino]'",
     "onnx": "optional: comes with the extras onnx and openvino",
+    "soundfile": "optional: pip install 'asif-engine[audio]'",
+    "soxr": "optional: comes with the extra audio",
 }
 
 
