@@ -41,6 +41,7 @@ from asif.vectors import Side, canonical_json
 from asif.version import VERSION
 
 _ENCODER_LIBRARIES = ("torch", "timm", "sentence-transformers", "transformers", "open-clip-torch", "pillow")
+_SOUND_LIBRARIES = ("soundfile", "soxr")
 
 Pairs: TypeAlias = Any
 """A path or URL of pairs, an open source, or pairs in memory: see `asif.pairs.in_memory.open_in_memory`."""
@@ -257,7 +258,7 @@ def _hash_plan(
     images = _stamp_files(source.path) if isinstance(source.path, Path) else []
     specs = {} if source.dims else {side: [spec, *_stamp_weights(spec)] for side, spec in encoders.items()}
     wanted = [options.captions, options.dtype, options.dedup, options.limit, asdict(options.max_bad_rows)]
-    plan = [source.identity, images, specs, wanted, dict(origin), VERSION, {} if source.dims else _library_versions()]
+    plan = [source.identity, images, specs, wanted, dict(origin), VERSION, {} if source.dims else _library_versions(source)]
     smaller = [] if precision == "float32" else [precision]
     return hashlib.sha256(canonical_json(plan + smaller)).hexdigest()
 
@@ -275,9 +276,9 @@ def _stamp_files(path: Path) -> list[Any]:
     return [[str(file.absolute()), stat.st_size, stat.st_mtime_ns] for file, stat in stats]
 
 
-def _library_versions() -> dict[str, str]:
+def _library_versions(source: PairSource) -> dict[str, str]:
     found = {}
-    for library in _ENCODER_LIBRARIES:
+    for library in (*_ENCODER_LIBRARIES, *(_SOUND_LIBRARIES if source.modality == "audio" else ())):
         with suppress(PackageNotFoundError):
             found[library] = version(library)
     return found
