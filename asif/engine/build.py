@@ -258,7 +258,8 @@ def _hash_plan(
     images = _stamp_files(source.path) if isinstance(source.path, Path) else []
     specs = {} if source.dims else {side: [spec, *_stamp_weights(spec)] for side, spec in encoders.items()}
     wanted = [options.captions, options.dtype, options.dedup, options.limit, asdict(options.max_bad_rows)]
-    plan = [source.identity, images, specs, wanted, dict(origin), VERSION, {} if source.dims else _library_versions(source)]
+    libraries = {} if source.dims else _library_versions(source)
+    plan = [source.identity, images, specs, wanted, dict(origin), VERSION, libraries]
     smaller = [] if precision == "float32" else [precision]
     return hashlib.sha256(canonical_json(plan + smaller)).hexdigest()
 
