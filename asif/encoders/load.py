@@ -148,7 +148,11 @@ def find_synset_names(ids: Sequence[str]) -> list[str] | None:
 
 
 _SPEC_FORMS: dict[Side, tuple[str, ...]] = {
-    "image": ("timm:<model>[@revision]", "embedded:efficientnet-lite0", "open-clip:<model>/<pretrained>"),
+    "image": (
+        "timm:<model>[@revision]",
+        *("embedded:efficientnet-lite0", "embedded:efficientnet-lite1", "embedded:efficientnet-lite2"),
+        "open-clip:<model>/<pretrained>",
+    ),
     "text": ("sentence-transformers:<id>[@revision]", "embedded:all-minilm-l6-v2", "open-clip:<model>/<pretrained>"),
 }
 
