@@ -271,9 +271,11 @@ def print_speeds(
 
     All backends that are installed take turns on the same images and captions, with equal threads; images are decoded
     before. --backend auto, the default of all commands, uses the fastest one whose vectors agree with those of torch.
+    Of joined encoders each part is measured.
     """
     from asif.encoders import DEFAULT_ENCODERS, check_spec
     from asif.encoders.backends.choose import choose_backend
+    from asif.encoders.spec import split_spec
     from asif.evaluate.backend_speed import STEPS, measure_backends
 
     encoders: dict[Side, str] = {
@@ -282,17 +284,16 @@ def print_speeds(
     }
     for side, spec in encoders.items():
         check_spec(spec, side)
+    parts = [(side, part) for side, spec in encoders.items() for part in split_spec(spec)]
     cache = options.open_store(home).root / "cache"
-    with options.open_progress_bar(len(encoders) * STEPS, "round") as bar:
-        rows = [
-            row for side, spec in encoders.items() for row in measure_backends(spec, side, cache, images, bar.update)
-        ]
+    with options.open_progress_bar(len(parts) * STEPS, "round") as bar:
+        rows = [row for side, part in parts for row in measure_backends(part, side, cache, images, bar.update)]
     if as_json:
         for row in rows:
             options.print_json(row.to_json())
     else:
         options.print_table([_format_speed(row) for row in rows], _SPEED_HEADER)
-    for spec in encoders.values():
+    for _, spec in parts:
         choice = choose_backend("auto", "auto", spec=spec, cache=cache)
         line = f"auto: {choice.backend} for {spec}, {choice.reason}"
         (options.print_notice if as_json else options.print_text)(line)
