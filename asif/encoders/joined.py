@@ -32,7 +32,7 @@ class PreparedParts:
 
     @property
     def nbytes(self) -> int:
-        return sum(getattr(part, "nbytes", 0) for part in self.parts)
+        return sum(int(getattr(part, "nbytes", 0)) for part in self.parts)
 
 
 class JoinedEncoder(Generic[Part]):
@@ -42,22 +42,14 @@ class JoinedEncoder(Generic[Part]):
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
-        self.parts = tuple(parts)
+        self.parts: tuple[Part, ...] = tuple(parts)
         self.spec = join_specs(part.spec for part in parts)
         self.dim = sum(part.dim for part in parts)
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
         """All that decides the vectors of each part, the size of each, and how they are run."""
-        fields = [part.fingerprint.fields for part in self.parts]
-        return Fingerprint(
-            {
-                "library": "joined",
-                "parts": [_without_run(each) for each in fields],
-                "dims": [part.dim for part in self.parts],
-                **_describe_runs(fields),
-            }
-        )
+        return join_fingerprints([(part.fingerprint, part.dim) for part in self.parts])
 
     def tokens(self, inputs: Sequence[Any]) -> Tokens:
         """Raise UsageError: the parts have different tokens."""
@@ -107,6 +99,17 @@ class JoinedTextEncoder(JoinedEncoder[TextEncoder]):
         return join_vectors([part.forward(texts) for part in self.parts])
 
 
+def join_fingerprints(parts: Sequence[tuple[Fingerprint, int]]) -> Fingerprint:
+    """Return the fingerprint of a join of encoders, each with its dimension.
+
+    Its `parts` say which models they are, `dims` where each one's block is, and its other fields how all are run.
+    """
+    fields = [fingerprint.fields for fingerprint, _ in parts]
+    models = [{name: value for name, value in each.items() if name not in RUN_FIELDS} for each in fields]
+    dims = [dim for _, dim in parts]
+    return Fingerprint({"library": "joined", "parts": models, "dims": dims, **_describe_runs(fields)})
+
+
 def join_vectors(parts: Sequence[Float32]) -> Float32:
     """Join raw vectors [n, d] of the same inputs by several encoders: [n, sum of d], each part of length 1/√parts.
 
@@ -115,7 +118,8 @@ def join_vectors(parts: Sequence[Float32]) -> Float32:
     >>> join_vectors([np.array([[3.0, 4.0]], np.float32), np.array([[2.0]], np.float32)]).round(3).tolist()
     [[0.42399999499320984, 0.5659999847412109, 0.7070000171661377]]
     """
-    rows = np.concatenate([_normalise_usable(part) for part in parts], axis=1) / np.float32(math.sqrt(len(parts)))
+    rows: Float32 = np.concatenate([_normalise_usable(part) for part in parts], axis=1)
+    rows /= np.float32(math.sqrt(len(parts)))
     for part in parts:
         for row, problem in find_vector_problems(part).items():
             rows[row] = 0 if problem == "zero" and np.isfinite(rows[row]).all() else np.nan
@@ -154,11 +158,6 @@ def _join_tokenized(by_part: Sequence[TokenizedText]) -> TokenizedText:
     """Join what the parts read of one text."""
     ids = chain.from_iterable((_BETWEEN_PARTS, *read.ids) for read in by_part)
     return TokenizedText(tuple(ids)[1:], is_cut=any(read.is_cut for read in by_part))
-
-
-def _without_run(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that say which model a part is."""
-    return {name: value for name, value in fields.items() if name not in RUN_FIELDS}
 
 
 def _describe_runs(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

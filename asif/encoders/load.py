@@ -38,13 +38,12 @@ def load_image_encoder(
     """Load an image encoder: `timm:<model>[@revision]`, `embedded:…`, `open-clip:<model>/<pretrained>`, or a join.
 
     Several names with `+` between them are one joined encoder. `backend` runs it; exports for backends other than torch
-    are kept in `cache`, by default that of the home folder. Raises UsageError for a precision in which neither the backend nor the device computes.
+    are kept in `cache`, by default that of the home folder. Raises UsageError for a precision in which neither the
+    backend nor the device computes.
     """
     parts = _split_join(spec, "image", backend)
     if parts:
-        return JoinedImageEncoder(
-            [load_image_encoder(part, device, each, cache, precision) for part, each in parts]
-        )
+        return JoinedImageEncoder([load_image_encoder(part, device, each, cache, precision) for part, each in parts])
     library, name = parse_spec(spec, "image")
     if library == "open-clip":
         from asif.encoders import open_clip_
@@ -158,7 +157,7 @@ def _split_join(spec: str, side: Side, backend: Backend) -> list[tuple[str, Back
     if len(parts) == 1:
         return []
     check_spec(spec, side)
-    return list(zip(parts, split_backend(backend, len(parts)), strict=True))
+    return list(zip(parts, split_backend(backend, len(parts)), strict=True))  # type: ignore[arg-type]
 
 
 def _remark_torch_only(spec: str, backend: Backend) -> None:

@@ -117,7 +117,7 @@ class EncoderPool:
 
         The set's own has one for each part of a joined encoder if they differ.
         """
-        made_by = stored.fingerprint(side).fields.get("backend")
+        made_by: Any = stored.fingerprint(side).fields.get("backend")
         usable = self.backend == "auto" and choose_runtime("auto", self.device) is not None
         by_part, runtimes = set(str(made_by).split("+")), set(list_runtimes())
         return made_by if usable and by_part & runtimes and by_part <= {"torch", *runtimes} else self.backend

@@ -1,0 +1,195 @@
+"""Joined image encoders against single ones: retrieval on Flickr8k, zero-shot top-1, what an image and a start cost.
+
+`python bench/joined.py [retrieval] [zeroshot] [cost] [--vectors FOLDER]`: without a name, all three. The vectors of the
+parts are kept in the folder, and computed again where they are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pyarrow.parquet as pq
+from common import Pairs, captions_of, classnames, labelled, machine, realdata, show
+from retrieval import CAPTIONS, features, measured
+from zeroshot import SETS, TEMPLATES
+
+from asif.aligners import Hubness, make_aligner
+from asif.anchorset import Store
+from asif.building.recipe import HeadRecipe
+from asif.building.recipe_file import list_recipes, read_recipe
+from asif.classify import Labels
+from asif.encoders import encode_images, load_image_encoder
+from asif.encoders.joined import join_vectors
+from asif.encoders.spec import join_specs, split_spec
+from asif.engine import Engine
+from asif.engine.build import build_from_head
+from asif.vectors import Embeddings, Float32, normalise_rows
+
+PARTS = tuple(f"embedded:efficientnet-lite{size}" for size in range(3))
+ENCODERS = (*PARTS, join_specs(PARTS[:2]), join_specs(PARTS[1:]), join_specs(PARTS))
+SAMPLES = {1_000: (0, 1, 2), 6_000: (0,)}
+ALIGNERS = ("cca", "cca(words)", "asif(centre)")
+PROFILES = ("asif(centre)+0.6*cca(size=128)", "asif(centre)")
+IMAGES_PER_CALL = 64
+RUNS = 3
+START = """
+import sys, time
+started = time.perf_counter()
+from pathlib import Path
+from asif.encoders import encode_images, load_image_encoder
+encode_images(load_image_encoder(sys.argv[1], cache=Path(sys.argv[2])), sys.argv[3])
+print(time.perf_counter() - started)
+"""
+
+
+def main() -> None:
+    """Print the tables that were named."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("tables", nargs="*", choices=["retrieval", "zeroshot", "cost", []])
+    parser.add_argument("--vectors", type=Path)
+    arguments = parser.parse_args()
+    print(machine() + "\n")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = arguments.vectors or Path(scratch)
+        print_tables: dict[str, Callable[[Path], None]] = {
+            "retrieval": print_retrieval,
+            "zeroshot": print_zeroshot,
+            "cost": print_cost,
+        }
+        for name in arguments.tables or print_tables:
+            print_tables[name](folder)
+            print()
+
+
+def read_images(name: str) -> list[bytes]:
+    """Read the images of a part of Flickr8k, or of a labelled set."""
+    if name in SETS:
+        return labelled(name)[0]
+    table = pq.read_table(realdata() / "flickr8k" / f"{name}.parquet", columns=["image"])
+    return [row["image"]["bytes"] for row in table.to_pylist()]
+
+
+@cache
+def part_vectors(folder: Path, part: str, name: str) -> Float32:
+    """Return the unit vectors of a set's images by one encoder, from the folder if they are there."""
+    path = folder / f"{name}-{part.rpartition('-')[2]}.npy"
+    if not path.exists():
+        encoder, images = load_image_encoder(part, cache=folder / "cache"), read_images(name)
+        calls = range(0, len(images), IMAGES_PER_CALL)
+        np.save(
+            path, np.concatenate([encode_images(encoder, images[at : at + IMAGES_PER_CALL]).values for at in calls])
+        )
+    vectors: Float32 = np.load(path)
+    return vectors
+
+
+def joined_vectors(folder: Path, spec: str, name: str) -> Float32:
+    """Return the unit vectors of a set's images by an encoder, joined where it is."""
+    return join_vectors([part_vectors(folder, part, name) for part in split_spec(spec)])
+
+
+def centred_vectors(folder: Path, spec: str, name: str, chosen: np.ndarray) -> Float32:
+    """Return vectors whose parts are centred by the anchors, the chosen rows of the train part, and then joined."""
+    parts = split_spec(spec)
+    means = [part_vectors(folder, part, "train")[chosen].mean(axis=0, dtype=np.float64) for part in parts]
+    return join_vectors(
+        [normalise_rows(part_vectors(folder, part, name) - mean) for part, mean in zip(parts, means, strict=True)]
+    )
+
+
+def print_retrieval(folder: Path) -> None:
+    """Print R@1 both ways on the dev part, means over the samples and half their spread."""
+    _, captions = features("train")
+    means = Embeddings.from_raw(captions.reshape(-1, CAPTIONS, captions.shape[-1]).mean(axis=1)).values
+    said, rows = captions_of("train"), []
+    texts = Embeddings(features("dev")[1], tuple((caption,) for some in captions_of("dev") for caption in some))
+    for count, seeds in SAMPLES.items():
+        for spec, centred in [*((spec, False) for spec in ENCODERS), (ENCODERS[-1], True)]:
+            runs: dict[str, list[list[float]]] = {name: [] for name in ALIGNERS}
+            for seed in seeds:
+                chosen = np.sort(np.random.default_rng(seed).permutation(len(means))[:count])
+                images, asked = (
+                    centred_vectors(folder, spec, name, chosen) if centred else joined_vectors(folder, spec, name)
+                    for name in ("train", "dev")
+                )
+                sides = images[chosen].astype(np.float16), means[chosen].astype(np.float16)
+                for name, tried in runs.items():
+                    words = [said[row] for row in chosen] if "words" in name else []
+                    pairs = Pairs([sides[0]], [sides[1]], words)
+                    found = measured(make_aligner(name), Hubness("nnn"), pairs, Embeddings(asked), texts)
+                    tried.append([found[0], found[4], found[8]])
+            cells = [cell for tried in runs.values() for cell in format_recalls(tried)]
+            rows.append([f"{count:,}", f"{spec.partition(':')[2]}{', parts centred' if centred else ''}", *cells])
+    ways = ("image→text", "text→image", "fit s")
+    show(["pairs", "image encoder", *(f"{name}: {way}" for name in ALIGNERS for way in ways)], rows)
+
+
+def format_recalls(runs: list[list[float]]) -> list[str]:
+    """Format recalls with half their spread, and the seconds of the fit."""
+    mean, spread = np.mean(runs, axis=0), np.ptp(runs, axis=0)
+    return [f"{mean[0]:.1f} ± {spread[0] / 2:.1f}", f"{mean[1]:.1f} ± {spread[1] / 2:.1f}", f"{mean[2]:.2f}"]
+
+
+def print_zeroshot(folder: Path) -> None:
+    """Print top-1 with the anchors of the heads, joined class by class, by the profile of imagenet-head and without."""
+    recipe = read_recipe(list_recipes()["imagenet-head"])
+    assert isinstance(recipe, HeadRecipe)
+    data, rows = {name: labelled(name) for name in SETS}, []
+    with tempfile.TemporaryDirectory() as home:
+        for spec in ENCODERS:
+            encoders = {**recipe.encoders, "image": spec}
+            wanted = replace(recipe, name=spec.partition(":")[2].replace("+", "-"), encoders=encoders)
+            build_from_head(wanted, Store(Path(home)))
+            for profile in PROFILES:
+                engine = Engine(wanted.name, home=Path(home), aligner=make_aligner(profile))
+                cells = []
+                for name, corrected in (("caltech101", False), ("caltech101", True), ("cifar10", False)):
+                    known = tuple(sorted(set(data[name][1])))
+                    names = tuple((classnames(name) if corrected else {}).get(label, (label,)) for label in known)
+                    asked = Embeddings.from_raw(joined_vectors(folder, spec, name))
+                    found = engine.classify_vectors(asked, Labels(known, TEMPLATES["both"], names=names), top=1)
+                    hits = [one.predictions[0].label == y for one, y in zip(found, data[name][1], strict=True)]
+                    cells.append(f"{100 * np.mean(hits):.1f}")
+                rows.append([spec.partition(":")[2], profile, *cells])
+    show(["image encoder", "aligner", "Caltech-101", "Caltech-101, names corrected", "CIFAR-10"], rows)
+
+
+def print_cost(folder: Path) -> None:
+    """Print images a second, decoded and encoded, and the seconds of a process that encodes one image."""
+    images = read_images("dev")[:IMAGES_PER_CALL]
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        photo = Path(scratch, "photo.jpg")
+        photo.write_bytes(images[0])
+        for number, spec in enumerate(ENCODERS):
+            cached = Path(scratch, str(number))
+            first, *later = [start(spec, cached, photo) for _ in range(1 + RUNS)]
+            encoder, taken = load_image_encoder(spec, cache=cached), []
+            for _ in range(RUNS):
+                started = time.perf_counter()
+                encode_images(encoder, images)
+                taken.append((time.perf_counter() - started) / len(images))
+            backend = encoder.fingerprint.fields["backend"]
+            cells = [f"{1000 * median(taken):.1f} ms", f"{first:.2f} s", f"{median(later):.2f} s"]
+            rows.append([spec.partition(":")[2], str(encoder.dim), backend, *cells])
+    show(["image encoder", "dim", "backend", "one image of 64", "first start ever", "later starts"], rows)
+
+
+def start(spec: str, cached: Path, photo: Path) -> float:
+    """Encode one image in a process of its own; returns its seconds, imports included."""
+    command = [sys.executable, "-c", START, spec, str(cached), str(photo)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+if __name__ == "__main__":
+    main()
