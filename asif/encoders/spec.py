@@ -113,7 +113,9 @@ def parse_spec(spec: str, side: Side) -> tuple[str, str]:
         if not name:
             fix = example
         elif library in known:
-            fix = suggest_nearest(name, embedded, example).replace("write ", "write embedded:")
+            default = DEFAULT_ENCODERS[side].partition(":")[2]
+            fix = suggest_nearest(name, [default] if default.startswith(name) else embedded, example)
+            fix = fix.replace("write ", "write embedded:")
         else:
             fix = suggest_nearest(library, known, example).replace(", if", f":{name}, if")
         raise UsageError(f"the {side} encoder is {spec!r}", " or ".join(_SPEC_FORMS[side]), fix)
