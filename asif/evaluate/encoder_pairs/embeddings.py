@@ -13,7 +13,7 @@ from asif.aligners.sampling import choose_evenly_spaced
 from asif.anchorset import AnchorSet
 from asif.anchorset.format.references import parse_sequence_number
 from asif.encoders.joined import join_fingerprints, join_vectors
-from asif.encoders.spec import join_specs
+from asif.encoders.spec import join_specs, split_spec
 from asif.errors import InputRefused, UsageError
 from asif.pairs import Reject
 from asif.vectors import Fingerprint, Float32, Side, mean_direction, normalise_rows
@@ -96,11 +96,12 @@ def add_joins(encoded: EncodedPairs) -> EncodedPairs:
 
 
 def _list_joins(sides: Sequence[EncodedSide]) -> list[EncodedSide]:
-    """Join each two encoders, and all if they are more; those that were named already are left out."""
+    """Join each two encoders, and all if they are more, in the order of their names; not what is joined already."""
     single = [side for side in sides if len(side.fingerprint.parts) == 1]
-    subsets = [*combinations(single, 2), *([tuple(single)] if len(single) > 2 else [])]
-    known = {side.spec for side in sides}
-    return [joined for joined in map(join_sides, subsets) if joined.spec not in known]
+    ordered = [side for _, side in sorted(zip(label_encoders(single), single, strict=True), key=lambda one: one[0])]
+    subsets = [*combinations(ordered, 2), *([tuple(ordered)] if len(ordered) > 2 else [])]
+    known = {frozenset(split_spec(side.spec)) for side in sides}
+    return [joined for joined in map(join_sides, subsets) if frozenset(split_spec(joined.spec)) not in known]
 
 
 def read_stored_pairs(sets: Sequence[AnchorSet], limit: int) -> EncodedPairs:
