@@ -12,10 +12,11 @@ import pytest
 from support.build_fakes import stored_rows, write_parquet
 from support.build_images import random_png
 from support.running import Cli
-from support.stand_in_encoders import replace_encoders
+from support.stand_in_encoders import make_image_encoder, replace_encoders
 
 import asif
-from asif.encoders.joined import JoinedImageEncoder
+from asif.encoders import ClassifierHead
+from asif.encoders.joined import JoinedImageEncoder, join_vectors
 from asif.encoders.text_cache import hash_text
 
 IMAGE, TEXT = "timm:a+timm:b", "sentence-transformers:a+sentence-transformers:b"
@@ -96,6 +97,25 @@ def test_a_purge_forgets_cached_texts(pairs: Path, home: Path, cli: Cli) -> None
     with closing(sqlite3.connect(home / "cache" / "texts.sqlite")) as cache:
         keys = {row[0] for row in cache.execute("SELECT key FROM texts")}
     assert hash_text(fingerprint, "thing 5") not in keys and hash_text(fingerprint, "thing 6") in keys
+
+
+def test_heads_are_joined_class_by_class(pairs: Path, home: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str, *_: Any) -> tuple[Any, ClassifierHead]:
+        rows = np.random.default_rng(ord(name)).standard_normal((4, 6)).astype(np.float32)
+        ids = ("n1", "n2", "n3", "n4") if name != "x" else ("n1", "n2", "n4", "n3")
+        return make_image_encoder(name), ClassifierHead(rows, ids, tuple(f"thing {i}" for i in ids), ("what",) * 4)
+
+    monkeypatch.setattr("asif.encoders.timm_.load_timm_classifier", load)
+    assert cli("build-anchors", "--from-head", IMAGE, "--name", "heads").code == 0
+    with asif.open_anchors("heads", home=home) as anchors:
+        assert (anchors.count, anchors.encoder_spec("image")) == (4, IMAGE)
+        expected = join_vectors([load(name)[1].prototypes for name in "ab"])
+        np.testing.assert_allclose(stored_rows(anchors, "image"), expected, atol=1e-3)
+    photo = home / "photo.png"
+    photo.write_bytes(random_png(1, 6, 6))
+    assert cli("classify", photo, "--anchors", "heads", "--labels", "bolt,nut").code == 0
+    ran = cli("build-anchors", "--from-head", "timm:a+timm:x", "--name", "others")
+    assert ran.code == 3 and "timm:a has 4 classes, timm:x 4 others" in ran.err
 
 
 def test_estimates_take_the_speeds_and_sizes_of_the_parts(pairs: Path, home: Path, cli: Cli) -> None:
