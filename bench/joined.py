@@ -7,12 +7,12 @@ parts are kept in the folder, and computed again where they are missing.
 from __future__ import annotations
 
 import argparse
+import itertools
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -24,15 +24,12 @@ from retrieval import CAPTIONS, features, measured
 from zeroshot import SETS, TEMPLATES
 
 from asif.aligners import Hubness, make_aligner
-from asif.anchorset import Store
-from asif.building.recipe import HeadRecipe
-from asif.building.recipe_file import list_recipes, read_recipe
-from asif.classify import Labels
-from asif.encoders import encode_images, load_image_encoder
+from asif.classify import Labels, represent_labels
+from asif.compare import rank_candidates
+from asif.encoders import encode_images, load_head, load_image_encoder
 from asif.encoders.joined import join_vectors
 from asif.encoders.spec import join_specs, split_spec
 from asif.engine import Engine
-from asif.engine.build import build_from_head
 from asif.vectors import Embeddings, Float32, normalise_rows
 
 PARTS = tuple(f"embedded:efficientnet-lite{size}" for size in range(3))
@@ -142,26 +139,27 @@ def format_recalls(runs: list[list[float]]) -> list[str]:
 
 def print_zeroshot(folder: Path) -> None:
     """Print top-1 with the anchors of the heads, joined class by class, by the profile of imagenet-head and without."""
-    recipe = read_recipe(list_recipes()["imagenet-head"])
-    assert isinstance(recipe, HeadRecipe)
-    data, rows = {name: labelled(name) for name in SETS}, []
+    data = {name: labelled(name) for name in SETS}
+    asked = (("caltech101", False), ("caltech101", True), ("cifar10", False))
+    show(["image encoder", "aligner", "Caltech-101", "Caltech-101, names corrected", "CIFAR-10"], [])
     with tempfile.TemporaryDirectory() as home:
-        for spec in ENCODERS:
-            encoders = {**recipe.encoders, "image": spec}
-            wanted = replace(recipe, name=spec.partition(":")[2].replace("+", "-"), encoders=encoders)
-            build_from_head(wanted, Store(Path(home)))
-            for profile in PROFILES:
-                engine = Engine(wanted.name, home=Path(home), aligner=make_aligner(profile))
-                cells = []
-                for name, corrected in (("caltech101", False), ("caltech101", True), ("cifar10", False)):
-                    known = tuple(sorted(set(data[name][1])))
-                    names = tuple((classnames(name) if corrected else {}).get(label, (label,)) for label in known)
-                    asked = Embeddings.from_raw(joined_vectors(folder, spec, name))
-                    found = engine.classify_vectors(asked, Labels(known, TEMPLATES["both"], names=names), top=1)
-                    hits = [one.predictions[0].label == y for one, y in zip(found, data[name][1], strict=True)]
-                    cells.append(f"{100 * np.mean(hits):.1f}")
-                rows.append([spec.partition(":")[2], profile, *cells])
-    show(["image encoder", "aligner", "Caltech-101", "Caltech-101, names corrected", "CIFAR-10"], rows)
+        engine = Engine(home=Path(home))
+        ids = [record.id for record in engine.anchors.records(range(engine.anchors.count))]
+        for spec, profile in itertools.product(ENCODERS, PROFILES):
+            head = load_head(spec, cache=folder / "cache")[1]
+            rows = [head.ids.index(id_) for id_ in ids]
+            prototypes = Embeddings.from_raw(head.prototypes[rows]).values.astype(np.float16)
+            fitted, cells = make_aligner(profile).fit(Pairs([prototypes], list(engine.anchors.blocks("text")))), []
+            for name, corrected in asked:
+                known = tuple(sorted(set(data[name][1])))
+                names = tuple((classnames(name) if corrected else {}).get(label, (label,)) for label in known)
+                labels = Labels(known, TEMPLATES["both"], names=names)
+                candidates = represent_labels(labels, engine.encode_texts, fitted)
+                images = fitted.represent("image", Embeddings.from_raw(joined_vectors(folder, spec, name)))
+                first = rank_candidates(images, candidates, 1).indices[:, 0]
+                hits = [known[at] == right for at, right in zip(first, data[name][1], strict=True)]
+                cells.append(f"{100 * np.mean(hits):.1f}")
+            print("| " + " | ".join([spec.partition(":")[2], profile, *cells]) + " |", flush=True)
 
 
 def print_cost(folder: Path) -> None:
