@@ -132,9 +132,10 @@ def print_retrieval(folder: Path) -> None:
 
 
 def format_recalls(runs: list[list[float]]) -> list[str]:
-    """Format recalls with half their spread, and the seconds of the fit."""
-    mean, spread = np.mean(runs, axis=0), np.ptp(runs, axis=0)
-    return [f"{mean[0]:.1f} ± {spread[0] / 2:.1f}", f"{mean[1]:.1f} ± {spread[1] / 2:.1f}", f"{mean[2]:.2f}"]
+    """Format recalls, of several runs with half their spread, and the seconds of the fit."""
+    mean, spread = np.mean(runs, axis=0), np.ptp(runs, axis=0) / 2
+    recalls = [f"{mean[at]:.1f}" + (f" ± {spread[at]:.1f}" if len(runs) > 1 else "") for at in (0, 1)]
+    return [*recalls, f"{mean[2]:.2f}"]
 
 
 def print_zeroshot(folder: Path) -> None:
