@@ -170,7 +170,11 @@ def _list_limits(comparison: Comparison) -> list[str]:
     ]
     hurried = dict.fromkeys(run.method for run in comparison.runs if run.tuning and not run.tuning.complete)
     if hurried:
-        limits.append(f"Time for tuning ran out before all settings were tried: {', '.join(hurried)}.")
+        limits.append(f"Time for tuning ran out before all was tried: {', '.join(hurried)}.")
+    over = _find_overruns(comparison)
+    if over:
+        spent = ", ".join(f"{method} {format_amount(seconds)} s" for method, seconds in over.items())
+        limits.append(f"Tuning took longer than allowed: {spent}.")
     limits += [
         f"{dataset.name}: {dataset.among_anchors:,} of {dataset.description.counts['images']:,} "
         "test images are anchors too."
@@ -178,3 +182,12 @@ def _list_limits(comparison: Comparison) -> list[str]:
         if dataset.among_anchors
     ]
     return limits
+
+
+def _find_overruns(comparison: Comparison) -> dict[str, float]:
+    """Find the methods whose tuning took longer than allowed, with the seconds of their longest overrun."""
+    over: dict[str, float] = {}
+    for run in comparison.runs:
+        if run.tuning is not None and run.tuning.over_seconds:
+            over[run.method] = max(over.get(run.method, 0.0), run.tuning.over_seconds)
+    return over

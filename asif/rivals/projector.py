@@ -22,7 +22,7 @@ from asif.vectors import SIDES, AnchorContributions, DenseRows, Embeddings, FitA
 
 if TYPE_CHECKING:
     from asif.rivals.schedule import Schedule
-    from asif.rivals.trainer import HeldOutEvaluation, Networks, TorchDevice, TrainedWeights
+    from asif.rivals.trainer import HeldOutEvaluation, Networks, TorchDevice, TrainedWeights, TrainingView
 
 _PASS_ROWS = 64  # of every forward pass, so that the output for a row does not depend on the batch
 MIN_IMAGES = 10  # images
@@ -114,9 +114,7 @@ class Projector(TrainedAligner):
         `keep` is called at every evaluation with the state that `resume` takes. Raises InputRefused for fewer than 10
         images.
         """
-        import torch
-
-        from asif.rivals.trainer import preserve_random_state, train_networks
+        from asif.rivals.trainer import train_networks
 
         if len(pairs) < MIN_IMAGES:
             raise InputRefused(
@@ -125,9 +123,7 @@ class Projector(TrainedAligner):
                 "add pairs, or use an aligner that needs no training: --aligner asif",
             )
         projector = self.resolve(len(pairs))
-        with preserve_random_state(device):
-            torch.manual_seed(projector.seed)
-            networks = projector.build_networks(pairs.dims)
+        networks = projector._build_seeded_networks(pairs.dims, device)
         training, held_out = pairs.split(projector.seed)
         trained = train_networks(
             networks,
@@ -141,6 +137,37 @@ class Projector(TrainedAligner):
             resume=resume,
         )
         return projector.build_fitted(pairs.dims, trained.weights), trained
+
+    def train_watched(
+        self, pairs: PairFeatures, seconds: float, watch: Callable[[TrainingView], bool], device: TorchDevice = "cpu"
+    ) -> Schedule:
+        """Train on all of some pairs for at most `seconds`, see `trainer.train_watched`; return the schedule."""
+        from asif.rivals.trainer import train_watched
+
+        projector = self.resolve(len(pairs))
+        networks, schedule = projector._build_seeded_networks(pairs.dims, device), projector.build_schedule(len(pairs))
+        return train_watched(networks, schedule, pairs, seed=self.seed, device=device, seconds=seconds, watch=watch)
+
+    def train_steps(
+        self, pairs: PairFeatures, schedule: Schedule, steps: int, device: TorchDevice = "cpu"
+    ) -> FittedProjector:
+        """Train on all of some pairs for the first `steps` of a schedule, without holding any out."""
+        from asif.rivals.trainer import train_steps
+
+        projector = self.resolve(len(pairs))
+        networks = projector._build_seeded_networks(pairs.dims, device)
+        weights = train_steps(networks, schedule, pairs, steps, seed=self.seed, device=device)
+        return projector.build_fitted(pairs.dims, weights)
+
+    def _build_seeded_networks(self, dims: Dims, device: TorchDevice) -> Networks:
+        """Build the untrained networks with the weights of the seed."""
+        import torch
+
+        from asif.rivals.trainer import preserve_random_state
+
+        with preserve_random_state(device):
+            torch.manual_seed(self.seed)
+            return self.build_networks(dims)
 
     def find_trained(self, anchors: OpenAnchors) -> Projector:
         """Return the projector that was last trained on these anchors, see `trained_projectors.find_trained`."""

@@ -14,11 +14,29 @@ from asif.vectors import Int64
 
 @dataclass(frozen=True)
 class TuningSpent:
-    """Hold how many settings of a method were tried, in how many seconds, and whether these were all."""
+    """Hold how many settings of a method were tried, in how many seconds, and whether these were all.
+
+    `questions` is the number of held-out queries that chose among them, None if it is not known; `over_seconds` those
+    that were spent beyond what was allowed.
+    """
 
     trials: int
     seconds: float
     complete: bool
+    questions: int | None = None
+    over_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainingSteps:
+    """Hold the steps that the final network was trained for, those of its schedule, and of the whole schedule.
+
+    The schedule is shorter than the whole one where the seconds for tuning did not allow for it.
+    """
+
+    taken: int
+    schedule: int
+    whole_schedule: int
 
 
 @dataclass(frozen=True)
@@ -73,6 +91,7 @@ class MethodRun:
     trained_parameters: int | None
     deletion: DeletionCost | None
     results: tuple[DatasetResult, ...]
+    training: TrainingSteps | None = None
 
     def result_on(self, dataset: str, corrected: bool = True) -> DatasetResult | None:
         """Return the result on a data set: the corrected one, if there is one.
@@ -97,5 +116,6 @@ class MethodRun:
             "tuning": None if value["tuning"] is None else TuningSpent(**value["tuning"]),
             "deletion": None if value["deletion"] is None else DeletionCost(**value["deletion"]),
             "results": tuple(map(DatasetResult.from_json, value["results"])),
+            "training": TrainingSteps(**value["training"]) if value.get("training") else None,
         }
         return cls(**{**value, **parts})

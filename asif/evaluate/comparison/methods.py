@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,12 +18,12 @@ from asif.aligners import (
     make_aligner,
 )
 from asif.aligners.moments import find_moments
-from asif.encoders.torch_common import pick_device
-from asif.evaluate.comparison.method_run import DeletionCost, TuningSpent
+from asif.evaluate.comparison.method_run import DeletionCost, TrainingSteps, TuningSpent
 from asif.evaluate.comparison.peak_memory import peak_memory
 from asif.evaluate.comparison.result import MethodKind
-from asif.rivals import FittedProjector, Projector, TrainingPairs
-from asif.tuning import AnchorSubset, CaptionSampler, HeldOutQueries, Task, choose_correction, has_repeated_texts, tune
+from asif.evaluate.comparison.training import MethodTraining
+from asif.rivals import FittedProjector, TrainingPairs
+from asif.tuning import TASKS, AnchorSubset, CaptionSampler, Task, tune
 from asif.vectors import Embeddings, Int64
 
 _NO_CORRECTION = Hubness("none")
@@ -68,11 +68,14 @@ class Sample:
     """Hold some pairs of an anchor set: aligners are fitted to `anchors`, projectors trained on `pairs`.
 
     `pairs` are the same images, with single captions if these are known; `captions` draws some of these for tuning.
+    `trainings` are those of trained methods, which serve several tasks.
     """
 
     anchors: AnchorSubset
     pairs: TrainingPairs
     captions: CaptionSampler | None
+    texts: tuple[Embeddings, Int64] | None = None
+    trainings: dict[tuple[str, ...], MethodTraining] = field(default_factory=dict)
 
     @classmethod
     def of(cls, anchors: AnchorSubset, texts: tuple[Embeddings, Int64] | None, seed: int, each: int = 2) -> Sample:
@@ -89,7 +92,19 @@ class Sample:
             owners_drawn = np.repeat(np.arange(len(rows)), [len(some) for some in drawn_rows])
             return Embeddings(vectors.values[np.concatenate(drawn_rows)]), owners_drawn
 
-        return cls(anchors, pairs, captions)
+        return cls(anchors, pairs, captions, texts)
+
+    def select_pairs(self, rows: Int64) -> TrainingPairs:
+        """Return the training pairs of some anchors of the sample, by their rows, ascending."""
+        return TrainingPairs.of(self.anchors.select_rows(rows), select_captions(self.texts, rows))
+
+
+def select_captions(texts: tuple[Embeddings, Int64] | None, rows: Int64) -> tuple[Embeddings, Int64] | None:
+    """Return the captions of some rows, with the index of each one's row among these."""
+    if texts is None:
+        return None
+    selected = np.flatnonzero(np.isin(texts[1], rows))
+    return texts[0].select_rows(selected), np.searchsorted(rows, texts[1][selected])
 
 
 @dataclass(frozen=True)
@@ -103,6 +118,7 @@ class Contender:
     fit_seconds: float
     peak_mib: float | None
     deletion: DeletionCost
+    training: TrainingSteps | None = None
 
     @property
     def trained_parameters(self) -> int | None:
@@ -118,22 +134,45 @@ def fit_contender(
     seconds: float,
     fixed: str | None = None,
     on_setting: Callable[[str], None] = lambda setting: None,
+    tasks: Sequence[Task] = TASKS,
 ) -> Contender:
     """Tune a method inside a sample for at most `seconds`, and fit it to all of the sample.
 
-    A trained method holds a tenth of the pairs out, for early stopping: the same pairs choose among its settings, and
-    its correction. At least one setting of every method is tried, however long it takes. `fixed` is the only setting
-    to try of a trained method, such as a recipe's. `on_setting` is called with each setting that is trained.
+    At least one setting of every method is tried. `fixed` is the only setting to try of a trained method, such as a
+    recipe's. `on_setting` is called with each setting that is trained; `tasks` are all those of the comparison, for
+    which a trained method is trained once.
     """
     if method in RIVALS:
-        return _train_settings((fixed,) if fixed else TRAINED_SETTINGS[method], sample, task, seed, seconds, on_setting)
+        settings = (fixed,) if fixed else TRAINED_SETTINGS[method]
+        if settings not in sample.trainings:
+            sample.trainings[settings] = MethodTraining(settings, sample, tasks, seed, seconds, on_setting)
+        return _train(sample.trainings[settings], task)
     if COMPARED_METHODS[method].kind == "published":
         return _fit_closed_form(make_aligner(method), method, _NO_CORRECTION, None, sample.anchors)
     family = None if method == "auto" else method
     found = tune(sample.anchors, task, seconds=seconds, seed=seed, captions=sample.captions, family=family)
-    spent = TuningSpent(len(found.trials), found.seconds, found.complete)
+    settings_tried = len({trial.aligner for trial in found.trials})
+    over = round(max(0.0, found.seconds - seconds), 2)
+    spent = TuningSpent(settings_tried, found.seconds, found.complete, found.questions, over)
     return _fit_closed_form(
         make_aligner(found.best.aligner), found.best.aligner, found.best.hubness, spent, sample.anchors
+    )
+
+
+def _train(training: MethodTraining, task: Task) -> Contender:
+    """Take the setting that held-out pairs choose for a task, trained on all pairs."""
+    choice = training.choose(task)
+    trained = training.fit(choice)
+    deletion = DeletionCost(trained.seconds, "trained again")
+    return Contender(
+        choice.setting,
+        trained.fitted,
+        choice.hubness,
+        choice.tuning,
+        trained.seconds,
+        trained.peak_mib,
+        deletion,
+        trained.steps,
     )
 
 
@@ -163,38 +202,3 @@ def _time_fit(aligner: Aligner, anchors: AnchorSubset) -> tuple[float, FittedAli
     for side, rows in first.items():
         fitted.represent(side, rows)
     return time.perf_counter() - started, fitted
-
-
-def _train_settings(
-    settings: Sequence[str], sample: Sample, task: Task, seed: int, seconds: float, on_setting: Callable[[str], None]
-) -> Contender:
-    """Train a method with one setting after another within `seconds`; return the best one on held-out pairs."""
-    started, best, tried = time.perf_counter(), None, 0
-    for setting in settings:
-        spent = time.perf_counter() - started
-        if tried and spent * (tried + 1) / tried > seconds:  # another one would not finish in time
-            break
-        projector = make_aligner(setting)
-        assert isinstance(projector, Projector)
-        on_setting(setting)
-        with peak_memory() as peak:
-            fitted, run = replace(projector, seed=seed).train(sample.pairs, device=pick_device("auto"))
-        tried += 1
-        if best is None or run.best.rank > best[2].best.rank:
-            best = (setting, fitted, run, peak.mib)
-    assert best is not None
-    setting, fitted, run, mib = best
-    held_out = _build_held_out_questions(sample.pairs, seed)
-    if task == "classify" and not has_repeated_texts(sample.anchors):
-        held_out = held_out.add_noise(seed)  # as tuning does for the other methods
-    hubness = choose_correction(fitted, held_out, task)
-    tuning = TuningSpent(tried, round(time.perf_counter() - started, 2), complete=tried == len(settings))
-    deletion = DeletionCost(run.seconds, "trained again")
-    return Contender(setting, fitted, hubness, tuning, run.seconds, mib, deletion)
-
-
-def _build_held_out_questions(pairs: TrainingPairs, seed: int) -> HeldOutQueries:
-    """Build tuning queries from the pairs that training held out."""
-    learnt, held_out = pairs.split(seed)
-    rest = AnchorSubset({"image": learnt.images, "text": learnt.texts[learnt.text_starts[:-1]]})
-    return HeldOutQueries(rest, Embeddings(held_out.images), Embeddings(held_out.texts), held_out.matches)
