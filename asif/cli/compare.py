@@ -73,7 +73,11 @@ class _MethodsOption(click.Option):
     "--classnames", type=click.Path(path_type=Path), help="Names for prompts: lines of label<TAB>name | name."
 )
 @options.split
-@click.option("--limit", type=click.IntRange(min=1), help="Use the first N rows of each data set only.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Use N rows of each data set only: evenly many of each class, or the first with captions.",
+)
 @options.device
 @options.backend
 @options.home

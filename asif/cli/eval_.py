@@ -29,6 +29,7 @@ _SHOWN_REJECTS = 10
 @click.command("eval")
 @options.anchors
 @click.option("--dataset", required=True, metavar="PATH", help="Labelled images, or images with captions.")
+@click.option("--dataset-name", metavar="NAME", help="Name of the data set in the result, instead of its path.")
 @click.option("--task", type=click.Choice([_CLASSIFICATION, _RETRIEVAL]), required=True)
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the result there, as JSON.")
 @options.overwrite
@@ -39,7 +40,11 @@ _SHOWN_REJECTS = 10
 @click.option("--label-vectors", type=click.Path(path_type=Path), help="For image vectors: .npy, row by prompt.")
 @click.option("--column", "columns", multiple=True, metavar="ROLE=NAME", help="Name a column, as label=fine_label.")
 @options.split
-@click.option("--limit", type=click.IntRange(min=1), help="Use the first N rows only; classes are those of all.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Use N rows only: evenly many of each class, or the first with captions; classes are those of all.",
+)
 @click.option("--max-bad-rows", default="1%", show_default=True, help="Stop above this share or number of bad rows.")
 @click.option("--language", default="en", show_default=True, help="Language of names and captions, for the record.")
 @options.aligner
@@ -109,7 +114,7 @@ def _evaluate_labels(limits: RowLimits, bar: Any, given: Mapping[str, Any]) -> E
         data,
         labels,
         limits=limits,
-        dataset=name_dataset(given["dataset"]),
+        dataset=given["dataset_name"] or name_dataset(given["dataset"]),
         origins=origins,
         label_vectors=vectors,
     )
@@ -126,7 +131,9 @@ def _evaluate_captions(limits: RowLimits, bar: Any, given: Mapping[str, Any]) ->
     source = open_captioned(given["dataset"], columns=options.parse_columns(given["columns"]), split=given["split"])
     _announce_source(source, limits, bar)
     engine = options.open_engine(given, *options.make_chosen_aligner(given))
-    return evaluate_retrieval(engine, source, limits=limits, dataset=name_dataset(given["dataset"]))
+    return evaluate_retrieval(
+        engine, source, limits=limits, dataset=given["dataset_name"] or name_dataset(given["dataset"])
+    )
 
 
 def name_dataset(path: str) -> str:
@@ -167,9 +174,13 @@ def _list_rejects(rejects: list[Reject], output: Path | None) -> Iterator[None]:
 
 def _show_evaluation(evaluation: Evaluation, output: Path | None) -> None:
     """Print the figures for people."""
+    from asif.evaluate.titles import shorten_names
+
     counts, shared = evaluation.counts, evaluation.shared
     rows = f"{counts['in']:,} in = {counts['kept']:,} kept + {counts['rejected']:,} rejected"
-    options.print_text(f"{evaluation.dataset}: {rows}")
+    title = shorten_names([evaluation.dataset])[evaluation.dataset]
+    chosen = "" if evaluation.sample is None else f" of {evaluation.sample.total:,}, {evaluation.sample.chosen}"
+    options.print_text(f"{title}: {rows}{chosen}")
     options.print_text(f"{evaluation.record.pretrained}, {evaluation.record.model}")
     figures = {**evaluation.metrics, **evaluation.further}
     header: tuple[str, ...] = ("metric", "value")

@@ -21,6 +21,7 @@ from asif.evaluate.ground_truth import (
     find_relevant_by_position,
     number_distinct_texts,
 )
+from asif.evaluate.label_sample import describe_first_rows
 from asif.evaluate.metrics import best_ranks, median_rank, recall_at
 from asif.evaluate.provenance import describe_data_used, describe_engine_used
 from asif.evaluate.row_reader import RowLimits, RowReader
@@ -70,7 +71,8 @@ def evaluate_retrieval(
     """
     started, anchors = time.perf_counter(), engine.anchors
     check_pair_vectors(engine, source)
-    reader, gallery = RowReader(source.rows, limits or RowLimits()), Gallery()
+    limits = limits or RowLimits()
+    reader, gallery = RowReader(source.rows, limits), Gallery()
     for pair, image, vector in embed_image_rows(engine, source.read(), reader):
         gallery.add(pair, image, vector)
     counts, rows_sha256 = reader.close(source.path)
@@ -111,6 +113,7 @@ def evaluate_retrieval(
             "compare": time.perf_counter() - encoded,
             "total": time.perf_counter() - started,
         },
+        sample=describe_first_rows(source.rows, limits.limit),
     )
 
 

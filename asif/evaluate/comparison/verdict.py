@@ -63,7 +63,7 @@ def _judge_dataset(comparison: Comparison, dataset: ComparedDataset) -> DatasetV
     matches = [match for match in every if match.free or match.trained]
     pays_at = tuple(match.pairs for match in matches if match.ahead == "trained")
     first = _find_last_run([match.ahead == "trained" for match in matches])
-    name = f"{dataset.name} ({BENCHMARK_TITLES[dataset.task]})"
+    name = f"{comparison.title_of(dataset)} ({BENCHMARK_TITLES[dataset.task]})"
     if not matches:
         return DatasetVerdict(dataset.name, (), (), None, (f"{name}: no figures",), f"{name}: no figures")
     pays_from = None if first is None else matches[first].pairs
