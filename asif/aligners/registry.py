@@ -29,8 +29,8 @@ RIVALS = {"ape": "asif.rivals:Ape", "fusemix": "asif.rivals:FuseMix", "freeze-al
 """Trained aligners by name: module and class, imported when first used."""
 ALIGNER_NAMES = (*_CONSTRUCTORS, *RIVALS)
 PARAMETER_NAMES = tuple(dict.fromkeys(name for _, names in _CONSTRUCTORS.values() for name in names))
-INTEGER_PARAMETERS = ("k", "size", "layers", "hidden", "blocks", "width", "batch", "steps", "epochs", "seed")
-_FLAGS = ("centre", "words")  # parameters that need no value
+INTEGER_PARAMETERS = ("k", "size", "layers", "hidden", "blocks", "width", "batch", "steps", "epochs", "seed", "head")
+_FLAGS = ("centre", "words", "published")  # parameters that need no value
 _EXAMPLE = "write for example --aligner asif or --aligner 'cca(lambda=3)+0.5*asif(k=200)'"
 _MEMBER_PATTERN = re.compile(r"\s*(?:([0-9.e-]+)\s*\*)?\s*([a-z-]+)\s*(?:\(([^()]*)\))?\s*")
 

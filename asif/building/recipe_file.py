@@ -139,7 +139,7 @@ def _read_selection(table: dict[str, Any], where: str) -> RecipeSelection:
     """Read the [selection] table."""
     found = check_toml_table(table, where, {"method": "text", "size": "count"}, {"concepts": "text"})
     check_allowed(found["method"], SELECTION_METHODS, f"{where} has method = {found['method']!r}")
-    if (found["method"] == "concepts") != (found["concepts"] is not None):
+    if (found["method"] in ("concepts", "concept-lists")) != (found["concepts"] is not None):
         raise UsageError(
             f"{where} has method = {found['method']!r} and {'no' if found['concepts'] is None else 'a key'} concepts",
             "a key concepts for that method, and for no other",

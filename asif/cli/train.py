@@ -30,6 +30,8 @@ _PARAMETER_HELP = {
     "rate": "Learning rate, at its highest.",
     "decay": "Weight decay.",
     "dropout": "Share of units left out while training.",
+    "head": "Text head: 1 as published, 0 that of earlier versions.",
+    "published": "Train as published: batches, epochs, width, dropout, decay and rate.",
     "seed": "Random seed of weights, batches, dropout and held-out pairs.",
 }
 
@@ -79,6 +81,10 @@ def _build_command(name: str, what: str) -> click.Command:
         _run_training(partial(train_projector, anchors, projector, home=home, device=device), name, as_json)
 
     for field in reversed(fields(PROJECTORS[name])):
+        if field.default is False:
+            flag = click.Option([f"--{field.name}"], is_flag=True, default=None, help=_PARAMETER_HELP[field.name])
+            command.params.insert(1, flag)
+            continue
         kind = int if field.name in INTEGER_PARAMETERS else float
         default = "by the number of pairs" if field.default is None else f"{field.default}"
         text = f"{_PARAMETER_HELP[field.name]}  [default: {default}]"

@@ -39,16 +39,18 @@ class FreezeAlignTokens(FreezeAlign):
         return "asif train-freeze-align --tokens PAIRS"
 
     def resolve(self, pairs: int) -> FreezeAlignTokens:
-        sized = fill_open_sizes(self, batch=scale_size(pairs, 256, 1800))
+        sized = fill_open_sizes(self, batch=1800 if self.published else scale_size(pairs, 256, 1800))
         whole = super().resolve(pairs)
-        return fill_open_sizes(sized, epochs=whole.epochs, dropout=whole.dropout, decay=whole.decay)
+        shared = {name: getattr(whole, name) for name in ("epochs", "dropout", "decay", "width")}
+        return fill_open_sizes(sized, **shared)
 
     def build_networks(self, dims: Dims) -> Networks:
         from asif.rivals.networks import PatchNetwork, WordNetwork
 
+        assert self.width is not None  # resolved
         return {
             "image": PatchNetwork(dims["image"], dims["pooled"], self.width, self.dropout),
-            "text": WordNetwork(dims["text"], self.width, self.dropout),
+            "text": WordNetwork(dims["text"], self.width, self.dropout, self.head),
         }
 
     def fit(self, anchors: Anchors) -> FittedTokens:

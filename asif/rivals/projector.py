@@ -39,6 +39,8 @@ _PARAMETER_RANGES = {
     "decay": (0, 1),
     "dropout": (0, 0.95),
     "seed": (0, (1 << 31) - 1),
+    "head": (0, 1),
+    "published": (0, 1),
 }
 ProjectorT = TypeVar("ProjectorT", bound="Projector")
 
@@ -52,6 +54,8 @@ class Projector(TrainedAligner):
     """
 
     name: ClassVar[str]
+    earlier_parameters: ClassVar[Mapping[str, Any]] = {}
+    """The values of those parameters that earlier versions did not store."""
     batch: int | None = None
     rate: float = 1e-3
     decay: float | None = 0.1
@@ -73,6 +77,11 @@ class Projector(TrainedAligner):
     def parameters(self) -> dict[str, Any]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
+
+    @classmethod
+    def from_stored(cls: type[ProjectorT], parameters: Mapping[str, Any]) -> ProjectorT:
+        """Return the projector with parameters as they were stored, perhaps by an earlier version."""
+        return cls(**{**cls.earlier_parameters, **parameters})
 
     @property
     def command(self) -> str:

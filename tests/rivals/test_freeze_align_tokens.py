@@ -84,8 +84,8 @@ def by_the_paper(made: FittedTokens, side: Side, tokens: Tokens) -> Array:
             one = local + projection(pooled.astype(np.float64), weights, "image.whole")
         else:
             mean = np.mean([projection(token, weights, "text.headed.projection") for token in every], axis=0)
-            head = linear(gelu(linear(mean, weights, "text.headed.head.0")), weights, "text.headed.head.3")
-            one = norm(mean + head, weights, "text.headed.after")
+            mapped = linear(mean, weights, "text.headed.first")
+            one = norm(mapped + linear(gelu(mapped), weights, "text.headed.second.1"), weights, "text.headed.after")
         found.append(one / np.linalg.norm(one))
     return np.array(found)
 

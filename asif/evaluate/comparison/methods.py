@@ -52,7 +52,7 @@ COMPARED_METHODS = {
 
 TRAINED_SETTINGS: dict[str, tuple[str, ...]] = {
     "ape": ("ape", "ape(dropout=0.3)", "ape(hidden=512)", "ape(rate=0.0003)"),
-    "fusemix": ("fusemix", "fusemix(dropout=0.4)", "fusemix(blocks=2)", "fusemix(rate=0.0003)"),
+    "fusemix": ("fusemix", "fusemix(epochs=100)", "fusemix(dropout=0.4)", "fusemix(rate=0.0003)"),
     "freeze-align": (
         "freeze-align",
         "freeze-align(dropout=0.5)",
