@@ -173,6 +173,9 @@ def _list_limits(comparison: Comparison) -> list[str]:
     hurried = dict.fromkeys(run.method for run in comparison.runs if run.tuning and not run.tuning.complete)
     if hurried:
         limits.append(f"Time for tuning ran out before all was tried: {', '.join(hurried)}.")
+    readers = dict.fromkeys(run.method for run in comparison.runs if run.reads_words)
+    if readers:
+        limits.append(f"The words of captions are read by {', '.join(readers)}; the others see sentence vectors alone.")
     over = _find_overruns(comparison)
     if over:
         spent = ", ".join(f"{method} {format_amount(seconds)} s" for method, seconds in over.items())

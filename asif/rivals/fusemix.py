@@ -28,6 +28,7 @@ class FuseMix(Projector):
     """
 
     name: ClassVar[str] = "fusemix"
+    most_words: ClassVar[int | None] = 512  # its blocks are as wide as their input
     dropout: float = 0.6
     blocks: int = 4
     expansion: float | None = None

@@ -56,6 +56,8 @@ class Projector(TrainedAligner):
     name: ClassVar[str]
     earlier_parameters: ClassVar[Mapping[str, Any]] = {}
     """The values of those parameters that earlier versions did not store."""
+    most_words: ClassVar[int | None] = None
+    """The most words that its texts are joined with, see `rivals.words`; more are projected onto so many directions."""
     batch: int | None = None
     rate: float = 1e-3
     decay: float | None = 0.1

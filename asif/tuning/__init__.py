@@ -2,7 +2,7 @@
 
 from asif.tuning.criteria import TASKS, Task
 from asif.tuning.grid import default_setting
-from asif.tuning.scoring import HeldOutScores, HubnessCorrector, compute_query_scores, score_held_out
+from asif.tuning.scoring import HeldOutScores, HubnessCorrector, compute_query_scores, fit_and_score, score_held_out
 from asif.tuning.search import CORRECTIONS, CRITERIA, Trial, TuningResult, is_proven, tune
 from asif.tuning.splits import (
     QUICK_CHECK_ROWS,
@@ -27,6 +27,7 @@ __all__ = [
     "Trial",
     "TuningResult",
     "compute_query_scores",
+    "fit_and_score",
     "has_repeated_texts",
     "is_proven",
     "score_held_out",

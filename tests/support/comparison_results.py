@@ -140,6 +140,7 @@ def run(name: str, pairs: int, seed: int, chance: random.Random) -> Results:
         else {"seconds": 0.05, "how": "sums less one pair, solved again"},
         "results": found,
         "training": {"taken": 80, "schedule": 100, "whole_schedule": 100} if trained else None,
+        "reads_words": trained,
     }
 
 

@@ -77,7 +77,10 @@ class DatasetResult:
 
 @dataclass(frozen=True)
 class MethodRun:
-    """Hold one method, tuned and fitted on one sample of pairs: its setting, its costs, and its figures by data set."""
+    """Hold one method, tuned and fitted on one sample of pairs: its setting, its costs, and its figures by data set.
+
+    `training` is None for what is not trained; `reads_words` tells whether it reads the words of captions.
+    """
 
     method: str
     pairs: int
@@ -92,6 +95,7 @@ class MethodRun:
     deletion: DeletionCost | None
     results: tuple[DatasetResult, ...]
     training: TrainingSteps | None = None
+    reads_words: bool = False
 
     def result_on(self, dataset: str, corrected: bool = True) -> DatasetResult | None:
         """Return the result on a data set: the corrected one, if there is one.

@@ -23,8 +23,23 @@ from asif.evaluate.comparison.peak_memory import peak_memory
 from asif.evaluate.comparison.result import MethodKind
 from asif.evaluate.comparison.training import MethodTraining
 from asif.rivals import FittedProjector, TrainingPairs
-from asif.tuning import TASKS, AnchorSubset, CaptionSampler, Task, tune
-from asif.vectors import Embeddings, Int64
+from asif.rivals.words import FittedWithWords, WordChannel, WordedPairs
+from asif.tuning import (
+    CORRECTIONS,
+    TASKS,
+    AnchorSubset,
+    CaptionSampler,
+    HubnessCorrector,
+    Task,
+    compute_query_scores,
+    default_setting,
+    fit_and_score,
+    has_repeated_texts,
+    is_proven,
+    split_folds,
+    tune,
+)
+from asif.vectors import Embeddings, Float64, Int64, Side, Texts
 
 _NO_CORRECTION = Hubness("none")
 
@@ -43,12 +58,16 @@ COMPARED_METHODS = {
     "procrustes": MethodEntry("training-free", "the rotation that brings pairs closest"),
     "ridge": MethodEntry("training-free", "one side predicted from the other by least squares"),
     "cca": MethodEntry("training-free", "canonical correlations, with a penalty on both sides"),
+    "cca(words)": MethodEntry("training-free", "canonical correlations of images with texts and their words, by rule"),
     "asif-paper": MethodEntry("published", "ASIF as published: k = 800, p = 8, no tuning, no correction"),
     "ape": MethodEntry("trained", "an MLP leads texts into the image encoder's space"),
     "fusemix": MethodEntry("trained", "adapters on both sides, trained on mixtures of pairs"),
     "freeze-align": MethodEntry("trained", "freeze-align's projectors of one vector a side"),
 }
 """The methods by name, in the order in which they are compared."""
+
+WORD_METHODS = ("cca(words)",)
+"""The methods that read the words of captions; where one of them competes, trained methods read these too."""
 
 TRAINED_SETTINGS: dict[str, tuple[str, ...]] = {
     "ape": ("ape", "ape(dropout=0.3)", "ape(hidden=512)", "ape(rate=0.0003)"),
@@ -65,24 +84,33 @@ TRAINED_SETTINGS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Sample:
-    """Hold some pairs of an anchor set: aligners are fitted to `anchors`, projectors trained on `pairs`.
+    """Hold some pairs of an anchor set: aligners are fitted to `anchors`, projectors trained on `prepare_pairs`.
 
-    `pairs` are the same images, with single captions if these are known; `captions` draws some of these for tuning.
-    `trainings` are those of trained methods, which serve several tasks.
+    `texts` are their single captions if these are known; `captions` draws some of these for tuning. With `reads_words`
+    every method may read the captions' words. `trainings` are those of trained methods, which serve several tasks.
     """
 
     anchors: AnchorSubset
-    pairs: TrainingPairs
     captions: CaptionSampler | None
     texts: tuple[Embeddings, Int64] | None = None
+    reads_words: bool = False
     trainings: dict[tuple[str, ...], MethodTraining] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, anchors: AnchorSubset, texts: tuple[Embeddings, Int64] | None, seed: int, each: int = 2) -> Sample:
+    def of(
+        cls,
+        anchors: AnchorSubset,
+        texts: tuple[Embeddings, Int64] | None,
+        seed: int,
+        each: int = 2,
+        reads_words: bool = False,
+    ) -> Sample:
         """Take anchors and their single captions: unit rows [m, dt], and the row of the anchors of each [m]."""
-        pairs = TrainingPairs.of(anchors, texts)
+        reads_words = reads_words and (texts is None or texts[0].texts is not None)
+        if not reads_words:
+            anchors = replace(anchors, whole=None)  # without captions
         if texts is None:
-            return cls(anchors, pairs, None)
+            return cls(anchors, None, None, reads_words)
         vectors, owners = texts
         starts = np.searchsorted(owners, np.arange(anchors.count + 1))
 
@@ -90,13 +118,19 @@ class Sample:
             random = np.random.default_rng(seed)
             drawn_rows = [starts[row] + random.permutation(starts[row + 1] - starts[row])[:each] for row in rows]
             owners_drawn = np.repeat(np.arange(len(rows)), [len(some) for some in drawn_rows])
-            return Embeddings(vectors.values[np.concatenate(drawn_rows)]), owners_drawn
+            return vectors.select_rows(np.concatenate(drawn_rows)), owners_drawn
 
-        return cls(anchors, pairs, captions, texts)
+        return cls(anchors, captions, texts, reads_words)
 
-    def select_pairs(self, rows: Int64) -> TrainingPairs:
-        """Return the training pairs of some anchors of the sample, by their rows, ascending."""
-        return TrainingPairs.of(self.anchors.select_rows(rows), select_captions(self.texts, rows))
+    def prepare_pairs(
+        self, rows: Int64 | None = None, most_words: int | None = None
+    ) -> tuple[TrainingPairs, WordChannel | None]:
+        """Return training pairs, of all anchors or of some, by row, ascending, and the words they are joined with."""
+        anchors = self.anchors if rows is None else self.anchors.select_rows(rows)
+        texts = self.texts if rows is None else select_captions(self.texts, rows)
+        channel = WordChannel.of(anchors, most_words) if self.reads_words else None
+        pairs = TrainingPairs.of(anchors, texts) if channel is None else WordedPairs.join(anchors, texts, channel)
+        return pairs, channel
 
 
 def select_captions(texts: tuple[Embeddings, Int64] | None, rows: Int64) -> tuple[Embeddings, Int64] | None:
@@ -123,7 +157,7 @@ class Contender:
     @property
     def trained_parameters(self) -> int | None:
         """Count the trained parameters; None if nothing was trained."""
-        return self.fitted.weight_count if isinstance(self.fitted, FittedProjector) else None
+        return self.fitted.weight_count if isinstance(self.fitted, FittedProjector | FittedWithWords) else None
 
 
 def fit_contender(
@@ -149,6 +183,8 @@ def fit_contender(
         return _train(sample.trainings[settings], task)
     if COMPARED_METHODS[method].kind == "published":
         return _fit_closed_form(make_aligner(method), method, _NO_CORRECTION, None, sample.anchors)
+    if method in WORD_METHODS:
+        return _fit_by_rule(method, sample, task, seed, seconds)
     family = None if method == "auto" else method
     found = tune(sample.anchors, task, seconds=seconds, seed=seed, captions=sample.captions, family=family)
     settings_tried = len({trial.aligner for trial in found.trials})
@@ -157,6 +193,28 @@ def fit_contender(
     return _fit_closed_form(
         make_aligner(found.best.aligner), found.best.aligner, found.best.hubness, spent, sample.anchors
     )
+
+
+def _fit_by_rule(method: str, sample: Sample, task: Task, seed: int, seconds: float) -> Contender:
+    """Fit an aligner whose parameters follow from the anchors; held-out queries choose its hubness correction."""
+    started, noisy = time.perf_counter(), task == "classify" and not has_repeated_texts(sample.anchors)
+    usual = default_setting(task, texts_repeat=not noisy)[1]
+    scores: dict[Hubness, list[Float64]] = {hubness: [] for hubness in (usual, *CORRECTIONS)}
+    complete = True
+    for fold, queries in enumerate(split_folds(sample.anchors, seed, sample.captions, with_texts=True)):
+        complete = not fold or time.perf_counter() - started < seconds
+        if not complete:
+            break
+        held_out = queries.add_noise(seed + fold) if noisy else queries
+        corrector = HubnessCorrector(fit_and_score(method, held_out, task, bank=True))
+        for hubness, found in scores.items():
+            found.append(compute_query_scores(corrector, hubness, held_out.matches, task))
+    joined = {hubness: np.concatenate(found) for hubness, found in scores.items()}
+    best = max(joined, key=lambda hubness: float(joined[hubness].mean()))
+    spent = time.perf_counter() - started
+    tuning = TuningSpent(1, round(spent, 2), complete, len(joined[usual]), round(max(0.0, spent - seconds), 2))
+    hubness = best if is_proven(joined[best] - joined[usual]) else usual
+    return _fit_closed_form(make_aligner(method), method, hubness, tuning, sample.anchors)
 
 
 def _train(training: MethodTraining, task: Task) -> Contender:
@@ -196,7 +254,9 @@ def _fit_closed_form(
 
 def _time_fit(aligner: Aligner, anchors: AnchorSubset) -> tuple[float, FittedAligner]:
     """Fit an aligner and represent one row with it; return the seconds, and the fitted aligner."""
-    first = {side: Embeddings(anchors.sides[side][:1].astype(np.float32)) for side in anchors.sides}
+    said = tuple(anchors.select_rows(np.arange(1)).read_captions()) or None
+    texts: dict[Side, Texts | None] = {"image": None, "text": said}
+    first = {side: Embeddings(anchors.sides[side][:1].astype(np.float32), texts[side]) for side in anchors.sides}
     started = time.perf_counter()
     fitted = aligner.fit(anchors)
     for side, rows in first.items():

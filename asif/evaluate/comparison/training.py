@@ -14,7 +14,8 @@ from asif.aligners import FittedAligner, Hubness, make_aligner
 from asif.encoders.torch_common import pick_device
 from asif.evaluate.comparison.method_run import TrainingSteps, TuningSpent
 from asif.evaluate.comparison.peak_memory import peak_memory
-from asif.rivals import Projector
+from asif.rivals import FittedProjector, Projector
+from asif.rivals.words import FittedWithWords, WordChannel
 from asif.tuning import (
     CORRECTIONS,
     HeldOutQueries,
@@ -111,7 +112,7 @@ class MethodTraining:
         self.on_setting = on_setting
         self.started = time.perf_counter()
         self.texts_repeat = has_repeated_texts(sample.anchors)
-        self.folds = list(split_folds(sample.anchors, seed, sample.captions))
+        self.folds = list(split_folds(sample.anchors, seed, sample.captions, with_texts=sample.reads_words))
         self.rounds: list[dict[str, _FoldTrial]] = []
         for number, queries in enumerate(self.folds):
             found = self._try_settings(number, queries)
@@ -166,14 +167,15 @@ class MethodTraining:
         """Train one setting on one fold; score its held-out queries with every correction."""
         started = time.perf_counter()
         assert queries.anchors.rows is not None  # folds are subsets of the sample
-        pairs = self.sample.select_pairs(queries.anchors.rows)
         projector = self._make_projector(setting)
+        pairs, words = self.sample.prepare_pairs(queries.anchors.rows, projector.most_words)
         by_task = {task: self._prepare_queries(task, fold, queries) for task in self.tasks}
-        watcher = _Watcher(by_task)
+        texts = queries.texts if words is None else words.join(queries.texts)
+        watcher = _Watcher({task: replace(each, texts=texts) for task, each in by_task.items()})
         schedule = projector.train_watched(pairs, seconds, watcher, pick_device("auto"))
         scores: dict[tuple[Task, Hubness], Float64] = {}
         for task, held_out in by_task.items():
-            fitted = projector.resolve(len(pairs)).build_fitted(pairs.dims, watcher.weights[task])
+            fitted = _complete(projector.resolve(len(pairs)).build_fitted(pairs.dims, watcher.weights[task]), words)
             corrector = HubnessCorrector(score_held_out(fitted, held_out, task, bank=True))
             usual = default_setting(task, texts_repeat=self.texts_repeat)[1]
             for hubness in dict.fromkeys((*CORRECTIONS, usual)):
@@ -189,7 +191,8 @@ class MethodTraining:
 
     def _train_on_all(self, choice: TrainedChoice) -> TrainedFit:
         """Train on all pairs: the schedule is shortened as much as it was on the folds."""
-        pairs, projector = self.sample.pairs, self._make_projector(choice.setting)
+        projector = self._make_projector(choice.setting)
+        pairs, words = self.sample.prepare_pairs(None, projector.most_words)
         schedule = projector.resolve(len(pairs)).build_schedule(len(pairs))
         shortened = min(found[choice.setting].shortened for found in self.rounds)
         planned = schedule.shorten(max(1, round(shortened * schedule.steps)))
@@ -198,10 +201,15 @@ class MethodTraining:
         with peak_memory() as peak:
             fitted = projector.train_steps(pairs, planned, steps, pick_device("auto"))
         training = TrainingSteps(steps, planned.steps, schedule.steps)
-        return TrainedFit(fitted, training, time.perf_counter() - started, peak.mib)
+        return TrainedFit(_complete(fitted, words), training, time.perf_counter() - started, peak.mib)
 
     def _make_projector(self, setting: str) -> Projector:
         """Make the projector of a setting, with the seed of the sample."""
         projector = make_aligner(setting)
         assert isinstance(projector, Projector)
         return replace(projector, seed=self.seed)
+
+
+def _complete(fitted: FittedProjector, words: WordChannel | None) -> FittedProjector | FittedWithWords:
+    """Return a projector that joins texts with the words that its training texts were joined with."""
+    return fitted if words is None else FittedWithWords(fitted, words)

@@ -78,6 +78,9 @@ def _judge_dataset(comparison: Comparison, dataset: ComparedDataset) -> DatasetV
     both = last.trained, last.free
     trained, free = (collect_cost(comparison, dataset, each.method, last.pairs) if each else None for each in both)
     lines += [f"  {line}" for line in _describe_costs(last, trained, free)]
+    readers = dict.fromkeys(run.method for run in comparison.runs if run.reads_words and run.pairs == last.pairs)
+    if readers:
+        lines.append(f"  the words of captions are read by: {', '.join(readers)}")
     if dataset.among_anchors:
         images = dataset.description.counts["images"]
         lines.append(f"  {dataset.among_anchors:,} of {images:,} test images are anchors too")

@@ -100,6 +100,24 @@ def test_what_is_done_is_not_done_again(
     assert len(calls) == 9  # other anchors, other runs
 
 
+@pytest.mark.parametrize("competes", [True, False])
+def test_trained_methods_read_words_where_a_training_free_one_does(
+    toys: Path, cli: Cli, captioned: Path, labelled: Path, tmp_path: Path, competes: bool
+) -> None:
+    methods = "cca,ape,fusemix" + (",cca(words)" if competes else "")
+    data = ("--eval", str(captioned), "--eval", str(labelled))
+    found = compared(cli, tmp_path / "out", *data, "--methods", methods, "--seeds", "1")
+    readers = {(run["method"], run["task"]) for run in found["runs"] if run["reads_words"]}
+    trained = {"ape", "fusemix"} if competes else set()
+    tasks = ("zeroshot_retrieval", "zeroshot_classification")
+    assert readers == {(method, task) for method in trained | ({"cca(words)"} if competes else set()) for task in tasks}
+    vocabularies = {run["parameters"].get("vocabulary", 0) for run in found["runs"] if run["method"] in trained}
+    assert not competes or min(vocabularies) > 0
+    for task in tasks:  # as many held-out queries choose, whether time allows one fold or all
+        questions = {run["method"]: run["tuning"]["questions"] for run in found["runs"] if run["task"] == task}
+        assert questions.get("cca(words)", questions["cca"]) == questions["cca"]
+
+
 def test_the_same_seed_is_the_same_sample_for_all() -> None:
     first, again, other = (comparison_run.draw_pair_sample(100, 20, seed) for seed in (3, 3, 4))
     assert first.tolist() == again.tolist() == sorted(set(first.tolist()))

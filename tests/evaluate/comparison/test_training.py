@@ -70,8 +70,8 @@ def test_the_final_network_has_seen_all_pairs(sample: Sample) -> None:
     assert isinstance(projector, Projector)
     projector = replace(projector, seed=3)
     schedule = projector.resolve(60).build_schedule(60)
-    whole = projector.train_steps(sample.pairs, schedule, round(choice.share * 3))
-    few = projector.train_steps(sample.select_pairs(np.arange(54)), schedule, round(choice.share * 3))
+    whole = projector.train_steps(sample.prepare_pairs()[0], schedule, round(choice.share * 3))
+    few = projector.train_steps(sample.prepare_pairs(np.arange(54))[0], schedule, round(choice.share * 3))
     assert found.steps.taken == round(choice.share * 3)
     for name, value in found.fitted.arrays().items():
         assert np.array_equal(value, whole.weights[name])
@@ -121,6 +121,6 @@ def project(table: list[list[float]]) -> Callable[[Side, Float32], Float32]:
 def test_pairs_of_a_fold_are_those_that_aligners_are_fitted_to(sample: Sample) -> None:
     for queries in split_folds(sample.anchors, 0):
         assert queries.anchors.rows is not None
-        pairs = sample.select_pairs(queries.anchors.rows)
+        pairs, _ = sample.prepare_pairs(queries.anchors.rows)
         assert np.array_equal(pairs.images, queries.anchors.sides["image"].astype(np.float32))
         assert np.array_equal(pairs.texts, queries.anchors.sides["text"].astype(np.float32))
