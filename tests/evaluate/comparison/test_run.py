@@ -171,6 +171,26 @@ def test_odd_options_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_collection_brings_its_data_sets(
+    toys: Path, cli: Cli, captioned: Path, labelled: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sets.toml").write_text(
+        'name = "mine"\nabout = "two sets"\n'
+        f'[[datasets]]\nname = "words"\npath = "{captioned.name}"\ntask = "zeroshot_retrieval"\n'
+        f'[[datasets]]\nname = "kinds"\npath = "{labelled.name}"\ntask = "zeroshot_classification"\n'
+        'templates = "photo"\n[[datasets]]\nname = "away"\npath = "away"\ntask = "zeroshot_retrieval"\n'
+    )
+    both = ("--methods", "cca", "--seeds", "1")
+    found = compared(cli, tmp_path / "out", "--collection", str(tmp_path / "sets.toml"), *both)
+    assert [each["name"] for each in found["datasets"]] == ["words", "kinds"]
+    assert found["datasets"][1]["templates"] == ["a photo of a {}."]
+    alone = compared(cli, tmp_path / "alone", "--eval", str(captioned), *both)
+    assert [run["results"][0]["metrics"] for run in alone["runs"]] == [found["runs"][0]["results"][0]["metrics"]]
+    base = ("compare", "--anchors", "toy", "--out", str(tmp_path / "none"))
+    assert cli(*base).code == 2
+    assert cli(*base, "--collection", str(tmp_path / "sets.toml"), "--root", str(tmp_path / "nowhere")).code == 2
+
+
 def test_odd_data_sets_are_refused(toys: Path, cli: Cli, captioned: Path, tmp_path: Path) -> None:
     base = ("compare", "--anchors", "toy", "--out")
     twice = cli(*base, str(tmp_path / "a"), "--eval", str(captioned), "--eval", str(captioned))
