@@ -224,7 +224,7 @@ def _show_evaluation(evaluation: Evaluation, output: Path | None) -> None:
         header = (*header, "shared captions right")
         table = [(*line, _format_figure(shared[line[0]])) for line in table]
     options.print_table(table, header)
-    among, near = counts["images_among_anchors"], counts["images_near_anchors"]
+    among, near = counts["images_among_anchors"], counts.get("images_near_anchors")
     if among:
         options.print_notice(f"{among} of {counts['images']} images are anchors too")
     if near:

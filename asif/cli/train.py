@@ -46,8 +46,8 @@ _TOKEN_OPTIONS = (
     click.Option(
         ["--tokens"],
         metavar="PAIRS",
-        help="Train on all tokens instead of vectors; PAIRS are those that the anchors were built from. The projector "
-        "can be used in Python only, not by --aligner.",
+        help="Train on all tokens instead of vectors, for --aligner freeze-align-tokens; PAIRS are those that the "
+        "anchors were built from.",
     ),
     click.Option(
         ["--token-dir"],
@@ -226,10 +226,7 @@ def _print_result(result: TrainingResult, as_json: bool) -> None:
     options.print_text(
         f"saved from step {best.step:,}: held-out recall@1 {best.recall:.3f}, mean reciprocal rank {best.rank:.3f}"
     )
-    if result.missing is None:
-        options.print_text(f"use them: --anchors {anchors.ref} --aligner {summary['aligner']}")
-    else:
-        options.print_text(f'use them, in Python: load_projector(FreezeAlignTokens(), open_anchors("{anchors.ref}"))')
+    options.print_text(f"use them: --anchors {anchors.ref} --aligner {summary['aligner']}")
 
 
 ape = _build_command("ape", "APE on an anchor set: an MLP that maps texts into the image encoder's space")

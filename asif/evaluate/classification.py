@@ -55,14 +55,16 @@ def evaluate_classification(
     items, sample = read_sample(data, limits.limit)
     reader = RowReader(data.source.rows, limits)
     truth, predicted = [], []
-    near: set[str] = set()
+    near: set[str] | None = set()
     for row in _classify_rows(engine, items, labels, label_vectors, reader):
         pair = row.pair
         if isinstance(row.result, BadImage):
             reader.reject(Reject(pair.row, pair.id, row.result.came))
             continue
         reader.keep(pair, row.image)
-        if row.near:
+        if row.near is None:
+            near = None
+        elif row.near and near is not None:
             near.add(row.image)
         truth.append(index[str(pair.label)])
         predicted.append([index[prediction.label] for prediction in row.result.predictions])
@@ -82,7 +84,7 @@ def evaluate_classification(
             "classes": len(index),
             "classes_with_images": len(set(truth)),
             "images_among_anchors": count_images_among_anchors(anchors, reader.images),
-            "images_near_anchors": len(near),
+            **({} if near is None else {"images_near_anchors": len(near)}),
             **({"prompts_cut": cut} if cut else {}),
         },
         prompts=PromptsUsed(labels.templates, labels.mode, origins or {}),
@@ -95,12 +97,15 @@ def evaluate_classification(
 
 @dataclass(frozen=True)
 class _LabelledRow:
-    """Hold a row, the sha256 of its image, its prediction or why it cannot be read, and if it is near an anchor."""
+    """Hold a row, the sha256 of its image, its prediction or why it cannot be read, and if it is near an anchor.
+
+    `near` is None if that is not known.
+    """
 
     pair: Pair
     image: str
     result: Classification | BadImage
-    near: bool = False
+    near: bool | None = False
 
 
 def compute_label_metrics(predicted: Int64, truth: Int64, classes: int) -> dict[str, float | None]:
@@ -128,12 +133,13 @@ def _classify_rows(
         usable = [vector for *_, vector in batch if not isinstance(vector, BadImage)]
         images = Embeddings(np.stack(usable) if usable else np.empty((0, engine.anchors.dims["image"]), np.float32))
         results = iter(engine.classify_vectors(images, labels, label_vectors, top=TOP_LABELS))
-        near = iter(find_images_near_anchors(engine, images))
+        found = find_images_near_anchors(engine, images)
+        near = iter([None] * len(images) if found is None else map(bool, found))
         for pair, image, vector in batch:
             if isinstance(vector, BadImage):
                 yield _LabelledRow(pair, image, vector)
             else:
-                yield _LabelledRow(pair, image, next(results), bool(next(near)))
+                yield _LabelledRow(pair, image, next(results), next(near))
 
 
 def _embed_rows(

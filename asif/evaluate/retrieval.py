@@ -88,7 +88,7 @@ def evaluate_retrieval(
         relevant.append(find_relevant_by_content(owners, keys, len(images)))
     image_ranks = _rank_best_relevant(engine, "image", images, texts, relevant)
     text_ranks = _rank_best_relevant(engine, "text", texts, images, relevant)
-    strict = compute_retrieval_metrics(image_ranks[0], text_ranks[0])
+    strict, near = compute_retrieval_metrics(image_ranks[0], text_ranks[0]), find_images_near_anchors(engine, images)
     return Evaluation(
         task="zeroshot_retrieval",
         dataset=dataset or str(source.path),
@@ -102,7 +102,7 @@ def evaluate_retrieval(
             "captions_shared": shared,
             **({"captions_cut": cut} if cut else {}),
             "images_among_anchors": count_images_among_anchors(anchors, reader.images),
-            "images_near_anchors": int(find_images_near_anchors(engine, images).sum()),
+            **({} if near is None else {"images_near_anchors": int(near.sum())}),
         },
         prompts=None,
         engine=describe_engine_used(engine, anchors, "search"),
