@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from asif.aligners import Anchors, Hubness
+from asif.aligners.joined_texts import share_joined_sums
 from asif.errors import UsageError
 from asif.tuning.criteria import TASKS, Task
 from asif.tuning.grid import AlignerSetting, build_grid, default_setting
@@ -102,6 +103,7 @@ def tune(
     seed: int = 0,
     captions: CaptionSampler | None = None,
     family: str | None = None,
+    words: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> TuningResult:
     """Choose aligner, parameters, hubness correction and fusion from held-out anchors alone; no label is used.
@@ -110,13 +112,13 @@ def tune(
     aligner are tried with hubness corrections, then in fusions, as long as the score does not fall. The first step has
     half of `seconds`, the second a third; settings not tried by then are left out, and the result is not `complete`.
     `captions` returns single captions of held-out pairs whose stored texts are means of several. With a `family`, only
-    this aligner is tried, and its first setting is the default. Raises UsageError for an unknown task, InputRefused for
-    too few pairs.
+    this aligner is tried, and its first setting is the default. `words` tells whether queries will come with their
+    texts, as those of encoders do. Raises UsageError for an unknown task, InputRefused for too few pairs.
     """
     if task not in TASKS:
         raise UsageError(f"the task is {task!r}", f"one of {', '.join(TASKS)}", "pass --task classify")
     started = time.perf_counter()
-    return ProfileSearch(anchors, task, seed, captions, family, started, seconds, progress).run()
+    return ProfileSearch(anchors, task, seed, captions, family, words, started, seconds, progress).run()
 
 
 def is_proven(gains: Float64) -> bool:
@@ -140,6 +142,7 @@ class ProfileSearch:
         seed: int,
         captions: CaptionSampler | None,
         family: str | None,
+        words: bool,
         started: float,
         seconds: float,
         progress: Callable[[int, int], None],
@@ -149,11 +152,14 @@ class ProfileSearch:
         self.texts_repeat = has_repeated_texts(anchors)  # one fold may be too small to show it
         self.folds: Sequence[HeldOutQueries] = tuple(
             queries.add_noise(seed + fold) if task == "classify" and not self.texts_repeat else queries
-            for fold, queries in enumerate(split_folds(anchors, seed, captions))
+            for fold, queries in enumerate(split_folds(anchors, seed, captions, words=words))
         )
+        for queries in self.folds:
+            share_joined_sums(queries.anchors)
         dims = [anchors.blocks("image")[0].shape[1], anchors.blocks("text")[0].shape[1]]
-        self.family = family
-        self.settings = [setting for setting in build_grid(min(dims)) if family in (None, setting.family)]
+        self.family, self.words = family, words
+        grid = build_grid(min(dims), words=words)
+        self.settings = [setting for setting in grid if family in (None, setting.family)]
         self.trials: dict[tuple[str, Hubness], Trial] = {}
         self.query_scores: dict[tuple[str, Hubness], Float64] = {}
         self.complete = True
@@ -204,7 +210,7 @@ class ProfileSearch:
 
     def _choose_proven(self, best: str, hubness: Hubness) -> Trial:
         """Return the best trial, or the default if the best is not proven better; a family's default is its first."""
-        setting, correction = default_setting(self.task, texts_repeat=self.texts_repeat)
+        setting, correction = default_setting(self.task, self.count, texts_repeat=self.texts_repeat, words=self.words)
         default = self._build_candidate(setting if self.family is None else self.settings[0])
         trial = self._evaluate(default, correction, [HubnessCorrector(scores) for scores in default.scores])
         gains = self.query_scores[best, hubness] - self.query_scores[trial.aligner, correction]

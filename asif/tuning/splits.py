@@ -86,14 +86,13 @@ class HeldOutQueries:
 
 
 def split_folds(
-    anchors: Anchors, seed: int, captions: CaptionSampler | None = None, *, with_texts: bool = False
+    anchors: Anchors, seed: int, captions: CaptionSampler | None = None, *, words: bool = True
 ) -> Iterator[HeldOutQueries]:
     """Split an anchor set into two to five folds: a fifth of the images, at most 1,000, is held out at a time.
 
     With `captions`, the held-out texts are single captions of the pairs, as queries are, instead of the stored means
-    of several. With `with_texts`, stored texts come with the captions of their anchors, for aligners that compare
-    words; those of a sampler come as it gives them. Raises InputRefused for fewer than 10 distinct images or two
-    distinct texts.
+    of several. With `words`, vectors of texts come with the texts. Raises InputRefused for fewer than 10 distinct
+    images or two distinct texts.
     """
     rows = choose_runs(anchors.count)
     pairs = AnchorSubset.of(anchors, rows)
@@ -114,11 +113,11 @@ def split_folds(
         fit_anchors = pairs.select_rows(np.flatnonzero(~held_out))
         query_pairs = pairs.select_rows(np.flatnonzero(held_out))
         if captions is None:
-            said = tuple(query_pairs.read_captions()) if with_texts else ()
-            texts = Embeddings(query_pairs.sides["text"].astype(np.float32), said or None)
-            owners = np.arange(query_pairs.count)
+            said = tuple(query_pairs.read_captions()) or None
+            texts, owners = Embeddings(query_pairs.sides["text"].astype(np.float32), said), np.arange(query_pairs.count)
         else:
             texts, owners = captions(rows[held_out])
+        texts = texts if words else Embeddings(texts.values)
         yield _build_queries(fit_anchors, image_groups[held_out], query_pairs.sides["image"], texts, owners)
 
 

@@ -53,7 +53,9 @@ class MethodEntry:
 
 
 COMPARED_METHODS = {
-    "auto": MethodEntry("training-free", "what asif tune finds: sums of asif, procrustes, ridge and cca"),
+    "auto": MethodEntry(
+        "training-free", "what asif tune finds: sums of asif, procrustes, ridge and cca, with words or without"
+    ),
     "asif": MethodEntry("training-free", "similarities to the anchors, the largest of them"),
     "procrustes": MethodEntry("training-free", "the rotation that brings pairs closest"),
     "ridge": MethodEntry("training-free", "one side predicted from the other by least squares"),
@@ -66,7 +68,7 @@ COMPARED_METHODS = {
 }
 """The methods by name, in the order in which they are compared."""
 
-WORD_METHODS = ("cca(words)",)
+WORD_METHODS = ("auto", "cca(words)")
 """The methods that read the words of captions; where one of them competes, trained methods read these too."""
 
 TRAINED_SETTINGS: dict[str, tuple[str, ...]] = {
@@ -183,10 +185,11 @@ def fit_contender(
         return _train(sample.trainings[settings], task)
     if COMPARED_METHODS[method].kind == "published":
         return _fit_closed_form(make_aligner(method), method, _NO_CORRECTION, None, sample.anchors)
-    if method in WORD_METHODS:
+    if method == "cca(words)":
         return _fit_by_rule(method, sample, task, seed, seconds)
     family = None if method == "auto" else method
-    found = tune(sample.anchors, task, seconds=seconds, seed=seed, captions=sample.captions, family=family)
+    words = sample.reads_words and method == "auto"
+    found = tune(sample.anchors, task, seconds=seconds, seed=seed, captions=sample.captions, family=family, words=words)
     settings_tried = len({trial.aligner for trial in found.trials})
     over = round(max(0.0, found.seconds - seconds), 2)
     spent = TuningSpent(settings_tried, found.seconds, found.complete, found.questions, over)
@@ -198,10 +201,10 @@ def fit_contender(
 def _fit_by_rule(method: str, sample: Sample, task: Task, seed: int, seconds: float) -> Contender:
     """Fit an aligner whose parameters follow from the anchors; held-out queries choose its hubness correction."""
     started, noisy = time.perf_counter(), task == "classify" and not has_repeated_texts(sample.anchors)
-    usual = default_setting(task, texts_repeat=not noisy)[1]
+    usual = default_setting(task, sample.anchors.count, texts_repeat=not noisy)[1]
     scores: dict[Hubness, list[Float64]] = {hubness: [] for hubness in (usual, *CORRECTIONS)}
     complete = True
-    for fold, queries in enumerate(split_folds(sample.anchors, seed, sample.captions, with_texts=True)):
+    for fold, queries in enumerate(split_folds(sample.anchors, seed, sample.captions)):
         complete = not fold or time.perf_counter() - started < seconds
         if not complete:
             break

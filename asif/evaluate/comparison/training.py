@@ -112,7 +112,7 @@ class MethodTraining:
         self.on_setting = on_setting
         self.started = time.perf_counter()
         self.texts_repeat = has_repeated_texts(sample.anchors)
-        self.folds = list(split_folds(sample.anchors, seed, sample.captions, with_texts=sample.reads_words))
+        self.folds = list(split_folds(sample.anchors, seed, sample.captions, words=sample.reads_words))
         self.rounds: list[dict[str, _FoldTrial]] = []
         for number, queries in enumerate(self.folds):
             found = self._try_settings(number, queries)
@@ -128,7 +128,7 @@ class MethodTraining:
         def join_scores(setting: str, hubness: Hubness) -> Float64:
             return np.concatenate([found[setting].scores[task, hubness] for found in self.rounds])
 
-        usual = (self.settings[0], default_setting(task, texts_repeat=self.texts_repeat)[1])
+        usual = (self.settings[0], default_setting(task, self.sample.anchors.count, texts_repeat=self.texts_repeat)[1])
         tried = [(setting, hubness) for setting in self.rounds[0] for hubness in CORRECTIONS]
         best = max(tried, key=lambda each: float(join_scores(*each).mean()))
         setting, hubness = best if is_proven(join_scores(*best) - join_scores(*usual)) else usual
@@ -177,7 +177,7 @@ class MethodTraining:
         for task, held_out in by_task.items():
             fitted = _complete(projector.resolve(len(pairs)).build_fitted(pairs.dims, watcher.weights[task]), words)
             corrector = HubnessCorrector(score_held_out(fitted, held_out, task, bank=True))
-            usual = default_setting(task, texts_repeat=self.texts_repeat)[1]
+            usual = default_setting(task, self.sample.anchors.count, texts_repeat=self.texts_repeat)[1]
             for hubness in dict.fromkeys((*CORRECTIONS, usual)):
                 scores[task, hubness] = compute_query_scores(corrector, hubness, held_out.matches, task)
         shares = {task: step / schedule.steps for task, (_, _, step) in watcher.best.items()}
