@@ -13,6 +13,7 @@ import numpy as np
 from asif.aligners.linear import scale_to_unit
 from asif.aligners.moments import Moments
 from asif.aligners.protocol import Anchors, read_captions
+from asif.aligners.sampling import number_equal_rows
 from asif.aligners.words import Vocabulary
 from asif.kernels.blas import compute_gram_matrix
 from asif.kernels.canonical import round_to_grid
@@ -30,9 +31,11 @@ _BLOCK_ROWS = 8192  # of the sums: they do not depend on how anchors lie in bloc
 class JoinedTexts:
     """Hold how images and texts are prepared: the power of images, the weight of words, the vocabulary.
 
+    `images` is the number of distinct images, which is that of pairs even where each caption is an anchor of its own.
     `centres` [d] are the anchors' means of both sides, of images after the power.
     """
 
+    images: int
     power: float
     centres: dict[Side, Float64]
     words: float
@@ -41,14 +44,16 @@ class JoinedTexts:
     def as_arrays(self) -> FitArrays:
         """Return all as named arrays of floats, for a file."""
         centres = {f"centre_{side}": self.centres[side] for side in SIDES}
-        numbers = {"power": np.array(self.power), "words_weight": np.array(self.words)}
+        given = {"images": self.images, "power": self.power, "words_weight": self.words}
+        numbers = {name: np.array(float(value)) for name, value in given.items()}
         return {**centres, **numbers, **self.vocabulary.as_arrays()}
 
     @classmethod
     def from_arrays(cls, arrays: FitArrays) -> JoinedTexts:
         """Read what `as_arrays` wrote; raises KeyError if something is missing."""
         centres: dict[Side, Float64] = {side: np.array(arrays[f"centre_{side}"]) for side in SIDES}
-        return cls(float(arrays["power"]), centres, float(arrays["words_weight"]), Vocabulary.from_arrays(arrays))
+        power, words = float(arrays["power"]), float(arrays["words_weight"])
+        return cls(int(arrays["images"]), power, centres, words, Vocabulary.from_arrays(arrays))
 
     def centre(self, values: Any, side: Side) -> Float64:
         """Centre rows [n, d] and bring them to unit length, on the grid; the powers of images come first."""
@@ -83,10 +88,11 @@ def find_joined_sums(anchors: Anchors, words: float | None, power: float | None)
 
 def _sum_anchors(anchors: Anchors, words: float | None, power: float | None) -> _JoinedSums:
     """Count the words, find the centres, and sum: reads the anchors three times, a block at a time."""
+    images = int(number_equal_rows(gather_rows(anchors.blocks("image"), np.arange(anchors.count))).max()) + 1
     captions = [] if words == 0 else read_captions(anchors) or []
-    vocabulary = Vocabulary.count(captions)
+    vocabulary = Vocabulary.count(captions, images)
     if words is None:
-        words = 0.5 if anchors.count < _FEW_PAIRS else 1.0
+        words = 0.5 if images < _FEW_PAIRS else 1.0
     if power is None:
         power = 1.0 if any((rows < 0).any() for rows in anchors.blocks("image")) else IMAGE_POWER
     powers: dict[Side, float] = {"image": power, "text": 1.0}
@@ -95,7 +101,7 @@ def _sum_anchors(anchors: Anchors, words: float | None, power: float | None) -> 
         / anchors.count
         for side in SIDES
     }
-    joined = JoinedTexts(power, centres, words, vocabulary)
+    joined = JoinedTexts(images, power, centres, words, vocabulary)
     return joined, _sum_blocks(joined, anchors, captions)
 
 

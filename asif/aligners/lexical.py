@@ -54,10 +54,12 @@ class LexicalCca:
     of an anchor counts in the covariance of words with words; elsewhere their mean does, as of sentence vectors.
 
     Where a parameter is None the anchors decide: λ by leave-one-out if texts have two or more images each on average,
-    see `choose_strength`, else λ = 300/√N, and 0.4 of it for texts if there are 1,000 anchors and no words; g (`words`)
-    = ½ below 300 anchors, else 1; `power` = 0.6 if no entry of an anchor is negative, else 1. With `words` = 0, without
-    captions, or without words that recur in them, texts are their sentence vectors alone. Text embeddings without texts
-    are represented by the regression of the anchors' representations on their sentence vectors.
+    see `choose_strength`, else λ = 300/√N of N distinct images, and 0.4 of it for texts if N is 1,000 and there are no
+    words; g (`words`) = ½ for N below 300, else 1; `power` = 0.6 if no entry of an anchor is negative, else 1. So a set
+    with each caption as an anchor of its own has the parameters of one with their means, but each caption counts in all
+    covariances of texts: the better choice for search. With `words` = 0, without captions, or without words that recur
+    in them, texts are their sentence vectors alone. Text embeddings without texts are represented by the regression of
+    the anchors' representations on their sentence vectors.
     Raises UsageError for parameters out of range.
 
     >>> LexicalCca(words=0.5).parameters
@@ -174,7 +176,7 @@ def _solve(aligner: LexicalCca, anchors: Anchors) -> _Solution:
     joined, moments = find_joined_sums(anchors, aligner.words, aligner.power)
     strength = aligner.strength or choose_strength(anchors, joined, moments)
     if strength is None:
-        strengths = _choose_usual_strengths(anchors.count, len(joined.vocabulary) > 0)
+        strengths = _choose_usual_strengths(joined.images, len(joined.vocabulary) > 0)
     else:
         strengths = strength, strength
     maps = _solve_maps(aligner, strengths, moments)

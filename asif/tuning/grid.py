@@ -32,7 +32,7 @@ class AlignerSetting:
         return f"{self.family}({','.join(parameters)})" if parameters else self.family
 
 
-MAX_PAIRS_WITH_WORDS = 20_000
+MAX_PAIRS_WITH_WORDS = 30_000
 """Of more anchors the default reads no words, so that edits of a set are fitted within seconds."""
 
 _UNCORRECTED, _CORRECTED = Hubness("none"), Hubness("nnn")

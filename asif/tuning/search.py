@@ -24,7 +24,11 @@ _WEIGHTS = (0.3, 0.6, 1.0)
 _MAX_MEMBERS = 3
 _PROOF_ERRORS = 3  # standard errors by which a setting must beat the default
 _UNCORRECTED = Hubness("none")
-CORRECTIONS = (_UNCORRECTED, *(Hubness("nnn", k, alpha) for k, alpha in product((8, 32, 128), (0.25, 0.5, 0.75))))
+CORRECTIONS = (
+    _UNCORRECTED,
+    *(Hubness("nnn", k, alpha) for k, alpha in product((8, 32, 128), (0.25, 0.5, 0.75))),
+    Hubness("lse"),
+)
 """The hubness corrections that are tried."""
 CRITERIA = {
     "classify": "chance that the right text comes first among 100, for held-out images, with noise unless texts repeat",

@@ -220,10 +220,25 @@ def test_the_query_bank_has_the_words_of_the_anchors() -> None:
     anchors, held = with_captions(40), with_captions(6, 5)
     fitted = make_aligner("cca(words)").fit(anchors)
     bank = build_query_bank(fitted, anchors, "text")
+    assert len(bank.rows) == 40
     whole = fitted.represent("text", take(anchors, "text", slice(40)))
     images = fitted.represent("image", take(held, "image"))
     best = np.sort(score_candidates(images, Candidates(whole)), axis=1)[:, -3:].mean(axis=1)
     np.testing.assert_allclose(Hubness("nnn", 3).compute_biases(images, bank), best / 2, rtol=0, atol=1e-6)
+
+
+def test_each_caption_as_an_anchor_has_the_parameters_of_the_pairs() -> None:
+    anchors, held = with_captions(60), with_captions(6, 5)
+    rows = np.repeat(np.arange(60), 2)
+    each = Pairs(
+        anchors.sides["image"][rows],
+        unit(anchors.sides["text"][rows] + 0.1 * np.random.default_rng(0).standard_normal((120, 9))),
+        captions=[(caption,) for some in anchors.captions for caption in some],
+    )
+    means, single = (make_aligner("cca(words)").fit(pairs) for pairs in (anchors, each))
+    assert single.parameters == means.parameters
+    assert single._solution.joined.vocabulary.words == means._solution.joined.vocabulary.words
+    assert not np.array_equal(score(single, held), score(means, held))
 
 
 def test_without_captions_it_goes_on_without_words() -> None:
