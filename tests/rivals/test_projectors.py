@@ -464,6 +464,10 @@ def test_the_command_trains_and_others_use_what_it_kept(toys: Path, cli: Cli, tm
     assert cli("train-ape", "--anchors", "toy", "--layers", "1").code == 2
     assert cli("train-ape", "--anchors", "nowhere").code == 2
     assert cli("train-freeze-align", "--anchors", "toy", "--epochs", "2", "--width", "8").code == 0
+    missing = cli("classify", str(photo), "--labels", "a", "--anchors", "toy", "--aligner", "freeze-align(published)")
+    assert missing.code == 2 and "asif train-freeze-align --anchors toy --published" in missing.err
+    published = cli("train-freeze-align", "--anchors", "toy", "--published", "--width", "8", "--json").json
+    assert (published["parameters"]["published"], published["parameters"]["epochs"]) == (True, 15)
 
 
 @pytest.mark.realdata
