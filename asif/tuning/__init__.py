@@ -9,6 +9,7 @@ from asif.tuning.splits import (
     AnchorSubset,
     CaptionSampler,
     HeldOutQueries,
+    has_repeated_images,
     has_repeated_texts,
     split_folds,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "TuningResult",
     "compute_query_scores",
     "fit_and_score",
+    "has_repeated_images",
     "has_repeated_texts",
     "is_proven",
     "score_held_out",

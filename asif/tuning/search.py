@@ -16,7 +16,14 @@ from asif.errors import UsageError
 from asif.tuning.criteria import TASKS, Task
 from asif.tuning.grid import AlignerSetting, build_grid, default_setting
 from asif.tuning.scoring import HeldOutScores, HubnessCorrector, compute_query_scores, fit_and_score
-from asif.tuning.splits import CaptionSampler, HeldOutQueries, choose_runs, has_repeated_texts, split_folds
+from asif.tuning.splits import (
+    CaptionSampler,
+    HeldOutQueries,
+    choose_runs,
+    has_repeated_images,
+    has_repeated_texts,
+    split_folds,
+)
 from asif.vectors import Float64
 
 _KEPT_PER_ALIGNER = 2  # best settings of each aligner, which are tried with corrections and in fusions
@@ -153,6 +160,7 @@ class ProfileSearch:
     ) -> None:
         self.task, self.seed, self.started, self.seconds, self.progress = task, seed, started, seconds, progress
         self.count = anchors.count
+        self.images_repeat = has_repeated_images(anchors)
         self.texts_repeat = has_repeated_texts(anchors)  # one fold may be too small to show it
         self.folds: Sequence[HeldOutQueries] = tuple(
             queries.add_noise(seed + fold) if task == "classify" and not self.texts_repeat else queries
@@ -214,7 +222,13 @@ class ProfileSearch:
 
     def _choose_proven(self, best: str, hubness: Hubness) -> Trial:
         """Return the best trial, or the default if the best is not proven better; a family's default is its first."""
-        setting, correction = default_setting(self.task, self.count, texts_repeat=self.texts_repeat, words=self.words)
+        setting, correction = default_setting(
+            self.task,
+            self.count,
+            texts_repeat=self.texts_repeat,
+            images_repeat=self.images_repeat,
+            words=self.words,
+        )
         default = self._build_candidate(setting if self.family is None else self.settings[0])
         trial = self._evaluate(default, correction, [HubnessCorrector(scores) for scores in default.scores])
         gains = self.query_scores[best, hubness] - self.query_scores[trial.aligner, correction]

@@ -21,7 +21,7 @@ from asif.aligners.moments import find_moments
 from asif.evaluate.comparison.method_run import DeletionCost, TrainingSteps, TuningSpent
 from asif.evaluate.comparison.peak_memory import peak_memory
 from asif.evaluate.comparison.result import MethodKind
-from asif.evaluate.comparison.training import MethodTraining
+from asif.evaluate.comparison.training import MethodTraining, choose_usual_correction
 from asif.rivals import FittedProjector, TrainingPairs
 from asif.rivals.words import FittedWithWords, WordChannel, WordedPairs
 from asif.tuning import (
@@ -32,7 +32,6 @@ from asif.tuning import (
     HubnessCorrector,
     Task,
     compute_query_scores,
-    default_setting,
     fit_and_score,
     has_repeated_texts,
     is_proven,
@@ -201,7 +200,7 @@ def fit_contender(
 def _fit_by_rule(method: str, sample: Sample, task: Task, seed: int, seconds: float) -> Contender:
     """Fit an aligner whose parameters follow from the anchors; held-out queries choose its hubness correction."""
     started, noisy = time.perf_counter(), task == "classify" and not has_repeated_texts(sample.anchors)
-    usual = default_setting(task, sample.anchors.count, texts_repeat=not noisy)[1]
+    usual = choose_usual_correction(sample.anchors, task)
     scores: dict[Hubness, list[Float64]] = {hubness: [] for hubness in (usual, *CORRECTIONS)}
     complete = True
     for fold, queries in enumerate(split_folds(sample.anchors, seed, sample.captions)):

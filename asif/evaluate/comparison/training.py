@@ -18,12 +18,14 @@ from asif.rivals import FittedProjector, Projector
 from asif.rivals.words import FittedWithWords, WordChannel
 from asif.tuning import (
     CORRECTIONS,
+    AnchorSubset,
     HeldOutQueries,
     HeldOutScores,
     HubnessCorrector,
     Task,
     compute_query_scores,
     default_setting,
+    has_repeated_images,
     has_repeated_texts,
     is_proven,
     score_held_out,
@@ -128,7 +130,7 @@ class MethodTraining:
         def join_scores(setting: str, hubness: Hubness) -> Float64:
             return np.concatenate([found[setting].scores[task, hubness] for found in self.rounds])
 
-        usual = (self.settings[0], default_setting(task, self.sample.anchors.count, texts_repeat=self.texts_repeat)[1])
+        usual = (self.settings[0], choose_usual_correction(self.sample.anchors, task))
         tried = [(setting, hubness) for setting in self.rounds[0] for hubness in CORRECTIONS]
         best = max(tried, key=lambda each: float(join_scores(*each).mean()))
         setting, hubness = best if is_proven(join_scores(*best) - join_scores(*usual)) else usual
@@ -177,7 +179,7 @@ class MethodTraining:
         for task, held_out in by_task.items():
             fitted = _complete(projector.resolve(len(pairs)).build_fitted(pairs.dims, watcher.weights[task]), words)
             corrector = HubnessCorrector(score_held_out(fitted, held_out, task, bank=True))
-            usual = default_setting(task, self.sample.anchors.count, texts_repeat=self.texts_repeat)[1]
+            usual = choose_usual_correction(self.sample.anchors, task)
             for hubness in dict.fromkeys((*CORRECTIONS, usual)):
                 scores[task, hubness] = compute_query_scores(corrector, hubness, held_out.matches, task)
         shares = {task: step / schedule.steps for task, (_, _, step) in watcher.best.items()}
@@ -208,6 +210,12 @@ class MethodTraining:
         projector = make_aligner(setting)
         assert isinstance(projector, Projector)
         return replace(projector, seed=self.seed)
+
+
+def choose_usual_correction(anchors: AnchorSubset, task: Task) -> Hubness:
+    """Return the hubness correction that every method keeps unless another is proven better."""
+    repeats = {"texts_repeat": has_repeated_texts(anchors), "images_repeat": has_repeated_images(anchors)}
+    return default_setting(task, anchors.count, **repeats)[1]
 
 
 def _complete(fitted: FittedProjector, words: WordChannel | None) -> FittedProjector | FittedWithWords:
