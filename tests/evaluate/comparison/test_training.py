@@ -33,7 +33,7 @@ def test_a_training_ends_at_its_deadline_and_says_so(sample: Sample) -> None:
     assert time.perf_counter() - started < 30  # ten million steps take hours
     assert found.tuning is not None and found.training is not None
     assert not found.tuning.complete
-    assert found.tuning.trials == 1 and found.tuning.questions == 24  # one fold
+    assert found.tuning.trials == 1 and found.tuning.questions in range(24, 121, 24)  # of each fold
     assert found.tuning.over_seconds == pytest.approx(max(0.0, found.tuning.seconds - 0.5), abs=0.02)
     assert found.training.whole_schedule == 10_000_000
     assert 1 <= found.training.taken <= found.training.schedule < 1_000_000
