@@ -31,8 +31,9 @@ def define_losses(images: Float64, targets: Float64, own: Int64, strength: float
     return scores
 
 
-def test_losses_are_those_of_regressions_without_each_image() -> None:
-    pairs = labelled(60, classes=6)
+@pytest.mark.parametrize("count", [60, 10])  # more images than dimensions, and fewer
+def test_losses_are_those_of_regressions_without_each_image(count: int) -> None:
+    pairs = labelled(count, classes=6 if count == 60 else 3)
     joined, moments = find_joined_sums(pairs, 0, 1)
     images = joined.centre(pairs.sides["image"], "image")
     texts = joined.centre(pairs.sides["text"], "text")
