@@ -62,6 +62,11 @@ class EncoderPool:
         self._remarked: set[str] = set()
         self._is_shared = False
 
+    @property
+    def folder(self) -> Path:
+        """The folder of all caches."""
+        return self._folder
+
     def share(self, texts: str) -> EncoderPool:
         """Return a pool of the same encoders, with a cache of text embeddings of its own in the file of that name.
 

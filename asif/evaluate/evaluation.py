@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any, Literal, TypeVar
 
+from asif.evaluate.label_sample import RowSample
 from asif.evaluate.provenance import DataUsed, EngineUsed, PromptsUsed, read_library_versions
 from asif.modality import name_many
 
@@ -33,8 +34,9 @@ class Evaluation:
     """Hold one evaluation: the figures, the counts of rows and images, how prompts were made, seconds by step.
 
     `metrics` are CLIP_benchmark's own, `further` are ours. `shared` are the figures of a retrieval in which a caption
-    that several images share is relevant for each of them; None for a classification. `modality` is what the first half
-    of pairs is; where it is not images, names in JSON have it in their place.
+    that several images share is relevant for each of them; None for a classification. `sample` tells which rows were
+    evaluated, None if all were. `modality` is what the first half of pairs is; where it is not images, names in JSON
+    have it in their place.
     """
 
     task: Benchmark
@@ -47,6 +49,7 @@ class Evaluation:
     engine: EngineUsed
     data: DataUsed
     seconds: Mapping[str, float]
+    sample: RowSample | None = None
     modality: str = "image"
 
     def name_figures(self, figures: Mapping[str, _Figure]) -> dict[str, _Figure]:
@@ -74,6 +77,7 @@ class Evaluation:
             "further_metrics": {**self.name_figures(self.further), **shared},
             "counts": self.name_figures(self.counts),
             **({} if self.modality == "image" else {"modality": self.modality}),
+            **({} if self.sample is None else {"sample": asdict(self.sample)}),
             **self.engine.to_json(),
             **({} if self.prompts is None else self.prompts.to_json()),
             "data": asdict(self.data),
