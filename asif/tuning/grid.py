@@ -20,6 +20,11 @@ class AlignerSetting:
     parameters: tuple[str, ...] = ()
     k_share: float | None = None
 
+    @property
+    def is_lexical(self) -> bool:
+        """Tell whether this is `cca(words)`, with any weight of words."""
+        return any(parameter.startswith("words") for parameter in self.parameters)
+
     def name(self, count: int) -> str:
         """Return the name of the aligner for `count` anchors, as `make_aligner` parses it.
 

@@ -171,7 +171,7 @@ class ProfileSearch:
         dims = [anchors.blocks("image")[0].shape[1], anchors.blocks("text")[0].shape[1]]
         self.family, self.words = family, words
         grid = build_grid(min(dims), words=words)
-        self.settings = [setting for setting in grid if family in (None, setting.family)]
+        self.settings = [each for each in grid if family is None or (each.family == family and not each.is_lexical)]
         self.trials: dict[tuple[str, Hubness], Trial] = {}
         self.query_scores: dict[tuple[str, Hubness], Float64] = {}
         self.complete = True
