@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _PAIRS_ONLY = (
     *("image_encoder", "captions", "captions_from", "template", "columns", "split", "dedup", "resume", "max_bad_rows"),
-    *("limit", "dry_run", "recipe"),
+    *("limit", "dry_run", "recipe", "engine", "actors", "address", "shard_rows"),
 )
 _IN_RECIPE = ("image_encoder", "text_encoder", "captions", "columns", "limit")
 
@@ -41,6 +41,7 @@ _IN_RECIPE = ("image_encoder", "text_encoder", "captions", "columns", "limit")
 )
 @click.option("--dtype", type=click.Choice(["float16", "float32", "bfloat16"]), default="float16", show_default=True)
 @options.rows
+@options.workers
 @click.option("--from-head", metavar="E", help="Instead of PAIRS: the classes of a classifier, such as timm:resnet50.")
 @options.device
 @options.backend
@@ -89,7 +90,7 @@ def _build_from_pairs(path: str, as_json: bool, dry_run: bool, params: dict[str,
     from asif.encoders import DEFAULT_ENCODERS, check_spec
     from asif.pairs import open_pairs
 
-    tolerance = Tolerance.parse(params["max_bad_rows"])
+    tolerance, sharding = Tolerance.parse(params["max_bad_rows"]), options.make_sharding(params)
     if not dry_run:
         options.open_store(params["home"]).check_writable()
     recipe = None if params["recipe"] is None else _read_compatible_recipe(params["recipe"])
@@ -131,6 +132,7 @@ def _build_from_pairs(path: str, as_json: bool, dry_run: bool, params: dict[str,
             "backend": params["backend"],
             "precision": params["precision"],
             "progress": lambda rows: bar.update(rows - bar.n),
+            "sharding": sharding,
         }
         if recipe is None:
             built = build_anchors(source, params["name"], image_encoder=image, text_encoder=text, **arguments)

@@ -19,6 +19,7 @@ from asif.errors import UsageError
 if TYPE_CHECKING:
     from asif.aligners import Aligner, Hubness
     from asif.anchorset import Store
+    from asif.building.sharded.work import ShardingOptions
     from asif.engine import Engine
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -210,6 +211,46 @@ def split(command: Command) -> Command:
     return click.option("--split", metavar="NAME", help="The split to read in a folder of several: train, test, …")(
         command
     )
+
+
+_WORKER_OPTIONS = (
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="Encode in this process, or on workers of Ray, as many rows at a time as a shard has.",
+    ),
+    click.option(
+        "--actors", type=click.IntRange(min=1), help="ray: workers.  [default: one a GPU, else one a machine]"
+    ),
+    click.option("--address", metavar="A", help="ray: the cluster.  [default: RAY_ADDRESS, else Ray is started here]"),
+    click.option("--shard-rows", type=click.IntRange(min=1), help="ray: rows of a shard.  [default: 50000]"),
+)
+
+
+def workers(command: Command) -> Command:
+    """Add --engine, and how work is divided among workers."""
+    for option in reversed(_WORKER_OPTIONS):
+        command = option(command)
+    return command
+
+
+def make_sharding(params: Mapping[str, Any]) -> ShardingOptions | None:
+    """Return how a build is divided among workers; None for one in this process.
+
+    Raises UsageError for options of workers without --engine ray.
+    """
+    given = list_given_options(("actors", "address", "shard_rows"))
+    if params["engine"] == "local":
+        if given:
+            raise UsageError(f"{given[0]} without --engine ray", "both or neither", "add --engine ray")
+        return None
+    from asif.building.sharded.work import ShardingOptions
+    from asif.cluster.pool import ClusterOptions
+
+    rows = {} if params["shard_rows"] is None else {"shard_rows": params["shard_rows"]}
+    return ShardingOptions(ClusterOptions(params["actors"], params["address"]), **rows)
 
 
 _ROW_OPTIONS = (

@@ -16,9 +16,9 @@ class Killed(BaseException):
 class InlinePool:
     """Call workers when their outcome is waited for, one after the other.
 
-    `before` is called with a worker, the name of a method and its arguments; what raises Killed there, or in the method,
-    is the death of the worker. `calls` are all calls that were begun; `order` chooses which of the waiting calls is
-    next.
+    `before` is called with a worker, the name of a method and its arguments; what raises Killed there, or in the
+    method, is the death of the worker. `calls` are all calls that were begun; `order` chooses which of the waiting
+    calls is next.
     """
 
     def __init__(
