@@ -12,6 +12,8 @@ from typing import Any
 from asif.cluster.pool import ClusterOptions, Outcome, WorkerSpec
 from asif.errors import AsifError, MissingDependency, UsageError
 
+_log = logging.getLogger(__name__)
+
 _STORE_BYTES = 100 << 20
 """Memory for objects of a Ray that is started here: only descriptors and small manifests travel."""
 _CHECK_SECONDS = 5.0
@@ -21,7 +23,7 @@ _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_
 class RayPool:
     """Start an actor for each spec that `specs` makes for their number; they live until `close`.
 
-    A Ray that runs in this process already is used, else that at `options.address` or RAY_ADDRESS, else one is started
+    A Ray that this process is connected to is used, else that at `options.address` or RAY_ADDRESS, else one is started
     here, without dashboard and without statistics of use, and stopped by `close`. Actors share the processors equally.
     With `gpus` each takes a GPU; None means: if there are any. Raises MissingDependency without Ray, UsageError for
     more actors than GPUs, AsifError if there is no cluster at the address.
@@ -153,7 +155,8 @@ def _connect(ray: Any, address: str | None) -> bool:
     if ray.is_initialized():
         return False
     place = address or os.environ.get("RAY_ADDRESS")
-    here = {} if place else {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    here: dict[str, Any] = {} if place else {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
     try:
         ray.init(address=place, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **here)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -162,7 +165,14 @@ def _connect(ray: Any, address: str | None) -> bool:
             "the address of a cluster that runs, or none",
             "start one with: ray start --head; or leave --address out",
         ) from error
+    _keep_stdout_clean(ray)
     return True
+
+
+def _keep_stdout_clean(ray: Any) -> None:
+    """Log what Ray would print of dead workers on stdout, which is for results."""
+    with suppress(AttributeError):  # no setting does this, and a later Ray may do it in another way
+        ray._private.worker.print_to_stdstream = lambda data, **_: _log.debug("%s", " ".join(data.get("lines", ())))
 
 
 def _share_resources(total: dict[str, float], actors: int, on_gpu: bool) -> dict[str, float]:
