@@ -81,16 +81,55 @@ def precision(command: Command) -> Command:
     )(command)
 
 
+_KERNELS = ("auto", "cpu", "cuda", "torch", "faiss", "reference")
+
+
 def engine(command: Command) -> Command:
     """Add --engine."""
-    choice = click.Choice(["auto", "cpu", "cuda", "torch", "faiss", "reference"])
     return click.option(
         "--engine",
-        type=choice,
+        type=click.Choice(_KERNELS),
         default="auto",
         show_default=True,
         help="Kernel for similarities; results are identical.",
     )(command)
+
+
+_SEARCH_OPTIONS = (
+    click.option(
+        "--engine",
+        type=click.Choice((*_KERNELS, "ray")),
+        default="auto",
+        show_default=True,
+        help="Kernel for similarities, or workers of Ray, each with a share of the rows; results are identical.",
+    ),
+    click.option("--actors", type=click.IntRange(min=1), help="ray: workers.  [default: one a machine]"),
+    click.option("--address", metavar="A", help="ray: the cluster.  [default: RAY_ADDRESS, else Ray is started here]"),
+)
+
+
+def search_engine(command: Command) -> Command:
+    """Add --engine with the choice of workers, and where they run."""
+    for option in reversed(_SEARCH_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _choose_engine(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an engine for its kernel, or for workers; raises UsageError for a cluster without ray."""
+    if params["engine"] == "ray":
+        from asif.cluster.pool import ClusterOptions
+
+        return {"engine": "ray", "cluster": ClusterOptions(params["actors"], params["address"])}
+    refuse_worker_options(("actors", "address"))
+    return {"kernel": params["engine"]}
+
+
+def refuse_worker_options(names: tuple[str, ...]) -> None:
+    """Raise UsageError for options of workers that were given without --engine ray."""
+    given = list_given_options(names)
+    if given:
+        raise UsageError(f"{given[0]} without --engine ray", "both or neither", "add --engine ray")
 
 
 _ALIGNER_OPTIONS = (
@@ -241,10 +280,8 @@ def make_sharding(params: Mapping[str, Any]) -> ShardingOptions | None:
 
     Raises UsageError for options of workers without --engine ray.
     """
-    given = list_given_options(("actors", "address", "shard_rows"))
     if params["engine"] == "local":
-        if given:
-            raise UsageError(f"{given[0]} without --engine ray", "both or neither", "add --engine ray")
+        refuse_worker_options(("actors", "address", "shard_rows"))
         return None
     from asif.building.sharded.work import ShardingOptions
     from asif.cluster.pool import ClusterOptions
@@ -322,7 +359,7 @@ def open_engine(params: Mapping[str, Any], aligner: Aligner | None, hubness: Hub
         hubness=hubness,
         device=params["device"],
         backend=params["backend"],
-        kernel=params["engine"],
+        **_choose_engine(params),
     )
 
 

@@ -74,7 +74,7 @@ def call_all(pool: WorkerPool, method: str, arguments: Sequence[tuple[Any, ...]]
     """Call a method on each worker, with its own arguments; return the values in the order of the workers.
 
     A worker that dies is replaced, and called again up to `attempts` times in all. Raises the error of a call, and
-    AsifError for a worker that dies each time: no answer is left out.
+    AsifError for a worker that dies each time: no answer is left out. After an error other calls may still be running.
     """
     values: dict[int, Any] = {}
     deaths = dict.fromkeys(pool.workers, 0)
@@ -83,7 +83,6 @@ def call_all(pool: WorkerPool, method: str, arguments: Sequence[tuple[Any, ...]]
     while len(values) < len(pool.workers):
         for outcome in pool.wait(1.0):
             if outcome.error is not None:
-                _drain(pool, len(pool.workers) - len(values) - 1)
                 raise outcome.error
             if not outcome.died:
                 values[outcome.worker] = outcome.value
@@ -98,9 +97,3 @@ def call_all(pool: WorkerPool, method: str, arguments: Sequence[tuple[Any, ...]]
             pool.replace(outcome.worker)
             pool.submit(outcome.worker, method, *arguments[outcome.worker])
     return [values[worker] for worker in pool.workers]
-
-
-def _drain(pool: WorkerPool, running: int) -> None:
-    """Wait for the calls that run, so that the next ones do not get their outcomes."""
-    while running > 0:
-        running -= len(pool.wait(1.0))

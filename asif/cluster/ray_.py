@@ -107,9 +107,10 @@ class RayPool:
 
     def close(self) -> None:
         """Kill the actors, and stop Ray if it was started here."""
-        for worker in self.workers:
-            self._kill(worker)
-        self._disconnect()
+        if self._ray.is_initialized():  # Ray stops before some objects, when Python ends
+            for worker in self.workers:
+                self._kill(worker)
+            self._disconnect()
 
     def _disconnect(self) -> None:
         if self._owned:

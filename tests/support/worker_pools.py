@@ -1,7 +1,11 @@
-"""Workers in this process, for tests of what runs on a cluster: they die, or are slow, when a test says so."""
+"""Workers in this process, for tests of what runs on a cluster: they die, or are slow, when a test says so.
+
+Arguments and results are copied, as on their way to another process.
+"""
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,7 +45,7 @@ class InlinePool:
 
     def submit(self, worker: int, method: str, *arguments: Any) -> None:
         assert worker not in self.waiting
-        self.waiting[worker] = method, arguments
+        self.waiting[worker] = method, pickle.loads(pickle.dumps(arguments))
 
     def wait(self, seconds: float) -> list[Outcome]:
         if not self.waiting:
@@ -55,7 +59,8 @@ class InlinePool:
             self.before(worker, method, arguments)
             if worker not in self.made:
                 self.made[worker] = self.specs[worker].make(*self.specs[worker].arguments)
-            return [Outcome(worker, getattr(self.made[worker], method)(*arguments))]
+            found = getattr(self.made[worker], method)(*arguments)
+            return [Outcome(worker, pickle.loads(pickle.dumps(found)))]
         except AsifError as error:
             return [Outcome(worker, error=error)]
         except Killed:

@@ -142,6 +142,9 @@ class ShardJournal(Journal):
         (self._folder / "pid").write_text(str(os.getpid()))
         return []
 
+    def __enter__(self) -> ShardJournal:
+        return self
+
     @property
     def path(self) -> Path:
         """Return the folder."""
