@@ -97,11 +97,10 @@ class ShardRun:
         """Take a finished shard; raises InputRefused if there are too many bad rows now."""
         self.place.fetch(task.name, self.journal.path)
         self._take(value)
-        for stage in STAGES:
-            self.clock.seconds[stage] += value.about["microseconds"][stage] / 1e6
-        self.clock.encoder_seconds += value.about["encoder_microseconds"] / 1e6
-        for name in ("images", "texts", "cut_texts"):
-            setattr(self.clock, name, getattr(self.clock, name) + value.about[name])
+        seconds = {stage: value.about["microseconds"][stage] / 1e6 for stage in STAGES}
+        counts = {name: value.about[name] for name in ("images", "texts", "cut_texts")}
+        encoder_seconds = value.about["encoder_microseconds"] / 1e6
+        self.clock.add_all(EncoderClock(**counts, seconds=seconds, encoder_seconds=encoder_seconds))
 
     def _take(self, shard: FinishedShard) -> None:
         if shard.about["plan"] != self.plan.digest:

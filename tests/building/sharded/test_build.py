@@ -362,3 +362,61 @@ def test_workers_are_told_little_about_each_shard(pairs: Path, tmp_path: Path) -
 
     build_sharded(pairs, tmp_path, pool=partial(InlinePool, before=measure), max_bad_rows=Tolerance(number=9))
     assert max(sizes) < 600
+
+
+def test_full_disk_of_a_worker_ends_the_build_and_is_resumed(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    from asif.anchorset.format import blocks
+    from asif.anchorset.write import journal_segment
+    from asif.errors import OutOfSpace
+
+    tolerant, count = Tolerance(number=9), [0]
+
+    def write(path: Path, block: blocks.AnchorBlock, dtype: str) -> None:
+        count[0] += 1
+        if count[0] == 4:
+            path.write_bytes(b"half a block")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        blocks.write_block(path, block, dtype)
+
+    monkeypatch.setattr(journal_segment, "write_block", write)
+    with pytest.raises(OutOfSpace, match="no room left"):
+        build_sharded(pairs, tmp_path / "shards", max_bad_rows=tolerant)
+    journal = next((tmp_path / "shards" / "anchors" / "toy" / "journal").glob("*/attempts"))
+    assert not list(journal.iterdir())  # room is made at once
+    local = build_set(open_pairs(pairs), tmp_path / "local", max_bad_rows=tolerant)
+    built = build_sharded(pairs, tmp_path / "shards", max_bad_rows=tolerant)
+    assert built.resumed_at >= 3 * 7 - 2
+    assert identity(built.anchors) == identity(local.anchors)
+
+
+def test_rows_in_memory_are_refused(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    from asif.errors import UsageError
+    from asif.pairs.in_memory import open_in_memory
+
+    table = pa.table({"image": [b"one"], "caption": ["a"]})
+    source = open_in_memory(table, lambda image: image, {}, tmp_path)
+    with pytest.raises(UsageError, match="rows in memory"):
+        build_sharded_anchor_set(
+            source, Store(tmp_path), "toy", {}, make_fakes, BuildOptions(), OPERATION, ShardingOptions(), InlinePool
+        )
+
+
+def test_two_builds_of_one_plan_do_not_run_at_once(pairs: Path, tmp_path: Path) -> None:
+    from asif.errors import Busy
+
+    refused = list[bool]()
+
+    def start_another(worker: int, method: str, arguments: tuple[Any, ...]) -> None:
+        if method == "encode" and not refused:
+            with pytest.raises(Busy, match="another build"):
+                build_sharded(pairs, tmp_path, max_bad_rows=Tolerance(number=9))
+            refused.append(True)
+
+    build_sharded(pairs, tmp_path, pool=partial(InlinePool, before=start_another), max_bad_rows=Tolerance(number=9))
+    assert refused

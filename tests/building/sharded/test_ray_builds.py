@@ -118,3 +118,23 @@ def test_command_builds_on_ray(ray_here: str, cli: Any, home: Path, vectors: Pat
     assert json.loads(ran.out)["digest"] == json.loads(local.out)["digest"]
     again = cli("build-anchors", vectors, "--name", "many", "--json", "--engine", "ray")
     assert json.loads(again.out)["already_built"]
+
+
+def test_commands_build_and_update_galleries_on_ray(ray_here: str, cli: Any, home: Path, vectors: Path) -> None:
+    on_ray = ("--engine", "ray", "--actors", 2, "--shard-rows", 100, "--json")
+    local = cli("gallery", "build", vectors, "--name", "local", "--json").json
+    built = cli("gallery", "build", vectors, "--name", "many", *on_ray)
+    assert built.code == 0, built.err
+    assert built.json["digest"] == local["digest"]
+    updated = cli("gallery", "update", "many", *on_ray)
+    assert updated.code == 0, updated.err
+    assert (updated.json["unchanged"], updated.json["version"]) == (500, built.json["version"])
+
+
+def test_options_of_workers_need_the_engine(cli: Any, home: Path, vectors: Path) -> None:
+    for command in (("build-anchors", vectors, "--name", "a"), ("gallery", "build", vectors, "--name", "g")):
+        ran = cli(*command, "--shard-rows", 100)
+        assert ran.code == 2
+        assert "--shard-rows without --engine ray" in ran.err
+    ran = cli("search", "g", "--text", "x", "--actors", 2)
+    assert ran.code == 2

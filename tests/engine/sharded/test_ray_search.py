@@ -35,7 +35,7 @@ def test_topk_of_actors_is_that_of_all_rows_and_survives_a_kill(ray_here: str, h
             assert found.scores.tobytes() == expected.scores.tobytes()
             actors = list_actors(list_marked(ray_here))
             assert len(actors) == count
-            if attempt == 0:
+            if attempt == 0 and count == 2:
                 os.kill(actors[-1], signal.SIGKILL)
         workers.close()
 
