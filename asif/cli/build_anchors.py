@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _PAIRS_ONLY = (
     *("image_encoder", "captions", "captions_from", "template", "columns", "split", "dedup", "resume", "max_bad_rows"),
-    *("limit", "dry_run", "recipe", "engine", "actors", "address", "shard_rows"),
+    *("limit", "dry_run", "recipe", "engine", "actors", "address", "shard_rows", "exchange"),
 )
 _IN_RECIPE = ("image_encoder", "text_encoder", "captions", "columns", "limit")
 

@@ -265,6 +265,11 @@ _WORKER_OPTIONS = (
     ),
     click.option("--address", metavar="A", help="ray: the cluster.  [default: RAY_ADDRESS, else Ray is started here]"),
     click.option("--shard-rows", type=click.IntRange(min=1), help="ray: rows of a shard.  [default: 50000]"),
+    click.option(
+        "--exchange",
+        metavar="URL",
+        help="ray: where workers leave shards, as s3://bucket/folder.  [default: the store]",
+    ),
 )
 
 
@@ -281,13 +286,13 @@ def make_sharding(params: Mapping[str, Any]) -> ShardingOptions | None:
     Raises UsageError for options of workers without --engine ray.
     """
     if params["engine"] == "local":
-        refuse_worker_options(("actors", "address", "shard_rows"))
+        refuse_worker_options(("actors", "address", "shard_rows", "exchange"))
         return None
     from asif.building.sharded.work import ShardingOptions
     from asif.cluster.pool import ClusterOptions
 
     rows = {} if params["shard_rows"] is None else {"shard_rows": params["shard_rows"]}
-    return ShardingOptions(ClusterOptions(params["actors"], params["address"]), **rows)
+    return ShardingOptions(ClusterOptions(params["actors"], params["address"]), **rows, exchange=params["exchange"])
 
 
 _ROW_OPTIONS = (

@@ -7,7 +7,6 @@ import struct
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
 from asif.errors import AsifError
 
@@ -30,10 +29,19 @@ class Mark:
     def read(cls, path: Path) -> Mark | None:
         """Read a mark; None if none was written."""
         try:
-            first, stop, row_by_row = _FORM.unpack(path.read_bytes())
+            return cls.from_bytes(path.read_bytes())
         except (OSError, struct.error):
             return None
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Mark:
+        """Read what `to_bytes` wrote."""
+        first, stop, row_by_row = _FORM.unpack(data)
         return cls(first, stop, bool(row_by_row))
+
+    def to_bytes(self) -> bytes:
+        """Serialise, to a fixed length."""
+        return _FORM.pack(self.first, self.stop, self.row_by_row)
 
 
 class Marker:
@@ -44,14 +52,12 @@ class Marker:
 
     def write(self, mark: Mark) -> None:
         """Write a mark in place of the last one."""
-        os.pwrite(self._file, _FORM.pack(mark.first, mark.stop, mark.row_by_row), 0)
+        os.pwrite(self._file, mark.to_bytes(), 0)
 
     def __enter__(self) -> Marker:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         os.close(self._file)
 
 

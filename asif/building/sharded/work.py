@@ -12,7 +12,7 @@ from asif.anchorset import EncoderInfo, Store
 from asif.anchorset.write.shard_journal import PLAN_FILE, ShardJournal
 from asif.building.bad_rows import BadRowCounter
 from asif.building.clock import EncoderClock
-from asif.building.sharded.places import FolderPlace, ShardPlace
+from asif.building.sharded.places import ShardPlace, open_place
 from asif.building.sharded.plan import DEFAULT_SHARD_ROWS, ShardPlan, write_plan
 from asif.building.sharded.run import ShardRun, compare_encoders
 from asif.cluster.pool import ClusterOptions, WorkerPool, WorkerSpec
@@ -28,11 +28,13 @@ PoolOpener: TypeAlias = "Callable[[Callable[[int], Sequence[WorkerSpec]], Cluste
 class ShardingOptions:
     """Hold how a build is divided: the workers, and the rows of each shard.
 
-    Workers find the input and the store at the same paths as this machine.
+    Workers find the input and the store at the same paths as this machine. With `exchange`, a URL such as
+    s3://bucket/folder, they leave finished shards there, and need the store for caches of encoders alone.
     """
 
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
     shard_rows: int = DEFAULT_SHARD_ROWS
+    exchange: str | None = None
 
 
 def count_rows(source: PairSource, limit: int | None, noun: str) -> int:
@@ -91,7 +93,7 @@ class ShardedWork:
         Raises InputRefused if the input has changed since the plan was made, and what `ShardRun` raises.
         """
         plan = self._keep_plan()
-        place = FolderPlace(self.journal.path)
+        place = open_place(self.journal.path, self.sharding.exchange, plan.digest)
         spec = self.make_worker(plan, place)
         with closing(
             self.open_pool(lambda count: [spec] * min(count, len(plan.shards)), self.sharding.cluster)
@@ -100,6 +102,7 @@ class ShardedWork:
             run = ShardRun(self.journal, plan, place, encoders, self.bad, self.clock, self.progress)
             resumed_at = run.resume()
             run.run(pool)
+        place.clear()
         return encoders, resumed_at
 
     def _keep_plan(self) -> ShardPlan:
