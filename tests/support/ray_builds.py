@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -21,10 +22,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from support.build_fakes import OPERATION, FakeImages, FakeTexts, identity
+from support.build_fakes import OPERATION, SIDES, FakeImages, FakeTexts, stored_rows
 from support.paths import TESTS
 
-from asif.anchorset import Store
+from asif.anchorset import AnchorSet, Store
 from asif.building import BuildOptions, BuildResult
 from asif.building.bad_rows import Tolerance
 from asif.building.sharded.build import build_sharded_anchor_set
@@ -89,13 +90,21 @@ def build_on_ray(
     )
 
 
+def describe_set(opened: AnchorSet) -> str:
+    """Name a set by its pairs and the bytes of its embeddings, whatever its blocks are."""
+    content = hashlib.sha256()
+    for side in SIDES:
+        content.update(stored_rows(opened, side).tobytes())
+    return f"{opened.digest} {content.hexdigest()}"
+
+
 def describe(home: Path) -> str:
     """Return what a reader sees now: the content, and whether it is intact; or why there is none."""
     try:
         with Store(home).open("toy") as opened:
             opened.records(range(opened.count))
             problems = Store(home).verify("toy").problems
-            return identity(opened) + "".join(map(str, problems))
+            return describe_set(opened) + "".join(map(str, problems))
     except AsifError as error:
         return type(error).__name__
 

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.build_fakes import build_set, identity, reject_lines, some_rows, write_parquet
+from support.build_fakes import build_set, reject_lines, some_rows, write_parquet
 from support.ray_builds import (
     build_on_ray,
     count_encoded,
     describe,
+    describe_set,
     list_actors,
     list_marked,
     start_build,
@@ -43,7 +44,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def expected(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     tolerant = Tolerance(number=9)
-    return identity(build_set(open_pairs(pairs), tmp_path_factory.mktemp("local"), max_bad_rows=tolerant).anchors)
+    return describe_set(build_set(open_pairs(pairs), tmp_path_factory.mktemp("local"), max_bad_rows=tolerant).anchors)
 
 
 @pytest.fixture
