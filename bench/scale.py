@@ -30,18 +30,18 @@ DIMS = {"image_embedding": 384, "text_embedding": 8}
 _GROUP = 10_000
 
 
-def make_vectors(path: Path, rows: int) -> Path:
-    """Write pairs of random vectors, unless they are there."""
+def make_vectors(path: Path, rows: int, dims: dict[str, int] = DIMS, group: int = _GROUP) -> Path:
+    """Write pairs of random vectors, in row groups of `group`, unless they are there."""
     if path.exists():
         return path
-    kinds = {name: pa.list_(pa.float32(), dim) for name, dim in DIMS.items()}
+    kinds = {name: pa.list_(pa.float32(), dim) for name, dim in dims.items()}
     schema = pa.schema([("id", pa.string()), ("caption", pa.string()), *kinds.items()])
     with pq.ParquetWriter(path.with_suffix(".part"), schema) as writer:
-        for start in range(0, rows, _GROUP):
-            random, count = np.random.default_rng(start), min(_GROUP, rows - start)
+        for start in range(0, rows, group):
+            random, count = np.random.default_rng(start), min(group, rows - start)
             names = [f"{row:09d}" for row in range(start, start + count)]
             columns: list[Any] = [names, [f"caption {name}" for name in names]]
-            for name, dim in DIMS.items():
+            for name, dim in dims.items():
                 values = random.standard_normal(count * dim, np.float32)
                 columns.append(pa.FixedSizeListArray.from_arrays(pa.array(values), dim).cast(kinds[name]))
             writer.write_table(pa.table(columns, schema=schema))
@@ -53,7 +53,9 @@ def build(source: Path, home: Path, name: str, *more: object) -> dict[str, Any]:
     """Build a set by the command in a process of its own; return its JSON, seconds, and the peak memory in MB."""
     command = [sys.executable, "-m", "asif", "build-anchors", str(source), "--name", name, "--json", *map(str, more)]
     started = time.perf_counter()
-    with subprocess.Popen(command, env={**os.environ, "ASIF_HOME": str(home)}, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command, env={**os.environ, "ASIF_HOME": str(home)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
         assert process.stdout is not None
         printed = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
@@ -113,9 +115,10 @@ def measure_builds(folder: Path, source: Path, limit: int, address: str, what: s
     )
 
 
-def measure_memory(folder: Path, source: Path, address: str, rows: int) -> None:
+def measure_memory(folder: Path, address: str, rows: int) -> None:
     """Build the same rows in more and more shards: peak memory of the driver."""
-    table = []
+    small = dict.fromkeys(DIMS, 8)
+    source, table = make_vectors(folder / f"small-{rows}.parquet", rows, small, group=500), []
     for shards in (10, 1000, 10_000):
         per_shard = rows // shards
         on_ray = ("--engine", "ray", "--address", address, "--actors", 2, "--shard-rows", per_shard)
@@ -189,7 +192,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "results" / "scale")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    print(machine())
+    print(machine(), flush=True)
     if "start" in given.parts:
         measure_start()
     if set(given.parts) <= {"start"}:
@@ -197,12 +200,12 @@ def main() -> None:
     with run_ray() as address:
         if "pairs" in given.parts:
             measure_builds(given.folder, realdata() / "flickr8k" / "train.parquet", 6000, address, "flickr8k")
-        if {"vectors", "memory", "search"} & set(given.parts):
+        if {"vectors", "search"} & set(given.parts):
             source = make_vectors(given.folder / f"vectors-{given.rows}.parquet", given.rows)
         if "vectors" in given.parts:
             measure_builds(given.folder, source, given.rows // 2, address, "vectors")
         if "memory" in given.parts:
-            measure_memory(given.folder, source, address, 20_000)
+            measure_memory(given.folder, address, 20_000)
         if "search" in given.parts:
             build(source, given.folder / "home", "all")
             with Store(given.folder / "home").open("all") as opened:
