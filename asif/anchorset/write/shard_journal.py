@@ -150,6 +150,11 @@ class ShardJournal(Journal):
         """Return the folder."""
         return self._folder
 
+    @property
+    def name(self) -> str:
+        """Return a name of the build: that of its set, and a hash of all that decides the outcome."""
+        return f"{self._set.path.name}/{self._folder.name}"
+
     def keep_plan(self, data: bytes) -> bytes:
         """Keep a plan, unless an earlier run has kept one; return the one that is kept."""
         path = self.path / PLAN_FILE

@@ -28,6 +28,7 @@ from asif.building.sharded.work import (
 from asif.cluster.pool import WorkerSpec
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.encoders.text_limits import describe_cut
+from asif.errors import UsageError
 from asif.pairs import PairSource, Reject, RowsApart
 from asif.vectors import Side
 from asif.version import VERSION
@@ -59,6 +60,12 @@ def build_sharded_anchor_set(
     with clock.measure("read"):
         apart = index_rows(source, rows, store, options)
     plan = {**plan_build(source, {}, options, None), "encoders": dict(specs)}
+    if apart is not None and sharding.exchange is not None:
+        raise UsageError(
+            "an exchange for rows of one pair that do not follow each other",
+            "rows that are sorted by id, or workers that see the store",
+            "sort the rows, or leave --exchange out",
+        )
     with open_shard_journal(store, name, source, plan, sharding, options.resume) as journal:
         folder = _save_index(apart, journal.path)
 

@@ -35,6 +35,7 @@ from asif.building.sharded.work import (
     open_shard_journal,
 )
 from asif.cluster.pool import WorkerSpec
+from asif.errors import UsageError
 from asif.pairs import PairSource
 from asif.vectors import Side
 
@@ -59,6 +60,12 @@ class ItemShardWorker(ShardWorker):
         encoder, leaves_out = self.load(), self.options.leaves_out()
         found = [open_compatible(store, ref, self.side, encoder, self.options) for store, ref in self.known]
         sets = [each for each in found if each is not None]
+        if self.is_update and found[0] is None:
+            raise UsageError(
+                f"a worker cannot open {self.known[0][1]}, which is to be updated",
+                "the store at the same path on all machines",
+                "put it on a disk that all of them see",
+            )
         known = KnownVectors(sets, self.side)
         more: dict[str, Any] = {"skips": leaves_out}
         if self.is_update and sets:

@@ -72,8 +72,11 @@ def _refuse_change(file: str, expected: str) -> InputRefused:
     )
 
 
-def write_plan(source: PairSource, rows: int, shard_rows: int) -> bytes:
-    """Serialise the plan of the first `rows` rows of a source; raises UsageError for shards without rows."""
+def write_plan(build: str, source: PairSource, rows: int, shard_rows: int) -> bytes:
+    """Serialise the plan of the first `rows` rows of a source; `build` is a name for all else that matters.
+
+    Raises UsageError for shards without rows.
+    """
     if shard_rows < 1:
         raise UsageError(f"shards of {shard_rows} rows", "a whole number from 1", "pass --shard-rows 50000")
     files = [[str(file), hash_input(file, len(source.files))] for file in source.files]
@@ -84,7 +87,7 @@ def write_plan(source: PairSource, rows: int, shard_rows: int) -> bytes:
         first, last = _find_files(source, numbers, start, stop)
         content = hashlib.sha256(canonical_json([files[first : last + 1], start, stop])).hexdigest()
         shards.append([f"{start:012d}-{content[:16]}", start, stop, first, last])
-    return dump_checksummed({"format": _FORMAT, "rows": rows, "files": files, "shards": shards})
+    return dump_checksummed({"format": _FORMAT, "build": build, "rows": rows, "files": files, "shards": shards})
 
 
 def _find_files(source: PairSource, numbers: Mapping[str, int], start: int, stop: int) -> tuple[int, int]:

@@ -107,7 +107,7 @@ class ShardedWork:
 
     def _keep_plan(self) -> ShardPlan:
         """Return the plan that an earlier run has made, or make it; raises InputRefused for changed input."""
-        made = write_plan(self.source, self.rows, self.sharding.shard_rows)
+        made = write_plan(self.journal.name, self.source, self.rows, self.sharding.shard_rows)
         plan = ShardPlan.from_bytes(self.journal.keep_plan(made), str(self.journal.path / PLAN_FILE))
         if plan.digest != ShardPlan.from_bytes(made, "the plan").digest:
             plan.check_files(self.source)

@@ -20,7 +20,7 @@ from asif.building.gallery.deferred import DeferredEncoder
 from asif.building.sharded.gallery import ShardedUpdate, build_sharded_gallery
 from asif.building.sharded.work import ShardingOptions
 from asif.cluster.pool import ClusterOptions
-from asif.errors import Interrupted
+from asif.errors import Interrupted, UsageError
 
 SHARDING = ShardingOptions(ClusterOptions(2), 7)
 COUNTS = ("added", "changed", "renamed", "removed", "unchanged", "rejected")
@@ -109,6 +109,17 @@ def stop_at(number: int, error: type[BaseException]) -> Callable[..., InlinePool
             raise error
 
     return partial(InlinePool, before=before)
+
+
+def test_update_needs_the_gallery_on_each_worker(folder: Path, tmp_path: Path) -> None:
+    build_here(folder, tmp_path)
+
+    def hide(worker: int, method: str, arguments: tuple[Any, ...]) -> None:
+        if (tmp_path / "galleries").exists():
+            (tmp_path / "galleries" / "g" / "versions").rename(tmp_path / "galleries" / "g" / "gone")
+
+    with pytest.raises(UsageError, match="a worker cannot open g@"):
+        update_sharded(folder, tmp_path, pool=partial(InlinePool, before=hide))
 
 
 def test_interrupted_update_resumes(folder: Path, tmp_path: Path) -> None:

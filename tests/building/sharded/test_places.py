@@ -137,6 +137,17 @@ def test_row_that_kills_its_worker_is_found_by_marks_in_objects(
     assert [reject.row for reject in built.anchors.rejects()] == [17]
 
 
+def test_builds_that_differ_do_not_share_objects(bucket: ObjectFolder, pairs: Path, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        build(pairs, tmp_path / "mean", raise_at(4, KeyboardInterrupt))
+    sharding = ShardingOptions(ClusterOptions(2), 8, BUCKET)
+    what = {"image": "fake", "text": "fake"}, load, BuildOptions(captions="first"), OPERATION, sharding, InlinePool
+    built = build_sharded_anchor_set(open_pairs(pairs), Store(tmp_path / "first"), "toy", *what)
+    assert built.resumed_at == 0
+    assert built.anchors.digest == build_set(open_pairs(pairs), tmp_path, captions="first").anchors.digest
+    assert build(pairs, tmp_path / "mean").resumed_at == 24
+
+
 def test_exchange_is_a_url(pairs: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="for objects"):
         open_place(tmp_path, str(tmp_path), "0" * 64)
