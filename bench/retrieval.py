@@ -1,14 +1,18 @@
 """Retrieval on Flickr8k by aligner, number of pairs and hubness correction.
 
 Anchors are images of the train part with their five captions averaged; tests are the dev part, 1,000 images with 5,000
-captions. `cca(words)` reads the captions too. `auto` is the profile that `asif tune --task search` finds on those
-anchors, with two single captions of each held-out pair as queries; its seconds are those of the tuning and of the fit.
+captions. `cca(words)` reads the captions too; "each caption" is a set with each caption as an anchor of its own, as
+`--captions all` builds it. `auto` is the choice without tuning; tuned, it is the profile that `asif tune --task search`
+finds on those anchors, with two single captions of each held-out pair as queries: its seconds are those of the tuning
+and of the fit. `python retrieval.py quick` measures 1,000 and 6,000 pairs without tuning.
 """
 
 from __future__ import annotations
 
 import itertools
+import sys
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from common import Pairs, captions_of, machine, realdata, show
@@ -18,7 +22,7 @@ from asif.aligners import Aligner, Hubness, make_aligner
 from asif.aligners.hubness import build_query_bank
 from asif.compare import Candidates, score_candidates
 from asif.evaluate.comparison.peak_memory import read_peak_memory, reset_peak_memory
-from asif.tuning import CaptionSampler, TuningResult, tune
+from asif.tuning import CaptionSampler, TuningResult, default_setting, tune
 from asif.vectors import Embeddings, Float32, Int64, Side
 
 SIDES: tuple[Side, Side] = ("image", "text")
@@ -34,7 +38,8 @@ ALIGNERS: dict[str, Aligner] = {
     "cca": make_aligner("cca"),
     "cca(words)": make_aligner("cca(words)"),
 }
-CORRECTIONS = {"": Hubness("none"), " + nnn": Hubness("nnn")}
+CORRECTIONS = {"": Hubness("none"), " + nnn": Hubness("nnn"), " + lse": Hubness("lse")}
+SINGLE = "cca(words), each caption"  # as an anchor of its own
 
 
 def features(part: str) -> tuple[Float32, Float32]:
@@ -54,7 +59,8 @@ def main() -> None:
     single_captions = tuple((caption,) for some in captions_of("dev") for caption in some)
     asked = [Embeddings(dev_images), Embeddings(dev_captions, single_captions)]
     rows, choices = [], []
-    for count in COUNTS:
+    quick = sys.argv[1:] == ["quick"]
+    for count in (1_000, 6_000) if quick else COUNTS:
         found: dict[str, list[list[float]]] = {}
         for seed in SEEDS:
             chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[:count])
@@ -65,9 +71,18 @@ def main() -> None:
                     continue
                 found.setdefault(name + suffix, []).append(measured(aligner, hubness, pairs, asked[0], asked[1]))
             single = captions.reshape(len(images), CAPTIONS, -1)[chosen]
+            every = split_captions(pairs, single)
+            for suffix in (" + nnn", " + lse"):
+                result = measured(make_aligner("cca(words)"), CORRECTIONS[suffix], every, asked[0], asked[1])
+                found.setdefault(SINGLE + suffix, []).append(result)
+            setting, hubness = default_setting("search", pairs.count, texts_repeat=False)
+            result = measured(make_aligner(setting.name(pairs.count)), hubness, pairs, asked[0], asked[1])
+            found.setdefault("auto", []).append(result)
+            if quick:
+                continue
             tuned, peak = tuned_to(pairs, single, seed)
             result = measured(make_aligner(tuned.best.aligner), tuned.best.hubness, pairs, asked[0], asked[1])
-            found.setdefault("auto", []).append([*result[:8], result[8] + tuned.seconds, max(result[9], peak)])
+            found.setdefault("auto, tuned", []).append([*result[:8], result[8] + tuned.seconds, max(result[9], peak)])
             correction = " ".join(str(value) for value in tuned.best.hubness.parameters.values())
             choices.append([f"{count:,}", str(seed), tuned.best.aligner, correction, f"{tuned.best.score:.3f}"])
         for name, runs in found.items():
@@ -79,24 +94,34 @@ def main() -> None:
             rows.append([f"{count:,}", name, *cells, f"{means[8]:.2f}", f"{max(run[9] for run in runs):.0f}"])
     ways = [f"{way} {what}" for way in ("image→text", "text→image") for what in ("R@1", "R@5", "R@10", "median rank")]
     show(["pairs", "aligner", *ways, "fit s", "peak MiB"], rows)
-    print("\nWhat `auto` was:\n")
+    if quick:
+        return
+    print("\nWhat tuning chose:\n")
     show(["pairs", "seed", "aligner", "hubness", "held-out mean reciprocal rank"], choices)
 
 
 def tuned_to(pairs: Pairs, captions: Float32, seed: int) -> tuple[TuningResult, float]:
     """Tune on the anchors, with two of the five captions [n, 5, d] as queries; return the result and peak memory."""
     before = reset_peak_memory()
-    tuned = tune(pairs, "search", seconds=600, seed=seed, captions=two_of(captions, seed))
+    tuned = tune(pairs, "search", seconds=600, seed=seed, captions=two_of(captions, pairs.captions, seed))
     return tuned, read_peak_memory() - before
 
 
-def two_of(captions: Float32, seed: int) -> CaptionSampler:
-    """Return a sampler of two of the five captions [n, 5, d] of each anchor."""
+def split_captions(pairs: Pairs, captions: Float32) -> Pairs:
+    """Make each of the five captions [n, 5, d] of the pairs an anchor of its own."""
+    images = np.repeat(pairs.image[0], CAPTIONS, axis=0)
+    said = [(caption,) for some in pairs.captions for caption in some]
+    return Pairs([images], [captions.reshape(len(images), -1).astype(np.float16)], said)
+
+
+def two_of(captions: Float32, texts: Sequence[tuple[str, ...]], seed: int) -> CaptionSampler:
+    """Return a sampler of two of the five captions [n, 5, d] of each anchor, with their texts."""
 
     def single(rows: Int64) -> tuple[Embeddings, Int64]:
         drawn = np.random.default_rng(seed).random((len(rows), CAPTIONS)).argsort(axis=1)[:, :2]
         said = captions[rows[:, None], drawn].reshape(-1, captions.shape[-1])
-        return Embeddings(said), np.repeat(np.arange(len(rows)), 2)
+        words = tuple((texts[row][at],) for row, both in zip(rows.tolist(), drawn.tolist(), strict=True) for at in both)
+        return Embeddings(said, words), np.repeat(np.arange(len(rows)), 2)
 
     return single
 

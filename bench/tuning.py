@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Pairs, classnames, labelled, machine, show
+from common import Pairs, captions_of, classnames, labelled, machine, show
 from retrieval import CAPTIONS, best_ranks, features, two_of
 from scipy.stats import spearmanr
 
@@ -69,9 +69,10 @@ def main() -> None:
     single = captions.reshape(len(images), CAPTIONS, -1)
     chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:PAIRS])
     means = Embeddings.from_raw(single.mean(axis=1)).values
-    pairs = Pairs([images[chosen].astype(np.float16)], [means[chosen].astype(np.float16)])
+    said, texts = captions_of("train"), means[chosen].astype(np.float16)
+    pairs = Pairs([images[chosen].astype(np.float16)], [texts], [said[row] for row in chosen])
 
-    two = two_of(single[chosen], 0)
+    two = two_of(single[chosen], pairs.captions, 0)
     rows = []
     with tempfile.TemporaryDirectory() as home:
         engine = Engine(home=Path(home), aligner=make_aligner("asif"))

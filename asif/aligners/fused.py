@@ -13,12 +13,10 @@ from asif.aligners.linear import Linear
 from asif.aligners.neighbours import Neighbours
 from asif.aligners.protocol import Aligner, Anchors, FittedAligner, TemplateMode, uses_texts
 from asif.aligners.relative import FittedRelative
-from asif.aligners.sampling import represent_leave_one_out
+from asif.aligners.sampling import compute_spread
 from asif.errors import UsageError
-from asif.kernels import KernelName, compute_similarity
-from asif.vectors import SIDES, AnchorContributions, Embeddings, FitArrays, FusedRows, Rows, Side, scale_rows
-
-_SPREAD_ANCHORS = 512  # of each side, from which the spread of scores is estimated
+from asif.kernels import KernelName
+from asif.vectors import AnchorContributions, Embeddings, FitArrays, FusedRows, Rows, Side, scale_rows
 
 
 @dataclass(frozen=True)
@@ -173,14 +171,6 @@ def _compute_shares(weights: Sequence[float], spreads: Sequence[float]) -> list[
     scaled = [weight / spread if spread > 0 else 0.0 for weight, spread in zip(weights, spreads, strict=True)]
     total = sum(scaled)
     return [each / total for each in scaled] if total else [1 / len(scaled)] * len(scaled)
-
-
-def compute_spread(fitted: FittedAligner, anchors: Anchors, engine: KernelName = "auto") -> float:
-    """Return the standard deviation of an aligner's scores between images and texts of different anchors."""
-    images, texts = (represent_leave_one_out(fitted, anchors, side, _SPREAD_ANCHORS, engine) for side in SIDES)
-    scores = compute_similarity(images, texts, engine=engine).astype(np.float64)
-    off_diagonal = scores[~np.eye(len(scores), dtype=bool)]
-    return float(off_diagonal.std()) if len(off_diagonal) else 0.0
 
 
 def is_linear(aligner: Aligner) -> bool:

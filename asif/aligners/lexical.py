@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from asif.aligners.joined_texts import IMAGE_POWER, JoinedTexts, find_joined_sums, read_rows
+from asif.aligners.leave_one_out import choose_strength
 from asif.aligners.linear import (
     MAX_EXPONENT,
     MIN_RELATIVE_CORRELATION,
     MIN_VARIANCE,
     LinearMaps,
+    compute_column_scales,
     make_empty_maps,
     round_maps,
     scale_to_unit,
 )
 from asif.aligners.moments import Moments
 from asif.aligners.protocol import Anchors, TemplateMode, read_captions
-from asif.aligners.words import Vocabulary
 from asif.errors import UsageError
 from asif.kernels import KernelName
-from asif.kernels.blas import compute_gram_matrix
 from asif.kernels.canonical import round_to_grid
 from asif.vectors import (
     SIDES,
@@ -35,19 +35,12 @@ from asif.vectors import (
     FitArrays,
     Float64,
     Side,
-    Texts,
-    gather_rows,
 )
 
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-
 _BATCH_ROWS = 4096
-_BLOCK_ROWS = 8192  # of the sums: they do not depend on how anchors lie in blocks
 _MOST_PROJECTED = 1 << 24  # entries of anchors that explanations keep
 _MAX_WORDS = 3.0  # of unit sentence vectors: products with the maps stay exact
-_FEW_PAIRS, _MANY_PAIRS = 300, 1_000
-_IMAGE_POWER = 0.6
+_MANY_PAIRS = 1_000
 _LEAST_STRENGTH = 1e-6  # from which on covariances are invertible beyond rounding
 
 
@@ -60,9 +53,13 @@ class LexicalCca:
     Images and texts are mapped as `cca` does, with λ times the mean variance added to both covariances. Each caption
     of an anchor counts in the covariance of words with words; elsewhere their mean does, as of sentence vectors.
 
-    Where a parameter is None the anchors decide: λ = 300/√N, and 0.4 of it for texts if there are 1,000 anchors and no
-    words; g (`words`) = ½ below 300 anchors, else 1; `power` = 0.6 if no entry of an anchor is negative, else 1.
-    Without captions, or words that recur in them, texts are their sentence vectors alone.
+    Where a parameter is None the anchors decide: λ by leave-one-out if texts have two or more images each on average,
+    see `choose_strength`, else λ = 300/√N of N distinct images, and 0.4 of it for texts if N is 1,000 and there are no
+    words; g (`words`) = ½ for N below 300, else 1; `power` = 0.6 if no entry of an anchor is negative, else 1. So a set
+    with each caption as an anchor of its own has the parameters of one with their means, but each caption counts in all
+    covariances of texts: the better choice for search. With `words` = 0, without captions, or without words that recur
+    in them, texts are their sentence vectors alone. Text embeddings without texts are represented by the regression of
+    the anchors' representations on their sentence vectors.
     Raises UsageError for parameters out of range.
 
     >>> LexicalCca(words=0.5).parameters
@@ -79,8 +76,8 @@ class LexicalCca:
     def __post_init__(self) -> None:
         _check_range("lambda", self.strength, _LEAST_STRENGTH, math.inf, 1)
         _check_range("size", self.size, 0, math.inf, 384)
-        _check_range("words", self.words, 0, _MAX_WORDS, 1)
-        _check_range("power", self.power, 0, 1, _IMAGE_POWER)
+        _check_range("words", self.words, 0, _MAX_WORDS, 1, inclusive=True)
+        _check_range("power", self.power, 0, 1, IMAGE_POWER)
         if not 0 <= self.weight <= 2 * MAX_EXPONENT:
             raise UsageError(
                 f"weight is {self.weight}", f"a number from 0 to {2 * MAX_EXPONENT:g}", "pass a weight such as 1"
@@ -89,7 +86,12 @@ class LexicalCca:
     @property
     def parameters(self) -> dict[str, Any]:
         """Return the parameters; `words` is true where the anchors decide its weight."""
-        given = {"words": self.words or True, "lambda": self.strength, "size": self.size, "power": self.power}
+        given = {
+            "words": True if self.words is None else self.words,
+            "lambda": self.strength,
+            "size": self.size,
+            "power": self.power,
+        }
         exponents = [self.weight / 2, self.weight / 2]
         return {**{name: value for name, value in given.items() if value is not None}, "exponents": exponents}
 
@@ -106,140 +108,90 @@ class LexicalCca:
         """Bind to an anchor set with the words and the maps of an earlier fit."""
         return FittedLexicalCca(self, anchors, _Solution.from_arrays(arrays))
 
-    def choose_strengths(self, pairs: int, has_words: bool) -> tuple[float, float]:
-        """Return λ of images and of texts.
 
-        >>> LexicalCca().choose_strengths(900, True), LexicalCca().choose_strengths(10_000, False)
-        ((10.0, 10.0), (3.0, 1.2000000000000002))
-        """
-        if self.strength is not None:
-            return self.strength, self.strength
-        strength = 300 / math.sqrt(pairs)
-        return strength, strength * (0.4 if pairs >= _MANY_PAIRS and not has_words else 1)
-
-
-def _check_range(name: str, value: float | None, above: float, most: float, example: float) -> None:
-    if value is not None and not (above < value <= most and value < math.inf):
-        end = "" if most == math.inf else f" up to {most:g}"
-        raise UsageError(f"{name} is {value}", f"a number above {above:g}{end}", f"pass a {name} such as {example:g}")
+def _check_range(
+    name: str, value: float | None, least: float, most: float, example: float, *, inclusive: bool = False
+) -> None:
+    if value is None or (least < value <= most and value < math.inf) or (inclusive and value == least):
+        return
+    start, end = "from" if inclusive else "above", "" if most == math.inf else f" up to {most:g}"
+    raise UsageError(f"{name} is {value}", f"a number {start} {least:g}{end}", f"pass a {name} such as {example:g}")
 
 
 @dataclass(frozen=True)
 class _Solution:
-    """Hold what makes rows of embeddings: the steps before the maps, and the maps [d, s].
+    """Hold what makes rows of embeddings: λ of images, the steps before the maps, and the maps [d, s].
 
-    `centres` [d] are the means of both sides; the maps of texts are over [sentence vector, words].
+    The maps of texts are over [sentence vector, words]. `sentences` [dt, s] maps sentence vectors of texts whose words
+    are unknown; its columns are divided by `sentence_scales` [s], as those of `LinearMaps` are.
     """
 
-    power: float
-    centres: dict[Side, Float64]
-    words: float
-    vocabulary: Vocabulary
+    strength: float
+    joined: JoinedTexts
     maps: LinearMaps
+    sentences: Float64
+    sentence_scales: Float64
 
     def as_arrays(self) -> FitArrays:
         """Return the solution as named arrays of floats, for a file."""
-        centres = {f"centre_{side}": self.centres[side] for side in SIDES}
-        numbers = {"power": np.array(self.power), "words_weight": np.array(self.words)}
-        return {**self.maps.as_arrays(), **centres, **numbers, **self.vocabulary.as_arrays()}
+        sentences = {"map_sentence": self.sentences, "scale_sentence": self.sentence_scales}
+        return {"strength": np.array(self.strength), **self.maps.as_arrays(), **self.joined.as_arrays(), **sentences}
 
     @classmethod
     def from_arrays(cls, arrays: FitArrays) -> _Solution:
         """Read what `as_arrays` wrote; raises KeyError if something is missing."""
-        centres: dict[Side, Float64] = {side: np.array(arrays[f"centre_{side}"]) for side in SIDES}
-        maps = LinearMaps.from_arrays(arrays)
-        vocabulary = Vocabulary.from_arrays(arrays)
-        return cls(float(arrays["power"]), centres, float(arrays["words_weight"]), vocabulary, maps)
+        sentences = np.array(arrays["map_sentence"], order="C"), np.array(arrays["scale_sentence"])
+        joined, maps = JoinedTexts.from_arrays(arrays), LinearMaps.from_arrays(arrays)
+        return cls(float(arrays["strength"]), joined, maps, *sentences)
 
     def apply(self, embeddings: Embeddings, side: Side) -> Float64:
         """Map embeddings into the common space [n, s], without normalisation; exact in float64, so in any batch."""
-        dense, maps = self.centre(embeddings.values, side), self.maps.maps[side]
-        mapped = dense @ maps[: dense.shape[1]]
-        if side == "text" and len(self.vocabulary):
-            assert embeddings.texts is not None
-            mapped += self.represent_words(embeddings.texts) @ maps[dense.shape[1] :]
+        dense = self.joined.centre(embeddings.values, side)
+        if side == "text" and embeddings.texts is None and self.uses_texts:
+            return (dense @ self.sentences - self._sentence_offset) * self.sentence_scales
+        mapped = dense @ self.maps.maps[side][: dense.shape[1]]
+        if side == "text" and embeddings.texts is not None and self.uses_texts:
+            mapped += self.joined.represent_words(embeddings.texts) @ self.maps.maps[side][dense.shape[1] :]
         centred: Float64 = mapped - self._offsets[side]
         return centred * self.maps.scales[side]
 
-    def centre(self, values: Any, side: Side) -> Float64:
-        """Centre rows [n, d] and bring them to unit length, on the grid; the powers of images come first."""
-        return round_to_grid(scale_to_unit(_raise(values, self.power if side == "image" else 1) - self.centres[side]))
-
-    def represent_words(self, texts: Texts) -> csr_array:
-        """Return the weighted words of texts [n, v], on the grid."""
-        rows = self.vocabulary.represent(texts)
-        rows.data = round_to_grid(self.words * rows.data)
-        return rows
+    @property
+    def uses_texts(self) -> bool:
+        return len(self.joined.vocabulary) > 0
 
     @cached_property
     def _offsets(self) -> dict[Side, Float64]:
         """The mapped means of both sides [s]."""
         return {side: self.maps.means[side] @ self.maps.maps[side] for side in SIDES}
 
-
-def _raise(values: Any, power: float) -> Float64:
-    """Raise the entries of rows [n, d] to a power and bring the rows to unit length; 1 leaves them as they are."""
-    wide = np.ascontiguousarray(values, np.float64)
-    return wide if power == 1 else scale_to_unit(np.maximum(wide, 0) ** power)
+    @cached_property
+    def _sentence_offset(self) -> Float64:
+        """The mapped mean of the sentence vectors [s]."""
+        offset: Float64 = self.maps.means["text"][: len(self.sentences)] @ self.sentences
+        return offset
 
 
 def _solve(aligner: LexicalCca, anchors: Anchors) -> _Solution:
-    """Count the words and solve for the maps: reads the anchors three times, a block at a time."""
-    captions = read_captions(anchors) or []
-    vocabulary = Vocabulary.count(captions)
-    words = aligner.words or (0.5 if anchors.count < _FEW_PAIRS else 1.0)
-    power = aligner.power or (1.0 if any((rows < 0).any() for rows in anchors.blocks("image")) else _IMAGE_POWER)
-    powers: dict[Side, float] = {"image": power, "text": 1.0}
-    centres: dict[Side, Float64] = {
-        side: np.add.reduce([_raise(rows, powers[side]).sum(axis=0) for rows in _read_rows(anchors, side)])
-        / anchors.count
-        for side in SIDES
-    }
-    unsolved = _Solution(power, centres, words, vocabulary, make_empty_maps(centres))
-    moments = _sum_joined(unsolved, anchors, captions)
-    strengths = aligner.choose_strengths(anchors.count, len(vocabulary) > 0)
-    return _Solution(power, centres, words, vocabulary, _solve_maps(aligner, strengths, moments))
+    """Choose the shrinkage, and solve for the maps from the sums over the anchors."""
+    joined, moments = find_joined_sums(anchors, aligner.words, aligner.power)
+    strength = aligner.strength or choose_strength(anchors, joined, moments)
+    if strength is None:
+        strengths = _choose_usual_strengths(joined.images, len(joined.vocabulary) > 0)
+    else:
+        strengths = strength, strength
+    maps = _solve_maps(aligner, strengths, moments)
+    sentences = _regress_on_sentences(maps, moments, strengths[1], len(joined.centres["text"]))
+    return _Solution(strengths[0], joined, maps, *sentences)
 
 
-def _read_rows(anchors: Anchors, side: Side) -> Iterator[Any]:
-    """Yield one side in blocks of 8,192 rows, copied."""
-    blocks = anchors.blocks(side)
-    for start in range(0, anchors.count, _BLOCK_ROWS):
-        yield gather_rows(blocks, np.arange(start, min(start + _BLOCK_ROWS, anchors.count)))
+def _choose_usual_strengths(pairs: int, has_words: bool) -> tuple[float, float]:
+    """Return λ of images and of texts.
 
-
-def _sum_joined(unsolved: _Solution, anchors: Anchors, captions: list[tuple[str, ...]]) -> Moments:
-    """Sum over the anchors with joined texts [sentence vector, words]."""
-    total: Moments | None = None
-    for at, images, texts in zip(count(), _read_rows(anchors, "image"), _read_rows(anchors, "text"), strict=False):
-        x, y = unsolved.centre(images, "image"), unsolved.centre(texts, "text")
-        some = captions[at * _BLOCK_ROWS : at * _BLOCK_ROWS + len(x)] or [()] * len(x)
-        part = _sum_block(x, y, unsolved.vocabulary, unsolved.words, some)
-        total = part if total is None else total + part
-    assert total is not None
-    return total
-
-
-def _sum_block(
-    x: Float64, y: Float64, vocabulary: Vocabulary, weight: float, captions: Sequence[tuple[str, ...]]
-) -> Moments:
-    """Sum over images [n, di], and texts whose sentence vectors are [n, dt] and whose words [n, v] are sparse.
-
-    The products of words with words are means over the captions of a pair, the others those of its mean words.
+    >>> _choose_usual_strengths(900, True), _choose_usual_strengths(10_000, False)
+    ((10.0, 10.0), (3.0, 1.2000000000000002))
     """
-    from scipy.sparse import csr_array, diags_array
-
-    counts = np.array([len(some) for some in captions], np.int64)
-    shares = 1 / np.repeat(counts, counts)
-    single = weight * vocabulary.represent([(caption,) for some in captions for caption in some])
-    ends = np.concatenate([[0], np.cumsum(counts)])
-    words = csr_array((shares, np.arange(len(shares)), ends), (len(x), len(shares))) @ single
-    turned = words.T.tocsr()
-    crossed = turned @ y  # [v, dt]
-    within = (single.T @ (diags_array(shares) @ single)).toarray()
-    yy = np.block([[compute_gram_matrix(y), crossed.T], [crossed, within]])
-    xy = np.hstack([x.T @ y, (turned @ x).T])
-    return Moments(len(x), x.sum(axis=0), np.append(y.sum(axis=0), words.sum(axis=0)), compute_gram_matrix(x), yy, xy)
+    strength = 300 / math.sqrt(pairs)
+    return strength, strength * (0.4 if pairs >= _MANY_PAIRS and not has_words else 1)
 
 
 def _solve_maps(aligner: LexicalCca, strengths: tuple[float, float], moments: Moments) -> LinearMaps:
@@ -267,6 +219,21 @@ def _solve_maps(aligner: LexicalCca, strengths: tuple[float, float], moments: Mo
     return round_maps(means, image * used**exponent, text * used**exponent, used, xy)
 
 
+def _regress_on_sentences(maps: LinearMaps, moments: Moments, strength: float, dim: int) -> tuple[Float64, Float64]:
+    """Regress the representations of texts [s] on their sentence vectors [dim]: the map on the grid, and its scales."""
+    from scipy import linalg
+
+    _, yy, _ = moments.covariances()
+    within = yy[:dim, :dim].copy()
+    if np.trace(within) < MIN_VARIANCE:
+        return np.zeros((dim, len(maps.correlations))), np.ones(len(maps.correlations))
+    within[np.diag_indices(dim)] += strength * np.trace(within) / dim
+    covariance = yy[:dim] @ (maps.maps["text"] * maps.scales["text"])
+    solved = linalg.cho_solve(linalg.cho_factor(within, lower=True), covariance)
+    scales = compute_column_scales(solved)
+    return np.ascontiguousarray(round_to_grid(solved / scales)), scales
+
+
 @dataclass(frozen=True)
 class FittedLexicalCca:
     """A canonical correlation with words fitted to one anchor set; `restored` is the solution of an earlier fit."""
@@ -279,19 +246,18 @@ class FittedLexicalCca:
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that the anchors decided, and the number of words in use: 0 without captions."""
         solved = self._solution
-        strengths = self.aligner.choose_strengths(self.anchors.count, self.uses_texts)
         return {
             **self.aligner.parameters,
-            "words": solved.words,
-            "lambda": strengths[0],
-            "power": solved.power,
-            "vocabulary": len(solved.vocabulary),
+            "words": solved.joined.words,
+            "lambda": solved.strength,
+            "power": solved.joined.power,
+            "vocabulary": len(solved.joined.vocabulary),
         }
 
     @property
     def uses_texts(self) -> bool:
-        """Tell whether text embeddings need their texts."""
-        return len(self._solution.vocabulary) > 0
+        """Tell whether the words of texts count."""
+        return self._solution.uses_texts
 
     @cached_property
     def _solution(self) -> _Solution:
@@ -302,10 +268,7 @@ class FittedLexicalCca:
         return self._solution.as_arrays()
 
     def represent(self, side: Side, embeddings: Embeddings, engine: KernelName = "auto") -> DenseRows:
-        """Map embeddings [n, d] into the common space [n, s], to unit length.
-
-        Raises UsageError for text embeddings without their texts, unless the anchors have no words.
-        """
+        """Map embeddings [n, d] into the common space [n, s], to unit length; of texts their words count if known."""
         self._check(side, embeddings)
         out = np.zeros((len(embeddings), len(self._solution.maps.correlations)), np.float32)
         for start in range(0, len(embeddings), _BATCH_ROWS):
@@ -314,18 +277,12 @@ class FittedLexicalCca:
         return DenseRows(out)
 
     def _check(self, side: Side, embeddings: Embeddings) -> None:
-        dim = len(self._solution.centres[side])
+        dim = len(self._solution.joined.centres[side])
         if embeddings.dim != dim:
             raise UsageError(
                 f"{side} embeddings have {embeddings.dim} dimensions, anchors {dim}",
                 "equal dimensions",
                 "encode with the encoder of the anchor set",
-            )
-        if side == "text" and embeddings.texts is None and self.uses_texts:
-            raise UsageError(
-                f"{len(embeddings)} text vectors without their texts",
-                "the texts too, whose words the aligner cca(words) compares",
-                "give texts in place of vectors, Embeddings(values, texts), or --aligner cca",
             )
 
     def split_score(self, image: DenseRows, text: DenseRows) -> AnchorContributions:
@@ -354,7 +311,7 @@ class FittedLexicalCca:
         captions = read_captions(self.anchors) if side == "text" and self.uses_texts else None
         made, start = [], 0
         keep = self.anchors.count * len(self._solution.maps.correlations) <= _MOST_PROJECTED
-        for rows in _read_rows(self.anchors, side):
+        for rows in read_rows(self.anchors, side):
             texts = None if captions is None else tuple(captions[start : start + len(rows)])
             start += len(rows)
             projected = self._solution.apply(Embeddings(rows.astype(np.float32), texts), side)

@@ -166,7 +166,7 @@ def round_maps(
     means: dict[Side, Float64], image: Float64, text: Float64, correlations: Float64, xy: Float64
 ) -> LinearMaps:
     """Put maps [d, s] on the grid; `xy` [di, dt] is the covariance of the anchors."""
-    scales: dict[Side, Float64] = {"image": _compute_column_scales(image), "text": _compute_column_scales(text)}
+    scales: dict[Side, Float64] = {"image": compute_column_scales(image), "text": compute_column_scales(text)}
     maps = {"image": round_to_grid(image / scales["image"]), "text": round_to_grid(text / scales["text"])}
     shared = (maps["image"] * scales["image"]).T @ xy @ (maps["text"] * scales["text"])
     solved = LinearMaps(means, {"image": maps["image"], "text": maps["text"]}, scales, correlations, shared)
@@ -214,10 +214,10 @@ def _compute_inverse_roots(values: Float64, strength: float) -> Float64:
     return np.asarray(1 / np.sqrt(values + strength * max(values.mean(), np.finfo(np.float64).tiny)))
 
 
-def _compute_column_scales(columns: Float64) -> Float64:
+def compute_column_scales(columns: Float64) -> Float64:
     """Return the powers of two [s] by which columns must be divided to have a length between ¼ and ½.
 
-    >>> _compute_column_scales(np.array([[3.0, 0.0], [4.0, 0.0]])).tolist()
+    >>> compute_column_scales(np.array([[3.0, 0.0], [4.0, 0.0]])).tolist()
     [16.0, 1.0]
     """
     lengths = np.linalg.norm(columns, axis=0)

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.aligners.protocol import Anchors, FittedAligner, read_captions, uses_texts
-from asif.kernels import KernelName
-from asif.vectors import Embeddings, FusedRows, Int64, Rows, Side, SparseRows, gather_rows
+from asif.kernels import KernelName, compute_similarity
+from asif.vectors import SIDES, Embeddings, FusedRows, Int64, Rows, Side, SparseRows, gather_rows
+
+_SPREAD_ANCHORS = 512  # of each side, from which the spread of scores is estimated
 
 
 def choose_evenly_spaced(count: int, most: int) -> Int64:
@@ -76,3 +78,11 @@ def number_equal_rows(rows: NDArray[Any]) -> Int64:
     whole = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
     _, first, where = np.unique(whole, return_index=True, return_inverse=True)
     return np.asarray(np.argsort(np.argsort(first))[where], np.int64)
+
+
+def compute_spread(fitted: FittedAligner, anchors: Anchors, engine: KernelName = "auto") -> float:
+    """Return the standard deviation of an aligner's scores between images and texts of different anchors."""
+    images, texts = (represent_leave_one_out(fitted, anchors, side, _SPREAD_ANCHORS, engine) for side in SIDES)
+    scores = compute_similarity(images, texts, engine=engine).astype(np.float64)
+    off_diagonal = scores[~np.eye(len(scores), dtype=bool)]
+    return float(off_diagonal.std()) if len(off_diagonal) else 0.0

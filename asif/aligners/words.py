@@ -39,10 +39,10 @@ class Vocabulary:
     weights: Float64
 
     @classmethod
-    def count(cls, captions: Iterable[Sequence[str]]) -> Vocabulary:
-        """Count the words of the captions of each anchor.
+    def count(cls, captions: Iterable[Sequence[str]], images: int | None = None) -> Vocabulary:
+        """Count the words of the captions of each anchor; `images` are those of the anchors, if some share one.
 
-        A word is in at least 2 captions, from 1,001 anchors on in 8, and not in all of them. Of more than 4,096 words
+        A word is in at least 2 captions, from 1,001 images on in 8, and not in all of them. Of more than 4,096 words
         the most frequent are used, of equally frequent ones the first in the alphabet. The order of anchors is of no
         consequence.
 
@@ -54,7 +54,7 @@ class Vocabulary:
         for some in captions:
             anchors, texts = anchors + 1, texts + len(some)
             counts.update(chain.from_iterable(map(find_words, some)))
-        fewest = _MIN_CAPTIONS[anchors > _FEW_PAIRS]
+        fewest = _MIN_CAPTIONS[(images or anchors) > _FEW_PAIRS]
         usable = [(-times, word) for word, times in counts.items() if fewest <= times < texts]
         words = tuple(sorted(word for _, word in sorted(usable)[:MOST_WORDS]))
         return cls(words, np.log(texts / np.array([counts[word] for word in words], np.float64)))

@@ -36,8 +36,9 @@ def make_named_aligner(name: str, parameters: Mapping[str, Any]) -> Aligner | No
 def choose_aligner(anchors: OpenAnchors, task: Task, aligner: Aligner | None, hubness: Hubness | None) -> AlignerChoice:
     """Choose the aligner for a task: the named one, else that of the set's profile, else the default for the task.
 
-    The default is `asif` for labels, or `cca` if several images share each text, and `procrustes` with a hubness
-    correction for search. Raises IntegrityError for a profile that this version cannot read.
+    The default is `cca(words)`: with a hubness correction for search, alone for labels if several images share each
+    text, else in a sum with `asif`. It reads no words if vectors of texts come without texts; of large sets it is `cca`
+    or `asif`, see `default_setting`. Raises IntegrityError for a profile that this version cannot read.
     """
     if isinstance(aligner, TrainedAligner):
         return AlignerChoice(aligner.find_trained(anchors), hubness or Hubness("none"))
@@ -46,11 +47,19 @@ def choose_aligner(anchors: OpenAnchors, task: Task, aligner: Aligner | None, hu
     profile = anchors.profiles.get(task)
     if profile is None:
         setting, correction = default_setting(
-            task, texts_repeat=task == "classify" and has_repeated_texts(anchors, QUICK_CHECK_ROWS)
+            task,
+            anchors.count,
+            texts_repeat=task == "classify" and has_repeated_texts(anchors, QUICK_CHECK_ROWS),
+            words=encodes_texts(anchors),
         )
         return AlignerChoice(make_aligner(setting.family), hubness or correction)
     tuned, correction = _read_profile(profile, anchors.ref, task)
     return AlignerChoice(tuned, hubness or correction, task)
+
+
+def encodes_texts(anchors: OpenAnchors) -> bool:
+    """Tell whether an encoder makes the text vectors of a set, so that queries come with their texts."""
+    return anchors.encoder_spec("text") != "precomputed"
 
 
 def _read_profile(profile: Mapping[str, Any], ref: str, task: str) -> tuple[Aligner, Hubness]:

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from asif.aligners import Aligner, FittedAligner, Hubness
-from asif.aligners.hubness import build_query_bank
+from asif.aligners.hubness import QueryBank, build_query_bank
 from asif.anchorset import AnchorSet, OpenAnchors, PairFilter, Store, View, open_view
 from asif.anchorset.format.fit_cache import hash_anchors
 from asif.anchorset.format.references import parse_union
@@ -101,7 +101,7 @@ class FittedTask:
     choice: AlignerChoice
     anchors: OpenAnchors
     kernel: KernelName = "auto"
-    query_banks: dict[Side, Rows] = field(default_factory=dict)
+    query_banks: dict[Side, QueryBank] = field(default_factory=dict)
 
     @cached_property
     def fitted(self) -> FittedAligner:
@@ -135,7 +135,7 @@ class FittedTask:
             candidates, biases=hubness.compute_biases(candidates.rows, self._query_bank(queries), self.kernel)
         )
 
-    def _query_bank(self, side: Side) -> Rows:
+    def _query_bank(self, side: Side) -> QueryBank:
         if side not in self.query_banks:
             self.query_banks[side] = build_query_bank(self.fitted, self.anchors, side, self.kernel)
         return self.query_banks[side]

@@ -9,6 +9,7 @@ from asif.aligners import make_aligner
 from asif.anchorset import AnchorSet, Store, default_home
 from asif.defaults import DEFAULT_ANCHORS
 from asif.encoders import Backend, Device
+from asif.engine.aligner_choice import encodes_texts
 from asif.engine.captions import sample_captions
 from asif.engine.engine import Engine
 from asif.tuning import Task, TuningResult, tune
@@ -38,7 +39,15 @@ def tune_anchors(
     )  # not the aligner of an old profile
     anchors = engine.anchor_set
     captions = sample_captions(engine, seed)
-    tuned = tune(anchors, task, seconds=seconds, seed=seed, captions=captions, progress=progress)
+    tuned = tune(
+        anchors,
+        task,
+        seconds=seconds,
+        seed=seed,
+        captions=captions,
+        words=encodes_texts(anchors),
+        progress=progress,
+    )
     if not keep:
         return tuned, anchors
     exact_ref = ref if "/" in ref else f"{anchors.name}@{anchors.version}"

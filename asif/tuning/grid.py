@@ -32,27 +32,37 @@ class AlignerSetting:
         return f"{self.family}({','.join(parameters)})" if parameters else self.family
 
 
-_DEFAULTS: dict[Task, tuple[AlignerSetting, Hubness]] = {
-    "classify": (AlignerSetting("asif", ("power=3",), 1.0), Hubness("none")),
-    "search": (AlignerSetting("procrustes"), Hubness("nnn")),
-}
-"""The settings that work well on most sets: chosen unless another one is proven better."""
+MAX_PAIRS_WITH_WORDS = 30_000
+"""Of more anchors the default reads no words, so that edits of a set are fitted within seconds."""
 
-_REPEATED_TEXTS_DEFAULT = (AlignerSetting("cca", ("lambda=1",)), Hubness("none"))
-"""The default for labels if several images share each text: a few dozen pairs are enough for it."""
+_UNCORRECTED, _CORRECTED = Hubness("none"), Hubness("nnn")
 
 
-def default_setting(task: Task, *, texts_repeat: bool) -> tuple[AlignerSetting, Hubness]:
-    """Return the setting that is chosen unless another one is proven better.
+def default_setting(
+    task: Task, pairs: int, *, texts_repeat: bool, words: bool = True
+) -> tuple[AlignerSetting, Hubness]:
+    """Return the setting that works well on most sets of `pairs` anchors: it is chosen unless another is proven better.
 
-    >>> default_setting("classify", texts_repeat=True)[0].family, default_setting("search", texts_repeat=True)[0].family
-    ('cca', 'procrustes')
+    `words` tells whether queries come with their texts.
+
+    >>> for task in ("classify", "search"):
+    ...     print(*(default_setting(task, pairs, texts_repeat=False)[0].family for pairs in (1_000, 50_000)))
+    cca(words)+asif asif
+    cca(words) cca
     """
-    return _REPEATED_TEXTS_DEFAULT if task == "classify" and texts_repeat else _DEFAULTS[task]
+    lexical = "cca(words)" if words else "cca(words=0)"
+    if task == "search":
+        return AlignerSetting(lexical if pairs <= MAX_PAIRS_WITH_WORDS else "cca"), _CORRECTED
+    if texts_repeat:
+        return AlignerSetting(lexical if pairs <= MAX_PAIRS_WITH_WORDS else "cca"), _UNCORRECTED
+    return AlignerSetting(f"{lexical}+asif" if pairs <= MAX_PAIRS_WITH_WORDS else "asif"), _UNCORRECTED
 
 
-def build_grid(smallest_dim: int) -> list[AlignerSetting]:
-    """List all settings, interleaved by aligner, so that each aligner is tried before the deadline."""
+def build_grid(smallest_dim: int, *, words: bool = True) -> list[AlignerSetting]:
+    """List all settings, interleaved by aligner, so that each aligner is tried before the deadline.
+
+    `words` tells whether queries come with their texts.
+    """
     sizes = [size for size in _SIZES if size is None or size < smallest_dim]
     relative = [
         AlignerSetting("asif", (f"power={power}", *(["centre"] if centre else [])), share)
@@ -63,7 +73,11 @@ def build_grid(smallest_dim: int) -> list[AlignerSetting]:
         AlignerSetting("ridge", (f"lambda={strength}", f"towards={side}"))
         for strength, side in product((1, 0.1), ("image", "text"))
     ]
-    cca = [
+    lexical = [
+        AlignerSetting("cca", ("words" if words else "words=0", *strength))
+        for strength in ((), ("lambda=3",), ("lambda=1",), ("lambda=10",))
+    ]
+    cca = lexical + [
         AlignerSetting("cca", (f"lambda={strength}", *_format_size(size)))
         for strength, size in product((1, 3, 0.3, 10), sizes)
     ]

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.aligners import FittedAligner, Hubness, make_aligner
-from asif.aligners.fused import compute_spread
-from asif.aligners.sampling import represent_leave_one_out
+from asif.aligners.sampling import compute_spread, represent_leave_one_out
 from asif.kernels import compute_similarity
 from asif.tuning.criteria import Task, compute_chance_of_first, compute_reciprocal_rank, count_candidates_ahead
 from asif.tuning.splits import HeldOutQueries
@@ -69,6 +68,9 @@ class HubnessCorrector:
         table = self.scores.table if direction == 0 else self.scores.table.T
         if hubness.method == "none":
             return table
+        if hubness.method == "lse":
+            bank = self.scores.banks[direction]
+            return np.asarray(table - hubness.average_softly(bank if direction == 0 else bank.T, 1.0), np.float32)
         bias = hubness.alpha * self.highest[direction][: hubness.k].mean(axis=0)
         return np.asarray(table - bias, np.float32)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from asif.aligners import Anchors, FittedAligner, Hubness
+from asif.aligners.joined_texts import share_joined_sums
 from asif.errors import UsageError
 from asif.tuning.criteria import TASKS, Task
 from asif.tuning.grid import AlignerSetting, build_grid, default_setting
@@ -23,7 +24,11 @@ _WEIGHTS = (0.3, 0.6, 1.0)
 _MAX_MEMBERS = 3
 _PROOF_ERRORS = 3  # standard errors by which a setting must beat the default
 _UNCORRECTED = Hubness("none")
-_CORRECTIONS = (_UNCORRECTED, *(Hubness("nnn", k, alpha) for k, alpha in product((8, 32, 128), (0.25, 0.5, 0.75))))
+_CORRECTIONS = (
+    _UNCORRECTED,
+    *(Hubness("nnn", k, alpha) for k, alpha in product((8, 32, 128), (0.25, 0.5, 0.75))),
+    Hubness("lse"),
+)
 CRITERIA = {
     "classify": "chance that the right text comes first among 100, for held-out images, with noise unless texts repeat",
     "search": "mean reciprocal rank of what belongs to a held-out image or text, both ways",
@@ -101,6 +106,7 @@ def tune(
     seed: int = 0,
     captions: CaptionSampler | None = None,
     family: str | None = None,
+    words: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> TuningResult:
     """Choose aligner, parameters, hubness correction and fusion from held-out anchors alone; no label is used.
@@ -109,13 +115,13 @@ def tune(
     aligner are tried with hubness corrections, then in fusions, as long as the score does not fall. The first step has
     half of `seconds`, the second a third; settings not tried by then are left out, and the result is not `complete`.
     `captions` returns single captions of held-out pairs whose stored texts are means of several. With a `family`, only
-    this aligner is tried, and its highest score is chosen. Raises UsageError for an unknown task, InputRefused for too
-    few pairs.
+    this aligner is tried, and its highest score is chosen. `words` tells whether queries will come with their texts, as
+    those of encoders do. Raises UsageError for an unknown task, InputRefused for too few pairs.
     """
     if task not in TASKS:
         raise UsageError(f"the task is {task!r}", f"one of {', '.join(TASKS)}", "pass --task classify")
     started = time.perf_counter()
-    return ProfileSearch(anchors, task, seed, captions, family, started, seconds, progress).run()
+    return ProfileSearch(anchors, task, seed, captions, family, words, started, seconds, progress).run()
 
 
 def choose_correction(fitted: FittedAligner, queries: HeldOutQueries, task: Task) -> Hubness:
@@ -136,6 +142,7 @@ class ProfileSearch:
         seed: int,
         captions: CaptionSampler | None,
         family: str | None,
+        words: bool,
         started: float,
         seconds: float,
         progress: Callable[[int, int], None],
@@ -145,11 +152,14 @@ class ProfileSearch:
         self.texts_repeat = has_repeated_texts(anchors)  # one fold may be too small to show it
         self.folds: Sequence[HeldOutQueries] = tuple(
             queries.add_noise(seed + fold) if task == "classify" and not self.texts_repeat else queries
-            for fold, queries in enumerate(split_folds(anchors, seed, captions))
+            for fold, queries in enumerate(split_folds(anchors, seed, captions, words=words))
         )
+        for queries in self.folds:
+            share_joined_sums(queries.anchors)
         dims = [anchors.blocks("image")[0].shape[1], anchors.blocks("text")[0].shape[1]]
-        self.family = family
-        self.settings = [setting for setting in build_grid(min(dims)) if family in (None, setting.family)]
+        self.family, self.words = family, words
+        grid = build_grid(min(dims), words=words)
+        self.settings = [setting for setting in grid if family in (None, setting.family)]
         self.trials: dict[tuple[str, Hubness], Trial] = {}
         self.query_scores: dict[tuple[str, Hubness], Float64] = {}
         self.complete = True
@@ -203,7 +213,7 @@ class ProfileSearch:
 
         With a few dozen pairs, chance alone makes the best of some hundred trials better by two standard errors.
         """
-        setting, correction = default_setting(self.task, texts_repeat=self.texts_repeat)
+        setting, correction = default_setting(self.task, self.count, texts_repeat=self.texts_repeat, words=self.words)
         default = self._build_candidate(setting)
         trial = self._evaluate(default, correction, [HubnessCorrector(scores) for scores in default.scores])
         gains = self.query_scores[best, hubness] - self.query_scores[trial.aligner, correction]

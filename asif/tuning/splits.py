@@ -13,7 +13,7 @@ from asif.aligners import Anchors
 from asif.aligners.protocol import read_captions
 from asif.aligners.sampling import choose_evenly_spaced, number_equal_rows
 from asif.errors import InputRefused
-from asif.vectors import Embeddings, Float32, Int64, Side, gather_rows
+from asif.vectors import Embeddings, Int64, Side, gather_rows
 
 MAX_PAIRS = 20_000  # used for tuning; of a larger set, evenly spaced runs
 _RUN_ROWS = 50  # rows of a run: pairs that share an image are often adjacent
@@ -85,11 +85,14 @@ class HeldOutQueries:
         return replace(self, images=Embeddings.from_raw(cosine * values + np.sqrt(1 - cosine**2) * noise))
 
 
-def split_folds(anchors: Anchors, seed: int, captions: CaptionSampler | None = None) -> Iterator[HeldOutQueries]:
+def split_folds(
+    anchors: Anchors, seed: int, captions: CaptionSampler | None = None, *, words: bool = True
+) -> Iterator[HeldOutQueries]:
     """Split an anchor set into two to five folds: a fifth of the images, at most 1,000, is held out at a time.
 
     With `captions`, the held-out texts are single captions of the pairs, as queries are, instead of the stored means
-    of several. Raises InputRefused for fewer than 10 distinct images or two distinct texts.
+    of several. With `words`, vectors of texts come with the texts. Raises InputRefused for fewer than 10 distinct
+    images or two distinct texts.
     """
     rows = choose_runs(anchors.count)
     pairs = AnchorSubset.of(anchors, rows)
@@ -110,10 +113,11 @@ def split_folds(anchors: Anchors, seed: int, captions: CaptionSampler | None = N
         fit_anchors = pairs.select_rows(np.flatnonzero(~held_out))
         query_pairs = pairs.select_rows(np.flatnonzero(held_out))
         if captions is None:
-            texts, owners = query_pairs.sides["text"].astype(np.float32), np.arange(query_pairs.count)
+            said = tuple(query_pairs.read_captions()) or None
+            texts, owners = Embeddings(query_pairs.sides["text"].astype(np.float32), said), np.arange(query_pairs.count)
         else:
-            embeddings, owners = captions(rows[held_out])
-            texts = embeddings.values
+            texts, owners = captions(rows[held_out])
+        texts = texts if words else Embeddings(texts.values)
         yield _build_queries(fit_anchors, image_groups[held_out], query_pairs.sides["image"], texts, owners)
 
 
@@ -143,16 +147,16 @@ def choose_runs(count: int) -> Int64:
 
 
 def _build_queries(
-    anchors: AnchorSubset, image_groups: Int64, images: NDArray[Any], texts: Float32, owners: Int64
+    anchors: AnchorSubset, image_groups: Int64, images: NDArray[Any], texts: Embeddings, owners: Int64
 ) -> HeldOutQueries:
     """Turn held-out pairs into queries: every distinct image and text once.
 
     `image_groups` [n] are equal for equal images [n, di]; `owners` [m] are the pairs that the texts [m, dt] belong to.
     """
     _, first_images, image_numbers = np.unique(image_groups, return_index=True, return_inverse=True)
-    text_numbers = number_equal_rows(texts)
+    text_numbers = number_equal_rows(texts.values)
     _, first_texts = np.unique(text_numbers, return_index=True)
     matches = np.zeros((len(first_images), len(first_texts)), bool)
     matches[image_numbers[owners], text_numbers] = True
     distinct_images = Embeddings(images[first_images].astype(np.float32))
-    return HeldOutQueries(anchors, distinct_images, Embeddings(texts[first_texts]), matches)
+    return HeldOutQueries(anchors, distinct_images, texts.select_rows(first_texts), matches)

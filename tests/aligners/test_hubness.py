@@ -14,7 +14,8 @@ from support.anchor_pairs import Pairs, related, unit
 from support.examples import examples
 
 from asif.aligners import Hubness, Relative, make_aligner
-from asif.aligners.hubness import MAX_BANK_ROWS, build_query_bank
+from asif.aligners.hubness import MAX_BANK_ROWS, QueryBank, build_query_bank
+from asif.aligners.sampling import compute_spread
 from asif.classify import Labels
 from asif.compare import Candidates, rank_candidates, score_candidates
 from asif.engine import Engine
@@ -51,7 +52,7 @@ def matrix(a: Rows, b: Rows) -> Any:
 )
 def test_scores_less_a_share_of_the_nearest_of_the_bank(make: Any, k: int, alpha: float, per: int, seed: int) -> None:
     asked, rows, known = make(4, seed), make(10, seed + 1), make(30, seed + 2)
-    biases = Hubness("nnn", k, alpha).compute_biases(rows, known)
+    biases = Hubness("nnn", k, alpha).compute_biases(rows, QueryBank(known))
     expected = alpha * np.sort(matrix(rows, known), axis=1)[:, ::-1][:, :k].mean(axis=1)
     np.testing.assert_allclose(biases, expected, rtol=0, atol=1e-6)
     candidates = Candidates(rows, per, biases)
@@ -68,8 +69,41 @@ def test_csls_ranks_as_its_definition() -> None:
     asked, rows, known = dense_rows(3, 1), dense_rows(12, 2), dense_rows(40, 3)
     nearest = np.sort(matrix(rows, known), axis=1)[:, -10:].mean(axis=1)
     expected = np.argsort(-(2 * matrix(asked, rows) - nearest), axis=1)
-    candidates = Candidates(rows, biases=Hubness("csls").compute_biases(rows, known))
+    candidates = Candidates(rows, biases=Hubness("csls").compute_biases(rows, QueryBank(known)))
     np.testing.assert_array_equal(rank_candidates(asked, candidates, 12).indices, expected)
+
+
+@pytest.mark.parametrize("make", [dense_rows, sparse_rows])
+def test_lse_subtracts_the_soft_maximum(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, known = make(10, 1), make(30, 2)
+    found = Hubness("lse").compute_biases(rows, QueryBank(known, lambda: 0.2))
+    scores = matrix(rows, known) / (0.4 * 0.2)
+    expected = 0.75 * 0.4 * 0.2 * np.log(np.exp(scores).mean(axis=1))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    monkeypatch.setattr("asif.aligners.hubness._ROWS_PER_BLOCK", 3)
+    np.testing.assert_array_equal(Hubness("lse").compute_biases(rows, QueryBank(known, lambda: 0.2)), found)
+    monkeypatch.setattr("asif.aligners.hubness._MAX_SOFT_ROWS", 16)
+    every_second = Hubness("lse").compute_biases(rows, QueryBank(known[::2], lambda: 0.2))
+    np.testing.assert_array_equal(Hubness("lse").compute_biases(rows, QueryBank(known, lambda: 0.2)), every_second)
+
+
+def test_lse_lies_between_maximum_and_mean() -> None:
+    rows, known = dense_rows(10, 1), dense_rows(30, 2)
+    hard, soft = (Hubness("lse", temperature=each).compute_biases(rows, QueryBank(known)) for each in (1e-3, 1e3))
+    scores = 0.75 * matrix(rows, known)
+    np.testing.assert_allclose(hard, scores.max(axis=1), rtol=0, atol=0.005)
+    np.testing.assert_allclose(soft, scores.mean(axis=1), rtol=0, atol=0.005)
+
+
+def test_the_temperature_is_relative_to_the_spread_of_scores_between_anchors() -> None:
+    pairs = related(40)
+    fitted = make_aligner("cca").fit(pairs)
+    bank = build_query_bank(fitted, pairs, "image")
+    assert bank.spread == compute_spread(fitted, pairs) > 0
+    rows = fitted.represent("text", Embeddings(pairs.sides["text"][:5]))
+    found = Hubness("lse").compute_biases(rows, bank)
+    np.testing.assert_array_equal(found, Hubness("lse").compute_biases(rows, QueryBank(bank.rows, lambda: bank.spread)))
+    assert not np.array_equal(found, Hubness("lse").compute_biases(rows, QueryBank(bank.rows)))
 
 
 def test_a_hub_steps_back() -> None:
@@ -80,7 +114,7 @@ def test_a_hub_steps_back() -> None:
     hub = unit([known.values.mean(axis=0)])
     rows = DenseRows(np.concatenate([right, hub]))
     plain = rank_candidates(asked, Candidates(rows), 1).indices[:, 0]
-    biases = Hubness(alpha=0.75).compute_biases(rows, known)
+    biases = Hubness(alpha=0.75).compute_biases(rows, QueryBank(known))
     corrected = rank_candidates(asked, Candidates(rows, biases=biases), 1).indices[:, 0]
     assert (plain == 30).mean() > 0.3
     assert (corrected == 30).mean() < 0.1
@@ -90,7 +124,7 @@ def test_a_hub_steps_back() -> None:
 def test_rows_that_are_not_of_unit_length_are_refused() -> None:
     pairs = related(20)
     fitted = make_aligner("asif-paper", k=5).fit(pairs)
-    assert len(build_query_bank(fitted, pairs, "text")) == 20
+    assert len(build_query_bank(fitted, pairs, "text").rows) == 20
     with pytest.raises(UsageError, match="image rows that are not of one length"):
         build_query_bank(fitted, pairs, "image")
 
@@ -99,7 +133,7 @@ def test_rows_that_are_not_of_unit_length_are_refused() -> None:
 def test_the_bank_is_the_anchors(aligner: Any) -> None:
     pairs = related(20)
     fitted = aligner.fit(pairs)
-    found = build_query_bank(fitted, pairs, "image")
+    found = build_query_bank(fitted, pairs, "image").rows
     assert len(found) == 20
     whole = fitted.represent("image", Embeddings(pairs.sides["image"]))
     if isinstance(whole, SparseRows):  # an anchor does not know itself
@@ -124,7 +158,8 @@ def test_a_large_bank_is_spread_evenly() -> None:
 
     count = 3 * MAX_BANK_ROWS + 5
     numbers = np.arange(count, dtype=np.float32)[:, None]
-    assert len(build_query_bank(Fitted(), Pairs(numbers, numbers, cut=8192), "text")) == MAX_BANK_ROWS == len(met)
+    bank = build_query_bank(Fitted(), Pairs(numbers, numbers, cut=8192), "text")
+    assert len(bank.rows) == MAX_BANK_ROWS == len(met)
     assert (met[0], met[-1]) == (0, count - 1)
     assert set(np.diff(met).tolist()) <= {3.0, 4.0}
 
@@ -136,6 +171,7 @@ def test_a_large_bank_is_spread_evenly() -> None:
         ({"k": 0}, "hubness k is 0"),
         ({"alpha": 1.5}, "hubness alpha is 1.5"),
         ({"alpha": float("nan")}, "hubness alpha is nan"),
+        ({"method": "lse", "temperature": 0.0}, "hubness temperature is 0.0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(parameters: dict[str, Any], message: str) -> None:
@@ -162,5 +198,5 @@ def test_a_photograph_with_correction(name: str, head_home: Path, preloaded: Non
 
 def test_no_correction_changes_nothing() -> None:
     rows, known = sparse_rows(5, 1), sparse_rows(9, 2)
-    assert not Hubness("none").compute_biases(rows, known).any()
+    assert not Hubness("none").compute_biases(rows, QueryBank(known)).any()
     assert sparse_similarity(rows, known).shape == (5, 9)

@@ -189,8 +189,8 @@ def test_many_anchors_are_summed_in_blocks(monkeypatch: pytest.MonkeyPatch) -> N
     image, text = (whole.represent(side, take(held, side)) for side in SIDES)
     parts = whole.split_score(image[:1], text[:1]).values
     expected = score(whole, held)
-    for name, rows in (("_BLOCK_ROWS", 16), ("_BATCH_ROWS", 4), ("_MOST_PROJECTED", 0)):
-        monkeypatch.setattr(f"asif.aligners.lexical.{name}", rows)
+    for name, rows in (("joined_texts._BLOCK_ROWS", 16), ("lexical._BATCH_ROWS", 4), ("lexical._MOST_PROJECTED", 0)):
+        monkeypatch.setattr(f"asif.aligners.{name}", rows)
     for pairs in (anchors, Pairs(*(anchors.sides[side] for side in SIDES))):
         in_blocks = make_aligner("cca(words)").fit(pairs)
         if pairs is anchors:
@@ -220,10 +220,25 @@ def test_the_query_bank_has_the_words_of_the_anchors() -> None:
     anchors, held = with_captions(40), with_captions(6, 5)
     fitted = make_aligner("cca(words)").fit(anchors)
     bank = build_query_bank(fitted, anchors, "text")
+    assert len(bank.rows) == 40
     whole = fitted.represent("text", take(anchors, "text", slice(40)))
     images = fitted.represent("image", take(held, "image"))
     best = np.sort(score_candidates(images, Candidates(whole)), axis=1)[:, -3:].mean(axis=1)
     np.testing.assert_allclose(Hubness("nnn", 3).compute_biases(images, bank), best / 2, rtol=0, atol=1e-6)
+
+
+def test_each_caption_as_an_anchor_has_the_parameters_of_the_pairs() -> None:
+    anchors, held = with_captions(60), with_captions(6, 5)
+    rows = np.repeat(np.arange(60), 2)
+    each = Pairs(
+        anchors.sides["image"][rows],
+        unit(anchors.sides["text"][rows] + 0.1 * np.random.default_rng(0).standard_normal((120, 9))),
+        captions=[(caption,) for some in anchors.captions for caption in some],
+    )
+    means, single = (make_aligner("cca(words)").fit(pairs) for pairs in (anchors, each))
+    assert single.parameters == means.parameters
+    assert single._solution.joined.vocabulary.words == means._solution.joined.vocabulary.words
+    assert not np.array_equal(score(single, held), score(means, held))
 
 
 def test_without_captions_it_goes_on_without_words() -> None:
@@ -236,10 +251,44 @@ def test_without_captions_it_goes_on_without_words() -> None:
     assert not np.array_equal(score(fitted, held), score(make_aligner("cca(words)").fit(anchors), held))
 
 
-def test_vectors_without_their_texts_are_refused() -> None:
+def test_without_words_is_the_same_map_as_of_anchors_without_captions() -> None:
+    anchors, held = with_captions(60), with_captions(6, 5)
+    without = make_aligner("cca(words=0)").fit(anchors)
+    bare = make_aligner("cca(words)").fit(Pairs(*(anchors.sides[side] for side in SIDES)))
+    assert without.parameters["words"] == without.parameters["vocabulary"] == 0
+    np.testing.assert_array_equal(score(without, held), score(bare, held))
+
+
+def test_texts_of_unknown_words_are_represented_by_the_regression_on_their_sentence_vectors() -> None:
+    anchors, held = with_captions(150), with_captions(6, 5)
+    fitted = make_aligner("cca(words,lambda=2)").fit(anchors)
+    found = fitted.represent("text", Embeddings(held.sides["text"])).values
+    arrays = fitted.arrays()
+    centre = arrays["centre_text"]
+
+    def prepare(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        centred = rows - centre
+        return centred / np.linalg.norm(centred, axis=1, keepdims=True)
+
+    dense = prepare(anchors.sides["text"].astype(np.float64))
+    whole = fitted.represent("text", take(anchors, "text", slice(150)))
+    words = fitted._solution.joined.represent_words(tuple(anchors.captions)).toarray()
+    mapped = np.hstack([dense, words]) @ (arrays["map_text"] * arrays["scale_text"])
+    mapped -= mapped.mean(axis=0)
+    np.testing.assert_allclose(mapped / np.linalg.norm(mapped, axis=1, keepdims=True), whole.values, rtol=0, atol=1e-5)
+    centred = dense - dense.mean(axis=0)
+    within = centred.T @ centred / 150
+    ridge = 2 * np.trace(within) / len(within) * np.eye(len(within))
+    solved = np.linalg.solve(within + ridge, centred.T @ mapped / 150)
+    expected = (prepare(held.sides["text"].astype(np.float64)) - dense.mean(axis=0)) @ solved
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    restored = LexicalCca(strength=2).restore(anchors, arrays)
+    np.testing.assert_array_equal(restored.represent("text", Embeddings(held.sides["text"])).values, found)
+
+
+def test_embeddings_of_other_dimensions_are_refused() -> None:
     fitted = make_aligner("cca(words)").fit(with_captions(60))
-    with pytest.raises(UsageError, match="6 text vectors without their texts"):
-        fitted.represent("text", Embeddings(with_captions(6, 5).sides["text"]))
     with pytest.raises(UsageError, match="image embeddings have 9 dimensions, anchors 12"):
         fitted.represent("image", Embeddings(with_captions(6, 5).sides["text"]))
 
@@ -247,7 +296,7 @@ def test_vectors_without_their_texts_are_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "came"),
     [
-        ("cca(words=0)", "words is 0"),
+        ("cca(words=-1)", "words is -1"),
         ("cca(words=4)", "words is 4"),
         ("cca(words,lambda=0)", "lambda is 0"),
         ("cca(words,lambda=1e-7)", "lambda is 1e-07"),

@@ -50,7 +50,7 @@ def test_every_option_has_its_variable() -> None:
     ("variable", "value", "check"),
     [
         ("ASIF_CLASSIFY_TOP", "2", lambda ran: len(ran.lines[0]["predictions"]) == 2),
-        ("ASIF_CLASSIFY_K", "3", lambda ran: ran.lines[0]["parameters"]["k"] == 3),
+        ("ASIF_CLASSIFY_K", "3", lambda ran: ran.lines[0]["parameters"].get("k") == 3),
         (
             "ASIF_CLASSIFY_TEMPLATE",
             "a photo of {}\nthe {c}",

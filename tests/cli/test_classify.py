@@ -199,7 +199,11 @@ REFUSED = [
     (["classify", CHELSEA, "--labels", "a", "--anchors", "/etc"], 2, "/etc is no anchor set"),
     (["classify", CHELSEA, "--labels", "a", "--anchors", "a" * 300], 2, "the anchor set name 'aaaa"),
     (["classify", CHELSEA, "--labels", "a", "--anchors", "./" + "a" * 300], 2, "is no anchor set"),
-    (["classify", CHELSEA, "--labels", "a", "--anchors", "vectors"], 2, "with an anchor set of precomputed vectors"),
+    (
+        ["classify", CHELSEA, "--labels", "a", "--anchors", "vectors", "--aligner", "asif"],
+        2,
+        "with an anchor set of precomputed vectors",
+    ),
 ]
 
 

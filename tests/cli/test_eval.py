@@ -83,7 +83,7 @@ def test_the_json_that_is_written(asif_eval: Cli, dogs: Path, search: Path, tmp_
     assert float(rows[0]["acc1"]) == labels["metrics"]["acc1"]
     assert (rows[0]["acc5"], rows[1]["acc1"]) == ("", "")
     assert float(rows[1]["image_retrieval_recall@5"]) == captions["metrics"]["image_retrieval_recall@5"]
-    assert rows[0]["model_fullname"].startswith("timm:fake+sentence-transformers:fake asif toy@")
+    assert rows[0]["model_fullname"].startswith("timm:fake+sentence-transformers:fake fused toy@")
 
 
 def test_stdout_stderr_and_the_file_agree(asif_eval: Cli, dogs: Path, search: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_a_search_in_all_forms(photos: Path, cli: Cli) -> None:
     assert (answer["query"], answer["searched"], answer["space"], len(answer["results"])) == ("a dog", 12, "shared", 3)
     assert set(answer["results"][0]) == {"id", "uri", "score", "chance"}
     assert answer["gallery"]["name"] == "g" and answer["anchors"]["name"] == "toy"
-    assert answer["aligner"] == "procrustes" and set(answer["timings_ms"]) == {
+    assert answer["aligner"] == "cca(words)" and set(answer["timings_ms"]) == {
         *("encode", "represent", "compare", "chance", "describe")
     }
     shown = cli("search", "g", "--text", "a dog", "-k", "3").out.splitlines()

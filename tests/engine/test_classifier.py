@@ -164,7 +164,7 @@ def test_labels_are_a_list_and_results_speak_for_themselves(fakes: Path) -> None
     vectors = np.stack([np.asarray(vector) for vector in engine.encode_images(IMAGES)])
     by_vectors = engine.classify_vectors(Embeddings(vectors), LABELS)
     assert [one.predictions for one in by_vectors] == [one.predictions for one in found]
-    assert repr(engine) == ("<Engine toy@1: 20 anchors, timm:fake and sentence-transformers:fake, aligner asif>")
+    assert repr(engine) == ("<Engine toy@1: 20 anchors, timm:fake and sentence-transformers:fake, aligner fused>")
 
 
 @pytest.mark.parametrize("labels", ["cat", b"cat", 3, ["cat", 3]])

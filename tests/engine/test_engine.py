@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -54,10 +54,14 @@ def fakes(home: Path, hashing: None) -> Path:
     return home
 
 
+def encode(texts: Sequence[str]) -> Embeddings:
+    return Embeddings.from_raw(fake_text().forward(texts), tuple((text,) for text in texts))
+
+
 def oracle(anchors: AnchorSet, images: list[bytes], labels: Labels) -> list[list[tuple[str, float]]]:
     """Answer without an engine."""
-    fitted = make_aligner("asif").fit(anchors)
-    candidates = represent_labels(labels, lambda texts: Embeddings.from_raw(fake_text().forward(texts)), fitted)
+    fitted = make_aligner("cca(words)+asif").fit(anchors)
+    candidates = represent_labels(labels, encode, fitted)
     rows = fitted.represent("image", Embeddings.from_raw(fake_image().forward(images)))
     found = rank_candidates(rows, candidates, 5)
     return [
@@ -362,7 +366,7 @@ def test_every_part_of_the_fingerprint_counts(
 @pytest.fixture
 def vectors(home: Path, tmp_path: Path) -> Engine:
     make_precomputed(tmp_path / "pairs", home).close()
-    return Engine("vectors", home=home)
+    return Engine("vectors", home=home, aligner=make_aligner("asif"))
 
 
 def rows(count: int, dim: int, seed: int = 3) -> Embeddings:

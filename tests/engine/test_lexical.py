@@ -21,7 +21,6 @@ from asif.classify import Labels
 from asif.compare import Candidates, score_candidates
 from asif.engine import Engine, purge_pairs
 from asif.engine.search.query import Query
-from asif.errors import UsageError
 from asif.vectors import Embeddings, Float32, Texts
 
 NAME = "cca(words)"
@@ -175,9 +174,3 @@ def test_vectors_go_on_without_words_where_anchors_have_none(tmp_path: Path, hom
     rows = draw_images(2, 5)
     (block,) = engine.score_blocks("text", rows, draw_images(3))
     assert block.shape == (2, 3) and block.any()
-
-
-def test_scores_of_text_vectors_without_texts_are_refused(stored: Path) -> None:
-    engine = Engine("toy", home=stored, aligner=make_aligner(NAME))
-    with pytest.raises(UsageError, match="2 text vectors without their texts"):
-        list(engine.score_blocks("text", draw_images(2, 5), draw_images(3)))

@@ -76,7 +76,7 @@ def test_building_again_keeps_the_profile(toy: Path) -> None:
 
 def test_auto_is_the_profile(toy: Path) -> None:
     plain = told(Engine("toy", home=toy))
-    assert plain == told(Engine("toy", home=toy, aligner=make_aligner("asif")))
+    assert plain == told(Engine("toy", home=toy, aligner=make_aligner("cca(words)+asif")))
     Store(toy).publish_profile("toy", "classify", PROFILE, "1")
     tuned = Engine("toy", home=toy)
     assert (tuned.role().choice.profile, tuned.role("search").choice.profile) == ("classify", None)
@@ -87,24 +87,28 @@ def test_auto_is_the_profile(toy: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("distinct", "expected"), [(4, "cca"), (20, "asif")])
+@pytest.mark.parametrize(("distinct", "expected"), [(4, "cca(words)"), (20, "fused")])
 def test_without_a_profile_repeated_texts_decide(home: Path, hashing: None, distinct: int, expected: str) -> None:
     texts = np.random.default_rng(1).standard_normal((distinct, TEXT_DIM))
     make_set(home, texts=np.resize(texts, (20, TEXT_DIM))).close()
     engine = Engine("toy", home=home)
-    assert (engine.role().choice.aligner.name, engine.role("search").choice.aligner.name) == (expected, "procrustes")
-    assert told(engine) == told(Engine("toy", home=home, aligner=make_aligner(expected)))
+    assert (engine.role().choice.aligner.name, engine.role("search").choice.aligner.name) == (
+        expected,
+        "cca(words)",
+    )
+    named = make_aligner("cca(words)+asif" if expected == "fused" else expected)
+    assert told(engine) == told(Engine("toy", home=home, aligner=named))
 
 
 def test_a_swap_takes_the_other_sets_profile(toy: Path) -> None:
     make_set(toy, "other", seed=1).close()
     Store(toy).publish_profile("other", "classify", PROFILE, "1")
     engine = Engine("toy", home=toy)
-    assert engine.role().choice.aligner.name == "asif"
+    assert engine.role().choice.profile is None
     engine.swap("other")
-    assert engine.role().choice.aligner.name == "fused"
+    assert engine.role().choice.profile == "classify"
     engine.swap("toy")
-    assert engine.role().choice.aligner.name == "asif"
+    assert engine.role().choice.profile is None
 
 
 def test_the_classifier_takes_the_profile_unless_told_otherwise(toy: Path) -> None:
@@ -168,7 +172,7 @@ def test_a_kept_fit_answers_as_the_first_did(toy: Path, name: str, monkeypatch: 
 
 
 def test_relative_representations_keep_nothing(toy: Path) -> None:
-    told(Engine("toy", home=toy))
+    told(Engine("toy", home=toy, aligner=make_aligner("asif")))
     assert fits(toy) == []
 
 
@@ -256,7 +260,7 @@ def test_tune_keeps_what_auto_uses(cli: Cli, toy: Path, tmp_path: Path) -> None:
     image = tmp_path / "image.png"
     image.write_bytes(b"image")
     before = classify(cli, image)
-    assert before["aligner"] == "asif" and "profile" not in before
+    assert before["aligner"] == "fused" and "profile" not in before
     dry = cli("tune", "--anchors", "toy", "--task", "classify", "--dry-run", "--json")
     assert dry.code == 0 and Store(toy).open("toy").manifest.seq == 1
     ran = cli("tune", "--anchors", "toy", "--task", "classify", "--json")

@@ -21,6 +21,7 @@ from support.evaluation_sets import (
 )
 from support.pair_files import table
 
+from asif.aligners import make_aligner
 from asif.building import Tolerance
 from asif.classify import Labels
 from asif.engine import Engine
@@ -111,7 +112,7 @@ def test_vectors_in_place_of_labelled_images(
 ) -> None:
     monkeypatch.setattr("asif.evaluate.classification.IMAGE_BATCH", rows)
     make_precomputed(tmp_path / "pairs", home).close()
-    engine, data = Engine("vectors", home=home), labelled_vectors(tmp_path / "v.parquet")
+    engine, data = Engine("vectors", home=home, aligner=make_aligner("asif")), labelled_vectors(tmp_path / "v.parquet")
     labels = Labels(data.classes, ("{}", "a {}."))
     said = Embeddings.from_raw(np.random.default_rng(5).standard_normal((12, TEXT_DIM)))
     result = evaluate_classification(engine, data, labels, label_vectors=said)

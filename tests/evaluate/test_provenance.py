@@ -30,7 +30,7 @@ def test_provenance(toy: Engine, tmp_path: Path) -> None:
         "spec": "sentence-transformers:fake",
         "fingerprint": fake_text().fingerprint.digest,
     }
-    assert result["pretrained"] == f"asif toy@{anchors.version}"
+    assert result["pretrained"] == f"fused toy@{anchors.version}"
     assert (result["templates"], result["template_mode"], result["templates_from"]) == (["{}"], "mean", "default")
     path = tmp_path / "l.parquet"
     assert result["data"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()

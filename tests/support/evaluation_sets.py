@@ -60,7 +60,8 @@ def represented(engine: Engine, image: Embeddings, text: Embeddings, query: Side
 
 
 def vectors(encoder: Any, items: list[Any]) -> Embeddings:
-    return Embeddings.from_raw(encoder.forward(items))
+    texts = tuple((item,) for item in items if isinstance(item, str))
+    return Embeddings.from_raw(encoder.forward(items), texts or None)
 
 
 def precomputed_pairs(path: Path, images: int = 9, captions: int = 2) -> tuple[Path, NDArray[Any], NDArray[Any]]:

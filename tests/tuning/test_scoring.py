@@ -24,7 +24,7 @@ def table_of(name: str, hubness: Hubness, questions: HeldOutQueries) -> np.ndarr
     return score_candidates(fitted.represent("image", questions.images), Candidates(rows, biases=biases))
 
 
-@pytest.mark.parametrize("hubness", [Hubness("none"), Hubness("nnn", 8, 0.5)], ids=["", "nnn"])
+@pytest.mark.parametrize("hubness", [Hubness("none"), Hubness("nnn", 8, 0.5), Hubness("lse")], ids=["", "nnn", "lse"])
 def test_fusions_are_judged_as_the_fused_aligner_scores(hubness: Hubness) -> None:
     pairs = related(80)
     questions = next(split_folds(pairs, seed=0))

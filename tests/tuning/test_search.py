@@ -22,7 +22,7 @@ def test_images_are_blurred_unless_texts_repeat() -> None:
     ):
         plain = next(split_folds(pairs, seed=0))
         assert has_repeated_texts(pairs) is not blurred
-        asked = searching.ProfileSearch(pairs, "classify", 0, None, None, 0.0, 1.0, lambda *_: None).folds[0]
+        asked = searching.ProfileSearch(pairs, "classify", 0, None, None, True, 0.0, 1.0, lambda *_: None).folds[0]
         assert np.array_equal(asked.images.values, plain.images.values) is not blurred
 
 
@@ -62,12 +62,12 @@ def test_what_is_not_proven_to_be_better_is_not_chosen(task: searching.Task) -> 
     rng = np.random.default_rng(0)
     nothing = Pairs(unit(rng.standard_normal((40, 12))), unit(rng.standard_normal((40, 9))))
     tuned = tune(nothing, task)
-    setting, hubness = default_setting(task, texts_repeat=False)
+    setting, hubness = default_setting(task, 40, texts_repeat=False)
     assert (tuned.best.aligner, tuned.best.hubness) == (setting.name(40), hubness)
     assert tuned.trials[0].score > tuned.best.score  # luck
 
 
-@pytest.mark.parametrize(("task", "safe"), [("classify", "cca(lambda=1)"), ("search", "procrustes")])
+@pytest.mark.parametrize(("task", "safe"), [("classify", "cca(words)"), ("search", "cca(words)")])
 def test_where_texts_repeat_a_map_is_the_usual_choice_for_labels(task: searching.Task, safe: str) -> None:
     rng = np.random.default_rng(1)
     words = unit(rng.standard_normal((10, 9)))  # of which ten held-out pairs have more than five
@@ -78,7 +78,7 @@ def test_where_texts_repeat_a_map_is_the_usual_choice_for_labels(task: searching
 def test_time_that_runs_out_leaves_a_choice() -> None:
     tuned = tune(related(60), "classify", seconds=1e-9)
     assert not tuned.complete and tuned.profile()["complete"] is False
-    assert {make_aligner(t.aligner).name for t in tuned.trials} >= {"asif", "procrustes", "ridge", "cca"}
+    assert {make_aligner(t.aligner).name for t in tuned.trials} >= {"asif", "procrustes", "ridge", "cca(words)"}
 
 
 def test_labels_of_few_classes_are_learnt() -> None:
