@@ -128,6 +128,7 @@ def measure_memory(folder: Path, address: str, rows: int) -> None:
     table.append(["local", f"{rows:,}", f"{local['peak']:.0f}", f"{local['wall']:.1f}"])
     print(f"\nDriver: {rows:,} pairs in more and more shards\n")
     show(["shards", "rows in each", "driver, peak MB", "seconds"], table)
+    sys.stdout.flush()
 
 
 def measure_search(opened: AnchorSet, queries: int, k: int) -> None:
@@ -153,6 +154,7 @@ def measure_search(opened: AnchorSet, queries: int, k: int) -> None:
             workers.close()
     print(f"\nThe {k} nearest of {opened.count:,} anchors, {opened.dims['image']} dimensions, float16\n")
     show(["queries", "engine", "ms a call", "all bits equal", "start of the actors, s"], rows)
+    sys.stdout.flush()
 
 
 def time_search(search: Any, queries: Any, batch: int) -> tuple[float, list[Any]]:
@@ -179,6 +181,7 @@ def measure_start() -> None:
     start, actor, stop = np.median(np.array(runs, float), axis=0)
     print("\nStart, median of three new processes\n")
     show(["what", "seconds"], [["Ray", f"{start:.1f}"], ["an empty actor", f"{actor:.1f}"], ["stop", f"{stop:.1f}"]])
+    sys.stdout.flush()
 
 
 PARTS = ("start", "pairs", "vectors", "memory", "search")
