@@ -115,11 +115,11 @@ def measure_builds(folder: Path, source: Path, limit: int, address: str, what: s
     )
 
 
-def measure_memory(folder: Path, address: str, rows: int) -> None:
+def measure_memory(folder: Path, address: str, rows: int, counts: list[int]) -> None:
     """Build the same rows in more and more shards: peak memory of the driver."""
     small = dict.fromkeys(DIMS, 8)
     source, table = make_vectors(folder / f"small-{rows}.parquet", rows, small, group=500), []
-    for shards in (10, 1000, 10_000):
+    for shards in counts:
         per_shard = rows // shards
         on_ray = ("--engine", "ray", "--address", address, "--actors", 2, "--shard-rows", per_shard)
         found = build(source, folder / "home", f"shards-{shards}", "--limit", rows, *on_ray)
@@ -191,6 +191,8 @@ def main() -> None:
     """Measure all parts, or those that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=PARTS)
+    parser.add_argument("--pairs", type=int, default=6000, help="photographs")
+    parser.add_argument("--shards", type=int, nargs="+", default=[10, 1000, 10_000])
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of made-up vectors")
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "results" / "scale")
     given = parser.parse_args()
@@ -202,13 +204,13 @@ def main() -> None:
         return
     with run_ray() as address:
         if "pairs" in given.parts:
-            measure_builds(given.folder, realdata() / "flickr8k" / "train.parquet", 6000, address, "flickr8k")
+            measure_builds(given.folder, realdata() / "flickr8k" / "train.parquet", given.pairs, address, "flickr8k")
         if {"vectors", "search"} & set(given.parts):
             source = make_vectors(given.folder / f"vectors-{given.rows}.parquet", given.rows)
         if "vectors" in given.parts:
             measure_builds(given.folder, source, given.rows // 2, address, "vectors")
         if "memory" in given.parts:
-            measure_memory(given.folder, address, 20_000)
+            measure_memory(given.folder, address, 20_000, given.shards)
         if "search" in given.parts:
             build(source, given.folder / "home", "all")
             with Store(given.folder / "home").open("all") as opened:
