@@ -351,12 +351,27 @@ class Fingerprint:
     def digest(self) -> str:
         return hashlib.sha256(canonical_json(dict(self.fields))).hexdigest()
 
+    @property
+    def parts(self) -> tuple[Fingerprint, ...]:
+        """The fingerprints of the encoders that a joined one is made of; that of another encoder alone."""
+        joined = self.fields.get("parts")
+        return (self,) if joined is None else tuple(map(Fingerprint, joined))
+
     def differences(self, other: Fingerprint) -> dict[str, tuple[Any, Any]]:
-        """Return the fields that differ: {field: (mine, theirs)}, None if absent."""
+        """Return the fields that differ: {field: (mine, theirs)}, None if absent; those of a part after its number."""
         absent = object()
-        names = sorted(set(self.fields) | set(other.fields))
-        differing = [name for name in names if self.fields.get(name, absent) != other.fields.get(name, absent)]
-        return {name: (self.fields.get(name), other.fields.get(name)) for name in differing}
+        mine, theirs = self._list_fields(), other._list_fields()
+        differing = [
+            name for name in sorted(set(mine) | set(theirs)) if mine.get(name, absent) != theirs.get(name, absent)
+        ]
+        return {name: (mine.get(name), theirs.get(name)) for name in differing}
+
+    def _list_fields(self) -> dict[str, Any]:
+        """Return the fields, those of the parts of a joined encoder by name: `part 2 model`."""
+        fields = dict(self.fields)
+        for number, part in enumerate(fields.pop("parts", ()), 1):
+            fields.update({f"part {number} {name}": value for name, value in part.items()})
+        return fields
 
 
 def canonical_json(value: Any) -> bytes:

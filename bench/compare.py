@@ -1,8 +1,11 @@
-"""The head-to-head on Flickr8k: every method, training-free and trained, on the same cached features.
+"""The head-to-head on Flickr8k: every method, training-free and trained, on the same cached features and words.
 
 Anchors are images of the train part with their five captions averaged, projectors are trained on single captions; tests
 are the dev part, 1,000 images with 5,000 captions. Writes results.json and report.html, and can be stopped and run
 again. It is `asif compare` with features computed in advance.
+
+    python bench/compare.py                          # 50 to 6,000 pairs, three seeds: hours on two cores
+    python bench/compare.py --short 1000             # one number of pairs, one seed
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from common import machine, realdata, show
+from common import captions_of, machine, realdata, show
 from retrieval import CAPTIONS, features
 
 from asif.engine import Engine, build_anchors
@@ -38,8 +41,12 @@ def main() -> None:
     parser.add_argument("--pairs", default="50,100,300,1000,3000,6000")
     parser.add_argument("--methods", default=",".join(COMPARED_METHODS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--short", type=int, metavar="PAIRS", help="One number of pairs, one seed.")
     given = parser.parse_args()
+    if given.short:
+        given.pairs, given.seeds = str(given.short), 1
+        given.out = given.out.with_name(f"{given.out.name}-{given.short}")
     given.out.mkdir(parents=True, exist_ok=True)
     counts = tuple(map(int, given.pairs.split(",")))
     plan = ComparisonPlan(tuple(given.methods.split(",")), counts, tuple(range(given.seeds)), given.seconds)
@@ -58,14 +65,16 @@ def main() -> None:
 
 
 def anchors(home: Path) -> tuple[Engine, tuple[Embeddings, Int64]]:
-    """Build an anchor set of the train part; return its engine and its single captions."""
+    """Build an anchor set of the train part; return its engine and its single captions, with their texts."""
     images, captions = features("train")
+    said = captions_of("train")
     means = captions.reshape(len(images), CAPTIONS, -1).mean(axis=1)
     columns = {"id": pa.array([f"{row:06d}" for row in range(len(images))])}  # anchors are in the order of their ids
-    columns |= {"image_embedding": vectors(images), "text_embedding": vectors(means)}
+    columns |= {"image_embedding": vectors(images), "text_embedding": vectors(means), "captions": pa.array(said)}
     pq.write_table(pa.table(columns), home / "train.parquet")
     build_anchors(home / "train.parquet", "flickr8k", home=home)
-    return Engine("flickr8k", home=home), (Embeddings(captions), np.repeat(np.arange(len(images)), CAPTIONS))
+    single = Embeddings(captions, tuple((caption,) for some in said for caption in some))
+    return Engine("flickr8k", home=home), (single, np.repeat(np.arange(len(images)), CAPTIONS))
 
 
 def vectors(rows: Float32) -> pa.Array:
@@ -83,7 +92,8 @@ def development() -> RetrievalSet:
     description = DatasetDescription(counts, (), features_used)
     owners = np.repeat(np.arange(len(images)), CAPTIONS)
     ids = tuple(str(row["id"]) for row in table)
-    return RetrievalSet("flickr8k dev", Embeddings(images), Embeddings(captions), owners, said, ids, description)
+    texts = Embeddings(captions, tuple((caption,) for caption in said))
+    return RetrievalSet("flickr8k dev", Embeddings(images), texts, owners, said, ids, description)
 
 
 def tell(what: str, done: int, every: int) -> None:

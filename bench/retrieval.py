@@ -22,7 +22,7 @@ from asif.aligners import Aligner, Hubness, make_aligner
 from asif.aligners.hubness import build_query_bank
 from asif.compare import Candidates, score_candidates
 from asif.evaluate.comparison.peak_memory import read_peak_memory, reset_peak_memory
-from asif.tuning import CaptionSampler, TuningResult, default_setting, tune
+from asif.tuning import CaptionSampler, TuningResult, default_setting, has_repeated_images, tune
 from asif.vectors import Embeddings, Float32, Int64, Side
 
 SIDES: tuple[Side, Side] = ("image", "text")
@@ -75,9 +75,11 @@ def main() -> None:
             for suffix in (" + nnn", " + lse"):
                 result = measured(make_aligner("cca(words)"), CORRECTIONS[suffix], every, asked[0], asked[1])
                 found.setdefault(SINGLE + suffix, []).append(result)
-            setting, hubness = default_setting("search", pairs.count, texts_repeat=False)
-            result = measured(make_aligner(setting.name(pairs.count)), hubness, pairs, asked[0], asked[1])
-            found.setdefault("auto", []).append(result)
+            for name, anchors in (("auto", pairs), ("auto, each caption", every)):
+                repeat = has_repeated_images(anchors)
+                setting, hubness = default_setting("search", anchors.count, texts_repeat=False, images_repeat=repeat)
+                result = measured(make_aligner(setting.name(anchors.count)), hubness, anchors, asked[0], asked[1])
+                found.setdefault(name, []).append(result)
             if quick:
                 continue
             tuned, peak = tuned_to(pairs, single, seed)

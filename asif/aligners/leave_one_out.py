@@ -14,6 +14,7 @@ from asif.vectors import Float64, Int64, gather_rows
 STRENGTHS = (0.1, 0.3, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0)
 _MOST_IMAGES = 2_048  # that are left out, each by itself
 _INVERSE_TEMPERATURES = (0.5, 1, 1.5, 2, 3, 4, 6, 8, 12)  # of scores with a standard deviation of 1
+_LEAST_VARIANCE = 1e-12  # of the largest: below it, an axis is one of rounding
 _LEAST_OUTSIDE = 1e-9  # of 1 - h, where an image alone decides its prediction
 
 
@@ -55,8 +56,7 @@ def _compute_losses(images: Float64, targets: Float64, own: Int64, moments: Mome
     from scipy import linalg
 
     xx, yy, xy = moments.covariances()
-    with limit_decomposition_threads(len(xx)):
-        values, axes = linalg.eigh(xx)
+    values, axes = _find_axes(images, xx, moments.count)
     turned, crossed = images @ axes, axes.T @ xy
     losses = []
     for strength in STRENGTHS:
@@ -71,6 +71,20 @@ def _compute_losses(images: Float64, targets: Float64, own: Int64, moments: Mome
         lengths = np.sqrt((np.square(mapped) * inverse[:, None]).sum(axis=0))
         losses.append(_compute_loss(scores / np.maximum(lengths, np.finfo(np.float64).tiny), own))
     return losses
+
+
+def _find_axes(images: Float64, xx: Float64, count: int) -> tuple[Float64, Float64]:
+    """Return eigenvalues [r] and eigenvectors [di, r] of S_xx, without those of zero if all images are given."""
+    from scipy import linalg
+
+    if len(images) < count or count >= len(xx):
+        with limit_decomposition_threads(len(xx)):
+            found: tuple[Float64, Float64] = linalg.eigh(xx)
+        return found
+    with limit_decomposition_threads(count):
+        values, rows = linalg.eigh(images @ images.T / count)
+    clear = values > _LEAST_VARIANCE * values[-1]
+    return values[clear], images.T @ (rows[:, clear] / np.sqrt(count * values[clear]))
 
 
 def _compute_loss(scores: Float64, own: Int64) -> float:

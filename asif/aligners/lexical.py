@@ -195,7 +195,10 @@ def _choose_usual_strengths(pairs: int, has_words: bool) -> tuple[float, float]:
 
 
 def _solve_maps(aligner: LexicalCca, strengths: tuple[float, float], moments: Moments) -> LinearMaps:
-    """Solve for the canonical directions from the regression of images on texts: (S_yy + λ)^-1 S_yx."""
+    """Solve for the canonical directions from the regression of the side with fewer dimensions on the other.
+
+    With images on texts that is (S_yy + λ)^-1 S_yx.
+    """
     from scipy import linalg
 
     xx, yy, xy = moments.covariances()
@@ -204,17 +207,19 @@ def _solve_maps(aligner: LexicalCca, strengths: tuple[float, float], moments: Mo
         return make_empty_maps(means)
     for square, strength in ((xx, strengths[0]), (yy, strengths[1])):
         square[np.diag_indices(len(square))] += strength * np.trace(square) / len(square)
-    weights = linalg.cho_solve(linalg.cho_factor(yy, lower=True), xy.T)  # [dt + v, di]
-    root = linalg.cholesky(xx, lower=True)
-    half = linalg.solve_triangular(root, xy @ weights, lower=True)
+    small, large, cross = (xx, yy, xy) if len(xx) <= len(yy) else (yy, xx, xy.T)
+    weights = linalg.cho_solve(linalg.cho_factor(large, lower=True), cross.T)  # [large, small]
+    root = linalg.cholesky(small, lower=True)
+    half = linalg.solve_triangular(root, cross @ weights, lower=True)
     middle = linalg.solve_triangular(root, half.T, lower=True)  # R² is its spectrum
     size = min(aligner.size, len(middle))
     values, axes = linalg.eigh((middle + middle.T) / 2, subset_by_index=[len(middle) - size, len(middle) - 1])
     correlations = np.sqrt(np.maximum(values[::-1], 0))
     clear = max(1, int((correlations > MIN_RELATIVE_CORRELATION * correlations[0]).sum()))
     used = np.maximum(correlations[:clear], np.finfo(np.float64).tiny)
-    image = linalg.solve_triangular(root, axes[:, ::-1][:, :clear], lower=True, trans="T")
-    text = weights @ image / used
+    near = linalg.solve_triangular(root, axes[:, ::-1][:, :clear], lower=True, trans="T")
+    far = weights @ near / used
+    image, text = (near, far) if small is xx else (far, near)
     exponent = aligner.weight / 2
     return round_maps(means, image * used**exponent, text * used**exponent, used, xy)
 

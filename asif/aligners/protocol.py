@@ -91,6 +91,10 @@ class Aligner(Protocol):
 class TrainedAligner(ABC):
     """An aligner whose weights are trained in advance and stored with an anchor set; queries never train it."""
 
+    def adapt_encoders(self, encoders: Any) -> Any:
+        """Return the encoders that an engine uses with this aligner, by default its own."""
+        return encoders
+
     @abstractmethod
     def find_trained(self, anchors: OpenAnchors) -> Aligner:
         """Return the aligner that was last trained on these anchors, its parameters resolved.

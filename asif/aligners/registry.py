@@ -27,10 +27,12 @@ _WITH_WORDS: dict[str, tuple[Callable[..., Aligner], tuple[str, ...]]] = {
 }
 RIVALS = {"ape": "asif.rivals:Ape", "fusemix": "asif.rivals:FuseMix", "freeze-align": "asif.rivals:FreezeAlign"}
 """Trained aligners by name: module and class, imported when first used."""
-ALIGNER_NAMES = (*_CONSTRUCTORS, *RIVALS)
+_TOKEN_RIVALS = {"freeze-align-tokens": "asif.rivals:FreezeAlignTokens"}
+"""Trained aligners that need all tokens of images and texts."""
+ALIGNER_NAMES = (*_CONSTRUCTORS, *RIVALS, *_TOKEN_RIVALS)
 PARAMETER_NAMES = tuple(dict.fromkeys(name for _, names in _CONSTRUCTORS.values() for name in names))
-INTEGER_PARAMETERS = ("k", "size", "layers", "hidden", "blocks", "width", "batch", "steps", "epochs", "seed")
-_FLAGS = ("centre", "words")  # parameters that need no value
+INTEGER_PARAMETERS = ("k", "size", "layers", "hidden", "blocks", "width", "batch", "steps", "epochs", "seed", "head")
+_FLAGS = ("centre", "words", "published")  # parameters that need no value
 _EXAMPLE = "write for example --aligner asif or --aligner 'cca(lambda=3)+0.5*asif(k=200)'"
 _MEMBER_PATTERN = re.compile(r"\s*(?:([0-9.e-]+)\s*\*)?\s*([a-z-]+)\s*(?:\(([^()]*)\))?\s*")
 
@@ -58,7 +60,7 @@ def make_aligner(name: str, **given: Any) -> Aligner:
     members = [_parse_member(part, name) for part in name.split("+")]
     if len(members) == 1 and members[0].weight == 1:
         return members[0].aligner
-    trained = [each.aligner.name for each in members if each.aligner.name in RIVALS]
+    trained = [each.aligner.name for each in members if each.aligner.name in {**RIVALS, **_TOKEN_RIVALS}]
     if trained:
         raise UsageError(f"{trained[0]} in the sum {name!r}", "aligners that need no training", "name it alone")
     return Fused(tuple(members))
@@ -112,7 +114,7 @@ def _build_aligner(name: str, given: dict[str, Any]) -> Aligner:
 
 def _import_rival(name: str) -> tuple[Callable[..., Aligner], tuple[str, ...]]:
     """Import a trained aligner; returns its class and the names of its parameters."""
-    module, _, class_name = RIVALS[name].partition(":")
+    module, _, class_name = {**RIVALS, **_TOKEN_RIVALS}[name].partition(":")
     aligner = getattr(import_module(module), class_name)
     return aligner, tuple(field.name for field in fields(aligner))
 

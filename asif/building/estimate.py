@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from asif.anchorset.format.own_store import close_to_others
 from asif.building.clock import EncoderClock
 from asif.encoders.embedded import EMBEDDED_WEIGHTS
+from asif.encoders.spec import split_spec, unify_spec
 from asif.pairs import PairSource
 from asif.vectors import Side
 
@@ -49,8 +51,8 @@ def estimate_build(
     if source.dims:
         dims, seconds, measured = sum(source.dims), rows / 20_000, True
     else:
-        rates = read_encoder_rates(home)
-        seconds = rows / rates.get(image, _DEFAULT_RATES["image"]) + rows / rates.get(text, _DEFAULT_RATES["text"])
+        rates, (image, text) = read_encoder_rates(home), map(unify_spec, (image, text))
+        seconds = rows * (_estimate_seconds(image, "image", rates) + _estimate_seconds(text, "text", rates))
         dims, measured = _find_dim(image) + _find_dim(text), image in rates and text in rates
     return BuildEstimate(rows, round(seconds, 1), rows * (dims * _DTYPE_BYTES[dtype] + 32 + _CAPTION_BYTES), measured)
 
@@ -63,17 +65,23 @@ def estimate_gallery(
     if source.dims:
         dim, seconds, measured = source.dims[0], rows / 20_000, True
     else:
-        rates = read_encoder_rates(home)
-        seconds = rows / rates.get(spec, _DEFAULT_RATES[side])
+        rates, spec = read_encoder_rates(home), unify_spec(spec)
+        seconds = rows * _estimate_seconds(spec, side, rates)
         dim, measured = _find_dim(spec), spec in rates
     item = dim * _DTYPE_BYTES[dtype] + 32 + _CAPTION_BYTES + (_THUMBNAIL_BYTES if thumbnails else 0)
     return BuildEstimate(rows, round(seconds, 1), rows * item, measured)
 
 
+def _estimate_seconds(spec: str, side: Side, rates: Mapping[str, float]) -> float:
+    """Return the seconds that an encoder takes for one input: those measured, or those of its parts."""
+    by_part = [spec] if spec in rates else split_spec(spec)
+    return sum(1 / rates.get(part, _DEFAULT_RATES[side]) for part in by_part)
+
+
 def _find_dim(spec: str) -> int:
-    """Return an encoder's dimension without loading it, or a typical one."""
-    library, _, name = spec.partition(":")
-    return EMBEDDED_WEIGHTS[name].dim if library == "embedded" and name in EMBEDDED_WEIGHTS else UNKNOWN_DIM
+    """Return an encoder's dimension without loading it, or a typical one; that of a join is the sum of its parts."""
+    embedded = {f"embedded:{name}": weights.dim for name, weights in EMBEDDED_WEIGHTS.items()}
+    return sum(embedded.get(part, UNKNOWN_DIM) for part in split_spec(spec))
 
 
 def read_encoder_rates(home: Path) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from asif.building.pair_records import CaptionMode
 from asif.vectors import Side
 
-SELECTION_METHODS = ("random", "kmeans", "kdpp", "concepts")
+SELECTION_METHODS = ("random", "kmeans", "kdpp", "concepts", "concept-lists")
 """The methods that select anchors among pairs."""
 SOURCE_MARKS = ("paper", "code", "2nd")
 """Where a figure was read: in the paper, the authors' code, or a secondary source."""

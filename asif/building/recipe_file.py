@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,11 @@ from asif.building.recipe import (
     PublishedFigure,
     RecipeSelection,
 )
-from asif.building.toml_schema import ValueKind, check_allowed, check_toml_table
+from asif.building.toml_schema import ValueKind, check_allowed, check_toml_table, read_toml_file
 from asif.encoders import check_spec
 from asif.errors import NotFound, UsageError, suggest_nearest
 from asif.pairs.columns import ROLES
 from asif.vectors import Side
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _COMMON_KEYS: dict[str, ValueKind] = {"name": "text", "about": "text", "licence": "text"}
@@ -59,11 +53,7 @@ def find_recipe(name_or_path: str) -> HeadRecipe | PairsRecipe:
 
 def read_recipe(path: Path) -> HeadRecipe | PairsRecipe:
     """Read a recipe of either kind; raises UsageError for anything that is unknown, missing or of another kind."""
-    content = path.read_bytes()
-    try:
-        fields: dict[str, Any] = tomllib.loads(content.decode())
-    except ValueError as error:  # invalid TOML or invalid UTF-8
-        raise UsageError(f"{path} cannot be read: {error}", "a recipe in TOML, in UTF-8", "correct the file") from error
+    fields, content = read_toml_file(path, "a recipe")
     kinds = [kind for kind in ("head", "pairs") if kind in fields]
     if len(kinds) != 1:
         raise UsageError(
@@ -139,7 +129,7 @@ def _read_selection(table: dict[str, Any], where: str) -> RecipeSelection:
     """Read the [selection] table."""
     found = check_toml_table(table, where, {"method": "text", "size": "count"}, {"concepts": "text"})
     check_allowed(found["method"], SELECTION_METHODS, f"{where} has method = {found['method']!r}")
-    if (found["method"] == "concepts") != (found["concepts"] is not None):
+    if (found["method"] in ("concepts", "concept-lists")) != (found["concepts"] is not None):
         raise UsageError(
             f"{where} has method = {found['method']!r} and {'no' if found['concepts'] is None else 'a key'} concepts",
             "a key concepts for that method, and for no other",

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from asif.errors import UsageError, suggest_nearest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ValueKind = Literal["text", "texts", "count", "number", "table", "tables"]
 _KINDS: dict[ValueKind, tuple[str, Callable[[Any], bool]]] = {
@@ -20,6 +27,15 @@ _KINDS: dict[ValueKind, tuple[str, Callable[[Any], bool]]] = {
     "tables": ("a list of tables", lambda value: isinstance(value, list) and all(isinstance(e, dict) for e in value)),
 }
 """The kinds of value: a name for error messages, and a predicate."""
+
+
+def read_toml_file(path: Path, what: str) -> tuple[dict[str, Any], bytes]:
+    """Return the fields of a TOML file, and its bytes; raises UsageError, naming `what` it is, for other content."""
+    content = path.read_bytes()
+    try:
+        return tomllib.loads(content.decode()), content
+    except ValueError as error:  # invalid TOML or invalid UTF-8
+        raise UsageError(f"{path} cannot be read: {error}", f"{what} in TOML, in UTF-8", "correct the file") from error
 
 
 def check_toml_table(

@@ -28,7 +28,11 @@ _IN_RECIPE = ("image_encoder", "text_encoder", "captions", "columns", "limit")
 @click.option(
     "--recipe", metavar="R", help="Encoders, columns, captions and limit of a recipe: its name, or the path of a file."
 )
-@click.option("--image-encoder", metavar="E", help="timm:<model>[@rev] or embedded:efficientnet-lite0 (the default).")
+@click.option(
+    "--image-encoder",
+    metavar="E",
+    help="timm:<model>[@rev] or embedded:efficientnet-lite0 (the default); several are joined: E+E.",
+)
 @click.option(
     "--text-encoder", metavar="E", help="sentence-transformers:<id>[@rev] or embedded:all-minilm-l6-v2 (the default)."
 )

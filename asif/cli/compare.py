@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,9 +44,14 @@ class _MethodsOption(click.Option):
     "--eval",
     "datasets",
     multiple=True,
-    required=True,
     metavar="PATH",
     help="Labelled images, or images with captions; may be repeated. labels:PATH or captions:PATH says which.",
+)
+@click.option("--collection", metavar="NAME_OR_PATH", help="Data sets of a TOML file, as asif eval takes.")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of a collection's data.  [default: the file's]",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the results.")
 @click.option("--pairs", default="all", show_default=True, help="Numbers of pairs, such as 50,100,1000,all.")
@@ -73,7 +79,11 @@ class _MethodsOption(click.Option):
     "--classnames", type=click.Path(path_type=Path), help="Names for prompts: lines of label<TAB>name | name."
 )
 @options.split
-@click.option("--limit", type=click.IntRange(min=1), help="Use the first N rows of each data set only.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Use N rows of each data set only: evenly many of each class, or the first with captions.",
+)
 @options.device
 @options.backend
 @options.home
@@ -82,6 +92,8 @@ def command(
     anchors: str,
     methods: str,
     datasets: tuple[str, ...],
+    collection: str | None,
+    root: Path | None,
     out: Path,
     pairs: str,
     seeds: int,
@@ -111,6 +123,7 @@ def command(
 
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", "a folder", "choose another name for --out")
+    choices = _choose_data(datasets, collection, root, _PromptOptions.of(template, templates, classnames), split)
     engine = Engine(anchors, home=home, device=device, backend=backend)
     plan = _read_plan(anchors, engine.anchors.count, methods, pairs, seeds, seconds, recipe)
     out.mkdir(parents=True, exist_ok=True)
@@ -124,8 +137,7 @@ def command(
             bar.total = total
             bar.update(done - bar.n)
 
-        prompts = _PromptOptions(options.choose_templates(template, templates), template_mode, classnames)
-        loaded = _load_datasets(engine, datasets, prompts, split, limit)
+        loaded = _load_datasets(engine, choices, template_mode, limit)
         texts = encode_single_captions(engine, on_caption)
         bar.reset()
         comparison = run_comparison(engine, texts, loaded, plan, out / "runs.jsonl", on_step)
@@ -169,42 +181,94 @@ def _read_plan(
 
 @dataclass(frozen=True)
 class _PromptOptions:
-    """Hold the options about prompts: templates, () for those of the data; how they are combined; a file of names."""
+    """Hold the options about prompts: templates, () for those of the data; a file of names."""
 
     templates: tuple[str, ...]
-    mode: TemplateMode | None
     classnames: Path | None
+
+    @classmethod
+    def of(cls, template: tuple[str, ...], templates: str | None, classnames: Path | None) -> _PromptOptions:
+        """Read them from the options of the command line."""
+        return cls(options.choose_templates(template, templates), classnames)
+
+
+@dataclass(frozen=True)
+class _DataChoice:
+    """Hold one data set to compare on: its name, whether it has labels or captions, and how it is opened."""
+
+    name: str
+    kind: str
+    path: str
+    prompts: _PromptOptions
+    split: str | None
+    columns: Mapping[str, str]
+
+
+def _choose_data(
+    paths: tuple[str, ...], collection: str | None, root: Path | None, prompts: _PromptOptions, split: str | None
+) -> list[_DataChoice]:
+    """Read the data sets from --eval and --collection; raises UsageError for none, and for one name twice."""
+    from asif.pairs import redact_url
+
+    choices = []
+    for text in paths:
+        kind, path = _detect_kind(text, split)
+        choices.append(_DataChoice(redact_url(click.format_filename(path)), kind, path, prompts, split, {}))
+    if collection is not None:
+        choices += _choose_collection(collection, root, prompts)
+    if not choices:
+        raise UsageError("no data set", "at least one to compare on", "pass --eval PATH, or --collection NAME")
+    names = [choice.name for choice in choices]
+    repeated = [name for at, name in enumerate(names) if name in names[:at]]
+    if repeated:
+        raise UsageError(f"--eval {repeated[0]} comes twice", "every data set once", "leave one out")
+    return choices
+
+
+def _choose_collection(name_or_path: str, root: Path | None, prompts: _PromptOptions) -> list[_DataChoice]:
+    """Read the data sets of a collection that are there; the others are named. Templates of the command line win."""
+    from asif.evaluate.collections.definition import find_collection
+
+    found = find_collection(name_or_path, root)
+    missing = [entry.name for entry in found.entries if found.is_missing(entry)]
+    if missing:
+        options.print_notice(f"not in {found.root.absolute()}: {', '.join(missing)}")
+    choices = []
+    for entry in found.entries:
+        if entry.name not in missing:
+            own = options.choose_templates((), entry.templates) if entry.templates else ()
+            names = Path(found.locate(entry.classnames)) if entry.classnames else prompts.classnames
+            kind = "labels" if entry.task == "zeroshot_classification" else "captions"
+            chosen = _PromptOptions(prompts.templates or own, names)
+            path = found.locate(entry.path)
+            choices.append(_DataChoice(entry.name, kind, path, chosen, entry.split, entry.columns or {}))
+    return choices
 
 
 def _load_datasets(
-    engine: Engine, paths: tuple[str, ...], prompts: _PromptOptions, split: str | None, limit: int | None
+    engine: Engine, choices: list[_DataChoice], mode: TemplateMode | None, limit: int | None
 ) -> list[CachedDataset]:
     """Open and encode the data sets."""
     from asif.classify import DEFAULT_TEMPLATES, Labels
     from asif.evaluate import RowLimits, read_classnames, resolve_classes
     from asif.evaluate.comparison.datasets import load_label_set, load_retrieval_set
-    from asif.pairs import open_captioned, open_labelled, redact_url
+    from asif.pairs import open_captioned, open_labelled
 
     limits = RowLimits(limit)
-    names = read_classnames(prompts.classnames) if prompts.classnames else None
     loaded: list[CachedDataset] = []
-    for text in paths:
-        kind, path = _detect_kind(text, split)
-        name = redact_url(click.format_filename(path))
-        if kind == "captions":
-            source = open_captioned(path, split=split)
+    for choice in choices:
+        if choice.kind == "captions":
+            source = open_captioned(choice.path, columns=choice.columns, split=choice.split)
             options.print_notice(source.describe())
-            loaded.append(load_retrieval_set(engine, source, name, limits))
+            loaded.append(load_retrieval_set(engine, source, choice.name, limits))
             continue
-        data = open_labelled(path, split=split)
+        data = open_labelled(choice.path, columns=choice.columns, split=choice.split)
         options.print_notice(data.source.describe())
+        names = read_classnames(choice.prompts.classnames) if choice.prompts.classnames else None
         classes = resolve_classes(data, names)
-        templates = prompts.templates or data.templates or DEFAULT_TEMPLATES
-        labels = Labels(classes.labels, templates, prompts.mode or "mean", classes.names)
-        loaded.append(load_label_set(engine, data, labels, name, limits))
-    repeated = [each.name for at, each in enumerate(loaded) if each.name in [other.name for other in loaded[:at]]]
-    if repeated:
-        raise UsageError(f"--eval {repeated[0]} comes twice", "every data set once", "leave one out")
+        templates = choice.prompts.templates or data.templates or DEFAULT_TEMPLATES
+        labels = Labels(classes.labels, templates, mode or "mean", classes.names)
+        loaded.append(load_label_set(engine, data, labels, choice.name, limits))
     return loaded
 
 

@@ -78,6 +78,7 @@ def print_encoders(as_json: bool) -> None:
 @click.argument("inputs", nargs=-1, required=True, metavar="PAIRS_OR_REF...")
 @click.option("--image-encoder", "image_encoders", multiple=True, metavar="E", help="Embed the images with this too.")
 @click.option("--text-encoder", "text_encoders", multiple=True, metavar="E", help="Embed the captions with this too.")
+@click.option("--joins", is_flag=True, help="Rank joins too: of each two encoders of a side, and of all of them.")
 @click.option("--limit", type=click.IntRange(min=1), default=5000, show_default=True, help="Pairs, spread evenly.")
 @click.option("--k", type=int, default=10, show_default=True, help="Nearest neighbours that are compared.")
 @click.option(
@@ -107,6 +108,7 @@ def rank_pairs(
     inputs: tuple[str, ...],
     image_encoders: tuple[str, ...],
     text_encoders: tuple[str, ...],
+    joins: bool,
     limit: int,
     k: int,
     permutations: int,
@@ -127,6 +129,7 @@ def rank_pairs(
     or anchor sets over the same pairs, whose stored embeddings are used: no encoder is loaded. An anchor set takes
     precedence over a file or folder of the same name; write ./NAME for the latter.
     """
+    from asif.evaluate.encoder_pairs.embeddings import add_joins
     from asif.evaluate.encoder_pairs.ranking import describe_choices, find_ranking_warnings, rank_encoder_pairs
 
     encoded = _read_anchor_sets(inputs, limit, home)
@@ -139,6 +142,8 @@ def rank_pairs(
     if encoded.rejects:
         reasons = "; ".join(f"row {reject.row}: {reject.reason}" for reject in encoded.rejects[:3])
         options.print_notice(f"{len(encoded.rejects):,} rows left out, {len(encoded):,} compared ({reasons})")
+    if joins:
+        encoded = add_joins(encoded)
     combinations = len(encoded.images) * len(encoded.texts)
     with options.open_progress_bar(combinations * permutations, "shuffle") as bar:
         pairs = rank_encoder_pairs(encoded, k, permutations, seed, bar.update)
@@ -203,7 +208,7 @@ def _embed_pairs(
 ) -> EncodedPairs:
     """Embed a source of pairs with every encoder named, by default with the embedded ones."""
     from asif.encoders import DEFAULT_ENCODERS, check_spec
-    from asif.evaluate.encoder_pairs.embed import encode_pairs
+    from asif.evaluate.encoder_pairs.embed import encode_pairs, list_parts
     from asif.pairs import open_pairs
 
     images, texts = image_encoders or (DEFAULT_ENCODERS["image"],), text_encoders or (DEFAULT_ENCODERS["text"],)
@@ -216,7 +221,7 @@ def _embed_pairs(
         _refuse_idle_options("precomputed vectors", "there is nothing to embed")
     options.print_notice(source.describe())
     cache = options.open_store(home).root / "cache"
-    encoders = 2 if source.dims else len(set(images)) + len(set(texts))
+    encoders = 2 if source.dims else len(list_parts(images)) + len(list_parts(texts))
     with options.open_progress_bar(encoders * min(limit, source.rows), "row") as bar:
         return encode_pairs(source, images, texts, limit, captions, device, backend, bar.update, precision, cache)
 
@@ -271,9 +276,11 @@ def print_speeds(
 
     All backends that are installed take turns on the same images and captions, with equal threads; images are decoded
     before. --backend auto, the default of all commands, uses the fastest one whose vectors agree with those of torch.
+    Of joined encoders each part is measured.
     """
     from asif.encoders import DEFAULT_ENCODERS, check_spec
     from asif.encoders.backends.choose import choose_backend
+    from asif.encoders.spec import split_spec
     from asif.evaluate.backend_speed import STEPS, measure_backends
 
     encoders: dict[Side, str] = {
@@ -282,17 +289,16 @@ def print_speeds(
     }
     for side, spec in encoders.items():
         check_spec(spec, side)
+    parts = [(side, part) for side, spec in encoders.items() for part in split_spec(spec)]
     cache = options.open_store(home).root / "cache"
-    with options.open_progress_bar(len(encoders) * STEPS, "round") as bar:
-        rows = [
-            row for side, spec in encoders.items() for row in measure_backends(spec, side, cache, images, bar.update)
-        ]
+    with options.open_progress_bar(len(parts) * STEPS, "round") as bar:
+        rows = [row for side, part in parts for row in measure_backends(part, side, cache, images, bar.update)]
     if as_json:
         for row in rows:
             options.print_json(row.to_json())
     else:
         options.print_table([_format_speed(row) for row in rows], _SPEED_HEADER)
-    for spec in encoders.values():
+    for _, spec in parts:
         choice = choose_backend("auto", "auto", spec=spec, cache=cache)
         line = f"auto: {choice.backend} for {spec}, {choice.reason}"
         (options.print_notice if as_json else options.print_text)(line)

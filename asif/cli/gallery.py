@@ -60,7 +60,11 @@ def command() -> None:
     "--kind", type=click.Choice(["image", "text"]), default="image", show_default=True, help="What is encoded."
 )
 @click.option("--anchors", metavar="REF", help="Take the encoder of this anchor set.")
-@click.option("--image-encoder", metavar="E", help="timm:<model>[@rev] or embedded:efficientnet-lite0 (the default).")
+@click.option(
+    "--image-encoder",
+    metavar="E",
+    help="timm:<model>[@rev] or embedded:efficientnet-lite0 (the default); several are joined: E+E.",
+)
 @click.option(
     "--text-encoder", metavar="E", help="sentence-transformers:<id>[@rev] or embedded:all-minilm-l6-v2 (the default)."
 )

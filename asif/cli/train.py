@@ -30,6 +30,8 @@ _PARAMETER_HELP = {
     "rate": "Learning rate, at its highest.",
     "decay": "Weight decay.",
     "dropout": "Share of units left out while training.",
+    "head": "Text head: 1 as published, 0 that of earlier versions.",
+    "published": "Train as published: batches, epochs, width, dropout, decay and rate.",
     "seed": "Random seed of weights, batches, dropout and held-out pairs.",
 }
 
@@ -44,8 +46,8 @@ _TOKEN_OPTIONS = (
     click.Option(
         ["--tokens"],
         metavar="PAIRS",
-        help="Train on all tokens instead of vectors; PAIRS are those that the anchors were built from. The projector "
-        "can be used in Python only, not by --aligner.",
+        help="Train on all tokens instead of vectors, for --aligner freeze-align-tokens; PAIRS are those that the "
+        "anchors were built from.",
     ),
     click.Option(
         ["--token-dir"],
@@ -79,6 +81,10 @@ def _build_command(name: str, what: str) -> click.Command:
         _run_training(partial(train_projector, anchors, projector, home=home, device=device), name, as_json)
 
     for field in reversed(fields(PROJECTORS[name])):
+        if field.default is False:
+            flag = click.Option([f"--{field.name}"], is_flag=True, default=None, help=_PARAMETER_HELP[field.name])
+            command.params.insert(1, flag)
+            continue
         kind = int if field.name in INTEGER_PARAMETERS else float
         default = "by the number of pairs" if field.default is None else f"{field.default}"
         text = f"{_PARAMETER_HELP[field.name]}  [default: {default}]"
@@ -220,10 +226,7 @@ def _print_result(result: TrainingResult, as_json: bool) -> None:
     options.print_text(
         f"saved from step {best.step:,}: held-out recall@1 {best.recall:.3f}, mean reciprocal rank {best.rank:.3f}"
     )
-    if result.missing is None:
-        options.print_text(f"use them: --anchors {anchors.ref} --aligner {summary['aligner']}")
-    else:
-        options.print_text(f'use them, in Python: load_projector(FreezeAlignTokens(), open_anchors("{anchors.ref}"))')
+    options.print_text(f"use them: --anchors {anchors.ref} --aligner {summary['aligner']}")
 
 
 ape = _build_command("ape", "APE on an anchor set: an MLP that maps texts into the image encoder's space")

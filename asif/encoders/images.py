@@ -76,6 +76,11 @@ def decode_image(source: ImageSource) -> Image.Image:
     return _open_image(read_image_bytes(source), decode)
 
 
+def decode_pixels(source: ImageSource) -> Image.Image:
+    """Decode as `decode_image` does, without metadata: what decodes the result again gives the same pixels."""
+    return _without_metadata(decode_image(source))
+
+
 def measure_image(source: bytes) -> tuple[int, int]:
     """Return the width and height that an image file declares, without decoding; raises BadImage as `decode_image`."""
     return _open_image(read_image_bytes(source), lambda image: image.size)

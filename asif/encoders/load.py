@@ -1,4 +1,4 @@
-"""Load frozen encoders by name: `timm:…`, `sentence-transformers:…`, `embedded:…`, `open-clip:…`, `precomputed`."""
+"""Load frozen encoders by name: `timm:…`, `sentence-transformers:…`, `embedded:…`, `open-clip:…`, or joins of them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from asif.encoders.backends.choose import choose_runtime, load_exported
 from asif.encoders.backends.embedded_graphs import find_graph
 from asif.encoders.backends.runtime import Backend, Runtime
 from asif.encoders.embedded import EMBEDDED_WEIGHTS
+from asif.encoders.joined import JoinedImageEncoder, JoinedTextEncoder, join_heads, split_backend
 from asif.encoders.precision import Precision
 from asif.encoders.protocol import ClassifierHead, ImageEncoder, TextEncoder
+from asif.encoders.spec import check_spec, parse_spec, split_spec
 from asif.encoders.timm_files import read_synset_names
 from asif.encoders.torch_common import Device
-from asif.errors import UsageError, suggest_nearest
+from asif.errors import UsageError
 from asif.home import default_cache
 from asif.vectors import Side
 
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_ENCODERS: dict[Side, str] = {"image": "embedded:efficientnet-lite0", "text": "embedded:all-minilm-l6-v2"}
-
 
 def load_image_encoder(
     spec: str,
@@ -35,12 +35,16 @@ def load_image_encoder(
     cache: Path | None = None,
     precision: Precision = "float32",
 ) -> ImageEncoder:
-    """Load an image encoder: `timm:<model>[@revision]`, `embedded:…` or `open-clip:<model>/<pretrained>`.
+    """Load an image encoder: `timm:<model>[@revision]`, `embedded:…`, `open-clip:<model>/<pretrained>`, or a join.
 
-    `backend` runs it; exports for backends other than torch are kept in `cache`, by default that of the home folder.
-    Raises UsageError for a precision in which neither the backend nor the device computes.
+    Several names with `+` between them are one joined encoder. `backend` runs it; exports for backends other than torch
+    are kept in `cache`, by default that of the home folder. Raises UsageError for a precision in which neither the
+    backend nor the device computes.
     """
-    library, name = _parse_spec(spec, "image")
+    parts = _split_join(spec, "image", backend)
+    if parts:
+        return JoinedImageEncoder([load_image_encoder(part, device, each, cache, precision) for part, each in parts])
+    library, name = parse_spec(spec, "image")
     if library == "open-clip":
         from asif.encoders import open_clip_
 
@@ -79,12 +83,20 @@ def load_head(
     cache: Path | None = None,
     precision: Precision = "float32",
 ) -> tuple[ImageEncoder, ClassifierHead]:
-    """Load an image encoder whose model is a classifier, with the class prototypes in its head."""
-    library, name = _parse_spec(spec, "image")
+    """Load an image encoder whose model is a classifier, with the class prototypes in its head.
+
+    The heads of a join are joined class by class. Raises InputRefused if their classes differ.
+    """
+    parts = _split_join(spec, "image", backend)
+    if parts:
+        loaded = [load_head(part, device, each, cache, precision) for part, each in parts]
+        heads = [(encoder.spec, head) for encoder, head in loaded]
+        return JoinedImageEncoder([encoder for encoder, _ in loaded]), join_heads(heads)
+    library, name = parse_spec(spec, "image")
     if library == "open-clip":
         raise UsageError(
             f"the classifier is {spec!r}, a tower without classes",
-            " or ".join(_SPEC_FORMS["image"][:2]),
+            "timm:<model>[@revision] or embedded:efficientnet-lite0",
             "choose a classifier, such as timm:resnet50",
         )
     runtime, graph = choose_runtime(backend, device, precision, spec, cache or default_cache()), find_graph(spec)
@@ -112,9 +124,12 @@ def load_text_encoder(
 ) -> TextEncoder:
     """Load a text encoder: `sentence-transformers:<id>[@revision]`, `embedded:…`, `open-clip:<model>/<pretrained>`.
 
-    `backend`, `cache` and `precision` are those of `load_image_encoder`.
+    Joins, `backend`, `cache` and `precision` are those of `load_image_encoder`.
     """
-    library, name = _parse_spec(spec, "text")
+    parts = _split_join(spec, "text", backend)
+    if parts:
+        return JoinedTextEncoder([load_text_encoder(part, device, each, cache, precision) for part, each in parts])
+    library, name = parse_spec(spec, "text")
     if library == "open-clip":
         from asif.encoders import open_clip_
 
@@ -136,6 +151,15 @@ def load_text_encoder(
     return load_exported(ExportedTextEncoder, "text", runtime, folder, graph, load_original, precision)
 
 
+def _split_join(spec: str, side: Side, backend: Backend) -> list[tuple[str, Backend]]:
+    """Return the name and the backend of each part of a join; empty for one encoder. Raises as `check_spec` does."""
+    parts = split_spec(spec)
+    if len(parts) == 1:
+        return []
+    check_spec(spec, side)
+    return list(zip(parts, split_backend(backend, len(parts)), strict=True))  # type: ignore[arg-type]
+
+
 def _remark_torch_only(spec: str, backend: Backend) -> None:
     """Log that a backend that was named does not run an encoder."""
     if choose_runtime(backend, "cpu") is not None and backend != "auto":
@@ -145,36 +169,3 @@ def _remark_torch_only(spec: str, backend: Backend) -> None:
 def find_synset_names(ids: Sequence[str]) -> list[str] | None:
     """Return the lemmas of WordNet ids such as n01440764, commas between them; None unless all are in ImageNet-21k."""
     return read_synset_names(ids)
-
-
-_SPEC_FORMS: dict[Side, tuple[str, ...]] = {
-    "image": ("timm:<model>[@revision]", "embedded:efficientnet-lite0", "open-clip:<model>/<pretrained>"),
-    "text": ("sentence-transformers:<id>[@revision]", "embedded:all-minilm-l6-v2", "open-clip:<model>/<pretrained>"),
-}
-
-
-def check_spec(spec: str, side: Side) -> None:
-    """Raise UsageError for an encoder name of the wrong form; loads nothing."""
-    _parse_spec(spec, side)
-
-
-def _parse_spec(spec: str, side: Side) -> tuple[str, str]:
-    """Split an encoder's name into library and model; raises UsageError for an unknown library.
-
-    >>> _parse_spec("timm:resnet50.a1_in1k@main", "image")
-    ('timm', 'resnet50.a1_in1k@main')
-    """
-    library, _, name = spec.partition(":")
-    known = {pattern.partition(":")[0] for pattern in _SPEC_FORMS[side]}
-    embedded = {pattern.partition(":")[2] for pattern in _SPEC_FORMS[side] if pattern.startswith("embedded")}
-    whole = all(name.partition("/")) if library == "open-clip" else name
-    if library not in known or not whole or (library == "embedded" and name not in embedded):
-        example = f"for example {DEFAULT_ENCODERS[side]}"
-        if not name:
-            fix = example
-        elif library in known:
-            fix = suggest_nearest(name, embedded, example).replace("write ", "write embedded:")
-        else:
-            fix = suggest_nearest(library, known, example).replace(", if", f":{name}, if")
-        raise UsageError(f"the {side} encoder is {spec!r}", " or ".join(_SPEC_FORMS[side]), fix)
-    return library, name

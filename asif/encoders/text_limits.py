@@ -15,7 +15,15 @@ _MOST_ENGLISH = 0.25
 
 
 def find_token_limit(fingerprint: Fingerprint) -> int | None:
-    """Return how many tokens of a text an encoder reads; None if its fingerprint does not tell."""
+    """Return how many tokens of a text an encoder reads, of the parts of a joined one the fewest.
+
+    None if its fingerprint does not tell.
+    """
+    return min((limit for part in fingerprint.parts if (limit := _read_token_limit(part)) is not None), default=None)
+
+
+def _read_token_limit(fingerprint: Fingerprint) -> int | None:
+    """Return the limit of one encoder."""
     tokenizer = fingerprint.fields.get("tokenizer")
     limit = fingerprint.fields.get("max_tokens")
     if limit is None and isinstance(tokenizer, Mapping):
@@ -24,12 +32,16 @@ def find_token_limit(fingerprint: Fingerprint) -> int | None:
 
 
 def find_long_texts(fingerprint: Fingerprint, texts: Iterable[str]) -> list[str]:
-    """Return the distinct texts that are long enough to be cut: a token is a byte or more."""
-    limit = find_token_limit(fingerprint)
-    if limit is None:
-        return []
-    room = limit - _SPECIAL_TOKENS - len(str(fingerprint.fields.get("prompt") or "").encode())
-    return [text for text in dict.fromkeys(texts) if len(text.encode()) >= room]
+    """Return the distinct texts that are long enough to be cut, by a part of a joined encoder at least.
+
+    A token is a byte or more.
+    """
+    rooms = [
+        limit - _SPECIAL_TOKENS - len(str(part.fields.get("prompt") or "").encode())
+        for part in fingerprint.parts
+        if (limit := _read_token_limit(part)) is not None
+    ]
+    return [text for text in dict.fromkeys(texts) if len(text.encode()) >= min(rooms)] if rooms else []
 
 
 def tokenize_long_texts(encoder: TextEncoder, texts: Iterable[str]) -> dict[str, TokenizedText]:

@@ -156,7 +156,7 @@ def select_patches(model: Any, features: Any, spec: str) -> torch.Tensor:
 def load_timm_encoder(
     name: str, device: Device, weights: Path | None = None, precision: Precision = "float32"
 ) -> TimmEncoder:
-    """Load a timm model without its head: `name[@revision]`, or the embedded EfficientNet-Lite0 from `weights`."""
+    """Load a timm model without its head: `name[@revision]`, or an embedded EfficientNet-Lite from `weights`."""
     encoder, _ = _load_with_head(name, device, weights, precision)
     return encoder
 
@@ -174,7 +174,7 @@ def _load_with_head(
 ) -> tuple[TimmEncoder, torch.nn.Module]:
     """Load a timm model and remove its classifier; returns both."""
     placement = choose_placement(device, precision)
-    model: Any = create_timm_model(name) if weights is None else create_embedded_model(weights)
+    model: Any = create_timm_model(name) if weights is None else create_embedded_model(weights, name)
     head = model.get_classifier()
     model.reset_classifier(0)
     spec = f"timm:{name}" if weights is None else f"embedded:{name}"
@@ -203,11 +203,11 @@ def create_timm_model(name: str) -> torch.nn.Module:
         ) from error
 
 
-def create_embedded_model(weights: Path) -> torch.nn.Module:
-    """Create EfficientNet-Lite0 from pinned weights, whose tensors map one to one, in order, onto timm's."""
+def create_embedded_model(weights: Path, name: str = "efficientnet-lite0") -> torch.nn.Module:
+    """Create an EfficientNet-Lite from pinned weights, whose tensors map one to one, in order, onto timm's."""
     import torch
 
-    model: torch.nn.Module = import_timm().create_model("tf_efficientnet_lite0", pretrained=False)
+    model: torch.nn.Module = import_timm().create_model(f"tf_{name.replace('-', '_')}", pretrained=False)
     # only ever the pinned embedded weights: their sha256 has been checked, and no code is unpickled
     tensors = list(torch.load(weights, map_location="cpu", weights_only=True).values())
     model.load_state_dict(dict(zip(model.state_dict(), tensors, strict=True)))

@@ -9,7 +9,7 @@ from typing import Any
 from asif.aligners import Aligner, Hubness, TrainedAligner, make_aligner
 from asif.anchorset import OpenAnchors
 from asif.errors import IntegrityError, UsageError
-from asif.tuning import QUICK_CHECK_ROWS, Task, default_setting, has_repeated_texts
+from asif.tuning import QUICK_CHECK_ROWS, Task, default_setting, has_repeated_images, has_repeated_texts
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ def choose_aligner(anchors: OpenAnchors, task: Task, aligner: Aligner | None, hu
             task,
             anchors.count,
             texts_repeat=task == "classify" and has_repeated_texts(anchors, QUICK_CHECK_ROWS),
+            images_repeat=task == "search" and has_repeated_images(anchors),
             words=encodes_texts(anchors),
         )
         return AlignerChoice(make_aligner(setting.family), hubness or correction)

@@ -33,6 +33,7 @@ from asif.encoders import (
 from asif.encoders.image_input import take_image_file
 from asif.encoders.precision import check_precision
 from asif.encoders.precomputed import PrecomputedEncoder
+from asif.encoders.spec import split_spec, unify_spec
 from asif.errors import InputRefused, UsageError
 from asif.pairs import PairSource, open_pairs
 from asif.pairs.in_memory import open_in_memory
@@ -262,7 +263,7 @@ def _hash_plan(
     table names by path, do not count.
     """
     images = _stamp_files(source.path) if isinstance(source.path, Path) else []
-    specs = {} if source.dims else {side: [spec, *_stamp_weights(spec)] for side, spec in encoders.items()}
+    specs = {} if source.dims else {side: [unify_spec(spec), *_stamp_weights(spec)] for side, spec in encoders.items()}
     wanted = [options.captions, options.dtype, options.dedup, options.limit, asdict(options.max_bad_rows)]
     plan = [source.identity, images, specs, wanted, dict(origin), VERSION, {} if source.dims else _library_versions()]
     smaller = [] if precision == "float32" else [precision]
@@ -270,9 +271,9 @@ def _hash_plan(
 
 
 def _stamp_weights(spec: str) -> list[Any]:
-    """Return what `_stamp_files` does if an encoder is named by a path, else nothing."""
-    path = Path(spec.partition(":")[2])
-    return _stamp_files(path) if path.name and path.exists() else []
+    """Return what `_stamp_files` does for each part of an encoder that is named by a path."""
+    paths = [Path(part.partition(":")[2]) for part in split_spec(spec)]
+    return [stamp for path in paths if path.name and path.exists() for stamp in _stamp_files(path)]
 
 
 def _stamp_files(path: Path) -> list[Any]:

@@ -40,7 +40,7 @@ def sample_captions(engine: Engine, seed: int) -> CaptionSampler | None:
 def encode_single_captions(
     engine: Engine, progress: Callable[[int, int], None] = lambda done, every: None
 ) -> tuple[Embeddings, Int64] | None:
-    """Encode every caption of every anchor: unit rows [m, dt], and the anchor index of each [m].
+    """Encode every caption of every anchor: unit rows [m, dt] with their texts, and the anchor index of each [m].
 
     None if stored texts are single captions, or precomputed vectors.
     """
@@ -48,13 +48,15 @@ def encode_single_captions(
         return None
     count = engine.anchor_set.count
     values, owners = [], []
+    texts: list[tuple[str, ...]] = []
     for start in range(0, count, _RECORDS_PER_BATCH):
         stop = min(start + _RECORDS_PER_BATCH, count)
         embeddings, positions = _encode_captions(engine, range(start, stop), lambda captions: captions)
         values.append(embeddings.values)
+        texts += embeddings.texts or ()
         owners.append(start + positions)
         progress(stop, count)
-    return Embeddings(np.concatenate(values)), np.concatenate(owners)
+    return Embeddings(np.concatenate(values), tuple(texts)), np.concatenate(owners)
 
 
 def _has_averaged_captions(engine: Engine) -> bool:

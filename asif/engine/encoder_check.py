@@ -13,6 +13,7 @@ from asif.anchorset.format.kinds import ANCHORS, GALLERY
 from asif.encoders import Backend, ImageEncoder, TextEncoder
 from asif.encoders.backends.probe import (
     INPUTS,
+    RUN_FIELDS,
     ProbeVerdict,
     VerdictCache,
     count_other_neighbours,
@@ -25,11 +26,6 @@ from asif.kernels import topk_similarity
 from asif.vectors import Fingerprint, Side
 
 _NEAREST = 10
-_RUN_FIELDS = {
-    *("dtype", "backend", "backend_version", "export_sha256", "device"),
-    *("images_per_pass", "tokens_per_pass", "inputs_per_pass"),
-}
-"""The fields of a fingerprint that say how a model is run, not which."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +49,7 @@ def check_encoder(
         differing = expected.differences(mine)
         details = _describe_differences(expected, mine)
         advice = ""
-        if set(differing) <= _RUN_FIELDS and {find_precision(expected), find_precision(mine)} != {"float32"}:
+        if set(differing) <= RUN_FIELDS and {find_precision(expected), find_precision(mine)} != {"float32"}:
             details += "; only in float32 may another backend, version or device answer"
             advice = advise_run(differing)
         raise _make_mismatch(stored, side, encoder, details, advice)
@@ -63,7 +59,7 @@ def check_encoder(
         verdicts.add(expected, mine, INPUTS, verdict)
     if not verdict.passed:
         why = f"{_name_backend(mine)} gives other vectors than {_name_backend(expected)}: {verdict}"
-        raise _make_mismatch(stored, side, encoder, why, f"pass --backend {expected.fields['backend']}, or ")
+        raise _make_mismatch(stored, side, encoder, why, advise_run(expected.differences(mine)))
 
 
 def _probe(stored: EncodedSet, side: Side, encoder: Encoder, open_on: Callable[[Backend], Encoder]) -> ProbeVerdict:
@@ -101,8 +97,11 @@ def advise_run(differing: Mapping[str, tuple[Any, Any]]) -> str:
 
     >>> advise_run({"backend": ("torch", "openvino"), "export_sha256": (None, "ab")})
     'pass --backend torch, or '
+    >>> advise_run({"backend": ("torch+openvino", "torch")})
+    ''
     """
-    options = [f"--{name} {differing[name][0]}" for name in ("backend", "device") if differing.get(name, [None])[0]]
+    made_by = {name: differing.get(name, (None, None))[0] for name in ("backend", "device")}
+    options = [f"--{name} {value}" for name, value in made_by.items() if value and "+" not in value]
     return f"pass {' '.join(options)}, or " if options and "dtype" not in differing else ""
 
 

@@ -53,6 +53,11 @@ class EncoderPool:
         self._remarked: set[str] = set()
         self._is_shared = False
 
+    @property
+    def folder(self) -> Path:
+        """The folder of all caches."""
+        return self._folder
+
     def share(self, texts: str) -> EncoderPool:
         """Return a pool of the same encoders, with a cache of text embeddings of its own in the file of that name.
 
@@ -113,10 +118,14 @@ class EncoderPool:
         check_encoder(stored, side, encoder, self._verdicts, partial(self._open, encoder.spec, side))
 
     def _choose_backend(self, stored: EncodedSet, side: Side) -> Backend:
-        """Return the backend for a set's encoder: the one that was named, or the set's own if it can be used here."""
-        made_by = stored.fingerprint(side).fields.get("backend")
+        """Return the backend for a set's encoder: the one that was named, or the set's own if it can be used here.
+
+        The set's own has one for each part of a joined encoder if they differ.
+        """
+        made_by: Any = stored.fingerprint(side).fields.get("backend")
         usable = self.backend == "auto" and choose_runtime("auto", self.device) is not None
-        return made_by if usable and made_by in list_runtimes() else self.backend
+        by_part, runtimes = set(str(made_by).split("+")), set(list_runtimes())
+        return made_by if usable and by_part & runtimes and by_part <= {"torch", *runtimes} else self.backend
 
     def encode_texts(self, texts: Sequence[str], anchors: OpenAnchors) -> Embeddings:
         """Encode texts with the text encoder of a set: unit rows [n, dt] with the texts; cached ones are reused."""

@@ -8,7 +8,7 @@ from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
-from asif.aligners import Aligner, Hubness
+from asif.aligners import Aligner, Hubness, TrainedAligner
 from asif.anchorset import AnchorSet, Gallery, OpenAnchors, PairFilter, Store, default_home
 from asif.anchorset.format.references import is_movable_reference, parse_union
 from asif.classify import Labels
@@ -84,6 +84,8 @@ class Engine:
     ) -> None:
         self.home = home or default_home()
         self.encoders = encoders or EncoderPool(self.home / "cache", device, backend)
+        if isinstance(aligner, TrainedAligner):
+            self.encoders = aligner.adapt_encoders(self.encoders)
         self.device, self.backend = self.encoders.device, self.encoders.backend
         self.kernel: KernelName = kernel
         if watch:

@@ -21,9 +21,10 @@ from asif.errors import UsageError
 from asif.prompts import find_templates, make_readable
 from asif.vectors import Float32, Int64, Side, canonical_json
 
-SelectionMethod = Literal["concepts", "kmeans", "kdpp", "random"]
+SelectionMethod = Literal["concepts", "concept-lists", "kmeans", "kdpp", "random"]
 _METHOD_PARAMETERS: Mapping[SelectionMethod, frozenset[str]] = {
     "concepts": frozenset({"concepts"}),
+    "concept-lists": frozenset({"concepts"}),
     "kmeans": frozenset({"side", "seed"}),
     "kdpp": frozenset({"side"}),
     "random": frozenset({"seed"}),
@@ -44,7 +45,7 @@ def select_anchors(
     device: Device = "auto",
     backend: Backend = "auto",
 ) -> AnchorSet:
-    """Select `size` anchors of a set, and make them the current version of the set `name`.
+    """Select `size` anchors of a set, with `concept-lists` at most as many, and make them the set `name`.
 
     `side` ("image" by default) is whose embeddings `kmeans` and `kdpp` use, `seed` (0) starts `kmeans` and `random`.
     `concepts` are words, which the set's text encoder encodes; by default they are the set's own texts, if these
@@ -92,7 +93,8 @@ def _select_rows(
     if method == "kdpp":
         return selection.choose_by_kdpp(anchors.blocks(side), size), {"side": side}
     prompts, details = _embed_concepts(engine, words)
-    return selection.choose_by_concepts(anchors.blocks("text"), prompts, size), {"concepts": details}
+    choose = selection.choose_by_concepts if method == "concepts" else selection.choose_by_concept_lists
+    return choose(anchors.blocks("text"), prompts, size), {"concepts": details}
 
 
 def _embed_concepts(engine: Engine, words: Sequence[str] | None) -> tuple[Float32, dict[str, Any]]:

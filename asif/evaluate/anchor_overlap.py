@@ -16,8 +16,13 @@ _RECORDS_PER_BLOCK = 8192
 _NEAR_COSINE = 0.95  # hardly ever two different images, and most copies of one, see docs/evaluation.md
 
 
-def find_images_near_anchors(engine: Engine, images: Embeddings) -> NDArray[np.bool_]:
-    """Mark the image embeddings [n, di] with a cosine above 0.95 to some anchor's: most likely copies."""
+def find_images_near_anchors(engine: Engine, images: Embeddings) -> NDArray[np.bool_] | None:
+    """Mark the image embeddings [n, di] with a cosine above 0.95 to some anchor's: most likely copies.
+
+    None for embeddings of another space, such as projected tokens: then it is not known.
+    """
+    if images.dim != engine.anchors.dims["image"]:
+        return None
     if not len(images):
         return np.zeros(0, bool)
     best = topk_similarity(images.values, engine.anchors.blocks("image"), 1, engine=engine.kernel)

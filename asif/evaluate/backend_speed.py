@@ -23,7 +23,8 @@ from asif.encoders.backends.ranking import Ranking, RankingCache
 from asif.encoders.backends.runtime import RUNTIMES, check_backend, find_version
 from asif.encoders.backends.torch_export import NotExportableError
 from asif.encoders.images import encode_pixels
-from asif.errors import MissingDependency
+from asif.encoders.spec import split_spec
+from asif.errors import MissingDependency, UsageError
 from asif.kernels.native_binding import count_threads
 from asif.vectors import Embeddings, Float32, Side
 
@@ -91,9 +92,12 @@ def measure_backends(
     """Measure every backend of an encoder on the CPU, and keep the ranking in `cache` for `auto`.
 
     All have the same threads and inputs, `images` images or 16 times as many captions, and take turns in each round.
-    Images are decoded before. `progress` is called with the number of steps done, of STEPS.
+    Images are decoded before. `progress` is called with the number of steps done, of STEPS. Raises UsageError for a
+    joined encoder: each of its parts has a backend of its own.
     """
     check_spec(spec, side)
+    if len(split_spec(spec)) > 1:
+        raise UsageError(f"the backends of {spec}, a joined encoder", "one encoder", "measure each of its parts")
     inputs = make_images(images) if side == "image" else make_captions(_CAPTIONS_PER_IMAGE * images)
     threads = count_threads()
     blank = BackendSpeed(side, spec, "torch", None, len(inputs), threads)

@@ -15,6 +15,7 @@ from asif.engine import Classification, Engine
 from asif.errors import BadImage, EncoderMismatch, UsageError
 from asif.evaluate.anchor_overlap import count_images_among_anchors, find_images_near_anchors
 from asif.evaluate.evaluation import Evaluation
+from asif.evaluate.label_sample import read_sample
 from asif.evaluate.metrics import accuracy, mean_per_class_recall
 from asif.evaluate.provenance import PromptsUsed, describe_data_used, describe_engine_used
 from asif.evaluate.row_reader import RowLimits, RowReader
@@ -37,9 +38,10 @@ def evaluate_classification(
 ) -> Evaluation:
     """Classify every image of a data set and compare predictions with the true labels.
 
-    `labels` are all classes of the data, however many rows are read (see `resolve_classes`); `dataset` names the
-    data in the result, by default their path; `origins` give the sources of templates and names, for the record. Images
-    are read once and not stored. If they are vectors, `label_vectors` [prompts, dt] are those of `labels.prompts()`.
+    `labels` are all classes of the data, however many rows are read (see `resolve_classes`); fewer rows than there are
+    are spread evenly over the classes (see `read_sample`); `dataset` names the data in the result, by default their
+    path; `origins` give the sources of templates and names, for the record. Images are read once and not stored. If
+    they are vectors, `label_vectors` [prompts, dt] are those of `labels.prompts()`.
     Raises InputRefused for more bad rows than `limits` allow and for no usable row, UsageError for labels or their
     vectors that are missing or too many, EncoderMismatch for vectors that the anchors' encoders did not make.
     """
@@ -49,16 +51,20 @@ def evaluate_classification(
         odd = ", ".join(sorted(set(data.classes) - set(index))[:5])
         raise UsageError(f"labels of the data are missing: {odd}", "all classes of the data", "add them")
     started, anchors = time.perf_counter(), engine.anchors
-    reader = RowReader(data.source.rows, limits or RowLimits())
+    limits = limits or RowLimits()
+    items, sample = read_sample(data, limits.limit)
+    reader = RowReader(data.source.rows, limits)
     truth, predicted = [], []
-    near: set[str] = set()
-    for row in _classify_rows(engine, data, labels, label_vectors, reader):
+    near: set[str] | None = set()
+    for row in _classify_rows(engine, items, labels, label_vectors, reader):
         pair = row.pair
         if isinstance(row.result, BadImage):
             reader.reject(Reject(pair.row, pair.id, row.result.came))
             continue
         reader.keep(pair, row.image)
-        if row.near:
+        if row.near is None:
+            near = None
+        elif row.near and near is not None:
             near.add(row.image)
         truth.append(index[str(pair.label)])
         predicted.append([index[prediction.label] for prediction in row.result.predictions])
@@ -78,24 +84,28 @@ def evaluate_classification(
             "classes": len(index),
             "classes_with_images": len(set(truth)),
             "images_among_anchors": count_images_among_anchors(anchors, reader.images),
-            "images_near_anchors": len(near),
+            **({} if near is None else {"images_near_anchors": len(near)}),
             **({"prompts_cut": cut} if cut else {}),
         },
         prompts=PromptsUsed(labels.templates, labels.mode, origins or {}),
         engine=describe_engine_used(engine, anchors, "classify"),
         data=describe_data_used(data.source, rows_sha256),
         seconds=seconds,
+        sample=sample,
     )
 
 
 @dataclass(frozen=True)
 class _LabelledRow:
-    """Hold a row, the sha256 of its image, its prediction or why it cannot be read, and if it is near an anchor."""
+    """Hold a row, the sha256 of its image, its prediction or why it cannot be read, and if it is near an anchor.
+
+    `near` is None if that is not known.
+    """
 
     pair: Pair
     image: str
     result: Classification | BadImage
-    near: bool = False
+    near: bool | None = False
 
 
 def compute_label_metrics(predicted: Int64, truth: Int64, classes: int) -> dict[str, float | None]:
@@ -108,23 +118,28 @@ def compute_label_metrics(predicted: Int64, truth: Int64, classes: int) -> dict[
 
 
 def _classify_rows(
-    engine: Engine, data: LabelledImages, labels: Labels, label_vectors: Embeddings | None, reader: RowReader
+    engine: Engine,
+    items: Iterator[Pair | Reject],
+    labels: Labels,
+    label_vectors: Embeddings | None,
+    reader: RowReader,
 ) -> Iterator[_LabelledRow]:
     """Classify every row, a batch at a time."""
     every, step = (
-        _embed_rows(engine, reader.read(data.read())),
+        _embed_rows(engine, reader.read(items)),
         IMAGE_BATCH if label_vectors is None else _VECTOR_BATCH,
     )
     while batch := list(islice(every, step)):
         usable = [vector for *_, vector in batch if not isinstance(vector, BadImage)]
         images = Embeddings(np.stack(usable) if usable else np.empty((0, engine.anchors.dims["image"]), np.float32))
         results = iter(engine.classify_vectors(images, labels, label_vectors, top=TOP_LABELS))
-        near = iter(find_images_near_anchors(engine, images))
+        found = find_images_near_anchors(engine, images)
+        near = iter([None] * len(images) if found is None else map(bool, found))
         for pair, image, vector in batch:
             if isinstance(vector, BadImage):
                 yield _LabelledRow(pair, image, vector)
             else:
-                yield _LabelledRow(pair, image, next(results), bool(next(near)))
+                yield _LabelledRow(pair, image, next(results), next(near))
 
 
 def _embed_rows(

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any, Literal
 
+from asif.evaluate.label_sample import RowSample
 from asif.evaluate.provenance import DataUsed, EngineUsed, PromptsUsed, read_library_versions
 
 Benchmark = Literal["zeroshot_classification", "zeroshot_retrieval"]
@@ -31,7 +32,8 @@ class Evaluation:
     """Hold one evaluation: the figures, the counts of rows and images, how prompts were made, seconds by step.
 
     `metrics` are CLIP_benchmark's own, `further` are ours. `shared` are the figures of a retrieval in which a caption
-    that several images share is relevant for each of them; None for a classification.
+    that several images share is relevant for each of them; None for a classification. `sample` tells which rows were
+    evaluated, None if all were.
     """
 
     task: Benchmark
@@ -44,6 +46,7 @@ class Evaluation:
     engine: EngineUsed
     data: DataUsed
     seconds: Mapping[str, float]
+    sample: RowSample | None = None
 
     @property
     def record(self) -> BenchmarkRecord:
@@ -59,6 +62,7 @@ class Evaluation:
             "language": language,
             "further_metrics": {**self.further, **shared},
             "counts": self.counts,
+            **({} if self.sample is None else {"sample": asdict(self.sample)}),
             **self.engine.to_json(),
             **({} if self.prompts is None else self.prompts.to_json()),
             "data": asdict(self.data),

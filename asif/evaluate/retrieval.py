@@ -21,6 +21,7 @@ from asif.evaluate.ground_truth import (
     find_relevant_by_position,
     number_distinct_texts,
 )
+from asif.evaluate.label_sample import describe_first_rows
 from asif.evaluate.metrics import best_ranks, median_rank, recall_at
 from asif.evaluate.provenance import describe_data_used, describe_engine_used
 from asif.evaluate.row_reader import RowLimits, RowReader
@@ -70,7 +71,8 @@ def evaluate_retrieval(
     """
     started, anchors = time.perf_counter(), engine.anchors
     check_pair_vectors(engine, source)
-    reader, gallery = RowReader(source.rows, limits or RowLimits()), Gallery()
+    limits = limits or RowLimits()
+    reader, gallery = RowReader(source.rows, limits), Gallery()
     for pair, image, vector in embed_image_rows(engine, source.read(), reader):
         gallery.add(pair, image, vector)
     counts, rows_sha256 = reader.close(source.path)
@@ -86,7 +88,7 @@ def evaluate_retrieval(
         relevant.append(find_relevant_by_content(owners, keys, len(images)))
     image_ranks = _rank_best_relevant(engine, "image", images, texts, relevant)
     text_ranks = _rank_best_relevant(engine, "text", texts, images, relevant)
-    strict = compute_retrieval_metrics(image_ranks[0], text_ranks[0])
+    strict, near = compute_retrieval_metrics(image_ranks[0], text_ranks[0]), find_images_near_anchors(engine, images)
     return Evaluation(
         task="zeroshot_retrieval",
         dataset=dataset or str(source.path),
@@ -100,7 +102,7 @@ def evaluate_retrieval(
             "captions_shared": shared,
             **({"captions_cut": cut} if cut else {}),
             "images_among_anchors": count_images_among_anchors(anchors, reader.images),
-            "images_near_anchors": int(find_images_near_anchors(engine, images).sum()),
+            **({} if near is None else {"images_near_anchors": int(near.sum())}),
         },
         prompts=None,
         engine=describe_engine_used(engine, anchors, "search"),
@@ -111,6 +113,7 @@ def evaluate_retrieval(
             "compare": time.perf_counter() - encoded,
             "total": time.perf_counter() - started,
         },
+        sample=describe_first_rows(source.rows, limits.limit),
     )
 
 

@@ -53,6 +53,15 @@ class LabelledImages:
         found = {label for label in found if not is_unlabelled(label)}
         return tuple(sorted(found, key=lambda label: (not label.isdecimal(), len(label) * label.isdecimal(), label)))
 
+    def read_labels(self) -> Iterator[str | None]:
+        """Yield the class of each row, None if it has none; images are not read."""
+        source = self.source
+        if not isinstance(source, ClassFolders):
+            source = replace(source, columns=Columns(label=source.columns.label), dims=None)
+        for item in source.read():
+            named = item if isinstance(item, Reject) else self._name_label(item)
+            yield None if isinstance(named, Reject) else named.label
+
     def read(self) -> Iterator[Pair | Reject]:
         """Yield one item for each row, its label among `classes`.
 

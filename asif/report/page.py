@@ -35,11 +35,11 @@ _COST_HEADER = (
 
 @dataclass(frozen=True)
 class DatasetSection:
-    """Hold what the page shows of one data set; `plots` are pairs of SVG and caption."""
+    """Hold what the page shows of one data set; `plots` are an SVG, another one for narrow screens, and a caption."""
 
     title: str
     about: str
-    plots: tuple[tuple[str, str], ...]
+    plots: tuple[tuple[str, str, str], ...]
     largest: Table
     by_count: Table
     matches: Table
@@ -90,15 +90,17 @@ def _build_dataset_section(
     counted = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in counts.items())
     seeds = len(comparison.seeds)
     bands = f" Bands: the lowest and highest of {seeds} seeds." if seeds > 1 else ""
-    drawn = [(plots.plot_by_seconds(comparison, dataset), _BY_SECONDS)]
+    drawn = [(plots.plot_by_seconds, _BY_SECONDS)]
     if len(comparison.counts) > 1:
-        drawn.insert(0, (plots.plot_by_pairs(comparison, dataset), _BY_PAIRS + bands))
+        drawn.insert(0, (plots.plot_by_pairs, _BY_PAIRS + bands))
     wins = [win for win in comparison.wins if win.dataset == dataset.name]
     largest = min(wins, key=lambda win: (-win.pairs, win.seed), default=None)
     return DatasetSection(
-        title=f"{dataset.name}: {BENCHMARK_TITLES[dataset.task]}",
+        title=f"{comparison.title_of(dataset)}: {BENCHMARK_TITLES[dataset.task]}",
         about=f"{counted}. Figures are {dataset.primary} in %. {_PLOT_KEY}",
-        plots=tuple(drawn),
+        plots=tuple(
+            (draw(comparison, dataset), draw(comparison, dataset, plots.NARROW), caption) for draw, caption in drawn
+        ),
         largest=build_largest_table(comparison, dataset),
         by_count=build_count_table(comparison, dataset),
         matches=Table("", _MATCH_HEADER, [_format_match(match) for match in matches]),
@@ -125,7 +127,7 @@ def _build_cost_table(comparison: Comparison, dataset: ComparedDataset) -> Table
         seconds = cost.fit_seconds, cost.all_seconds
         amounts = (parameters, cost.settings, *seconds, cost.peak_mib, cost.deletion_seconds)
         rows.append((method.name, *map(format_amount, amounts), cost.deletion))
-    return Table(f"{dataset.name}: {BENCHMARK_TITLES[dataset.task]}", _COST_HEADER, rows)
+    return Table(f"{comparison.title_of(dataset)}: {BENCHMARK_TITLES[dataset.task]}", _COST_HEADER, rows)
 
 
 def _list_protocol(comparison: Comparison) -> dict[str, str]:
@@ -170,11 +172,27 @@ def _list_limits(comparison: Comparison) -> list[str]:
     ]
     hurried = dict.fromkeys(run.method for run in comparison.runs if run.tuning and not run.tuning.complete)
     if hurried:
-        limits.append(f"Time for tuning ran out before all settings were tried: {', '.join(hurried)}.")
+        limits.append(f"Time for tuning ran out before all was tried: {', '.join(hurried)}.")
+    readers = dict.fromkeys(run.method for run in comparison.runs if run.reads_words)
+    if readers:
+        limits.append(f"The words of captions are read by {', '.join(readers)}; the others see sentence vectors alone.")
+    over = _find_overruns(comparison)
+    if over:
+        spent = ", ".join(f"{method} {format_amount(seconds)} s" for method, seconds in over.items())
+        limits.append(f"Tuning took longer than allowed: {spent}.")
     limits += [
-        f"{dataset.name}: {dataset.among_anchors:,} of {dataset.description.counts['images']:,} "
+        f"{comparison.title_of(dataset)}: {dataset.among_anchors:,} of {dataset.description.counts['images']:,} "
         "test images are anchors too."
         for dataset in comparison.datasets
         if dataset.among_anchors
     ]
     return limits
+
+
+def _find_overruns(comparison: Comparison) -> dict[str, float]:
+    """Find the methods whose tuning took longer than allowed, with the seconds of their longest overrun."""
+    over: dict[str, float] = {}
+    for run in comparison.runs:
+        if run.tuning is not None and run.tuning.over_seconds:
+            over[run.method] = max(over.get(run.method, 0.0), run.tuning.over_seconds)
+    return over

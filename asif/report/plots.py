@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -34,10 +35,27 @@ COLOURS = {  # on light and on dark; hues of one family for each kind
 }
 LINE_STYLES: dict[str, Any] = {"training-free": "-", "published": ":", "trained": (0, (5, 2))}
 _MARKERS = {"training-free": "osD^v", "published": "x", "trained": "PX*<"}
-_FIGURE_SIZE = (7.6, 4.4)  # inches
-_MARGINS = {"left": 0.085, "top": 0.97, "bottom": 0.125}
 _FONT_SIZE = 9.5  # points
 _LabelledPoint = tuple[str, str, float, float]  # label, colour, x, y
+
+
+@dataclass(frozen=True)
+class PlotShape:
+    """Hold the size of a plot in inches, its margins as shares, and the angle of the labels below it."""
+
+    size: tuple[float, float]
+    left: float
+    bottom: float
+    labels_from: float  # where the labels of line ends begin
+    angle: int = 0
+    spread: float = 0.26  # of the points of a plot by seconds, so that labels fit beside them
+    right: float = 0.985
+    top: float = 0.97
+
+
+WIDE = PlotShape((7.6, 4.4), 0.085, 0.125, 0.8)
+NARROW = PlotShape((4.0, 4.4), 0.15, 0.17, 0.6, 45, 0.45, 0.93)
+"""The shape for screens of 400 pixels: as large as it is shown there."""
 
 
 def assign_styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
@@ -51,9 +69,9 @@ def assign_styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
     return styles
 
 
-def plot_by_pairs(comparison: Comparison, dataset: ComparedDataset) -> str:
+def plot_by_pairs(comparison: Comparison, dataset: ComparedDataset, shape: PlotShape = WIDE) -> str:
     """Draw the primary figure against the number of pairs: means as lines, the range over seeds as bands."""
-    axes, ends = _open_axes(dataset, "pairs (logarithmic)"), []
+    axes, ends = _open_axes(dataset, "pairs (logarithmic)", shape), []
     counts = sorted(comparison.counts)
     for name, style in assign_styles(comparison).items():
         every = {pairs: collect_standing(comparison, dataset, name, pairs) for pairs in counts}
@@ -66,15 +84,15 @@ def plot_by_pairs(comparison: Comparison, dataset: ComparedDataset) -> str:
         axes.fill_between(xs, low, high, color=style["color"], alpha=0.13, linewidth=0)
         axes.plot(xs, means, linewidth=1.8, markersize=4.5, **style)
         ends.append((f"{name} {means[-1]:.1f}", style["color"], float(xs[-1]), means[-1]))
-    axes.set_xticks(counts, [f"{pairs:,}" for pairs in counts])
+    axes.set_xticks(counts, [f"{pairs:,}" for pairs in counts], rotation=shape.angle)
     axes.set_ylim(bottom=0)
-    _label_line_ends(axes, ends)
-    return _write_svg(axes, f"{dataset.primary} on {dataset.name} against the number of pairs")
+    _label_line_ends(axes, ends, shape)
+    return _write_svg(axes, f"{dataset.primary} on {comparison.title_of(dataset)} against the number of pairs")
 
 
-def plot_by_seconds(comparison: Comparison, dataset: ComparedDataset) -> str:
+def plot_by_seconds(comparison: Comparison, dataset: ComparedDataset, shape: PlotShape = WIDE) -> str:
     """Draw the primary figure against the seconds of fitting, at the largest number of pairs; fainter at others."""
-    axes, labels = _open_axes(dataset, "seconds to fit (logarithmic)"), []
+    axes, labels = _open_axes(dataset, "seconds to fit (logarithmic)", shape), []
     counts = sorted(comparison.counts)
     for name, style in assign_styles(comparison).items():
         points = {}
@@ -91,20 +109,21 @@ def plot_by_seconds(comparison: Comparison, dataset: ComparedDataset) -> str:
             axes.plot([x], [y], **{**style, "linestyle": "none"}, markersize=8)
             labels.append((f"{name} {y:.1f}", style["color"], x, y))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
-    axes.margins(x=0.26)
+    axes.margins(x=shape.spread)
+    axes.tick_params(axis="x", labelrotation=shape.angle)
     axes.set_ylim(bottom=0)
-    _label_points(axes, labels)
-    return _write_svg(axes, f"{dataset.primary} on {dataset.name} against the seconds of fitting")
+    _label_points(axes, labels, shape)
+    return _write_svg(axes, f"{dataset.primary} on {comparison.title_of(dataset)} against the seconds of fitting")
 
 
-def _open_axes(dataset: ComparedDataset, x_label: str) -> Axes:
+def _open_axes(dataset: ComparedDataset, x_label: str, shape: PlotShape) -> Axes:
     """Open axes without a frame, on a transparent ground."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         install = "pip install 'asif-engine[report]'"
         raise MissingDependency("a report has plots", "the library matplotlib", install) from error
-    axes = Figure(figsize=_FIGURE_SIZE).subplots()
+    axes = Figure(figsize=shape.size).subplots()
     axes.set(xscale="log", xlabel=x_label, ylabel=f"{dataset.primary} in %")
     axes.minorticks_off()
     axes.spines[["top", "right"]].set_visible(False)
@@ -116,12 +135,12 @@ def _open_axes(dataset: ComparedDataset, x_label: str) -> Axes:
     return axes
 
 
-def _label_line_ends(axes: Axes, ends: Sequence[_LabelledPoint]) -> None:
+def _label_line_ends(axes: Axes, ends: Sequence[_LabelledPoint], shape: PlotShape) -> None:
     """Label each line on the right of the axes."""
-    axes.figure.subplots_adjust(right=0.8, **_MARGINS)
+    axes.figure.subplots_adjust(left=shape.left, right=shape.labels_from, top=shape.top, bottom=shape.bottom)
     ends = sorted(ends, key=lambda end: end[3])
     low, high = axes.get_ylim()
-    apart = 1.25 * _FONT_SIZE / 72 / (_FIGURE_SIZE[1] * (_MARGINS["top"] - _MARGINS["bottom"]))
+    apart = 1.25 * _FONT_SIZE / 72 / (shape.size[1] * (shape.top - shape.bottom))
     heights = spread_heights([(y - low) / (high - low) for *_, y in ends], apart)
     for (text, colour, x, y), height in zip(ends, heights, strict=True):
         leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6, "shrinkA": 1, "shrinkB": 4}
@@ -129,9 +148,9 @@ def _label_line_ends(axes: Axes, ends: Sequence[_LabelledPoint]) -> None:
         axes.annotate(text, (x, y), (1.035, height), textcoords="axes fraction", arrowprops=leader, **style)
 
 
-def _label_points(axes: Axes, labels: Sequence[_LabelledPoint]) -> None:
+def _label_points(axes: Axes, labels: Sequence[_LabelledPoint], shape: PlotShape) -> None:
     """Label points next to them, in free space."""
-    axes.figure.subplots_adjust(right=0.985, **_MARGINS)
+    axes.figure.subplots_adjust(left=shape.left, right=shape.right, top=shape.top, bottom=shape.bottom)
     axes.autoscale_view()  # fixes the limits, on which the places of labels depend
     pixels = axes.figure.dpi / 72
     points = [tuple(axes.transData.transform((x, y))) for *_, x, y in labels]
@@ -151,8 +170,9 @@ def _write_svg(axes: Axes, title: str) -> str:
     assert isinstance(figure, Figure)
     written = StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    # ids are salted by the title, so that several plots can be on one page
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
+    # ids are salted by title and size, so that several plots can be on one page
+    salt = f"{title} {figure.get_size_inches()}"
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         figure.savefig(written, format="svg", transparent=True, metadata=nothing)
     text = written.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")

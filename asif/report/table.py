@@ -53,7 +53,7 @@ def build_largest_table(comparison: Comparison, dataset: ComparedDataset) -> Tab
                 *map(format_amount, amounts),
             )
         )
-    return Table(f"{dataset.name}, {pairs:,} pairs", header, rows)
+    return Table(f"{comparison.title_of(dataset)}, {pairs:,} pairs", header, rows)
 
 
 def build_count_table(comparison: Comparison, dataset: ComparedDataset) -> Table:
@@ -66,7 +66,7 @@ def build_count_table(comparison: Comparison, dataset: ComparedDataset) -> Table
         )
         for method in sort_methods(comparison, dataset, counts[-1])
     ]
-    title = f"{dataset.name}, {dataset.primary} by number of pairs"
+    title = f"{comparison.title_of(dataset)}, {dataset.primary} by number of pairs"
     return Table(title, ("method", *(f"{pairs:,}" for pairs in counts)), rows)
 
 
@@ -88,7 +88,7 @@ def build_run_table(comparison: Comparison, dataset: ComparedDataset) -> Table:
         for run, result in results
     ]
     header = ("method", "pairs", "seed", "hubness", *metrics, "fit s", "setting")
-    return Table(f"Every run on {dataset.name}", header, rows)
+    return Table(f"Every run on {comparison.title_of(dataset)}", header, rows)
 
 
 def sort_methods(comparison: Comparison, dataset: ComparedDataset, pairs: int) -> list[ComparedMethod]:

@@ -18,6 +18,7 @@ from asif.rivals.training_pairs import Dims
 from asif.vectors import DenseRows, Embeddings, FitArrays, Float32, Side, Tokens
 
 if TYPE_CHECKING:
+    from asif.engine.encoder_pool import EncoderPool
     from asif.rivals.trainer import Networks
 
 _CLS_FORM_HINT = "use its CLS form, which takes single vectors: --aligner freeze-align"
@@ -39,17 +40,25 @@ class FreezeAlignTokens(FreezeAlign):
         return "asif train-freeze-align --tokens PAIRS"
 
     def resolve(self, pairs: int) -> FreezeAlignTokens:
-        sized = fill_open_sizes(self, batch=scale_size(pairs, 256, 1800))
+        sized = fill_open_sizes(self, batch=1800 if self.published else scale_size(pairs, 256, 1800))
         whole = super().resolve(pairs)
-        return fill_open_sizes(sized, epochs=whole.epochs, dropout=whole.dropout, decay=whole.decay)
+        shared = {name: getattr(whole, name) for name in ("epochs", "dropout", "decay", "width")}
+        return fill_open_sizes(sized, **shared)
 
     def build_networks(self, dims: Dims) -> Networks:
         from asif.rivals.networks import PatchNetwork, WordNetwork
 
+        assert self.width is not None  # resolved
         return {
             "image": PatchNetwork(dims["image"], dims["pooled"], self.width, self.dropout),
-            "text": WordNetwork(dims["text"], self.width, self.dropout),
+            "text": WordNetwork(dims["text"], self.width, self.dropout, self.head),
         }
+
+    def adapt_encoders(self, encoders: EncoderPool) -> EncoderPool:
+        """Return encoders that project tokens, for an engine that passes single vectors."""
+        from asif.rivals.token_pool import TokenEncoderPool
+
+        return TokenEncoderPool(encoders, self)
 
     def fit(self, anchors: Anchors) -> FittedTokens:
         """Raise UsageError: anchors have no tokens."""
@@ -67,10 +76,13 @@ class FreezeAlignTokens(FreezeAlign):
 
 @dataclass(frozen=True)
 class FittedTokens(FittedProjector):
-    """Hold trained networks of tokens; they cannot represent single vectors."""
+    """Hold trained networks of tokens; of single vectors they represent only what they have projected themselves."""
 
     def represent(self, side: Side, embeddings: Embeddings, engine: KernelName = "auto") -> DenseRows:
-        """Raise UsageError: see `represent_tokens`."""
+        """Return the rows that `mark_projected` has marked; raises UsageError for other vectors, see above."""
+        assert self.aligner.parameters["width"] is not None  # resolved
+        if embeddings.dim == self.aligner.parameters["width"] + 1 and not embeddings.values[:, -1].any():
+            return DenseRows(np.ascontiguousarray(embeddings.values[:, :-1]))
         raise UsageError(
             f"{self.aligner.name} was given single vectors of {len(embeddings)} {side}s",
             "all tokens of each, which its networks were trained on",
@@ -103,3 +115,12 @@ def _check_token_dims(side: Side, tokens: Tokens, dims: Dims) -> None:
                 "equal dimensions",
                 "encode with the encoder of the anchor set",
             )
+
+
+def mark_projected(rows: Float32) -> Float32:
+    """Mark rows of the common space [n, s] by one more entry, a zero: encoders' vectors of this form are unlikely.
+
+    >>> mark_projected(np.ones((1, 2), np.float32)).tolist()
+    [[1.0, 1.0, 0.0]]
+    """
+    return np.hstack([rows, np.zeros((len(rows), 1), np.float32)])

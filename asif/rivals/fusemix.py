@@ -23,11 +23,12 @@ class FuseMix(Projector):
     Two pairs are mixed into one, x̃ = λx₁ + (1 - λ)x₂ and ỹ likewise, with one λ ~ Beta(1, 1) for a batch and the same
     partners on both sides. An adapter is `blocks` of x + MLP(LayerNorm(x)), a LayerNorm and a linear map to `width`.
     Published: 4 blocks of expansion 4, dropout 0.6, batches of 20,480 and 500 epochs: these are the defaults from a
-    million pairs on. With fewer pairs, an MLP has as many units as inputs, and training has 100 epochs in batches of
-    1,024 or more.
+    million pairs on. With fewer pairs, an MLP has as many units as inputs, batches have 1,024 mixtures or more, and
+    training has as many epochs as make 500 steps, from 100 to 500.
     """
 
     name: ClassVar[str] = "fusemix"
+    most_words: ClassVar[int | None] = 512  # its blocks are as wide as their input
     dropout: float = 0.6
     blocks: int = 4
     expansion: float | None = None
@@ -36,12 +37,10 @@ class FuseMix(Projector):
 
     def resolve(self, pairs: int) -> FuseMix:
         few = pairs < _PUBLISHED_PAIRS
-        return fill_open_sizes(
-            self,
-            expansion=1.0 if few else 4.0,
-            batch=scale_size(pairs, 1024, 20_480),
-            epochs=100 if few else 500,
-        )
+        sized = fill_open_sizes(self, expansion=1.0 if few else 4.0, batch=scale_size(pairs, 1024, 20_480))
+        assert sized.batch is not None  # just filled
+        steps_of_epoch = max(1.0, pairs / (2 * sized.batch))
+        return fill_open_sizes(sized, epochs=max(100, round(500 / steps_of_epoch)) if few else 500)
 
     def build_schedule(self, pairs: int) -> Schedule:
         assert self.batch is not None  # resolved

@@ -79,14 +79,16 @@ class Projection(nn.Module):
 
 
 class TextProjection(nn.Module):
-    """freeze-align's text network: a projection, then the head, an MLP with a residual and a LayerNorm."""
+    """freeze-align's text network: a projection, then the head.
+
+    The head is a linear map, GELU, a linear map and dropout, added to the output of the first one, then a LayerNorm.
+    """
 
     def __init__(self, dim: int, width: int, dropout: float | None) -> None:
         super().__init__()
         self.projection = Projection(dim, width, dropout)
-        self.head = nn.Sequential(
-            nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout or 0.0), nn.Linear(width, width)
-        )
+        self.first = nn.Linear(width, width)
+        self.second = nn.Sequential(nn.GELU(), nn.Linear(width, width), nn.Dropout(dropout or 0.0))
         self.after = nn.LayerNorm(width)
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -95,8 +97,31 @@ class TextProjection(nn.Module):
 
     def finish(self, projected: Tensor) -> Tensor:
         """Pass projected texts [n, width] through the head."""
+        mapped = self.first(projected)
+        out: Tensor = self.after(mapped + self.second(mapped))
+        return out
+
+
+class InputResidualProjection(TextProjection):
+    """The text network of earlier versions: its head adds an MLP to the head's input, dropout between the layers."""
+
+    def __init__(self, dim: int, width: int, dropout: float | None) -> None:
+        nn.Module.__init__(self)
+        self.projection = Projection(dim, width, dropout)
+        self.head = nn.Sequential(
+            nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout or 0.0), nn.Linear(width, width)
+        )
+        self.after = nn.LayerNorm(width)
+
+    def finish(self, projected: Tensor) -> Tensor:
+        """Pass projected texts [n, width] through the head."""
         out: Tensor = self.after(projected + self.head(projected))
         return out
+
+
+def build_text_projection(dim: int, width: int, dropout: float | None, head: int) -> TextProjection:
+    """Build freeze-align's text network: `head` 1 is the published one, 0 that of earlier versions."""
+    return (TextProjection if head else InputResidualProjection)(dim, width, dropout)
 
 
 class PatchNetwork(nn.Module):
@@ -116,9 +141,9 @@ class PatchNetwork(nn.Module):
 class WordNetwork(nn.Module):
     """freeze-align's text network on tokens: the mean of projected tokens, passed through the head."""
 
-    def __init__(self, dim: int, width: int, dropout: float | None) -> None:
+    def __init__(self, dim: int, width: int, dropout: float | None, head: int) -> None:
         super().__init__()
-        self.headed = TextProjection(dim, width, dropout)
+        self.headed = build_text_projection(dim, width, dropout, head)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Project tokens [n, t, d] with their mask [n, t] to [n, width]."""

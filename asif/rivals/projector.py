@@ -22,7 +22,7 @@ from asif.vectors import SIDES, AnchorContributions, DenseRows, Embeddings, FitA
 
 if TYPE_CHECKING:
     from asif.rivals.schedule import Schedule
-    from asif.rivals.trainer import HeldOutEvaluation, Networks, TorchDevice, TrainedWeights
+    from asif.rivals.trainer import HeldOutEvaluation, Networks, TorchDevice, TrainedWeights, TrainingView
 
 _PASS_ROWS = 64  # of every forward pass, so that the output for a row does not depend on the batch
 MIN_IMAGES = 10  # images
@@ -39,6 +39,8 @@ _PARAMETER_RANGES = {
     "decay": (0, 1),
     "dropout": (0, 0.95),
     "seed": (0, (1 << 31) - 1),
+    "head": (0, 1),
+    "published": (0, 1),
 }
 ProjectorT = TypeVar("ProjectorT", bound="Projector")
 
@@ -52,6 +54,10 @@ class Projector(TrainedAligner):
     """
 
     name: ClassVar[str]
+    earlier_parameters: ClassVar[Mapping[str, Any]] = {}
+    """The values of those parameters that earlier versions did not store."""
+    most_words: ClassVar[int | None] = None
+    """The most words that its texts are joined with, see `rivals.words`; more are projected onto so many directions."""
     batch: int | None = None
     rate: float = 1e-3
     decay: float | None = 0.1
@@ -73,6 +79,11 @@ class Projector(TrainedAligner):
     def parameters(self) -> dict[str, Any]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
+
+    @classmethod
+    def from_stored(cls: type[ProjectorT], parameters: Mapping[str, Any]) -> ProjectorT:
+        """Return the projector with parameters as they were stored, perhaps by an earlier version."""
+        return cls(**{**cls.earlier_parameters, **parameters})
 
     @property
     def command(self) -> str:
@@ -114,9 +125,7 @@ class Projector(TrainedAligner):
         `keep` is called at every evaluation with the state that `resume` takes. Raises InputRefused for fewer than 10
         images.
         """
-        import torch
-
-        from asif.rivals.trainer import preserve_random_state, train_networks
+        from asif.rivals.trainer import train_networks
 
         if len(pairs) < MIN_IMAGES:
             raise InputRefused(
@@ -125,9 +134,7 @@ class Projector(TrainedAligner):
                 "add pairs, or use an aligner that needs no training: --aligner asif",
             )
         projector = self.resolve(len(pairs))
-        with preserve_random_state(device):
-            torch.manual_seed(projector.seed)
-            networks = projector.build_networks(pairs.dims)
+        networks = projector._build_seeded_networks(pairs.dims, device)
         training, held_out = pairs.split(projector.seed)
         trained = train_networks(
             networks,
@@ -141,6 +148,37 @@ class Projector(TrainedAligner):
             resume=resume,
         )
         return projector.build_fitted(pairs.dims, trained.weights), trained
+
+    def train_watched(
+        self, pairs: PairFeatures, seconds: float, watch: Callable[[TrainingView], bool], device: TorchDevice = "cpu"
+    ) -> Schedule:
+        """Train on all of some pairs for at most `seconds`, see `trainer.train_watched`; return the schedule."""
+        from asif.rivals.trainer import train_watched
+
+        projector = self.resolve(len(pairs))
+        networks, schedule = projector._build_seeded_networks(pairs.dims, device), projector.build_schedule(len(pairs))
+        return train_watched(networks, schedule, pairs, seed=self.seed, device=device, seconds=seconds, watch=watch)
+
+    def train_steps(
+        self, pairs: PairFeatures, schedule: Schedule, steps: int, device: TorchDevice = "cpu"
+    ) -> FittedProjector:
+        """Train on all of some pairs for the first `steps` of a schedule, without holding any out."""
+        from asif.rivals.trainer import train_steps
+
+        projector = self.resolve(len(pairs))
+        networks = projector._build_seeded_networks(pairs.dims, device)
+        weights = train_steps(networks, schedule, pairs, steps, seed=self.seed, device=device)
+        return projector.build_fitted(pairs.dims, weights)
+
+    def _build_seeded_networks(self, dims: Dims, device: TorchDevice) -> Networks:
+        """Build the untrained networks with the weights of the seed."""
+        import torch
+
+        from asif.rivals.trainer import preserve_random_state
+
+        with preserve_random_state(device):
+            torch.manual_seed(self.seed)
+            return self.build_networks(dims)
 
     def find_trained(self, anchors: OpenAnchors) -> Projector:
         """Return the projector that was last trained on these anchors, see `trained_projectors.find_trained`."""

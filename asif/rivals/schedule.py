@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -33,3 +33,14 @@ class Schedule:
             return self.rate * (step + 1) / self.warmup
         done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
         return self.rate * (self.last + (1 - self.last) * (1 + math.cos(math.pi * done)) / 2)
+
+    def shorten(self, steps: int) -> Schedule:
+        """Return the schedule in at most so many steps, with a warm-up of a tenth of them at most.
+
+        >>> plan = Schedule(batch=8, steps=100, warmup=20)
+        >>> plan.shorten(50).warmup, plan.shorten(50).steps, plan.shorten(200) == plan
+        (5, 50, True)
+        """
+        if steps >= self.steps:
+            return self
+        return replace(self, steps=steps, warmup=min(self.warmup, steps // 10))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from asif.aligners.protocol import FittedAligner
 from asif.anchorset import AnchorSet, OpenAnchors
@@ -19,15 +19,32 @@ def find_trained(projector: ProjectorT, anchors: OpenAnchors) -> ProjectorT:
 
     Raises Stale if it was trained on other anchors, NotFound if none was trained; both name the command.
     """
+    stored = _find_stored_parameters(projector, _check_whole_set(projector, anchors))
+    return type(projector).from_stored(stored)
+
+
+def load_projector(projector: Projector, anchors: OpenAnchors) -> FittedAligner:
+    """Load a trained projector; raises what `find_trained` raises, and IntegrityError for changed weights."""
     anchors = _check_whole_set(projector, anchors)
+    stored = _find_stored_parameters(projector, anchors)
+    weights = anchors.cached_fit({"name": projector.name, "parameters": stored})
+    assert weights is not None  # its file has just been seen
+    return type(projector).from_stored(stored).restore(anchors, weights)
+
+
+def _find_stored_parameters(projector: Projector, anchors: AnchorSet) -> dict[str, Any]:
+    """Return the parameters, as stored, of the projector that `find_trained` finds; raises what it does."""
     defaults = type(projector)().parameters
     requested = {name: value for name, value in projector.parameters.items() if defaults.get(name) != value}
     stored = anchors.cached_aligners(projector.name)
-    matching = [(parameters, other) for parameters, other in stored if requested.items() <= parameters.items()]
+    earlier = projector.earlier_parameters
+    matching = [
+        (parameters, other) for parameters, other in stored if requested.items() <= {**earlier, **parameters}.items()
+    ]
     for parameters, other_digest in matching:
         if not other_digest:
-            return type(projector)(**parameters)
-    options = "".join(f" --{name} {value:g}" for name, value in requested.items())
+            return parameters
+    options = "".join(f" --{name}" + ("" if value is True else f" {value:g}") for name, value in requested.items())
     command = f"train it: {projector.command} --anchors {anchors.name}{options}"
     if matching:
         raise Stale(
@@ -37,15 +54,6 @@ def find_trained(projector: ProjectorT, anchors: OpenAnchors) -> ProjectorT:
             f"{command}, or name an aligner that needs no training",
         )
     raise NotFound(f"no {projector.name}{options} was trained on {anchors.ref}", "one that was", command)
-
-
-def load_projector(projector: Projector, anchors: OpenAnchors) -> FittedAligner:
-    """Load a trained projector; raises what `find_trained` raises, and IntegrityError for changed weights."""
-    anchors = _check_whole_set(projector, anchors)
-    found = find_trained(projector, anchors)
-    weights = anchors.cached_fit({"name": found.name, "parameters": found.parameters})
-    assert weights is not None  # `find_trained` has just seen its file
-    return found.restore(anchors, weights)
 
 
 def _check_whole_set(projector: Projector, anchors: OpenAnchors) -> AnchorSet:

@@ -29,6 +29,8 @@ TrainingState = dict[str, NDArray[Any]]
 """Everything that a training is resumed from, by name."""
 
 _EVALUATIONS = 25  # on held-out pairs, over the whole schedule
+_PACE_STEPS = 4  # after which the time of a step is measured; the first ones are slower
+_PACE_MARGIN = 0.9  # share of the remaining time that a shortened schedule is given
 _PATIENCE = 8  # evaluations without improvement, after which training stops
 _FIRST_TEMPERATURE, _MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.07, 0.001, 0.5
 
@@ -56,6 +58,45 @@ class TrainedWeights:
     def best(self) -> HeldOutEvaluation:
         """Return the evaluation of the best weights."""
         return max(self.evaluations, key=lambda evaluation: evaluation.rank)
+
+
+@dataclass(frozen=True)
+class TrainingView:
+    """Let a watcher of a training look at the networks after a step.
+
+    `project` maps rows of one side [n, d] into the common space [n, s]; `copy_weights` copies the weights by name.
+    """
+
+    step: int
+    steps: int
+    project: Callable[[Side, Float32], Float32]
+    copy_weights: Callable[[], dict[str, Float32]]
+
+
+def train_watched(
+    networks: Networks,
+    schedule: Schedule,
+    pairs: PairFeatures,
+    *,
+    seed: int,
+    device: TorchDevice,
+    seconds: float,
+    watch: Callable[[TrainingView], bool],
+) -> Schedule:
+    """Train networks on all pairs for at most `seconds`; return the schedule, which is shortened if time is short.
+
+    After the first steps the schedule is cut to as many as the time allows, so that its learning rate still falls to
+    the end. Between steps the deadline is checked. `watch` is called 25 times, and after the last step; training ends
+    early when it returns true.
+    """
+    return TrainingRun(networks, schedule, pairs, pairs, seed, device).run_watched(watch, seconds)
+
+
+def train_steps(
+    networks: Networks, schedule: Schedule, pairs: PairFeatures, steps: int, *, seed: int, device: TorchDevice
+) -> dict[str, Float32]:
+    """Train networks on all pairs for the first `steps` of a schedule; return their weights by name."""
+    return TrainingRun(networks, schedule, pairs, pairs, seed, device).run_steps(steps)
 
 
 def train_networks(
@@ -123,6 +164,44 @@ class TrainingRun:
                     progress(self.evaluations[-1])
                     keep(self._state(step + 1))
         return TrainedWeights(self.best, tuple(self.evaluations), time.perf_counter() - started)
+
+    def run_watched(self, watch: Callable[[TrainingView], bool], seconds: float) -> Schedule:
+        """Take the steps of `train_watched`."""
+        started, step, late = time.perf_counter(), 0, False
+        with preserve_random_state(self.device):
+            while step < self.schedule.steps and not late:
+                self.step(step)
+                step += 1
+                if step == 1:
+                    paced = time.perf_counter()
+                elif step == 1 + _PACE_STEPS:
+                    pace = (time.perf_counter() - paced) / _PACE_STEPS
+                    possible = int(_PACE_MARGIN * (seconds - (time.perf_counter() - started)) / pace)
+                    self.schedule = self.schedule.shorten(step + max(0, possible))
+                late = time.perf_counter() - started >= seconds
+                between = max(1, self.schedule.steps // _EVALUATIONS)
+                if (late or step % between == 0 or step == self.schedule.steps) and watch(self._view(step)):
+                    break
+        return self.schedule
+
+    def run_steps(self, steps: int) -> dict[str, Float32]:
+        """Take the first steps of the schedule; return the weights."""
+        with preserve_random_state(self.device):
+            for step in range(steps):
+                self.step(step)
+        return self.weights()
+
+    def _view(self, step: int) -> TrainingView:
+        """Return a view of the networks as they are now."""
+
+        def project(side: Side, rows: Float32) -> Float32:
+            self.model.eval()
+            with torch.inference_mode():
+                projected: Float32 = self._project(side, torch.from_numpy(rows).to(self.device)).cpu().numpy()
+            self.model.train()
+            return projected
+
+        return TrainingView(step, self.schedule.steps, project, self.weights)
 
     def _has_converged(self) -> bool:
         """Tell whether the last evaluations showed no improvement."""

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asif.kernels import topk_similarity
 from asif.selection.nearest_centre import assign_to_nearest
 from asif.vectors import Float32, Int64
+
+_LIST_LENGTH = 25  # as many as the share of a concept: 50,000 for 2,000
 
 
 def choose_by_concepts(blocks: Sequence[NDArray[Any]], prompts: Float32, size: int) -> Int64:
@@ -30,6 +33,30 @@ def choose_by_concepts(blocks: Sequence[NDArray[Any]], prompts: Float32, size: i
     starts = np.cumsum(pools) - pools
     taken = divide_evenly(pools, size)
     return np.sort(np.concatenate([order[start : start + some] for start, some in zip(starts, taken, strict=True)]))
+
+
+def choose_by_concept_lists(blocks: Sequence[NDArray[Any]], prompts: Float32, size: int) -> Int64:
+    """Choose at most `size` anchors as freeze-align's data were chosen (arXiv 2409.19425, and its authors' code).
+
+    Each of the c concepts `prompts` [c, d] has a list of the anchors whose texts, blocks [n, d], are most similar to
+    it: 25 times as many as its share, size / c. An anchor serves every concept whose list holds it. Starting with the
+    concept whose list ends at the lowest similarity, each takes the first of its list that are not taken yet, up to its
+    share; what a concept cannot fill stays free. (Published: lists of 50,000 for shares of 2,000.) With fewer anchors
+    than concepts the first concepts in this order take one each.
+
+    >>> texts = np.array([[1, 0], [0.96, 0.28], [0.8, 0.6], [0, 1]], np.float32)
+    >>> choose_by_concept_lists([texts], np.eye(2, dtype=np.float32), 2).tolist()
+    [0, 3]
+    """
+    share = max(1, size // len(prompts))
+    lists = topk_similarity(prompts, [np.asarray(block) for block in blocks], _LIST_LENGTH * share)
+    taken: set[int] = set()
+    for concept in np.argsort(lists.scores[:, -1], kind="stable"):
+        if len(taken) + share > size:
+            break
+        free = [row for row in lists.indices[concept].tolist() if row not in taken]
+        taken.update(free[:share])
+    return np.array(sorted(taken), np.int64)
 
 
 def divide_evenly(pools: Int64, size: int) -> Int64:

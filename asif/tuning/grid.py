@@ -20,6 +20,11 @@ class AlignerSetting:
     parameters: tuple[str, ...] = ()
     k_share: float | None = None
 
+    @property
+    def is_lexical(self) -> bool:
+        """Tell whether this is `cca(words)`, with any weight of words."""
+        return any(parameter.startswith("words") for parameter in self.parameters)
+
     def name(self, count: int) -> str:
         """Return the name of the aligner for `count` anchors, as `make_aligner` parses it.
 
@@ -35,11 +40,11 @@ class AlignerSetting:
 MAX_PAIRS_WITH_WORDS = 30_000
 """Of more anchors the default reads no words, so that edits of a set are fitted within seconds."""
 
-_UNCORRECTED, _CORRECTED = Hubness("none"), Hubness("nnn")
+_UNCORRECTED = Hubness("none")
 
 
 def default_setting(
-    task: Task, pairs: int, *, texts_repeat: bool, words: bool = True
+    task: Task, pairs: int, *, texts_repeat: bool, images_repeat: bool = False, words: bool = True
 ) -> tuple[AlignerSetting, Hubness]:
     """Return the setting that works well on most sets of `pairs` anchors: it is chosen unless another is proven better.
 
@@ -52,7 +57,8 @@ def default_setting(
     """
     lexical = "cca(words)" if words else "cca(words=0)"
     if task == "search":
-        return AlignerSetting(lexical if pairs <= MAX_PAIRS_WITH_WORDS else "cca"), _CORRECTED
+        correction = Hubness("lse" if images_repeat else "nnn")
+        return AlignerSetting(lexical if pairs <= MAX_PAIRS_WITH_WORDS else "cca"), correction
     if texts_repeat:
         return AlignerSetting(lexical if pairs <= MAX_PAIRS_WITH_WORDS else "cca"), _UNCORRECTED
     return AlignerSetting(f"{lexical}+asif" if pairs <= MAX_PAIRS_WITH_WORDS else "asif"), _UNCORRECTED

@@ -10,13 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from asif.aligners import Anchors, FittedAligner, Hubness
+from asif.aligners import Anchors, Hubness
 from asif.aligners.joined_texts import share_joined_sums
 from asif.errors import UsageError
 from asif.tuning.criteria import TASKS, Task
 from asif.tuning.grid import AlignerSetting, build_grid, default_setting
-from asif.tuning.scoring import HeldOutScores, HubnessCorrector, compute_query_scores, fit_and_score, score_held_out
-from asif.tuning.splits import CaptionSampler, HeldOutQueries, choose_runs, has_repeated_texts, split_folds
+from asif.tuning.scoring import HeldOutScores, HubnessCorrector, compute_query_scores, fit_and_score
+from asif.tuning.splits import (
+    CaptionSampler,
+    HeldOutQueries,
+    choose_runs,
+    has_repeated_images,
+    has_repeated_texts,
+    split_folds,
+)
 from asif.vectors import Float64
 
 _KEPT_PER_ALIGNER = 2  # best settings of each aligner, which are tried with corrections and in fusions
@@ -24,11 +31,12 @@ _WEIGHTS = (0.3, 0.6, 1.0)
 _MAX_MEMBERS = 3
 _PROOF_ERRORS = 3  # standard errors by which a setting must beat the default
 _UNCORRECTED = Hubness("none")
-_CORRECTIONS = (
+CORRECTIONS = (
     _UNCORRECTED,
     *(Hubness("nnn", k, alpha) for k, alpha in product((8, 32, 128), (0.25, 0.5, 0.75))),
     Hubness("lse"),
 )
+"""The hubness corrections that are tried."""
 CRITERIA = {
     "classify": "chance that the right text comes first among 100, for held-out images, with noise unless texts repeat",
     "search": "mean reciprocal rank of what belongs to a held-out image or text, both ways",
@@ -115,8 +123,8 @@ def tune(
     aligner are tried with hubness corrections, then in fusions, as long as the score does not fall. The first step has
     half of `seconds`, the second a third; settings not tried by then are left out, and the result is not `complete`.
     `captions` returns single captions of held-out pairs whose stored texts are means of several. With a `family`, only
-    this aligner is tried, and its highest score is chosen. `words` tells whether queries will come with their texts, as
-    those of encoders do. Raises UsageError for an unknown task, InputRefused for too few pairs.
+    this aligner is tried, and its first setting is the default. `words` tells whether queries will come with their
+    texts, as those of encoders do. Raises UsageError for an unknown task, InputRefused for too few pairs.
     """
     if task not in TASKS:
         raise UsageError(f"the task is {task!r}", f"one of {', '.join(TASKS)}", "pass --task classify")
@@ -124,12 +132,15 @@ def tune(
     return ProfileSearch(anchors, task, seed, captions, family, words, started, seconds, progress).run()
 
 
-def choose_correction(fitted: FittedAligner, queries: HeldOutQueries, task: Task) -> Hubness:
-    """Choose the hubness correction of a fitted aligner from held-out queries, as `tune` does."""
-    corrector = HubnessCorrector(score_held_out(fitted, queries, task, bank=True))
-    return max(
-        _CORRECTIONS, key=lambda each: float(compute_query_scores(corrector, each, queries.matches, task).mean())
-    )
+def is_proven(gains: Float64) -> bool:
+    """Tell whether gains over the usual setting, one for each held-out query, are three standard errors above zero.
+
+    With a few dozen pairs, chance alone makes the best of some hundred trials better by two standard errors.
+
+    >>> is_proven(np.array([0.5, 0.4, 0.6])), is_proven(np.array([1.0, 0.0, 0.0, 0.0]))
+    (True, False)
+    """
+    return bool(gains.mean() > _PROOF_ERRORS * gains.std() / np.sqrt(len(gains)))
 
 
 class ProfileSearch:
@@ -149,6 +160,7 @@ class ProfileSearch:
     ) -> None:
         self.task, self.seed, self.started, self.seconds, self.progress = task, seed, started, seconds, progress
         self.count = anchors.count
+        self.images_repeat = has_repeated_images(anchors)
         self.texts_repeat = has_repeated_texts(anchors)  # one fold may be too small to show it
         self.folds: Sequence[HeldOutQueries] = tuple(
             queries.add_noise(seed + fold) if task == "classify" and not self.texts_repeat else queries
@@ -159,7 +171,7 @@ class ProfileSearch:
         dims = [anchors.blocks("image")[0].shape[1], anchors.blocks("text")[0].shape[1]]
         self.family, self.words = family, words
         grid = build_grid(min(dims), words=words)
-        self.settings = [setting for setting in grid if family in (None, setting.family)]
+        self.settings = [each for each in grid if family is None or (each.family == family and not each.is_lexical)]
         self.trials: dict[tuple[str, Hubness], Trial] = {}
         self.query_scores: dict[tuple[str, Hubness], Float64] = {}
         self.complete = True
@@ -182,7 +194,7 @@ class ProfileSearch:
         name = best.name(self.count)
         return TuningResult(
             task=self.task,
-            best=self._choose_proven(name, hubness) if self.family is None else self.trials[name, hubness],
+            best=self._choose_proven(name, hubness),
             trials=tuple(sorted(self.trials.values(), key=lambda trial: -trial.score)),
             pairs=len(choose_runs(self.count)),
             questions=len(next(iter(self.query_scores.values()))),
@@ -209,17 +221,18 @@ class ProfileSearch:
         return [setting for _, setting in sorted(best, key=lambda each: -each[0])]
 
     def _choose_proven(self, best: str, hubness: Hubness) -> Trial:
-        """Return the best trial, or the default if the best is not better by three standard errors of the difference.
-
-        With a few dozen pairs, chance alone makes the best of some hundred trials better by two standard errors.
-        """
-        setting, correction = default_setting(self.task, self.count, texts_repeat=self.texts_repeat, words=self.words)
-        default = self._build_candidate(setting)
+        """Return the best trial, or the default if the best is not proven better; a family's default is its first."""
+        setting, correction = default_setting(
+            self.task,
+            self.count,
+            texts_repeat=self.texts_repeat,
+            images_repeat=self.images_repeat,
+            words=self.words,
+        )
+        default = self._build_candidate(setting if self.family is None else self.settings[0])
         trial = self._evaluate(default, correction, [HubnessCorrector(scores) for scores in default.scores])
         gains = self.query_scores[best, hubness] - self.query_scores[trial.aligner, correction]
-        if gains.mean() <= _PROOF_ERRORS * gains.std() / np.sqrt(len(gains)):
-            return trial
-        return self.trials[best, hubness]
+        return self.trials[best, hubness] if is_proven(gains) else trial
 
     def _is_late(self, share: float) -> bool:
         """Tell whether this share of the time is over; if so, the search is not complete."""
@@ -240,7 +253,7 @@ class ProfileSearch:
     def _choose_correction(self, candidate: _Candidate) -> Hubness:
         """Try every correction; return the best."""
         correctors = [HubnessCorrector(scores) for scores in candidate.scores]
-        return max(_CORRECTIONS, key=lambda hubness: self._evaluate(candidate, hubness, correctors).score)
+        return max(CORRECTIONS, key=lambda hubness: self._evaluate(candidate, hubness, correctors).score)
 
     def _extend_fusion(self, best: _Candidate, hubness: Hubness, others: Sequence[_Candidate]) -> _Candidate | None:
         """Add the best setting of another aligner; None if it lowers the score by more than one standard error.

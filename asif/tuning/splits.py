@@ -134,6 +134,19 @@ def has_repeated_texts(anchors: Anchors, most: int = MAX_PAIRS) -> bool:
     return 2 * (int(number_equal_rows(gather_rows(anchors.blocks("text"), rows)).max()) + 1) <= len(rows)
 
 
+def has_repeated_images(anchors: Anchors) -> bool:
+    """Tell, from the first 256 anchors, whether images have two or more anchors each on average.
+
+    So it is where each caption is an anchor of its own: these are neighbours in the order of ids.
+
+    >>> from types import SimpleNamespace
+    >>> has_repeated_images(SimpleNamespace(count=4, blocks={"image": [np.eye(2)[[0, 0, 1, 1]]]}.get))
+    True
+    """
+    rows = np.arange(min(anchors.count, QUICK_CHECK_ROWS))
+    return 2 * (int(number_equal_rows(gather_rows(anchors.blocks("image"), rows)).max()) + 1) <= len(rows)
+
+
 def choose_runs(count: int) -> Int64:
     """Return the rows used for tuning: all, or at most MAX_PAIRS in evenly spaced runs.
 

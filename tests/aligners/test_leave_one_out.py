@@ -9,7 +9,7 @@ from support.anchor_pairs import Pairs, labelled, related, unit
 from asif.aligners import make_aligner
 from asif.aligners.joined_texts import find_joined_sums
 from asif.aligners.leave_one_out import STRENGTHS, _compute_loss, _compute_losses, choose_strength
-from asif.vectors import Float64, Int64
+from asif.vectors import DenseRows, Embeddings, Float64, Int64
 
 
 def define_losses(images: Float64, targets: Float64, own: Int64, strength: float) -> Float64:
@@ -31,8 +31,9 @@ def define_losses(images: Float64, targets: Float64, own: Int64, strength: float
     return scores
 
 
-def test_losses_are_those_of_regressions_without_each_image() -> None:
-    pairs = labelled(60, classes=6)
+@pytest.mark.parametrize("count", [60, 10])  # more images than dimensions, and fewer
+def test_losses_are_those_of_regressions_without_each_image(count: int) -> None:
+    pairs = labelled(count, classes=6 if count == 60 else 3)
     joined, moments = find_joined_sums(pairs, 0, 1)
     images = joined.centre(pairs.sides["image"], "image")
     texts = joined.centre(pairs.sides["text"], "text")
@@ -67,11 +68,13 @@ def test_one_text_of_all_images_decides_nothing() -> None:
     pairs = labelled(20, classes=2)
     same = Pairs(pairs.sides["image"], np.repeat(pairs.sides["text"][:1], 20, axis=0))
     assert choose_strength(same, *find_joined_sums(same, None, None)) is None
-    assert not make_aligner("cca(words)").fit(same).represent("image", same_images(same)).values.any()
+    rows = make_aligner("cca(words)").fit(same).represent("image", Embeddings(same.sides["image"]))
+    assert isinstance(rows, DenseRows) and not rows.values.any()
 
 
-def same_images(pairs: Pairs) -> object:
-    """Return the images of pairs as embeddings."""
-    from asif.vectors import Embeddings
-
-    return Embeddings(pairs.sides["image"].astype(np.float32))
+def test_how_anchors_lie_in_blocks_does_not_matter() -> None:
+    pairs = labelled(60, classes=6)
+    fits = [make_aligner("cca(words)").fit(Pairs(*pairs.sides.values(), cut=cut)).arrays() for cut in (7, 60)]
+    assert fits[0].keys() == fits[1].keys()
+    for name, values in fits[0].items():
+        np.testing.assert_array_equal(values, fits[1][name])

@@ -93,7 +93,8 @@ def test_the_aligner_of_a_recipe_has_the_parameters_that_it_names(name: str) -> 
     assert named is not None
     made = make_aligner(named)
     assert made.name == aligner_name(OF_PAIRS[name])
-    said = dict(each.split("=") for each in named.partition("(")[2].rstrip(")").split(","))
+    given = (each.partition("=") for each in named.partition("(")[2].rstrip(")").split(","))
+    said = {key: value or 1 for key, _, value in given}  # a flag is true
     assert {key: made.parameters[key] for key in said} == {key: float(value) for key, value in said.items()}
 
 

@@ -22,7 +22,7 @@ def encoders(cli: Cli) -> Cli:
 def test_the_list(encoders: Cli) -> None:
     lines = encoders("list", "--json").lines
     assert [(line["side"], line["spec"].partition(":")[0]) for line in lines] == [
-        ("image", "embedded"),
+        *[("image", "embedded")] * 3,
         ("image", "timm"),
         ("image", "open-clip"),
         ("image", "precomputed"),
@@ -32,7 +32,7 @@ def test_the_list(encoders: Cli) -> None:
         ("text", "precomputed"),
     ]
     assert {line["spec"] for line in lines if line["default"]} == set(DEFAULT_ENCODERS.values())
-    assert [line["dim"] for line in lines] == [1280, None, None, None, 384, None, None, None]
+    assert [line["dim"] for line in lines] == [1280, 1280, 1280, None, None, None, 384, None, None, None]
     table = encoders("list").out.splitlines()
     assert table[0].split() == ["side", "encoder", "dim", "installed", "what"]
     assert [row.split()[1] for row in table[1:]] == [line["spec"] for line in lines]
@@ -44,7 +44,7 @@ def test_what_is_not_installed_is_shown_with_the_command(encoders: Cli, monkeypa
 
     monkeypatch.setattr("asif.encoders.catalogue.metadata.version", version)
     monkeypatch.setattr(type(EMBEDDED_WEIGHTS["efficientnet-lite0"]), "path", lambda self: None)
-    assert [entry.installed for entry in list_encoders()] == [None] * 8
+    assert [entry.installed for entry in list_encoders()] == [None] * 10
     out = encoders("list").out
     assert "no: pip install timm" in out and "no: pip install 'asif-engine[embedded]'" in out
     assert "no: pip install 'asif-engine[open-clip]'" in out

@@ -94,7 +94,7 @@ def test_stdout_stderr_and_the_file_agree(asif_eval: Cli, dogs: Path, search: Pa
     people = asif_eval("--dataset", dogs)
     acc1 = json.loads(ran.out)["metrics"]["acc1"]
     lines = people.out.splitlines()
-    assert lines[0] == f"{dogs}: 3 in = 3 kept + 0 rejected"
+    assert lines[0] == f"{dogs.name}: 3 in = 3 kept + 0 rejected"
     assert [line.split() for line in lines[2:5]] == [["metric", "value"], ["acc1", f"{acc1:.4f}"], ["acc5", "-"]]
     assert "7 of 7 images are anchors too" in asif_eval("--dataset", search, task="retrieval").err
     assert not list(tmp_path.glob("*.rejects.jsonl")) and not list(tmp_path.glob(".tmp*"))
@@ -170,6 +170,37 @@ def test_a_limit_and_a_column(asif_eval: Cli, tmp_path: Path) -> None:
     ran = asif_eval("--dataset", path, "--column", "label=colour", "--limit", 1, "--json")
     counts = json.loads(ran.out)["counts"]
     assert (counts["in"], counts["classes"], counts["classes_with_images"]) == (1, 2, 1)
+
+
+def test_a_limit_takes_evenly_many_of_each_class_and_says_so(asif_eval: Cli, tmp_path: Path) -> None:
+    labels = ["x"] * 6 + ["y"] * 2 + ["z"] * 4  # sorted by class, as many files are
+    images = pa.array([{"bytes": f"image {row}".encode(), "path": None} for row in range(12)], IMAGE)
+    path = table(tmp_path / "c.parquet", image=images, label=labels)
+    result = json.loads(asif_eval("--dataset", path, "--limit", 6, "--json").out)
+    assert (result["counts"]["in"], result["counts"]["classes_with_images"]) == (6, 3)
+    assert result["sample"] == {"rows": 6, "total": 12, "chosen": "evenly over classes, evenly spaced in each"}
+    chosen = table(tmp_path / "d.parquet", image=images.take([0, 5, 6, 7, 8, 11]), label=["x", "x", "y", "y", "z", "z"])
+    alone = json.loads(asif_eval("--dataset", chosen, "--json").out)
+    assert (alone["metrics"], alone["data"]["rows_sha256"]) == (result["metrics"], result["data"]["rows_sha256"])
+    assert "sample" not in alone
+    people = asif_eval("--dataset", path, "--limit", 6).out.splitlines()
+    assert people[0] == "c.parquet: 6 in = 6 kept + 0 rejected of 12, evenly over classes, evenly spaced in each"
+
+
+def test_a_limit_of_captions_is_recorded(asif_eval: Cli, search: Path) -> None:
+    rows = json.loads(asif_eval("--dataset", search, "--json", task="retrieval").out)["counts"]["in"]
+    some = json.loads(asif_eval("--dataset", search, "--limit", rows - 1, "--json", task="retrieval").out)
+    assert some["sample"] == {"rows": rows - 1, "total": rows, "chosen": "the first rows"}
+    assert "sample" not in json.loads(asif_eval("--dataset", search, "--limit", rows, "--json", task="retrieval").out)
+
+
+@pytest.mark.parametrize("task", ["classification", "retrieval"])
+def test_a_name_takes_the_place_of_the_path(asif_eval: Cli, dogs: Path, search: Path, task: str) -> None:
+    data = dogs if task == "classification" else search
+    named = asif_eval("--dataset", data, "--dataset-name", "wds/mine", "--json", task=task)
+    assert json.loads(named.out)["dataset"] == "wds/mine"
+    assert json.loads(named.out)["data"]["path"] == str(data)
+    assert json.loads(asif_eval("--dataset", data, "--json", task=task).out)["dataset"] == str(data)
 
 
 def test_aligner_and_hubness_are_recorded(asif_eval: Cli, search: Path) -> None:

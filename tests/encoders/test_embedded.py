@@ -35,6 +35,8 @@ DIGESTS = {
     TEXT: "c99e7c388abbf8a7b5a281aafbf56b9c47b21c8d8ad00bd46e0ab526d89a335e",
 }
 
+PHOTOGRAPHS = [("chelsea", ("cat", "tabby")), ("rocket", ("missile", "projectile")), ("coffee", ("espresso", "cup"))]
+
 
 def test_the_embedded_fingerprints_are_what_they_were(image_encoder: ImageEncoder, text_encoder: TextEncoder) -> None:
     """Measured equal with sentence-transformers 5.0.0 and 6.2.0; a change makes every set on disk unusable."""
@@ -51,6 +53,25 @@ def test_the_embedded_fingerprints_are_what_they_were(image_encoder: ImageEncode
         "all-minilm-l6-v2", "cpu", EMBEDDED_WEIGHTS["all-minilm-l6-v2"].find().parent
     )
     assert again.fingerprint.digest == DIGESTS[TEXT]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("size", "digest"),
+    [
+        (1, "2e51410d02b0e64cd4981be79d23711cfab98cac3ca1ead315abc747b35171ed"),
+        (2, "dc0c0f190d0f6d7a3689de84a298614db183f8f65815ca7e4972d98928fa4e4d"),
+    ],
+)
+def test_the_larger_ones_know_what_they_see(size: int, digest: str) -> None:
+    """Their tensors map one to one, in order, onto the models of timm."""
+    data = pytest.importorskip("skimage.data", reason="the photographs come with scikit-image")
+    encoder, head = load_head(f"embedded:efficientnet-lite{size}", "cpu", "torch")
+    assert (encoder.dim, encoder.fingerprint.digest) == (1280, digest)
+    for photo, words in (PHOTOGRAPHS[0], PHOTOGRAPHS[2]):
+        vector = encode_images(encoder, [encoded(getattr(data, photo)(), "PNG")]).values[0]
+        best = head.names[int(np.argmax(head.prototypes @ vector))]
+        assert any(word in best for word in words), best
 
 
 def test_the_fingerprint_is_json(image_encoder: ImageEncoder, text_encoder: TextEncoder) -> None:
@@ -76,10 +97,7 @@ def test_the_head_knows_its_classes(head: ClassifierHead) -> None:
     assert len(set(head.ids)) == 1000
 
 
-@pytest.mark.parametrize(
-    ("photo", "words"),
-    [("chelsea", ("cat", "tabby")), ("rocket", ("missile", "projectile")), ("coffee", ("espresso", "cup"))],
-)
+@pytest.mark.parametrize(("photo", "words"), PHOTOGRAPHS)
 def test_photographs_are_recognised(
     image_encoder: ImageEncoder, head: ClassifierHead, photo: str, words: tuple[str, ...]
 ) -> None:

@@ -14,6 +14,7 @@ from support.build_fakes import FakeImages, FakeTexts, build_set, list_source, s
 from asif.anchorset import AnchorSet
 from asif.encoders import Backend
 from asif.encoders.backends.probe import INPUTS, VerdictCache
+from asif.encoders.joined import JoinedTextEncoder
 from asif.engine import Engine
 from asif.engine.encoder_check import check_encoder
 from asif.errors import EncoderMismatch, MissingDependency
@@ -139,6 +140,27 @@ def test_a_model_that_torch_no_longer_gives(anchors: AnchorSet, tmp_path: Path) 
         )
 
 
+def test_a_joined_encoder_is_probed_as_a_whole(tmp_path: Path) -> None:
+    """The parts may run on several backends; the set names them all."""
+    made_by = JoinedTextEncoder([Texts(), Texts(model="b", backend="onnx", more=ONNX)])
+    anchors = build_set(list_source(*some_rows(40)), tmp_path / "home", text=made_by).anchors
+    assert anchors.fingerprint("text").fields["backend"] == "torch+onnx"
+    open_on, mine = open_once(made_by), JoinedTextEncoder([Texts(), Texts(model="b", noise=2e-6)])
+    check_encoder(anchors, "text", mine, VerdictCache(tmp_path), open_on)
+    assert open_on.opened == ["torch+onnx"]  # type: ignore[attr-defined]
+    noisy = JoinedTextEncoder([Texts(noise=1e-3, more={"backend_version": "new"}), Texts(model="b")])
+    with pytest.raises(EncoderMismatch, match=r"torch new gives other vectors than torch\+onnx 1\.23") as caught:
+        check_encoder(anchors, "text", noisy, VerdictCache(tmp_path), open_once(made_by))
+    spec = "sentence-transformers:fake+sentence-transformers:b"
+    assert (
+        caught.value.fix
+        == f"build the anchors again with this encoder: asif build-anchors PAIRS --name toy --text-encoder {spec}"
+    )
+    other = JoinedTextEncoder([Texts(), Texts(model="c")])
+    with pytest.raises(EncoderMismatch, match="part 2 model: 'b' in the set, 'c' here"):
+        check_encoder(anchors, "text", other, VerdictCache(tmp_path), open_once(None))
+
+
 @pytest.mark.parametrize(
     ("named", "set_backend", "installed", "expected"),
     [
@@ -147,6 +169,9 @@ def test_a_model_that_torch_no_longer_gives(anchors: AnchorSet, tmp_path: Path) 
         ("auto", "onnx", ["openvino"], "auto"),
         ("torch", "onnx", ["openvino", "onnx"], "torch"),
         ("openvino", "onnx", ["openvino", "onnx"], "openvino"),
+        ("auto", "onnx+torch", ["openvino", "onnx"], "onnx+torch"),  # the parts of a joined encoder
+        ("auto", "onnx+torch", ["openvino"], "auto"),
+        ("auto", "torch+torch", ["openvino"], "auto"),
     ],
 )
 def test_auto_prefers_the_backend_of_the_anchors(

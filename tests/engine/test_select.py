@@ -44,16 +44,21 @@ def test_every_method_end_to_end(cli: Cli, toy: Path, tmp_path: Path) -> None:
             selection.choose_by_concepts(text, vectors, 7),
             {"concepts": about},
         ),
+        (
+            ("concept-lists", "--concepts", concept_file(tmp_path)),
+            selection.choose_by_concept_lists(text, vectors, 7),
+            {"concepts": about},
+        ),
     ]
     for seq, (arguments, rows, how) in enumerate(asked, start=1):
         ran = select(cli, "--size", 7, "--json", "--method", *arguments)
         assert ran.code == 0, ran.err
         few = Store(toy).open("few")
-        assert few.records(range(7)) == whole.records(rows)
+        assert few.records(range(len(rows))) == whole.records(rows)
         origin = {"kind": "select", "from": "toy@1", "digest": whole.digest}
         operation = {**origin, "method": arguments[0], "size": 7, **how}
         assert few.manifest.operation == ran.json["operation"] == operation
-        shown = {"name": "few", "version": few.version, "digest": few.digest, "anchors": 7}
+        shown = {"name": "few", "version": few.version, "digest": few.digest, "anchors": len(rows)}
         assert {key: ran.json[key] for key in shown} == shown
         assert few.manifest.seq == seq
     Store(toy).verify("few").raise_if_bad()

@@ -192,6 +192,23 @@ def test_a_wrong_name_is_refused_before_anything_is_made(tmp_path: Path) -> None
         measure_backends("fake:x", "image", tmp_path)
 
 
+def test_each_part_of_a_joined_encoder_is_measured(cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        "asif.evaluate.backend_speed.measure_backends", lambda spec, side, *_: measured.append((side, spec)) or []
+    )
+    ran = cli("encoders", "bench", "--image-encoder", "embedded:efficientnet-lite0+2", "--json")
+    lite, text = "embedded:efficientnet-lite", "embedded:all-minilm-l6-v2"
+    assert ran.code == 0 and measured == [("image", f"{lite}0"), ("image", f"{lite}2"), ("text", text)]
+    assert ran.err.count("auto: ") == 3
+
+
+def test_a_join_has_no_backend_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a joined encoder") as caught:
+        measure_backends("timm:a+timm:b", "image", tmp_path)
+    assert caught.value.fix == "measure each of its parts"
+
+
 @pytest.mark.slow
 def test_the_embedded_encoders_in_every_backend(cli: Cli, home: Path) -> None:
     ran = cli("encoders", "bench", "--images", "2", "--json")

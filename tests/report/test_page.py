@@ -23,7 +23,7 @@ def test_the_page_holds_every_run_and_the_verdict(nine: Comparison, page: str) -
             assert figure is not None
             assert (run.method, f"{run.pairs:,}", str(run.seed), found.hubness, f"{100 * figure:.2f}") in cells
     text = "".join(read.texts)
-    assert "flickr8k-test (search): training gives no improvement up to 6,000 pairs: auto 34.8" in text
+    assert "12 settings) is better at up to 6,000 pairs: auto 34.8" in text
     for said in (nine.origin.anchors.digest, nine.origin.text.spec, nine.budget.what, nine.command):
         assert said is not None and said in text
     assert "3 of 6,085 test images are anchors too" in text and "41.7 %" in text
@@ -72,3 +72,12 @@ def test_one_side_alone_one_count_one_seed_and_nulls_make_a_page(methods: list[s
     text = "".join(PageReader(render_comparison_page(Comparison.from_json(some))).texts)
     assert ("nothing trained to compare with" if "cca" in methods else "no figures") in text
     assert "Bands" not in text and "nan" not in text.lower().split()
+
+
+def test_tuning_that_took_too_long_is_told() -> None:
+    some = nine_methods(["cca", "ape"], counts=[50], seeds=2)
+    for run, over in zip([run for run in some["runs"] if run["method"] == "ape"], (1.5, 3.25), strict=True):
+        run["tuning"]["over_seconds"] = over
+    text = "".join(PageReader(render_comparison_page(Comparison.from_json(some))).texts)
+    assert "Tuning took longer than allowed: ape 3.25 s." in text
+    assert "Time for tuning ran out before all was tried: ape." in text

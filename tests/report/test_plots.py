@@ -14,13 +14,15 @@ from asif.evaluate.comparison.result import Comparison
 from asif.report import build_comparison_tables, plots, render_comparison_page
 
 
-def test_a_plot_draws_every_method_once_and_names_it_with_its_figure(nine: Comparison) -> None:
+@pytest.mark.parametrize("shape", [plots.WIDE, plots.NARROW])
+def test_a_plot_draws_every_method_once_and_names_it_with_its_figure(nine: Comparison, shape: plots.PlotShape) -> None:
     dataset = nine.datasets[0]
     for draw in (plots.plot_by_pairs, plots.plot_by_seconds):
-        picture = draw(nine, dataset)
+        picture = draw(nine, dataset, shape)
         PageReader(picture)
         assert picture.startswith('<svg role="img" aria-label="mean_recall@1 on flickr8k-test against the ')
-        assert picture == draw(nine, dataset)
+        assert picture == draw(nine, dataset, shape)
+        assert f'viewBox="0 0 {72 * shape.size[0]:g} {72 * shape.size[1]:g}"' in picture
         texts = re.findall(r"<text[^>]*>(.*?)</text>", picture)
         for name in METHODS:
             assert texts.count(f"{name} {mean_in_percent(nine, dataset, name, 6000)}") == 1
@@ -42,3 +44,12 @@ def test_without_matplotlib_the_error_is_the_install_command(nine: Comparison, m
         render_comparison_page(nine)
     assert raised.value.fix == "pip install 'asif-engine[report]'" and raised.value.exit_code == 1
     assert build_comparison_tables(nine)  # need no plots
+
+
+def test_a_page_has_each_plot_for_wide_and_for_narrow_screens(page: str) -> None:
+    assert page.count('<div class="wide"><svg') == page.count('<div class="narrow"><svg') == 4
+    widths = {float(width) for width in re.findall(r'viewBox="0 0 ([0-9.]+) ', page)}
+    assert sorted(widths) == pytest.approx([72 * plots.NARROW.size[0], 72 * plots.WIDE.size[0]]) and min(widths) < 400
+    ids = re.findall(r'id="([^"]+)"', page)
+    shapes = [each for each in ids if re.fullmatch(r"[mpi][0-9a-f]{10}", each)]
+    assert shapes and len(shapes) == len(set(shapes))

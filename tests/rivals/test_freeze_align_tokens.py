@@ -84,8 +84,8 @@ def by_the_paper(made: FittedTokens, side: Side, tokens: Tokens) -> Array:
             one = local + projection(pooled.astype(np.float64), weights, "image.whole")
         else:
             mean = np.mean([projection(token, weights, "text.headed.projection") for token in every], axis=0)
-            head = linear(gelu(linear(mean, weights, "text.headed.head.0")), weights, "text.headed.head.3")
-            one = norm(mean + head, weights, "text.headed.after")
+            mapped = linear(mean, weights, "text.headed.first")
+            one = norm(mapped + linear(gelu(mapped), weights, "text.headed.second.1"), weights, "text.headed.after")
         found.append(one / np.linalg.norm(one))
     return np.array(found)
 
@@ -343,16 +343,41 @@ def test_tokens_of_another_encoder_are_refused(side: Side, which: str) -> None:
 
 
 @pytest.mark.usefixtures("loaded")
-def test_engines_that_know_single_vectors_only(home: Path) -> None:
-    """An engine that is given this form in Python refuses, rather than answer with something else."""
+def test_an_engine_encodes_tokens_for_this_form(home: Path) -> None:
     from asif.classify import Labels
 
+    training = trained(home)
+    engine = Engine("toy", home=home, aligner=make_aligner("freeze-align-tokens"))
+    images, texts = [b"image 1", b"image 2", b"image 3"], ["cat", "dog"]
+    fitted, anchors = training.fitted, engine.anchors
+    assert isinstance(fitted, FittedTokens)
+    image, text = (Engine("toy", home=home).image_encoder(anchors), Engine("toy", home=home).text_encoder(anchors))
+    x = fitted.represent_tokens("image", image.tokens([image.prepare(each) for each in images])).values
+    y = fitted.represent_tokens("text", text.tokens(texts)).values
+    results = list(engine.classify(images, Labels(("cat", "dog"))))
+    for result, row in zip(results, x @ y.T, strict=True):
+        assert {each.label: each.score for each in result.predictions} == pytest.approx(
+            dict(zip(texts, map(float, row), strict=True)), abs=1e-6
+        )
+    scores = next(engine.score_blocks("text", engine.encode_texts(["dog", "cat", "dog"]), embed(engine, images)))
+    np.testing.assert_allclose(scores, (y @ x.T)[[1, 0, 1]], atol=1e-6)
+    with pytest.raises(UsageError, match="freeze-align-tokens in the sum"):
+        make_aligner("asif+freeze-align-tokens")
+
+
+def embed(engine: Engine, images: list[bytes]) -> Embeddings:
+    return Embeddings(np.stack([row for row in engine.encode_images(images) if isinstance(row, np.ndarray)]))
+
+
+@pytest.mark.usefixtures("loaded")
+def test_stored_vectors_are_refused(home: Path) -> None:
     trained(home)
-    engine = Engine("toy", home=home, aligner=FreezeAlignTokens())
-    with pytest.raises(UsageError, match="freeze-align-tokens was given single vectors of 2 texts"):
-        list(engine.classify([b"image 1"], Labels(("cat", "dog"))))
-    with pytest.raises(UsageError, match="the aligner is 'freeze-align-tokens'"):
-        make_aligner("freeze-align-tokens")
+    engine = Engine("toy", home=home, aligner=make_aligner("freeze-align-tokens"))
+    stored = Embeddings.from_raw(np.asarray(engine.anchors.blocks("image")[0][:2], np.float32))
+    with pytest.raises(UsageError, match="freeze-align-tokens was given single vectors of 2 images"):
+        engine.role().fitted.represent("image", stored)
+    with pytest.raises(NotFound, match="asif train-freeze-align --tokens PAIRS"):
+        Engine("toy", home=home, aligner=make_aligner("freeze-align-tokens(width=99)"))
 
 
 def test_scores_cannot_be_taken_apart() -> None:
@@ -388,7 +413,14 @@ def test_the_command(cli: Cli, home: Path, tmp_path: Path) -> None:
     assert ran.code == 3 and "holds the splits test, train" in ran.err
     ran = cli(*asked[:4], few, *asked[5:], "--token-dir", tmp_path / "tokens", "--split", "train")
     assert ran.code == 0 and "left out: 10 of 30 anchors" in ran.out
-    assert 'in Python: load_projector(FreezeAlignTokens(), open_anchors("toy@1"))' in ran.out
+    assert "use them: --anchors toy@1 --aligner freeze-align-tokens" in ran.out
+    use = ("--anchors", "toy", "--aligner", "freeze-align-tokens")
+    found = cli("eval", "--dataset", source, "--task", "zeroshot_retrieval", *use, "--json")
+    assert found.code == 0, found.err
+    assert (found.json["aligner"], found.json["counts"]["images"]) == ("freeze-align-tokens", 30)
+    assert "images_near_anchors" not in found.json["counts"]  # not known in this space
+    assert found.json["counts"]["images_among_anchors"] == 30
+    assert cli("eval", "--dataset", source, "--task", "zeroshot_retrieval", *use).code == 0
     assert (tmp_path / "tokens" / "header.json").exists()
     assert Store(home).open("toy").cached_aligners("freeze-align-tokens")
 

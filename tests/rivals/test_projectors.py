@@ -18,7 +18,13 @@ from asif.aligners import RIVALS, Fused, FusedMember, make_aligner
 from asif.engine import Engine
 from asif.errors import InputRefused, IntegrityError, Interrupted, NotFound, Stale, UsageError
 from asif.rivals import Ape, FreezeAlign, FuseMix, Projector, TrainingPairs
-from asif.rivals.networks import Projection, TextProjection, build_adapter, build_perceptron
+from asif.rivals.networks import (
+    Projection,
+    TextProjection,
+    build_adapter,
+    build_perceptron,
+    build_text_projection,
+)
 from asif.rivals.objective import compute_infonce_loss, mix_halves, rank_held_out_pairs
 from asif.rivals.schedule import Schedule
 from asif.rivals.train import encode_single_captions, train_projector
@@ -173,9 +179,14 @@ def test_the_projectors_of_freeze_align_are_the_papers() -> None:
         return linear(prepared, module.straight) + linear(gelu(linear(prepared, module.bent[0])), module.bent[2])
 
     assert np.allclose(image(torch.from_numpy(rows)).detach().numpy(), projected(image), atol=1e-5)
-    inner = projected(text.projection)
-    inner = layer_norm(inner + linear(gelu(linear(inner, text.head[0])), text.head[3]), text.after)
-    assert np.allclose(text(torch.from_numpy(rows)).detach().numpy(), inner, atol=1e-5)
+    mapped = linear(projected(text.projection), text.first)
+    headed = layer_norm(mapped + linear(gelu(mapped), text.second[1]), text.after)
+    assert np.allclose(text(torch.from_numpy(rows)).detach().numpy(), headed, atol=1e-5)
+    assert isinstance(text.second[2], torch.nn.Dropout)  # after the second layer
+    earlier: Any = build_text_projection(6, 4, 0.1, head=0).eval()
+    inner = projected(earlier.projection)
+    inner = layer_norm(inner + linear(gelu(linear(inner, earlier.head[0])), earlier.head[3]), earlier.after)
+    assert np.allclose(earlier(torch.from_numpy(rows)).detach().numpy(), inner, atol=1e-5)
 
 
 def test_ape_has_its_layers_on_the_text_side_and_leaves_images_alone() -> None:
@@ -310,6 +321,21 @@ def test_sizes_grow_with_the_pairs_and_published_ones_come_with_many() -> None:
     assert FuseMix().resolve(2_000_000).parameters.items() >= {"expansion": 4.0, "batch": 20_480, "epochs": 500}.items()
     assert FreezeAlign().resolve(5_000_000).parameters.items() >= {"epochs": 15, "batch": 1800, "dropout": 0.1}.items()
     assert Ape(hidden=100).resolve(500).hidden == 100
+    sizes = {50: 500, 300: 500, 2048: 500, 6000: 171, 30_000: 100}
+    assert {pairs: FuseMix().resolve(pairs).epochs for pairs in sizes} == sizes
+    assert FuseMix().resolve(300).build_schedule(300).steps == FuseMix().resolve(2048).build_schedule(2048).steps == 500
+
+
+def test_freeze_align_trains_as_published_on_request() -> None:
+    published = make_aligner("freeze-align(published)")
+    assert isinstance(published, FreezeAlign) and published.published
+    few, many = published.resolve(300), published.resolve(17_000_000)
+    assert few.parameters.items() >= {"epochs": 15, "batch": 1800, "width": 1024, "dropout": 0.1, "decay": 0.02}.items()
+    assert few.build_schedule(300).steps == 15 and few.build_schedule(300).warmup == 1
+    schedule = many.build_schedule(17_000_000)
+    assert (schedule.batch, schedule.steps, schedule.warmup) == (1800, 15 * 17_000_000 // 1800, 1000)
+    assert (schedule.rate_at(1000), schedule.rate_at(schedule.steps)) == (1e-3, pytest.approx(1e-5))
+    assert FreezeAlign().resolve(300).build_schedule(300).last == 0
 
 
 def test_no_projector_in_a_sum() -> None:
@@ -346,6 +372,21 @@ def test_a_kept_projector_gives_equal_scores_in_another_engine(toys: Path, name:
     scores = next(engine.score_blocks("image", images, texts))
     expected = training.fitted.represent("image", images).values @ training.fitted.represent("text", texts).values.T
     assert np.allclose(scores, expected, atol=1e-6)
+
+
+def test_weights_of_earlier_versions_keep_their_text_head(toys: Path) -> None:
+    """They were stored without `head` and `published`."""
+    engine = Engine("toy")
+    earlier = dataclasses.replace(quick("freeze-align"), head=0).resolve(60)
+    fitted, _ = earlier.train(TrainingPairs.of(engine.anchors))
+    parameters = {name: value for name, value in earlier.parameters.items() if name not in ("head", "published")}
+    assert engine.anchor_set.cache_fit({"name": "freeze-align", "parameters": parameters}, fitted.arrays())
+    found = Engine("toy", aligner=make_aligner("freeze-align")).role().fitted
+    assert found.parameters == {**parameters, "head": 0, "published": False}
+    texts = Embeddings.from_raw(np.random.default_rng(1).standard_normal((7, 5)))
+    assert np.array_equal(found.represent("text", texts).values, fitted.represent("text", texts).values)
+    train_projector("toy", quick("freeze-align"))
+    assert Engine("toy", aligner=make_aligner("freeze-align")).role().fitted.parameters["head"] == 1
 
 
 def test_other_anchors_make_it_stale_and_it_is_refused(toys: Path, cli: Cli) -> None:
@@ -423,6 +464,10 @@ def test_the_command_trains_and_others_use_what_it_kept(toys: Path, cli: Cli, tm
     assert cli("train-ape", "--anchors", "toy", "--layers", "1").code == 2
     assert cli("train-ape", "--anchors", "nowhere").code == 2
     assert cli("train-freeze-align", "--anchors", "toy", "--epochs", "2", "--width", "8").code == 0
+    missing = cli("classify", str(photo), "--labels", "a", "--anchors", "toy", "--aligner", "freeze-align(published)")
+    assert missing.code == 2 and "asif train-freeze-align --anchors toy --published" in missing.err
+    published = cli("train-freeze-align", "--anchors", "toy", "--published", "--width", "8", "--json").json
+    assert (published["parameters"]["published"], published["parameters"]["epochs"]) == (True, 15)
 
 
 @pytest.mark.realdata

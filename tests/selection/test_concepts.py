@@ -34,6 +34,34 @@ def test_concepts_are_the_plain_ones(count: int, named: int, seed: int, data: st
     assert len(found) == size
 
 
+def plain_concept_lists(texts: Float32, prompts: Float32, size: int) -> list[int]:
+    """Let each concept, the one whose list ends lowest first, take what is free in its list."""
+    similar = texts.astype(np.float64) @ prompts.T.astype(np.float64)
+    share = max(1, size // len(prompts))
+    lists = [sorted(range(len(texts)), key=lambda row: -similar[row, at])[: 25 * share] for at in range(len(prompts))]
+    order = sorted(range(len(prompts)), key=lambda at: similar[lists[at][-1], at])
+    chosen: list[int] = []
+    for at in order:
+        if len(chosen) + share <= size:
+            chosen += [row for row in lists[at] if row not in chosen][:share]
+    return sorted(chosen)
+
+
+@given(st.integers(1, 80), st.integers(1, 7), st.integers(0, 2**32 - 1), st.data())
+def test_concept_lists_are_the_plain_ones(count: int, named: int, seed: int, data: st.DataObject) -> None:
+    texts, prompts = unit(count, 5, seed), unit(named, 5, seed + 1)
+    size = data.draw(st.integers(1, count))
+    found = selection.choose_by_concept_lists([texts[: count // 2], texts[count // 2 :]], prompts, size)
+    assert found.tolist() == plain_concept_lists(texts, prompts, size)
+    assert len(found) <= size
+
+
+def test_an_anchor_serves_a_concept_that_is_not_its_nearest() -> None:
+    texts = np.array([[1, 0], [0.8, 0.6]], np.float32)  # both are nearest to the first concept
+    prompts = np.eye(2, dtype=np.float32)
+    assert selection.choose_by_concept_lists([texts], prompts, 2).tolist() == [0, 1]
+
+
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=12), st.data())
 def test_shares_are_as_even_as_pools_allow(pools: list[int], data: st.DataObject) -> None:
     size = data.draw(st.integers(0, sum(pools)))

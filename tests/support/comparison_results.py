@@ -125,7 +125,13 @@ def run(name: str, pairs: int, seed: int, chance: random.Random) -> Results:
         "task": "zeroshot_retrieval",
         "setting": f"{name}(lambda=3)",
         "parameters": {"lambda": 3.0},
-        "tuning": {"trials": 12, "seconds": 60.0 if trained else 4.2, "complete": not trained},
+        "tuning": {
+            "trials": 12,
+            "seconds": 60.0 if trained else 4.2,
+            "complete": not trained,
+            "questions": 300,
+            "over_seconds": 0.0,
+        },
         "fit_seconds": spent,
         "peak_mib": 890.0 if trained else 210.0,
         "trained_parameters": 1_280_000 if trained else None,
@@ -133,6 +139,8 @@ def run(name: str, pairs: int, seed: int, chance: random.Random) -> Results:
         if trained
         else {"seconds": 0.05, "how": "sums less one pair, solved again"},
         "results": found,
+        "training": {"taken": 80, "schedule": 100, "whole_schedule": 100} if trained else None,
+        "reads_words": trained,
     }
 
 

@@ -68,6 +68,11 @@ def make_files(folder: Path) -> None:
     write_pairs(folder / "karpathy.parquet", range(8500, 8510))
     write_pairs(folder / "photos.parquet", range(_FEW), "photo", "remark")
     write_labelled(folder / "test.parquet")
+    (folder / "sets.toml").write_text(
+        'name = "mine"\nabout = "two sets"\n'
+        '[[datasets]]\nname = "photos"\npath = "photos"\ntask = "zeroshot_classification"\n'
+        '[[datasets]]\nname = "test"\npath = "test.parquet"\ntask = "zeroshot_classification"\nshift-of = "photos"\n'
+    )
     for name in ("cc12m", "laion"):
         write_shard(folder / name)
     scans = ("scans/1.jpg", "scans/2.jpg", "other.jpg")

@@ -24,8 +24,8 @@ SMALLEST = 64  # bytes of a weight that is looked for in the file
 
 def write_graphs(folder: Path = GRAPHS) -> None:
     folder.mkdir(exist_ok=True)
-    for name, side in (("efficientnet-lite0", "image"), ("all-minilm-l6-v2", "text")):
-        write_graph(name, side, folder)
+    for name in EMBEDDED_WEIGHTS:
+        write_graph(name, "image" if name.startswith("efficientnet") else "text", folder)
 
 
 def write_graph(name: str, side: Side, folder: Path) -> None:

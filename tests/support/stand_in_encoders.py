@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from support.build_fakes import TokenImages, TokenTexts
 
-from asif.encoders.images import read_image_bytes
+from asif.encoders.images import encode_pixels, read_image_bytes
 
 
 class Photos(TokenImages):
-    """Decode images as encoders do, from a path or bytes."""
+    """Decode images as encoders do, from a path, bytes, or what is decoded already, as joined encoders pass it."""
 
     def prepare(self, source: Any) -> bytes:
-        return super().prepare(read_image_bytes(source))
+        return super().prepare(encode_pixels(source) if hasattr(source, "getpixel") else read_image_bytes(source))
 
 
 def make_image_encoder(name: str = "fake") -> Photos:

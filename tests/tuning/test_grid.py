@@ -41,3 +41,5 @@ def test_defaults_depend_on_task_and_anchors() -> None:
     assert [name("classify", pairs, True) for pairs in (50, many)] == ["cca(words), none", "cca, none"]
     assert name("classify", 50, False, False) == "cca(words=0)+asif, none"
     assert name("search", many, False, False) == "cca, nnn"
+    setting, hubness = default_setting("search", 50, texts_repeat=False, images_repeat=True)
+    assert (setting.name(50), hubness.method) == ("cca(words)", "lse")

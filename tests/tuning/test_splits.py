@@ -11,6 +11,7 @@ from asif.tuning.splits import (
     MAX_PAIRS,
     QUICK_CHECK_ROWS,
     choose_runs,
+    has_repeated_images,
     has_repeated_texts,
     number_equal_rows,
     split_folds,
@@ -104,3 +105,10 @@ def test_groups_are_numbered_as_they_come() -> None:
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((5, 3)).astype(np.float16)[[3, 1, 3, 0, 1, 1]]
     assert number_equal_rows(rows).tolist() == [0, 1, 0, 2, 1, 1]
+
+
+@pytest.mark.parametrize(("captions", "repeat"), [(1, False), (2, True), (5, True)])
+def test_images_repeat_where_each_caption_is_an_anchor(captions: int, repeat: bool) -> None:
+    pairs = related(300)
+    rows = np.repeat(np.arange(300), captions)
+    assert has_repeated_images(Pairs(pairs.sides["image"][rows], pairs.sides["text"][rows])) is repeat

@@ -19,10 +19,17 @@ if TYPE_CHECKING:
 
 @click.command("select")
 @click.argument("ref")
-@click.option("--method", type=click.Choice(["concepts", "kmeans", "kdpp", "random"]), required=True, help="See below.")
+@click.option(
+    "--method",
+    type=click.Choice(["concepts", "concept-lists", "kmeans", "kdpp", "random"]),
+    required=True,
+    help="See below.",
+)
 @click.option("--size", type=click.IntRange(min=1), required=True, metavar="N", help="How many anchors to choose.")
 @click.option("--name", required=True, metavar="NEW", help="Name of the new set.")
-@click.option("--concepts", type=click.Path(path_type=Path), metavar="FILE", help="concepts: a labels file.")
+@click.option(
+    "--concepts", type=click.Path(path_type=Path), metavar="FILE", help="concepts, concept-lists: a labels file."
+)
 @click.option(
     "--side", type=click.Choice(["image", "text"]), help="kmeans, kdpp: which embeddings they use.  [default: image]"
 )
@@ -46,8 +53,9 @@ def command(
 ) -> None:
     """Choose N anchors of a set, and make a set of them; the set's embeddings are not encoded again.
 
-    concepts: equally many for each concept if there are enough, rare concepts first. kmeans: those nearest to N
-    centres. kdpp: the most diverse ones. random: a random sample.
+    concepts: equally many for each concept if there are enough, rare concepts first. concept-lists: at most N/c for
+    each of c concepts, from a list of those most similar to it, as freeze-align's data were chosen. kmeans: those
+    nearest to N centres. kdpp: the most diverse ones. random: a random sample.
     """
     from asif.engine import select_anchors
 

@@ -26,6 +26,11 @@ INPUTS = 64
 QUICK_INPUTS = 4
 """The first probe inputs, on which each export is checked before it is used."""
 _BACKEND_FIELDS = {"backend", "backend_version", "export_sha256"}
+RUN_FIELDS = {
+    *("dtype", "backend", "backend_version", "export_sha256", "device"),
+    *("images_per_pass", "tokens_per_pass", "inputs_per_pass"),
+}
+"""The fields of a fingerprint that say how a model is run, not which."""
 _PLACES = (
     "in a forest",
     "on a red carpet beside a window in the evening light",

@@ -36,9 +36,11 @@ _PUBLISHED_METRICS = {
     "zeroshot_classification": ("acc1", "acc5", "mean_per_class_recall"),
 }
 _BUDGET_RULE = (
-    "Each method is tuned inside its own sample of pairs, on held-out pairs, within the same number of seconds: "
-    "settings and hubness correction, chosen from the same list for all; a trained method whose first training takes "
-    "longer keeps its usual settings. No method sees the test."
+    "Each method is tuned inside its own sample of pairs, within the same number of seconds: settings and hubness "
+    "correction, chosen from the same list for all, by the criterion of the task, on the same folds of held-out pairs "
+    "as far as the seconds reach. Every method keeps its usual setting unless another one is better by three standard "
+    "errors, and is then fitted to, or trained on, all pairs of the sample; a training has as many steps as the "
+    "held-out pairs liked best, and fewer in all where the seconds are too few. No method sees the test."
 )
 
 

@@ -19,6 +19,7 @@ from asif.evaluate.comparison.result import DatasetDescription
 from asif.evaluate.comparison.wins import ClassAccuracies, QueryRanks
 from asif.evaluate.evaluation import Metrics
 from asif.evaluate.ground_truth import find_relevant_by_position
+from asif.evaluate.label_sample import describe_first_rows, read_sample
 from asif.evaluate.metrics import best_ranks
 from asif.evaluate.provenance import describe_data_used
 from asif.evaluate.retrieval import (
@@ -170,7 +171,8 @@ CachedDataset = RetrievalSet | LabelSet
 def load_retrieval_set(engine: Engine, source: PairSource, name: str, limits: RowLimits | None = None) -> RetrievalSet:
     """Encode images and their captions; raises what `evaluate_retrieval` does."""
     check_pair_vectors(engine, source)
-    reader, gallery, ids = RowReader(source.rows, limits or RowLimits()), Gallery(), list[str]()
+    limits = limits or RowLimits()
+    reader, gallery, ids = RowReader(source.rows, limits), Gallery(), list[str]()
     for pair, image, vector in embed_image_rows(engine, source.read(), reader):
         gallery.add(pair, image, vector)
         if len(gallery.images) > len(ids):
@@ -183,7 +185,8 @@ def load_retrieval_set(engine: Engine, source: PairSource, name: str, limits: Ro
         "captions": len(texts),
         "images_among_anchors": count_images_among_anchors(engine.anchors, reader.images),
     }
-    description = DatasetDescription(counts, (), describe_data_used(source, rows_sha256))
+    sample = describe_first_rows(source.rows, limits.limit)
+    description = DatasetDescription(counts, (), describe_data_used(source, rows_sha256), sample)
     owners = np.array(gallery.owners)
     return RetrievalSet(name, images, texts, owners, tuple(gallery.captions), tuple(ids), description)
 
@@ -192,9 +195,11 @@ def load_label_set(
     engine: Engine, data: LabelledImages, labels: Labels, name: str, limits: RowLimits | None = None
 ) -> LabelSet:
     """Encode labelled images; raises what `evaluate_classification` does."""
-    reader, vectors, truth = RowReader(data.source.rows, limits or RowLimits()), list[Float32](), list[int]()
+    limits = limits or RowLimits()
+    items, sample = read_sample(data, limits.limit)
+    reader, vectors, truth = RowReader(data.source.rows, limits), list[Float32](), list[int]()
     index = {label: at for at, label in enumerate(labels.labels)}
-    for pair, _, vector in embed_image_rows(engine, data.read(), reader):
+    for pair, _, vector in embed_image_rows(engine, items, reader):
         vectors.append(vector)
         truth.append(index[str(pair.label)])
     counts, rows_sha256 = reader.close(data.source.path)
@@ -203,6 +208,7 @@ def load_label_set(
         "classes": len(index),
         "images_among_anchors": count_images_among_anchors(engine.anchors, reader.images),
     }
-    description = DatasetDescription(counts, tuple(labels.templates), describe_data_used(data.source, rows_sha256))
+    used = describe_data_used(data.source, rows_sha256)
+    description = DatasetDescription(counts, tuple(labels.templates), used, sample)
     images = Embeddings.from_raw(np.stack(vectors))
     return LabelSet(name, images, np.array(truth), labels, engine.encode_texts, description)

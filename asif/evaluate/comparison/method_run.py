@@ -14,11 +14,29 @@ from asif.vectors import Int64
 
 @dataclass(frozen=True)
 class TuningSpent:
-    """Hold how many settings of a method were tried, in how many seconds, and whether these were all."""
+    """Hold how many settings of a method were tried, in how many seconds, and whether these were all.
+
+    `questions` is the number of held-out queries that chose among them, None if it is not known; `over_seconds` those
+    that were spent beyond what was allowed.
+    """
 
     trials: int
     seconds: float
     complete: bool
+    questions: int | None = None
+    over_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainingSteps:
+    """Hold the steps that the final network was trained for, those of its schedule, and of the whole schedule.
+
+    The schedule is shorter than the whole one where the seconds for tuning did not allow for it.
+    """
+
+    taken: int
+    schedule: int
+    whole_schedule: int
 
 
 @dataclass(frozen=True)
@@ -59,7 +77,10 @@ class DatasetResult:
 
 @dataclass(frozen=True)
 class MethodRun:
-    """Hold one method, tuned and fitted on one sample of pairs: its setting, its costs, and its figures by data set."""
+    """Hold one method, tuned and fitted on one sample of pairs: its setting, its costs, and its figures by data set.
+
+    `training` is None for what is not trained; `reads_words` tells whether it reads the words of captions.
+    """
 
     method: str
     pairs: int
@@ -73,6 +94,8 @@ class MethodRun:
     trained_parameters: int | None
     deletion: DeletionCost | None
     results: tuple[DatasetResult, ...]
+    training: TrainingSteps | None = None
+    reads_words: bool = False
 
     def result_on(self, dataset: str, corrected: bool = True) -> DatasetResult | None:
         """Return the result on a data set: the corrected one, if there is one.
@@ -97,5 +120,6 @@ class MethodRun:
             "tuning": None if value["tuning"] is None else TuningSpent(**value["tuning"]),
             "deletion": None if value["deletion"] is None else DeletionCost(**value["deletion"]),
             "results": tuple(map(DatasetResult.from_json, value["results"])),
+            "training": TrainingSteps(**value["training"]) if value.get("training") else None,
         }
         return cls(**{**value, **parts})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,13 +18,27 @@ from asif.aligners import (
     make_aligner,
 )
 from asif.aligners.moments import find_moments
-from asif.encoders.torch_common import pick_device
-from asif.evaluate.comparison.method_run import DeletionCost, TuningSpent
+from asif.evaluate.comparison.method_run import DeletionCost, TrainingSteps, TuningSpent
 from asif.evaluate.comparison.peak_memory import peak_memory
 from asif.evaluate.comparison.result import MethodKind
-from asif.rivals import FittedProjector, Projector, TrainingPairs
-from asif.tuning import AnchorSubset, CaptionSampler, HeldOutQueries, Task, choose_correction, has_repeated_texts, tune
-from asif.vectors import Embeddings, Int64
+from asif.evaluate.comparison.training import MethodTraining, choose_usual_correction
+from asif.rivals import FittedProjector, TrainingPairs
+from asif.rivals.words import FittedWithWords, WordChannel, WordedPairs
+from asif.tuning import (
+    CORRECTIONS,
+    TASKS,
+    AnchorSubset,
+    CaptionSampler,
+    HubnessCorrector,
+    Task,
+    compute_query_scores,
+    fit_and_score,
+    has_repeated_texts,
+    is_proven,
+    split_folds,
+    tune,
+)
+from asif.vectors import Embeddings, Float64, Int64, Side, Texts
 
 _NO_CORRECTION = Hubness("none")
 
@@ -38,11 +52,14 @@ class MethodEntry:
 
 
 COMPARED_METHODS = {
-    "auto": MethodEntry("training-free", "what asif tune finds: sums of asif, procrustes, ridge and cca"),
+    "auto": MethodEntry(
+        "training-free", "what asif tune finds: sums of asif, procrustes, ridge and cca, with words or without"
+    ),
     "asif": MethodEntry("training-free", "similarities to the anchors, the largest of them"),
     "procrustes": MethodEntry("training-free", "the rotation that brings pairs closest"),
     "ridge": MethodEntry("training-free", "one side predicted from the other by least squares"),
     "cca": MethodEntry("training-free", "canonical correlations, with a penalty on both sides"),
+    "cca(words)": MethodEntry("training-free", "canonical correlations of images with texts and their words, by rule"),
     "asif-paper": MethodEntry("published", "ASIF as published: k = 800, p = 8, no tuning, no correction"),
     "ape": MethodEntry("trained", "an MLP leads texts into the image encoder's space"),
     "fusemix": MethodEntry("trained", "adapters on both sides, trained on mixtures of pairs"),
@@ -50,9 +67,12 @@ COMPARED_METHODS = {
 }
 """The methods by name, in the order in which they are compared."""
 
+WORD_METHODS = ("auto", "cca(words)")
+"""The methods that read the words of captions; where one of them competes, trained methods read these too."""
+
 TRAINED_SETTINGS: dict[str, tuple[str, ...]] = {
     "ape": ("ape", "ape(dropout=0.3)", "ape(hidden=512)", "ape(rate=0.0003)"),
-    "fusemix": ("fusemix", "fusemix(dropout=0.4)", "fusemix(blocks=2)", "fusemix(rate=0.0003)"),
+    "fusemix": ("fusemix", "fusemix(epochs=100)", "fusemix(dropout=0.4)", "fusemix(rate=0.0003)"),
     "freeze-align": (
         "freeze-align",
         "freeze-align(dropout=0.5)",
@@ -65,21 +85,33 @@ TRAINED_SETTINGS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Sample:
-    """Hold some pairs of an anchor set: aligners are fitted to `anchors`, projectors trained on `pairs`.
+    """Hold some pairs of an anchor set: aligners are fitted to `anchors`, projectors trained on `prepare_pairs`.
 
-    `pairs` are the same images, with single captions if these are known; `captions` draws some of these for tuning.
+    `texts` are their single captions if these are known; `captions` draws some of these for tuning. With `reads_words`
+    every method may read the captions' words. `trainings` are those of trained methods, which serve several tasks.
     """
 
     anchors: AnchorSubset
-    pairs: TrainingPairs
     captions: CaptionSampler | None
+    texts: tuple[Embeddings, Int64] | None = None
+    reads_words: bool = False
+    trainings: dict[tuple[str, ...], MethodTraining] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, anchors: AnchorSubset, texts: tuple[Embeddings, Int64] | None, seed: int, each: int = 2) -> Sample:
+    def of(
+        cls,
+        anchors: AnchorSubset,
+        texts: tuple[Embeddings, Int64] | None,
+        seed: int,
+        each: int = 2,
+        reads_words: bool = False,
+    ) -> Sample:
         """Take anchors and their single captions: unit rows [m, dt], and the row of the anchors of each [m]."""
-        pairs = TrainingPairs.of(anchors, texts)
+        reads_words = reads_words and (texts is None or texts[0].texts is not None)
+        if not reads_words:
+            anchors = replace(anchors, whole=None)  # without captions
         if texts is None:
-            return cls(anchors, pairs, None)
+            return cls(anchors, None, None, reads_words)
         vectors, owners = texts
         starts = np.searchsorted(owners, np.arange(anchors.count + 1))
 
@@ -87,9 +119,27 @@ class Sample:
             random = np.random.default_rng(seed)
             drawn_rows = [starts[row] + random.permutation(starts[row + 1] - starts[row])[:each] for row in rows]
             owners_drawn = np.repeat(np.arange(len(rows)), [len(some) for some in drawn_rows])
-            return Embeddings(vectors.values[np.concatenate(drawn_rows)]), owners_drawn
+            return vectors.select_rows(np.concatenate(drawn_rows)), owners_drawn
 
-        return cls(anchors, pairs, captions)
+        return cls(anchors, captions, texts, reads_words)
+
+    def prepare_pairs(
+        self, rows: Int64 | None = None, most_words: int | None = None
+    ) -> tuple[TrainingPairs, WordChannel | None]:
+        """Return training pairs, of all anchors or of some, by row, ascending, and the words they are joined with."""
+        anchors = self.anchors if rows is None else self.anchors.select_rows(rows)
+        texts = self.texts if rows is None else select_captions(self.texts, rows)
+        channel = WordChannel.of(anchors, most_words) if self.reads_words else None
+        pairs = TrainingPairs.of(anchors, texts) if channel is None else WordedPairs.join(anchors, texts, channel)
+        return pairs, channel
+
+
+def select_captions(texts: tuple[Embeddings, Int64] | None, rows: Int64) -> tuple[Embeddings, Int64] | None:
+    """Return the captions of some rows, with the index of each one's row among these."""
+    if texts is None:
+        return None
+    selected = np.flatnonzero(np.isin(texts[1], rows))
+    return texts[0].select_rows(selected), np.searchsorted(rows, texts[1][selected])
 
 
 @dataclass(frozen=True)
@@ -103,11 +153,12 @@ class Contender:
     fit_seconds: float
     peak_mib: float | None
     deletion: DeletionCost
+    training: TrainingSteps | None = None
 
     @property
     def trained_parameters(self) -> int | None:
         """Count the trained parameters; None if nothing was trained."""
-        return self.fitted.weight_count if isinstance(self.fitted, FittedProjector) else None
+        return self.fitted.weight_count if isinstance(self.fitted, FittedProjector | FittedWithWords) else None
 
 
 def fit_contender(
@@ -118,22 +169,70 @@ def fit_contender(
     seconds: float,
     fixed: str | None = None,
     on_setting: Callable[[str], None] = lambda setting: None,
+    tasks: Sequence[Task] = TASKS,
 ) -> Contender:
     """Tune a method inside a sample for at most `seconds`, and fit it to all of the sample.
 
-    A trained method holds a tenth of the pairs out, for early stopping: the same pairs choose among its settings, and
-    its correction. At least one setting of every method is tried, however long it takes. `fixed` is the only setting
-    to try of a trained method, such as a recipe's. `on_setting` is called with each setting that is trained.
+    At least one setting of every method is tried. `fixed` is the only setting to try of a trained method, such as a
+    recipe's. `on_setting` is called with each setting that is trained; `tasks` are all those of the comparison, for
+    which a trained method is trained once.
     """
     if method in RIVALS:
-        return _train_settings((fixed,) if fixed else TRAINED_SETTINGS[method], sample, task, seed, seconds, on_setting)
+        settings = (fixed,) if fixed else TRAINED_SETTINGS[method]
+        if settings not in sample.trainings:
+            sample.trainings[settings] = MethodTraining(settings, sample, tasks, seed, seconds, on_setting)
+        return _train(sample.trainings[settings], task)
     if COMPARED_METHODS[method].kind == "published":
         return _fit_closed_form(make_aligner(method), method, _NO_CORRECTION, None, sample.anchors)
+    if method == "cca(words)":
+        return _fit_by_rule(method, sample, task, seed, seconds)
     family = None if method == "auto" else method
-    found = tune(sample.anchors, task, seconds=seconds, seed=seed, captions=sample.captions, family=family)
-    spent = TuningSpent(len(found.trials), found.seconds, found.complete)
+    words = sample.reads_words and method == "auto"
+    found = tune(sample.anchors, task, seconds=seconds, seed=seed, captions=sample.captions, family=family, words=words)
+    settings_tried = len({trial.aligner for trial in found.trials})
+    over = round(max(0.0, found.seconds - seconds), 2)
+    spent = TuningSpent(settings_tried, found.seconds, found.complete, found.questions, over)
     return _fit_closed_form(
         make_aligner(found.best.aligner), found.best.aligner, found.best.hubness, spent, sample.anchors
+    )
+
+
+def _fit_by_rule(method: str, sample: Sample, task: Task, seed: int, seconds: float) -> Contender:
+    """Fit an aligner whose parameters follow from the anchors; held-out queries choose its hubness correction."""
+    started, noisy = time.perf_counter(), task == "classify" and not has_repeated_texts(sample.anchors)
+    usual = choose_usual_correction(sample.anchors, task)
+    scores: dict[Hubness, list[Float64]] = {hubness: [] for hubness in (usual, *CORRECTIONS)}
+    complete = True
+    for fold, queries in enumerate(split_folds(sample.anchors, seed, sample.captions)):
+        complete = not fold or time.perf_counter() - started < seconds
+        if not complete:
+            break
+        held_out = queries.add_noise(seed + fold) if noisy else queries
+        corrector = HubnessCorrector(fit_and_score(method, held_out, task, bank=True))
+        for hubness, found in scores.items():
+            found.append(compute_query_scores(corrector, hubness, held_out.matches, task))
+    joined = {hubness: np.concatenate(found) for hubness, found in scores.items()}
+    best = max(joined, key=lambda hubness: float(joined[hubness].mean()))
+    spent = time.perf_counter() - started
+    tuning = TuningSpent(1, round(spent, 2), complete, len(joined[usual]), round(max(0.0, spent - seconds), 2))
+    hubness = best if is_proven(joined[best] - joined[usual]) else usual
+    return _fit_closed_form(make_aligner(method), method, hubness, tuning, sample.anchors)
+
+
+def _train(training: MethodTraining, task: Task) -> Contender:
+    """Take the setting that held-out pairs choose for a task, trained on all pairs."""
+    choice = training.choose(task)
+    trained = training.fit(choice)
+    deletion = DeletionCost(trained.seconds, "trained again")
+    return Contender(
+        choice.setting,
+        trained.fitted,
+        choice.hubness,
+        choice.tuning,
+        trained.seconds,
+        trained.peak_mib,
+        deletion,
+        trained.steps,
     )
 
 
@@ -157,44 +256,11 @@ def _fit_closed_form(
 
 def _time_fit(aligner: Aligner, anchors: AnchorSubset) -> tuple[float, FittedAligner]:
     """Fit an aligner and represent one row with it; return the seconds, and the fitted aligner."""
-    first = {side: Embeddings(anchors.sides[side][:1].astype(np.float32)) for side in anchors.sides}
+    said = tuple(anchors.select_rows(np.arange(1)).read_captions()) or None
+    texts: dict[Side, Texts | None] = {"image": None, "text": said}
+    first = {side: Embeddings(anchors.sides[side][:1].astype(np.float32), texts[side]) for side in anchors.sides}
     started = time.perf_counter()
     fitted = aligner.fit(anchors)
     for side, rows in first.items():
         fitted.represent(side, rows)
     return time.perf_counter() - started, fitted
-
-
-def _train_settings(
-    settings: Sequence[str], sample: Sample, task: Task, seed: int, seconds: float, on_setting: Callable[[str], None]
-) -> Contender:
-    """Train a method with one setting after another within `seconds`; return the best one on held-out pairs."""
-    started, best, tried = time.perf_counter(), None, 0
-    for setting in settings:
-        spent = time.perf_counter() - started
-        if tried and spent * (tried + 1) / tried > seconds:  # another one would not finish in time
-            break
-        projector = make_aligner(setting)
-        assert isinstance(projector, Projector)
-        on_setting(setting)
-        with peak_memory() as peak:
-            fitted, run = replace(projector, seed=seed).train(sample.pairs, device=pick_device("auto"))
-        tried += 1
-        if best is None or run.best.rank > best[2].best.rank:
-            best = (setting, fitted, run, peak.mib)
-    assert best is not None
-    setting, fitted, run, mib = best
-    held_out = _build_held_out_questions(sample.pairs, seed)
-    if task == "classify" and not has_repeated_texts(sample.anchors):
-        held_out = held_out.add_noise(seed)  # as tuning does for the other methods
-    hubness = choose_correction(fitted, held_out, task)
-    tuning = TuningSpent(tried, round(time.perf_counter() - started, 2), complete=tried == len(settings))
-    deletion = DeletionCost(run.seconds, "trained again")
-    return Contender(setting, fitted, hubness, tuning, run.seconds, mib, deletion)
-
-
-def _build_held_out_questions(pairs: TrainingPairs, seed: int) -> HeldOutQueries:
-    """Build tuning queries from the pairs that training held out."""
-    learnt, held_out = pairs.split(seed)
-    rest = AnchorSubset({"image": learnt.images, "text": learnt.texts[learnt.text_starts[:-1]]})
-    return HeldOutQueries(rest, Embeddings(held_out.images), Embeddings(held_out.texts), held_out.matches)

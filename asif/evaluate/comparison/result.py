@@ -9,18 +9,24 @@ from typing import Any, Literal
 from asif.evaluate.comparison.method_run import MethodRun
 from asif.evaluate.comparison.wins import Wins
 from asif.evaluate.evaluation import Benchmark, BenchmarkRecord
+from asif.evaluate.label_sample import RowSample
 from asif.evaluate.provenance import AnchorOrigin, DataUsed
+from asif.evaluate.titles import shorten_names
 
 MethodKind = Literal["training-free", "published", "trained"]
 
 
 @dataclass(frozen=True)
 class DatasetDescription:
-    """Hold what was counted in a data set, the templates of its prompts, and what identifies it."""
+    """Hold what was counted in a data set, the templates of its prompts, and what identifies it.
+
+    `sample` tells which of its rows were evaluated, None if all were.
+    """
 
     counts: Mapping[str, int]
     templates: tuple[str, ...]
     data: DataUsed
+    sample: RowSample | None = None
 
 
 @dataclass(frozen=True)
@@ -40,12 +46,15 @@ class ComparedDataset:
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object; the fields of the description are among its keys."""
         own = {"name": self.name, "task": self.task, "primary": self.primary}
-        return own | asdict(self.description)
+        described = asdict(self.description)
+        return own | {name: value for name, value in described.items() if name != "sample" or value is not None}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ComparedDataset:
         """Read the JSON object."""
-        description = DatasetDescription(value["counts"], tuple(value["templates"]), DataUsed(**value["data"]))
+        sample = RowSample(**value["sample"]) if value.get("sample") else None
+        data = DataUsed(**value["data"])
+        description = DatasetDescription(value["counts"], tuple(value["templates"]), data, sample)
         return cls(value["name"], value["task"], value["primary"], description)
 
 
@@ -110,6 +119,10 @@ class Comparison:
     def runs_of(self, method: str, pairs: int) -> list[MethodRun]:
         """Return a method's runs from one number of pairs, one for each seed and task."""
         return [run for run in self.runs if (run.method, run.pairs) == (method, pairs)]
+
+    def title_of(self, dataset: ComparedDataset) -> str:
+        """Return the short title of one of the data sets, for headings."""
+        return shorten_names([each.name for each in self.datasets])[dataset.name]
 
     def to_json(self) -> dict[str, Any]:
         """Return the object of results.json, format 1."""

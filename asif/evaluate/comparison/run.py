@@ -10,17 +10,27 @@ from pathlib import Path
 import numpy as np
 
 from asif.aligners import Hubness
+from asif.aligners.protocol import uses_texts
 from asif.engine import Engine
 from asif.evaluate.comparison.assemble import assemble_comparison
-from asif.evaluate.comparison.datasets import CachedDataset
+from asif.evaluate.comparison.datasets import CachedDataset, LabelSet
 from asif.evaluate.comparison.journal import RunJournal, RunKey
 from asif.evaluate.comparison.method_run import DatasetResult, MethodRun
-from asif.evaluate.comparison.methods import TRAINED_SETTINGS, Contender, Sample, fit_contender
+from asif.evaluate.comparison.methods import (
+    TRAINED_SETTINGS,
+    WORD_METHODS,
+    Contender,
+    Sample,
+    fit_contender,
+    select_captions,
+)
 from asif.evaluate.comparison.plan import BENCHMARKS, ComparisonPlan
 from asif.evaluate.comparison.result import Comparison
 from asif.tuning import AnchorSubset
 from asif.vectors import Embeddings, Int64
 from asif.version import VERSION
+
+_RULES = 2  # of tuning and training; runs that followed others are not taken from a journal
 
 
 def run_comparison(
@@ -34,26 +44,33 @@ def run_comparison(
     """Compare methods on an anchor set.
 
     `texts` are single captions of the anchors and the row of each, None if the stored ones are single. Finished runs
-    are written to the journal, and taken from there when the same comparison is run again.
+    are written to the journal, and taken from there when the same comparison is run again. Trained methods read the
+    captions' words if a method of WORD_METHODS competes and the texts of all data sets are known.
     """
     anchors = engine.anchors
     tasks = list(dict.fromkeys(dataset.task for dataset in datasets))
-    journal = RunJournal(journal_path, _identify(engine, datasets, plan))
+    reads_words = any(method in WORD_METHODS for method in plan.methods) and all(map(_has_texts, datasets))
+    journal = RunJournal(journal_path, _identify(engine, datasets, plan, reads_words))
     runs: list[MethodRun] = []
+    drawn: tuple[tuple[int, int], Sample] | None = None  # the latest one: its trainings serve all tasks
     steps = list(product(plan.steps(), tasks))
     for at, ((pairs, seed, method), task) in enumerate(steps):
         key: RunKey = (method, pairs, seed, BENCHMARKS[task])
         progress(f"{method}, {pairs:,} pairs, seed {seed}", at, len(steps))
         run = journal.get(key)
         if run is None:
-            rows = draw_pair_sample(anchors.count, pairs, seed)
-            sample = Sample.of(AnchorSubset.of(anchors, rows), select_captions(texts, rows), seed)
+            if drawn is None or drawn[0] != (pairs, seed):
+                rows = draw_pair_sample(anchors.count, pairs, seed)
+                subset = AnchorSubset.of(anchors, rows)
+                single = select_captions(texts, rows)
+                drawn = (pairs, seed), Sample.of(subset, single, seed, reads_words=reads_words)
+            sample = drawn[1]
 
             def on_setting(setting: str, at: int = at, pairs: int = pairs, seed: int = seed) -> None:
                 progress(f"{setting}, {pairs:,} pairs, seed {seed}", at, len(steps))
 
             fixed = plan.fixed_setting(method)
-            contender = fit_contender(method, sample, task, seed, plan.seconds, fixed, on_setting)
+            contender = fit_contender(method, sample, task, seed, plan.seconds, fixed, on_setting, tasks)
             run = _evaluate_contender(key, contender, [each for each in datasets if each.task == task], sample)
             journal.append(run)
         runs.append(run)
@@ -61,24 +78,23 @@ def run_comparison(
     return assemble_comparison(engine, datasets, plan, runs)
 
 
-def _identify(engine: Engine, datasets: Sequence[CachedDataset], plan: ComparisonPlan) -> list[object]:
+def _has_texts(dataset: CachedDataset) -> bool:
+    """Tell whether the texts of a data set are known, not only their vectors."""
+    return isinstance(dataset, LabelSet) or dataset.texts.texts is not None
+
+
+def _identify(
+    engine: Engine, datasets: Sequence[CachedDataset], plan: ComparisonPlan, reads_words: bool
+) -> list[object]:
     """Return what the runs of a comparison depend on, as JSON."""
     data = [asdict(dataset.description.data) for dataset in datasets]
     fixed = None if plan.recipe is None else plan.recipe.aligner
-    return [[engine.anchors.digest, data, plan.seconds, fixed], VERSION, TRAINED_SETTINGS]
+    return [[engine.anchors.digest, data, plan.seconds, fixed], VERSION, TRAINED_SETTINGS, _RULES, reads_words]
 
 
 def draw_pair_sample(count: int, size: int, seed: int) -> Int64:
     """Draw `size` of `count` rows, ascending."""
     return np.sort(np.random.default_rng(seed).permutation(count)[:size])
-
-
-def select_captions(texts: tuple[Embeddings, Int64] | None, rows: Int64) -> tuple[Embeddings, Int64] | None:
-    """Return the captions of some rows, with the index of each one's row among these."""
-    if texts is None:
-        return None
-    selected = np.isin(texts[1], rows)
-    return Embeddings(texts[0].values[selected]), np.searchsorted(rows, texts[1][selected])
 
 
 def _evaluate_contender(
@@ -100,4 +116,6 @@ def _evaluate_contender(
         trained_parameters=contender.trained_parameters,
         deletion=contender.deletion,
         results=tuple(results),
+        training=contender.training,
+        reads_words=uses_texts(contender.fitted),
     )

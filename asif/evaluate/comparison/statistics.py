@@ -81,17 +81,21 @@ class HeadToHead:
 class MethodCost:
     """Hold a method's costs for one data set at one number of pairs, means over seeds; None if not measured.
 
-    `all_seconds` are those it took to get the figure: tuning and fit. A trained method's tuning trains each setting, so
-    that it contains the fit. `settings` is how many were tried.
+    `all_seconds` are those it took to get the figure: tuning, and the fit to all pairs. `settings` is how many were
+    tried, `questions` the number of held-out queries that chose among them, `over_seconds` the longest overrun of the
+    time for tuning, `schedule_share` the share of a training's steps for which there was time.
     """
 
     fit_seconds: float | None
     tuning_seconds: float | None
     all_seconds: float | None
     settings: float | None
+    questions: float | None
+    over_seconds: float | None
     peak_mib: float | None
     deletion_seconds: float | None
     deletion: str
+    schedule_share: float | None
 
 
 def collect_standing(
@@ -149,23 +153,27 @@ def collect_cost(comparison: Comparison, dataset: ComparedDataset, method: str, 
     """Collect a method's costs at one number of pairs, of the runs that have a figure on a data set."""
     runs = [run for run in comparison.runs_of(method, pairs) if run.result_on(dataset.name) is not None]
     deletions = [run.deletion for run in runs if run.deletion]
-    is_trained = method in _methods_of_camp(comparison, "trained")
     return MethodCost(
         fit_seconds=mean_of_known(run.fit_seconds for run in runs),
         tuning_seconds=mean_of_known(run.tuning.seconds for run in runs if run.tuning),
-        all_seconds=mean_of_known(_add_seconds(run, is_trained) for run in runs),
+        all_seconds=mean_of_known(_add_seconds(run) for run in runs),
         settings=mean_of_known(float(run.tuning.trials) for run in runs if run.tuning),
+        questions=mean_of_known(run.tuning.questions for run in runs if run.tuning),
+        over_seconds=max((run.tuning.over_seconds for run in runs if run.tuning), default=None),
         peak_mib=mean_of_known(run.peak_mib for run in runs),
         deletion_seconds=mean_of_known(deletion.seconds for deletion in deletions),
         deletion=next((deletion.how for deletion in deletions if deletion.how), ""),
+        schedule_share=mean_of_known(
+            run.training.schedule / run.training.whole_schedule for run in runs if run.training
+        ),
     )
 
 
-def _add_seconds(run: MethodRun, is_trained: bool) -> float | None:
+def _add_seconds(run: MethodRun) -> float | None:
     """Return the seconds of tuning and fit; None if the fit was not measured."""
     if run.tuning is None or run.fit_seconds is None:
         return run.fit_seconds
-    return max(run.tuning.seconds, run.fit_seconds) if is_trained else run.tuning.seconds + run.fit_seconds
+    return run.tuning.seconds + run.fit_seconds
 
 
 def mean_of_known(values: Iterable[float | None]) -> float | None:

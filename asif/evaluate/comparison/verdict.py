@@ -63,7 +63,7 @@ def _judge_dataset(comparison: Comparison, dataset: ComparedDataset) -> DatasetV
     matches = [match for match in every if match.free or match.trained]
     pays_at = tuple(match.pairs for match in matches if match.ahead == "trained")
     first = _find_last_run([match.ahead == "trained" for match in matches])
-    name = f"{dataset.name} ({BENCHMARK_TITLES[dataset.task]})"
+    name = f"{comparison.title_of(dataset)} ({BENCHMARK_TITLES[dataset.task]})"
     if not matches:
         return DatasetVerdict(dataset.name, (), (), None, (f"{name}: no figures",), f"{name}: no figures")
     pays_from = None if first is None else matches[first].pairs
@@ -74,14 +74,18 @@ def _judge_dataset(comparison: Comparison, dataset: ComparedDataset) -> DatasetV
         *_describe_uncorrected(comparison, dataset, last.pairs),
     ]
     if any(match.differences for match in matches):
-        lines.append(f"  training pays: {_describe_where(pays_at, pays_from, last.pairs)}")
+        lines.append(f"  training, as tested, pays: {_describe_where(pays_at, pays_from, last.pairs)}")
     both = last.trained, last.free
     trained, free = (collect_cost(comparison, dataset, each.method, last.pairs) if each else None for each in both)
     lines += [f"  {line}" for line in _describe_costs(last, trained, free)]
+    readers = dict.fromkeys(run.method for run in comparison.runs if run.reads_words and run.pairs == last.pairs)
+    if readers:
+        lines.append(f"  the words of captions are read by: {', '.join(readers)}")
     if dataset.among_anchors:
         images = dataset.description.counts["images"]
         lines.append(f"  {dataset.among_anchors:,} of {images:,} test images are anchors too")
-    judgement, price = _describe_judgement(matches, pays_at, pays_from), _describe_price(trained, free)
+    tested = _describe_tested(comparison, dataset, last.pairs)
+    judgement, price = _describe_judgement(matches, pays_at, pays_from, tested), _describe_price(trained, free)
     return DatasetVerdict(dataset.name, tuple(matches), pays_at, pays_from, tuple(lines), f"{name}: {judgement}{price}")
 
 
@@ -123,8 +127,21 @@ def _describe_where(pays_at: tuple[int, ...], pays_from: int | None, most: int) 
     return f"at {before} pairs, and {after}" if before else after
 
 
-def _describe_judgement(matches: list[HeadToHead], pays_at: tuple[int, ...], pays_from: int | None) -> str:
-    """Write in one clause whether training is worth it."""
+def _describe_tested(comparison: Comparison, dataset: ComparedDataset, pairs: int) -> str:
+    """Write what was tried of each trained method at one number of pairs."""
+    parts = []
+    for method in comparison.methods:
+        cost = collect_cost(comparison, dataset, method.name, pairs)
+        if method.kind == "trained" and cost.fit_seconds is not None:
+            settings = "1 setting" if cost.settings in (None, 1) else f"{format_amount(cost.settings)} settings"
+            short = cost.schedule_share is not None and cost.schedule_share < 1
+            cut = f" of {100 * (cost.schedule_share or 0):.0f} % of the steps" if short else ""
+            parts.append(f"{method.name} {settings}{cut}")
+    return ", ".join(parts)
+
+
+def _describe_judgement(matches: list[HeadToHead], pays_at: tuple[int, ...], pays_from: int | None, tested: str) -> str:
+    """Write in one clause whether the trainings that were tested are worth it."""
     last = matches[-1]
     if last.free is None or last.trained is None:
         only, other = (last.free, "trained") if last.free else (last.trained, "training-free")
@@ -138,7 +155,7 @@ def _describe_judgement(matches: list[HeadToHead], pays_at: tuple[int, ...], pay
         return f"training pays {_describe_where(pays_at, pays_from, last.pairs)}; at {last.pairs:,}: {both}, {gain}"
     if last.difference <= 0 or last.error is not None:
         within = f", {format_difference(last)} points, within the error" if last.difference > 0 else ""
-        return f"training gives no improvement up to {last.pairs:,} pairs: {both}{within}"
+        return f"no training that was tested ({tested}) is better at up to {last.pairs:,} pairs: {both}{within}"
     return f"trained is ahead at {last.pairs:,} pairs, the error is not known: {both}"
 
 
@@ -156,10 +173,22 @@ def _describe_costs(last: HeadToHead, trained: MethodCost | None, free: MethodCo
     return [
         row(f"fit at {last.pairs:,} pairs", "fit_seconds", "s"),
         row("tuning and fit", "all_seconds", "s"),
-        "settings tried: " + ", ".join(f"{name} {format_amount(costs.settings)}" for name, costs in both),
+        "settings tried: " + ", ".join(_describe_settings(name, costs) for name, costs in both),
         row("peak memory", "peak_mib", "MiB"),
         "; ".join([deletion, *(f"{name}: {costs.deletion}" for name, costs in both if costs.deletion)]),
     ]
+
+
+def _describe_settings(name: str, costs: MethodCost) -> str:
+    """Write how many settings of a method were tried, on how many held-out queries, and for how long beyond the limit.
+
+    >>> from asif.evaluate.comparison.statistics import MethodCost
+    >>> _describe_settings("ape", MethodCost(1, 1, 2, 4, 120, 0.2, None, None, "", None))
+    'ape 4 on 120 held-out queries, 0.2 s over the time'
+    """
+    over = f", {format_amount(costs.over_seconds)} s over the time" if costs.over_seconds else ""
+    queries = f" on {format_amount(costs.questions)} held-out queries" if costs.questions is not None else ""
+    return f"{name} {format_amount(costs.settings)}{queries}{over}"
 
 
 def _describe_price(trained: MethodCost | None, free: MethodCost | None) -> str:

@@ -14,8 +14,9 @@ from asif.encoders import Backend, Device, ImageEncoder, Precision, TextEncoder,
 from asif.encoders.images import read_image_bytes
 from asif.encoders.precomputed import PrecomputedEncoder
 from asif.encoders.prefetch import prefetch
+from asif.encoders.spec import split_spec, unify_spec
 from asif.errors import BadImage, InputRefused
-from asif.evaluate.encoder_pairs.embeddings import EncodedPairs, EncodedSide
+from asif.evaluate.encoder_pairs.embeddings import EncodedPairs, EncodedSide, join_sides
 from asif.pairs import Pair, PairSource, Reject
 from asif.vectors import Float32, Side, find_vector_problems, mean_direction, normalise_rows
 
@@ -41,48 +42,60 @@ def encode_pairs(
 ) -> EncodedPairs:
     """Embed at most `limit` rows, spread evenly over a source, with every encoder named by `images` and `texts`.
 
+    Joined encoders are joined from the vectors of their parts: each part embeds a row once, whatever joins name it.
     Vectors that come with the pairs are the one encoder of their side, and none is loaded. A row that one encoder
     cannot use is left out for all. `progress` is called with the number of rows done, by each encoder. Exported models
     are kept in `cache`, by default that of the user. Raises InputRefused if no row is left.
     """
     captions_of: dict[int, tuple[str, ...]] = {}
     rejects: dict[int, Reject] = {}
-    found: list[tuple[Side, ImageEncoder | TextEncoder, _VectorsByRow]] = []
+    found: list[tuple[str, Side, ImageEncoder | TextEncoder, _VectorsByRow]] = []
     if source.dims:
         image, text = PrecomputedEncoder("image", source.dims[0]), PrecomputedEncoder("text", source.dims[1])
-        found = [("image", image, {}), ("text", text, {})]
+        images, texts = (image.spec,), (text.spec,)
+        found = [(image.spec, "image", image, {}), (text.spec, "text", text, {})]
         for item in _read_sampled_pairs(source, limit, rejects):
-            found[0][2][item.row] = np.asarray(item.image_embedding, np.float32)
-            found[1][2][item.row] = np.asarray(item.text_embedding, np.float32)
+            found[0][3][item.row] = np.asarray(item.image_embedding, np.float32)
+            found[1][3][item.row] = np.asarray(item.text_embedding, np.float32)
             progress(2)
     else:
-        image_encoders = [load_image_encoder(spec, device, backend, cache, precision) for spec in dict.fromkeys(images)]
-        text_encoders = [load_text_encoder(spec, device, backend, cache, precision) for spec in dict.fromkeys(texts)]
-        for encoder in image_encoders:
-            found.append(
-                (
-                    "image",
-                    encoder,
-                    _embed_images(encoder, _read_sampled_pairs(source, limit, rejects), rejects, progress),
-                )
-            )
+        how = device, backend, cache, precision
+        image_encoders = {spec: load_image_encoder(spec, *how) for spec in list_parts(images)}
+        text_encoders = {spec: load_text_encoder(spec, *how) for spec in list_parts(texts)}
+        for spec, encoder in image_encoders.items():
+            vectors = _embed_images(encoder, _read_sampled_pairs(source, limit, rejects), rejects, progress)
+            found.append((spec, "image", encoder, vectors))
         for item in _read_sampled_pairs(source, limit, rejects):
             captions_of[item.row] = item.captions[:1] if captions == "first" else item.captions
-        for other in text_encoders:
-            found.append(("text", other, _embed_captions(other, captions_of, progress)))
-    for _, _, vectors in found:
+        for spec, other in text_encoders.items():
+            found.append((spec, "text", other, _embed_captions(other, captions_of, progress)))
+    for *_, vectors in found:
         _reject_degenerate(vectors, rejects)
-    rows = sorted(set.intersection(*(set(vectors) for _, _, vectors in found)) - rejects.keys())
+    rows = sorted(set.intersection(*(set(vectors) for *_, vectors in found)) - rejects.keys())
     left_out = tuple(rejects[row] for row in sorted(rejects))
     if not rows:
         why = f": row {left_out[0].row}: {left_out[0].reason}" if left_out else ""
         raise InputRefused(f"{source.path} has no pair that can be used{why}", "at least 4", "mend the input")
-    encoded = [
-        EncodedSide(side, encoder.spec, encoder.fingerprint, normalise_rows(np.stack([vectors[row] for row in rows])))
-        for side, encoder, vectors in found
-    ]
-    sides = [tuple(one for one in encoded if one.side == side) for side in ("image", "text")]
-    return EncodedPairs(sides[0], sides[1], left_out)
+    encoded: dict[Side, dict[str, EncodedSide]] = {"image": {}, "text": {}}
+    for spec, side, each, vectors in found:
+        values = normalise_rows(np.stack([vectors[row] for row in rows]))
+        encoded[side][spec] = EncodedSide(side, each.spec, each.fingerprint, values)
+    return EncodedPairs(_join_named(images, encoded["image"]), _join_named(texts, encoded["text"]), left_out)
+
+
+def list_parts(specs: Sequence[str]) -> list[str]:
+    """Return the encoders that are named, alone or as parts of joins, each once.
+
+    >>> list_parts(["timm:a", "timm:b+timm:a"])
+    ['timm:a', 'timm:b']
+    """
+    return list(dict.fromkeys(part for spec in specs for part in split_spec(spec)))
+
+
+def _join_named(specs: Sequence[str], by_part: Mapping[str, EncodedSide]) -> tuple[EncodedSide, ...]:
+    """Return what each distinct encoder gave, joins from their parts."""
+    named = [[by_part[part] for part in split_spec(spec)] for spec in dict.fromkeys(map(unify_spec, specs))]
+    return tuple(parts[0] if len(parts) == 1 else join_sides(parts) for parts in named)
 
 
 def _read_sampled_pairs(source: PairSource, limit: int, rejects: dict[int, Reject]) -> Iterator[Pair]:

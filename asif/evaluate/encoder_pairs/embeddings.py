@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
 from asif.aligners.sampling import choose_evenly_spaced
 from asif.anchorset import AnchorSet
 from asif.anchorset.format.references import parse_sequence_number
-from asif.errors import InputRefused
+from asif.encoders.joined import join_fingerprints, join_vectors
+from asif.encoders.spec import join_specs, split_spec
+from asif.errors import InputRefused, UsageError
 from asif.pairs import Reject
 from asif.vectors import Fingerprint, Float32, Side, mean_direction, normalise_rows
 
@@ -68,6 +71,37 @@ def label_encoders(encoded: Sequence[EncodedSide]) -> list[str]:
         else one.spec
         for one in encoded
     ]
+
+
+def join_sides(parts: Sequence[EncodedSide]) -> EncodedSide:
+    """Join the rows of several encoders of one side, as the join of the encoders would give them."""
+    fingerprint = join_fingerprints([(part.fingerprint, part.values.shape[1]) for part in parts])
+    spec, values = join_specs(label_encoders(parts)), join_vectors([part.values for part in parts])
+    return EncodedSide(parts[0].side, spec, fingerprint, values)
+
+
+def add_joins(encoded: EncodedPairs) -> EncodedPairs:
+    """Add the joins of each two encoders of a side, and that of all of them; nothing is encoded again.
+
+    Encoders that are joined already are not joined further. Raises UsageError if no side has two encoders.
+    """
+    images, texts = (_list_joins(side) for side in (encoded.images, encoded.texts))
+    if not images and not texts:
+        raise UsageError(
+            f"joins of {len(encoded.images)} image and {len(encoded.texts)} text encoders",
+            "two encoders of a side, that are not joined yet",
+            "name more encoders, or leave out --joins",
+        )
+    return EncodedPairs((*encoded.images, *images), (*encoded.texts, *texts), encoded.rejects)
+
+
+def _list_joins(sides: Sequence[EncodedSide]) -> list[EncodedSide]:
+    """Join each two encoders, and all if they are more, in the order of their names; not what is joined already."""
+    single = [side for side in sides if len(side.fingerprint.parts) == 1]
+    ordered = [side for _, side in sorted(zip(label_encoders(single), single, strict=True), key=lambda one: one[0])]
+    subsets = [*combinations(ordered, 2), *([tuple(ordered)] if len(ordered) > 2 else [])]
+    known = {frozenset(split_spec(side.spec)) for side in sides}
+    return [joined for joined in map(join_sides, subsets) if frozenset(split_spec(joined.spec)) not in known]
 
 
 def read_stored_pairs(sets: Sequence[AnchorSet], limit: int) -> EncodedPairs:

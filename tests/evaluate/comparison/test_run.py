@@ -100,6 +100,24 @@ def test_what_is_done_is_not_done_again(
     assert len(calls) == 9  # other anchors, other runs
 
 
+@pytest.mark.parametrize("competes", [True, False])
+def test_trained_methods_read_words_where_a_training_free_one_does(
+    toys: Path, cli: Cli, captioned: Path, labelled: Path, tmp_path: Path, competes: bool
+) -> None:
+    methods = "cca,ape,fusemix" + (",cca(words)" if competes else "")
+    data = ("--eval", str(captioned), "--eval", str(labelled))
+    found = compared(cli, tmp_path / "out", *data, "--methods", methods, "--seeds", "1")
+    readers = {(run["method"], run["task"]) for run in found["runs"] if run["reads_words"]}
+    trained = {"ape", "fusemix"} if competes else set()
+    tasks = ("zeroshot_retrieval", "zeroshot_classification")
+    assert readers == {(method, task) for method in trained | ({"cca(words)"} if competes else set()) for task in tasks}
+    vocabularies = {run["parameters"].get("vocabulary", 0) for run in found["runs"] if run["method"] in trained}
+    assert not competes or min(vocabularies) > 0
+    for task in tasks:  # as many held-out queries choose, whether time allows one fold or all
+        questions = {run["method"]: run["tuning"]["questions"] for run in found["runs"] if run["task"] == task}
+        assert questions.get("cca(words)", questions["cca"]) == questions["cca"]
+
+
 def test_the_same_seed_is_the_same_sample_for_all() -> None:
     first, again, other = (comparison_run.draw_pair_sample(100, 20, seed) for seed in (3, 3, 4))
     assert first.tolist() == again.tolist() == sorted(set(first.tolist()))
@@ -151,6 +169,26 @@ def test_odd_options_are_refused(
     assert ran.code == 2
     assert said in ran.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_collection_brings_its_data_sets(
+    toys: Path, cli: Cli, captioned: Path, labelled: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sets.toml").write_text(
+        'name = "mine"\nabout = "two sets"\n'
+        f'[[datasets]]\nname = "words"\npath = "{captioned.name}"\ntask = "zeroshot_retrieval"\n'
+        f'[[datasets]]\nname = "kinds"\npath = "{labelled.name}"\ntask = "zeroshot_classification"\n'
+        'templates = "photo"\n[[datasets]]\nname = "away"\npath = "away"\ntask = "zeroshot_retrieval"\n'
+    )
+    both = ("--methods", "cca", "--seeds", "1")
+    found = compared(cli, tmp_path / "out", "--collection", str(tmp_path / "sets.toml"), *both)
+    assert [each["name"] for each in found["datasets"]] == ["words", "kinds"]
+    assert found["datasets"][1]["templates"] == ["a photo of a {}."]
+    alone = compared(cli, tmp_path / "alone", "--eval", str(captioned), *both)
+    assert [run["results"][0]["metrics"] for run in alone["runs"]] == [found["runs"][0]["results"][0]["metrics"]]
+    base = ("compare", "--anchors", "toy", "--out", str(tmp_path / "none"))
+    assert cli(*base).code == 2
+    assert cli(*base, "--collection", str(tmp_path / "sets.toml"), "--root", str(tmp_path / "nowhere")).code == 2
 
 
 def test_odd_data_sets_are_refused(toys: Path, cli: Cli, captioned: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from statistics import stdev
 import pytest
 from support.comparison_results import results as nine_methods
 
-from asif.evaluate.comparison.method_run import DatasetResult, DeletionCost, TuningSpent
+from asif.evaluate.comparison.method_run import DatasetResult, DeletionCost, TrainingSteps, TuningSpent
 from asif.evaluate.comparison.result import (
     ComparedDataset,
     ComparedMethod,
@@ -51,7 +51,7 @@ def compared(figures: Figures, *, anchors: int = 10**6, wins: list[Wins] | None 
             task="zeroshot_retrieval",
             setting=name,
             parameters={},
-            tuning=TuningSpent(3, 5.0, complete=True),
+            tuning=TuningSpent(3, 5.0, complete=True, questions=40),
             fit_seconds=100.0 if name[0] == "t" else 2.0,
             peak_mib=300.0 if name[0] == "t" else 200.0,
             trained_parameters=None,
@@ -92,14 +92,15 @@ def sentence(found: Verdict) -> str:
 def test_training_that_is_behind_buys_nothing_and_costs_what_was_measured() -> None:
     found = judge_comparison(compared({("free", 50): [0.20, 0.22], ("train", 50): [0.10, 0.11]}))
     assert sentence(found) == (
-        "d (search): training gives no improvement up to 50 pairs: free 21.0, best trained train 10.5; "
-        "it costs 50 times the seconds to fit, 14 times with tuning, and every deletion is a retraining"
+        "d (search): no training that was tested (train 3 settings) is better at up to 50 pairs: "
+        "free 21.0, best trained train 10.5; "
+        "it costs 50 times the seconds to fit, 15 times with tuning, and every deletion is a retraining"
     )
     assert found.datasets[0].pays_at == () and found.datasets[0].pays_from is None
     text = "\n".join(found.lines)
     assert "fit at 50 pairs: train 100 s, free 2 s (50 times)" in text
-    assert "tuning and fit: train 100 s, free 7 s (14 times)" in text
-    assert "settings tried: train 3, free 3\n" in text
+    assert "tuning and fit: train 105 s, free 7 s (15 times)" in text
+    assert "settings tried: train 3 on 40 held-out queries, free 3 on 40 held-out queries\n" in text
     assert "peak memory: train 300 MiB, free 200 MiB (1.5 times)" in text
     assert "one pair deleted: train 100 s, free - s; train: trained again" in text
 
@@ -144,13 +145,13 @@ def test_a_lead_in_the_middle_is_named_as_such() -> None:
 
 def test_a_tie_and_a_lead_within_the_spread_are_not_paid() -> None:
     tie = judge_comparison(compared({("free", 50): [0.2, 0.3], ("train", 50): [0.2, 0.3]}))
-    assert tie.datasets[0].matches[0].ahead is None and "gives no improvement up to 50" in sentence(tie)
+    assert tie.datasets[0].matches[0].ahead is None and "is better at up to 50 pairs" in sentence(tie)
     assert "within the error" not in sentence(tie)
     near = judge_comparison(compared({("free", 50): [0.20, 0.20], ("train", 50): [0.20, 0.24]}))  # +2.0, error 2.8
     assert near.datasets[0].matches[0].ahead is None
     assert (
-        "training gives no improvement up to 50 pairs: free 20.0, best trained train 22.0, +2.0 ± 5.7 points, within"
-        in (sentence(near))
+        "no training that was tested (train 3 settings) is better at up to 50 pairs: "
+        "free 20.0, best trained train 22.0, +2.0 ± 5.7 points, within" in (sentence(near))
     )
 
 
@@ -159,7 +160,7 @@ def test_one_seed_without_counted_wins_says_that_the_error_is_not_known() -> Non
     assert found.datasets[0].pays_at == ()
     assert "trained is ahead at 50 pairs, the error is not known: free 20.0, best trained train 30.0" in sentence(found)
     behind = judge_comparison(compared({("free", 50): [0.3], ("train", 50): [0.2]}))
-    assert "training gives no improvement up to 50 pairs: free 30.0" in sentence(behind)
+    assert "is better at up to 50 pairs: free 30.0" in sentence(behind)
     assert "-10.0 points, error not known" in behind.lines[1]
 
 
@@ -224,7 +225,8 @@ def test_the_corrected_result_is_judged_and_the_other_one_said() -> None:
     lines = judge_comparison(some).lines
     assert "  without correction at 50 pairs: training-free raw 35.0, trained train 31.0" in lines
     assert lines[-1].startswith(
-        "d (search): training gives no improvement up to 50 pairs: free 50.0, best trained train 40.0"
+        "d (search): no training that was tested (train 3 settings) is better at up to 50 pairs: "
+        "free 50.0, best trained train 40.0"
     )
 
 
@@ -243,7 +245,7 @@ def test_a_whole_comparison_ends_with_one_sentence_for_each_data_set() -> None:
         "flickr8k-test (search)",
         "caltech101 (zero-shot classes)",
     ]
-    assert all("training gives no improvement up to 6,000 pairs: auto" in line for line in found.lines[-2:])
+    assert all("is better at up to 6,000 pairs: auto" in line for line in found.lines[-2:])
     assert "  3 of 6,085 test images are anchors too" in found.lines
 
 
@@ -258,4 +260,22 @@ def test_costs_are_those_of_the_runs_for_the_data_set() -> None:
     both = replace(searched, datasets=(DATASET, other), runs=(*searched.runs, *classified))
     assert [collect_cost(both, each, "free", 50).fit_seconds for each in both.datasets] == [2.0, 7.0]
     assert [collect_cost(both, each, "free", 50).all_seconds for each in both.datasets] == [7.0, 12.0]
-    assert [collect_cost(both, each, "train", 50).all_seconds for each in both.datasets] == [100.0, 7.0]
+    assert [collect_cost(both, each, "train", 50).all_seconds for each in both.datasets] == [105.0, 12.0]
+
+
+def test_the_verdict_says_what_was_tested_and_no_more() -> None:
+    some = compared({("free", 50): [0.3, 0.3], ("train", 50): [0.2, 0.2], ("two", 50): [0.1, 0.1]})
+    trained = TrainingSteps(100, 100, 800)
+    runs = [
+        replace(run, training=trained, tuning=TuningSpent(1, 9.0, False, 20, 0.5)) if run.method == "train" else run
+        for run in some.runs
+    ]
+    methods = tuple(replace(each, kind="trained") if each.name == "two" else each for each in some.methods)
+    found = judge_comparison(replace(some, runs=tuple(runs), methods=methods))
+    assert "no training that was tested (train 1 setting of 12 % of the steps, two 3 settings) is better" in sentence(
+        found
+    )
+    assert (
+        "  settings tried: train 1 on 20 held-out queries, 0.5 s over the time, free 3 on 40 held-out queries"
+        in found.lines
+    )

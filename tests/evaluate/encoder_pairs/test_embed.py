@@ -23,6 +23,23 @@ def test_each_row_is_embedded_once_with_each_encoder(encoders: Cli, loaded: dict
         assert sorted(encoder.seen) == sorted(images if spec.startswith("timm") else texts)
 
 
+def test_parts_of_joins_embed_each_row_once(encoders: Cli, loaded: dict[str, Meaning], pairs: Path) -> None:
+    """Joins that are named, or asked for by --joins, are joined from the vectors of their parts."""
+    join, names = "timm:0.3+timm:1", ("--text-encoder", "sentence-transformers:0.1", "--k", 5, "--permutations", 3)
+    ran = encoders("compare", pairs, "--image-encoder", join, "--image-encoder", "timm:3", *names, "--json")
+    assert {line["image"]["encoder"]: line["image"]["dim"] for line in ran.lines} == {join: 24, "timm:3": 12}
+    assert sorted(loaded) == ["sentence-transformers:0.1", "timm:0.3", "timm:1", "timm:3"]
+    assert all(len(encoder.seen) == (60 if spec.startswith("timm") else 120) for spec, encoder in loaded.items())
+    by_spec = {line["image"]["encoder"]: line for line in ran.lines}
+    three = [word for spec in ("timm:0.3", "timm:1", "timm:3") for word in ("--image-encoder", spec)]
+    every = encoders("compare", pairs, *three, *names, "--joins", "--json").lines
+    found = {line["image"]["encoder"]: line for line in every}
+    assert set(found) == {*three[1::2], join, "timm:0.3+timm:3", "timm:1+timm:3", "timm:0.3+timm:1+timm:3"}
+    for line in (by_spec[join], found[join]):
+        line.pop("rank")
+    assert by_spec[join] == found[join]
+
+
 def test_captions_first_or_their_mean(loaded: dict[str, Meaning], pairs: Path) -> None:
     source = open_pairs(pairs)
     names = (["timm:0"], ["sentence-transformers:1"])

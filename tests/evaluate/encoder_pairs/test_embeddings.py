@@ -12,7 +12,7 @@ from support.running import Cli
 
 import asif
 from asif.errors import InputRefused
-from asif.evaluate.encoder_pairs.embeddings import read_stored_pairs
+from asif.evaluate.encoder_pairs.embeddings import add_joins, read_stored_pairs
 from asif.evaluate.encoder_pairs.ranking import describe_choices, rank_encoder_pairs
 
 
@@ -46,6 +46,27 @@ def test_sets_over_the_same_pairs_give_all_combinations(encoders: Cli, home: Pat
     parts = [[f"{spec}:fake ({name}@1)" for name in "ab"] for spec in ("timm", "sentence-transformers")]
     assert names == {f"{image} + {text}" for image in parts[0] for text in parts[1]}
     assert len(encoders("compare", "a", "a", "--json", "--k", 3).lines) == 1  # the same encoders, once
+
+
+def test_joins_of_stored_embeddings(encoders: Cli, home: Path) -> None:
+    """Each two encoders of a side, and all of them; neither names nor figures depend on the order of the sets."""
+    sets = [
+        make_set(home, name, fake_image(model=name), fake_text(model=name), seed=0, texts=rows)
+        for name, rows in zip("abc", np.random.default_rng(1).standard_normal((3, 20, TEXT_DIM)), strict=True)
+    ]
+    assert len(encoders("compare", "a", "b", "c", "--json", "--k", 3, "--permutations", 2).lines) == 9
+    ran = encoders("compare", "a", "b", "c", "--joins", "--json", "--k", 3, "--permutations", 2)
+    assert len(ran.lines) == 7 * 7
+    assert {line["text"]["dim"] for line in ran.lines} == {TEXT_DIM, 2 * TEXT_DIM, 3 * TEXT_DIM}
+    turned = encoders("compare", "c", "a", "b", "--joins", "--json", "--k", 3, "--permutations", 2)
+    assert ran.code == 0 and turned.lines == ran.lines
+    joined = add_joins(read_stored_pairs(sets[:2], 20))
+    (*alone, both) = joined.texts
+    assert [side.spec for side in alone] == ["sentence-transformers:fake"] * 2
+    assert both.spec == "sentence-transformers:fake (a@1)+sentence-transformers:fake (b@1)"
+    np.testing.assert_allclose(both.values, np.hstack([side.values for side in alone]) / np.sqrt(2), atol=1e-7)
+    refused = encoders("compare", "a", "--joins")
+    assert refused.code == 2 and "joins of 1 image and 1 text encoders" in refused.err
 
 
 def test_captions_that_are_anchors_are_one_pair_again(
