@@ -234,3 +234,31 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     before = os.umask(0o022)
     yield tmp_path / "data" / "asif"
     os.umask(before)
+
+
+@pytest.fixture(scope="session")
+def ray_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start Ray, once for all tests, or skip; return the mark by which its processes are found."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'asif-engine[ray]'")
+    from support.ray_builds import run_ray
+
+    with run_ray() as mark:
+        yield mark
+
+
+@pytest.fixture
+def vectors(tmp_path: Path) -> Path:
+    """Return a parquet of 500 pairs of precomputed vectors."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng = np.random.default_rng(5)
+    columns = {
+        "id": [f"id-{row:04}" for row in range(500)],
+        "caption": [f"caption {row}" for row in range(500)],
+        "image_embedding": list(rng.normal(size=(500, 12)).astype(np.float32)),
+        "text_embedding": list(rng.normal(size=(500, 8)).astype(np.float32)),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "vectors.parquet", row_group_size=64)
+    return tmp_path / "vectors.parquet"

@@ -32,6 +32,7 @@ from asif.service.config import ServeConfig
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
+_RAY = "starts Ray; building/sharded/test_ray_builds.py and engine/sharded/test_ray_search.py run such commands"
 NOT_RUN = {
     "make demo": "minutes; test_examples.py runs the examples",
     "make check": "runs all tests, this one too",
@@ -40,6 +41,14 @@ NOT_RUN = {
     "PYTHONPATH=tests python -m torture kills --seed 7 --first 12 --rounds 1": "minutes",
     "pip install 'asif-engine[embedded]'": "network",
     "pip install 'asif-engine[serve]'": "network",
+    "asif build-anchors pairs.parquet --name parts --engine ray --actors 2": _RAY,
+    "asif gallery build photos/ --name album --engine ray --actors 2": _RAY,
+    'asif search album --text "a bolt" --anchors parts --engine ray': _RAY,
+    "asif classify photo.jpg --anchors parts --labels bolt,nut --engine ray": _RAY,
+    "ray start --head --port 6379": "a cluster",
+    "ray start --address HEAD:6379": "a cluster",
+    "asif build-anchors /shared/pairs --name parts --home /shared/asif --engine ray --address HEAD:6379 "
+    "--shard-rows 50000": "a cluster",
     'eval "$(_ASIF_COMPLETE=bash_source asif)"': "bash; cli/test_app.py runs it there",
     "asif build-anchors s3://bucket/shards --name parts": "network",
     "asif build-anchors hf://datasets/user/repo/data --name parts --dry-run": "network",

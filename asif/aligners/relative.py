@@ -15,6 +15,7 @@ from asif.aligners.neighbours import SPARE, Neighbours
 from asif.aligners.protocol import Anchors, TemplateMode
 from asif.errors import UsageError
 from asif.kernels import KernelName, topk_similarity
+from asif.kernels.remote import RemoteBlocks
 from asif.vectors import AnchorContributions, Embeddings, FitArrays, Float32, Side, SparseRows, TopK
 
 Normalise = Literal["both", "text"]
@@ -157,9 +158,9 @@ class FittedRelative:
         return multiply_shared_entries(image, text)
 
     @cached_property
-    def _centred_blocks(self) -> dict[Side, CentredBlocks]:
+    def _centred_blocks(self) -> dict[Side, Sequence[NDArray[Any]]]:
         sides: tuple[Side, Side] = ("image", "text")
-        return {side: CentredBlocks(self.anchors.blocks(side), self.anchors.mean(side)) for side in sides}
+        return {side: _centre_blocks(self.anchors.blocks(side), self.anchors.mean(side)) for side in sides}
 
 
 def compute_default_k(count: int) -> int:
@@ -249,6 +250,11 @@ def centre_rows(rows: NDArray[Any], mean: NDArray[np.float64]) -> Float32:
     length = np.linalg.norm(shifted, axis=1, keepdims=True)
     directions = np.divide(shifted, length, out=np.zeros_like(shifted), where=length > 1e-6)
     return np.asarray(directions, np.float32)
+
+
+def _centre_blocks(blocks: Sequence[NDArray[Any]], mean: NDArray[np.float64]) -> Sequence[NDArray[Any]]:
+    """Centre blocks where they are searched."""
+    return blocks.centre(mean) if isinstance(blocks, RemoteBlocks) else CentredBlocks(blocks, mean)
 
 
 @dataclass(frozen=True)

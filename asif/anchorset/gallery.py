@@ -40,6 +40,13 @@ class Gallery:
         self._store = Store(home or default_home(), GALLERY)
         self._opened: AnchorSet = self._store.open(ref)
 
+    @classmethod
+    def of(cls, opened: AnchorSet) -> Gallery:
+        """Return a gallery whose version is open already; it cannot be verified."""
+        gallery = cls.__new__(cls)
+        gallery._opened = opened
+        return gallery
+
     @property
     def opened(self) -> AnchorSet:
         """Return the version in the form that edits of sets take."""

@@ -37,6 +37,7 @@ from asif.anchorset.sharing.importer import BundleSource, ImportResult, import_b
 from asif.anchorset.sharing.verified_copy import ByteProgress
 from asif.anchorset.write.journal import Journal, list_plans
 from asif.anchorset.write.profile import publish_profile
+from asif.anchorset.write.shard_journal import ShardJournal
 from asif.errors import Conflict, IntegrityError, NotFound, UsageError, suggest_nearest
 from asif.vectors import Int64
 
@@ -83,6 +84,10 @@ class Store:
         Raises UsageError for a bad name, Busy while the same build is running, IntegrityError for a damaged set.
         """
         return Journal(self._folder(name), plan)
+
+    def shard_journal(self, name: str, plan: Mapping[str, Any]) -> ShardJournal:
+        """Begin a build by several workers, or resume it; raises what `journal` raises."""
+        return ShardJournal(self._folder(name), plan)
 
     def list_journal_plans(self, name: str) -> list[dict[str, Any]]:
         """List the plans of builds of a set that are running or were interrupted."""

@@ -116,9 +116,9 @@ def build_anchor_set(
         raise InputRefused(f"{source.path} has no rows", "at least one pair", "check the path")
     clock = EncoderClock(decoders=_count_decoders())
     with clock.measure("read"):
-        apart = _index_rows(source, rows, store, options)
+        apart = index_rows(source, rows, store, options)
     info = {side: EncoderInfo(e.spec, e.fingerprint) for side, e in (("image", image), ("text", text))}
-    plan = _plan_build(source, info, options, apart)
+    plan = plan_build(source, info, options, apart)
     if not options.resume:
         with store.journal(name, plan) as old:
             old.discard()
@@ -126,7 +126,7 @@ def build_anchor_set(
         resumed_at = journal.next_row
         progress(resumed_at)
         try:
-            _encode_rows(journal, source, rows, apart, (image, text), options, clock, progress)
+            encode_rows(journal, source, rows, apart, (image, text), options, clock, progress)
             joined = 0 if options.captions == "all" else journal.joined
             with clock.measure("write"):
                 anchors = journal.publish(
@@ -138,7 +138,7 @@ def build_anchor_set(
                     asif_version=VERSION,
                     dedup="exact" if options.dedup == "exact" else "keep",
                     profiles=profiles,
-                    check=lambda rejects: _check_rejects(rejects, rows, options),
+                    check=lambda rejects: check_rejects(rejects, rows, options),
                 )
         except KeyboardInterrupt:
             raise Interrupted(
@@ -160,7 +160,7 @@ def _count_decoders() -> int:
     return min(16, max(2, os.cpu_count() or 2))
 
 
-def _plan_build(
+def plan_build(
     source: PairReader, info: Mapping[str, EncoderInfo], options: BuildOptions, apart: RowsApart | None
 ) -> dict[str, Any]:
     """Return what decides the outcome of a build: a journal with another plan is not resumed."""
@@ -175,7 +175,7 @@ def _plan_build(
     }
 
 
-def _index_rows(source: PairReader, rows: int, store: Store, options: BuildOptions) -> RowsApart | None:
+def index_rows(source: PairReader, rows: int, store: Store, options: BuildOptions) -> RowsApart | None:
     """Index rows of one id that do not follow each other.
 
     Raises InputRefused for too many ids of several images, Interrupted on Ctrl-C.
@@ -194,7 +194,7 @@ def _index_rows(source: PairReader, rows: int, store: Store, options: BuildOptio
         ) from None
 
 
-def _encode_rows(
+def encode_rows(
     journal: Journal,
     source: PairReader,
     rows: int,
@@ -203,13 +203,16 @@ def _encode_rows(
     options: BuildOptions,
     clock: EncoderClock,
     progress: Callable[[int], None],
+    of_rows: int | None = None,
 ) -> None:
-    """Encode the rows that are not in the journal yet, segment by segment.
+    """Encode the rows up to `rows` that are not in the journal yet, segment by segment.
+
+    They are part of `of_rows` rows, to which the limit of bad rows applies, by default of `rows`.
 
     Threads read and decode rows, encode captions and write segments. The calling thread waits for images to be encoded,
     where Ctrl-C interrupts it. Errors are raised in the order of the rows, once the segments before are written.
     """
-    bad, unusable = _make_counter(rows, options), UnusablePairs(apart)
+    bad, unusable = make_counter(of_rows or rows, options), UnusablePairs(apart)
     for reject in journal.rejects():
         bad.count(reject)
         unusable.add(reject)
@@ -316,12 +319,13 @@ def _fill_missing_ids(items: Iterable[Pair | Reject], options: BuildOptions) -> 
         yield replace(item, id=f"row-{item.row}") if nameless else item
 
 
-def _make_counter(rows: int, options: BuildOptions) -> BadRowCounter:
+def make_counter(rows: int, options: BuildOptions) -> BadRowCounter:
+    """Make the counter of the bad rows among `rows`."""
     return BadRowCounter(options.max_bad_rows.allowed(rows), rows, "; what is done is kept")
 
 
-def _check_rejects(rejects: Sequence[Reject], rows: int, options: BuildOptions) -> None:
+def check_rejects(rejects: Sequence[Reject], rows: int, options: BuildOptions) -> None:
     """Count all rejects of a build, duplicates included; raises InputRefused for too many bad ones."""
-    bad = _make_counter(rows, options)
+    bad = make_counter(rows, options)
     for reject in rejects:
         bad.count(reject)

@@ -94,6 +94,15 @@ class EncoderClock:
         with self._lock:
             self.seconds[stage] += seconds
 
+    def add_all(self, other: EncoderClock) -> None:
+        """Add what another clock has counted."""
+        with self._lock:
+            for stage, seconds in other.seconds.items():
+                self.seconds[stage] += seconds
+            self.images, self.texts = self.images + other.images, self.texts + other.texts
+            self.cut_texts += other.cut_texts
+            self.encoder_seconds += other.encoder_seconds
+
     def compute_shares(self, seconds: float) -> dict[Stage, float]:
         """Return the share of `seconds` of wall time in which each stage was busy, of decoding a mean of its threads.
 

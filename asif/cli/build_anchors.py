@@ -28,7 +28,7 @@ _PAIRS_ONLY = (
         "resume",
         "max_bad_rows",
     ),
-    *("limit", "dry_run", "recipe"),
+    *("limit", "dry_run", "recipe", "engine", "actors", "address", "shard_rows", "exchange"),
 )
 _IN_RECIPE = ("image_encoder", "text_encoder", "audio_encoder", "captions", "columns", "limit")
 
@@ -61,6 +61,7 @@ _IN_RECIPE = ("image_encoder", "text_encoder", "audio_encoder", "captions", "col
 )
 @click.option("--dtype", type=click.Choice(["float16", "float32", "bfloat16"]), default="float16", show_default=True)
 @options.rows
+@options.workers
 @click.option("--from-head", metavar="E", help="Instead of PAIRS: the classes of a classifier, such as timm:resnet50.")
 @options.device
 @options.backend
@@ -110,7 +111,7 @@ def _build_from_pairs(path: str, as_json: bool, dry_run: bool, params: dict[str,
     from asif.engine.build import choose_first_encoder
     from asif.pairs import open_pairs
 
-    tolerance = Tolerance.parse(params["max_bad_rows"])
+    tolerance, sharding = Tolerance.parse(params["max_bad_rows"]), options.make_sharding(params)
     if not dry_run:
         options.open_store(params["home"]).check_writable()
     recipe = None if params["recipe"] is None else _read_compatible_recipe(params["recipe"])
@@ -160,6 +161,7 @@ def _build_from_pairs(path: str, as_json: bool, dry_run: bool, params: dict[str,
             "backend": params["backend"],
             "precision": params["precision"],
             "progress": lambda rows: bar.update(rows - bar.n),
+            "sharding": sharding,
         }
         if recipe is None:
             built = build_anchors(source, params["name"], text_encoder=text, **arguments)

@@ -45,7 +45,7 @@ _EXPLAINED_ANCHORS = 5
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Labels per image.")
 @click.option("--explain", is_flag=True, help="Name the anchors behind the first label, and their credits.")
 @click.option("--label-vectors", type=click.Path(path_type=Path), help="For precomputed anchors: .npy, row by prompt.")
-@options.engine
+@options.search_engine
 @options.device
 @options.backend
 @options.home

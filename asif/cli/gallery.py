@@ -74,6 +74,7 @@ def command() -> None:
 @click.option("--dtype", type=click.Choice(["float16", "float32", "bfloat16"]), default="float16", show_default=True)
 @click.option("--thumbnails", is_flag=True, help="Store a WebP image of at most 128 pixels for each item.")
 @_rows
+@options.workers
 @options.device
 @options.backend
 @options.precision
@@ -94,6 +95,7 @@ def build(sources: tuple[str, ...], as_json: bool, dry_run: bool, **params: Any)
 
     check_set_name(params["name"])
     kind: GalleryKind = params["kind"]
+    sharding = options.make_sharding(params)
     spec = _choose_spec(kind, params)
     if spec is not None:
         check_spec(spec, kind)
@@ -130,6 +132,7 @@ def build(sources: tuple[str, ...], as_json: bool, dry_run: bool, **params: Any)
             backend=params["backend"],
             precision=None if params["anchors"] is not None else params["precision"],
             progress=lambda rows: bar.update(rows - bar.n),
+            sharding=sharding,
         )
     _print_build(built, _open_galleries(params["home"]), as_json)
 
@@ -194,6 +197,7 @@ def _print_estimate(
     "--purge", is_flag=True, help="Delete content that is gone from disk too, with older versions that hold it."
 )
 @_rows
+@options.workers
 @options.device
 @options.backend
 @options.home
@@ -208,6 +212,7 @@ def update(ref: str, sources: tuple[str, ...], as_json: bool, dry_run: bool, **p
     from asif.engine import update_gallery
     from asif.engine.gallery import plan_update
 
+    sharding = options.make_sharding(params)
     with _open_galleries(params["home"]).open(ref) as current:
         before = current.version
         source, chosen = plan_update(
@@ -238,6 +243,7 @@ def update(ref: str, sources: tuple[str, ...], as_json: bool, dry_run: bool, **p
             backend=params["backend"],
             on_plan=_print_purge_plan,
             progress=lambda rows: bar.update(rows - bar.n),
+            sharding=sharding,
         )
     _print_changes(changes, before, params["receipt"], as_json)
 

@@ -19,6 +19,7 @@ from asif.errors import UsageError
 if TYPE_CHECKING:
     from asif.aligners import Aligner, Hubness
     from asif.anchorset import Store
+    from asif.building.sharded.work import ShardingOptions
     from asif.engine import Engine
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -101,16 +102,55 @@ def precision(command: Command) -> Command:
     )(command)
 
 
+_KERNELS = ("auto", "cpu", "cuda", "torch", "faiss", "reference")
+
+
 def engine(command: Command) -> Command:
     """Add --engine."""
-    choice = click.Choice(["auto", "cpu", "cuda", "torch", "faiss", "reference"])
     return click.option(
         "--engine",
-        type=choice,
+        type=click.Choice(_KERNELS),
         default="auto",
         show_default=True,
         help="Kernel for similarities; results are identical.",
     )(command)
+
+
+_SEARCH_OPTIONS = (
+    click.option(
+        "--engine",
+        type=click.Choice((*_KERNELS, "ray")),
+        default="auto",
+        show_default=True,
+        help="Kernel for similarities, or workers of Ray, each with a share of the rows; results are identical.",
+    ),
+    click.option("--actors", type=click.IntRange(min=1), help="ray: workers.  [default: one a machine]"),
+    click.option("--address", metavar="A", help="ray: the cluster.  [default: RAY_ADDRESS, else Ray is started here]"),
+)
+
+
+def search_engine(command: Command) -> Command:
+    """Add --engine with the choice of workers, and where they run."""
+    for option in reversed(_SEARCH_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _choose_engine(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an engine for its kernel, or for workers; raises UsageError for a cluster without ray."""
+    if params["engine"] == "ray":
+        from asif.cluster.pool import ClusterOptions
+
+        return {"engine": "ray", "cluster": ClusterOptions(params["actors"], params["address"])}
+    refuse_worker_options(("actors", "address"))
+    return {"kernel": params["engine"]}
+
+
+def refuse_worker_options(names: tuple[str, ...]) -> None:
+    """Raise UsageError for options of workers that were given without --engine ray."""
+    given = list_given_options(names)
+    if given:
+        raise UsageError(f"{given[0]} without --engine ray", "both or neither", "add --engine ray")
 
 
 _ALIGNER_OPTIONS = (
@@ -233,6 +273,49 @@ def split(command: Command) -> Command:
     )
 
 
+_WORKER_OPTIONS = (
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="Encode in this process, or on workers of Ray, as many rows at a time as a shard has.",
+    ),
+    click.option(
+        "--actors", type=click.IntRange(min=1), help="ray: workers.  [default: one a GPU, else one a machine]"
+    ),
+    click.option("--address", metavar="A", help="ray: the cluster.  [default: RAY_ADDRESS, else Ray is started here]"),
+    click.option("--shard-rows", type=click.IntRange(min=1), help="ray: rows of a shard.  [default: 50000]"),
+    click.option(
+        "--exchange",
+        metavar="URL",
+        help="ray: where workers leave shards, as s3://bucket/folder.  [default: the store]",
+    ),
+)
+
+
+def workers(command: Command) -> Command:
+    """Add --engine, and how work is divided among workers."""
+    for option in reversed(_WORKER_OPTIONS):
+        command = option(command)
+    return command
+
+
+def make_sharding(params: Mapping[str, Any]) -> ShardingOptions | None:
+    """Return how a build is divided among workers; None for one in this process.
+
+    Raises UsageError for options of workers without --engine ray.
+    """
+    if params["engine"] == "local":
+        refuse_worker_options(("actors", "address", "shard_rows", "exchange"))
+        return None
+    from asif.building.sharded.work import ShardingOptions
+    from asif.cluster.pool import ClusterOptions
+
+    rows = {} if params["shard_rows"] is None else {"shard_rows": params["shard_rows"]}
+    return ShardingOptions(ClusterOptions(params["actors"], params["address"]), **rows, exchange=params["exchange"])
+
+
 _ROW_OPTIONS = (
     click.option(
         "--captions-from",
@@ -302,7 +385,7 @@ def open_engine(params: Mapping[str, Any], aligner: Aligner | None, hubness: Hub
         hubness=hubness,
         device=params["device"],
         backend=params["backend"],
-        kernel=params["engine"],
+        **_choose_engine(params),
     )
 
 

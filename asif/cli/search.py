@@ -54,7 +54,7 @@ _EXPLAINED_ANCHORS = 5
 @click.option("--approximate", is_flag=True, help="Look into some items only; says how many of the results it finds.")
 @click.option("--only-relevant", is_flag=True, help="Leave out results that chance would bring.")
 @click.option("--explain", is_flag=True, help="Name the anchors behind each result.")
-@options.engine
+@options.search_engine
 @options.device
 @options.backend
 @options.home

@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from asif.anchorset import Store, default_home
 from asif.anchorset.format.atomic_io import make_folder
@@ -38,8 +39,11 @@ from asif.errors import InputRefused, UsageError
 from asif.modality import name_many
 from asif.pairs import PairSource, open_pairs
 from asif.pairs.in_memory import open_in_memory
-from asif.vectors import Side, canonical_json
+from asif.vectors import SIDES, Side, canonical_json
 from asif.version import VERSION
+
+if TYPE_CHECKING:
+    from asif.building.sharded.work import PoolOpener, ShardingOptions
 
 _ENCODER_LIBRARIES = ("torch", "timm", "sentence-transformers", "transformers", "open-clip-torch", "pillow")
 _SOUND_LIBRARIES = ("soundfile", "soxr")
@@ -87,6 +91,7 @@ def build_anchors(
     backend: Backend = "auto",
     precision: Precision = "float32",
     progress: Callable[[int], None] = lambda rows: None,
+    sharding: ShardingOptions | None = None,
 ) -> BuildResult:
     """Build an anchor set from image-text pairs, or sound-text pairs, and make it the current version of `name`.
 
@@ -96,8 +101,9 @@ def build_anchors(
     from `captions` to `resume` are those of `BuildOptions`, and win over `options`; `max_bad_rows` is a share such as
     "1%", or a number. The encoders compute in `precision`, which the set records: whatever uses it later computes in
     the same one. An interrupted build is resumed. If the current version was built from the same input, by the same
-    encoders and options, it is returned as it is, unless `resume` is False. Raises what
-    `asif.building.build_anchor_set` raises, UsageError for options that do not exist.
+    encoders and options, it is returned as it is, unless `resume` is False. With `sharding` workers on Ray encode the
+    pairs, see docs/scaling.md: the set is the same. Raises what `asif.building.build_anchor_set` raises, UsageError for
+    options that do not exist.
     """
     chosen = choose_options(
         options,
@@ -111,7 +117,7 @@ def build_anchors(
     source = take_pairs(pairs, columns, chosen.limit, home, split, modality=audio_encoder and "audio")
     first = choose_first_encoder(source, image_encoder, audio_encoder)
     specs: dict[Side, str] = {"image": first, "text": text_encoder}
-    return _build_pairs(source, name, specs, chosen, {}, home, device, backend, precision, progress)
+    return _build_pairs(source, name, specs, chosen, {}, home, device, backend, precision, progress, sharding)
 
 
 def take_pairs(
@@ -184,6 +190,7 @@ def build_from_recipe(
     backend: Backend = "auto",
     precision: Precision = "float32",
     progress: Callable[[int], None] = lambda rows: None,
+    sharding: ShardingOptions | None = None,
 ) -> BuildResult:
     """Build an anchor set from image-text pairs by a recipe; the set records the recipe's name and sha256.
 
@@ -200,7 +207,8 @@ def build_from_recipe(
         )
     by_recipe = replace(options or BuildOptions(), captions=recipe.captions, limit=recipe.limit)
     origin = {"recipe": {"name": recipe.name, "sha256": recipe.sha256}}
-    return _build_pairs(source, name, recipe.encoders, by_recipe, origin, home, device, backend, precision, progress)
+    how = home, device, backend, precision, progress, sharding
+    return _build_pairs(source, name, recipe.encoders, by_recipe, origin, *how)
 
 
 def _build_pairs(
@@ -214,6 +222,7 @@ def _build_pairs(
     backend: Backend,
     precision: Precision,
     progress: Callable[[int], None],
+    sharding: ShardingOptions | None = None,
 ) -> BuildResult:
     check_precision(precision)
     if source.dims and precision != "float32":
@@ -227,20 +236,60 @@ def _build_pairs(
     plan = _hash_plan(source, encoders, options, origin, precision)
     if options.resume and (known := store.find_build(name, plan)) is not None:
         return BuildResult(known, 0, 0, 0.0, EncoderClock(), already_built=True)
-    image: ImageEncoder
-    text: TextEncoder
-    if source.dims:
-        image = PrecomputedEncoder("image", source.dims[0], modality=source.columns.modality)
-        text = PrecomputedEncoder("text", source.dims[1], modality=source.columns.text_modality)
-    else:
-        cache = store.root / "cache"
-        load_first = load_audio_encoder if source.modality == "audio" else load_image_encoder
-        image = load_first(encoders["image"], device, backend, cache, precision)
-        text = load_text_encoder(encoders["text"], device, backend, cache, precision)
+    load = partial(
+        _load_encoders,
+        source.dims,
+        (source.columns.modality, source.columns.text_modality) if source.dims else (source.modality, "text"),
+        dict(encoders),
+        device,
+        backend,
+        store.root / "cache",
+        precision,
+    )
     operation = {"kind": "build", "source": str(source.path), "input": source.identity, "plan": plan, **origin}
+    if sharding is not None:
+        from asif.building.sharded.build import build_sharded_anchor_set
+
+        open_pool = choose_pool(device, source)
+        specs = dict.fromkeys(SIDES, "precomputed") if source.dims else encoders
+        return build_sharded_anchor_set(
+            source, store, name, specs, load, options, operation, sharding, open_pool, progress
+        )
+    image, text = load()
     built = build_anchor_set(source, store, name, image, text, options, operation, progress)
     update_encoder_rates(store.root, image.spec, text.spec, built.clock)
     return built
+
+
+def _load_encoders(
+    dims: tuple[int, int] | None,
+    modalities: tuple[str, str],
+    specs: Mapping[Side, str],
+    device: Device,
+    backend: Backend,
+    cache: Path,
+    precision: Precision,
+) -> tuple[ImageEncoder, TextEncoder]:
+    """Load both encoders; for precomputed vectors of `dims` none is needed."""
+    if dims:
+        first, second = modalities
+        return (
+            PrecomputedEncoder("image", dims[0], modality=first),
+            PrecomputedEncoder("text", dims[1], modality=second),
+        )
+    load_first = load_audio_encoder if modalities[0] == "audio" else load_image_encoder
+    return (
+        load_first(specs["image"], device, backend, cache, precision),
+        load_text_encoder(specs["text"], device, backend, cache, precision),
+    )
+
+
+def choose_pool(device: Device, source: PairSource) -> PoolOpener:
+    """Return what opens workers on Ray: each with a GPU if there are any, or if the device says so."""
+    from asif.cluster.ray_ import RayPool
+
+    gpus = False if source.dims else {"auto": None, "cpu": False, "cuda": True}[device]
+    return partial(RayPool, gpus=gpus)
 
 
 def _hash_plan(

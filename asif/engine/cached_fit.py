@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from typing import Protocol, runtime_checkable
 
 from asif.aligners import Aligner, FittedAligner, Moments, TrainedAligner, is_linear
 from asif.aligners.moments import find_moments
@@ -12,6 +13,15 @@ from asif.errors import IntegrityError
 from asif.kernels import KernelName
 
 _log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class SummedElsewhere(Protocol):
+    """Anchors over which other processes sum."""
+
+    def sum_moments(self) -> Moments:
+        """Sum over the pairs."""
+        ...
 
 
 def fit_aligner(aligner: Aligner, anchors: OpenAnchors, kernel: KernelName = "auto") -> FittedAligner:
@@ -60,7 +70,7 @@ def sum_anchors(anchors: AnchorSet, kernel: KernelName = "auto") -> Moments:
         _log.warning("cached sums are not used: %s", str(error).splitlines()[0])
         cached = moments = None
     if cached is None or moments is None:
-        moments = Moments.of(anchors, kernel)
+        moments = anchors.sum_moments() if isinstance(anchors, SummedElsewhere) else Moments.of(anchors, kernel)
     elif cached.is_exact:
         return moments
     else:

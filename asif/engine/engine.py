@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -48,6 +49,10 @@ from asif.pairs import PairRecord
 from asif.tuning import TASKS, Task
 from asif.vectors import SIDES, Embeddings, Float32, Side, gather_rows
 
+if TYPE_CHECKING:
+    from asif.cluster.pool import ClusterOptions
+    from asif.engine.sharded.workers import SearchWorkers
+
 
 class Engine:
     """Classify images and score candidates over some anchors at a time; `swap` changes them between two calls.
@@ -62,7 +67,9 @@ class Engine:
     here that agrees with it; `encoders` of another engine are shared, in place of a device and a backend. `previous` is
     how many anchors that were served before stay prepared in memory, so that going back to them takes no time. With
     `watch` the engine follows its reference when another process moves it,
-    see `watching`, until it is closed; raises UsageError for a reference that cannot move.
+    see `watching`, until it is closed; raises UsageError for a reference that cannot move. The engine `ray` lets
+    workers search anchors and galleries, each a share of the rows, until it is closed: on Ray here, or on a `cluster`;
+    results are the same bits, see docs/scaling.md. It takes whole sets only.
     """
 
     def __init__(
@@ -80,6 +87,8 @@ class Engine:
         encoders: EncoderPool | None = None,
         previous: int = 0,
         watch: bool = False,
+        engine: Literal["local", "ray"] = "local",
+        cluster: ClusterOptions | None = None,
     ) -> None:
         self.home = home or default_home()
         self.encoders = encoders or EncoderPool(self.home / "cache", device, backend)
@@ -90,8 +99,10 @@ class Engine:
         if watch:
             check_can_move(anchors)
         self.follows = anchors
+        self._workers = _open_workers(engine, cluster)
+        kept: LruCache[tuple[tuple[str, ...], PairFilter], Snapshot] = LruCache(previous and previous + 1)
         self._opener = SnapshotOpener(
-            self.home, aligner, hubness, kernel, self.encoders, previous=LruCache(previous and previous + 1)
+            self.home, aligner, hubness, kernel, self.encoders, previous=kept, workers=self._workers
         )
         self._swap_lock = RLock()
         self._clips: LruCache[str, ClipSpans] = LruCache(CACHED_VIEWS)
@@ -431,10 +442,12 @@ class Engine:
         return f"<Engine {anchors.ref}: {anchors.count:,} anchors, {encoders}, aligner {chosen.aligner.name}>"
 
     def close(self) -> None:
-        """Stop watching; the served anchors stay."""
+        """Stop watching, and end the workers of the engine ray; the served anchors stay."""
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
             watcher.stop()
+        if self._workers is not None:
+            self._workers.close()
 
     def __enter__(self) -> Engine:
         return self
@@ -457,3 +470,20 @@ class Engine:
         for seen in old.galleries.values():  # searches answer from the old rows until the new ones are made
             if seen.is_represented and seen.gallery.fingerprint == new.anchors.fingerprint(seen.side):
                 find_represented(new, seen.gallery, progress).shared  # noqa: B018
+
+
+def _open_workers(engine: Literal["local", "ray"], cluster: ClusterOptions | None) -> SearchWorkers | None:
+    """Return the workers of the engine ray, which start on the first search; None for the local one.
+
+    Raises UsageError for another engine, and for a cluster without the engine ray.
+    """
+    if engine not in ("local", "ray"):
+        raise UsageError(f"the engine {engine!r}", "local or ray", "pass engine='ray', or leave it out")
+    if engine == "local":
+        if cluster is not None:
+            raise UsageError("a cluster for the local engine", "the engine ray", "pass engine='ray'")
+        return None
+    from asif.cluster.pool import ClusterOptions
+    from asif.engine.sharded.workers import SearchWorkers
+
+    return SearchWorkers(cluster or ClusterOptions())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from asif.anchorset import AnchorSet, EncodedSet, Store, default_home
 from asif.anchorset.edit.purge import PurgePlan
@@ -27,6 +28,7 @@ from asif.building.gallery import (
     name_source,
     update_gallery_version,
 )
+from asif.building.gallery.update import RowEncoder, encode_here
 from asif.encoders import (
     DEFAULT_ENCODERS,
     Backend,
@@ -40,12 +42,16 @@ from asif.encoders import (
 )
 from asif.encoders.precision import check_precision
 from asif.encoders.precomputed import PrecomputedEncoder
+from asif.engine.build import choose_pool
 from asif.engine.default_sets import open_anchors
 from asif.engine.encoder_pool import EncoderPool
 from asif.errors import UsageError
 from asif.modality import find_modality
 from asif.pairs import PairSource
 from asif.vectors import Side
+
+if TYPE_CHECKING:
+    from asif.building.sharded.work import ShardingOptions
 
 GalleryKind = Literal["image", "text", "audio"]
 Items: TypeAlias = str | Path | Sequence[str | Path] | PairSource | GallerySource
@@ -73,14 +79,16 @@ def build_gallery(
     backend: Backend = "auto",
     precision: Precision | None = None,
     progress: Callable[[int], None] = lambda rows: None,
+    sharding: ShardingOptions | None = None,
 ) -> GalleryResult:
     """Encode a collection of images, sounds or texts, and make it the current version of the gallery `name`.
 
     The encoder is that of the anchor set `anchors` where one is named, with its precision, else `encoder`, else the
     default one of images or texts, which compute in `precision`, by default float32. The keywords from `dtype` to
     `resume` are those of `GalleryOptions`, and win over `options`. An interrupted build is resumed, and content that
-    the gallery has is not encoded again, unless `resume` is False. Raises what `build_gallery_version` raises,
-    EncoderMismatch for an encoder that did not make `anchors`, UsageError for options that do not exist.
+    the gallery has is not encoded again, unless `resume` is False. With `sharding` workers on Ray encode the items, see
+    docs/scaling.md. Raises what `build_gallery_version` raises, EncoderMismatch for an encoder that did not make
+    `anchors`, UsageError for options that do not exist.
     """
     check_set_name(name)
     check_one_encoder(encoder, precision, anchors)
@@ -98,14 +106,28 @@ def build_gallery(
     check_kind(source.pairs, kind)
     store = Store(home or default_home(), GALLERY)
     store.check_writable()
+    load: Callable[[], ImageEncoder | TextEncoder]
+    where_from = device, backend, store.root / "cache"
     if anchors is None:
-        spec = encoder or choose_default_encoder(kind)
-        loaded = _load_encoder(source.pairs, kind, spec, device, backend, store.root / "cache", precision or "float32")
+        load = partial(
+            _load_encoder,
+            source.pairs,
+            kind,
+            encoder or choose_default_encoder(kind),
+            *where_from,
+            precision or "float32",
+        )
     else:
-        pool = EncoderPool(store.root / "cache", device, backend)
-        with open_anchors(anchors, home=home, device=device, backend=backend) as opened:
-            loaded = _load_as_stored(source.pairs, side, opened, pool)
+        load = partial(_load_like_anchors, source.pairs, side, anchors, home, *where_from)
     origin = source.describe_origin(chosen.limit, chosen.where, chosen.thumbnails)
+    if sharding is not None:
+        from asif.building.sharded.gallery import build_sharded_gallery
+
+        spec = "precomputed" if source.pairs.dims else choose_encoder(kind, encoder, anchors, home, device)
+        open_pool = choose_pool(device, source.pairs)
+        how = chosen, origin, sharding, open_pool, progress
+        return build_sharded_gallery(source.pairs, store, name, side, spec, load, *how)
+    loaded = load()
     built = build_gallery_version(source.pairs, store, name, side, loaded, chosen, origin, progress)
     _save_rate(store.root, loaded.spec, built.clock)
     return built
@@ -130,6 +152,7 @@ def update_gallery(
     backend: Backend = "auto",
     on_plan: Callable[[PurgePlan], None] = lambda plan: None,
     progress: Callable[[int], None] = lambda rows: None,
+    sharding: ShardingOptions | None = None,
 ) -> GalleryChanges:
     """Publish the next version of a gallery, with the items that its source has now; only new content is encoded.
 
@@ -164,9 +187,27 @@ def update_gallery(
             purge=purge,
             on_plan=on_plan,
             progress=progress,
+            encode=encode_here
+            if sharding is None
+            else _shard_update(store, current, source, device, backend, sharding),
         )
     _save_rate(store.root, encoder.spec, changes.clock)
     return changes
+
+
+def _shard_update(
+    store: Store, current: AnchorSet, source: GallerySource, device: Device, backend: Backend, sharding: ShardingOptions
+) -> RowEncoder:
+    """Return what encodes the rows of an update on workers."""
+    from asif.building.sharded.gallery import ShardedUpdate
+
+    load = partial(_open_deferred, store, current.exactly, source.pairs, device, backend)
+    return ShardedUpdate(load, sharding, choose_pool(device, source.pairs))
+
+
+def _open_deferred(store: Store, ref: str, source: PairSource, device: Device, backend: Backend) -> DeferredEncoder:
+    """Open a gallery, and return its encoder, to be loaded when it is needed."""
+    return _defer_encoder(store.open(ref), source, EncoderPool(store.root / "cache", device, backend))
 
 
 def delete_gallery(name: str, *, home: Path | None = None) -> DeletedSet:
@@ -238,6 +279,14 @@ def _defer_encoder(current: AnchorSet, source: PairSource, pool: EncoderPool) ->
     if source.dims is not None:
         deferred.open()
     return deferred
+
+
+def _load_like_anchors(
+    source: PairSource, side: Side, anchors: str, home: Path | None, device: Device, backend: Backend, cache: Path
+) -> ImageEncoder | TextEncoder:
+    """Load the encoder of one side of an anchor set, given by reference."""
+    with open_anchors(anchors, home=home, device=device, backend=backend) as opened:
+        return _load_as_stored(source, side, opened, EncoderPool(cache, device, backend))
 
 
 def _load_as_stored(

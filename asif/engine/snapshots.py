@@ -25,13 +25,14 @@ from asif.engine.cached_fit import fit_aligner
 from asif.engine.default_sets import open_anchors
 from asif.engine.encoder_pool import EncoderPool
 from asif.engine.label_checks import check_labels
-from asif.errors import NotFound
+from asif.errors import NotFound, UsageError
 from asif.kernels import KernelName
 from asif.tuning import TASKS, Task
 from asif.vectors import SIDES, Embeddings, Rows, Side
 
 if TYPE_CHECKING:
     from asif.engine.search.represented import RepresentedGallery
+    from asif.engine.sharded.workers import SearchWorkers
 
 CACHED_LABELS = 8
 CACHED_VIEWS = 4
@@ -152,6 +153,7 @@ class Snapshot:
     versions: tuple[str, ...]
     pair_filter: PairFilter
     tasks: Mapping[Task, FittedTask]
+    workers: SearchWorkers | None = None
     represented: LruCache[Labels, Candidates] = field(default_factory=lambda: LruCache(CACHED_LABELS))
     views: LruCache[tuple[str | None, PairFilter], Snapshot] = field(default_factory=lambda: LruCache(CACHED_VIEWS))
     view_lock: Lock = field(default_factory=Lock)
@@ -191,6 +193,8 @@ class SnapshotOpener:
     encoders: EncoderPool
     mapped: WeakValueDictionary[tuple[str, str], AnchorSet] = field(default_factory=WeakValueDictionary)
     previous: LruCache[tuple[tuple[str, ...], PairFilter], Snapshot] = field(default_factory=lambda: LruCache(0))
+    workers: SearchWorkers | None = None
+    """What searches the anchors, and galleries over them, if it is not this process."""
 
     def open(self, ref: str, pair_filter: PairFilter) -> Snapshot:
         """Open the current version of a reference, or of a union of several, with the pairs that a filter keeps."""
@@ -231,6 +235,10 @@ class SnapshotOpener:
     def _open_set(self, ref: str) -> AnchorSet:
         """Open a set; one that is already open is not mapped a second time, so that devices hold its blocks once."""
         opened = open_anchors(ref, home=self.home, device=self.encoders.device, backend=self.encoders.backend)
+        if self.workers is not None:
+            from asif.engine.sharded.anchors import ShardedAnchorSet
+
+            opened = ShardedAnchorSet(opened, self.workers)
         return self.mapped.setdefault((opened.exactly, hash_anchors(opened.manifest)), opened)
 
     def _open_members(
@@ -238,13 +246,19 @@ class SnapshotOpener:
     ) -> Snapshot:
         """Choose an aligner for each task, and check that the loaded encoders made the sets."""
         is_whole_set = len(members) == 1 and not pair_filter
+        if self.workers is not None and not is_whole_set:
+            raise UsageError(
+                "the engine ray with some pairs of a set, or with several sets",
+                "one whole set, of which each worker maps a share",
+                "make it a set: asif anchors subset, or asif anchors merge; or use another engine",
+            )
         anchors: OpenAnchors = members[0] if is_whole_set else open_view(members, pair_filter)
         self.encoders.check_loaded(anchors)
         tasks: dict[Task, FittedTask] = {
             task: FittedTask(choose_aligner(anchors, task, self.aligner, self.hubness), anchors, self.kernel)
             for task in TASKS
         }
-        return Snapshot(anchors, versions, pair_filter, tasks)
+        return Snapshot(anchors, versions, pair_filter, tasks, self.workers)
 
     def _resolve(self, ref: str) -> tuple[str, ...] | None:
         """Return the versions that a reference means now; None if opening it may have to build one first."""

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from asif.errors import UsageError
 from asif.kernels.canonical import round_to_grid
+from asif.kernels.remote import RemoteBlocks
 from asif.kernels.sparse import SparseIndex
 from asif.vectors import DenseRows, Float32, Float64, FusedRows, Rows, SparseRows, TopK
 
@@ -49,10 +50,12 @@ def topk_similarity(
     >>> found.indices.tolist(), found.scores.tolist()
     ([[1], [0]], [[1.0], [1.0]])
     """
-    queries, anchors = _take_rows(queries), _take_blocks(anchors)
+    queries, anchors = _take_rows(queries), anchors if isinstance(anchors, RemoteBlocks) else _take_blocks(anchors)
     k = check_topk_input(queries, anchors, k)
     if not len(queries):
         return TopK(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
+    if isinstance(anchors, RemoteBlocks):
+        return anchors.find_topk(queries, k)
     chosen = resolve_kernel(engine)
     if chosen == "cpu":
         from asif.kernels import cpu

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from asif.pairs.source import PairSource
 from asif.vectors import Int64
 
 _REPEATED, _LAST = -1, -1
+_ARRAYS, _CAPTIONS = ("first", "_next", "_places"), "captions"
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,32 @@ class RowsApart:
         self._groups, self._texts, self._images, self._contents = {}, set(), {}, set()
         with _translate_write_errors():
             self.file.flush()
+
+    def save(self, folder: Path) -> None:
+        """Write a finished index to a new folder, for `load` in other processes."""
+        with _translate_write_errors():
+            folder.mkdir(mode=0o700)
+            for name in _ARRAYS:
+                np.save(folder / f"{name}.npy", getattr(self, name))
+            self.file.seek(0)
+            with open(folder / _CAPTIONS, "xb") as copy:
+                shutil.copyfileobj(self.file, copy)
+
+    @classmethod
+    def load(cls, folder: Path) -> RowsApart:
+        """Open what `save` wrote; its arrays are mapped."""
+        first, following, places = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS)
+        file = open(folder / _CAPTIONS, "rb")  # noqa: SIM115 - it is closed with the index
+        index = cls(first, file, following, places)
+        weakref.finalize(index, file.close)
+        return index
+
+    def list_later_rows(self, row: int) -> list[int]:
+        """Return the later rows whose captions go to this row's pair, in order."""
+        rows = []
+        while (row := int(self._next[row])) != _LAST:
+            rows.append(row)
+        return rows
 
     @property
     def joins_rows(self) -> bool:

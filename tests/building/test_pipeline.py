@@ -185,7 +185,7 @@ def test_a_build_is_what_a_plain_loop_makes(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("asif.building.build.SEGMENT_ROWS", segment)
         found = build()
-        patch.setattr("asif.building.build._encode_rows", partial(encode_rows_in_turn, segment_rows=segment))
+        patch.setattr("asif.building.build.encode_rows", partial(encode_rows_in_turn, segment_rows=segment))
         assert found == build()
 
 

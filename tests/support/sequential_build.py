@@ -26,7 +26,7 @@ def encode_rows_in_turn(
     progress: Callable[[int], None],
     segment_rows: int,
 ) -> None:
-    """Read, decode, encode and write the rows that are not in the journal yet, as `build._encode_rows` does."""
+    """Read, decode, encode and write the rows that are not in the journal yet, as `build.encode_rows` does."""
     bad = BadRowCounter(options.max_bad_rows.allowed(rows), rows, "; what is done is kept")
     rejected: dict[int, str] = {}
     for reject in journal.rejects():

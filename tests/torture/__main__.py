@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torture import commands, damage, disks, kills, readers, writers
+from torture import commands, damage, disks, kills, ray_kills, readers, writers
 from torture.operations import prepare
 
 SCENARIOS: dict[str, tuple[Callable[[random.Random, Path, Counter[str]], None], float]] = {
@@ -29,6 +29,7 @@ SCENARIOS: dict[str, tuple[Callable[[random.Random, Path, Counter[str]], None], 
     "damage": (damage.play, 0.15),
     "readers": (readers.play, 0.1),
     "writers": (writers.play, 0.1),
+    "ray": (ray_kills.play, 0.1),
 }
 """What is played, and which share of the time it takes."""
 
@@ -46,6 +47,9 @@ def main() -> int:
         seconds = None if given.seconds is None else given.seconds * SCENARIOS[name][1] / share
         if name == "disks" and not disks.can_mount():
             say("disks: SKIPPED, only root may mount a small one")
+            continue
+        if name == "ray" and not ray_kills.has_ray():
+            say("ray: SKIPPED, Ray is not installed")
             continue
         found[name] = rounds(name, given.seed, given.first, given.rounds, seconds)
         say(f"{name}: {json.dumps(found[name])}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from asif.vectors import SIDES, Side
 
@@ -24,7 +25,16 @@ class SetKind:
         """Tell whether a set of this kind may have exactly these sides."""
         return sides == SIDES if self is ANCHORS else len(sides) == 1
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let other processes have the same object: kinds are compared by identity."""
+        return find_kind, (self.name,)
+
 
 ANCHORS = SetKind("anchors", "anchors", "anchor set", "pairs", "asif build-anchors PAIRS")
 GALLERY = SetKind("gallery", "galleries", "gallery", "items", "asif gallery build SRC")
 KINDS = {kind.name: kind for kind in (ANCHORS, GALLERY)}
+
+
+def find_kind(name: str) -> SetKind:
+    """Return the kind of a name."""
+    return KINDS[name]

@@ -78,20 +78,20 @@ class _RowIndex:
     source_rows: Int64  # [n]
     ends: Int64  # [n], where each record's line ends in its segment's file
 
-    def _group_by_segment(self, rows: Int64) -> list[tuple[JournalSegment, Int64, Int64]]:
-        """Group rows by segment: (segment, positions in `rows`, positions in the segment)."""
+    def _group_by_segment(self, rows: Int64) -> list[tuple[int, Int64, Int64]]:
+        """Group rows by segment: (place in `segments`, positions in `rows`, positions in the segment)."""
         owner = np.searchsorted(self.starts, rows, side="right") - 1
         groups = []
         for number in np.unique(owner):
             here = np.flatnonzero(owner == number)
-            groups.append((self.segments[number], here, rows[here] - self.starts[number]))
+            groups.append((int(number), here, rows[here] - self.starts[number]))
         return groups
 
     def read_block(self, rows: Int64, dims: Mapping[Side, int], dtype: str) -> AnchorBlock:
         """Gather the embeddings of rows, in their order."""
         values = {side: np.empty((len(rows), dim), numpy_dtype(dtype)) for side, dim in dims.items()}
-        for segment, here, there in self._group_by_segment(rows):
-            block = segment.read_block()
+        for number, here, there in self._group_by_segment(rows):
+            block = self.segments[number].read_block()
             for side in dims:
                 values[side][here] = block.side(side)[there]
         return build_block(values, self.row_hashes[rows])
@@ -99,9 +99,9 @@ class _RowIndex:
     def read_records(self, rows: Int64) -> list[PairRecord]:
         """Gather the records of rows, in their order."""
         lines: list[bytes] = [b""] * len(rows)
-        for segment, here, there in self._group_by_segment(rows):
-            first = int(self.starts[segment.number])
-            with open(segment.lines_file, "rb") as file:
+        for number, here, there in self._group_by_segment(rows):
+            first = int(self.starts[number])
+            with open(self.segments[number].lines_file, "rb") as file:
                 for at, local in zip(here, there, strict=True):
                     begin = int(self.ends[first + local - 1]) if local else 0
                     file.seek(begin)

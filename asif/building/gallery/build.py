@@ -92,7 +92,7 @@ def build_gallery_version(
     if not options.resume:
         with store.journal(name, plan) as old:
             old.discard()
-    current = _open_compatible(store, name, side, encoder, options) if options.resume else None
+    current = open_compatible(store, name, side, encoder, options) if options.resume else None
     known = KnownVectors([current] if current else [], side)
     reader = ItemReader(source, side, encoder, known, options.thumbnails, options.leaves_out())
     with open_earlier_journals(store, name, plan) as earlier, store.journal(name, plan) as journal:
@@ -109,9 +109,15 @@ def build_gallery_version(
 
 def make_plan(source: PairSource, encoder: ItemEncoder, options: GalleryOptions) -> dict[str, Any]:
     """Return what decides the outcome of encoding the rows of a source."""
+    encoded_by = [encoder.spec, encoder.fingerprint.digest]
+    return {"input": source.identity, "encoder": encoded_by, **make_plan_options(options)}
+
+
+def make_plan_options(options: GalleryOptions) -> dict[str, Any]:
+    """Return the options that decide the outcome."""
     wanted = asdict(options)
     del wanted["max_bad_rows"], wanted["resume"]
-    return {"input": source.identity, "encoder": [encoder.spec, encoder.fingerprint.digest], **wanted}
+    return wanted
 
 
 def make_interrupted(done: int, rows: int) -> Interrupted:
@@ -123,12 +129,12 @@ def make_interrupted(done: int, rows: int) -> Interrupted:
     )
 
 
-def _open_compatible(
-    store: Store, name: str, side: Side, encoder: ItemEncoder, options: GalleryOptions
+def open_compatible(
+    store: Store, ref: str, side: Side, encoder: ItemEncoder, options: GalleryOptions
 ) -> AnchorSet | None:
-    """Open the current version if its vectors are those that the encoder gives; None for another or a damaged one."""
+    """Open a version if its vectors are those that the encoder gives; None for another or a damaged one."""
     try:
-        current = store.open(name)
+        current = store.open(ref)
         store.verify(current.exactly).raise_if_bad()
     except (NotFound, IntegrityError):
         return None

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -64,6 +66,52 @@ class GalleryChanges(StageTimes):
         return self.clock.images + self.clock.texts
 
 
+@dataclass(frozen=True)
+class UpdateRows:
+    """Hold what is needed to encode the rows of an update into a journal of the set `name` of the store `scratch`.
+
+    `has_leftover` tells whether that set has what a killed update had encoded.
+    """
+
+    store: Store
+    current: AnchorSet
+    scratch: Store
+    name: str
+    has_leftover: bool
+    reader: ItemReader
+    stored: StoredItems
+    options: GalleryOptions
+
+
+class RowEncoder(Protocol):
+    """Encodes the rows of an update."""
+
+    def __call__(
+        self, update: UpdateRows, progress: Callable[[int], None]
+    ) -> AbstractContextManager[tuple[Journal, EncoderClock, int]]:
+        """Yield the journal with all rows, the times, and the number of rows that an earlier run has done."""
+        ...
+
+
+@contextmanager
+def encode_here(update: UpdateRows, progress: Callable[[int], None]) -> Iterator[tuple[Journal, EncoderClock, int]]:
+    """Encode the rows of an update in this process."""
+    reader, options, scratch, name = update.reader, update.options, update.scratch, update.name
+    rows = options.count_rows(reader.source)
+    plan = {**make_plan(reader.source, reader.encoder, options), "version": update.current.version}
+    if not options.resume:
+        with scratch.journal(name, plan) as old:
+            old.discard()
+    with open_earlier_journals(scratch, name, plan) as earlier, scratch.journal(name, plan) as journal:
+        resumed_at = journal.next_row
+        try:
+            mark_seen(journal, reader, update.stored)
+            clock = encode_rows(journal, earlier, reader, rows, options.count_bad(rows), progress)
+        except KeyboardInterrupt:
+            raise make_interrupted(journal.next_row, rows) from None
+        yield journal, clock, resumed_at
+
+
 def update_gallery_version(
     source: PairSource,
     store: Store,
@@ -72,6 +120,7 @@ def update_gallery_version(
     options: GalleryOptions,
     origin: Mapping[str, Any],
     *,
+    encode: RowEncoder = encode_here,
     receipt: Path | None = None,
     purge: bool = False,
     on_plan: Callable[[PurgePlan], None] = lambda plan: None,
@@ -87,7 +136,7 @@ def update_gallery_version(
     if receipt is not None and not purge:
         check_receipt_path(receipt)
     with _UpdateLock(store, ref):
-        update = _Update(source, store, store.open(ref), encoder, options, origin)
+        update = _Update(source, store, store.open(ref), encoder, options, origin, encode)
         return update.run(receipt, purge, on_plan, progress)
 
 
@@ -124,6 +173,7 @@ class _Update:
     encoder: ItemEncoder
     options: GalleryOptions
     origin: Mapping[str, Any]
+    encode: RowEncoder
 
     @property
     def side(self) -> Side:
@@ -146,17 +196,8 @@ class _Update:
             stored.skips,
             stored.is_stored,
         )
-        plan = {**make_plan(self.source, self.encoder, self.options), "version": self.current.version}
-        if not self.options.resume:
-            with scratch.journal(name, plan) as old:
-                old.discard()
-        with open_earlier_journals(scratch, name, plan) as earlier, scratch.journal(name, plan) as journal:
-            resumed_at = journal.next_row
-            try:
-                _mark_seen(journal, reader, stored)
-                clock = encode_rows(journal, earlier, reader, rows, self.options.count_bad(rows), progress)
-            except KeyboardInterrupt:
-                raise make_interrupted(journal.next_row, rows) from None
+        work = UpdateRows(self.store, self.current, scratch, name, leftover is not None, reader, stored, self.options)
+        with self.encode(work, progress) as (journal, clock, resumed_at):
             rejects, fresh = list(journal.rejects()), None
             rows_by_id = dict(zip(journal.ids(), journal.source_rows(), strict=True))
             if journal.kept:
@@ -278,15 +319,17 @@ def _open_leftover(scratch: Store, name: str) -> AnchorSet | None:
         return None
 
 
-def _mark_seen(journal: Journal, reader: ItemReader, stored: StoredItems) -> None:
-    """Mark the items as seen that an earlier run found unchanged: those of its rows that are not in the journal."""
-    rejected, encoded = {reject.row for reject in journal.rejects()}, set(journal.ids())
+def mark_seen(journal: Journal, reader: ItemReader, stored: StoredItems) -> None:
+    """Mark the items as seen that were found unchanged: those of the rows in a journal that it has not encoded."""
+    rejected, encoded = {reject.row for reject in journal.rejects()}, defaultdict[int, set[str]](set)
+    for row, name in zip(journal.source_rows(), journal.ids(), strict=True):
+        encoded[row].add(name)
     for item in join_repeated_ids(islice(reader.source.read(), journal.next_row)):
         if item.row in rejected or not isinstance(item, Pair):
             continue
         try:
             if not all(map(stored.leaves_out, reader.describe(item))):
-                stored.seen.update(stored.stamps.keys() & set(reader.name_item(item)) - encoded)
+                stored.seen.update(stored.stamps.keys() & set(reader.name_item(item)) - encoded.get(item.row, set()))
         except BadMedia:
             continue  # it has vanished since
 

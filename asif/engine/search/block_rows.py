@@ -76,10 +76,35 @@ def represent_items(gallery: Gallery, task: FittedTask, progress: Progress = ign
     """
     if uses_texts(task.fitted) and gallery.side == "text":
         return _represent_texts(gallery, task)
-    blocks = _RepresentedBlocks(gallery.opened, gallery.side, task)
+    blocks = _RepresentedBlocks(gallery.opened, gallery.side, task, gallery.opened.manifest.blocks)
     blocks.read()
     blocks.represent_missing(progress)
     return blocks.join()
+
+
+def represent_items_between(gallery: Gallery, task: FittedTask, start: int, stop: int) -> list[Rows]:
+    """Return the rows of the items from `start` up to `stop`, as `represent_items` does; no others are made."""
+    if uses_texts(task.fitted) and gallery.side == "text":
+        return [row[start:stop] for row in _represent_texts(gallery, task)]
+    entries = gallery.opened.manifest.blocks
+    ends = np.cumsum([entry.count for entry in entries])
+    own = [at for at, end in enumerate(ends.tolist()) if start < end and end - entries[at].count < stop]
+    blocks = _RepresentedBlocks(gallery.opened, gallery.side, task, entries[own[0] : own[-1] + 1])
+    blocks.read()
+    blocks.represent_missing(ignore_progress)
+    first = int(ends[own[0]]) - entries[own[0]].count
+    return _cut_rows(blocks.join(), start - first, stop - first)
+
+
+def _cut_rows(parts: Sequence[Rows], start: int, stop: int) -> list[Rows]:
+    """Return the rows from `start` up to `stop` of parts."""
+    found, first = [], 0
+    for part in parts:
+        begin, end = max(start - first, 0), min(stop - first, len(part))
+        if begin < end:
+            found.append(part[begin:end])
+        first += len(part)
+    return found
 
 
 def _represent_texts(gallery: Gallery, task: FittedTask) -> list[Rows]:
@@ -119,9 +144,17 @@ class _RepresentedBlocks:
     opened: AnchorSet
     side: Side
     task: FittedTask
+    entries: Sequence[BlockEntry]
+    """The blocks, and pieces of blocks, whose rows are wanted, in order."""
     found: dict[str, FitArrays] = field(default_factory=dict)
     unkept: str | None = None
     """Why rows cannot be kept, once that is known."""
+
+    @property
+    def files(self) -> list[BlockEntry]:
+        """Return the blocks, each once."""
+        wanted = {entry.sha256 for entry in self.entries}
+        return [entry for entry in self.opened.manifest.files if entry.sha256 in wanted]
 
     @cached_property
     def description(self) -> Mapping[str, Any] | None:
@@ -137,7 +170,7 @@ class _RepresentedBlocks:
         """Read the rows that are kept, and check every byte of them; a damaged file is logged."""
         if self.description is None:
             return
-        hashes = [entry.sha256 for entry in self.opened.manifest.files]
+        hashes = [entry.sha256 for entry in self.files]
         with ThreadPoolExecutor() as pool:
             kept = zip(hashes, pool.map(self.read_block, hashes), strict=True)
             self.found = {sha256: arrays for sha256, arrays in kept if arrays is not None}
@@ -151,7 +184,7 @@ class _RepresentedBlocks:
 
     def represent_missing(self, progress: Progress) -> None:
         """Represent the blocks that are left, and keep each as soon as it is done."""
-        missing = [entry for entry in self.opened.manifest.files if entry.sha256 not in self.found]
+        missing = [entry for entry in self.files if entry.sha256 not in self.found]
         if not missing:
             return
         done, total = 0, sum(entry.rows for entry in missing)
@@ -225,13 +258,13 @@ class _RepresentedBlocks:
         first = unpack_rows(next(iter(self.found.values())))
         if isinstance(first, SparseRows):
             widest = max(arrays["0.values"].shape[1] for arrays in self.found.values())
-            return [_join_sparse(self._iter_live(), self.opened.count, widest, first.width)]
+            return [_join_sparse(self._iter_live(), sum(entry.count for entry in self.entries), widest, first.width)]
         if isinstance(first, FusedRows):
             return [join_rows(group) for group in group_into_blocks(self._iter_live())]
         return list(self._iter_live())
 
     def _iter_live(self) -> Iterator[Rows]:
-        for entry in self.opened.manifest.blocks:
+        for entry in self.entries:
             for some in find_live_slices(entry.deleted, entry.rows):
                 yield unpack_rows(self.found[entry.sha256], some)
 

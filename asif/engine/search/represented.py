@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,6 +35,9 @@ from asif.vectors import (
     gather_rows,
 )
 
+if TYPE_CHECKING:
+    from asif.engine.sharded.workers import SearchWorkers
+
 _CHANCE_ANCHORS = 16_384
 _FILTERS_KEPT = 16
 _SAMPLE_QUERIES = 256
@@ -51,6 +55,8 @@ class RepresentedGallery:
     gallery: Gallery
     task: FittedTask
     progress: Progress = ignore_progress
+    workers: SearchWorkers | None = None
+    """What has the items, each a share, if it is not this process."""
     _shared: GalleryRows | None = None
     _lock: Lock = field(default_factory=Lock)
     _matches: LruCache[str, Int64] = field(default_factory=lambda: LruCache(_FILTERS_KEPT))
@@ -66,10 +72,18 @@ class RepresentedGallery:
         Threads that need them at the same time make them once; `progress` is called meanwhile.
         """
         with self._lock:
+            if self._shared is None and self.workers is not None:
+                self._shared = self._shard(self.workers, is_shared=True)
             if self._shared is None:
                 rows = represent_items(self.gallery, self.task, self.progress)
                 self._shared = GalleryRows(rows, self.task.kernel)
             return self._shared
+
+    def _shard(self, workers: SearchWorkers, *, is_shared: bool) -> GalleryRows:
+        """Return the items as rows that workers have."""
+        from asif.engine.sharded.gallery_rows import open_sharded_rows
+
+        return open_sharded_rows(self.gallery, self.task, workers, is_shared=is_shared)
 
     @cached_property
     def cells(self) -> Cells:
@@ -78,6 +92,8 @@ class RepresentedGallery:
         Raises UsageError for an aligner whose rows are not dense.
         """
         task, other = self.task, OTHER_SIDE[self.side]
+        if self.workers is not None:
+            raise UsageError("an approximate search by the engine ray", "one of the two", "leave --approximate out")
         if not all(isinstance(block, DenseRows) for block in self.shared.blocks):
             raise UsageError(
                 f"an approximate search with the aligner {task.choice.aligner.name}, whose rows are not dense",
@@ -101,6 +117,8 @@ class RepresentedGallery:
     @cached_property
     def own(self) -> GalleryRows:
         """The vectors of the items, after a check of every byte of them."""
+        if self.workers is not None:
+            return self._shard(self.workers, is_shared=False)
         self.gallery.check_vectors()
         return GalleryRows([DenseRows(block) for block in self.gallery.vectors], self.task.kernel)
 
@@ -192,7 +210,9 @@ class RepresentedGallery:
 def find_represented(snapshot: Snapshot, gallery: Gallery, progress: Progress = ignore_progress) -> RepresentedGallery:
     """Return a gallery as seen by the search over a snapshot's anchors; that of the last few calls is kept."""
     key = (gallery.opened.exactly, hash_anchors(gallery.opened.manifest))
-    found = snapshot.galleries.get_or_put(key, lambda: RepresentedGallery(gallery, snapshot.tasks["search"]))
+    found = snapshot.galleries.get_or_put(
+        key, lambda: RepresentedGallery(gallery, snapshot.tasks["search"], workers=snapshot.workers)
+    )
     found.progress = progress
     return found
 

@@ -1,0 +1,1 @@
+"""Workers on one machine or many: start them, hand them tasks, replace those that die."""
