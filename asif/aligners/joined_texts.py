@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 IMAGE_POWER = 0.6
-_FEW_PAIRS = 300
+_FEW_IMAGES = 300
 _BLOCK_ROWS = 8192  # of the sums: they do not depend on how anchors lie in blocks
 
 
@@ -86,13 +86,28 @@ def find_joined_sums(anchors: Anchors, words: float | None, power: float | None)
     return shared[words, power]
 
 
+def count_images(anchors: Anchors) -> int:
+    """Count the distinct images of anchors: where each caption is an anchor of its own, several have one."""
+    rows = gather_rows(anchors.blocks("image"), np.arange(anchors.count))
+    return int(number_equal_rows(rows).max()) + 1
+
+
+def choose_word_weight(images: int) -> float:
+    """Return the weight of words next to a unit sentence vector: half below 300 images.
+
+    >>> choose_word_weight(299), choose_word_weight(300)
+    (0.5, 1.0)
+    """
+    return 0.5 if images < _FEW_IMAGES else 1.0
+
+
 def _sum_anchors(anchors: Anchors, words: float | None, power: float | None) -> _JoinedSums:
     """Count the words, find the centres, and sum: reads the anchors three times, a block at a time."""
-    images = int(number_equal_rows(gather_rows(anchors.blocks("image"), np.arange(anchors.count))).max()) + 1
+    images = count_images(anchors)
     captions = [] if words == 0 else read_captions(anchors) or []
     vocabulary = Vocabulary.count(captions, images)
     if words is None:
-        words = 0.5 if images < _FEW_PAIRS else 1.0
+        words = choose_word_weight(images)
     if power is None:
         power = 1.0 if any((rows < 0).any() for rows in anchors.blocks("image")) else IMAGE_POWER
     powers: dict[Side, float] = {"image": power, "text": 1.0}

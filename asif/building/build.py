@@ -35,6 +35,7 @@ from asif.pairs import (
     index_rows_apart,
     join_repeated_ids,
 )
+from asif.vectors import Fingerprint
 from asif.version import VERSION
 
 _log = logging.getLogger(__name__)
@@ -146,9 +147,14 @@ def build_anchor_set(
                 "the rest of the rows",
                 "run the same command again to resume",
             ) from None
-    if clock.cut_texts:
-        _log.warning(describe_cut(clock.cut_texts, clock.texts, "captions", text.spec, text.fingerprint))
+    report_cut_captions(clock, text.spec, text.fingerprint)
     return BuildResult(anchors, rows - resumed_at, resumed_at, time.perf_counter() - started, clock, joined)
+
+
+def report_cut_captions(clock: EncoderClock, spec: str, fingerprint: Fingerprint) -> None:
+    """Warn of captions whose end the text encoder does not read."""
+    if clock.cut_texts:
+        _log.warning(describe_cut(clock.cut_texts, clock.texts, "captions", spec, fingerprint))
 
 
 def _count_decoders() -> int:

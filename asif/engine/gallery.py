@@ -106,19 +106,7 @@ def build_gallery(
     check_kind(source.pairs, kind)
     store = Store(home or default_home(), GALLERY)
     store.check_writable()
-    load: Callable[[], ImageEncoder | TextEncoder]
-    where_from = device, backend, store.root / "cache"
-    if anchors is None:
-        load = partial(
-            _load_encoder,
-            source.pairs,
-            kind,
-            encoder or choose_default_encoder(kind),
-            *where_from,
-            precision or "float32",
-        )
-    else:
-        load = partial(_load_like_anchors, source.pairs, side, anchors, home, *where_from)
+    load = _choose_loader(source.pairs, kind, encoder, anchors, home, device, backend, store.root / "cache", precision)
     origin = source.describe_origin(chosen.limit, chosen.where, chosen.thumbnails)
     if sharding is not None:
         from asif.building.sharded.gallery import build_sharded_gallery
@@ -131,6 +119,24 @@ def build_gallery(
     built = build_gallery_version(source.pairs, store, name, side, loaded, chosen, origin, progress)
     _save_rate(store.root, loaded.spec, built.clock)
     return built
+
+
+def _choose_loader(
+    source: PairSource,
+    kind: GalleryKind,
+    encoder: str | None,
+    anchors: str | None,
+    home: Path | None,
+    device: Device,
+    backend: Backend,
+    cache: Path,
+    precision: Precision | None,
+) -> Callable[[], ImageEncoder | TextEncoder]:
+    """Return what loads the encoder of an anchor set, the named one, or the default."""
+    if anchors is not None:
+        return partial(_load_like_anchors, source, find_side(kind), anchors, home, device, backend, cache)
+    spec = encoder or choose_default_encoder(kind)
+    return partial(_load_encoder, source, kind, spec, device, backend, cache, precision or "float32")
 
 
 def update_gallery(

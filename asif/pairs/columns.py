@@ -215,6 +215,21 @@ def find_columns(
         other = _choose_named_vectors(columns, shapes, text_role)
         if other is not None:
             return other
+    columns = _choose_inputs(columns, shapes, overrides, text_role, modality)
+    if columns.status is None and columns.image in SHARD_IMAGES and {"key", "url"} & set(shapes):
+        columns = replace(columns, status=_find_by_name(shapes, ("status",), _TEXT_SHAPES))
+    _check_required(columns, shapes, where, text_role)
+    return columns
+
+
+def _choose_inputs(
+    columns: Columns,
+    shapes: Mapping[str, ColumnShape],
+    overrides: Mapping[str, str],
+    text_role: TextRole,
+    modality: str | None,
+) -> Columns:
+    """Choose the images or sounds of pairs that are to be encoded, or the vectors of labelled ones and of items."""
     vectors = columns.image_embedding
     columns = replace(columns, image_embedding=None, text_embedding=None)
     if text_role in ("label", "item") and "image_embedding" in overrides:
@@ -226,9 +241,6 @@ def find_columns(
         columns = columns if file is None else replace(columns, image=file[0], modality=file[1])
         if text_role in ("label", "item") and columns.image is None:
             columns = replace(columns, image_embedding=vectors)
-    if columns.status is None and columns.image in SHARD_IMAGES and {"key", "url"} & set(shapes):
-        columns = replace(columns, status=_find_by_name(shapes, ("status",), _TEXT_SHAPES))
-    _check_required(columns, shapes, where, text_role)
     return columns
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asif.aligners.joined_texts import choose_word_weight, count_images
 from asif.aligners.protocol import Anchors, read_captions
 from asif.aligners.sampling import number_equal_rows
 from asif.aligners.words import Vocabulary
@@ -18,8 +19,6 @@ from asif.vectors import AnchorContributions, DenseRows, Embeddings, FitArrays, 
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
-
-_FEW_PAIRS = 300  # below which words count half, as in `cca(words)`
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +39,14 @@ class WordChannel:
         Of more than `most` words the rows are projected onto so many principal directions.
         """
         captions = read_captions(anchors) or []
-        vocabulary = Vocabulary.count(captions)
+        images = count_images(anchors)
+        vocabulary = Vocabulary.count(captions, images)
         if not len(vocabulary):
             return None
-        weight = 0.5 if anchors.count < _FEW_PAIRS else 1.0
         directions = None
         if most is not None and len(vocabulary) > most:
             directions = _find_directions(vocabulary.represent(captions), most)
-        return cls(vocabulary, weight, directions)
+        return cls(vocabulary, choose_word_weight(images), directions)
 
     @property
     def size(self) -> int:

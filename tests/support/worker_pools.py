@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from asif.cluster.pool import ClusterOptions, Outcome, WorkerSpec
@@ -72,3 +73,15 @@ class InlinePool:
 
     def close(self) -> None:
         self.closed = True
+
+
+def stop_at(number: int, error: type[BaseException]) -> Callable[..., InlinePool]:
+    """Open a pool in which the call `encode` of that number is interrupted."""
+    count = [0]
+
+    def before(worker: int, method: str, arguments: tuple[Any, ...]) -> None:
+        count[0] += method == "encode"
+        if count[0] == number:
+            raise error
+
+    return partial(InlinePool, before=before)

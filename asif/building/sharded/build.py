@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -10,9 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from asif.anchorset import EncoderInfo, Store
+from asif.anchorset import Store
 from asif.anchorset.write.shard_journal import ShardJournal
-from asif.building.build import BuildOptions, BuildResult, check_rejects, index_rows, make_counter, plan_build
+from asif.building.build import (
+    BuildOptions,
+    BuildResult,
+    check_rejects,
+    index_rows,
+    make_counter,
+    plan_build,
+    report_cut_captions,
+)
 from asif.building.clock import EncoderClock
 from asif.building.sharded.encode import PairShardWorker
 from asif.building.sharded.places import ShardPlace
@@ -22,18 +29,15 @@ from asif.building.sharded.work import (
     ShardedWork,
     ShardingOptions,
     count_rows,
-    make_interrupted,
+    make_shards_interrupted,
     open_shard_journal,
 )
 from asif.cluster.pool import WorkerSpec
 from asif.encoders import ImageEncoder, TextEncoder
-from asif.encoders.text_limits import describe_cut
 from asif.errors import UsageError
 from asif.pairs import PairSource, Reject, RowsApart
 from asif.vectors import Side
 from asif.version import VERSION
-
-_log = logging.getLogger(__name__)
 
 
 def build_sharded_anchor_set(
@@ -90,8 +94,8 @@ def build_sharded_anchor_set(
                     check=partial(check_rejects, rows=rows, options=options),
                 )
         except KeyboardInterrupt:
-            raise make_interrupted(journal, rows) from None
-    _report_cut_texts(clock, encoders["text"])
+            raise make_shards_interrupted(journal, rows) from None
+    report_cut_captions(clock, encoders["text"].spec, encoders["text"].fingerprint)
     return BuildResult(anchors, rows - resumed_at, resumed_at, time.perf_counter() - started, clock, joined)
 
 
@@ -117,8 +121,3 @@ def _find_later_rejects(journal: ShardJournal, apart: RowsApart | None) -> list[
         for row in apart.list_later_rows(reject.row)
         if row not in known
     ]
-
-
-def _report_cut_texts(clock: EncoderClock, text: EncoderInfo) -> None:
-    if clock.cut_texts:
-        _log.warning(describe_cut(clock.cut_texts, clock.texts, "captions", text.spec, text.fingerprint))

@@ -31,7 +31,7 @@ from asif.building.sharded.work import (
     ShardedWork,
     ShardingOptions,
     count_rows,
-    make_interrupted,
+    make_shards_interrupted,
     open_shard_journal,
 )
 from asif.cluster.pool import WorkerSpec
@@ -118,7 +118,7 @@ def build_sharded_gallery(
             with clock.measure("write"):
                 opened = journal.publish_items(encoders, {"kind": "build", "input": source.identity}, origin)
         except KeyboardInterrupt:
-            raise make_interrupted(journal, rows) from None
+            raise make_shards_interrupted(journal, rows) from None
     return GalleryResult(opened, rows - resumed_at, resumed_at, time.perf_counter() - started, clock)
 
 
@@ -157,5 +157,5 @@ class ShardedUpdate:
                 _, resumed_at = work.do()
                 mark_seen(journal, update.reader, update.stored)
             except KeyboardInterrupt:
-                raise make_interrupted(journal, rows) from None
+                raise make_shards_interrupted(journal, rows) from None
             yield journal, clock, resumed_at

@@ -63,7 +63,7 @@ def open_shard_journal(
     return store.shard_journal(name, key)
 
 
-def make_interrupted(journal: ShardJournal, rows: int) -> Interrupted:
+def make_shards_interrupted(journal: ShardJournal, rows: int) -> Interrupted:
     """Make the error for Ctrl-C."""
     finished = len(os.listdir(journal.path / "done"))
     return Interrupted(

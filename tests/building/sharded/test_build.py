@@ -18,7 +18,7 @@ from support.build_fakes import (
     some_rows,
     write_parquet,
 )
-from support.worker_pools import InlinePool, Killed
+from support.worker_pools import InlinePool, Killed, stop_at
 
 from asif.anchorset import Store
 from asif.building import BuildOptions, BuildResult
@@ -272,18 +272,6 @@ def test_shards_of_another_encoder_are_not_resumed(pairs: Path, tmp_path: Path) 
 
 
 # ---- resumed builds
-
-
-def stop_at(number: int, error: type[BaseException]) -> Callable[..., InlinePool]:
-    """Open a pool in which the call `encode` of that number is interrupted."""
-    count = [0]
-
-    def before(worker: int, method: str, arguments: tuple[Any, ...]) -> None:
-        count[0] += method == "encode"
-        if count[0] == number:
-            raise error
-
-    return partial(InlinePool, before=before)
 
 
 def test_interrupted_build_resumes(pairs: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from support.build_fakes import FakeImages, FakeTexts, identity
 from support.galleries import AN_HOUR_AGO, galleries, some_files, write_files
 from support.galleries import build as build_here
 from support.galleries import update as update_here
-from support.worker_pools import InlinePool, Killed
+from support.worker_pools import InlinePool, Killed, stop_at
 
 from asif.building.gallery import GalleryChanges, GalleryOptions, GalleryResult, GallerySource, update_gallery_version
 from asif.building.gallery.deferred import DeferredEncoder
@@ -98,17 +97,6 @@ def test_sharded_update_equals_local(folder: Path, tmp_path: Path) -> None:
     again = update_sharded(folder, tmp_path / "shards")
     assert again.opened.version == found.opened.version
     assert again.unchanged == found.opened.count
-
-
-def stop_at(number: int, error: type[BaseException]) -> Callable[..., InlinePool]:
-    count = [0]
-
-    def before(worker: int, method: str, arguments: tuple[Any, ...]) -> None:
-        count[0] += method == "encode"
-        if count[0] == number:
-            raise error
-
-    return partial(InlinePool, before=before)
 
 
 def test_update_needs_the_gallery_on_each_worker(folder: Path, tmp_path: Path) -> None:
