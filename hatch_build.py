@@ -21,11 +21,15 @@ SOURCES = ("topk.cpp", "sparse.cpp")
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-Wall", "-Wextra", "-Wno-uninitialized",
          "-Wno-maybe-uninitialized", "-fvisibility=hidden")  # fmt: skip
 X86 = {
-    "amx": ("-march=x86-64-v4", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
-    "avx512bf16": ("-march=x86-64-v4", "-mavx512bf16"),
+    "amx": ("-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
+    "avx512bf16": ("-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16"),
+    "avx512vnni": ("-march=x86-64-v4", "-mavx512vnni"),
     "avx512": ("-march=x86-64-v4",),
+    "avxvnni": ("-march=x86-64-v3", "-mavxvnni"),
     "avx2": ("-march=x86-64-v3",),
 }
+ARM = {"neon": ("-march=armv8.2-a+dotprod",)}
+SETS = {"x86_64": X86, "AMD64": X86, "aarch64": ARM, "arm64": ARM}
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
@@ -51,7 +55,7 @@ def compile_all(folder: Path) -> list[str]:
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++", "clang++"))), None)
     if compiler is None:
         return ["no C++ compiler was found: asif will compute with torch. Install g++ or clang++, and reinstall"]
-    variants = {"portable": (), **(X86 if platform.machine() in ("x86_64", "AMD64") else {})}
+    variants = {"portable": (), **SETS.get(platform.machine(), {})}
 
     def build(name: str) -> str | None:
         sources = [str(folder / source) for source in (*SOURCES, *(("cpu.cpp",) if name == "portable" else ()))]

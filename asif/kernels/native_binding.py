@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from asif.errors import MissingDependency, UsageError
 
 INTERFACE_VERSION = 2
-INSTRUCTION_SETS = ("amx", "avx512bf16", "avx512", "avx2", "portable")
+INSTRUCTION_SETS = ("amx", "avx512bf16", "avx512vnni", "avx512", "avxvnni", "avx2", "neon", "portable")
 NATIVE_FOLDER = Path(__file__).with_name("native")
 REINSTALL_HINT = (
     "install g++ or clang++, then: pip install --force-reinstall --no-deps asif-engine; or pass --engine torch"
@@ -61,10 +61,8 @@ def list_instruction_sets() -> tuple[str, ...]:
     if probe.asif_interface() != INTERFACE_VERSION:
         return ()
     probe.asif_instructions.restype = ctypes.c_char_p
-    best = probe.asif_instructions().decode()  # also requests the use of AMX tiles from the system
-    return tuple(
-        name for name in INSTRUCTION_SETS[INSTRUCTION_SETS.index(best) :] if (NATIVE_FOLDER / f"{name}.so").exists()
-    )
+    supported = {*probe.asif_instructions().decode().split(), "portable"}  # also requests AMX tiles from the system
+    return tuple(name for name in INSTRUCTION_SETS if name in supported and (NATIVE_FOLDER / f"{name}.so").exists())
 
 
 @lru_cache

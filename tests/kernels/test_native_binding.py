@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 import shutil
 import sys
-import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from support.kernels_cases import assert_equal_bits, assert_same, best, case, exact_sparse, oracle, stored, unit
 from support.late import Late
-from support.paths import ROOT
 
 from asif.errors import MissingDependency, UsageError
 from asif.kernels import native_binding, sparse_similarity, sparse_topk, topk_similarity
@@ -30,7 +27,6 @@ else:
     torch = Late("torch")
 
 NATIVE = native_binding.NATIVE_FOLDER
-HOOK = ROOT / "hatch_build.py"
 compiled = pytest.mark.skipif(not native_binding.list_instruction_sets(), reason="no kernels are compiled here")
 
 
@@ -173,33 +169,6 @@ def test_threads_where_the_system_does_not_tell_affinity(monkeypatch: pytest.Mon
 
 # The build
 
-T = TypeVar("T")
-
-
-class Hook(Generic[T]):
-    """What hatchling's BuildHookInterface is to the build: hatchling itself is there only while a wheel is made."""
-
-    target_name = "wheel"
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.warnings = str(root), list[str]()
-        self.app = types.SimpleNamespace(display_warning=self.warnings.append)
-
-
-@pytest.fixture
-def build(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Import hatch_build.py."""
-    name = "hatchling.builders.hooks.plugin.interface"
-    monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(BuildHookInterface=Hook))
-    for parent in ("hatchling", "hatchling.builders", "hatchling.builders.hooks", "hatchling.builders.hooks.plugin"):
-        monkeypatch.setitem(sys.modules, parent, types.ModuleType(parent))
-    spec = importlib.util.spec_from_file_location("hatch_build", HOOK)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def sources(build: Any, tmp_path: Path) -> Path:
     """Return a copy of the sources, beside a library left from an earlier build, in a project of their own."""
@@ -229,21 +198,28 @@ def test_what_does_not_compile_is_left_out_and_reported(
     monkeypatch.setenv("CXX", compiler(tmp_path, "-mamx-tile"))
     problems = build.compile_all(sources)
     assert problems == ["the kernels for amx did not compile and are left out: what is -mamx-tile?"]
-    assert libraries(sources) == {"avx512bf16", "avx512", "avx2", "portable"}  # the old one is gone
+    assert libraries(sources) == {"portable", *build.X86} - {"amx"}  # the old one is gone
     assert "cpu.cpp" in (sources / "portable.so").read_text()
     assert "cpu.cpp" not in (sources / "avx2.so").read_text() and "-march" in (sources / "avx2.so").read_text()
     monkeypatch.setenv("CXX", compiler(tmp_path, "-std=c++17"))
-    assert len(build.compile_all(sources)) == 5
+    assert len(build.compile_all(sources)) == 1 + len(build.X86)
     assert not libraries(sources)
 
 
-def test_other_processors_get_the_portable_kernels(
-    build: Any, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("machine", "names"), [("aarch64", {"neon", "portable"}), ("arm64", {"neon", "portable"}), ("riscv64", {"portable"})]
+)
+def test_other_processors_get_kernels_of_their_own(
+    machine: str, names: set[str], build: Any, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setenv("CXX", compiler(tmp_path, "nothing"))
     assert build.compile_all(sources) == []
-    assert libraries(sources) == {"portable"}
+    assert libraries(sources) == names
+
+
+def test_every_compiled_set_has_its_place_among_the_others(build: Any) -> None:
+    assert {"portable", *build.X86, *build.ARM} == set(native_binding.INSTRUCTION_SETS)
 
 
 def test_without_a_compiler_the_fix_is_told(build: Any, sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,11 +251,14 @@ def test_a_wheel_with_kernels_is_for_one_platform(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="there is no C++ compiler here")
+@pytest.mark.parametrize("emulated", [(), ("-DEMULATED_LANES=16", "-DEMULATED_PAIRS")])  # and those of avx512vnni
 def test_compiled_anew_without_optimisation_the_bits_are_the_same(
-    build: Any, sources: Path, monkeypatch: pytest.MonkeyPatch
+    emulated: tuple[str, ...], build: Any, sources: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build, "FLAGS", ["-O0" if flag == "-O3" else flag for flag in build.FLAGS])
-    monkeypatch.setattr(build, "X86", {"avx2": build.X86["avx2"]})
+    sets = build.SETS.get(platform.machine(), {})
+    name = "neon" if "neon" in sets else "avx2"
+    monkeypatch.setitem(build.SETS, platform.machine(), {name: (*sets.get(name, ()), *emulated)})
     assert build.compile_all(sources) == []
     monkeypatch.setattr(native_binding, "NATIVE_FOLDER", sources)
     assert native_binding.list_instruction_sets()[-1] == "portable"

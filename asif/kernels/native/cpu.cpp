@@ -1,12 +1,16 @@
 // Which of the compiled libraries this processor can run; part of the portable one, which every processor can.
 #include "export.h"
 
+#include <string>
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #if defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
 namespace {
@@ -27,26 +31,48 @@ bool tiles_granted() {
 #endif
 }
 
-#endif
-
-}  // namespace
-
-// Name the best instruction set at hand: amx, avx512bf16, avx512, avx2 or portable.
-ASIF_EXPORT const char* asif_instructions() {
-#if defined(__x86_64__)
+std::string supported() {
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&
                       feature(1, 0, 2, 29);  // float16 conversions
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                         __builtin_cpu_supports("avx512vl");
-    const bool brain = avx512 && feature(7, 1, 0, 5);
-    if (brain && feature(7, 0, 3, 24) && feature(7, 0, 3, 22) && tiles_granted()) return "amx";
-    if (brain) return "avx512bf16";
-    if (avx512) return "avx512";
-    if (avx2) return "avx2";
+    const bool pairs = avx512 && feature(7, 0, 2, 11);  // AVX512-VNNI
+    const bool brain = pairs && feature(7, 1, 0, 5);    // AVX512-BF16
+    std::string names;
+    if (brain && feature(7, 0, 3, 24) && feature(7, 0, 3, 22) && tiles_granted()) names += "amx ";
+    if (brain) names += "avx512bf16 ";
+    if (pairs) names += "avx512vnni ";
+    if (avx512) names += "avx512 ";
+    if (avx2 && feature(7, 1, 0, 4)) names += "avxvnni ";
+    if (avx2) names += "avx2 ";
+    return names;
+}
+
+#elif defined(__aarch64__) && defined(__linux__)
+
+std::string supported() {
+    constexpr unsigned long products_of_bytes = 1ul << 20;  // HWCAP_ASIMDDP
+    return getauxval(AT_HWCAP) & products_of_bytes ? "neon " : "";
+}
+
+#elif defined(__aarch64__) && defined(__APPLE__)
+
+std::string supported() { return "neon "; }  // every such processor multiplies bytes
+
+#else
+
+std::string supported() { return ""; }
+
 #endif
-    return "portable";
+
+}  // namespace
+
+// Name the instruction sets at hand, best first, separated by spaces.
+ASIF_EXPORT const char* asif_instructions() {
+    static const std::string names = supported() + "portable";
+    return names.c_str();
 }
 
 // Counts up with every change of what Python calls, so that libraries left from another version are not used.

@@ -9,13 +9,24 @@
 #include <cstring>
 #include <type_traits>
 
-#if defined(__AVX512F__)
+#if defined(EMULATED_LANES)  // of another machine, without its instructions: for tests
+#define LANES EMULATED_LANES
+#elif defined(__AVX512F__)
 #include <immintrin.h>
 #define LANES 16
+#define USES_AVX512 1
 #elif defined(__AVX2__)
 #include <immintrin.h>
 #define LANES 8
+#define USES_AVX2 1
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#define LANES 4
+#define USES_NEON 1
 #else
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 #define LANES 4
 #endif
 
@@ -54,9 +65,9 @@ inline V bits_as(U value) {
 
 // Write the lowest byte of each word.
 inline void write_low_bytes(int8_t* to, Words words) {
-#if defined(__AVX512F__)
+#if USES_AVX512
     _mm_storeu_si128((__m128i*)to, _mm512_cvtepi32_epi8((__m512i)words));
-#elif defined(__AVX2__)
+#elif USES_AVX2
     const __m256i chosen = _mm256_setr_epi32(0x0c080400, -1, -1, -1, 0x0c080400, -1, -1, -1);
     const __m256i packed = _mm256_shuffle_epi8((__m256i)words, chosen);
     const __m128i joined = _mm_unpacklo_epi32(_mm256_castsi256_si128(packed), _mm256_extracti128_si256(packed, 1));
@@ -73,10 +84,12 @@ inline Floats load(const Brain* from) {
 }
 
 inline Floats load(const Half* from) {
-#if defined(__AVX512F__)
+#if USES_AVX512
     return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)from));
-#elif defined(__F16C__)
+#elif USES_AVX2
     return (Floats)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)from));
+#elif USES_NEON
+    return (Floats)vcvt_f32_f16((float16x4_t)vld1_u16(&from->bits));
 #else
     const Words word = __builtin_convertvector(read<Shorts>(from), Words);
     const Words size = word & 0x7fff, sign = (word & 0x8000) << 16;
@@ -98,8 +111,14 @@ inline Floats load_tail(const T* from, int count) {
 inline Floats broadcast(float value) { return Floats{} + value; }
 
 inline float sum(Floats value) {
-#if defined(__AVX512F__)
+#if USES_AVX512
     return _mm512_reduce_add_ps((__m512)value);
+#elif USES_AVX2
+    __m128 half = _mm_add_ps(_mm256_castps256_ps128((__m256)value), _mm256_extractf128_ps((__m256)value, 1));
+    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+#elif USES_NEON
+    return vaddvq_f32((float32x4_t)value);
 #else
     float lanes[LANES], total = 0;
     write(lanes, value);
@@ -127,10 +146,13 @@ inline Floats smaller(Floats a, Floats b) { return a > b ? b : a; }
 
 // Tell, one bit a lane, where a >= b.
 inline unsigned at_least(Floats a, Floats b) {
-#if defined(__AVX512F__)
+#if USES_AVX512
     return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GE_OQ);
-#elif defined(__AVX2__)
+#elif USES_AVX2
     return _mm256_movemask_ps(_mm256_cmp_ps((__m256)a, (__m256)b, _CMP_GE_OQ));
+#elif USES_NEON
+    const uint32x4_t bits = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(vcgeq_f32((float32x4_t)a, (float32x4_t)b), bits));
 #else
     unsigned mask = 0;
     for (int lane = 0; lane < LANES; ++lane) mask |= (unsigned)(a[lane] >= b[lane]) << lane;
@@ -147,10 +169,14 @@ inline Doubles load_wide(const Brain* from) {
 }
 
 inline Doubles load_wide(const Half* from) {
-#if defined(__AVX512F__)  // in two steps: the one-step vcvtph2pd takes twice as long
+#if USES_AVX512  // in two steps: the one-step vcvtph2pd takes twice as long
     return (Doubles)_mm512_cvtps_pd(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)from)));
-#elif defined(__F16C__)
+#elif USES_AVX2
     return (Doubles)_mm256_cvtps_pd(_mm_cvtph_ps(_mm_loadl_epi64((const __m128i*)from)));
+#elif USES_NEON
+    uint32_t both;
+    std::memcpy(&both, from, sizeof both);
+    return (Doubles)vcvt_f64_f32(vget_low_f32(vcvt_f32_f16((float16x4_t)vdup_n_u32(both))));
 #else
     Half padded[LANES] = {};
     std::memcpy(padded, from, LANES / 2 * sizeof(Half));

@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "lanes.h"
+#include "integers.h"
 
 namespace asif {
 
@@ -23,13 +23,15 @@ constexpr int BLOCK_ROWS = 32;
 #elif defined(__AVX512BF16__)
 #define PRODUCT_BF16 1
 constexpr int BLOCK_ROWS = 12;
-#elif defined(__AVX512F__)
-constexpr int BLOCK_ROWS = 12;
-#elif defined(__AVX2__)
-#define PRODUCT_INT16 1
-constexpr int BLOCK_ROWS = 6;
 #else
-constexpr int BLOCK_ROWS = 6;
+#if USES_AVX2 || (USES_AVX512 && defined(__AVX512VNNI__)) || defined(EMULATED_PAIRS)
+#define PRODUCT_INT16 1
+#endif
+#if USES_NEON
+constexpr int BLOCK_ROWS = 12;  // whose sums fit 32 registers
+#else
+constexpr int BLOCK_ROWS = LANES == 16 ? 12 : 6;
+#endif
 #endif
 
 #if PRODUCT_BF16
@@ -63,8 +65,7 @@ inline void convert(Floats value, Element* to, Lengths& lengths) {
     const Floats kept = (Floats)_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16));
     lengths.residual += (value - kept) * (value - kept);
 #elif PRODUCT_INT16
-    const __m256i rounded = _mm256_cvtps_epi32((__m256)(value * FIXED));
-    _mm_storeu_si128((__m128i*)to, _mm_packs_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1)));
+    write_shorts(to, nearest(value * FIXED));
 #else
     write(to, value);
 #endif
@@ -152,20 +153,19 @@ struct Processor {
 template <int... ROWS>
 inline void multiply(const Element* rows, size_t stride, const Element* panel, int depth, float* block,
                      std::integer_sequence<int, ROWS...>) {
-    __m256i total[BLOCK_ROWS][2] = {};
+    Ints total[BLOCK_ROWS][2] = {};
     const Element *low = panel, *high = panel + (size_t)depth * LANES;
     for (int at = 0; at < depth; at += 2) {
-        const __m256i left = read<__m256i>(low + at * LANES), right = read<__m256i>(high + at * LANES);
-        const auto add = [&](const Element* entries, __m256i& first, __m256i& second) {
-            const __m256i pair = _mm256_set1_epi32(read<int32_t>(entries));
-            first = _mm256_add_epi32(first, _mm256_madd_epi16(pair, left));
-            second = _mm256_add_epi32(second, _mm256_madd_epi16(pair, right));
-            asm volatile("" : "+x"(first), "+x"(second));  // keeps rows apart: mixed, they do not fit the registers
+        const Pairs left = read<Pairs>(low + at * LANES), right = read<Pairs>(high + at * LANES);
+        const auto add = [&](const Element* entries, Ints& first, Ints& second) {
+            const Pairs pair = (Pairs)(Ints{} + read<int32_t>(entries));
+            first = add_pairs(first, pair, left), second = add_pairs(second, pair, right);
+            settle(first, second);
         };
         (add(rows + ROWS * stride + at, total[ROWS][0], total[ROWS][1]), ...);
     }
-    const auto put = [&](int row, int half, __m256i value) {
-        write(block + row * PANEL + half * LANES, (Floats)_mm256_cvtepi32_ps(value) * (1 / (FIXED * FIXED)));
+    const auto put = [&](int row, int half, Ints value) {
+        write(block + row * PANEL + half * LANES, __builtin_convertvector(value, Floats) * (1 / (FIXED * FIXED)));
     };
     ((put(ROWS, 0, total[ROWS][0]), put(ROWS, 1, total[ROWS][1])), ...);
 }

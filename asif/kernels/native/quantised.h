@@ -12,9 +12,15 @@
 namespace asif {
 
 constexpr int STEP = 32;             // entries that are multiplied together
-constexpr int HELD = 512;            // products of entries that can be added in int32
 constexpr int LARGEST = 127;         // entry of a quantised row
-constexpr int LARGEST_ASKED = 32767;  // of a query, in int16
+#if (USES_NEON && defined(__ARM_FEATURE_DOTPROD)) || defined(EMULATED_FOURS)
+#define PRODUCT_FOURS 1
+constexpr int LARGEST_ASKED = 127 * 256 + 127;  // entry of a query, two parts in int8
+constexpr int HELD = 1 << 16;                   // products of entries, of either part, that can be added in int32
+#else
+constexpr int LARGEST_ASKED = 32767;  // entry of a query, in int16
+constexpr int HELD = 512;             // products of entries that can be added in int32
+#endif
 constexpr float NEGLIGIBLE = 1e-20f;  // rows without a larger entry are taken for zero
 
 struct Measures {
@@ -63,10 +69,95 @@ inline void quantise_row(const T* row, int dim, char* to) {
         residual += (value - kept) * (value - kept), length += kept * kept;
     });
     const double of_query = 0.53 * std::sqrt((double)dim) / LARGEST_ASKED, grid = std::sqrt((double)dim) * 0x1p-27;
-    const double reach = std::sqrt(sum(residual)) * (1 + 1e-4) + std::sqrt(sum(length)) * (1 + 1e-4) * (of_query + 0x1p-19) + grid;
+    const double summed = 0x1p-19 + steps_of(dim) / (LANES * HELD) * 0x1p-24;
+    const double reach = std::sqrt(sum(residual)) * (1 + 1e-4) + std::sqrt(sum(length)) * (1 + 1e-4) * (of_query + summed) + grid;
     const Measures measures{scale, std::nextafterf((float)reach, INFINITY)};
     std::memcpy(to, &measures, sizeof measures);
 }
+
+// The entries of a quantised row.
+inline const int8_t* entries_of(const char* row) { return reinterpret_cast<const int8_t*>(row + sizeof(Measures)); }
+
+#if PRODUCT_FOURS
+
+// Split an entry of a query, 256 * high + low.
+inline void split(int16_t entry, int8_t& high, int8_t& low) {
+    low = (int8_t)(entry & 255);
+    high = (int8_t)((entry - low) / 256);
+}
+
+// Write a query's entries as their high parts and, after all of these, the low ones.
+inline void write_query(const float* query, float inverse, int dim, int16_t* to) {
+    int8_t *const high = reinterpret_cast<int8_t*>(to), *const low = high + steps_of(dim);
+    std::fill(high, high + 2 * steps_of(dim), (int8_t)0);
+    for (int at = 0; at < dim; ++at) split((int16_t)std::lrintf(query[at] * inverse), high[at], low[at]);
+}
+
+// Multiply ROWS quantised rows by QUERIES queries, `stride` apart: sums of products of entries.
+template <int ROWS, int QUERIES>
+inline void multiply_entries(const char* const* rows, const int16_t* queries, size_t stride, int dim, float (&sums)[ROWS][QUERIES]) {
+    constexpr int LONGEST_SUM = LANES * HELD;
+    int64_t whole[ROWS][QUERIES] = {};
+    for (int first = 0; first < steps_of(dim); first += LONGEST_SUM) {
+        Ints high[ROWS][QUERIES] = {}, low[ROWS][QUERIES] = {};
+        for (int at = first; at < std::min(first + LONGEST_SUM, steps_of(dim)); at += 4 * LANES) {
+            Fours entries[ROWS];
+#pragma GCC unroll 4
+            for (int row = 0; row < ROWS; ++row) entries[row] = read<Fours>(entries_of(rows[row]) + at);
+#pragma GCC unroll 8
+            for (int query = 0; query < QUERIES; ++query) {
+                const int8_t* const parts = reinterpret_cast<const int8_t*>(queries + query * stride) + at;
+                const Fours by_high = read<Fours>(parts), by_low = read<Fours>(parts + steps_of(dim));
+#pragma GCC unroll 4
+                for (int row = 0; row < ROWS; ++row) {
+                    high[row][query] = add_fours(high[row][query], entries[row], by_high);
+                    low[row][query] = add_fours(low[row][query], entries[row], by_low);
+                }
+            }
+        }
+        for (int row = 0; row < ROWS; ++row)
+            for (int query = 0; query < QUERIES; ++query)
+                whole[row][query] += 256 * sum(widened_sums(high[row][query])) + sum(widened_sums(low[row][query]));
+    }
+    for (int row = 0; row < ROWS; ++row)
+        for (int query = 0; query < QUERIES; ++query) sums[row][query] = (float)whole[row][query];
+}
+
+#else
+
+inline void write_query(const float* query, float inverse, int dim, int16_t* to) {
+    for (int at = 0; at < dim; ++at) to[at] = (int16_t)std::lrintf(query[at] * inverse);
+    std::fill(to + dim, to + steps_of(dim), (int16_t)0);
+}
+
+// Multiply ROWS quantised rows by QUERIES queries, `stride` apart: sums of products of entries.
+template <int ROWS, int QUERIES>
+inline void multiply_entries(const char* const* rows, const int16_t* queries, size_t stride, int dim, float (&sums)[ROWS][QUERIES]) {
+    constexpr int LONGEST_SUM = LANES * HELD;
+    Floats whole[ROWS][QUERIES] = {};
+    for (int first = 0; first < steps_of(dim); first += LONGEST_SUM) {
+        Ints total[ROWS][QUERIES] = {};
+        for (int at = first; at < std::min(first + LONGEST_SUM, steps_of(dim)); at += 2 * LANES) {
+            Pairs entries[ROWS];
+#pragma GCC unroll 4
+            for (int row = 0; row < ROWS; ++row) entries[row] = load_pairs(entries_of(rows[row]) + at);
+#pragma GCC unroll 8
+            for (int query = 0; query < QUERIES; ++query) {
+                const Pairs with = read<Pairs>(queries + query * stride + at);
+#pragma GCC unroll 4
+                for (int row = 0; row < ROWS; ++row)
+                    total[row][query] = add_pairs(total[row][query], entries[row], with);
+            }
+        }
+        for (int row = 0; row < ROWS; ++row)
+            for (int query = 0; query < QUERIES; ++query)
+                whole[row][query] += __builtin_convertvector(total[row][query], Floats);
+    }
+    for (int row = 0; row < ROWS; ++row)
+        for (int query = 0; query < QUERIES; ++query) sums[row][query] = sum(whole[row][query]);
+}
+
+#endif
 
 // A query in int16, with its scale and its length, rounded up.
 struct Asked {
@@ -77,65 +168,10 @@ inline Asked quantise_query(const float* query, int dim, int16_t* to) {
     const float largest = largest_entry(query, dim), inverse = largest > NEGLIGIBLE ? LARGEST_ASKED / largest : 0;
     Floats square{};
     each_vector(query, dim, [&](int, Floats value) { square += value * value; });
-    for (int at = 0; at < dim; ++at) to[at] = (int16_t)std::lrintf(query[at] * inverse);
-    std::fill(to + dim, to + steps_of(dim), (int16_t)0);
+    write_query(query, inverse, dim, to);
     const double length = std::sqrt(sum(square)) * (1 + 1e-4);
     return {inverse > 0 ? largest / LARGEST_ASKED : 0, std::nextafterf((float)length, INFINITY)};
 }
-
-#if defined(__AVX2__)
-
-inline float sum_of(__m256 value) {
-    __m128 half = _mm_add_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps(value, 1));
-    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
-    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
-}
-
-// Multiply ROWS quantised rows by QUERIES queries, `stride` apart: sums of products of entries.
-template <int ROWS, int QUERIES>
-inline void multiply_entries(const char* const* rows, const int16_t* queries, size_t stride, int dim, float (&sums)[ROWS][QUERIES]) {
-    __m256 whole[ROWS][QUERIES] = {};
-    for (int first = 0; first < steps_of(dim); first += 8 * HELD) {
-        __m256i total[ROWS][QUERIES] = {};
-        for (int at = first; at < std::min(first + 8 * HELD, steps_of(dim)); at += 16) {
-            __m256i entries[ROWS];
-#pragma GCC unroll 4
-            for (int row = 0; row < ROWS; ++row)
-                entries[row] = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)(rows[row] + sizeof(Measures) + at)));
-#pragma GCC unroll 8
-            for (int query = 0; query < QUERIES; ++query) {
-                const __m256i with = read<__m256i>(queries + query * stride + at);
-#pragma GCC unroll 4
-                for (int row = 0; row < ROWS; ++row)
-                    total[row][query] = _mm256_add_epi32(total[row][query], _mm256_madd_epi16(entries[row], with));
-            }
-        }
-        for (int row = 0; row < ROWS; ++row)
-            for (int query = 0; query < QUERIES; ++query) whole[row][query] += _mm256_cvtepi32_ps(total[row][query]);
-    }
-    for (int row = 0; row < ROWS; ++row)
-        for (int query = 0; query < QUERIES; ++query) sums[row][query] = sum_of(whole[row][query]);
-}
-
-#else
-
-template <int ROWS, int QUERIES>
-inline void multiply_entries(const char* const* rows, const int16_t* queries, size_t stride, int dim, float (&sums)[ROWS][QUERIES]) {
-    for (int row = 0; row < ROWS; ++row)
-        for (int query = 0; query < QUERIES; ++query) {
-            const int8_t* const entries = reinterpret_cast<const int8_t*>(rows[row] + sizeof(Measures));
-            const int16_t* const with = queries + query * stride;
-            int64_t whole = 0;
-            for (int first = 0; first < steps_of(dim); first += HELD) {
-                int32_t total = 0;
-                for (int at = first; at < std::min(first + HELD, steps_of(dim)); ++at) total += entries[at] * with[at];
-                whole += total;
-            }
-            sums[row][query] = (float)whole;
-        }
-}
-
-#endif
 
 // Write, for each of `count` quantised rows and QUERIES queries, the most that their inner product can be; of a sample, about
 // what it is.

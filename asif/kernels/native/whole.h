@@ -15,15 +15,12 @@ constexpr int TOGETHER = 1024;    // products of entries that can be added in in
 template <class T>
 inline Lengths convert_whole_row(const T* row, const T* later, int dim, Element* high, Element* low) {
     Lengths lengths;
-    const auto put = [](Element* to, __m256i words) {
-        _mm_storeu_si128((__m128i*)to, _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
-    };
     each_vector(row, dim, [&](int at, Floats value) {
         __builtin_prefetch(later + at);
-        const __m256i whole = _mm256_cvtps_epi32((__m256)(value * 0x1p26f));
-        const __m256i upper = _mm256_srai_epi32(_mm256_add_epi32(whole, _mm256_set1_epi32(1 << (LOW_BITS - 1))), LOW_BITS);
-        put(high + at, upper);
-        put(low + at, _mm256_sub_epi32(whole, _mm256_slli_epi32(upper, LOW_BITS)));
+        const Ints whole = nearest(value * 0x1p26f);
+        const Ints upper = (whole + (1 << (LOW_BITS - 1))) >> LOW_BITS;
+        write_shorts(high + at, upper);
+        write_shorts(low + at, whole - (Ints)((Words)upper << LOW_BITS));
         lengths.row += value * value;
     });
     const bool fits = sum(lengths.row) < LONGEST * LONGEST;
@@ -31,32 +28,22 @@ inline Lengths convert_whole_row(const T* row, const T* later, int dim, Element*
     return lengths;
 }
 
-inline __m256i widened_sum(__m256i words) {
-    return _mm256_add_epi64(_mm256_cvtepi32_epi64(_mm256_castsi256_si128(words)),
-                            _mm256_cvtepi32_epi64(_mm256_extracti128_si256(words, 1)));
-}
-
 // The canonical inner product of two rows, the low parts `apart` entries after the high ones; the query's are zero up to a
-// multiple of 16.
+// multiple of 2 * LANES.
 inline float whole_product(const Element* row, const Element* query, size_t apart, int dim) {
-    __m256i whole = _mm256_setzero_si256();
+    Longs whole{};
     for (int first = 0; first < dim; first += TOGETHER) {
-        __m256i upper = _mm256_setzero_si256(), mixed = upper, lower = upper;
-        for (int at = first; at < std::min(first + TOGETHER, dim); at += 16) {
-            const __m256i high = read<__m256i>(row + at), low = read<__m256i>(row + apart + at);
-            const __m256i by_high = read<__m256i>(query + at), by_low = read<__m256i>(query + apart + at);
-            upper = _mm256_add_epi32(upper, _mm256_madd_epi16(high, by_high));
-            mixed = _mm256_add_epi32(mixed, _mm256_madd_epi16(high, by_low));
-            mixed = _mm256_add_epi32(mixed, _mm256_madd_epi16(low, by_high));
-            lower = _mm256_add_epi32(lower, _mm256_madd_epi16(low, by_low));
+        Ints upper{}, mixed{}, lower{};
+        for (int at = first; at < std::min(first + TOGETHER, dim); at += 2 * LANES) {
+            const Pairs high = read<Pairs>(row + at), low = read<Pairs>(row + apart + at);
+            const Pairs by_high = read<Pairs>(query + at), by_low = read<Pairs>(query + apart + at);
+            upper = add_pairs(upper, high, by_high);
+            mixed = add_pairs(add_pairs(mixed, high, by_low), low, by_high);
+            lower = add_pairs(lower, low, by_low);
         }
-        whole = _mm256_add_epi64(whole, _mm256_slli_epi64(widened_sum(upper), 2 * LOW_BITS));
-        whole = _mm256_add_epi64(whole, _mm256_slli_epi64(widened_sum(mixed), LOW_BITS));
-        whole = _mm256_add_epi64(whole, widened_sum(lower));
+        whole += (widened_sums(upper) << 2 * LOW_BITS) + (widened_sums(mixed) << LOW_BITS) + widened_sums(lower);
     }
-    int64_t lanes[4];
-    write(lanes, whole);
-    return (float)((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) * 0x1p-52f;
+    return (float)sum(whole) * 0x1p-52f;
 }
 
 template <class T>
