@@ -72,7 +72,7 @@ inline Ints add_pairs(Ints total, Pairs a, Pairs b) {
     const int16x8_t left = (int16x8_t)a, right = (int16x8_t)b;
     const int32x4_t some = vmlal_s16((int32x4_t)total, vget_low_s16(left), vget_low_s16(right));
     return (Ints)vmlal_high_s16(some, left, right);
-#elif defined(__SSE2__) && LANES == 4
+#elif USES_SSE2
     return (Ints)_mm_add_epi32((__m128i)total, _mm_madd_epi16((__m128i)a, (__m128i)b));
 #else
     const Ints left = (Ints)a, right = (Ints)b;

@@ -23,10 +23,11 @@
 #include <arm_neon.h>
 #define LANES 4
 #define USES_NEON 1
-#else
-#if defined(__SSE2__)
+#elif defined(__SSE2__)
 #include <emmintrin.h>
-#endif
+#define LANES 4
+#define USES_SSE2 1
+#else
 #define LANES 4
 #endif
 
