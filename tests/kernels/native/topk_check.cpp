@@ -14,7 +14,7 @@
 extern "C" {
 const char* asif_instructions();
 int64_t asif_topk(const float*, int64_t, const char* const*, const int64_t*, const int64_t*, const char* const*, int64_t, int,
-                  int, int64_t, int, const int*, int64_t*, float*);
+                  int, int64_t, int64_t, int, const int*, int64_t*, float*);
 int64_t asif_quantised_bytes(int);
 int64_t asif_quantise(const char*, int64_t, int64_t, int, int, int, char*);
 }
@@ -119,16 +119,16 @@ std::vector<Scored> ranked(const std::vector<float>& query, const Anchors& ancho
     return all;
 }
 
-// Search anchors in two blocks; returns what asif_topk returns.
-int64_t search(const Anchors& anchors, const float* queries, int64_t count, int64_t k, bool quantised, int64_t* indices,
-               float* scores) {
+// Search anchors in two blocks, as among few or as among many; returns what asif_topk returns.
+int64_t search(const Anchors& anchors, const float* queries, int64_t count, int64_t k, bool quantised, bool small,
+               int64_t* indices, float* scores) {
     const int64_t cut = anchors.count / 3, stride = anchors.dim * bytes_of(anchors.type);
     const char* const blocks[] = {anchors.rows.data(), &anchors.rows[cut * stride]};
     const char* const forms[] = {anchors.quantised.data(), &anchors.quantised[cut * asif_quantised_bytes(anchors.dim)]};
     const int64_t strides[] = {stride, stride}, starts[] = {0, cut, anchors.count};
     const int stop = 0;
-    return asif_topk(queries, count, blocks, strides, starts, quantised ? forms : nullptr, 2, anchors.dim, anchors.type, k, 2,
-                     &stop, indices, scores);
+    return asif_topk(queries, count, blocks, strides, starts, quantised ? forms : nullptr, 2, anchors.dim, anchors.type, k,
+                     small ? anchors.count : 0, 2, &stop, indices, scores);
 }
 
 int searches = 0;
@@ -137,14 +137,15 @@ void compare(Kind kind, const Anchors& anchors, const std::vector<float>& querie
              int64_t count, int64_t k, bool quantised) {
     std::vector<int64_t> indices(count * k);
     std::vector<float> scores(count * k);
-    const int64_t problem = search(anchors, queries.data(), count, k, quantised, indices.data(), scores.data());
+    const bool small = draw() < 0;
+    const int64_t problem = search(anchors, queries.data(), count, k, quantised, small, indices.data(), scores.data());
     ++searches;
     for (int64_t at = 0; at < count * k; ++at) {
         const Scored& expected = right[at / k][at % k];
         if (!problem && indices[at] == expected.index && scores[at] == expected.score) continue;
-        std::printf("%s %s rows of %d, %d queries, k %d, quantised %d: %d; query %d rank %d: %d %.9g, expected %d %.9g\n",
-                    KINDS[kind], TYPES[anchors.type], anchors.dim, (int)count, (int)k, quantised, (int)problem, (int)(at / k),
-                    (int)(at % k), (int)indices[at], scores[at], (int)expected.index, expected.score);
+        std::printf("%s %s rows of %d, %d queries, k %d, quantised %d, small %d: %d; query %d rank %d: %d %.9g, expected %d %.9g\n",
+                    KINDS[kind], TYPES[anchors.type], anchors.dim, (int)count, (int)k, quantised, small, (int)problem,
+                    (int)(at / k), (int)(at % k), (int)indices[at], scores[at], (int)expected.index, expected.score);
         std::exit(1);
     }
 }
@@ -177,10 +178,12 @@ void check_refusal() {
     std::vector<float> scores(9 * 5);
     for (int count : {1, 9})
         for (bool quantised : {false, true})
-            if (search(anchors, queries.data(), count, 5, quantised, indices.data(), scores.data()) <= 0) {
-                std::printf("%d queries, quantised %d: a row that is not finite was not refused\n", count, quantised);
-                std::exit(1);
-            }
+            for (bool small : {false, true})
+                if (search(anchors, queries.data(), count, 5, quantised, small, indices.data(), scores.data()) <= 0) {
+                    std::printf("%d queries, quantised %d, small %d: a row that is not finite was not refused\n", count,
+                                quantised, small);
+                    std::exit(1);
+                }
 }
 
 }  // namespace
