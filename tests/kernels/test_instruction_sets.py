@@ -1,7 +1,7 @@
 """The kernels of every instruction set: all compile, and those that this machine lacks find the same in emulation.
 
-`native/topk_check.cpp` compares searches with their definition. It runs on the instruction sets of this machine; on vectors
-as wide as those of others, with the plain definitions of their instructions; and on an emulated ARM processor.
+`native/topk_check.cpp` compares searches with their definition. It runs on the instruction sets of this machine, on
+vectors as wide as those of others with the plain definitions of their instructions, and on an emulated ARM processor.
 """
 
 from __future__ import annotations

@@ -169,6 +169,7 @@ def test_threads_where_the_system_does_not_tell_affinity(monkeypatch: pytest.Mon
 
 # The build
 
+
 @pytest.fixture
 def sources(build: Any, tmp_path: Path) -> Path:
     """Return a copy of the sources, beside a library left from an earlier build, in a project of their own."""
@@ -207,7 +208,8 @@ def test_what_does_not_compile_is_left_out_and_reported(
 
 
 @pytest.mark.parametrize(
-    ("machine", "names"), [("aarch64", {"neon", "portable"}), ("arm64", {"neon", "portable"}), ("riscv64", {"portable"})]
+    ("machine", "names"),
+    [("aarch64", {"neon", "portable"}), ("arm64", {"neon", "portable"}), ("riscv64", {"portable"})],
 )
 def test_other_processors_get_kernels_of_their_own(
     machine: str, names: set[str], build: Any, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
