@@ -151,8 +151,7 @@ def _add_noise(tokens: Tokens, noise: tuple[int, float] | None) -> Tokens:
 
     def mix(values: Float32) -> Float32:
         direction = random.standard_normal(values.shape[-1])
-        direction /= np.linalg.norm(direction)
-        lengths = np.linalg.norm(values, axis=-1, keepdims=True)
+        lengths = np.linalg.norm(values, axis=-1, keepdims=True) / np.linalg.norm(direction)
         return np.asarray(cosine * values + np.sqrt(1 - cosine**2) * lengths * direction, np.float32)
 
     return Tokens(mix(tokens.values), tokens.mask, mix(tokens.pooled))
