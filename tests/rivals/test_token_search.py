@@ -15,11 +15,13 @@ import pytest
 from numpy.typing import NDArray
 from support.build_fakes import TokenImages, TokenTexts, build_set, list_source, some_rows, write_parquet
 from support.galleries import build, some_files, update, write_files
+from support.running import Cli
 
 from asif.aligners import Hubness, make_aligner
 from asif.anchorset import Gallery
 from asif.classify import Labels
 from asif.engine import Engine
+from asif.engine.purge import purge_pairs
 from asif.engine.search.content_rows import represent_contents
 from asif.engine.search.query import Query
 from asif.engine.snapshots import FittedTask
@@ -354,3 +356,32 @@ def test_another_set_is_served(place: Place) -> None:
     assert isinstance(found, FittedTokens)
     place.fitted = found
     check(scores_of(engine, texts=["x"]), list(place.contents), expected(place, "x"))
+
+
+# the commands, and what a purge leaves
+
+
+def test_the_commands(place: Place, cli: Cli, tmp_path: Path) -> None:
+    use = ("--anchors", "toy", "--aligner", "freeze-align-tokens", "--hubness", "nnn", "--json")
+    ran = cli("search", "g", "--text", "caption 3", *use)
+    assert ran.code == 0, ran.err
+    assert ran.json["aligner"] == "freeze-align-tokens" and ran.json["space"] == "shared"
+    found = {each["id"]: each["score"] for each in ran.json["results"]}
+    assert found == pytest.approx(scores_of(place.engine("nnn"), texts=["caption 3"]), abs=1e-6)
+    rows = some_rows(8)
+    pairs = write_parquet(tmp_path / "pairs.parquet", [row[1] for row in rows], [list(row[2]) for row in rows])
+    ran = cli("eval", "--dataset", pairs, "--task", "zeroshot_retrieval", *use)
+    assert ran.code == 0, ran.err
+    (place.folder / "odd" / "001.jpg").unlink()
+    for kept in (place.home / "galleries" / "g" / "fits").iterdir():
+        kept.unlink()
+    ran = cli("search", "g", "--text", "caption 3", *use)
+    assert ran.code == 3 and "1 are gone: odd/001.jpg" in ran.err and not ran.out
+
+
+def test_a_purge_deletes_projected_anchors_and_items(place: Place) -> None:
+    scores_of(place.engine("nnn"), texts=["x"])
+    folders = [place.home / "anchors" / "toy" / "fits", place.home / "galleries" / "g" / "fits"]
+    assert all(list(folder.glob("*.safetensors")) for folder in folders)
+    purge_pairs("toy", ["id-003"], home=place.home)
+    assert not [path for folder in folders for path in folder.glob("*") if b"freeze-align-tokens" in path.read_bytes()]
