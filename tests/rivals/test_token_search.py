@@ -303,9 +303,13 @@ def test_scores_are_corrected_by_projected_anchors(place: Place, method: str) ->
     check(scores, ["cat", "dog"], labels @ image - bias(labels, images), 5e-3)
 
 
-def test_one_correction_after_another_encodes_once(place: Place) -> None:
-    for method in ("none", "nnn", "lse", "nnn"):
+def test_items_are_encoded_once_for_all_corrections(place: Place) -> None:
+    """Neither other corrections nor other aligners drive the rows out, though only those of the last four are kept."""
+    for method in ("none", "nnn", "lse", "csls", "nnn"):
         scores_of(place.engine(method), texts=["x"])
+    for name in ("procrustes", "cca", "ridge", "asif", "cca(words)"):
+        scores_of(Engine("toy", home=place.home, aligner=make_aligner(name)), texts=["x"])
+    scores_of(place.engine("nnn"), texts=["x"])
     assert len(place.encoded()) == 12
 
 

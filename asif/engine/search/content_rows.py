@@ -29,7 +29,7 @@ from asif.engine.predict import IMAGES_PER_BATCH
 from asif.engine.search.block_copies import BlockCopies
 from asif.engine.search.block_rows import Progress, ignore_progress
 from asif.engine.search.item_contents import ItemContents
-from asif.engine.search.row_cache import ITEMS, delete_older_rows, describe_rows, keep_arrays, pack_rows
+from asif.engine.search.row_cache import BIASES, ENCODED_ITEMS, delete_older_rows, describe_rows, keep_arrays, pack_rows
 from asif.engine.snapshots import FittedTask
 from asif.errors import AsifError, IntegrityError, UsageError
 from asif.pairs.item import ItemRecord
@@ -97,17 +97,20 @@ class _ContentBlocks:
         return self.gallery.opened
 
     @cached_property
-    def description(self) -> Mapping[str, Any]:
+    def parameters(self) -> Mapping[str, Any]:
         """What biases depend on besides the block; rows do not depend on the hubness correction."""
-        described = describe_rows(ITEMS, self.task, self.gallery.side)
+        described = describe_rows(ENCODED_ITEMS, self.task, self.gallery.side)
         assert described is not None  # what reads tokens was trained on a whole set
-        return described
+        parameters: Mapping[str, Any] = described["parameters"]
+        return parameters
 
-    def make_key(self, sha256: str, *, corrected: bool) -> FitKey:
+    def make_key(self, sha256: str) -> FitKey:
+        """Return the key of the rows of a block."""
+        return self._make_key(sha256, ENCODED_ITEMS, {**self.parameters, "hubness": _NOT_CORRECTED})
+
+    def _make_key(self, sha256: str, name: str, parameters: Mapping[str, Any]) -> FitKey:
         assert isinstance(self.task.anchors, AnchorSet)
-        described = dict(self.description)
-        if not corrected:
-            described["parameters"] = {**described["parameters"], "hubness": _NOT_CORRECTED}
+        described = {"name": name, "parameters": parameters}
         return FitKey(sha256, hash_anchors(self.task.anchors.manifest), described)
 
     @cached_property
@@ -123,7 +126,7 @@ class _ContentBlocks:
     def read(self) -> None:
         """Read the rows that are kept, and check every byte of them; a damaged file is logged."""
         for entry in self.opened.manifest.files:
-            arrays = self._read_kept(self.make_key(entry.sha256, corrected=False))
+            arrays = self._read_kept(self.make_key(entry.sha256))
             if arrays is not None:
                 self.found[entry.sha256] = arrays[_ROWS]
 
@@ -166,20 +169,20 @@ class _ContentBlocks:
             self._encode(items, contents, count)
             done += len(items.places)
         contents.raise_trouble(total, self.task.choice.aligner.name)
-        delete_older_rows(self.opened, ITEMS)
+        delete_older_rows(self.opened, ENCODED_ITEMS)
 
     def _copy_rows(self) -> None:
         """Copy the rows of equal items in blocks of other versions."""
         copies = BlockCopies.of(
             self.opened,
             self.gallery.side,
-            lambda sha256: self.opened.has_fit_of(self.make_key(sha256, corrected=False)),
+            lambda sha256: self.opened.has_fit_of(self.make_key(sha256)),
         )
         for entry in dict.fromkeys(items.entry for items in self._list_missing()):
             block = self.opened.folder.block(self.opened.manifest, entry)
             rows = None
             for copy in copies.find(block):
-                kept = self._read_kept(self.make_key(copy.sha256, corrected=False))
+                kept = self._read_kept(self.make_key(copy.sha256))
                 if kept is not None:
                     rows = self._take_rows(entry, kept[_ROWS].shape[1]) if rows is None else rows
                     lacking = ~rows[copy.mine].any(axis=1)
@@ -231,7 +234,7 @@ class _ContentBlocks:
 
     def _keep(self, entry: BlockEntry, rows: Float32) -> None:
         """Write the rows of a block, and hold them mapped; hold them as they are if they cannot be kept."""
-        kept = self._write(self.make_key(entry.sha256, corrected=False), pack_rows(DenseRows(rows)))
+        kept = self._write(self.make_key(entry.sha256), pack_rows(DenseRows(rows)))
         self.found[entry.sha256] = rows.copy() if kept is None else kept[_ROWS]
 
     def _write(self, key: FitKey, arrays: FitArrays) -> FitArrays | None:
@@ -263,7 +266,7 @@ class _ContentBlocks:
 
     def _find_biases(self, entry: BlockEntry, rows: Float32) -> Float32:
         """Return the hubness biases of a block [n], which are kept; not a number where there is no row."""
-        key, there = self.make_key(entry.sha256, corrected=True), rows.any(axis=1)
+        key, there = self._make_key(entry.sha256, BIASES, self.parameters), rows.any(axis=1)
         kept = self._read_kept(key)
         if kept is not None and not np.isnan(kept[_BIASES][there]).any():
             return np.asarray(kept[_BIASES], np.float32)
@@ -271,4 +274,5 @@ class _ContentBlocks:
         biases = np.full(len(rows), np.nan, np.float32)
         biases[there] = found
         self._write(key, {_BIASES: biases})
+        delete_older_rows(self.opened, BIASES)
         return biases

@@ -18,6 +18,10 @@ from asif.errors import AsifError, IntegrityError
 from asif.vectors import DenseRows, FitArrays, FusedRows, Rows, Side, SparseRows
 
 ITEMS, NEIGHBOURS, CELLS = "items", "neighbours", "cells"
+ENCODED_ITEMS, BIASES = "encoded items", "biases of encoded items"
+"""Rows of an aligner of tokens, which later rows of others are not to drive out, and their hubness biases."""
+KEPT_WITH_GALLERIES = (ITEMS, NEIGHBOURS, CELLS, ENCODED_ITEMS, BIASES)
+"""All names under which rows are kept with galleries."""
 _KEPT, _KEPT_NEIGHBOURS = 4, 2
 """Rows of one name that a set keeps: of the last anchors, aligners and hubness corrections."""
 _MOST_INDEX = 1 << 24
