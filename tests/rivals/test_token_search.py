@@ -120,6 +120,20 @@ def test_edits_encode_new_content_alone(place: Place) -> None:
     assert gone in scores_of(place.engine(), "g@1", texts=["x"])  # kept, though its file is gone
 
 
+def test_blocks_that_are_written_again_take_the_rows_of_their_items(place: Place) -> None:
+    """An update that leaves more gaps than a block can have writes it again."""
+    place.write({f"more/{row:03}.jpg": b"more %d" % row for row in range(60)})
+    update(place.folder, place.home, TokenImages())
+    scores_of(place.engine(), texts=["x"])
+    before = {entry.sha256 for entry in Gallery("g", home=place.home).opened.manifest.blocks}
+    place.encoded()
+    place.delete(*(f"more/{row:03}.jpg" for row in range(0, 60, 2)))
+    update(place.folder, place.home, TokenImages())
+    assert {entry.sha256 for entry in Gallery("g", home=place.home).opened.manifest.blocks} - before
+    check(scores_of(place.engine(), texts=["x"]), list(place.contents), expected(place, "x"))
+    assert place.encoded() == []
+
+
 def test_items_that_were_deleted_before_are_encoded_when_needed(place: Place) -> None:
     """The rows of a block that a version leaves out are not taken for rows of one that has them."""
     before = dict(place.contents)
