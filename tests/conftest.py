@@ -129,11 +129,12 @@ def _build_head(home: Path, text_encoder: TextEncoder) -> None:
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Choose an engine by its name.
 
-    `cpu-avx2` is the compiled one with those instructions, `scipy` where none is, `interpreted` is `cuda` on the CPU.
+    `cpu-avx2` is the compiled one with those instructions, `tiles-avx2` searches few anchors like many, `scipy` where
+    none is, `interpreted` is `cuda` on the CPU.
     """
     from support.kernels_cases import interpret
 
-    from asif.kernels import native_binding
+    from asif.kernels import cpu, native_binding
 
     name, _, instructions = request.param.partition("-")
     monkeypatch.setenv("ASIF_INSTRUCTIONS", instructions)
@@ -141,8 +142,10 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         monkeypatch.setattr(native_binding, "NATIVE_FOLDER", Path("nowhere"))
     if name == "interpreted":
         interpret(monkeypatch)
+    if name == "tiles":
+        monkeypatch.setattr(cpu, "SMALL_ANCHORS", 0)
     native_binding.load_native.cache_clear()
-    yield {"scipy": "torch", "interpreted": "cuda"}.get(name, name)
+    yield {"scipy": "torch", "interpreted": "cuda", "tiles": "cpu"}.get(name, name)
     native_binding.load_native.cache_clear()
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asif.errors import UsageError
+from asif.kernels import cpu, native_binding, reference, sparse
 from asif.kernels.canonical import round_to_grid
 from asif.kernels.remote import RemoteBlocks
 from asif.kernels.sparse import SparseIndex
@@ -58,12 +59,8 @@ def topk_similarity(
         return anchors.find_topk(queries, k)
     chosen = resolve_kernel(engine)
     if chosen == "cpu":
-        from asif.kernels import cpu
-
         return cpu.topk_similarity(queries, anchors, k)
     if chosen == "reference":
-        from asif.kernels import reference
-
         return reference.topk_similarity(queries, anchors, k)
     if chosen == "faiss":
         from asif.kernels import faiss_
@@ -267,8 +264,6 @@ def resolve_kernel(engine: KernelName) -> KernelName:
     """
     _check_kernel(engine)
     if engine == "auto":
-        from asif.kernels import native_binding
-
         loaded: Any = sys.modules.get("torch")  # a process that uses a GPU has loaded it; loading takes a second
         if loaded is not None and loaded.cuda.is_available():
             return "cuda"
@@ -297,8 +292,6 @@ def select_topk(scores: Vectors, k: int) -> TopK:
     >>> select_topk(np.array([[0.5, 0.9, 0.9]], np.float32), 2).indices.tolist()
     [[1, 2]]
     """
-    from asif.kernels import reference
-
     rows = _take_rows(scores)
     return reference.select_topk(rows, min(k, rows.shape[1]))
 
@@ -314,8 +307,6 @@ def sparse_similarity(a: SparseRows, b: SparseRows | SparseIndex, *, engine: Ker
     >>> sparse_similarity(one, one).round(6).tolist()
     [[1.0]]
     """
-    from asif.kernels import reference, sparse
-
     index = _index_rows(a, b)
     chosen = resolve_kernel(engine)
     if chosen == "reference":
@@ -338,8 +329,6 @@ def sparse_topk(queries: SparseRows, gallery: SparseRows | SparseIndex, k: int, 
     >>> sparse_topk(rows[:1], SparseIndex(rows), 2).indices.tolist()
     [[0, 2]]
     """
-    from asif.kernels import reference, sparse
-
     chosen = resolve_kernel(engine)
     if k < 1:
         raise UsageError(f"k is {k}", "a whole number from 1", "pass k of at least 1")
@@ -369,6 +358,4 @@ def _index_rows(a: SparseRows, b: SparseRows | SparseIndex) -> SparseIndex:
 
 def supports_bfloat16() -> bool:
     """Tell whether this processor has bfloat16 instructions."""
-    from asif.kernels.native_binding import list_instruction_sets
-
-    return list_instruction_sets()[:1] in (("amx",), ("avx512bf16",))
+    return native_binding.list_instruction_sets()[:1] in (("amx",), ("avx512bf16",))

@@ -25,6 +25,7 @@ from asif.vectors import Float32, TopK
 _TYPE_CODES = {np.dtype(np.float16): 0, np.dtype(np.float32): 2}
 _BFLOAT16 = 1
 MIN_INTERRUPTIBLE_PRODUCTS = 2e11  # a call with more multiplications, about a second, can be interrupted
+SMALL_ANCHORS = 2048  # up to as many stay in a processor's cache: all products are computed, then the best are scored
 LAZY_BYTES = 2**29  # of the blocks of a lazy sequence, in memory at a time
 
 
@@ -84,25 +85,21 @@ def _search(queries: Float32, blocks: list[NDArray[Any]], k: int) -> TopK:
     starts = list(accumulate(map(len, blocks), initial=0))
     code = _type_code(blocks[0])
     assert code is not None
-    quantised = QUANTISED_CACHE.find(blocks, code) if len(queries) <= MOST_QUERIES else None
+    quantised = (
+        QUANTISED_CACHE.find(blocks, code) if len(queries) <= MOST_QUERIES and starts[-1] > SMALL_ANCHORS else None
+    )
     rows, forms = ([get_address(block) or 0 for block in some] for some in (blocks, quantised or []))
     layout = array("q", [*rows, *(block.strides[0] for block in blocks), *forms, *starts])
-    words = 8 * len(blocks)
+    base, words = layout.buffer_info()[0], 8 * len(blocks)
     indices, scores = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
-    stop = ctypes.c_int(0)
-    kernel = load_native().asif_topk
-
-    def call() -> int:
-        base = layout.buffer_info()[0]  # this reference keeps the array alive during the call
-        answer: int = kernel(
-            get_address(queries), len(queries), base, base + words, base + 2 * words + 8 * len(forms),
-            base + 2 * words if forms else None, len(blocks), queries.shape[1], code, k, count_threads(),
-            ctypes.addressof(stop), get_address(indices), get_address(scores),
-        )  # fmt: skip
-        return answer
-
-    long = queries.size * starts[-1] > MIN_INTERRUPTIBLE_PRODUCTS
-    problem = run_interruptible(call, stop) if long else call()
+    stop, kernel = ctypes.c_int(0), load_native().asif_topk
+    arguments = (
+        get_address(queries), len(queries), base, base + words, base + 2 * words + 8 * len(forms),
+        base + 2 * words if forms else None, len(blocks), queries.shape[1], code, k, SMALL_ANCHORS,
+        count_threads(), ctypes.addressof(stop), get_address(indices), get_address(scores),
+    )  # fmt: skip
+    is_long = queries.size * starts[-1] > MIN_INTERRUPTIBLE_PRODUCTS
+    problem = run_interruptible(lambda: int(kernel(*arguments)), stop) if is_long else kernel(*arguments)
     if problem < 0:
         raise OutOfSpace(
             "memory ran out during a search", f"room for {k} candidates per query", "search fewer queries at a time"

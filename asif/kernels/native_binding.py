@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from asif.errors import MissingDependency, UsageError
 
-INTERFACE_VERSION = 2
+INTERFACE_VERSION = 3
 INSTRUCTION_SETS = ("amx", "avx512bf16", "avx512", "avx2", "portable")
 NATIVE_FOLDER = Path(__file__).with_name("native")
 REINSTALL_HINT = (
@@ -27,7 +27,7 @@ REINSTALL_HINT = (
 
 _POINTER, _COUNT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _SIGNATURES = {
-    "asif_topk": (_POINTER, _COUNT, *(_POINTER,) * 4, _COUNT, _INT, _INT, _COUNT, _INT, *(_POINTER,) * 3),
+    "asif_topk": (_POINTER, _COUNT, *(_POINTER,) * 4, _COUNT, _INT, _INT, _COUNT, _COUNT, _INT, *(_POINTER,) * 3),
     "asif_quantised_bytes": (_INT,),
     "asif_quantise": (_POINTER, _COUNT, _COUNT, _INT, _INT, _INT, _POINTER),
     "asif_sparse_measure": (_POINTER, _POINTER, *(_COUNT,) * 4, _INT, _POINTER, _POINTER),

@@ -21,6 +21,7 @@ from support.kernels_cases import (
     FLOAT32,
     HARD,
     THREADS,
+    TILE_ENGINES,
     Rows,
     assert_same,
     best,
@@ -48,7 +49,7 @@ else:
     torch, faiss_, torch_ = late("torch", "asif.kernels.faiss_", "asif.kernels.torch_")
 
 on_every_engine = pytest.mark.parametrize("engine", EVERY_ENGINE, indirect=True)
-on_every_cpu = pytest.mark.parametrize("engine", CPU_ENGINES, indirect=True)
+on_every_cpu = pytest.mark.parametrize("engine", [*CPU_ENGINES, *TILE_ENGINES], indirect=True)
 searching = settings(
     deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(25)
 )

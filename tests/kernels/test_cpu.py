@@ -15,6 +15,7 @@ from support.kernels_cases import (
     DTYPES,
     FLOAT32,
     HARD,
+    TILE_ENGINES,
     Rows,
     adversarial,
     aligned,
@@ -35,7 +36,7 @@ from asif.kernels import cpu, reference, topk_similarity
 from asif.kernels.canonical import round_to_grid
 from asif.vectors import Float32
 
-on_every_cpu = pytest.mark.parametrize("engine", CPU_ENGINES, indirect=True)
+on_every_cpu = pytest.mark.parametrize("engine", [*CPU_ENGINES, *TILE_ENGINES], indirect=True)
 
 
 def cheaply(queries: Rows, anchors: Rows, k: int, dtype: Any) -> list[set[int]]:
@@ -100,6 +101,16 @@ def test_what_is_not_finite_is_refused(engine: Any, dtype: Any, bad: float, aske
         with pytest.raises(BadEmbedding, match=f"1 of {asked} queries .* not finite"):
             topk_similarity(queries, [stored(count, 33, dtype)], k, engine=engine)
     assert_same(topk_similarity(unit(3, 33), [stored(9, 33)], 2, engine=engine), oracle(unit(3, 33), stored(9, 33), 2))
+
+
+@pytest.mark.parametrize("count", [cpu.SMALL_ANCHORS - 1, cpu.SMALL_ANCHORS, cpu.SMALL_ANCHORS + 1])
+def test_the_number_of_anchors_that_are_few(count: int) -> None:
+    rows = stored(count, 24)
+    rows[500:900] = rows[500]  # more ties than are wanted
+    scores = exact(unit(40, 24, 3), rows)
+    for asked, k in itertools.product((1, 8, 9, 40), (1, 37, count // 2, count)):
+        found = topk_similarity(unit(40, 24, 3)[:asked], [rows], k, engine="cpu")
+        assert_same(found, reference.select_topk(scores[:asked], k))
 
 
 def converted(rows: Float32, kind: str) -> Float32:
@@ -198,7 +209,7 @@ def test_rows_too_long_for_fixed_point_are_candidates(engine: Any, k: int) -> No
     assert_same(topk_similarity(queries, [anchors], k, engine=engine), oracle(queries, anchors, k))
 
 
-@pytest.mark.parametrize("engine", CPU_ENGINES, indirect=True)
+@pytest.mark.parametrize("engine", [*CPU_ENGINES, *TILE_ENGINES], indirect=True)
 def test_the_other_byte_order_is_read(engine: Any) -> None:
     queries, anchors = unit(3, 17), stored(40, 17, np.float32)
     found = topk_similarity(queries, [anchors.astype(">f4")], 9, engine=engine)

@@ -46,10 +46,11 @@ LARGEST_ASKED = 32767
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch) -> QuantisedCache:
-    """Keep blocks of any size, in a cache of this test."""
+    """Keep blocks of any size and number of rows, in a cache of this test."""
     own = QuantisedCache(2**30)
     monkeypatch.setattr(cpu, "QUANTISED_CACHE", own)
     monkeypatch.setattr(quantised, "_MIN_BYTES", 0)
+    monkeypatch.setattr(cpu, "SMALL_ANCHORS", 0)
     return own
 
 
@@ -231,6 +232,14 @@ def test_blocks_are_quantised_at_their_second_search_and_dropped_with_them(cache
     del blocks[0], found
     gc.collect()
     assert count_kept(cache) == 2 and len(cache._kept) == 2
+
+
+def test_few_anchors_are_not_quantised(cache: QuantisedCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "SMALL_ANCHORS", 300)
+    for count, kept in ((300, 0), (301, 1)):
+        rows = frozen(stored(count, 32))
+        search_twice(unit(1, 32), [rows], 3, "cpu")
+        assert count_kept(cache) == kept
 
 
 def test_a_mapped_file_is_quantised(tmp_path: Path, cache: QuantisedCache) -> None:

@@ -32,9 +32,10 @@ if not CUDA:
 
 # The engines of this machine; those it lacks are named by test_machine.py
 CPU_ENGINES: list[Any] = [f"cpu-{name}" for name in native_binding.list_instruction_sets()]
+TILE_ENGINES: list[Any] = [name.replace("cpu", "tiles") for name in CPU_ENGINES]
 TRITON_ENGINES: list[Any] = ["cuda"] if CUDA else [pytest.param("interpreted", marks=pytest.mark.slow)]
-EVERY_ENGINE = [*CPU_ENGINES, *TRITON_ENGINES, "torch", "faiss"]
-FAST_ENGINES = [*CPU_ENGINES, *(["cuda"] if CUDA else []), "torch", "faiss"]
+EVERY_ENGINE = [*CPU_ENGINES, *TILE_ENGINES, *TRITON_ENGINES, "torch", "faiss"]
+FAST_ENGINES = [*CPU_ENGINES, *TILE_ENGINES, *(["cuda"] if CUDA else []), "torch", "faiss"]
 
 
 def interpret(monkeypatch: pytest.MonkeyPatch) -> None:

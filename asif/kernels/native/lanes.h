@@ -178,20 +178,39 @@ inline Doubles entries_on_grid(const T* from) {
     return lies_on_grid<T> ? value : on_grid(value);
 }
 
-// The canonical inner product, exact whatever the order: `query` is on the grid, zero up to a multiple of LANES.
+// The canonical inner products of a row and QUERIES queries, `stride` apart, exact whatever the order: queries are on the
+// grid, zero up to a multiple of LANES.
+template <int QUERIES, class T>
+inline void exact_products(const double* queries, size_t stride, const T* row, int dim, double* products) {
+    constexpr int WIDE = LANES / 2, PARTS = QUERIES < 4 ? 4 : 8 / QUERIES;  // sums that stay in registers
+    Doubles totals[QUERIES][PARTS] = {};
+    const auto add = [&](const T* from, int at, int part) {
+        const Doubles entries = entries_on_grid(from + part * WIDE);
+#pragma GCC unroll 8
+        for (int query = 0; query < QUERIES; ++query)
+            totals[query][part] += entries * read<Doubles>(queries + query * stride + at + part * WIDE);
+    };
+    int at = 0;
+    for (; at + PARTS * WIDE <= dim; at += PARTS * WIDE)
+#pragma GCC unroll 4
+        for (int part = 0; part < PARTS; ++part) add(row + at, at, part);
+    T padded[PARTS * WIDE] = {};
+    std::memcpy(static_cast<void*>(padded), row + at, (dim - at) * sizeof(T));
+#pragma GCC unroll 4
+    for (int part = 0; part < PARTS; ++part)
+        if (at + part * WIDE < dim) add(padded, at, part);
+    for (int query = 0; query < QUERIES; ++query) {
+        Doubles total = totals[query][0];
+        for (int part = 1; part < PARTS; ++part) total += totals[query][part];
+        products[query] = sum(total);
+    }
+}
+
 template <class T>
 inline double exact_product(const double* query, const T* row, int dim) {
-    constexpr int WIDE = LANES / 2;
-    Doubles totals[4] = {};
-    int at = 0;
-    for (; at + 4 * WIDE <= dim; at += 4 * WIDE)
-        for (int part = 0; part < 4; ++part)
-            totals[part] += entries_on_grid(row + at + part * WIDE) * read<Doubles>(query + at + part * WIDE);
-    T padded[4 * WIDE] = {};
-    std::memcpy(static_cast<void*>(padded), row + at, (dim - at) * sizeof(T));
-    for (int part = 0; at + part * WIDE < dim; ++part)
-        totals[part] += entries_on_grid(padded + part * WIDE) * read<Doubles>(query + at + part * WIDE);
-    return sum((totals[0] + totals[1]) + (totals[2] + totals[3]));
+    double product;
+    exact_products<1>(query, 0, row, dim, &product);
+    return product;
 }
 
 }  // namespace asif

@@ -52,7 +52,7 @@ class Pool {
         void* memory;
         size_t bytes;
     };
-    static constexpr size_t SMALL = 128 << 10;  // less is quick to get
+    static constexpr size_t SMALL = 16 << 10;  // less is quick to get
     std::mutex mutex_;
     std::vector<Piece> kept_;
     size_t total_ = 0;

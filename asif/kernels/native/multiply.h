@@ -225,7 +225,7 @@ inline void multiply_exactly(const double* rows, size_t stride, const double* pa
         for (int part = 0; part < PARTS; ++part) queries[part] = read<Doubles>(panel + at * PANEL + part * WIDE);
 #pragma GCC unroll 6
         for (int row = 0; row < EXACT_ROWS; ++row) {
-            const Doubles entry = Doubles{} + rows[row * stride + at];
+            const Doubles entry = rows[row * stride + at] - Doubles{};  // x - 0 is x: nothing is computed
 #pragma GCC unroll 4
             for (int part = 0; part < PARTS; ++part) total[row][part] += entry * queries[part];
         }

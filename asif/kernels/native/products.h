@@ -1,9 +1,10 @@
-// Four ways of multiplying anchors by queries, and how far each can be from the canonical score.
+// Five ways of multiplying anchors by queries, and how far each can be from the canonical score.
 //
 //   Cheap   converted rows times panels, in the CPU's cheapest precision: many queries
 //   Stored  rows as they are stored, float32: few queries, at the speed of memory
 //   Quantised  rows in int8, where they are kept: few queries, at a quarter of the bytes
 //   Exact   float64 on the grid: so few anchors that most of them must be scored anyway
+//   Canonical  the same for a few queries, rows as they are stored
 #pragma once
 
 #include <algorithm>
@@ -282,6 +283,43 @@ class Exact : public Product {
     static double* rows_of(const Tile& tile) { return reinterpret_cast<double*>(tile.converted.get()); }
 
     Buffer<double> panels_;
+};
+
+template <class T>
+class Canonical : public Product {
+   public:
+    explicit Canonical(const Queries& queries)
+        : Product(queries, MOST_BLOCK_ROWS), wide_(buffer<double>(queries.count * queries.stride)) {
+        std::copy_n(queries[0], queries.count * queries.stride, &wide_[0]);
+    }
+
+    size_t row_bytes() const override { return dim() * sizeof(T); }
+    void make_ready(Tile& tile) const override { tile.finite = true; }
+
+    void multiply(Tile& tile, int row, int rows, int64_t, float* block) const override {
+        for (int at = 0; at < rows; ++at)
+            for (int done = 0, left; (left = (int)queries.count - done) > 0;) {
+                if (left >= 8) done += score<8>(tile.rows[row + at], done, block + at * PANEL);
+                else if (left >= 4) done += score<4>(tile.rows[row + at], done, block + at * PANEL);
+                else if (left >= 2) done += score<2>(tile.rows[row + at], done, block + at * PANEL);
+                else done += score<1>(tile.rows[row + at], done, block + at * PANEL);
+            }
+        check_finite(block, rows, tile);
+    }
+
+    double error(int64_t, const Tile&) const override { return 0; }
+    bool exact() const override { return true; }
+
+   private:
+    template <int QUERIES>
+    int score(const void* row, int first, float* block) const {
+        double products[QUERIES];
+        exact_products<QUERIES>(&wide_[first * queries.stride], queries.stride, static_cast<const T*>(row), dim(), products);
+        std::copy_n(products, QUERIES, block + first);
+        return QUERIES;
+    }
+
+    Buffer<double> wide_;
 };
 
 }  // namespace asif

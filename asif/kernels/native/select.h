@@ -35,7 +35,7 @@ class Sorter {
     }
 
    private:
-    static constexpr int BINS = 2048, LEVELS = 3;
+    static constexpr int MOST_BINS = 2048, LEVELS = 3;
     static constexpr size_t FEW = 64;    // are sorted by comparing
     static constexpr uint32_t MANY = 16;  // in one bin are not sorted by comparing
 
@@ -43,16 +43,18 @@ class Sorter {
     void sort(Scored* some, size_t count, size_t k, int level) {
         float low = some[0].score, high = low;
         for (size_t at = 1; at < count; ++at) low = std::min(low, some[at].score), high = std::max(high, some[at].score);
-        const float scale = (BINS - 1) / (high - low);
+        const int bins = (int)std::min<size_t>(2 * count, MOST_BINS);
+        const float scale = (float)(bins - 1) / (high - low);
         if (count < FEW || level == LEVELS || !(scale > 0 && scale < 1e30f))  // few, or all equal, or infinite
             return std::sort(some, some + count, better);
         const auto bin = [&](const Scored& each) { return (int)((high - each.score) * scale); };
-        uint32_t ends[BINS] = {};
+        uint32_t ends[MOST_BINS];
+        std::fill_n(ends, bins, 0u);
         for (size_t at = 0; at < count; ++at) ++ends[bin(some[at])];
         uint32_t before = 0;
-        for (uint32_t& end : ends) {
-            const uint32_t of_bin = end;
-            end = before, before += of_bin;
+        for (int of = 0; of < bins; ++of) {
+            const uint32_t of_bin = ends[of];
+            ends[of] = before, before += of_bin;
         }
         Scored* const binned = &spare_[some - some_.data()];
         for (size_t at = 0; at < count; ++at) binned[ends[bin(some[at])]++] = some[at];

@@ -12,9 +12,8 @@
 #include <vector>
 
 #include "export.h"
-#include "products.h"
 #include "select.h"
-#include "whole.h"
+#include "small.h"
 
 namespace asif {
 namespace {
@@ -26,8 +25,6 @@ constexpr int64_t FEW_WANTED = 128;         // of all queries; to score some mor
 constexpr int64_t LIST_BYTES = 256 << 20;   // of all threads and queries at a time, at most
 constexpr int GROUP = 4;                    // panels that meet a block of rows one after another, at most
 constexpr int GROUPED = GROUP * PANEL;
-constexpr float LOWEST = -std::numeric_limits<float>::infinity();
-constexpr float NEVER = std::numeric_limits<float>::quiet_NaN();  // a limit that nothing reaches
 
 // Candidates listed for a query before the list is cut to k.
 int64_t capacity_for(int64_t k) { return k * 5 / 2 + 32; }
@@ -38,46 +35,6 @@ double scrambled(uint64_t number) {
     number = (number ^ number >> 30) * 0xbf58476d1ce4e5b9;
     number = (number ^ number >> 27) * 0x94d049bb133111eb;
     return (double)((number ^ number >> 31) >> 11) * 0x1p-53;
-}
-
-float down(double value) { return std::nextafterf((float)value, LOWEST); }
-
-// The storage types of anchors.
-enum Type { HALF, BRAIN, FLOAT };
-
-float canonical(Type type, const double* query, const void* row, int dim) {
-    switch (type) {
-        case HALF: return (float)exact_product(query, static_cast<const Half*>(row), dim);
-        case BRAIN: return (float)exact_product(query, static_cast<const Brain*>(row), dim);
-        default: return (float)exact_product(query, static_cast<const float*>(row), dim);
-    }
-}
-
-void quantise(Type type, const void* row, int dim, char* to) {
-    switch (type) {
-        case HALF: return quantise_row(static_cast<const Half*>(row), dim, to);
-        case BRAIN: return quantise_row(static_cast<const Brain*>(row), dim, to);
-        default: return quantise_row(static_cast<const float*>(row), dim, to);
-    }
-}
-
-template <class T>
-std::unique_ptr<Product> product_of(const Queries& queries, const Anchors& anchors, int64_t k, Team& team) {
-    if (queries.count <= FEW && anchors.quantised) return std::make_unique<Quantised>(queries);
-    if (queries.count <= FEW) return std::make_unique<Stored<T>>(queries);
-    if (anchors.count() < 5 * k) return std::make_unique<Exact<T>>(queries, team);
-#if PRODUCT_INT16
-    if (queries.count * k >= anchors.count()) return std::make_unique<Whole<T>>(queries, team);  // a row is scored for several
-#endif
-    return std::make_unique<Cheap<T>>(queries, team);
-}
-
-std::unique_ptr<Product> product_of(Type type, const Queries& queries, const Anchors& anchors, int64_t k, Team& team) {
-    switch (type) {
-        case HALF: return product_of<Half>(queries, anchors, k, team);
-        case BRAIN: return product_of<Brain>(queries, anchors, k, team);
-        default: return product_of<float>(queries, anchors, k, team);
-    }
 }
 
 class Search {
@@ -121,12 +78,6 @@ class Search {
         return tile;
     }
 
-    static void put(Finder& find, int64_t row, Tile& tile) {
-        tile.rows[tile.count] = find(row);
-        if (tile.quantised) tile.quantised[tile.count] = find.quantised(row);
-        ++tile.count;
-    }
-
     // Multiply a tile by a group of panels, block by block; use(query in the group, first row, rows, block). The rows of a
     // block meet all panels of the group while they are in the first-level cache.
     template <class Use>
@@ -139,23 +90,6 @@ class Search {
                 use((int)(panel - first) * PANEL, row, rows, block);
             }
         }
-    }
-
-    // Do use(row, query of the panel) for every entry of a block that reaches its query's limit. They are few: rows with
-    // one are found first, without branches.
-    template <class Use>
-    static void each_passing(const float* results, int rows, const float* limits, Use use) {
-        const Floats low = load(limits), high = load(limits + LANES);
-        uint32_t passing[MOST_BLOCK_ROWS];
-        int found[MOST_BLOCK_ROWS], count = 0;
-        for (int row = 0; row < rows; ++row) {
-            passing[count] = at_least(load(results + row * PANEL), low) |
-                             at_least(load(results + row * PANEL + LANES), high) << LANES;
-            found[count] = row;
-            count += passing[count] != 0;
-        }
-        for (int at = 0; at < count; ++at)
-            for (uint32_t left = passing[at]; left; left &= left - 1) use(found[at], __builtin_ctz(left));
     }
 
     // Guess each query's floor: the product that some rank of a sample reaches, low enough to be passed by k of all.
@@ -387,8 +321,10 @@ class Search {
 };
 
 // Search for some queries; those whose guess was too high once more without one. Returns how many met no k finite scores.
-int64_t search(const Anchors& anchors, Type type, const float* queries, int64_t count, int64_t k, Team& team,
+int64_t search(const Anchors& anchors, Type type, const float* queries, int64_t count, int64_t k, int64_t small, Team& team,
                int64_t* indices, float* scores) {
+    if (anchors.count() <= small)
+        return SmallSearch(anchors, type, queries, count, k, team).run(indices, scores);
     const std::vector<int64_t> again = Search(anchors, type, queries, count, k, team).run(true, indices, scores);
     if (again.empty()) return 0;
     const size_t dim = anchors.dim;
@@ -422,11 +358,11 @@ int useful(int threads, int64_t queries, int64_t anchors, int64_t k, int dim) {
 }  // namespace asif
 
 // Find the top k, 1 <= k <= anchors: 0 where all went well, -1 without memory, else how many queries met scores that
-// are not finite. `type`: 0 float16, 1 bfloat16, 2 float32. `quantised`: what asif_quantise wrote of each block, or null.
+// are not finite. `small`: of up to as many anchors all products are computed. `type`: 0 float16, 1 bfloat16, 2 float32. `quantised`: what asif_quantise wrote of each block, or null.
 // `cancelled` may be set at any time.
 ASIF_EXPORT int64_t asif_topk(const float* queries, int64_t count, const char* const* blocks, const int64_t* strides,
                              const int64_t* starts, const char* const* quantised, int64_t block_count, int dim, int type,
-                             int64_t k, int threads, const int* cancelled, int64_t* indices, float* scores) {
+                             int64_t k, int64_t small, int threads, const int* cancelled, int64_t* indices, float* scores) {
     using namespace asif;
     const Anchors anchors{blocks, strides, starts, block_count, dim, quantised};
     if (const int64_t unfit = not_finite(queries, count, dim)) return unfit;
@@ -435,7 +371,7 @@ ASIF_EXPORT int64_t asif_topk(const float* queries, int64_t count, const char* c
         const int64_t of_query = team.size() * capacity_for(k) * (int64_t)sizeof(Scored);
         const int64_t step = std::max<int64_t>(GROUPED, LIST_BYTES / of_query / GROUPED * GROUPED);
         for (int64_t first = 0; first < count && !team.cancelled(); first += step) {
-            const int64_t unanswered = search(anchors, (Type)type, queries + first * dim, std::min(step, count - first), k,
+            const int64_t unanswered = search(anchors, (Type)type, queries + first * dim, std::min(step, count - first), k, small,
                                               team, indices + first * k, scores + first * k);
             if (unanswered && !team.cancelled()) return unanswered;
         }
