@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,11 @@ def uses_texts(fitted: FittedAligner) -> bool:
     return bool(getattr(fitted, "uses_texts", False))
 
 
+def reads_tokens(fitted: FittedAligner) -> bool:
+    """Tell whether an aligner reads all tokens of inputs, so that stored vectors have to be encoded again for it."""
+    return isinstance(fitted, TokenReader)
+
+
 class FittedAligner(Protocol):
     """An aligner fitted to one anchor set."""
 
@@ -60,6 +65,18 @@ class FittedAligner(Protocol):
 
     def split_score(self, image: Any, text: Any) -> AnchorContributions:
         """Split the score of one image row and one text row, as `represent` returns them, into anchor contributions."""
+        ...
+
+
+@runtime_checkable
+class TokenReader(Protocol):
+    """A fitted aligner of tokens, which anchors do not have: it keeps rows of some of them."""
+
+    def represent_anchors(self, side: Side, most: int) -> Rows:
+        """Return one side of at most `most` anchors, evenly spaced; the same anchors for both sides.
+
+        Raises UsageError if none are kept.
+        """
         ...
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asif.aligners.protocol import Anchors, FittedAligner, read_captions, uses_texts
+from asif.aligners.protocol import Anchors, FittedAligner, TokenReader, read_captions, uses_texts
 from asif.kernels import KernelName, compute_similarity
 from asif.vectors import SIDES, Embeddings, FusedRows, Int64, Rows, Side, SparseRows, gather_rows
 
@@ -44,8 +44,10 @@ def represent_leave_one_out(
     """Represent one side of at most `most` anchors, leave-one-out.
 
     An anchor is more similar to itself than any query will be. In rows with one entry per anchor, its own entry is
-    removed, and the rest is scaled to the row's former length.
+    removed, and the rest is scaled to the row's former length. An aligner of tokens has rows of anchors of its own.
     """
+    if isinstance(fitted, TokenReader):
+        return fitted.represent_anchors(side, most)
     sample = _sample_anchors(anchors, side, most, with_texts=uses_texts(fitted))
     rows = fitted.represent(side, sample, engine)
     own = choose_evenly_spaced(anchors.count, most)

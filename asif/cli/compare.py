@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,18 +18,20 @@ from asif.errors import UsageError
 
 if TYPE_CHECKING:
     from asif.aligners import TemplateMode
+    from asif.anchorset.tokens.pair_tokens import PairTokens
     from asif.encoders import Backend, Device
     from asif.engine import Engine
     from asif.evaluate.comparison.datasets import CachedDataset
     from asif.evaluate.comparison.plan import ComparisonPlan
     from asif.evaluate.comparison.result import Comparison
+    from asif.rivals.token_lookup import TokenLookup
 
 _DATASET_KINDS = ("labels", "captions")
 _MIN_SAMPLE = 20  # of which some are held out
 
 
 class _MethodsOption(click.Option):
-    """The option --methods; its default is all methods, whose table is loaded when it is needed."""
+    """The option --methods; its default is all but the optional ones, whose table is loaded when it is needed."""
 
     def get_default(self, ctx: click.Context, call: bool = True) -> str:
         """Return the names of all methods, separated by commas."""
@@ -74,6 +77,12 @@ class _MethodsOption(click.Option):
     metavar="NAME_OR_PATH",
     help="Use the recipe's setting for its method, and show its published figures.",
 )
+@click.option(
+    "--tokens",
+    metavar="PATH",
+    help="For the method freeze-align-tokens: the pairs that the anchors were built from, or a folder of their tokens."
+    "  [default: what a training left in the store]",
+)
 @options.prompts
 @click.option(
     "--classnames", type=click.Path(path_type=Path), help="Names for prompts: lines of label<TAB>name | name."
@@ -99,6 +108,7 @@ def command(
     seeds: int,
     seconds: float,
     recipe: str | None,
+    tokens: str | None,
     template: tuple[str, ...],
     templates: str | None,
     template_mode: TemplateMode | None,
@@ -118,6 +128,8 @@ def command(
     """
     from asif.engine import Engine
     from asif.engine.captions import encode_single_captions
+    from asif.evaluate.comparison.anchor_tokens import AnchorTokens
+    from asif.evaluate.comparison.methods import OPTIONAL_METHODS
     from asif.evaluate.comparison.run import run_comparison
     from asif.pairs import redact_url
 
@@ -126,8 +138,14 @@ def command(
     choices = _choose_data(datasets, collection, root, _PromptOptions.of(template, templates, classnames), split)
     engine = Engine(anchors, home=home, device=device, backend=backend)
     plan = _read_plan(anchors, engine.anchors.count, methods, pairs, seeds, seconds, recipe)
+    reads_tokens = any(method in OPTIONAL_METHODS for method in plan.methods)
+    if tokens is not None and not reads_tokens:
+        raise UsageError(
+            "--tokens without a method of tokens", ", ".join(OPTIONAL_METHODS), "name it in --methods, too"
+        )
     out.mkdir(parents=True, exist_ok=True)
-    with options.open_progress_bar(0, "run") as bar:
+    with ExitStack() as stack:
+        bar = stack.enter_context(options.open_progress_bar(0, "run"))
 
         def on_caption(done: int, total: int) -> None:
             on_step("captions of the anchors", done, total)
@@ -137,10 +155,12 @@ def command(
             bar.total = total
             bar.update(done - bar.n)
 
-        loaded = _load_datasets(engine, choices, template_mode, limit)
+        opened = _open_tokens(engine, tokens, out, on_step, stack) if reads_tokens else None
+        loaded = _load_datasets(engine if opened is None else opened.engine, choices, template_mode, limit)
         texts = encode_single_captions(engine, on_caption)
         bar.reset()
-        comparison = run_comparison(engine, texts, loaded, plan, out / "runs.jsonl", on_step)
+        own = None if opened is None else AnchorTokens.of(opened.tokens, engine.anchor_set, texts, opened.lookup)
+        comparison = run_comparison(engine, texts, loaded, plan, out / "runs.jsonl", on_step, own)
     comparison = replace(comparison, command=shlex.join(["asif", *map(redact_url, sys.argv[1:])]))
     _write_results(comparison, out)
     if as_json:
@@ -149,19 +169,48 @@ def command(
         _show_comparison(comparison, out)
 
 
+@dataclass(frozen=True)
+class _OpenTokens:
+    """Hold the tokens of the anchors, and an engine that records those of the data it encodes in a lookup."""
+
+    tokens: PairTokens
+    engine: Engine
+    lookup: TokenLookup
+
+
+def _open_tokens(
+    engine: Engine, where: str | None, out: Path, on_step: Callable[[str, int, int], None], stack: ExitStack
+) -> _OpenTokens:
+    """Open the tokens of the anchors, or encode them; the size of what will be written is announced."""
+    from asif.engine import Engine
+    from asif.evaluate.comparison.anchor_tokens import open_tokens_of
+    from asif.rivals.token_lookup import TokenLookup, TokenRecordingPool
+
+    def announce(size: int, place: Path) -> None:
+        options.print_notice(f"the tokens will take about {options.format_bytes(size)} in {place}")
+
+    lookup = stack.enter_context(TokenLookup(out))
+    pool = TokenRecordingPool(engine.encoders, lookup)
+    recording = Engine(engine.follows, home=engine.home, encoders=pool)
+    on_torch = Engine(engine.follows, home=engine.home, device=engine.device, backend="torch")
+    tokens = open_tokens_of(on_torch, where, announce, lambda done, total: on_step("tokens", done, total))
+    return _OpenTokens(tokens, recording, lookup)
+
+
 def _read_plan(
     anchors: str, available: int, methods: str, pairs: str, seeds: int, seconds: float, recipe_name: str | None
 ) -> ComparisonPlan:
     """Read methods, numbers of pairs, seeds and recipe from the options."""
     from asif.building.recipe_file import find_recipe
-    from asif.evaluate.comparison.methods import COMPARED_METHODS
+    from asif.evaluate.comparison.methods import COMPARED_METHODS, OPTIONAL_METHODS
     from asif.evaluate.comparison.plan import ComparisonPlan
 
     names = tuple(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
-    unknown = [name for name in names if name not in COMPARED_METHODS]
+    known = [*COMPARED_METHODS, *OPTIONAL_METHODS]
+    unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise UsageError(
-            f"the methods {', '.join(unknown) or 'none'}", f"some of {', '.join(COMPARED_METHODS)}", "correct --methods"
+            f"the methods {', '.join(unknown) or 'none'}", f"some of {', '.join(known)}", "correct --methods"
         )
     counts = set()
     for text in pairs.split(","):

@@ -67,6 +67,11 @@ class EncoderPool:
         """The folder of all caches."""
         return self._folder
 
+    @property
+    def plain(self) -> EncoderPool:
+        """The encoders that return vectors: these, unless an aligner has put others in their place."""
+        return self
+
     def share(self, texts: str) -> EncoderPool:
         """Return a pool of the same encoders, with a cache of text embeddings of its own in the file of that name.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from asif.aligners import Aligner, Hubness, TrainedAligner
+from asif.aligners.protocol import reads_tokens
 from asif.anchorset import AnchorSet, Gallery, OpenAnchors, PairFilter, Store, default_home
 from asif.anchorset.format.references import is_movable_reference, parse_union
 from asif.classify import Labels
@@ -255,6 +256,13 @@ class Engine:
 
     def _find_hub(self, via: str) -> Hub:
         """Return what turns inputs that other anchors pair into texts; that of the last few sets is kept."""
+        if reads_tokens(self._snapshot.tasks["search"].fitted):
+            name = self._snapshot.tasks["search"].choice.aligner.name
+            raise UsageError(
+                f"a search via {via} with the aligner {name}",
+                "an aligner of vectors: an input becomes a vector of a text, which has no tokens",
+                "name another aligner, or leave --via out",
+            )
         task = self._find_snapshot(via, None, None).tasks["search"]
         return self._hubs.get_or_put(task.anchors.ref, lambda: Hub(task))
 

@@ -163,13 +163,13 @@ class _IndexedSource:
             return {}
         try:
             rows = sorted({row for record in records.values() for row in self._find_rows(record, most_places)})
-            local = (item for item in _read_rows(self.source, rows) if _is_local(item))
+            local = (item for item in read_rows(self.source, rows) if _is_local(item))
             return _make_wanted(local, records.keys(), make)
         except (AsifError, OSError):  # the source was damaged or deleted since
             return {}
 
 
-def _read_rows(source: PairSource, rows: Sequence[int]) -> Iterator[Pair | Reject]:
+def read_rows(source: PairSource, rows: Sequence[int]) -> Iterator[Pair | Reject]:
     """Yield the items at rows, ascending; begins again at a row that is far from the one before."""
     items: Iterator[Pair | Reject] = iter(())
     at = -_MOST_PASSED

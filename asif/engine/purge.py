@@ -19,7 +19,7 @@ from asif.anchorset.receipts.receipt import Receipt
 from asif.anchorset.receipts.residue_scan import ResidueTargets, list_files, scan_files
 from asif.building.expected_digest import SourceComparison, compare_source
 from asif.encoders.text_cache import TextCache
-from asif.engine.search.row_cache import CELLS, ITEMS, NEIGHBOURS
+from asif.engine.search.row_cache import KEPT_WITH_GALLERIES
 from asif.errors import IntegrityError
 from asif.pairs import PairSource
 
@@ -80,7 +80,7 @@ def _list_text_caches(store: Store) -> list[TextCache]:
 def _forget_represented_items(store: Store) -> None:
     """Delete the items of all galleries as anchors saw them."""
     for fits in store.root.glob(f"{GALLERY.folder}/*/fits"):
-        for name in (ITEMS, NEIGHBOURS, CELLS):
+        for name in KEPT_WITH_GALLERIES:
             delete_fits(fits, name)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from asif.aligners import Aligner, FittedAligner, Hubness
 from asif.aligners.hubness import QueryBank, build_query_bank
+from asif.aligners.protocol import reads_tokens
 from asif.anchorset import AnchorSet, OpenAnchors, PairFilter, Store, View, open_view
 from asif.anchorset.format.fit_cache import hash_anchors
 from asif.anchorset.format.references import parse_union
@@ -96,12 +97,16 @@ class LruCache(Generic[_Key, _Value]):
 
 @dataclass(frozen=True)
 class FittedTask:
-    """An aligner for one task, fitted to the anchors on first use, and the query banks of its hubness correction."""
+    """An aligner for one task, fitted to the anchors on first use, and the query banks of its hubness correction.
+
+    `encoders` encode items again for an aligner of tokens.
+    """
 
     choice: AlignerChoice
     anchors: OpenAnchors
     kernel: KernelName = "auto"
     query_banks: dict[Side, QueryBank] = field(default_factory=dict)
+    encoders: EncoderPool | None = None
 
     @cached_property
     def fitted(self) -> FittedAligner:
@@ -118,7 +123,9 @@ class FittedTask:
 
     @cached_property
     def _first_rows(self) -> list[Rows]:
-        """The first anchor of each side, represented."""
+        """The first anchor of each side, represented; none for an aligner of tokens, which anchors do not have."""
+        if reads_tokens(self.fitted):
+            return []
         first = [Embeddings(np.asarray(self.anchors.blocks(side)[0][:1], np.float32), ((),)) for side in SIDES]
         return [self.fitted.represent(side, one, self.kernel) for side, one in zip(SIDES, first, strict=True)]
 
@@ -255,7 +262,9 @@ class SnapshotOpener:
         anchors: OpenAnchors = members[0] if is_whole_set else open_view(members, pair_filter)
         self.encoders.check_loaded(anchors)
         tasks: dict[Task, FittedTask] = {
-            task: FittedTask(choose_aligner(anchors, task, self.aligner, self.hubness), anchors, self.kernel)
+            task: FittedTask(
+                choose_aligner(anchors, task, self.aligner, self.hubness), anchors, self.kernel, encoders=self.encoders
+            )
             for task in TASKS
         }
         return Snapshot(anchors, versions, pair_filter, tasks, self.workers)

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from asif.aligners.protocol import Anchors
+from asif.aligners.sampling import choose_evenly_spaced
 from asif.errors import UsageError
 from asif.kernels import KernelName
 from asif.rivals.freeze_align import FreezeAlign
 from asif.rivals.projector import FittedProjector, fill_open_sizes, scale_size
 from asif.rivals.token_pairs import select_network_inputs
 from asif.rivals.training_pairs import Dims
-from asif.vectors import DenseRows, Embeddings, FitArrays, Float32, Side, Tokens
+from asif.vectors import SIDES, DenseRows, Embeddings, FitArrays, Float32, Side, Tokens
 
 if TYPE_CHECKING:
     from asif.engine.encoder_pool import EncoderPool
     from asif.rivals.trainer import Networks
 
+_ANCHORS: dict[Side, str] = {"image": "anchors.image", "text": "anchors.text"}
+"""The names under which rows of anchors are stored with the weights."""
 _CLS_FORM_HINT = "use its CLS form, which takes single vectors: --aligner freeze-align"
 
 
@@ -71,12 +74,39 @@ class FreezeAlignTokens(FreezeAlign):
         """Build the projector from stored weights; dimensions come from the weights, because anchors have no tokens."""
         layers = {"image": "image.local", "text": "text.headed.projection", "pooled": "image.whole"}
         dims = {kind: len(arrays[f"{name}.before.0.weight"]) for kind, name in layers.items()}
-        return self.build_fitted(dims, {name: np.asarray(value, np.float32) for name, value in arrays.items()})
+        every = {name: np.asarray(value, np.float32) for name, value in arrays.items()}
+        kept: dict[Side, Float32] = {side: every.pop(_ANCHORS[side]) for side in SIDES if _ANCHORS[side] in every}
+        return self.build_fitted(dims, every).keep_anchors(kept)
 
 
 @dataclass(frozen=True)
 class FittedTokens(FittedProjector):
-    """Hold trained networks of tokens; of single vectors they represent only what they have projected themselves."""
+    """Hold trained networks of tokens; of single vectors they represent only what they have projected themselves.
+
+    `anchor_rows` [m, s] are anchors that they have projected, evenly spaced, the same for both sides: anchors as stored
+    have no tokens.
+    """
+
+    anchor_rows: Mapping[Side, Float32] = field(default_factory=dict)
+
+    def arrays(self) -> FitArrays:
+        """Return the weights, and the rows of anchors."""
+        return {**self.weights, **{_ANCHORS[side]: rows for side, rows in self.anchor_rows.items()}}
+
+    def keep_anchors(self, rows: Mapping[Side, Float32]) -> FittedTokens:
+        """Return the same networks with rows of anchors."""
+        return replace(self, anchor_rows=rows)
+
+    def represent_anchors(self, side: Side, most: int) -> DenseRows:
+        """Return one side of at most `most` of the anchors that are kept, see `TokenReader`; raises UsageError."""
+        if side not in self.anchor_rows:
+            raise UsageError(
+                f"{self.aligner.name} was trained by a version that did not keep the anchors as it projects them",
+                "projected anchors, for the chances of a search and for a hubness correction",
+                f"train it again: {self.aligner.command} --anchors NAME",
+            )
+        rows = self.anchor_rows[side]
+        return DenseRows(rows[choose_evenly_spaced(len(rows), most)])
 
     def represent(self, side: Side, embeddings: Embeddings, engine: KernelName = "auto") -> DenseRows:
         """Return the rows that `mark_projected` has marked; raises UsageError for other vectors, see above."""

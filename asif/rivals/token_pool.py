@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asif.anchorset import EncodedSet, OpenAnchors
+from asif.anchorset.format.kinds import GALLERY
 from asif.encoders import ImageEncoder, TextEncoder
 from asif.engine.encoder_pool import EncoderPool
 from asif.rivals.freeze_align_tokens import FittedTokens, mark_projected
@@ -28,15 +29,26 @@ class TokenEncoderPool(EncoderPool):
 
     def __init__(self, pool: EncoderPool, projector: FreezeAlignTokens) -> None:
         super().__init__(pool.folder, pool.device, "torch")
-        self._projector = projector
+        self._plain, self._projector = pool, projector
         self._fits: dict[str, FittedTokens] = {}
 
+    @property
+    def plain(self) -> EncoderPool:
+        return self._plain
+
     def load_image_encoder(self, stored: EncodedSet) -> ImageEncoder:
-        """Return the image encoder of a set with its projector; raises what `load_projector` does."""
+        """Return the image encoder of a set with its projector; raises what `load_projector` does.
+
+        That of a gallery, which no projector belongs to, comes without.
+        """
+        if stored.kind is GALLERY:
+            return super().load_image_encoder(stored)
         return _ProjectingEncoder(super().load_image_encoder(stored), self._load_projector(stored), "image")
 
     def load_text_encoder(self, stored: EncodedSet) -> TextEncoder:
-        """Return the text encoder of a set with its projector; raises what `load_projector` does."""
+        """Return the text encoder of a set with its projector, as `load_image_encoder` does."""
+        if stored.kind is GALLERY:
+            return super().load_text_encoder(stored)
         return _ProjectingEncoder(super().load_text_encoder(stored), self._load_projector(stored), "text")
 
     def encode_texts(self, texts: Sequence[str], anchors: OpenAnchors) -> Embeddings:

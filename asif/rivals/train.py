@@ -70,10 +70,12 @@ def train_on_pairs(
     engine: Engine,
     progress: Callable[[HeldOutEvaluation], None],
     origin: Mapping[str, Any] | None = None,
+    complete: Callable[[FittedProjector], FittedProjector] = lambda fitted: fitted,
 ) -> TrainingResult:
     """Train on pairs of the engine's anchors, resuming an interrupted run, and store the projector with them.
 
-    `origin` identifies further data that the outcome depends on.
+    `origin` identifies further data that the outcome depends on; `complete` adds to the projector what is stored with
+    its weights.
     """
     anchors = engine.anchor_set
     projector = projector.resolve(len(pairs))
@@ -101,6 +103,7 @@ def train_on_pairs(
             "the rest",
             "run it again to resume",
         ) from None
+    fitted = complete(fitted)
     if not anchors.cache_fit(description, fitted.arrays()):
         raise AsifError(
             f"{projector.name} could not be stored with {anchors.ref}",

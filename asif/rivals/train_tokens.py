@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asif.anchorset.tokens.pair_tokens import has_tokens
+from asif.anchorset.tokens.pair_tokens import PairTokens, has_tokens, open_tokens
 from asif.building import PairReader
 from asif.encoders import Device
 from asif.engine.engine import Engine
 from asif.errors import InputRefused
-from asif.rivals import FreezeAlignTokens, TokenPairs
+from asif.rivals import FittedProjector, FittedTokens, FreezeAlignTokens, TokenPairs
 from asif.rivals.projector import MIN_IMAGES
+from asif.rivals.token_anchors import project_anchors
 from asif.rivals.token_encoding import TokenCaptions, estimate_token_bytes, tokens_from_pairs
 from asif.rivals.train import TrainingResult, train_on_pairs
 from asif.vectors import canonical_json
@@ -44,12 +45,7 @@ def train_on_tokens(
     """
     engine = Engine(ref, home=home, device=device, backend="torch")
     anchors = engine.anchor_set
-    captions: TokenCaptions = "first" if anchors.manifest.captions == "first" else "all"
-    image, text = engine.image_encoder(anchors), engine.text_encoder(anchors)
-    token_folder = folder or engine.home / "cache" / "tokens" / anchors.name
-    if not has_tokens(token_folder):
-        announce(estimate_token_bytes(source, image, text, captions), token_folder)
-    tokens = tokens_from_pairs(source, image, text, token_folder, captions, lambda rows: encoding(rows, source.rows))
+    tokens = open_anchor_tokens(engine, source, folder, announce, encoding)
     pairs, missing = TokenPairs.of(tokens, anchors.records(range(anchors.count)))
     if len(pairs) < MIN_IMAGES:
         raise InputRefused(
@@ -58,5 +54,34 @@ def train_on_tokens(
             f"the pairs that it was built from, and at least {MIN_IMAGES} images",
             "give those pairs to --tokens, and the folder of their tokens to --token-dir",
         )
+
+    def keep_anchors(fitted: FittedProjector) -> FittedProjector:
+        assert isinstance(fitted, FittedTokens)
+        return fitted.keep_anchors(project_anchors(fitted, tokens, anchors.records(range(anchors.count))))
+
     digest = hashlib.sha256(canonical_json(tokens.header["source"]) + pairs.texts.tobytes()).hexdigest()
-    return replace(train_on_pairs(pairs, projector, engine, progress, {"tokens": digest}), missing=missing)
+    result = train_on_pairs(pairs, projector, engine, progress, {"tokens": digest}, keep_anchors)
+    return replace(result, missing=missing)
+
+
+def open_anchor_tokens(
+    engine: Engine,
+    source: PairReader | None,
+    folder: Path | None,
+    announce: Callable[[int, Path], None],
+    encoding: Callable[[int, int], None],
+) -> PairTokens:
+    """Open the tokens of the pairs that the anchors of an engine on torch were built from; write them if need be.
+
+    Without a source, those that a training has left in the folder, by default `cache/tokens/<name>` of the store;
+    raises NotFound if there are none, and what `tokens_from_pairs` raises.
+    """
+    anchors = engine.anchor_set
+    captions: TokenCaptions = "first" if anchors.manifest.captions == "first" else "all"
+    image, text = engine.image_encoder(anchors), engine.text_encoder(anchors)
+    folder = folder or engine.home / "cache" / "tokens" / anchors.name
+    if source is None:
+        return open_tokens(folder, {"image": image.fingerprint, "text": text.fingerprint})
+    if not has_tokens(folder):
+        announce(estimate_token_bytes(source, image, text, captions), folder)
+    return tokens_from_pairs(source, image, text, folder, captions, lambda rows: encoding(rows, source.rows))

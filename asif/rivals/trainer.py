@@ -64,12 +64,13 @@ class TrainedWeights:
 class TrainingView:
     """Let a watcher of a training look at the networks after a step.
 
-    `project` maps rows of one side [n, d] into the common space [n, s]; `copy_weights` copies the weights by name.
+    `project` maps the inputs of one side's network, such as rows [n, d], into the common space [n, s]; `copy_weights`
+    copies the weights by name.
     """
 
     step: int
     steps: int
-    project: Callable[[Side, Float32], Float32]
+    project: Callable[..., Float32]
     copy_weights: Callable[[], dict[str, Float32]]
 
 
@@ -194,10 +195,11 @@ class TrainingRun:
     def _view(self, step: int) -> TrainingView:
         """Return a view of the networks as they are now."""
 
-        def project(side: Side, rows: Float32) -> Float32:
+        def project(side: Side, *inputs: NDArray[Any]) -> Float32:
             self.model.eval()
             with torch.inference_mode():
-                projected: Float32 = self._project(side, torch.from_numpy(rows).to(self.device)).cpu().numpy()
+                given = [torch.from_numpy(each).to(self.device) for each in inputs]
+                projected: Float32 = self._project(side, *given).cpu().numpy()
             self.model.train()
             return projected
 

@@ -14,7 +14,7 @@ from asif.tuning.criteria import Task, compute_chance_of_first, compute_reciproc
 from asif.tuning.splits import HeldOutQueries
 from asif.vectors import Float32, Float64
 
-_MAX_BANK_ROWS = 2_048
+MAX_BANK_ROWS = 2_048
 _MAX_NEIGHBOURS = 128
 
 
@@ -46,11 +46,11 @@ def score_held_out(fitted: FittedAligner, queries: HeldOutQueries, task: Task, b
     banks: list[Float32] = []
     if bank:
         banks.append(
-            compute_similarity(represent_leave_one_out(fitted, queries.anchors, "image", _MAX_BANK_ROWS), texts)
+            compute_similarity(represent_leave_one_out(fitted, queries.anchors, "image", MAX_BANK_ROWS), texts)
         )
         if task == "search":
             banks.append(
-                compute_similarity(images, represent_leave_one_out(fitted, queries.anchors, "text", _MAX_BANK_ROWS))
+                compute_similarity(images, represent_leave_one_out(fitted, queries.anchors, "text", MAX_BANK_ROWS))
             )
     unit = np.float32(compute_spread(fitted, queries.anchors) or 1)
     return HeldOutScores(compute_similarity(images, texts) / unit, tuple(each / unit for each in banks))

@@ -37,8 +37,7 @@ class EncodedQuery:
 
     def list_sides(self, gallery: Side) -> list[tuple[Side, Float32]]:
         """Return the side and the vector of each part; an item is of the gallery's side."""
-        sides: dict[str, Side] = {"text": "text", "image": "image", **self.ways, "item": gallery}
-        return [(sides[part.kind], vector) for part, vector in zip(self.query.parts, self.vectors, strict=True)]
+        return list(zip(_find_sides(self.query, self.ways, gallery), self.vectors, strict=True))
 
     def is_shared(self, gallery: Side) -> bool:
         """Tell whether a part is on the other side than the gallery, so that the aligner has to compare."""
@@ -78,9 +77,36 @@ def encode_queries(
 ) -> list[EncodedQuery]:
     """Encode all parts of all queries, each kind at once; equal texts are encoded once.
 
-    Files of a modality that the anchors do not pair become texts by `hub`. Raises UsageError where nothing pairs it.
+    Files of a modality that the anchors do not pair become texts by `hub`. Encoders of an aligner of tokens encode only
+    what the aligner compares, not queries of the gallery's own side. Raises UsageError where nothing pairs a file.
     """
     ways = find_ways(queries, anchors, None if hub is None else hub.anchors)
+    if encoders.plain is encoders:
+        return _encode_all(queries, gallery, anchors, encoders, ways, within, hub)
+    compared = [any(side != gallery.side for side in _find_sides(each, ways, gallery.side)) for each in queries]
+    found = {}
+    for is_compared, pool in ((True, encoders), (False, encoders.plain)):
+        some = [each for each, mine in zip(queries, compared, strict=True) if mine == is_compared]
+        found[is_compared] = iter(_encode_all(some, gallery, anchors, pool, ways, within, hub) if some else ())
+    return [next(found[is_compared]) for is_compared in compared]
+
+
+def _find_sides(query: Query, ways: Mapping[str, Side], gallery: Side) -> list[Side]:
+    """Return the side of each part; an item is of the gallery's side."""
+    sides: dict[str, Side] = {"text": "text", "image": "image", **ways, "item": gallery}
+    return [sides[part.kind] for part in query.parts]
+
+
+def _encode_all(
+    queries: Sequence[Query],
+    gallery: Gallery,
+    anchors: OpenAnchors,
+    encoders: EncoderPool,
+    ways: Mapping[str, Side],
+    within: str | None,
+    hub: Hub | None,
+) -> list[EncodedQuery]:
+    """Encode all parts of all queries with the same encoders."""
     texts = list_texts(queries)
     text_vectors: dict[str, Float32] = {}
     if texts:

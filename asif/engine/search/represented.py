@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asif.aligners.hubness import append_bias
+from asif.aligners.protocol import reads_tokens
 from asif.aligners.sampling import choose_evenly_spaced, represent_leave_one_out
 from asif.anchorset import Gallery
 from asif.anchorset.format.fit_cache import hash_anchors
 from asif.engine.search.block_rows import Progress, append_biases, ignore_progress, represent_items
 from asif.engine.search.cells import Cells
 from asif.engine.search.chance import ChanceCurve, measure_decay, take_held_out
+from asif.engine.search.content_rows import make_worker_error, represent_contents
 from asif.engine.search.gallery_rows import GalleryRows
 from asif.engine.search.results import SearchOptions
 from asif.engine.search.row_cache import CELLS, find_or_make_arrays, find_or_make_rows
@@ -75,7 +77,8 @@ class RepresentedGallery:
             if self._shared is None and self.workers is not None:
                 self._shared = self._shard(self.workers, is_shared=True)
             if self._shared is None:
-                rows = represent_items(self.gallery, self.task, self.progress)
+                represent = represent_contents if reads_tokens(self.task.fitted) else represent_items
+                rows = represent(self.gallery, self.task, self.progress)
                 self._shared = GalleryRows(rows, self.task.kernel)
             return self._shared
 
@@ -83,6 +86,8 @@ class RepresentedGallery:
         """Return the items as rows that workers have."""
         from asif.engine.sharded.gallery_rows import open_sharded_rows
 
+        if is_shared and reads_tokens(self.task.fitted):
+            raise make_worker_error(self.task)
         return open_sharded_rows(self.gallery, self.task, workers, is_shared=is_shared)
 
     @cached_property
@@ -123,10 +128,6 @@ class RepresentedGallery:
         return GalleryRows([DenseRows(block) for block in self.gallery.vectors], self.task.kernel)
 
     @cached_property
-    def _sampled_anchors(self) -> Int64:
-        return choose_evenly_spaced(self.task.anchors.count, _CHANCE_ANCHORS)
-
-    @cached_property
     def _shared_anchors(self) -> ScoredRows:
         """The anchors' side of the gallery's kind, leave-one-out, with biases as the items have them."""
         return ScoredRows.of(
@@ -140,15 +141,26 @@ class RepresentedGallery:
 
     @cached_property
     def _own_anchors(self) -> ScoredRows:
-        return self._take_anchors(self.side)
+        chosen = choose_evenly_spaced(self.task.anchors.count, _CHANCE_ANCHORS)
+        return ScoredRows.of(DenseRows(gather_rows(self.task.anchors.blocks(self.side), chosen).astype(np.float32)))
 
     @cached_property
     def _facing_anchors(self) -> ScoredRows:
-        return self._take_anchors(OTHER_SIDE[self.side])
+        return ScoredRows.of(self._face_anchors(_CHANCE_ANCHORS))
 
-    def _take_anchors(self, side: Side) -> ScoredRows:
-        anchors = gather_rows(self.task.anchors.blocks(side), self._sampled_anchors)
-        return ScoredRows.of(DenseRows(anchors.astype(np.float32)))
+    def _face_anchors(self, most: int) -> DenseRows:
+        """Return at most `most` anchors of the other side in the space of the vectors that queries come as.
+
+        That of its encoder, or for an aligner of tokens the common one, with a zero as the last entry.
+        """
+        task, other = self.task, OTHER_SIDE[self.side]
+        if reads_tokens(task.fitted):
+            rows = represent_leave_one_out(task.fitted, task.anchors, other, most, task.kernel)
+            marked = append_bias(rows, np.zeros(len(rows), np.float32))
+            assert isinstance(marked, DenseRows)
+            return marked
+        chosen = choose_evenly_spaced(task.anchors.count, most)
+        return DenseRows(gather_rows(task.anchors.blocks(other), chosen).astype(np.float32))
 
     @cached_property
     def _decay(self) -> float:
@@ -157,10 +169,8 @@ class RepresentedGallery:
 
         def measure() -> FitArrays:
             queries = represent_leave_one_out(task.fitted, task.anchors, other, _DECAY_QUERIES, task.kernel)
-            rows = choose_evenly_spaced(task.anchors.count, _DECAY_QUERIES)
-            vectors = gather_rows(task.anchors.blocks(other), rows).astype(np.float32)
             scores = self._shared_anchors.score(extend_query(queries, task))
-            likeness = self._facing_anchors.score(DenseRows(vectors))
+            likeness = self._facing_anchors.score(self._face_anchors(_DECAY_QUERIES))
             return {"decay": np.array([measure_decay(map(take_held_out, scores, likeness))])}
 
         kept = find_or_make_arrays(task.anchors, "decay of chances", task, self.side, measure)
@@ -191,6 +201,14 @@ class RepresentedGallery:
         if isinstance(first, DenseRows):
             return -float(first.values[0, -1])
         return -float(first.values[first.indices == first.width - 1].sum())
+
+    def take_item(self, row: int) -> Rows:
+        """Return an item as a row of the aligner, without its bias."""
+        rows = self.shared.take_row(row)
+        if self.task.choice.hubness.method == "none":
+            return rows
+        assert isinstance(rows, DenseRows)  # of aligners of tokens, for which it is called
+        return DenseRows(rows.values[:, :-1])
 
     def find_among(self, options: SearchOptions) -> Int64 | None:
         """Return the rows that a search looks at, which are those of both expressions; None for all."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from asif.aligners import TrainedAligner
+from asif.aligners.protocol import reads_tokens
 from asif.anchorset import AnchorSet, OpenAnchors
 from asif.anchorset.format.fit_cache import FitKey, delete_fits, hash_anchors
 from asif.engine.snapshots import FittedTask
@@ -17,6 +18,10 @@ from asif.errors import AsifError, IntegrityError
 from asif.vectors import DenseRows, FitArrays, FusedRows, Rows, Side, SparseRows
 
 ITEMS, NEIGHBOURS, CELLS = "items", "neighbours", "cells"
+ENCODED_ITEMS, BIASES = "encoded items", "biases of encoded items"
+"""Rows of an aligner of tokens, which later rows of others are not to drive out, and their hubness biases."""
+KEPT_WITH_GALLERIES = (ITEMS, NEIGHBOURS, CELLS, ENCODED_ITEMS, BIASES)
+"""All names under which rows are kept with galleries."""
 _KEPT, _KEPT_NEIGHBOURS = 4, 2
 """Rows of one name that a set keeps: of the last anchors, aligners and hubness corrections."""
 _MOST_INDEX = 1 << 24
@@ -36,7 +41,7 @@ def find_or_make_arrays(
 ) -> FitArrays:
     """Return the arrays that are kept with a set under a name, for a task over some anchors; else make and keep them.
 
-    A damaged file is logged, and made again. Nothing is kept for views and trained aligners.
+    A damaged file is logged, and made again. Nothing is kept for views, nor for trained aligners but those of tokens.
     """
     described, anchors = describe_rows(name, task, side), task.anchors
     if described is None or not isinstance(anchors, AnchorSet) or not isinstance(stored, AnchorSet):
@@ -60,7 +65,9 @@ def find_or_make_arrays(
 def describe_rows(name: str, task: FittedTask, side: Side) -> Mapping[str, Any] | None:
     """Describe what rows under a name depend on besides what is represented; None for those that are not kept."""
     anchors, choice = task.anchors, task.choice
-    if not isinstance(anchors, AnchorSet) or isinstance(choice.aligner, TrainedAligner):
+    if not isinstance(anchors, AnchorSet):
+        return None
+    if isinstance(choice.aligner, TrainedAligner) and not reads_tokens(task.fitted):
         return None
     parameters = {
         "anchors": hash_anchors(anchors.manifest),

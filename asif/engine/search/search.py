@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from asif.aligners.protocol import uses_texts
+from asif.aligners.protocol import reads_tokens, uses_texts
 from asif.anchorset import AnchorsIdentity
 from asif.engine.encoder_pool import EncoderPool
 from asif.engine.search.block_rows import read_texts
@@ -211,8 +211,9 @@ def _prepare_queries(
     parts = [(side, vector) for each in encoded for side, vector in each.list_sides(represented.side)]
     rows: list[Rows | None] = [None] * len(parts)
     texts = _list_texts(represented, encoded) if is_shared and uses_texts(represented.task.fitted) else None
+    items = _take_items(represented, encoded) if is_shared and reads_tokens(represented.task.fitted) else {}
     for side in SIDES:
-        of_side = [at for at, part in enumerate(parts) if part[0] == side]
+        of_side = [at for at, part in enumerate(parts) if part[0] == side and at not in items]
         if of_side:
             vectors = np.stack([parts[at][1] for at in of_side])
             made: Rows = DenseRows(vectors)
@@ -221,10 +222,20 @@ def _prepare_queries(
                 made = represented.task.fitted.represent(side, asked, represented.task.kernel)
             for place, at in enumerate(of_side):
                 rows[at] = made[place : place + 1]
+    for at, item in items.items():
+        rows[at] = item
     waiting = iter([row for row in rows if row is not None])
     return [
         _prepare_query(each, tuple(islice(waiting, len(each.vectors))), represented.side, is_shared) for each in encoded
     ]
+
+
+def _take_items(represented: RepresentedGallery, encoded: Sequence[EncodedQuery]) -> dict[int, Rows]:
+    """Return the rows of parts that are items, by the number of the part; their vectors have no tokens."""
+    gallery, parts = represented.gallery, [part for each in encoded for part in each.query.parts]
+    names = {at: str(part.content) for at, part in enumerate(parts) if part.kind == "item"}
+    found = gallery.find_rows(names.values()) if names else {}
+    return {at: represented.take_item(found[name]) for at, name in names.items()}
 
 
 def _list_texts(represented: RepresentedGallery, encoded: Sequence[EncodedQuery]) -> list[tuple[str, ...]]:
@@ -291,14 +302,20 @@ def _describe_found(
     return replace(answer, results=tuple(results), relevant=relevant)
 
 
+def _represent_found(represented: RepresentedGallery, rows: Int64) -> Rows:
+    """Represent some items, in any order, without biases."""
+    task, blocks = represented.task, represented.gallery.vectors
+    if reads_tokens(task.fitted):
+        return join_rows([represented.take_item(row) for row in rows.tolist()])
+    vectors = np.concatenate([gather_rows(blocks, rows[at : at + 1]) for at in range(len(rows))])
+    texts = read_texts(represented.gallery, rows, task)
+    return task.fitted.represent(represented.side, Embeddings(np.asarray(vectors, np.float32), texts), task.kernel)
+
+
 def _explain(represented: RepresentedGallery, ready: _PreparedQuery, rows: Int64, top: int) -> list[SearchEvidence]:
     """Split the scores of items into contributions of anchors, which are the sums of those to the query's parts."""
     task, side = represented.task, represented.side
-    blocks = represented.gallery.vectors
-    vectors = np.concatenate([gather_rows(blocks, rows[at : at + 1]) for at in range(len(rows))])
-    items = task.fitted.represent(
-        side, Embeddings(np.asarray(vectors, np.float32), read_texts(represented.gallery, rows, task)), task.kernel
-    )
+    items = _represent_found(represented, rows)
     evidence = []
     for at, row in enumerate(rows.tolist()):
         item, by_part = items[at : at + 1], []

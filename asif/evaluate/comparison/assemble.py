@@ -14,7 +14,7 @@ from asif.building.recipe import PublishedFigure
 from asif.engine import Engine
 from asif.evaluate.comparison.datasets import CachedDataset
 from asif.evaluate.comparison.method_run import DatasetResult, MethodRun
-from asif.evaluate.comparison.methods import COMPARED_METHODS
+from asif.evaluate.comparison.methods import find_method
 from asif.evaluate.comparison.plan import BENCHMARKS, ComparisonPlan
 from asif.evaluate.comparison.result import (
     ComparedDataset,
@@ -62,9 +62,7 @@ def assemble_comparison(
         datasets=tuple(
             ComparedDataset(each.name, BENCHMARKS[each.task], each.primary, each.description) for each in datasets
         ),
-        methods=tuple(
-            ComparedMethod(name, COMPARED_METHODS[name].kind, COMPARED_METHODS[name].about) for name in plan.methods
-        ),
+        methods=tuple(ComparedMethod(name, find_method(name).kind, find_method(name).about) for name in plan.methods),
         runs=tuple(runs),
         wins=(),
         expected=expected,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from asif.aligners import (
-    RIVALS,
     Aligner,
     FittedAligner,
     Hubness,
@@ -18,11 +18,12 @@ from asif.aligners import (
     make_aligner,
 )
 from asif.aligners.moments import find_moments
+from asif.evaluate.comparison.anchor_tokens import AnchorTokens
 from asif.evaluate.comparison.method_run import DeletionCost, TrainingSteps, TuningSpent
 from asif.evaluate.comparison.peak_memory import peak_memory
 from asif.evaluate.comparison.result import MethodKind
 from asif.evaluate.comparison.training import MethodTraining, choose_usual_correction
-from asif.rivals import FittedProjector, TrainingPairs
+from asif.rivals import FittedProjector, FreezeAlignTokens, PairFeatures, Projector, TrainingPairs
 from asif.rivals.words import FittedWithWords, WordChannel, WordedPairs
 from asif.tuning import (
     CORRECTIONS,
@@ -38,7 +39,10 @@ from asif.tuning import (
     split_folds,
     tune,
 )
-from asif.vectors import Embeddings, Float64, Int64, Side, Texts
+from asif.vectors import Embeddings, Float32, Float64, Int64, Side, Texts
+
+if TYPE_CHECKING:
+    from asif.rivals.trainer import TrainingView
 
 _NO_CORRECTION = Hubness("none")
 
@@ -67,6 +71,11 @@ COMPARED_METHODS = {
 }
 """The methods by name, in the order in which they are compared."""
 
+OPTIONAL_METHODS = {
+    "freeze-align-tokens": MethodEntry("trained", "freeze-align's projectors of all tokens of both sides"),
+}
+"""Methods that are compared only if they are named: they need the tokens of all anchors."""
+
 WORD_METHODS = ("auto", "cca(words)")
 """The methods that read the words of captions; where one of them competes, trained methods read these too."""
 
@@ -82,6 +91,19 @@ TRAINED_SETTINGS: dict[str, tuple[str, ...]] = {
 }
 """The settings of each trained method, tried in this order until the seconds are spent."""
 
+TOKEN_SETTINGS = (
+    "freeze-align-tokens",
+    "freeze-align-tokens(dropout=0.5)",
+    "freeze-align-tokens(dropout=0.1,decay=0.02)",
+    "freeze-align-tokens(rate=0.0003)",
+)
+"""The settings of the method that is trained on tokens: those of its form of vectors."""
+
+
+def find_method(name: str) -> MethodEntry:
+    """Return the entry of a method."""
+    return COMPARED_METHODS[name] if name in COMPARED_METHODS else OPTIONAL_METHODS[name]
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -89,6 +111,7 @@ class Sample:
 
     `texts` are their single captions if these are known; `captions` draws some of these for tuning. With `reads_words`
     every method may read the captions' words. `trainings` are those of trained methods, which serve several tasks.
+    `tokens` are those of the anchors, for a method that is trained on them.
     """
 
     anchors: AnchorSubset
@@ -96,6 +119,7 @@ class Sample:
     texts: tuple[Embeddings, Int64] | None = None
     reads_words: bool = False
     trainings: dict[tuple[str, ...], MethodTraining] = field(default_factory=dict)
+    tokens: AnchorTokens | None = None
 
     @classmethod
     def of(
@@ -105,13 +129,17 @@ class Sample:
         seed: int,
         each: int = 2,
         reads_words: bool = False,
+        tokens: AnchorTokens | None = None,
     ) -> Sample:
-        """Take anchors and their single captions: unit rows [m, dt], and the row of the anchors of each [m]."""
+        """Take anchors and their single captions: unit rows [m, dt], and the row of the anchors of each [m].
+
+        `tokens` are those of the same anchors.
+        """
         reads_words = reads_words and (texts is None or texts[0].texts is not None)
         if not reads_words:
             anchors = replace(anchors, whole=None)  # without captions
         if texts is None:
-            return cls(anchors, None, None, reads_words)
+            return cls(anchors, None, None, reads_words, tokens=tokens)
         vectors, owners = texts
         starts = np.searchsorted(owners, np.arange(anchors.count + 1))
 
@@ -121,7 +149,7 @@ class Sample:
             owners_drawn = np.repeat(np.arange(len(rows)), [len(some) for some in drawn_rows])
             return vectors.select_rows(np.concatenate(drawn_rows)), owners_drawn
 
-        return cls(anchors, captions, texts, reads_words)
+        return cls(anchors, captions, texts, reads_words, tokens=tokens)
 
     def prepare_pairs(
         self, rows: Int64 | None = None, most_words: int | None = None
@@ -132,6 +160,37 @@ class Sample:
         channel = WordChannel.of(anchors, most_words) if self.reads_words else None
         pairs = TrainingPairs.of(anchors, texts) if channel is None else WordedPairs.join(anchors, texts, channel)
         return pairs, channel
+
+    def prepare_data(self, projector: Projector, rows: Int64 | None = None) -> TrainingData:
+        """Return what a projector is trained on, of all anchors or of some, by row, ascending."""
+        if not isinstance(projector, FreezeAlignTokens):
+            return TrainingData(*self.prepare_pairs(rows, projector.most_words))
+        assert self.tokens is not None  # the command opens them for this method
+        tokens = self.tokens if rows is None else self.tokens.select_rows(rows)
+        return TrainingData(tokens.prepare_pairs(), tokens=tokens)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Hold pairs to train on, and the words or the tokens that go with them."""
+
+    pairs: PairFeatures
+    words: WordChannel | None = None
+    tokens: AnchorTokens | None = None
+
+    def complete(self, fitted: FittedProjector, most: int) -> FittedProjector | FittedWithWords:
+        """Return a trained projector that takes vectors; one of tokens with a query bank of `most` anchors."""
+        if self.tokens is not None:
+            return self.tokens.complete(fitted, most)
+        return fitted if self.words is None else FittedWithWords(fitted, self.words)
+
+    def project(self, view: TrainingView, side: Side, embeddings: Embeddings) -> Float32:
+        """Project held-out queries with networks that are being trained."""
+        if self.tokens is not None:
+            every = self.tokens.lookup.iter_inputs(side, embeddings)
+            return np.concatenate([view.project(side, *inputs) for inputs in every])
+        joined = embeddings if self.words is None or side == "image" else self.words.join(embeddings)
+        return view.project(side, joined.values)
 
 
 def select_captions(texts: tuple[Embeddings, Int64] | None, rows: Int64) -> tuple[Embeddings, Int64] | None:
@@ -177,12 +236,12 @@ def fit_contender(
     recipe's. `on_setting` is called with each setting that is trained; `tasks` are all those of the comparison, for
     which a trained method is trained once.
     """
-    if method in RIVALS:
-        settings = (fixed,) if fixed else TRAINED_SETTINGS[method]
+    if find_method(method).kind == "trained":
+        settings = (fixed,) if fixed else TRAINED_SETTINGS.get(method, TOKEN_SETTINGS)
         if settings not in sample.trainings:
             sample.trainings[settings] = MethodTraining(settings, sample, tasks, seed, seconds, on_setting)
         return _train(sample.trainings[settings], task)
-    if COMPARED_METHODS[method].kind == "published":
+    if find_method(method).kind == "published":
         return _fit_closed_form(make_aligner(method), method, _NO_CORRECTION, None, sample.anchors)
     if method == "cca(words)":
         return _fit_by_rule(method, sample, task, seed, seconds)

@@ -12,11 +12,13 @@ import numpy as np
 from asif.aligners import Hubness
 from asif.aligners.protocol import uses_texts
 from asif.engine import Engine
+from asif.evaluate.comparison.anchor_tokens import AnchorTokens
 from asif.evaluate.comparison.assemble import assemble_comparison
 from asif.evaluate.comparison.datasets import CachedDataset, LabelSet
 from asif.evaluate.comparison.journal import RunJournal, RunKey
 from asif.evaluate.comparison.method_run import DatasetResult, MethodRun
 from asif.evaluate.comparison.methods import (
+    TOKEN_SETTINGS,
     TRAINED_SETTINGS,
     WORD_METHODS,
     Contender,
@@ -40,17 +42,19 @@ def run_comparison(
     plan: ComparisonPlan,
     journal_path: Path,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    tokens: AnchorTokens | None = None,
 ) -> Comparison:
     """Compare methods on an anchor set.
 
     `texts` are single captions of the anchors and the row of each, None if the stored ones are single. Finished runs
     are written to the journal, and taken from there when the same comparison is run again. Trained methods read the
-    captions' words if a method of WORD_METHODS competes and the texts of all data sets are known.
+    captions' words if a method of WORD_METHODS competes and the texts of all data sets are known. `tokens` are those of
+    the anchors, with a lookup that also finds those of the data sets, for a method of OPTIONAL_METHODS.
     """
     anchors = engine.anchors
     tasks = list(dict.fromkeys(dataset.task for dataset in datasets))
     reads_words = any(method in WORD_METHODS for method in plan.methods) and all(map(_has_texts, datasets))
-    journal = RunJournal(journal_path, _identify(engine, datasets, plan, reads_words))
+    journal = RunJournal(journal_path, _identify(engine, datasets, plan, reads_words, tokens))
     runs: list[MethodRun] = []
     drawn: tuple[tuple[int, int], Sample] | None = None  # the latest one: its trainings serve all tasks
     steps = list(product(plan.steps(), tasks))
@@ -63,7 +67,8 @@ def run_comparison(
                 rows = draw_pair_sample(anchors.count, pairs, seed)
                 subset = AnchorSubset.of(anchors, rows)
                 single = select_captions(texts, rows)
-                drawn = (pairs, seed), Sample.of(subset, single, seed, reads_words=reads_words)
+                own = None if tokens is None else tokens.select_rows(rows)
+                drawn = (pairs, seed), Sample.of(subset, single, seed, reads_words=reads_words, tokens=own)
             sample = drawn[1]
 
             def on_setting(setting: str, at: int = at, pairs: int = pairs, seed: int = seed) -> None:
@@ -84,12 +89,18 @@ def _has_texts(dataset: CachedDataset) -> bool:
 
 
 def _identify(
-    engine: Engine, datasets: Sequence[CachedDataset], plan: ComparisonPlan, reads_words: bool
+    engine: Engine,
+    datasets: Sequence[CachedDataset],
+    plan: ComparisonPlan,
+    reads_words: bool,
+    tokens: AnchorTokens | None,
 ) -> list[object]:
     """Return what the runs of a comparison depend on, as JSON."""
     data = [asdict(dataset.description.data) for dataset in datasets]
     fixed = None if plan.recipe is None else plan.recipe.aligner
-    return [[engine.anchors.digest, data, plan.seconds, fixed], VERSION, TRAINED_SETTINGS, _RULES, reads_words]
+    more = [] if tokens is None else [TOKEN_SETTINGS, tokens.tokens.header["source"]]
+    depends_on = [engine.anchors.digest, data, plan.seconds, fixed]
+    return [depends_on, VERSION, TRAINED_SETTINGS, _RULES, reads_words, *more]
 
 
 def draw_pair_sample(count: int, size: int, seed: int) -> Int64:

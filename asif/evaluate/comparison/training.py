@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asif.aligners import FittedAligner, Hubness, make_aligner
+from asif.aligners.hubness import MAX_BANK_ROWS
 from asif.encoders.torch_common import pick_device
 from asif.evaluate.comparison.method_run import TrainingSteps, TuningSpent
 from asif.evaluate.comparison.peak_memory import peak_memory
-from asif.rivals import FittedProjector, Projector
-from asif.rivals.words import FittedWithWords, WordChannel
+from asif.rivals import Projector
 from asif.tuning import (
     CORRECTIONS,
     AnchorSubset,
@@ -31,10 +31,11 @@ from asif.tuning import (
     score_held_out,
     split_folds,
 )
-from asif.vectors import Float32, Float64
+from asif.tuning.scoring import MAX_BANK_ROWS as MAX_HELD_OUT_BANK
+from asif.vectors import Embeddings, Float32, Float64, Side
 
 if TYPE_CHECKING:
-    from asif.evaluate.comparison.methods import Sample
+    from asif.evaluate.comparison.methods import Sample, TrainingData
     from asif.rivals.trainer import TrainingView
 
 _PATIENCE = 8  # looks without improvement for any task, after which a training on a fold ends
@@ -76,6 +77,7 @@ class _Watcher:
     """Follow a training on held-out queries: the best step for each task, by the task's own criterion."""
 
     queries: Mapping[Task, HeldOutQueries]
+    data: TrainingData | None = None
     looks: int = 0
     best: dict[Task, tuple[float, int, int]] = field(default_factory=dict)  # score, look, step
     weights: dict[Task, Mapping[str, Float32]] = field(default_factory=dict)
@@ -84,12 +86,16 @@ class _Watcher:
         """Score the networks for every task; return whether none has improved for long."""
         self.looks += 1
         for task, queries in self.queries.items():
-            table = view.project("image", queries.images.values) @ view.project("text", queries.texts.values).T
+            images, texts = self._project(view, "image", queries.images), self._project(view, "text", queries.texts)
+            table = images @ texts.T
             corrector = HubnessCorrector(HeldOutScores(table, ()))
             score = float(compute_query_scores(corrector, _UNCORRECTED, queries.matches, task).mean())
             if task not in self.best or score > self.best[task][0]:
                 self.best[task], self.weights[task] = (score, self.looks, view.step), view.copy_weights()
         return all(self.looks - look >= _PATIENCE for _, look, _ in self.best.values())
+
+    def _project(self, view: TrainingView, side: Side, embeddings: Embeddings) -> Float32:
+        return view.project(side, embeddings.values) if self.data is None else self.data.project(view, side, embeddings)
 
 
 class MethodTraining:
@@ -170,14 +176,15 @@ class MethodTraining:
         started = time.perf_counter()
         assert queries.anchors.rows is not None  # folds are subsets of the sample
         projector = self._make_projector(setting)
-        pairs, words = self.sample.prepare_pairs(queries.anchors.rows, projector.most_words)
+        data = self.sample.prepare_data(projector, queries.anchors.rows)
+        pairs = data.pairs
         by_task = {task: self._prepare_queries(task, fold, queries) for task in self.tasks}
-        texts = queries.texts if words is None else words.join(queries.texts)
-        watcher = _Watcher({task: replace(each, texts=texts) for task, each in by_task.items()})
+        watcher = _Watcher(by_task, data)
         schedule = projector.train_watched(pairs, seconds, watcher, pick_device("auto"))
         scores: dict[tuple[Task, Hubness], Float64] = {}
         for task, held_out in by_task.items():
-            fitted = _complete(projector.resolve(len(pairs)).build_fitted(pairs.dims, watcher.weights[task]), words)
+            trained = projector.resolve(len(pairs)).build_fitted(pairs.dims, watcher.weights[task])
+            fitted = data.complete(trained, MAX_HELD_OUT_BANK)
             corrector = HubnessCorrector(score_held_out(fitted, held_out, task, bank=True))
             usual = choose_usual_correction(self.sample.anchors, task)
             for hubness in dict.fromkeys((*CORRECTIONS, usual)):
@@ -188,13 +195,18 @@ class MethodTraining:
 
     def _prepare_queries(self, task: Task, fold: int, queries: HeldOutQueries) -> HeldOutQueries:
         """Add noise to the images of a labels task unless texts repeat, as tuning does for the other methods."""
-        noisy = task == "classify" and not self.texts_repeat
-        return queries.add_noise(self.seed + fold) if noisy else queries
+        if task != "classify" or self.texts_repeat:
+            return queries
+        noisy = queries.add_noise(self.seed + fold)
+        if self.sample.tokens is not None:
+            self.sample.tokens.name_noisy(queries, noisy, self.seed + fold)
+        return noisy
 
     def _train_on_all(self, choice: TrainedChoice) -> TrainedFit:
         """Train on all pairs: the schedule is shortened as much as it was on the folds."""
         projector = self._make_projector(choice.setting)
-        pairs, words = self.sample.prepare_pairs(None, projector.most_words)
+        data = self.sample.prepare_data(projector)
+        pairs = data.pairs
         schedule = projector.resolve(len(pairs)).build_schedule(len(pairs))
         shortened = min(found[choice.setting].shortened for found in self.rounds)
         planned = schedule.shorten(max(1, round(shortened * schedule.steps)))
@@ -203,7 +215,7 @@ class MethodTraining:
         with peak_memory() as peak:
             fitted = projector.train_steps(pairs, planned, steps, pick_device("auto"))
         training = TrainingSteps(steps, planned.steps, schedule.steps)
-        return TrainedFit(_complete(fitted, words), training, time.perf_counter() - started, peak.mib)
+        return TrainedFit(data.complete(fitted, MAX_BANK_ROWS), training, time.perf_counter() - started, peak.mib)
 
     def _make_projector(self, setting: str) -> Projector:
         """Make the projector of a setting, with the seed of the sample."""
@@ -216,8 +228,3 @@ def choose_usual_correction(anchors: AnchorSubset, task: Task) -> Hubness:
     """Return the hubness correction that every method keeps unless another is proven better."""
     repeats = {"texts_repeat": has_repeated_texts(anchors), "images_repeat": has_repeated_images(anchors)}
     return default_setting(task, anchors.count, **repeats)[1]
-
-
-def _complete(fitted: FittedProjector, words: WordChannel | None) -> FittedProjector | FittedWithWords:
-    """Return a projector that joins texts with the words that its training texts were joined with."""
-    return fitted if words is None else FittedWithWords(fitted, words)
