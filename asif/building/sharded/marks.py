@@ -12,7 +12,7 @@ from asif.errors import AsifError
 
 _FORM = struct.Struct("<qqq")
 KILLS = 3
-"""Deaths of workers by which a row is quarantined."""
+"""Deaths of workers at a row alone by which it is quarantined."""
 _MOST_DEATHS = 20
 """Deaths in a shard, without a row that is found, after which a build stops."""
 
@@ -63,10 +63,10 @@ class Marker:
 
 @dataclass
 class Suspicion:
-    """Collect the deaths in one shard, until a row is found by which `KILLS` workers died.
+    """Collect the deaths in one shard, until a row is found that has killed `KILLS` workers, alone.
 
-    After a death, the rows that the worker was at are done one by one by the next one. A row that is marked then, and
-    was among the rows of the first death, has killed two; once more, and it is quarantined.
+    After a death, the rows that the worker was at are done one by one by the next one. Workers die for other reasons, too:
+    a row that one of them has passed alone is not to blame for earlier deaths.
     """
 
     window: Mark | None = None
@@ -77,8 +77,9 @@ class Suspicion:
         """Note a death; return the rows to quarantine, if they are found. Raises AsifError after too many deaths."""
         self.deaths += 1
         if mark is not None and mark.row_by_row:
+            self.kills = Counter({row: kills for row, kills in self.kills.items() if row.first >= mark.first})
             self.kills[mark] += 1
-            if self.kills[mark] == KILLS - 1:
+            if self.kills[mark] == KILLS:
                 self.window, self.deaths, self.kills = None, 0, Counter()
                 return mark
         elif mark is not None:

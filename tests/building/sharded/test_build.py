@@ -195,7 +195,7 @@ def test_row_that_kills_its_worker_is_quarantined_and_named(
     local = build_set(open_pairs(pairs), tmp_path / "local", max_bad_rows=tolerant)
     ids = {record.id for record in local.anchors} - {record.id for record in built.anchors}
     assert ids == {"id-017", "id-050"}
-    assert sum(method == "encode" for _, method, _ in pools[0].calls) == 4 + 3 + 3  # no shard is tried without end
+    assert sum(method == "encode" for _, method, _ in pools[0].calls) == 4 + 4 + 4  # no shard is tried without end
     with pytest.raises(InputRefused, match="row 17: killed its worker 3 times"):
         build_sharded(pairs, tmp_path / "strict", load=partial(make_poisoned, poison), max_bad_rows=Tolerance(number=1))
 
