@@ -22,6 +22,8 @@ from asif.anchorset import AnchorSet, EncoderInfo, Journal, Store, read_receipt
 from asif.anchorset.format.atomic_io import hash_file
 from asif.classify import Labels
 from asif.engine import Engine
+from asif.kernels import find_nearest, prepare_rows
+from asif.kernels.quantised import QUANTISED_CACHE
 from asif.pairs import PairRecord
 from asif.vectors import SIDES, Embeddings, Fingerprint, Float32, Side
 from asif.version import VERSION
@@ -140,6 +142,29 @@ def opening(store: Store) -> list[list[str]]:
             [f"{name}: let the old mapping go", f"{1000 * statistics.median(gone):.1f} ms"],
             [f"{name}: another answer", f"{1000 * seconds(answer, 5):.0f} ms"],
         ]
+    with store.open("big") as opened:
+        return rows + labelling(opened, texts)
+
+
+def labelling(opened: AnchorSet, texts: Embeddings) -> list[list[str]]:
+    """Time one image after another with labels that are represented, in int8 and as anchors are stored."""
+    fitted, rows = make_aligner("asif").fit(opened), []
+    labels, limit, rng = prepare_rows(fitted.represent("text", texts)), QUANTISED_CACHE.limit, np.random.default_rng(2)
+
+    def label() -> object:
+        image = Embeddings.from_raw(rng.normal(size=(1, DIMS["image"])))
+        return find_nearest(fitted.represent("image", image), labels, 1)
+
+    for what, most in (("as they are stored", 0), ("in int8", limit)):
+        QUANTISED_CACHE.limit = most
+        first = seconds(label)
+        seconds(label)  # quantises
+        rows.append(
+            [
+                f"asif: one image with the same labels, anchors {what}: first, another",
+                f"{1000 * first:.0f} ms, {1000 * seconds(label, 9):.0f} ms",
+            ]
+        )
     return rows
 
 

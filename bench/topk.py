@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 
 import kernels_dense
@@ -32,6 +33,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small part of everything")
     parser.add_argument("--only", choices=SECTIONS, help="measure one section")
+    parser.add_argument("--queries", help="numbers of queries of dense cells, separated by commas")
+    parser.add_argument("--data", choices=["real", "random"], help="dense cells over these rows alone")
     parser.add_argument("--resume", action="store_true", help="keep the cells that an earlier run measured")
     options = parser.parse_args()
     sections = (options.only,) if options.only else tuple(SECTIONS)
@@ -45,7 +48,7 @@ def main() -> None:
     if not results.select(**here):
         results.add(here)
     if "dense" in sections:
-        kernels_dense.run(results, kernels_dense.QUICK if options.quick else kernels_dense.Grid())
+        kernels_dense.run(results, choose_grid(options))
     if "sparse" in sections:
         kernels_sparse.run(results, kernels_sparse.QUICK if options.quick else kernels_sparse.Sizes())
     if "end" in sections:
@@ -54,6 +57,14 @@ def main() -> None:
     kernels_report.report(results)
     if results.select(section="dense"):
         kernels_plot.plot(results, file.with_suffix(".png"))
+
+
+def choose_grid(options: argparse.Namespace) -> kernels_dense.Grid:
+    """Return the dense cells that the options name."""
+    grid = kernels_dense.QUICK if options.quick else kernels_dense.Grid()
+    if options.queries:
+        grid = replace(grid, queries=tuple(map(int, options.queries.split(","))))
+    return replace(grid, **{"real": {"random": ()}, "random": {"real": ()}}.get(options.data, {}))
 
 
 if __name__ == "__main__":

@@ -65,8 +65,8 @@ class Marker:
 class Suspicion:
     """Collect the deaths in one shard, until a row is found that has killed `KILLS` workers, alone.
 
-    After a death, the rows that the worker was at are done one by one by the next one. Workers die for other reasons, too:
-    a row that one of them has passed alone is not to blame for earlier deaths.
+    After a death, the rows that the worker was at are done one by one by the next one. Workers die for other reasons,
+    too: a row that one of them has passed alone is not to blame for earlier deaths.
     """
 
     window: Mark | None = None
