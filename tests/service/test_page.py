@@ -222,13 +222,16 @@ def test_pairs_have_thumbnails_or_a_neutral_frame(page: Any, photos: list[str]) 
     page.select_option("#anchors", "own")
     classify(page, photos[:1])
     page.click(".card summary")
-    images = page.locator(".sum img")
-    images.nth(page.locator(".sum .pair").count() - 1).wait_for()
-    assert images.evaluate_all("all => all.map((x) => x.alt)") == page.locator(".sum .caption").all_inner_texts()
-    assert all(images.evaluate_all("all => all.map((x) => x.naturalWidth > 0)"))
+    shown = """() => {
+        const images = [...document.querySelectorAll(".sum img")], texts = [...document.querySelectorAll(".sum .caption")];
+        const captions = texts.map((each) => each.innerText), names = images.map((each) => each.alt);
+        return names.length && `${names}` === `${captions}` && images.every((each) => each.naturalWidth > 0);
+    }"""
+    page.wait_for_function(shown)  # pairs come one after another
     page.select_option("#anchors", "one")
     page.locator(".card", has_text="one version").wait_for()
-    page.locator(".sum .frame.missing").nth(page.locator(".sum .pair").count() - 1).wait_for()
+    count = "(chosen) => document.querySelectorAll(`.sum ${chosen}`).length"
+    page.wait_for_function(f"() => ({count})('.pair') && ({count})('.pair') === ({count})('.frame.missing')")
     assert page.locator(".sum img").count() == 0
 
 
