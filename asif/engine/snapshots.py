@@ -118,7 +118,7 @@ class FittedTask:
         return "fitted" in self.__dict__
 
     def warm(self) -> None:
-        """Do the work that a first call would wait for, once: fit, and copy anchors to a device that searches them."""
+        """Do the work that first calls would wait for, once: fit, and copy anchors to a device, or quantise them."""
         self._first_rows  # noqa: B018
 
     @cached_property
@@ -127,7 +127,9 @@ class FittedTask:
         if reads_tokens(self.fitted):
             return []
         first = [Embeddings(np.asarray(self.anchors.blocks(side)[0][:1], np.float32), ((),)) for side in SIDES]
-        return [self.fitted.represent(side, one, self.kernel) for side, one in zip(SIDES, first, strict=True)]
+        for _ in range(2):  # the kernels keep what a second search reads
+            rows = [self.fitted.represent(side, one, self.kernel) for side, one in zip(SIDES, first, strict=True)]
+        return rows
 
     def represent_labels(self, labels: Labels, encode: Callable[[Sequence[str]], Embeddings]) -> Candidates:
         """Represent labels over the anchors, as candidates for images, corrected for hubness."""

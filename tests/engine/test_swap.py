@@ -28,7 +28,7 @@ from asif.classify import Labels
 from asif.engine import Classification, Engine, watcher
 from asif.engine.purge import purge_pairs
 from asif.errors import AsifError, Conflict, IntegrityError, NotFound, UsageError
-from asif.kernels import topk_similarity
+from asif.kernels import cpu, native_binding, quantised, topk_similarity
 from asif.vectors import Embeddings
 
 LABELS = Labels(("cat", "dog", "owl", "newt"))
@@ -229,6 +229,26 @@ def test_old_sets_go_when_the_last_call_on_them_ends(sets: Path, aligner: str) -
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not native_binding.is_available(), reason="no compiled kernels")
+def test_swap_quantises_so_that_no_call_waits_for_it(sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def quantise(block: Any, code: int, width: int) -> Any:
+        made.append(len(block))
+        return original(block, code, width)
+
+    original = quantised.quantise
+    monkeypatch.setattr(quantised, "quantise", quantise)
+    monkeypatch.setattr(quantised, "_MIN_BYTES", 0)
+    monkeypatch.setattr(cpu, "SMALL_ANCHORS", 0)
+    engine = engine_of(sets)
+    engine.classify_vectors(Embeddings.from_raw(np.eye(1, IMAGE_DIM)), ["a", "b"])
+    engine.swap("two")
+    assert made == [21, 21]
+    engine.classify_vectors(Embeddings.from_raw(np.eye(1, IMAGE_DIM)), ["a", "b"])
+    assert made == [21, 21]
+
+
 def test_memory_stays_the_same_over_many_swaps(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "asif.anchorset.select.view._MIN_MAPPED_ROWS", 10_000

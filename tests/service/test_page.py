@@ -223,7 +223,8 @@ def test_pairs_have_thumbnails_or_a_neutral_frame(page: Any, photos: list[str]) 
     classify(page, photos[:1])
     page.click(".card summary")
     shown = """() => {
-        const images = [...document.querySelectorAll(".sum img")], texts = [...document.querySelectorAll(".sum .caption")];
+        const images = [...document.querySelectorAll(".sum img")];
+        const texts = [...document.querySelectorAll(".sum .caption")];
         const captions = texts.map((each) => each.innerText), names = images.map((each) => each.alt);
         return names.length && `${names}` === `${captions}` && images.every((each) => each.naturalWidth > 0);
     }"""
