@@ -20,10 +20,10 @@ from asif.errors import UsageError
 from asif.kernels import KernelName
 from asif.rivals.freeze_align_tokens import FittedTokens
 from asif.rivals.token_pairs import select_network_inputs
+from asif.rivals.token_pool import encode_distinct
 from asif.vectors import DenseRows, Embeddings, Float32, Int64, Side, Tokens
 
 _INPUTS_READ = 64
-_TEXTS_PER_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -196,14 +196,13 @@ class TokenRecordingPool(EncoderPool):
     def encode_texts(self, texts: Sequence[str], anchors: OpenAnchors) -> Embeddings:
         """Encode texts, equal ones once; vectors in the cache on disk have no tokens, so it is not used."""
         encoder: TextEncoder = self.load_text_encoder(anchors)
-        distinct = sorted(set(texts))
-        rows: dict[str, Float32] = {}
-        for start in range(0, len(distinct), _TEXTS_PER_BATCH):
-            some = distinct[start : start + _TEXTS_PER_BATCH]
+
+        def encode(some: Sequence[str]) -> Float32:
             tokens = encoder.tokens(some)
             self._lookup.record("text", tokens, some)
-            rows |= zip(some, Embeddings.from_raw(tokens.pooled).values, strict=True)
-        return Embeddings(np.stack([rows[text] for text in texts]), tuple((text,) for text in texts))
+            return Embeddings.from_raw(tokens.pooled).values
+
+        return encode_distinct(texts, encode)
 
 
 @dataclass(frozen=True)

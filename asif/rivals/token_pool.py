@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,12 +53,7 @@ class TokenEncoderPool(EncoderPool):
 
     def encode_texts(self, texts: Sequence[str], anchors: OpenAnchors) -> Embeddings:
         """Encode texts, equal ones once: marked rows with the texts."""
-        encoder, distinct = self.load_text_encoder(anchors), sorted(set(texts))
-        rows: dict[str, Float32] = {}
-        for start in range(0, len(distinct), _TEXTS_PER_BATCH):
-            some = distinct[start : start + _TEXTS_PER_BATCH]
-            rows |= zip(some, encoder.forward(some), strict=True)
-        return Embeddings(np.stack([rows[text] for text in texts]), tuple((text,) for text in texts))
+        return encode_distinct(texts, self.load_text_encoder(anchors).forward)
 
     def _load_projector(self, stored: Any) -> FittedTokens:
         digest = stored.digest
@@ -83,3 +78,12 @@ class _ProjectingEncoder:
     def forward(self, inputs: Sequence[Any]) -> Float32:
         """Project the tokens of prepared images or of texts."""
         return mark_projected(self.fitted.represent_tokens(self.side, self.inner.tokens(inputs)).values)
+
+
+def encode_distinct(texts: Sequence[str], encode: Callable[[Sequence[str]], Float32]) -> Embeddings:
+    """Encode texts, equal ones once, some at a time: the rows that `encode` returns [n, d], with the texts."""
+    distinct, rows = sorted(set(texts)), dict[str, Float32]()
+    for start in range(0, len(distinct), _TEXTS_PER_BATCH):
+        some = distinct[start : start + _TEXTS_PER_BATCH]
+        rows |= zip(some, encode(some), strict=True)
+    return Embeddings(np.stack([rows[text] for text in texts]), tuple((text,) for text in texts))

@@ -67,7 +67,7 @@ def test_every_instruction_set_compiles_without_a_warning(build: Any, name: str,
     flags = [flag for flag in build.FLAGS if flag not in ("-O3", "-shared")]
     for source in ("topk.cpp", "sparse.cpp"):
         made = (NATIVE_FOLDER / source, "-S", "-o", tmp_path / "assembly")
-        run(compiler, *flags, "-O0", "-Werror", *flags_of(build, name), *made)
+        assert run(compiler, *flags, "-O0", "-Werror", *flags_of(build, name), *made) == ""
 
 
 @pytest.mark.parametrize("name", native_binding.list_instruction_sets())

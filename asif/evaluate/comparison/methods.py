@@ -88,16 +88,14 @@ TRAINED_SETTINGS: dict[str, tuple[str, ...]] = {
         "freeze-align(dropout=0.1,decay=0.02)",
         "freeze-align(rate=0.0003)",
     ),
+    "freeze-align-tokens": (
+        "freeze-align-tokens",
+        "freeze-align-tokens(dropout=0.5)",
+        "freeze-align-tokens(dropout=0.1,decay=0.02)",
+        "freeze-align-tokens(rate=0.0003)",
+    ),
 }
 """The settings of each trained method, tried in this order until the seconds are spent."""
-
-TOKEN_SETTINGS = (
-    "freeze-align-tokens",
-    "freeze-align-tokens(dropout=0.5)",
-    "freeze-align-tokens(dropout=0.1,decay=0.02)",
-    "freeze-align-tokens(rate=0.0003)",
-)
-"""The settings of the method that is trained on tokens: those of its form of vectors."""
 
 
 def find_method(name: str) -> MethodEntry:
@@ -237,7 +235,7 @@ def fit_contender(
     which a trained method is trained once.
     """
     if find_method(method).kind == "trained":
-        settings = (fixed,) if fixed else TRAINED_SETTINGS.get(method, TOKEN_SETTINGS)
+        settings = (fixed,) if fixed else TRAINED_SETTINGS[method]
         if settings not in sample.trainings:
             sample.trainings[settings] = MethodTraining(settings, sample, tasks, seed, seconds, on_setting)
         return _train(sample.trainings[settings], task)

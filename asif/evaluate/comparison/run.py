@@ -18,7 +18,6 @@ from asif.evaluate.comparison.datasets import CachedDataset, LabelSet
 from asif.evaluate.comparison.journal import RunJournal, RunKey
 from asif.evaluate.comparison.method_run import DatasetResult, MethodRun
 from asif.evaluate.comparison.methods import (
-    TOKEN_SETTINGS,
     TRAINED_SETTINGS,
     WORD_METHODS,
     Contender,
@@ -98,7 +97,7 @@ def _identify(
     """Return what the runs of a comparison depend on, as JSON."""
     data = [asdict(dataset.description.data) for dataset in datasets]
     fixed = None if plan.recipe is None else plan.recipe.aligner
-    more = [] if tokens is None else [TOKEN_SETTINGS, tokens.tokens.header["source"]]
+    more = [] if tokens is None else [tokens.tokens.header["source"]]
     depends_on = [engine.anchors.digest, data, plan.seconds, fixed]
     return [depends_on, VERSION, TRAINED_SETTINGS, _RULES, reads_words, *more]
 

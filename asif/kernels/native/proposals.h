@@ -1,6 +1,8 @@
 // What a search is made of: types of anchors, the product that proposes candidates, and which products pass.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -11,6 +13,7 @@
 namespace asif {
 
 constexpr int64_t SCORED_SHARE = 3;  // one score in so many takes as long as a product of every row, measured
+constexpr int GROUP = 4;             // panels that meet a block of rows one after another, at most
 constexpr float LOWEST = -std::numeric_limits<float>::infinity();
 constexpr float NEVER = std::numeric_limits<float>::quiet_NaN();  // a limit that nothing reaches
 
@@ -78,5 +81,26 @@ inline void each_passing(const float* results, int rows, const float* limits, Us
     for (int at = 0; at < count; ++at)
         for (uint32_t left = passing[at]; left; left &= left - 1) use(found[at], __builtin_ctz(left));
 }
+
+// What every search is made from.
+struct Proposals {
+    Proposals(const Anchors& anchors, Type type, const float* queries, int64_t count, int64_t k, Team& team)
+        : anchors_(anchors), type_(type), k_(k), team_(team), queries_(queries, count, anchors.dim, team),
+          product_(product_of(type, queries_, anchors, k, team)) {}
+
+    // Return how many rows tiles have: as many as give every thread one, at most `most`, in whole blocks of the product.
+    int64_t tile_rows(int64_t most) const {
+        const int64_t fair = (anchors_.count() + team_.size() - 1) / team_.size();
+        return (std::min(most, fair) + product_->block_rows - 1) / product_->block_rows * product_->block_rows;
+    }
+
+    const Anchors& anchors_;
+    const Type type_;
+    const int64_t k_;
+    Team& team_;
+    const Queries queries_;
+    const std::unique_ptr<Product> product_;
+    std::atomic<bool> finite_{true};  // every anchor met so far
+};
 
 }  // namespace asif

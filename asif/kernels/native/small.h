@@ -5,8 +5,6 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
-#include <cmath>
 #include <vector>
 
 #include "proposals.h"
@@ -14,15 +12,11 @@
 
 namespace asif {
 
-class SmallSearch {
+class SmallSearch : Proposals {
    public:
     SmallSearch(const Anchors& anchors, Type type, const float* queries, int64_t count, int64_t k, Team& team)
-        : anchors_(anchors), type_(type), k_(k), team_(team), queries_(queries, count, anchors.dim, team),
-          product_(product_of(type, queries_, anchors, k, team)), rows_((int)anchors.count()) {
-        const int fair = (rows_ + team.size() - 1) / team.size();
-        tile_rows_ = (fair + product_->block_rows - 1) / product_->block_rows * product_->block_rows;
-        tiles_.resize((rows_ + tile_rows_ - 1) / tile_rows_);
-    }
+        : Proposals(anchors, type, queries, count, k, team), rows_((int)anchors.count()),
+          tile_rows_((int)tile_rows(anchors.count())), tiles_((rows_ + tile_rows_ - 1) / tile_rows_) {}
 
     // Write the top k; returns how many queries met something that is not finite.
     int64_t run(int64_t* indices, float* scores) {
@@ -32,25 +26,29 @@ class SmallSearch {
     }
 
    private:
-    static constexpr int MOST_TURNS = 24, GROUP = 4;
+    static constexpr int MOST_TURNS = 24;
     static constexpr int64_t PRODUCT_BYTES = 256 << 10;  // of a group: what else a core's cache holds are rows
 
     // What a thread works with, for the panels of a group.
     struct Worker {
-        Buffer<float> products;  // [panels, rows and some more that the last block writes in vain, PANEL]
-        Buffer<double> wide;     // [panels * PANEL, stride]: queries
-        Buffer<Scored> listed;   // [panels * PANEL, rows]
+        Buffer<double> wide;    // [panels * PANEL, stride]: queries
+        Buffer<Scored> listed;  // [panels * PANEL, rows]
         std::vector<float> limits;
         std::vector<int64_t> counts;
         Sorter sorter;
     };
 
     Worker new_worker(int64_t panels) const {
-        const int64_t queries = panels * PANEL, products = panels * room();
-        Worker worker{buffer<float>(products), buffer<double>(queries * queries_.stride), buffer<Scored>(queries * rows_),
-                      std::vector<float>(queries), std::vector<int64_t>(queries), {}};
-        if (queries_.count < PANEL) std::fill_n(&worker.products[0], products, 0.0f);  // of queries that do not exist
-        return worker;
+        const int64_t queries = panels * PANEL;
+        return {buffer<double>(queries * queries_.stride), buffer<Scored>(queries * rows_), std::vector<float>(queries),
+                std::vector<int64_t>(queries), {}};
+    }
+
+    // Room for the products of panels: [panels, rows and some more that the last block writes in vain, PANEL].
+    Buffer<float> new_products(int64_t panels) const {
+        Buffer<float> products = buffer<float>(panels * room());
+        if (queries_.count < PANEL) std::fill_n(&products[0], panels * room(), 0.0f);  // of queries that do not exist
+        return products;
     }
 
     int64_t room() const { return ((int64_t)rows_ + MOST_BLOCK_ROWS) * PANEL; }
@@ -60,17 +58,17 @@ class SmallSearch {
     void share_anchors(int64_t* indices, float* scores) {
         std::vector<Worker> workers;
         for (int thread = 0; thread < team_.size(); ++thread) workers.push_back(new_worker(1));
-        float* const products = &workers[0].products[0];
+        const Buffer<float> products = new_products(1);
         for (int64_t panel = 0; panel < queries_.panels(); ++panel) {
             team_.each((int64_t)tiles_.size(), [&](int, int64_t tile) {
                 Processor processor;
                 if (panel == 0) make_ready(tile);
-                multiply(tile, panel, panel + 1, products);
+                multiply(tile, panel, panel + 1, &products[0]);
             });
             const int parts = std::min(team_.size(), asked(panel)), size = (asked(panel) + parts - 1) / parts;
             team_.each(parts, [&](int thread, int64_t part) {
                 const int first = (int)part * size;
-                answer(panel, first, std::min(first + size, asked(panel)), products, workers[thread], indices, scores);
+                answer(panel, first, std::min(first + size, asked(panel)), &products[0], workers[thread], indices, scores);
             });
         }
     }
@@ -81,14 +79,16 @@ class SmallSearch {
         const int64_t fitting = std::max<int64_t>(1, PRODUCT_BYTES / (room() * (int64_t)sizeof(float)));
         const int64_t size = std::clamp<int64_t>(queries_.panels() / team_.size(), 1, std::min<int64_t>(fitting, GROUP));
         std::vector<Worker> workers;
-        for (int thread = 0; thread < team_.size(); ++thread) workers.push_back(new_worker(size));
+        std::vector<Buffer<float>> products;
+        for (int thread = 0; thread < team_.size(); ++thread)
+            workers.push_back(new_worker(size)), products.push_back(new_products(size));
         team_.each((queries_.panels() + size - 1) / size, [&](int thread, int64_t group) {
             Processor processor;
-            Worker& worker = workers[thread];
+            float* const mine = &products[thread][0];
             const int64_t first = group * size, last = std::min(first + size, queries_.panels());
-            for (size_t tile = 0; tile < tiles_.size(); ++tile) multiply(tile, first, last, &worker.products[0]);
-            answer(first, 0, (int)std::min((last - first) * PANEL, queries_.count - first * PANEL), &worker.products[0],
-                   worker, indices, scores);
+            for (size_t tile = 0; tile < tiles_.size(); ++tile) multiply(tile, first, last, mine);
+            const int queries = (int)std::min((last - first) * PANEL, queries_.count - first * PANEL);
+            answer(first, 0, queries, mine, workers[thread], indices, scores);
         });
     }
 
@@ -206,16 +206,8 @@ class SmallSearch {
         for (int part = 0; part < PARTS; ++part) write(thresholds + part * LANES, low[part]);
     }
 
-    const Anchors& anchors_;
-    const Type type_;
-    const int64_t k_;
-    Team& team_;
-    const Queries queries_;
-    const std::unique_ptr<Product> product_;
-    const int rows_;
-    int tile_rows_;
+    const int rows_, tile_rows_;
     std::vector<Tile> tiles_;
-    std::atomic<bool> finite_{true};
 };
 
 }  // namespace asif

@@ -23,7 +23,6 @@ constexpr int64_t TILE_ROWS = 8192;         // at most
 constexpr int64_t FEW_ROWS = 256;           // at most where floors are not guessed but rise from tile to tile
 constexpr int64_t FEW_WANTED = 128;         // of all queries; to score some more takes less time than to read a sample
 constexpr int64_t LIST_BYTES = 256 << 20;   // of all threads and queries at a time, at most
-constexpr int GROUP = 4;                    // panels that meet a block of rows one after another, at most
 constexpr int GROUPED = GROUP * PANEL;
 
 // Candidates listed for a query before the list is cut to k.
@@ -37,19 +36,14 @@ double scrambled(uint64_t number) {
     return (double)((number ^ number >> 31) >> 11) * 0x1p-53;
 }
 
-class Search {
+class Search : Proposals {
    public:
     Search(const Anchors& anchors, Type type, const float* queries, int64_t count, int64_t k, Team& team)
-        : anchors_(anchors), type_(type), k_(k), team_(team), queries_(queries, count, anchors.dim, team),
-          product_(product_of(type, queries_, anchors, k, team)),
+        : Proposals(anchors, type, queries, count, k, team),
           in_group_(std::clamp<int64_t>(queries_.panels() / team.size(), 1, GROUP)),
-          groups_((queries_.panels() + in_group_ - 1) / in_group_), capacity_(capacity_for(k)), floors_(count, LOWEST) {
-        const int64_t most = few_wanted() ? FEW_ROWS : TILE_ROWS;
-        const int64_t fitting = std::clamp<int64_t>(TILE_BYTES / (int64_t)product_->row_bytes(), 1, most);
-        const int64_t fair = (anchors.count() + team.size() - 1) / team.size();
-        tile_rows_ = (std::min(fitting, fair) + product_->block_rows - 1) / product_->block_rows * product_->block_rows;
-        tiles_ = (anchors.count() + tile_rows_ - 1) / tile_rows_;
-    }
+          groups_((queries_.panels() + in_group_ - 1) / in_group_), capacity_(capacity_for(k)),
+          tile_rows_(tile_rows(std::clamp<int64_t>(TILE_BYTES / (int64_t)product_->row_bytes(), 1, most_rows()))),
+          tiles_((anchors.count() + tile_rows_ - 1) / tile_rows_), floors_(count, LOWEST) {}
 
     // Write the top k; returns the queries whose guess was too high, or that met something not finite.
     std::vector<int64_t> run(bool guess, int64_t* indices, float* scores) {
@@ -59,6 +53,7 @@ class Search {
     }
 
    private:
+    int64_t most_rows() const { return few_wanted() ? FEW_ROWS : TILE_ROWS; }
     bool few_wanted() const { return queries_.count <= FEW && queries_.count * k_ <= FEW_WANTED; }
 
     int64_t first_of(int64_t group) const { return group * in_group_ * PANEL; }
@@ -306,18 +301,11 @@ class Search {
         return again;
     }
 
-    const Anchors& anchors_;
-    const Type type_;
-    const int64_t k_;
-    Team& team_;
-    const Queries queries_;
-    const std::unique_ptr<Product> product_;
     const int64_t in_group_, groups_;
     const int64_t capacity_;
-    int64_t tile_rows_, tiles_;
+    const int64_t tile_rows_, tiles_;
     std::vector<float> floors_;
     std::vector<Worker> workers_;
-    std::atomic<bool> finite_{true};  // every anchor
 };
 
 // Search for some queries; those whose guess was too high once more without one. Returns how many met no k finite scores.

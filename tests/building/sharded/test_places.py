@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.build_fakes import OPERATION, FakeImages, FakeTexts, build_set, identity, some_rows, write_parquet
-from support.worker_pools import InlinePool, Killed
+from support.worker_pools import InlinePool, Killed, stop_at
 
 from asif.anchorset import Store
 from asif.anchorset.write.shard_journal import ShardAttempt
@@ -77,17 +77,6 @@ def build(pairs: Path, home: Path, pool: Any = InlinePool, loader: Any = load) -
     return build_sharded_anchor_set(open_pairs(pairs), Store(home), "toy", *what)
 
 
-def raise_at(number: int, error: type[BaseException]) -> Any:
-    count = [0]
-
-    def before(worker: int, method: str, arguments: tuple[Any, ...]) -> None:
-        count[0] += method == "encode"
-        if count[0] == number:
-            raise error
-
-    return partial(InlinePool, before=before)
-
-
 def test_objects_are_created_once(bucket: ObjectFolder) -> None:
     assert bucket.read("a") is None
     assert bucket.create("a", b"first")
@@ -102,14 +91,14 @@ def test_objects_are_created_once(bucket: ObjectFolder) -> None:
 
 def test_set_built_by_way_of_objects_equals_local(bucket: ObjectFolder, pairs: Path, tmp_path: Path) -> None:
     local = build_set(open_pairs(pairs), tmp_path / "local")
-    built = build(pairs, tmp_path / "shards", raise_at(3, Killed))
+    built = build(pairs, tmp_path / "shards", stop_at(3, Killed))
     assert identity(built.anchors) == identity(local.anchors)
     assert bucket.list_names() == []  # orphans of dead attempts are swept
 
 
 def test_interrupted_build_resumes_from_objects(bucket: ObjectFolder, pairs: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        build(pairs, tmp_path / "shards", raise_at(4, KeyboardInterrupt))
+        build(pairs, tmp_path / "shards", stop_at(4, KeyboardInterrupt))
     assert len([name for name in bucket.list_names() if "/done/" in name]) == 3
     for done in (tmp_path / "shards").rglob("done"):  # another machine has only what is in the store
         shutil.rmtree(done)
@@ -139,7 +128,7 @@ def test_row_that_kills_its_worker_is_found_by_marks_in_objects(
 
 def test_builds_that_differ_do_not_share_objects(bucket: ObjectFolder, pairs: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        build(pairs, tmp_path / "mean", raise_at(4, KeyboardInterrupt))
+        build(pairs, tmp_path / "mean", stop_at(4, KeyboardInterrupt))
     sharding = ShardingOptions(ClusterOptions(2), 8, BUCKET)
     what = {"image": "fake", "text": "fake"}, load, BuildOptions(captions="first"), OPERATION, sharding, InlinePool
     built = build_sharded_anchor_set(open_pairs(pairs), Store(tmp_path / "first"), "toy", *what)

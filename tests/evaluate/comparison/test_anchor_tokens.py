@@ -18,7 +18,7 @@ from asif.engine.captions import encode_single_captions
 from asif.engine.encoder_pool import EncoderPool
 from asif.errors import UsageError
 from asif.evaluate.comparison.anchor_tokens import AnchorTokens, open_tokens_of
-from asif.evaluate.comparison.methods import Sample
+from asif.evaluate.comparison.methods import TRAINED_SETTINGS, Sample
 from asif.evaluate.comparison.training import MethodTraining
 from asif.rivals import FreezeAlignTokens
 from asif.rivals.token_lookup import FittedTokensByVector, TokenLookup, TokenRecordingPool, read_tokens
@@ -34,7 +34,7 @@ def store(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for room in ("encoder_pool", "build"):
         monkeypatch.setattr(f"asif.engine.{room}.load_image_encoder", lambda *_: TokenImages())
         monkeypatch.setattr(f"asif.engine.{room}.load_text_encoder", lambda *_: TokenTexts())
-    monkeypatch.setattr("asif.evaluate.comparison.methods.TOKEN_SETTINGS", (SETTING,))
+    monkeypatch.setitem(TRAINED_SETTINGS, "freeze-align-tokens", (SETTING,))
     build_set(list_source(*some_rows(COUNT)), home).anchors.close()
     rows = some_rows(COUNT)
     write_parquet(tmp_path / "pairs.parquet", [row[1] for row in rows], [list(row[2]) for row in rows])

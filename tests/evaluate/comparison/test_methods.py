@@ -9,7 +9,7 @@ import pytest
 
 from asif.aligners import RIVALS, make_aligner
 from asif.engine import Engine
-from asif.evaluate.comparison.methods import COMPARED_METHODS, TRAINED_SETTINGS, Sample, fit_contender
+from asif.evaluate.comparison.methods import COMPARED_METHODS, OPTIONAL_METHODS, TRAINED_SETTINGS, Sample, fit_contender
 from asif.tuning import AnchorSubset, Task, tune
 from asif.tuning.grid import build_grid
 from asif.vectors import SIDES
@@ -28,7 +28,7 @@ def test_leaving_one_pair_out_costs_what_it_says(toys: Path, method: str) -> Non
 
 
 def test_every_setting_that_is_tried_is_an_aligner() -> None:
-    assert set(TRAINED_SETTINGS) == set(RIVALS)
+    assert set(TRAINED_SETTINGS) == {*RIVALS, *OPTIONAL_METHODS}
     for name, settings in TRAINED_SETTINGS.items():
         assert all(make_aligner(setting).name == name for setting in settings)
         assert len(settings) == 4
