@@ -103,7 +103,10 @@ inline void multiply_entries(const char* const* rows, const int16_t* queries, si
         for (int at = first; at < std::min(first + LONGEST_SUM, steps_of(dim)); at += 4 * LANES) {
             Fours entries[ROWS];
 #pragma GCC unroll 4
-            for (int row = 0; row < ROWS; ++row) entries[row] = read<Fours>(entries_of(rows[row]) + at);
+            for (int row = 0; row < ROWS; ++row) {
+                entries[row] = read<Fours>(entries_of(rows[row]) + at);
+                if (ROWS > 1) __builtin_prefetch(rows[row] + at + ROWS * quantised_bytes(dim));  // one alone is foreseen
+            }
 #pragma GCC unroll 8
             for (int query = 0; query < QUERIES; ++query) {
                 const int8_t* const parts = reinterpret_cast<const int8_t*>(queries + query * stride) + at;
@@ -140,7 +143,10 @@ inline void multiply_entries(const char* const* rows, const int16_t* queries, si
         for (int at = first; at < std::min(first + LONGEST_SUM, steps_of(dim)); at += 2 * LANES) {
             Pairs entries[ROWS];
 #pragma GCC unroll 4
-            for (int row = 0; row < ROWS; ++row) entries[row] = load_pairs(entries_of(rows[row]) + at);
+            for (int row = 0; row < ROWS; ++row) {
+                entries[row] = load_pairs(entries_of(rows[row]) + at);
+                if (ROWS > 1) __builtin_prefetch(rows[row] + at + ROWS * quantised_bytes(dim));  // one alone is foreseen
+            }
 #pragma GCC unroll 8
             for (int query = 0; query < QUERIES; ++query) {
                 const Pairs with = read<Pairs>(queries + query * stride + at);
