@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from asif.aligners.neighbours import SPARE, Neighbours
 from asif.aligners.protocol import Anchors, TemplateMode
 from asif.errors import UsageError
-from asif.kernels import KernelName, topk_similarity
+from asif.kernels import KernelName, freeze, topk_similarity
 from asif.kernels.remote import RemoteBlocks
 from asif.vectors import AnchorContributions, Embeddings, FitArrays, Float32, Side, SparseRows, TopK
 
@@ -281,7 +281,7 @@ class CentredBlocks(Sequence[NDArray[Any]]):
             block = centre_rows(self.blocks[at], self.mean)
             if sum(cached.nbytes for cached in self._cache.values()) + block.nbytes > self.cached_bytes:
                 return block
-            self._cache[at] = block
+            self._cache[at] = freeze(block)
         return self._cache[at]
 
     def __len__(self) -> int:

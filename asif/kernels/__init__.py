@@ -14,6 +14,7 @@ from asif.kernels.api import (
     supports_bfloat16,
     topk_similarity,
 )
+from asif.kernels.quantised import freeze
 from asif.kernels.sparse import SparseIndex
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "SparseIndex",
     "supports_bfloat16",
     "find_nearest",
+    "freeze",
     "prepare_rows",
     "compute_similarity",
     "sparse_similarity",

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from array import array
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from asif.errors import BadEmbedding, OutOfSpace
 from asif.kernels.native_binding import as_contiguous, count_threads, get_address, load_native
 from asif.kernels.quantised import MOST_QUERIES, QUANTISED_CACHE
 from asif.kernels.reference import select_topk
+from asif.kernels.whole_rows import WHOLE_ROWS_CACHE, lay_out
 from asif.vectors import Float32, TopK
 
 _TYPE_CODES = {np.dtype(np.float16): 0, np.dtype(np.float32): 2}
@@ -37,7 +36,7 @@ def topk_similarity(queries: Float32, anchors: Sequence[NDArray[Any]], k: int) -
     found, first = None, 0
     for blocks in _batch_blocks(anchors):
         count = sum(map(len, blocks))
-        some = _search(queries, blocks, min(k, count))
+        some = _search(queries, blocks, count, min(k, count))
         if found is None:
             found = some
         else:  # of equal scores, `select_topk` keeps the earlier anchors first
@@ -77,28 +76,24 @@ def _type_code(block: NDArray[Any]) -> int | None:
     return _BFLOAT16 if known is None and block.dtype.name == "bfloat16" and block.dtype.isnative else known
 
 
-def _search(queries: Float32, blocks: list[NDArray[Any]], k: int) -> TopK:
+def _search(queries: Float32, blocks: list[NDArray[Any]], count: int, k: int) -> TopK:
     """Call the kernel; blocks of different types are converted to float32 first."""
     if len({block.dtype for block in blocks}) > 1:
         blocks = [np.asarray(block, np.float32) for block in blocks]
-    queries = as_contiguous(queries, np.float32)
-    starts = list(accumulate(map(len, blocks), initial=0))
-    code = _type_code(blocks[0])
+    queries, code = as_contiguous(queries, np.float32), _type_code(blocks[0])
     assert code is not None
-    quantised = (
-        QUANTISED_CACHE.find(blocks, code) if len(queries) <= MOST_QUERIES and starts[-1] > SMALL_ANCHORS else None
-    )
-    rows, forms = ([get_address(block) or 0 for block in some] for some in (blocks, quantised or []))
-    layout = array("q", [*rows, *(block.strides[0] for block in blocks), *forms, *starts])
-    base, words = layout.buffer_info()[0], 8 * len(blocks)
+    layout = WHOLE_ROWS_CACHE.find(blocks, code) if count <= SMALL_ANCHORS else None
+    if layout is None:
+        is_memory_bound = len(queries) <= MOST_QUERIES and count > SMALL_ANCHORS
+        layout = lay_out(blocks, QUANTISED_CACHE.find(blocks, code) if is_memory_bound else None)
     indices, scores = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
     stop, kernel = ctypes.c_int(0), load_native().asif_topk
     arguments = (
-        get_address(queries), len(queries), base, base + words, base + 2 * words + 8 * len(forms),
-        base + 2 * words if forms else None, len(blocks), queries.shape[1], code, k, SMALL_ANCHORS,
-        count_threads(), ctypes.addressof(stop), get_address(indices), get_address(scores),
+        get_address(queries), len(queries), layout.rows, layout.strides, layout.starts, layout.quantised, layout.whole,
+        len(blocks), queries.shape[1], code, k, SMALL_ANCHORS, count_threads(), ctypes.addressof(stop),
+        get_address(indices), get_address(scores),
     )  # fmt: skip
-    is_long = queries.size * starts[-1] > MIN_INTERRUPTIBLE_PRODUCTS
+    is_long = queries.size * count > MIN_INTERRUPTIBLE_PRODUCTS
     problem = run_interruptible(lambda: int(kernel(*arguments)), stop) if is_long else kernel(*arguments)
     if problem < 0:
         raise OutOfSpace(

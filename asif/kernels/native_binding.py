@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from asif.errors import MissingDependency, UsageError
 
-INTERFACE_VERSION = 3
+INTERFACE_VERSION = 4
 INSTRUCTION_SETS = ("amx", "avx512bf16", "avx512vnni", "avx512", "avxvnni", "avx2", "neon", "portable")
 NATIVE_FOLDER = Path(__file__).with_name("native")
 REINSTALL_HINT = (
@@ -27,9 +27,11 @@ REINSTALL_HINT = (
 
 _POINTER, _COUNT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _SIGNATURES = {
-    "asif_topk": (_POINTER, _COUNT, *(_POINTER,) * 4, _COUNT, _INT, _INT, _COUNT, _COUNT, _INT, *(_POINTER,) * 3),
+    "asif_topk": (_POINTER, _COUNT, *(_POINTER,) * 5, _COUNT, _INT, _INT, _COUNT, _COUNT, _INT, *(_POINTER,) * 3),
     "asif_quantised_bytes": (_INT,),
     "asif_quantise": (_POINTER, _COUNT, _COUNT, _INT, _INT, _INT, _POINTER),
+    "asif_whole_bytes": (_COUNT, _INT),
+    "asif_make_whole": (*(_POINTER,) * 3, _COUNT, _INT, _INT, _POINTER),
     "asif_sparse_measure": (_POINTER, _POINTER, *(_COUNT,) * 4, _INT, _POINTER, _POINTER),
     "asif_sparse_fill": (*(_POINTER,) * 3, *(_COUNT,) * 4, _INT, *(_POINTER,) * 4),
     "asif_sparse_similarity": (_POINTER, _POINTER, _COUNT, _COUNT, _POINTER, _INT, _POINTER),
@@ -106,7 +108,12 @@ def count_threads() -> int:
 
 def get_address(array: NDArray[Any] | None) -> int | None:
     """Return the address of an array's first value, or None."""
-    return None if array is None else int(array.__array_interface__["data"][0])
+    if array is None:
+        return None
+    if array.size and array.flags.carray and array.dtype.isbuiltin == 1:  # takes a third of the time
+        memory: Any = array
+        return ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    return int(array.__array_interface__["data"][0])
 
 
 def as_contiguous(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:

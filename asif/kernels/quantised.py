@@ -43,6 +43,17 @@ def is_immutable(block: NDArray[Any]) -> bool:
         return False
 
 
+def freeze(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return an array, which the caller gives up, as one that nobody can write to, so that forms of it may be kept.
+
+    >>> is_immutable(freeze(np.zeros((2, 3), np.float32)))
+    True
+    """
+    kept = np.ascontiguousarray(rows)
+    memory: Any = kept.view(np.uint8)
+    return np.frombuffer(memoryview(memory).toreadonly(), kept.dtype).reshape(kept.shape)
+
+
 def measure_limit() -> int:
     """Return how many bytes of quantised blocks a process may keep: an eighth of the memory that it may use."""
     try:

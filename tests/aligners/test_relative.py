@@ -16,6 +16,7 @@ from asif.aligners import Aligner, Relative, make_aligner
 from asif.aligners.relative import CentredBlocks, centre_rows
 from asif.errors import UsageError
 from asif.kernels import sparse_similarity
+from asif.kernels.quantised import is_immutable
 from asif.vectors import Embeddings, Side, SparseRows
 
 SIDES: tuple[Side, Side] = ("image", "text")
@@ -250,5 +251,6 @@ def test_centred_blocks_stay_within_their_budget(budget: int) -> None:
             assert found.dtype == np.float32
     assert len(blocks) == 4
     assert sum(block.nbytes for block in blocks._cache.values()) <= budget
+    assert all(map(is_immutable, blocks._cache.values()))
     read_once = [at for at, reads in enumerate(source.reads) if reads == 1]
     assert read_once == {0: [], 100: [3], 384: [0, 1], 2**30: [0, 1, 2, 3]}[budget]

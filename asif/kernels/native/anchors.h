@@ -14,6 +14,7 @@ struct Anchors {
     int64_t block_count;
     int dim;
     const char* const* quantised;  // the blocks in int8, or null
+    const int16_t* whole;          // all rows as pairs of int16 (whole.h), or null
 
     int64_t count() const { return starts[block_count]; }
 };

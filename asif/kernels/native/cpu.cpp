@@ -76,4 +76,4 @@ ASIF_EXPORT const char* asif_instructions() {
 }
 
 // Counts up with every change of what Python calls, so that libraries left from another version are not used.
-ASIF_EXPORT int asif_interface() { return 3; }
+ASIF_EXPORT int asif_interface() { return 4; }

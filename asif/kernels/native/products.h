@@ -1,8 +1,9 @@
-// Five ways of multiplying anchors by queries, and how far each can be from the canonical score.
+// Ways of multiplying anchors by queries, and how far each can be from the canonical score.
 //
 //   Cheap   converted rows times panels, in the CPU's cheapest precision: many queries
 //   Stored  rows as they are stored, float32: few queries, at the speed of memory
 //   Quantised  rows in int8, where they are kept: few queries, at a quarter of the bytes
+//   KeptFew, Whole  rows as pairs of int16 (whole.h)
 //   Exact   float64 on the grid: so few anchors that most of them must be scored anyway
 //   Canonical  the same for a few queries, rows as they are stored
 #pragma once
@@ -29,6 +30,8 @@ struct Tile {
     Buffer<const void*> rows;
     Buffer<const char*> quantised;  // the same rows in int8, where they are kept
     bool sample = false;            // whether products are wanted that are off on either side
+    const int16_t* high = nullptr;  // the same rows as pairs of int16, where they are kept: the first row's high parts
+    size_t plane = 0;               // entries from them to the low parts
     Buffer<char> converted;
     double length = 0, residual = 0;  // of the longest row; of the largest difference that conversion made
     bool finite = true;               // every row met so far
@@ -75,6 +78,8 @@ class Product {
     virtual double excess(int64_t query, const Tile& tile) const { return error(query, tile); }
     // Tell whether products are canonical scores.
     virtual bool exact() const { return false; }
+    // Tell whether rows that are kept as pairs of int16 are used: `high` instead of `rows`.
+    virtual bool reads_kept() const { return false; }
     // Tell whether `score` can be used for rows of a tile.
     virtual bool scores(int64_t, const Tile&) const { return false; }
     // Return the canonical score of a row of a tile.

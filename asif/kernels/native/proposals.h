@@ -30,6 +30,16 @@ inline float canonical(Type type, const double* query, const void* row, int dim)
     }
 }
 
+// Write a row as pairs of int16; tells whether they hold it.
+inline bool make_whole(Type type, const void* row, int dim, int16_t* high, int16_t* low) {
+    const auto convert = [&](auto from) { return std::isfinite(sum(convert_whole_row(from, from, dim, high, low).residual)); };
+    switch (type) {
+        case HALF: return convert(static_cast<const Half*>(row));
+        case BRAIN: return convert(static_cast<const Brain*>(row));
+        default: return convert(static_cast<const float*>(row));
+    }
+}
+
 inline void quantise(Type type, const void* row, int dim, char* to) {
     switch (type) {
         case HALF: return quantise_row(static_cast<const Half*>(row), dim, to);
@@ -40,12 +50,15 @@ inline void quantise(Type type, const void* row, int dim, char* to) {
 
 template <class T>
 std::unique_ptr<Product> product_of(const Queries& queries, const Anchors& anchors, int64_t k, Team& team) {
+    if (queries.count <= FEW && anchors.whole)
+        return std::make_unique<KeptFew>(queries, 4 * k > 3 * anchors.count(), team);
     if (queries.count <= FEW && anchors.quantised) return std::make_unique<Quantised>(queries);
     if (queries.count <= FEW && anchors.count() < SCORED_SHARE * k * queries.count) return std::make_unique<Canonical<T>>(queries);
     if (queries.count <= FEW) return std::make_unique<Stored<T>>(queries);
-    if (anchors.count() < 5 * k) return std::make_unique<Exact<T>>(queries, team);
+    if (anchors.count() < (anchors.whole ? 2 : 5) * k) return std::make_unique<Exact<T>>(queries, team);
 #if PRODUCT_INT16
-    if (queries.count * k >= anchors.count()) return std::make_unique<Whole<T>>(queries, team);  // a row is scored for several
+    if (anchors.whole || queries.count * k >= anchors.count())  // a row is scored for several
+        return std::make_unique<Whole<T>>(queries, team);
 #endif
     return std::make_unique<Cheap<T>>(queries, team);
 }

@@ -16,7 +16,8 @@ class SmallSearch : Proposals {
    public:
     SmallSearch(const Anchors& anchors, Type type, const float* queries, int64_t count, int64_t k, Team& team)
         : Proposals(anchors, type, queries, count, k, team), rows_((int)anchors.count()),
-          tile_rows_((int)tile_rows(anchors.count())), tiles_((rows_ + tile_rows_ - 1) / tile_rows_) {}
+          column_((rows_ + LANES - 1) / LANES * LANES), tile_rows_((int)tile_rows(anchors.count())),
+          tiles_((rows_ + tile_rows_ - 1) / tile_rows_) {}
 
     // Write the top k; returns how many queries met something that is not finite.
     int64_t run(int64_t* indices, float* scores) {
@@ -29,66 +30,60 @@ class SmallSearch : Proposals {
     static constexpr int MOST_TURNS = 24;
     static constexpr int64_t PRODUCT_BYTES = 256 << 10;  // of a group: what else a core's cache holds are rows
 
-    // What a thread works with, for the panels of a group.
+    // What a thread works with.
     struct Worker {
-        Buffer<double> wide;    // [panels * PANEL, stride]: queries
-        Buffer<Scored> listed;  // [panels * PANEL, rows]
-        std::vector<float> limits;
-        std::vector<int64_t> counts;
+        Buffer<float> block;
+        Buffer<double> wide;    // a query
+        Buffer<Scored> listed;  // [rows]
         Sorter sorter;
     };
 
-    Worker new_worker(int64_t panels) const {
-        const int64_t queries = panels * PANEL;
-        return {buffer<double>(queries * queries_.stride), buffer<Scored>(queries * rows_), std::vector<float>(queries),
-                std::vector<int64_t>(queries), {}};
+    Worker new_worker() const {
+        Worker worker{buffer<float>(MOST_BLOCK_ROWS * PANEL), buffer<double>(queries_.stride), buffer<Scored>(rows_), {}};
+        std::fill_n(&worker.block[0], MOST_BLOCK_ROWS * PANEL, 0.0f);  // products may leave out queries that do not exist
+        return worker;
     }
 
-    // Room for the products of panels: [panels, rows and some more that the last block writes in vain, PANEL].
-    Buffer<float> new_products(int64_t panels) const {
-        Buffer<float> products = buffer<float>(panels * room());
-        if (queries_.count < PANEL) std::fill_n(&products[0], panels * room(), 0.0f);  // of queries that do not exist
-        return products;
+    // The products of so many queries, [queries, column], NaN after the rows.
+    Buffer<float> new_columns(int64_t queries) const {
+        Buffer<float> columns = buffer<float>(queries * column_);
+        for (int64_t at = 0; at < queries; ++at) std::fill(&columns[at * column_] + rows_, &columns[at * column_] + column_, NEVER);
+        return columns;
     }
 
-    int64_t room() const { return ((int64_t)rows_ + MOST_BLOCK_ROWS) * PANEL; }
     int asked(int64_t panel) const { return (int)std::min<int64_t>(PANEL, queries_.count - panel * PANEL); }
 
     // Few queries: threads multiply different anchors, then score for different queries.
     void share_anchors(int64_t* indices, float* scores) {
         std::vector<Worker> workers;
-        for (int thread = 0; thread < team_.size(); ++thread) workers.push_back(new_worker(1));
-        const Buffer<float> products = new_products(1);
-        for (int64_t panel = 0; panel < queries_.panels(); ++panel) {
-            team_.each((int64_t)tiles_.size(), [&](int, int64_t tile) {
-                Processor processor;
-                if (panel == 0) make_ready(tile);
-                multiply(tile, panel, panel + 1, &products[0]);
-            });
-            const int parts = std::min(team_.size(), asked(panel)), size = (asked(panel) + parts - 1) / parts;
-            team_.each(parts, [&](int thread, int64_t part) {
-                const int first = (int)part * size;
-                answer(panel, first, std::min(first + size, asked(panel)), &products[0], workers[thread], indices, scores);
-            });
-        }
+        for (int thread = 0; thread < team_.size(); ++thread) workers.push_back(new_worker());
+        const Buffer<float> columns = new_columns(queries_.count);
+        team_.each((int64_t)tiles_.size(), [&](int thread, int64_t tile) {
+            Processor processor;
+            make_ready(tile);
+            multiply(tile, 0, queries_.panels(), workers[thread], &columns[0]);
+        });
+        team_.each(queries_.count, [&](int thread, int64_t query) {
+            answer(query, &columns[query * column_], workers[thread], indices, scores);
+        });
     }
 
     // Many queries: threads work for different groups of panels, which read the rows together.
     void share_panels(int64_t* indices, float* scores) {
         team_.each((int64_t)tiles_.size(), [&](int, int64_t tile) { make_ready(tile); });
-        const int64_t fitting = std::max<int64_t>(1, PRODUCT_BYTES / (room() * (int64_t)sizeof(float)));
+        const int64_t fitting = std::max<int64_t>(1, PRODUCT_BYTES / (column_ * PANEL * (int64_t)sizeof(float)));
         const int64_t size = std::clamp<int64_t>(queries_.panels() / team_.size(), 1, std::min<int64_t>(fitting, GROUP));
         std::vector<Worker> workers;
-        std::vector<Buffer<float>> products;
+        std::vector<Buffer<float>> columns;
         for (int thread = 0; thread < team_.size(); ++thread)
-            workers.push_back(new_worker(size)), products.push_back(new_products(size));
+            workers.push_back(new_worker()), columns.push_back(new_columns(size * PANEL));
         team_.each((queries_.panels() + size - 1) / size, [&](int thread, int64_t group) {
             Processor processor;
-            float* const mine = &products[thread][0];
+            float* const mine = &columns[thread][0];
             const int64_t first = group * size, last = std::min(first + size, queries_.panels());
-            for (size_t tile = 0; tile < tiles_.size(); ++tile) multiply(tile, first, last, mine);
-            const int queries = (int)std::min((last - first) * PANEL, queries_.count - first * PANEL);
-            answer(first, 0, queries, mine, workers[thread], indices, scores);
+            for (size_t tile = 0; tile < tiles_.size(); ++tile) multiply(tile, first, last, workers[thread], mine);
+            for (int64_t query = first * PANEL; query < std::min(last * PANEL, queries_.count); ++query)
+                answer(query, mine + (query - first * PANEL) * column_, workers[thread], indices, scores);
         });
     }
 
@@ -96,57 +91,52 @@ class SmallSearch : Proposals {
         Tile& tile = tiles_[at];
         const int first = (int)at * tile_rows_, last = std::min(first + tile_rows_, rows_);
         tile.first = first;
-        tile.rows = buffer<const void*>(tile_rows_);
-        if (anchors_.quantised) tile.quantised = buffer<const char*>(tile_rows_);
-        tile.converted = buffer<char>(tile_rows_ * product_->row_bytes());
-        Finder find(anchors_);
-        for (int row = first; row < last; ++row) put(find, row, tile);
+        if (anchors_.whole && product_->reads_kept()) {
+            tile.count = last - first;
+            tile.high = anchors_.whole + first * whole_stride(anchors_.dim), tile.plane = whole_plane(rows_, anchors_.dim);
+        } else {
+            tile.rows = buffer<const void*>(tile_rows_);
+            if (anchors_.quantised) tile.quantised = buffer<const char*>(tile_rows_);
+            tile.converted = buffer<char>(tile_rows_ * product_->row_bytes());
+            Finder find(anchors_);
+            for (int row = first; row < last; ++row) put(find, row, tile);
+        }
         product_->make_ready(tile);
     }
 
-    // Multiply a tile by some panels; the rows of all tiles follow each other.
-    void multiply(int64_t at, int64_t first, int64_t last, float* products) {
+    // Multiply a tile by some panels, into the columns of their queries.
+    void multiply(int64_t at, int64_t first, int64_t last, Worker& worker, float* columns) {
         Tile& tile = tiles_[at];
         for (int row = 0; row < tile.count; row += product_->block_rows) {
             const int rows = std::min(product_->block_rows, tile.count - row);
-            for (int64_t panel = first; panel < last; ++panel)
-                product_->multiply(tile, row, rows, panel, products + (panel - first) * room() + (tile.first + row) * PANEL);
+            for (int64_t panel = first; panel < last; ++panel) {
+                product_->multiply(tile, row, rows, panel, &worker.block[0]);
+                float* const to = columns + (panel - first) * PANEL * column_ + tile.first + row;
+                for (int query = 0; query < asked(panel); ++query)
+                    for (int of = 0; of < rows; ++of) to[query * column_ + of] = worker.block[of * PANEL + query];
+            }
         }
         if (!tile.finite) finite_ = false;
     }
 
-    // Write the top k of queries begin to end of those from `panel` on, whose products are known.
-    void answer(int64_t panel, int begin, int end, const float* products, Worker& worker, int64_t* indices, float* scores) {
-        const int64_t first = panel * PANEL;
-        const int panels = (end + PANEL - 1) / PANEL;
-        std::fill(worker.limits.begin(), worker.limits.end(), NEVER);
-        for (int of = 0; of < panels; ++of) {
-            float thresholds[PANEL];
-            find_thresholds(products + of * room(), asked(panel + of), thresholds);
-            for (int at = std::max(begin, of * PANEL); at < std::min(end, (of + 1) * PANEL); ++at) {
-                worker.limits[at] = limit(first + at, thresholds[at % PANEL]);
-                worker.counts[at] = 0;
-                std::copy_n(queries_[first + at], queries_.stride, &worker.wide[at * queries_.stride]);
+    // Write the top k of a query, whose products are known.
+    void answer(int64_t query, const float* column, Worker& worker, int64_t* indices, float* scores) {
+        const float least = limit(query, find_threshold(column));
+        const bool exact = product_->exact();
+        if (!exact) std::copy_n(queries_[query], queries_.stride, &worker.wide[0]);
+        size_t count = 0;
+        const Tile* tile = &tiles_[0];
+        for (int first = 0; first < rows_; first += LANES)
+            for (unsigned left = at_least(load(column + first), broadcast(least)); left; left &= left - 1) {
+                const int row = first + __builtin_ctz(left);
+                while (row >= tile->first + tile->count) ++tile;
+                const float score = exact ? column[row] : score_of(query, *tile, row - (int)tile->first, &worker.wide[0]);
+                worker.listed[count] = {score, (uint32_t)row};
+                count += score == score;  // if it is a number
             }
-        }
-        for (const Tile& tile : tiles_)
-            for (int row = 0; row < tile.count; row += MOST_BLOCK_ROWS)
-                for (int of = 0; of < panels; ++of) {
-                    const float* const block = products + of * room() + (tile.first + row) * PANEL;
-                    const int rows = std::min(MOST_BLOCK_ROWS, tile.count - row);
-                    each_passing(block, rows, &worker.limits[of * PANEL], [&](int passed, int lane) {
-                        const int at = of * PANEL + lane;
-                        const float score = product_->exact() ? block[passed * PANEL + lane]
-                                                              : score_of(first + at, tile, row + passed, &worker.wide[at * queries_.stride]);
-                        worker.listed[at * rows_ + worker.counts[at]] = {score, (uint32_t)(tile.first + row + passed)};
-                        worker.counts[at] += score == score;  // if it is a number
-                    });
-                }
-        for (int at = begin; at < end; ++at) {
-            worker.sorter.clear();
-            worker.sorter.add(&worker.listed[at * rows_], worker.counts[at]);
-            if (!worker.sorter.best(k_, indices + (first + at) * k_, scores + (first + at) * k_)) finite_ = false;
-        }
+        worker.sorter.clear();
+        worker.sorter.add(&worker.listed[0], count);
+        if (!worker.sorter.best(k_, indices + query * k_, scores + query * k_)) finite_ = false;
     }
 
     // What a product must reach if at least k reach the threshold.
@@ -164,49 +154,29 @@ class SmallSearch : Proposals {
         return canonical(type_, wide, tile.rows[row], anchors_.dim);
     }
 
-    // Find, for every query of a panel, a number that at least k products reach, and few more, by halving.
-    void find_thresholds(const float* products, int asked, float* thresholds) const {
-        if (asked > LANES) find_thresholds<2>(products, asked, thresholds);
-        else find_thresholds<1>(products, asked, thresholds);
-    }
-
-    template <int PARTS>
-    void find_thresholds(const float* products, int asked, float* thresholds) const {
+    // Find a number that at least k products of a query reach, and few more, by halving.
+    float find_threshold(const float* column) const {
         const uint32_t most = (uint32_t)(k_ + k_ / 8 + 2);
-        Floats low[PARTS], high[PARTS];
-        Words reached[PARTS];  // products that are at least `low`
-        for (int part = 0; part < PARTS; ++part) {
-            low[part] = high[part] = load(products + part * LANES);
-            for (int lane = 0; lane < LANES; ++lane) reached[part][lane] = part * LANES + lane < asked ? rows_ : 0;
+        Floats least = broadcast(column[0]), largest = least;
+        for (int row = 0; row < column_; row += LANES) {
+            const Floats value = load(column + row);
+            least = smaller(least, value), largest = larger(value, largest);  // what is not a number is passed over
         }
-        for (int row = 1; row < rows_; ++row)
-            for (int part = 0; part < PARTS; ++part) {
-                const Floats value = load(products + row * PANEL + part * LANES);
-                low[part] = smaller(low[part], value), high[part] = larger(high[part], value);
-            }
-        for (int turn = 0; turn < MOST_TURNS; ++turn) {
-            uint32_t largest = 0;
-            for (int part = 0; part < PARTS; ++part)
-                for (int lane = 0; lane < LANES; ++lane) largest = std::max<uint32_t>(largest, reached[part][lane]);
-            if (largest <= most) break;
-            Floats middle[PARTS];
-            Words count[PARTS] = {};
-            for (int part = 0; part < PARTS; ++part) middle[part] = low[part] + (high[part] - low[part]) * 0.5f;
-            for (int row = 0; row < rows_; ++row)
-                for (int part = 0; part < PARTS; ++part)
-                    count[part] -= (Words)(load(products + row * PANEL + part * LANES) >= middle[part]);
-            for (int part = 0; part < PARTS; ++part) {
-                const auto enough = count[part] >= (uint32_t)k_;
-                const auto wanted = enough & (Words)(reached[part] > 0);
-                low[part] = enough ? middle[part] : low[part];
-                high[part] = enough ? high[part] : middle[part];
-                reached[part] = wanted ? count[part] : reached[part];
-            }
+        float low = -largest_lane(-least), high = largest_lane(largest);
+        uint32_t reached = rows_;
+        for (int turn = 0; turn < MOST_TURNS && reached > most; ++turn) {
+            const float middle = low + (high - low) * 0.5f;
+            Words counts{};
+            for (int row = 0; row < column_; row += LANES) counts -= (Words)(load(column + row) >= broadcast(middle));
+            uint32_t count = 0;
+            for (int lane = 0; lane < LANES; ++lane) count += counts[lane];
+            if (count >= (uint32_t)k_) low = middle, reached = count;
+            else high = middle;
         }
-        for (int part = 0; part < PARTS; ++part) write(thresholds + part * LANES, low[part]);
+        return low;
     }
 
-    const int rows_, tile_rows_;
+    const int rows_, column_, tile_rows_;
     std::vector<Tile> tiles_;
 };
 

@@ -335,27 +335,42 @@ int64_t not_finite(const float* queries, int64_t count, int dim) {
     return found;
 }
 
+// Tell whether pairs of int16 hold every query.
+bool all_short(const float* queries, int64_t count, int dim) {
+    float longest = 0;
+    for (int64_t at = 0; at < count; ++at) {
+        Floats square{};
+        each_vector(queries + at * dim, dim, [&](int, Floats value) { square += value * value; });
+        longest = std::max(longest, sum(square));
+    }
+    return longest < LONGEST * LONGEST * 0.999f;  // on the grid they may be a little longer
+}
+
 // As many threads as there is work for: waking one costs some 10 microseconds.
-int useful(int threads, int64_t queries, int64_t anchors, int64_t k, int dim) {
-    const double row = 0.15e-3 * dim, product = 2e-6 * dim, scored = 0.2e-3 * dim;  // microseconds, measured
-    const double work = (double)anchors * (row + product * (double)queries) + scored * (double)(k * queries);
-    return (int)std::clamp(work / 40, 1.0, (double)threads);
+int useful(int threads, int64_t queries, const Anchors& anchors, int64_t k) {
+    const double dim = anchors.dim, row = (anchors.whole ? 0.03e-3 : 0.15e-3) * dim, product = 2e-6 * dim;  // microseconds
+    const double scored = (anchors.whole ? 0.1e-3 : 0.2e-3) * dim;                                          // measured
+    const double work = (double)anchors.count() * (row + product * (double)queries) + scored * (double)(k * queries);
+    return (int)std::clamp(work / 20, 1.0, (double)threads);
 }
 
 }  // namespace
 }  // namespace asif
 
 // Find the top k, 1 <= k <= anchors: 0 where all went well, -1 without memory, else how many queries met scores that
-// are not finite. `small`: of up to as many anchors all products are computed. `type`: 0 float16, 1 bfloat16, 2 float32. `quantised`: what asif_quantise wrote of each block, or null.
+// are not finite. `quantised`: what asif_quantise wrote of each block, or null. `whole`: what asif_make_whole wrote of all
+// rows, or null. `type`: 0 float16, 1 bfloat16, 2 float32. `small`: of up to as many anchors all products are computed, and only then `whole` is read.
 // `cancelled` may be set at any time.
 ASIF_EXPORT int64_t asif_topk(const float* queries, int64_t count, const char* const* blocks, const int64_t* strides,
-                             const int64_t* starts, const char* const* quantised, int64_t block_count, int dim, int type,
-                             int64_t k, int64_t small, int threads, const int* cancelled, int64_t* indices, float* scores) {
+                             const int64_t* starts, const char* const* quantised, const int16_t* whole, int64_t block_count,
+                             int dim, int type, int64_t k, int64_t small, int threads, const int* cancelled,
+                             int64_t* indices, float* scores) {
     using namespace asif;
-    const Anchors anchors{blocks, strides, starts, block_count, dim, quantised};
     if (const int64_t unfit = not_finite(queries, count, dim)) return unfit;
+    if (starts[block_count] > small || !all_short(queries, count, dim)) whole = nullptr;
+    const Anchors anchors{blocks, strides, starts, block_count, dim, quantised, whole};
     try {
-        Team team(useful(threads, count, anchors.count(), k, dim), reinterpret_cast<const std::atomic<int>*>(cancelled));
+        Team team(useful(threads, count, anchors, k), reinterpret_cast<const std::atomic<int>*>(cancelled));
         const int64_t of_query = team.size() * capacity_for(k) * (int64_t)sizeof(Scored);
         const int64_t step = std::max<int64_t>(GROUPED, LIST_BYTES / of_query / GROUPED * GROUPED);
         for (int64_t first = 0; first < count && !team.cancelled(); first += step) {
@@ -369,6 +384,21 @@ ASIF_EXPORT int64_t asif_topk(const float* queries, int64_t count, const char* c
     }
 }
 
+// The bytes that asif_make_whole writes of so many rows.
+ASIF_EXPORT int64_t asif_whole_bytes(int64_t count, int dim) { return 2 * (int64_t)asif::whole_plane(count, dim) * sizeof(int16_t); }
+
+// Write the rows of all blocks as pairs of int16, zeros before; returns how many of them those do not hold: all are needed.
+ASIF_EXPORT int64_t asif_make_whole(const char* const* blocks, const int64_t* strides, const int64_t* starts,
+                                    int64_t block_count, int dim, int type, int16_t* to) {
+    using namespace asif;
+    const Anchors anchors{blocks, strides, starts, block_count, dim, nullptr, nullptr};
+    const size_t stride = whole_stride(dim), plane = whole_plane(anchors.count(), dim);
+    Finder find(anchors);
+    int64_t unfit = 0;
+    for (int64_t row = 0; row < anchors.count(); ++row)
+        unfit += !make_whole((Type)type, find(row), dim, to + row * stride, to + plane + row * stride);
+    return unfit;
+}
 
 // The bytes that asif_quantise writes for a row.
 ASIF_EXPORT int64_t asif_quantised_bytes(int dim) { return (int64_t)asif::quantised_bytes(dim); }
