@@ -156,7 +156,7 @@ class SmallSearch : Proposals {
 
     // Find a number that at least k products of a query reach, and few more, by halving.
     float find_threshold(const float* column) const {
-        const uint32_t most = (uint32_t)(k_ + k_ / 8 + 2);
+        const uint32_t most = (uint32_t)(k_ + k_ / 32 + 1);
         Floats least = broadcast(column[0]), largest = least;
         for (int row = 0; row < column_; row += LANES) {
             const Floats value = load(column + row);
