@@ -27,8 +27,9 @@ SLICE_BYTES = 2**30  # similarities that a peer has in memory at a time
 SAID = (
     f"Peers search float32 rows, and take queries in slices of at most {SLICE_BYTES / 2**30:.0f} GiB of similarities "
     f"(faiss and ours cut by themselves). Ours gets read-only blocks of {BLOCK:,} rows, as an anchor set has them, "
-    "and keeps them in int8, or up to 2,048 rows as whole numbers, from the second search on. Both are prepared outside "
-    "the timing. faiss takes BLAS for every number of queries (left alone, it multiplies small batches without). "
+    "and keeps them in int8, or up to 2,048 rows as whole numbers, from the second search on. Both are prepared "
+    "outside the timing. faiss takes BLAS for every number of queries (left alone, it multiplies small batches "
+    "without). "
     "The bare product is bfloat16 x bfloat16 -> bfloat16 in torch, no selection, same slices as torch."
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
@@ -28,7 +28,6 @@ _log = logging.getLogger(__name__)
 _MANY_ROWS = 100_000  # people wait long enough to be told why
 _MOST_ROWS = 1 << 20  # of a source; pairs of later rows have no thumbnail
 _MOST_PLACES = 8  # rows that are tried for one pair
-_MOST_PASSED = 512  # rows that are read on the way to the next one, rather than starting there
 _THUMBNAILS_KEPT = 1024
 _Made = TypeVar("_Made")
 
@@ -163,21 +162,10 @@ class _IndexedSource:
             return {}
         try:
             rows = sorted({row for record in records.values() for row in self._find_rows(record, most_places)})
-            local = (item for item in read_rows(self.source, rows) if _is_local(item))
+            local = (item for item in self.source.read_rows(rows) if _is_local(item))
             return _make_wanted(local, records.keys(), make)
         except (AsifError, OSError):  # the source was damaged or deleted since
             return {}
-
-
-def read_rows(source: PairSource, rows: Sequence[int]) -> Iterator[Pair | Reject]:
-    """Yield the items at rows, ascending; begins again at a row that is far from the one before."""
-    items: Iterator[Pair | Reject] = iter(())
-    at = -_MOST_PASSED
-    for row in rows:
-        if row - at >= _MOST_PASSED:
-            items, at = source.read(row), row
-        yield from islice(items, row - at, row - at + 1)
-        at = row + 1
 
 
 def _is_local(item: Pair | Reject) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -20,6 +20,7 @@ from asif.vectors import Int64, canonical_json
 
 SPLIT_NAMES = {"train", "dev", "val", "valid", "validation", "test"}
 """The usual names of a data set's splits; reading several as one is refused."""
+_MOST_PASSED = 512  # rows that are read on the way to the next one, rather than starting there
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,16 @@ class PairSource(ABC):
 
         Raises InputRefused, naming the file and the place, if the source is damaged.
         """
+
+    def read_rows(self, rows: Sequence[int]) -> Iterator[Pair | Reject]:
+        """Yield the items at rows, ascending; begins again at a row that is far from the one before."""
+        items: Iterator[Pair | Reject] = iter(())
+        at = -_MOST_PASSED
+        for row in rows:
+            if row - at >= _MOST_PASSED:
+                items, at = self.read(row), row
+            yield from islice(items, row - at, row - at + 1)
+            at = row + 1
 
     @property
     def modality(self) -> str:

@@ -101,7 +101,7 @@ def load_quantised_encoder(name: str, backend: Backend, precision: Precision) ->
         raise UsageError(
             f"the backend is {backend}, and the text encoder embedded:{name}, whose weights are int8",
             "onnx: onnxruntime alone runs them",
-            "leave --backend out",
+            "leave --backend out, or choose another text encoder",
         )
     if precision != "float32":
         raise UsageError(

@@ -14,7 +14,6 @@ from asif.building.gallery import GalleryOptions
 from asif.encoders import ImageEncoder
 from asif.encoders.images import read_image_bytes
 from asif.encoders.prefetch import prefetch
-from asif.engine.pair_thumbnails import read_rows
 from asif.errors import AsifError, BadMedia, InputRefused
 from asif.modality import name_many
 from asif.pairs import Pair, PairSource, Place
@@ -81,7 +80,7 @@ class ItemContents:
                 yield number, item, place
         if not numbers or self._source is None:
             return
-        for pair in read_rows(self._source, sorted(numbers)):
+        for pair in self._source.read_rows(sorted(numbers)):
             for number in numbers.pop(pair.row, ()):
                 yield number, items[number], pair.image if isinstance(pair, Pair) else None
         for number in (number for some in numbers.values() for number in some):  # the table is shorter now

@@ -358,9 +358,9 @@ int useful(int threads, int64_t queries, const Anchors& anchors, int64_t k) {
 }  // namespace asif
 
 // Find the top k, 1 <= k <= anchors: 0 where all went well, -1 without memory, else how many queries met scores that
-// are not finite. `quantised`: what asif_quantise wrote of each block, or null. `whole`: what asif_make_whole wrote of all
-// rows, or null. `type`: 0 float16, 1 bfloat16, 2 float32. `small`: of up to as many anchors all products are computed, and only then `whole` is read.
-// `cancelled` may be set at any time.
+// are not finite. `quantised`: what asif_quantise wrote of each block, or null. `type`: 0 float16, 1 bfloat16, 2 float32.
+// `small`: of up to as many anchors all products are computed; only then `whole` is read, what asif_make_whole wrote of all
+// rows, or null. `cancelled` may be set at any time.
 ASIF_EXPORT int64_t asif_topk(const float* queries, int64_t count, const char* const* blocks, const int64_t* strides,
                              const int64_t* starts, const char* const* quantised, const int16_t* whole, int64_t block_count,
                              int dim, int type, int64_t k, int64_t small, int threads, const int* cancelled,
