@@ -55,11 +55,11 @@ std::unique_ptr<Product> product_of(const Queries& queries, const Anchors& ancho
     if (queries.count <= FEW && anchors.quantised) return std::make_unique<Quantised>(queries);
     if (queries.count <= FEW && anchors.count() < SCORED_SHARE * k * queries.count) return std::make_unique<Canonical<T>>(queries);
     if (queries.count <= FEW) return std::make_unique<Stored<T>>(queries);
-    if (anchors.count() < (anchors.whole ? 2 : 5) * k) return std::make_unique<Exact<T>>(queries, team);
 #if PRODUCT_INT16
-    if (anchors.whole || queries.count * k >= anchors.count())  // a row is scored for several
-        return std::make_unique<Whole<T>>(queries, team);
+    const bool is_shared = anchors.count() >= 5 * k && queries.count * k >= anchors.count();  // a row is scored for several
+    if (anchors.whole ? anchors.count() >= 2 * k : is_shared) return std::make_unique<Whole<T>>(queries, team);
 #endif
+    if (anchors.count() < 5 * k) return std::make_unique<Exact<T>>(queries, team);
     return std::make_unique<Cheap<T>>(queries, team);
 }
 
