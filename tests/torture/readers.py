@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from asif.anchorset import Store
-from asif.errors import AsifError, IntegrityError
+from asif.errors import AsifError, Conflict, IntegrityError
 from torture.children import Child, Say, run
 from torture.looking import learn, look
 from torture.operations import MAIN, begin, building, draw
@@ -55,7 +55,7 @@ def reading(say: Say, root: Path, stop: Path) -> None:
                 try:
                     wrong += flaws(opened)
                     assert len(contents(opened)) == opened.count
-                except IntegrityError as error:
+                except (Conflict, IntegrityError) as error:
                     gone = not (root / "anchors" / MAIN / "versions" / f"{opened.version}.json").exists()
                     wrong += [] if gone else [error.came]
                     deleted += gone
