@@ -27,6 +27,7 @@ from support.kernels_cases import (
     case,
     cut,
     exact,
+    frozen,
     hard,
     oracle,
     stored,
@@ -52,11 +53,6 @@ def cache(monkeypatch: pytest.MonkeyPatch) -> QuantisedCache:
     monkeypatch.setattr(quantised, "_MIN_BYTES", 0)
     monkeypatch.setattr(cpu, "SMALL_ANCHORS", 0)
     return own
-
-
-def frozen(rows: Rows) -> Rows:
-    """Copy rows to memory that nobody can write to."""
-    return np.frombuffer(np.ascontiguousarray(rows).tobytes() or b"", rows.dtype).reshape(rows.shape)
 
 
 def search_twice(queries: Float32, blocks: Sequence[Rows], k: int, engine: Any) -> TopK:

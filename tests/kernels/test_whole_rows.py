@@ -26,6 +26,7 @@ from support.kernels_cases import (
     case,
     cut,
     exact,
+    frozen,
     hard,
     oracle,
     stored,
@@ -50,11 +51,6 @@ def cache(monkeypatch: pytest.MonkeyPatch) -> WholeRowsCache:
     monkeypatch.setattr(cpu, "WHOLE_ROWS_CACHE", own)
     monkeypatch.setattr(cpu, "SMALL_ANCHORS", 10_000)
     return own
-
-
-def frozen(rows: Rows) -> Rows:
-    """Copy rows to memory that nobody can write to."""
-    return np.frombuffer(np.ascontiguousarray(rows).tobytes() or b"", rows.dtype).reshape(rows.shape)
 
 
 def search_twice(queries: Float32, blocks: Sequence[Rows], k: int, engine: Any = "cpu") -> TopK:

@@ -101,6 +101,11 @@ def cut(rows: Rows, places: Sequence[int]) -> list[Rows]:
     return np.split(rows, sorted(places))
 
 
+def frozen(rows: Rows) -> Rows:
+    """Copy rows to memory that nobody can write to."""
+    return np.frombuffer(np.ascontiguousarray(rows).tobytes() or b"", rows.dtype).reshape(rows.shape)
+
+
 def nudged(rows: Rows, steps: Any) -> Rows:
     """Move entries by so many units in the last place of their type."""
     bits = rows.view(f"u{rows.itemsize}")
