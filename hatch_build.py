@@ -22,7 +22,6 @@ FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-Wall", "-Wextra"
          "-Wno-maybe-uninitialized", "-fvisibility=hidden")  # fmt: skip
 X86 = {
     "amx": ("-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
-    "avx512bf16": ("-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16"),
     "avx512vnni": ("-march=x86-64-v4", "-mavx512vnni"),
     "avx512": ("-march=x86-64-v4",),
     "avxvnni": ("-march=x86-64-v3", "-mavxvnni"),

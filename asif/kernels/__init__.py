@@ -11,9 +11,9 @@ from asif.kernels.api import (
     select_topk,
     sparse_similarity,
     sparse_topk,
-    supports_bfloat16,
     topk_similarity,
 )
+from asif.kernels.native_binding import supports_bfloat16
 from asif.kernels.quantised import freeze
 from asif.kernels.sparse import SparseIndex
 

@@ -354,8 +354,3 @@ def _index_rows(a: SparseRows, b: SparseRows | SparseIndex) -> SparseIndex:
             "represent both sides with one anchor set",
         )
     return b if isinstance(b, SparseIndex) else SparseIndex(b)
-
-
-def supports_bfloat16() -> bool:
-    """Tell whether this processor has bfloat16 instructions."""
-    return native_binding.list_instruction_sets()[:1] in (("amx",), ("avx512bf16",))

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from asif.errors import MissingDependency, UsageError
 
-INTERFACE_VERSION = 4
-INSTRUCTION_SETS = ("amx", "avx512bf16", "avx512vnni", "avx512", "avxvnni", "avx2", "neon", "portable")
+INTERFACE_VERSION = 5
+INSTRUCTION_SETS = ("amx", "avx512vnni", "avx512", "avxvnni", "avx2", "neon", "portable")
 NATIVE_FOLDER = Path(__file__).with_name("native")
 REINSTALL_HINT = (
     "install g++ or clang++, then: pip install --force-reinstall --no-deps asif-engine; or pass --engine torch"
@@ -54,17 +54,29 @@ def list_instruction_sets() -> tuple[str, ...]:
     >>> "portable" in list_instruction_sets() or not list_instruction_sets()
     True
     """
-    if not (NATIVE_FOLDER / "portable.so").exists():
-        return ()
-    try:
-        probe = ctypes.CDLL(str(NATIVE_FOLDER / "portable.so"))
-    except OSError:  # truncated, or compiled for another machine
-        return ()
-    if probe.asif_interface() != INTERFACE_VERSION:
+    probe = _load_probe()
+    if probe is None:
         return ()
     probe.asif_instructions.restype = ctypes.c_char_p
     supported = {*probe.asif_instructions().decode().split(), "portable"}  # also requests AMX tiles from the system
     return tuple(name for name in INSTRUCTION_SETS if name in supported and (NATIVE_FOLDER / f"{name}.so").exists())
+
+
+def supports_bfloat16() -> bool:
+    """Tell whether this processor multiplies bfloat16 numbers; False if no kernels are compiled."""
+    probe = _load_probe()
+    return probe is not None and bool(probe.asif_has_bfloat16())
+
+
+def _load_probe() -> ctypes.CDLL | None:
+    """Load the library that every processor can run; None if it is missing or of another version."""
+    if not (NATIVE_FOLDER / "portable.so").exists():
+        return None
+    try:
+        probe = ctypes.CDLL(str(NATIVE_FOLDER / "portable.so"))
+    except OSError:  # truncated, or compiled for another machine
+        return None
+    return probe if probe.asif_interface() == INTERFACE_VERSION else None
 
 
 @lru_cache

@@ -31,6 +31,8 @@ bool tiles_granted() {
 #endif
 }
 
+bool has_bfloat16() { return feature(7, 1, 0, 5); }  // AVX512-BF16
+
 std::string supported() {
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&
@@ -39,10 +41,8 @@ std::string supported() {
                         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                         __builtin_cpu_supports("avx512vl");
     const bool pairs = avx512 && feature(7, 0, 2, 11);  // AVX512-VNNI
-    const bool brain = pairs && feature(7, 1, 0, 5);    // AVX512-BF16
     std::string names;
-    if (brain && feature(7, 0, 3, 24) && feature(7, 0, 3, 22) && tiles_granted()) names += "amx ";
-    if (brain) names += "avx512bf16 ";
+    if (pairs && has_bfloat16() && feature(7, 0, 3, 24) && feature(7, 0, 3, 22) && tiles_granted()) names += "amx ";
     if (pairs) names += "avx512vnni ";
     if (avx512) names += "avx512 ";
     if (avx2 && feature(7, 1, 0, 4)) names += "avxvnni ";
@@ -50,7 +50,11 @@ std::string supported() {
     return names;
 }
 
-#elif defined(__aarch64__) && defined(__linux__)
+#else
+
+bool has_bfloat16() { return false; }  // not asked
+
+#if defined(__aarch64__) && defined(__linux__)
 
 std::string supported() {
     constexpr unsigned long products_of_bytes = 1ul << 20;  // HWCAP_ASIMDDP
@@ -66,6 +70,7 @@ std::string supported() { return "neon "; }  // every such processor multiplies 
 std::string supported() { return ""; }
 
 #endif
+#endif
 
 }  // namespace
 
@@ -75,5 +80,8 @@ ASIF_EXPORT const char* asif_instructions() {
     return names.c_str();
 }
 
+// Tell whether this processor multiplies bfloat16 numbers.
+ASIF_EXPORT int asif_has_bfloat16() { return has_bfloat16(); }
+
 // Counts up with every change of what Python calls, so that libraries left from another version are not used.
-ASIF_EXPORT int asif_interface() { return 4; }
+ASIF_EXPORT int asif_interface() { return 5; }

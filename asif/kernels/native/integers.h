@@ -115,14 +115,14 @@ inline int64_t sum(Longs value) {
     return total;
 }
 
-// Keep sums apart from those that are computed next: mixed, they do not fit the registers.
-inline void settle(Ints& first, Ints& second) {
+// Keep a sum apart from those that are computed next: mixed, they do not fit the registers.
+inline void settle(Ints& sum) {
 #if USES_AVX512
-    asm volatile("" : "+v"(first), "+v"(second));
+    asm volatile("" : "+v"(sum));
 #elif USES_AVX2
-    asm volatile("" : "+x"(first), "+x"(second));
+    asm volatile("" : "+x"(sum));
 #else
-    (void)first, (void)second;
+    (void)sum;
 #endif
 }
 

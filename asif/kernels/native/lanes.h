@@ -162,7 +162,15 @@ inline unsigned at_least(Floats a, Floats b) {
 }
 
 // Half as many entries, as float64.
-inline Doubles load_wide(const float* from) { return __builtin_convertvector(read<HalfFloats>(from), Doubles); }
+inline Doubles load_wide(const float* from) {
+#if USES_AVX512
+    return (Doubles)_mm512_cvtps_pd(_mm256_loadu_ps(from));
+#elif USES_AVX2
+    return (Doubles)_mm256_cvtps_pd(_mm_loadu_ps(from));  // GCC 12 would convert each half, and join them
+#else
+    return __builtin_convertvector(read<HalfFloats>(from), Doubles);
+#endif
+}
 
 inline Doubles load_wide(const Brain* from) {
     const HalfWords word = __builtin_convertvector(read<HalfShorts>(from), HalfWords);

@@ -20,9 +20,6 @@ constexpr int FEW = 8;               // with so few queries, rows are read once,
 #if defined(__AMX_BF16__)
 #define PRODUCT_BF16 1
 constexpr int BLOCK_ROWS = 32;
-#elif defined(__AVX512BF16__)
-#define PRODUCT_BF16 1
-constexpr int BLOCK_ROWS = 12;
 #else
 #if USES_AVX2 || (USES_AVX512 && defined(__AVX512VNNI__)) || defined(EMULATED_PAIRS)
 #define PRODUCT_INT16 1
@@ -120,26 +117,33 @@ struct Processor {  // tiles must be shaped before use, on each thread, and let 
     Processor(const Processor&) = delete;
 };
 
+// Multiply BLOCK_ROWS converted rows by the queries of a panel, or by those of its first half.
+template <int HALVES>
 inline void multiply(const Element* rows, size_t stride, const Element* panel, int depth, float* block) {
-    const Element *low = panel, *high = panel + (size_t)depth * LANES;
     _tile_zero(0);
-    _tile_zero(1);
     _tile_zero(2);
-    _tile_zero(3);
+    if constexpr (HALVES == 2) {
+        _tile_zero(1);
+        _tile_zero(3);
+    }
     for (int at = 0; at < depth; at += 32) {
         _tile_loadd(4, rows + at, stride * 2);
-        _tile_loadd(6, low + at * LANES, 64);
-        _tile_loadd(7, high + at * LANES, 64);
         _tile_loadd(5, rows + 16 * stride + at, stride * 2);
+        _tile_loadd(6, panel + at * LANES, 64);
+        if constexpr (HALVES == 2) {
+            _tile_loadd(7, panel + (size_t)(depth + at) * LANES, 64);
+            _tile_dpbf16ps(1, 4, 7);
+            _tile_dpbf16ps(3, 5, 7);
+        }
         _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
         _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
     }
     _tile_stored(0, block, PANEL * 4);
-    _tile_stored(1, block + LANES, PANEL * 4);
     _tile_stored(2, block + 16 * PANEL, PANEL * 4);
-    _tile_stored(3, block + 16 * PANEL + LANES, PANEL * 4);
+    if constexpr (HALVES == 2) {
+        _tile_stored(1, block + LANES, PANEL * 4);
+        _tile_stored(3, block + 16 * PANEL + LANES, PANEL * 4);
+    }
 }
 
 #else
@@ -150,62 +154,51 @@ struct Processor {
 
 #if PRODUCT_INT16
 
-template <int... ROWS>
-inline void multiply(const Element* rows, size_t stride, const Element* panel, int depth, float* block,
-                     std::integer_sequence<int, ROWS...>) {
-    Ints total[BLOCK_ROWS][2] = {};
-    const Element *low = panel, *high = panel + (size_t)depth * LANES;
+template <int HALVES, int... ROWS>
+inline void multiply_each(const Element* rows, size_t stride, const Element* panel, int depth, float* block,
+                          std::integer_sequence<int, ROWS...>) {
+    Ints total[BLOCK_ROWS][HALVES] = {};
     for (int at = 0; at < depth; at += 2) {
-        const Pairs left = read<Pairs>(low + at * LANES), right = read<Pairs>(high + at * LANES);
-        const auto add = [&](const Element* entries, Ints& first, Ints& second) {
+        Pairs queries[HALVES];
+#pragma GCC unroll 2
+        for (int half = 0; half < HALVES; ++half) queries[half] = read<Pairs>(panel + (half * (size_t)depth + at) * LANES);
+        const auto add = [&](const Element* entries, Ints (&sums)[HALVES]) {
             const Pairs pair = (Pairs)(Ints{} + read<int32_t>(entries));
-            first = add_pairs(first, pair, left), second = add_pairs(second, pair, right);
-            settle(first, second);
+#pragma GCC unroll 2
+            for (int half = 0; half < HALVES; ++half) settle(sums[half] = add_pairs(sums[half], pair, queries[half]));
         };
-        (add(rows + ROWS * stride + at, total[ROWS][0], total[ROWS][1]), ...);
+        (add(rows + ROWS * stride + at, total[ROWS]), ...);
     }
     const auto put = [&](int row, int half, Ints value) {
         write(block + row * PANEL + half * LANES, __builtin_convertvector(value, Floats) * (1 / (FIXED * FIXED)));
     };
-    ((put(ROWS, 0, total[ROWS][0]), put(ROWS, 1, total[ROWS][1])), ...);
+    for (int half = 0; half < HALVES; ++half) (put(ROWS, half, total[ROWS][half]), ...);
 }
 
+template <int HALVES>
 inline void multiply(const Element* rows, size_t stride, const Element* panel, int depth, float* block) {
-    multiply(rows, stride, panel, depth, block, std::make_integer_sequence<int, BLOCK_ROWS>());
+    multiply_each<HALVES>(rows, stride, panel, depth, block, std::make_integer_sequence<int, BLOCK_ROWS>());
 }
 
 #else
 
+template <int HALVES>
 inline void multiply(const Element* rows, size_t stride, const Element* panel, int depth, float* block) {
-    Floats total[BLOCK_ROWS][2] = {};
-#if PRODUCT_BF16
-    const Element *low = panel, *high = panel + (size_t)depth * LANES;
-    for (int at = 0; at < depth; at += 2) {
-        const __m512bh left = (__m512bh)read<__m512i>(low + at * LANES);
-        const __m512bh right = (__m512bh)read<__m512i>(high + at * LANES);
-#pragma GCC unroll 12
-        for (int row = 0; row < BLOCK_ROWS; ++row) {
-            const __m512bh pair = (__m512bh)_mm512_set1_epi32(read<int32_t>(rows + row * stride + at));
-            total[row][0] = (Floats)_mm512_dpbf16_ps((__m512)total[row][0], pair, left);
-            total[row][1] = (Floats)_mm512_dpbf16_ps((__m512)total[row][1], pair, right);
-        }
-    }
-#else
+    Floats total[BLOCK_ROWS][HALVES] = {};
     for (int at = 0; at < depth; ++at) {
-        const Floats left = load(panel + at * PANEL), right = load(panel + at * PANEL + LANES);
+        Floats queries[HALVES];
+#pragma GCC unroll 2
+        for (int half = 0; half < HALVES; ++half) queries[half] = load(panel + at * PANEL + half * LANES);
 #pragma GCC unroll 12
         for (int row = 0; row < BLOCK_ROWS; ++row) {
             const Floats entry = broadcast(rows[row * stride + at]);
-            total[row][0] += entry * left;
-            total[row][1] += entry * right;
+#pragma GCC unroll 2
+            for (int half = 0; half < HALVES; ++half) total[row][half] += entry * queries[half];
         }
     }
-#endif
 #pragma GCC unroll 12
-    for (int row = 0; row < BLOCK_ROWS; ++row) {
-        write(block + row * PANEL, total[row][0]);
-        write(block + row * PANEL + LANES, total[row][1]);
-    }
+    for (int row = 0; row < BLOCK_ROWS; ++row)
+        for (int half = 0; half < HALVES; ++half) write(block + row * PANEL + half * LANES, total[row][half]);
 }
 
 #endif
@@ -215,9 +208,9 @@ inline void multiply(const Element* rows, size_t stride, const Element* panel, i
 // them belong to the top k.
 constexpr int EXACT_ROWS = LANES == 16 ? 6 : 3;
 
-template <int QUERIES>  // the first so many of the panel's
+template <int HALVES>
 inline void multiply_exactly(const double* rows, size_t stride, const double* panel, int dim, float* block) {
-    constexpr int WIDE = LANES / 2, PARTS = QUERIES / WIDE;
+    constexpr int WIDE = LANES / 2, PARTS = 2 * HALVES;
     Doubles total[EXACT_ROWS][PARTS] = {};
     for (int at = 0; at < dim; ++at) {
         Doubles queries[PARTS];
@@ -280,18 +273,11 @@ inline void multiply_rows(const T* const* rows, int count, int more, const float
         multiply_few<1, QUERIES>(rows + row, rows + row, queries, stride, dim, block + row * PANEL);
 }
 
-// Up to FEW queries times up to BLOCK_ROWS stored rows, of which `more` follow.
-template <class T>
-inline void multiply_stored(const T* const* rows, int count, int more, const float* queries, size_t stride, int asked, int dim,
-                            float* block) {
-    for (int done = 0; done < asked;) {
-        const int left = asked - done;
-        const float* from = queries + done * stride;
-        if (left >= 8) multiply_rows<8>(rows, count, more, from, stride, dim, block + done), done += 8;
-        else if (left >= 4) multiply_rows<4>(rows, count, more, from, stride, dim, block + done), done += 4;
-        else if (left >= 2) multiply_rows<2>(rows, count, more, from, stride, dim, block + done), done += 2;
-        else multiply_rows<1>(rows, count, more, from, stride, dim, block + done), done += 1;
-    }
+// Do use(first query, how many) for all queries: MOST at a time, then half as many, and so on.
+template <int MOST, class Use>
+inline void each_batch(int queries, Use use, int first = 0) {
+    for (; first + MOST <= queries; first += MOST) use(first, std::integral_constant<int, MOST>());
+    if constexpr (MOST > 1) each_batch<MOST / 2>(queries, use, first);
 }
 
 }  // namespace asif

@@ -90,6 +90,7 @@ class Product {
 
    protected:
     int dim() const { return queries.dim; }
+    bool is_half(int64_t panel) const { return queries.count - panel * PANEL <= LANES; }  // the second half holds no query
 
     // Note whether the products of a few queries, and thereby the rows, are all finite.
     void check_finite(const float* block, int rows, Tile& tile) const {
@@ -142,8 +143,8 @@ class Cheap : public Product {
         });
     }
 
-    void multiply(Tile& tile, int row, int, int64_t at, float* block) const override {
-        asif::multiply(rows_of(tile) + row * stride_, stride_, panel(at), depth_, block);
+    void multiply(Tile& tile, int row, int, int64_t panel, float* block) const override {
+        multiply_panel(rows_of(tile) + row * stride_, stride_, panel, block);
     }
 
     double error(int64_t query, const Tile& tile) const override {
@@ -166,13 +167,16 @@ class Cheap : public Product {
         tile.length = root(longest), tile.residual = root(largest), tile.finite = std::isfinite(squares);
     }
 
-    static Element* rows_of(const Tile& tile) { return reinterpret_cast<Element*>(tile.converted.get()); }
-    const Element* panel(int64_t at) const { return &panels_[at * PANEL * depth_]; }
+    void multiply_panel(const Element* rows, size_t stride, int64_t panel, float* block) const {
+        const auto kernel = is_half(panel) ? asif::multiply<1> : asif::multiply<2>;
+        kernel(rows, stride, &panels_[panel * PANEL * depth_], depth_, block);
+    }
 
-    const size_t stride_;
-    const int depth_;
+    static Element* rows_of(const Tile& tile) { return reinterpret_cast<Element*>(tile.converted.get()); }
 
    private:
+    const size_t stride_;
+    const int depth_;
     Buffer<Element> panels_;
     Buffer<Bound> bounds_;
 };
@@ -195,8 +199,10 @@ class Stored : public Product {
     void make_ready(Tile& tile) const override { tile.length = 1.4143, tile.residual = 0, tile.finite = true; }
 
     void multiply(Tile& tile, int row, int rows, int64_t, float* block) const override {
-        multiply_stored(reinterpret_cast<const T* const*>(&tile.rows[row]), rows, tile.count - row - rows, queries[0],
-                        queries.stride, (int)queries.count, dim(), block);
+        const T* const* from = reinterpret_cast<const T* const*>(&tile.rows[row]);
+        each_batch<FEW>((int)queries.count, [&](int first, auto some) {
+            multiply_rows<some.value>(from, rows, tile.count - row - rows, queries[first], queries.stride, dim(), block + first);
+        });
         check_finite(block, rows, tile);
     }
 
@@ -218,11 +224,10 @@ class Quantised : public Product {
     void make_ready(Tile& tile) const override { tile.finite = true; }
 
     void multiply(Tile& tile, int row, int rows, int64_t, float* block) const override {
-        for (int done = 0, left; (left = (int)queries.count - done) > 0;) {
-            if (left >= 4) done += multiply_some<4>(tile, row, rows, done, block);
-            else if (left >= 2) done += multiply_some<2>(tile, row, rows, done, block);
-            else done += multiply_some<1>(tile, row, rows, done, block);
-        }
+        each_batch<4>((int)queries.count, [&](int first, auto some) {
+            bound_products<some.value>(&tile.quantised[row], rows, &entries_[first * stride_], asked_ + first, stride_, dim(),
+                                       tile.sample, block + first);
+        });
         check_finite(block, rows, tile);
     }
 
@@ -230,13 +235,6 @@ class Quantised : public Product {
     double excess(int64_t, const Tile&) const override { return std::numeric_limits<double>::infinity(); }
 
    private:
-    template <int QUERIES>
-    int multiply_some(const Tile& tile, int row, int rows, int first, float* block) const {
-        bound_products<QUERIES>(&tile.quantised[row], rows, &entries_[first * stride_], asked_ + first, stride_, dim(),
-                                tile.sample, block + first);
-        return QUERIES;
-    }
-
     const size_t stride_;
     Buffer<int16_t> entries_;
     Asked asked_[FEW];
@@ -277,7 +275,7 @@ class Exact : public Product {
     }
 
     void multiply(Tile& tile, int row, int, int64_t panel, float* block) const override {
-        const auto kernel = queries.count - panel * PANEL > LANES ? multiply_exactly<PANEL> : multiply_exactly<LANES>;
+        const auto kernel = is_half(panel) ? multiply_exactly<1> : multiply_exactly<2>;
         kernel(rows_of(tile) + row * queries.stride, queries.stride, &panels_[panel * PANEL * dim()], dim(), block);
     }
 
@@ -303,12 +301,12 @@ class Canonical : public Product {
 
     void multiply(Tile& tile, int row, int rows, int64_t, float* block) const override {
         for (int at = 0; at < rows; ++at)
-            for (int done = 0, left; (left = (int)queries.count - done) > 0;) {
-                if (left >= 8) done += score<8>(tile.rows[row + at], done, block + at * PANEL);
-                else if (left >= 4) done += score<4>(tile.rows[row + at], done, block + at * PANEL);
-                else if (left >= 2) done += score<2>(tile.rows[row + at], done, block + at * PANEL);
-                else done += score<1>(tile.rows[row + at], done, block + at * PANEL);
-            }
+            each_batch<FEW>((int)queries.count, [&](int first, auto some) {
+                double products[some.value];
+                exact_products<some.value>(&wide_[first * queries.stride], queries.stride,
+                                           static_cast<const T*>(tile.rows[row + at]), dim(), products);
+                std::copy_n(products, some.value, block + at * PANEL + first);
+            });
         check_finite(block, rows, tile);
     }
 
@@ -316,14 +314,6 @@ class Canonical : public Product {
     bool exact() const override { return true; }
 
    private:
-    template <int QUERIES>
-    int score(const void* row, int first, float* block) const {
-        double products[QUERIES];
-        exact_products<QUERIES>(&wide_[first * queries.stride], queries.stride, static_cast<const T*>(row), dim(), products);
-        std::copy_n(products, QUERIES, block + first);
-        return QUERIES;
-    }
-
     Buffer<double> wide_;
 };
 

@@ -2,7 +2,7 @@
 //
 // Values are brought to about unit length by a power of two and rounded to the canonical grid, where float64 sums are
 // exact in any order (docs/numerics.md). The index lists, for each tile of rows and each anchor, the rows that hold the
-// anchor; where rows are nearly full it holds them as columns instead.
+// anchor; where rows are nearly full it holds them as columns instead, and several queries are multiplied densely.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -18,7 +18,12 @@ namespace {
 
 constexpr int WIDE = LANES / 2;
 constexpr int COLUMN_STEP = 8 * WIDE;  // rows of a full tile that are summed in registers; tiles are multiples of it
-constexpr int64_t SHARE = 32;          // queries that meet a tile one after another, while it is in the cache
+constexpr int64_t SHARE = 36;          // queries that meet a tile one after another, while it is in the cache
+constexpr int DENSE = 6;               // queries that full tiles are multiplied by together
+constexpr int PARTS = LANES == 16 ? 4 : 2;  // vectors of rows whose DENSE sums each stay in registers
+constexpr int64_t DEPTH = 64;          // anchors of a full tile whose columns stay in the first-level cache
+constexpr int64_t DENSE_BYTES = 4 << 20;    // of a share's dense queries, if that leaves room for DENSE of them
+constexpr int64_t DENSE_GAIN = 6;      // a dense product takes so much less time than one by entries, measured
 constexpr int LINE = 8;                // postings in a line of the cache
 constexpr int AHEAD = 8;               // anchors whose postings are fetched before they are needed
 
@@ -76,6 +81,62 @@ bool entries_of(const int64_t* anchors, const float* values, int64_t k, int64_t 
     return !outside;
 }
 
+// Queries [first, first + count), read and scaled.
+struct Share {
+    int64_t first, count;
+    std::vector<std::vector<Entry>> entries;
+    std::vector<double> scales;
+    Buffer<double> dense;  // [groups, width, DENSE], if not null: the entries, zeros between them and for missing queries
+
+    // Read the queries; false where one names an anchor outside the width.
+    bool read(const int64_t* anchors, const float* values, int64_t k, int64_t width) {
+        entries.resize(count), scales.resize(count);
+        for (int64_t at = 0; at < count; ++at) {
+            const int64_t from = (first + at) * k;
+            scales[at] = scale_of(values + from, k);
+            if (!entries_of(anchors + from, values + from, k, width, scales[at], entries[at])) return false;
+        }
+        return true;
+    }
+
+    int64_t groups() const { return (count + DENSE - 1) / DENSE; }
+
+    // Make the queries dense if that saves time.
+    void make_dense(int64_t width) {
+        size_t total = 0;
+        for (const auto& some : entries) total += some.size();
+        const size_t size = groups() * width * DENSE;
+        if (DENSE_GAIN * total <= size) return;
+        dense = buffer<double>(size);
+        std::fill_n(&dense[0], size, 0.0);
+        for (int64_t at = 0; at < count; ++at) {
+            double* const query = &dense[at / DENSE * width * DENSE + at % DENSE];
+            for (const Entry& each : entries[at]) query[each.anchor * DENSE] += (double)each.value;
+        }
+    }
+};
+
+// Add the products of DENSE queries and PARTS vectors of rows over some anchors to sums, a tile apart.
+inline void multiply_columns(const float* columns, int64_t tile_rows, const double* queries, int64_t depth, double* totals) {
+    Doubles sums[DENSE][PARTS] = {};
+    for (int64_t at = 0; at < depth; ++at) {
+        Doubles values[PARTS];
+#pragma GCC unroll 4
+        for (int part = 0; part < PARTS; ++part) values[part] = load_wide(columns + at * tile_rows + part * WIDE);
+#pragma GCC unroll 6
+        for (int query = 0; query < DENSE; ++query) {
+            const Doubles with = queries[at * DENSE + query] - Doubles{};  // x - 0 is x: nothing is computed
+#pragma GCC unroll 4
+            for (int part = 0; part < PARTS; ++part) sums[query][part] += values[part] * with;
+        }
+    }
+    for (int query = 0; query < DENSE; ++query)
+        for (int part = 0; part < PARTS; ++part) {
+            double* const to = totals + query * tile_rows + part * WIDE;
+            write(to, read<Doubles>(to) + sums[query][part]);
+        }
+}
+
 struct Index {
     const Posting* postings;   // by tile, by anchor, by row; or null
     const uint32_t* starts;    // [tiles, width + 1], from the tile's first posting
@@ -87,18 +148,28 @@ struct Index {
     int64_t tiles() const { return (count + tile_rows - 1) / tile_rows; }
     int64_t rows(int64_t tile) const { return std::min(tile_rows, count - tile * tile_rows); }
 
-    // Add up the products of the entries with every row of a tile.
-    void products(int64_t tile, const std::vector<Entry>& entries, double* totals) const {
+    // Add up the products of every query of a share with every row of a tile; use(query of the share, totals).
+    template <class Use>
+    void products(int64_t tile, const Share& share, double* totals, Use use) const {
+        if (share.dense) add_dense(columns + tile * width * tile_rows, rows(tile), share, totals);
+        for (int64_t at = 0; at < share.count; ++at) {
+            if (share.dense) use(at, totals + at * tile_rows);
+            else add_entries(tile, share.entries[at], totals), use(at, totals);
+        }
+    }
+
+   private:
+    void add_entries(int64_t tile, const std::vector<Entry>& entries, double* totals) const {
         if (columns) add_columns(columns + tile * width * tile_rows, rows(tile), entries, totals);
         else add_postings(postings + offsets[tile], starts + tile * (width + 1), rows(tile), entries, totals);
     }
 
-   private:
     void add_postings(const Posting* of_tile, const uint32_t* begin, int64_t row_count,
                       const std::vector<Entry>& entries, double* totals) const {
         std::fill(totals, totals + row_count, 0.0);
         const size_t last = entries.size();
         for (size_t at = 0; at < last; ++at) {
+            __builtin_prefetch(begin + entries[std::min(at + 2 * AHEAD, last - 1)].anchor);
             __builtin_prefetch(of_tile + begin[entries[std::min(at + AHEAD, last - 1)].anchor]);
             const Posting* next = of_tile + begin[entries[std::min(at + 1, last - 1)].anchor];
             const double value = (double)entries[at].value;
@@ -122,25 +193,57 @@ struct Index {
             for (int part = 0; part < 8; ++part) write(totals + row + part * WIDE, sums[part]);
         }
     }
-};
 
-// Some queries, read and scaled.
-struct Share {
-    int64_t first, count;
-    std::vector<std::vector<Entry>> entries;
-    std::vector<double> scales;
-
-    // Read queries [first, first + count); false where one names an anchor outside the width.
-    bool read(const int64_t* anchors, const float* values, int64_t k, int64_t width) {
-        entries.resize(count), scales.resize(count);
-        for (int64_t at = 0; at < count; ++at) {
-            const int64_t from = (first + at) * k;
-            scales[at] = scale_of(values + from, k);
-            if (!entries_of(anchors + from, values + from, k, width, scales[at], entries[at])) return false;
-        }
-        return true;
+    void add_dense(const float* of_tile, int64_t row_count, const Share& share, double* totals) const {
+        std::fill_n(totals, share.groups() * DENSE * tile_rows, 0.0);
+        for (int64_t first = 0; first < width; first += DEPTH)
+            for (int64_t group = 0; group < share.groups(); ++group)
+                for (int64_t row = 0; row < row_count; row += PARTS * WIDE)
+                    multiply_columns(of_tile + first * tile_rows + row, tile_rows, &share.dense[(group * width + first) * DENSE],
+                                     std::min(DEPTH, width - first), totals + group * DENSE * tile_rows + row);
     }
 };
+
+size_t padded(int64_t rows) { return (rows + COLUMN_STEP - 1) / COLUMN_STEP * COLUMN_STEP; }
+
+// How queries and tiles are divided among threads: shares of queries, each with ranges of tiles.
+struct Division {
+    int64_t size, shares, ranges;
+
+    Division(const Index& index, int64_t queries, int threads) {
+        const int64_t items = 4 * threads;  // at least, if there are so many
+        size = std::clamp<int64_t>(queries / items, 1, SHARE);
+        if (index.columns) {  // there are many tiles
+            const int64_t fitting = DENSE_BYTES / (int64_t)sizeof(double) / std::max<int64_t>(index.width, 1);
+            size = std::clamp<int64_t>(fitting, DENSE, SHARE);
+        }
+        shares = (queries + size - 1) / size;
+        ranges = std::min(index.tiles(), shares < items ? items / std::max<int64_t>(shares, 1) : 1);
+    }
+};
+
+// Compare sparse queries with all rows; use(query, range, tile, scale of the query, totals). -2 for an anchor out of range.
+template <class Use>
+int64_t compare(const int64_t* anchors, const float* values, int64_t queries, int64_t k, const Index& index,
+                const Division& division, Team& team, Use use) {
+    std::atomic<int64_t> problem{0};
+    team.each(division.shares * division.ranges, [&](int, int64_t item) {
+        const int64_t range = item / division.shares, first = item % division.shares * division.size;
+        Share share{first, std::min(division.size, queries - first), {}, {}, {}};
+        if (!share.read(anchors, values, k, index.width)) {
+            problem = -2;
+            return;
+        }
+        if (index.columns) share.make_dense(index.width);
+        Buffer<double> totals = buffer<double>(padded(index.tile_rows) * (share.dense ? share.groups() * DENSE : 1));
+        const int64_t tiles = index.tiles();
+        for (int64_t tile = tiles * range / division.ranges; tile < tiles * (range + 1) / division.ranges; ++tile)
+            index.products(tile, share, totals.get(), [&](int64_t at, const double* of_query) {
+                use(share.first + at, range, tile, share.scales[at], of_query);
+            });
+    });
+    return problem;
+}
 
 // Do use(row, score) for scores, totals times both scales, that reach a floor; use may raise it.
 template <class Use>
@@ -164,7 +267,20 @@ void each_reaching(const double* totals, int64_t count, double scale, const doub
     }
 }
 
-size_t padded(int64_t rows) { return (rows + COLUMN_STEP - 1) / COLUMN_STEP * COLUMN_STEP; }
+// The best rows that a query met, and what others must reach.
+struct Best {
+    std::vector<Scored> rows;
+    float floor = -std::numeric_limits<float>::infinity();
+
+    void add(Scored row, size_t k) {
+        if (row.score == floor && rows.size() >= k) return;  // an equal one loses to smaller indices
+        rows.push_back(row);
+        if (rows.size() < 2 * k + 64) return;
+        std::nth_element(rows.begin(), rows.begin() + k - 1, rows.end(), better);
+        rows.resize(k);
+        floor = rows.back().score;
+    }
+};
 
 }  // namespace
 }  // namespace asif
@@ -225,25 +341,14 @@ ASIF_EXPORT int64_t asif_sparse_fill(const int64_t* anchors, const float* values
 // Score every row for every query: out [queries, count]. -2 for an anchor out of range.
 ASIF_EXPORT int64_t asif_sparse_similarity(const int64_t* anchors, const float* values, int64_t queries, int64_t k,
                                            const Index* index, int threads, float* out) try {
-    std::atomic<int64_t> problem{0};
-    const int64_t size = std::clamp<int64_t>(queries / (4 * threads), 1, SHARE);
-    Team(threads, nullptr).each((queries + size - 1) / size, [&](int, int64_t item) {
-        Share share{item * size, std::min(size, queries - item * size), {}, {}};
-        if (!share.read(anchors, values, k, index->width)) {
-            problem = -2;
-            return;
-        }
-        Buffer<double> totals = buffer<double>(padded(index->tile_rows));
-        for (int64_t tile = 0; tile < index->tiles(); ++tile)
-            for (int64_t at = 0; at < share.count; ++at) {
-                index->products(tile, share.entries[at], totals.get());
-                const int64_t first = tile * index->tile_rows;
-                float* const to = out + (share.first + at) * index->count + first;
-                for (int64_t row = 0; row < index->rows(tile); ++row)
-                    to[row] = (float)(totals[row] * share.scales[at] * index->scales[first + row]) + 0.0f;
-            }
+    Team team(threads, nullptr);
+    return compare(anchors, values, queries, k, *index, Division(*index, queries, threads), team,
+                   [&](int64_t query, int64_t, int64_t tile, double scale, const double* totals) {
+        const int64_t first = tile * index->tile_rows;
+        float* const to = out + query * index->count + first;
+        for (int64_t row = 0; row < index->rows(tile); ++row)
+            to[row] = (float)(totals[row] * scale * index->scales[first + row]) + 0.0f;
     });
-    return problem;
 } catch (const std::bad_alloc&) {
     return -1;
 }
@@ -251,44 +356,22 @@ ASIF_EXPORT int64_t asif_sparse_similarity(const int64_t* anchors, const float* 
 // Find the k best rows, k <= count, for every query. -2 for an anchor out of range.
 ASIF_EXPORT int64_t asif_sparse_topk(const int64_t* anchors, const float* values, int64_t queries, int64_t query_k,
                                      const Index* index, int64_t k, int threads, int64_t* indices, float* scores) try {
-    const int64_t tiles = index->tiles();
-    const int64_t size = std::clamp<int64_t>(queries / (4 * threads), 1, SHARE), shares = (queries + size - 1) / size;
-    const int64_t ranges = std::min(tiles, std::max<int64_t>(1, (4 * threads + shares - 1) / shares));  // of tiles
-    std::vector<std::vector<Scored>> lists(queries * ranges);
-    std::atomic<int64_t> problem{0};
+    const Division division(*index, queries, threads);
+    std::vector<Best> lists(queries * division.ranges);
     Team team(threads, nullptr);
-    team.each(shares * ranges, [&](int, int64_t item) {
-        const int64_t range = item / shares, first_query = item % shares * size;
-        Share share{first_query, std::min(size, queries - first_query), {}, {}};
-        if (!share.read(anchors, values, query_k, index->width)) {
-            problem = -2;
-            return;
-        }
-        Buffer<double> totals = buffer<double>(padded(index->tile_rows));
-        const size_t full = 2 * k + 64;
-        std::vector<float> floors(share.count, -std::numeric_limits<float>::infinity());
-        for (int64_t tile = tiles * range / ranges; tile < tiles * (range + 1) / ranges; ++tile)
-            for (int64_t at = 0; at < share.count; ++at) {
-                index->products(tile, share.entries[at], totals.get());
-                std::vector<Scored>& best = lists[(first_query + at) * ranges + range];
-                const int64_t first = tile * index->tile_rows;
-                each_reaching(totals.get(), index->rows(tile), share.scales[at], index->scales + first, floors[at],
-                              [&](int64_t row, float score) {
-                    if (score == floors[at] && best.size() >= (size_t)k) return;  // an equal one loses to smaller indices
-                    best.push_back({score, (uint32_t)(first + row)});
-                    if (best.size() < full) return;
-                    std::nth_element(best.begin(), best.begin() + k - 1, best.end(), better);
-                    best.resize(k);
-                    floors[at] = best.back().score;
-                });
-            }
+    const int64_t problem = compare(anchors, values, queries, query_k, *index, division, team,
+                                    [&](int64_t query, int64_t range, int64_t tile, double scale, const double* totals) {
+        Best& best = lists[query * division.ranges + range];
+        const int64_t first = tile * index->tile_rows;
+        each_reaching(totals, index->rows(tile), scale, index->scales + first, best.floor,
+                      [&](int64_t row, float score) { best.add({score, (uint32_t)(first + row)}, k); });
     });
     if (problem) return problem;
     team.each(queries, [&](int, int64_t query) {
         Sorter sorter;
-        for (int64_t range = 0; range < ranges; ++range) {
-            const auto& best = lists[query * ranges + range];
-            sorter.add(best.data(), best.size());
+        for (int64_t range = 0; range < division.ranges; ++range) {
+            const auto& rows = lists[query * division.ranges + range].rows;
+            sorter.add(rows.data(), rows.size());
         }
         sorter.best(k, indices + query * k, scores + query * k);
     });

@@ -117,11 +117,7 @@ class KeptFew : public Product {
             return;
         }
         const int16_t* const from = tile.high + row * whole_stride(dim());
-        for (int done = 0, left; (left = (int)queries.count - done) > 0;) {
-            if (left >= 4) done += multiply_some<4>(from, rows, done, block + done);
-            else if (left >= 2) done += multiply_some<2>(from, rows, done, block + done);
-            else done += multiply_some<1>(from, rows, done, block + done);
-        }
+        each_batch<4>((int)queries.count, [&](int first, auto some) { multiply_some<some.value>(from, rows, first, block + first); });
     }
 
     double error(int64_t query, const Tile& tile) const override { return exact_ ? 0 : asked_.bound(query)(tile); }
@@ -135,14 +131,13 @@ class KeptFew : public Product {
 
    private:
     template <int QUERIES>
-    int multiply_some(const int16_t* rows, int count, int first, float* block) const {
+    void multiply_some(const int16_t* rows, int count, int first, float* block) const {
         constexpr int at_once = 4 / QUERIES;  // sums that stay in registers
         int row = 0;
         for (; row + at_once <= count; row += at_once)
             multiply_high<at_once, QUERIES>(rows + row * whole_stride(dim()), asked_[first], dim(), block + row * PANEL);
         for (; row < count; ++row)
             multiply_high<1, QUERIES>(rows + row * whole_stride(dim()), asked_[first], dim(), block + row * PANEL);
-        return QUERIES;
     }
 
     const WholeQueries asked_;
@@ -167,7 +162,7 @@ class Whole : public Cheap<T> {
     }
 
     void multiply(Tile& tile, int row, int, int64_t panel, float* block) const override {
-        asif::multiply(high(tile, row), pitch(tile), this->panel(panel), this->depth_, block);
+        this->multiply_panel(high(tile, row), pitch(tile), panel, block);
     }
 
     bool reads_kept() const override { return true; }
