@@ -1,7 +1,7 @@
 """Top-k similarity by compiled kernels: fast products propose candidates, canonical scores rank them (docs/kernels.md).
 
 Memory in addition to inputs and result: per thread half a megabyte of converted anchors, and 20 k bytes per query, in
-batches of queries that fit into 256 MB; never [q, N]. Each anchor is read once per batch.
+batches of queries whose lists fit into 256 MB; never [q, N]. Each anchor is read once per batch.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from asif.aligners.relative import CentredBlocks
 from asif.errors import BadEmbedding
 from asif.kernels import cpu, reference, topk_similarity
 from asif.kernels.canonical import round_to_grid
-from asif.vectors import Float32
+from asif.vectors import Float32, TopK
 
 on_every_cpu = pytest.mark.parametrize("engine", [*CPU_ENGINES, *TILE_ENGINES], indirect=True)
 
@@ -101,6 +101,18 @@ def test_what_is_not_finite_is_refused(engine: Any, dtype: Any, bad: float, aske
         with pytest.raises(BadEmbedding, match=f"1 of {asked} queries .* not finite"):
             topk_similarity(queries, [stored(count, 33, dtype)], k, engine=engine)
     assert_same(topk_similarity(unit(3, 33), [stored(9, 33)], 2, engine=engine), oracle(unit(3, 33), stored(9, 33), 2))
+
+
+@pytest.mark.parametrize("engine", CPU_ENGINES, indirect=True)
+@pytest.mark.parametrize("count", [50, cpu.SMALL_ANCHORS + 50])
+def test_many_long_queries_are_searched_in_batches(engine: Any, count: int) -> None:
+    queries, anchors = unit(400, 5_000, 1), unit(count, 5_000, 2)  # 8 MB of queries, more than a batch
+    together = topk_similarity(queries, [anchors], 7, engine=engine)
+    for first in range(0, 400, 100):
+        some = slice(first, first + 100)
+        alone = topk_similarity(queries[some], [anchors], 7, engine=engine)
+        assert_same(alone, TopK(together.indices[some], together.scores[some]))
+    assert_same(topk_similarity(queries[:2], [anchors], 7, engine=engine), oracle(queries[:2], anchors, 7))
 
 
 @pytest.mark.parametrize("count", [cpu.SMALL_ANCHORS - 1, cpu.SMALL_ANCHORS, cpu.SMALL_ANCHORS + 1])

@@ -24,6 +24,11 @@ constexpr int64_t FEW_ROWS = 256;           // at most where floors are not gues
 constexpr int64_t FEW_WANTED = 128;         // of all queries; to score some more takes less time than to read a sample
 constexpr int64_t LIST_BYTES = 256 << 20;   // of all threads and queries at a time, at most
 constexpr int GROUPED = GROUP * PANEL;
+#if PRODUCT_BF16  // products take so little time that rows should be converted seldom
+constexpr int64_t QUERY_BYTES = 32 << 20;
+#else
+constexpr int64_t QUERY_BYTES = 6 << 20;  // of queries at a time, in all forms: they stay in the last-level cache
+#endif
 
 // Candidates listed for a query before the list is cut to k.
 int64_t capacity_for(int64_t k) { return k * 5 / 2 + 32; }
@@ -346,6 +351,15 @@ bool all_short(const float* queries, int64_t count, int dim) {
     return longest < LONGEST * LONGEST * 0.999f;  // on the grid they may be a little longer
 }
 
+// How many queries are searched at a time: as few times as memory and cache allow, and each time about as many.
+int64_t batch_size(int64_t count, int dim, int64_t k, int threads) {
+    constexpr int64_t of_entry = 8;  // bytes in all forms, at most
+    const int64_t listed = LIST_BYTES / (threads * capacity_for(k) * (int64_t)sizeof(Scored));
+    const int64_t most = std::max<int64_t>(GROUPED, std::min(listed, QUERY_BYTES / (dim * of_entry)));
+    const int64_t batches = std::max<int64_t>(1, (count + most - 1) / most), fair = (count + batches - 1) / batches;
+    return (fair + GROUPED - 1) / GROUPED * GROUPED;
+}
+
 // As many threads as there is work for: waking one costs some 10 microseconds.
 int useful(int threads, int64_t queries, const Anchors& anchors, int64_t k) {
     const double dim = anchors.dim, row = (anchors.whole ? 0.03e-3 : 0.15e-3) * dim, product = 2e-6 * dim;  // microseconds
@@ -371,8 +385,7 @@ ASIF_EXPORT int64_t asif_topk(const float* queries, int64_t count, const char* c
     const Anchors anchors{blocks, strides, starts, block_count, dim, quantised, whole};
     try {
         Team team(useful(threads, count, anchors, k), reinterpret_cast<const std::atomic<int>*>(cancelled));
-        const int64_t of_query = team.size() * capacity_for(k) * (int64_t)sizeof(Scored);
-        const int64_t step = std::max<int64_t>(GROUPED, LIST_BYTES / of_query / GROUPED * GROUPED);
+        const int64_t step = batch_size(count, dim, k, team.size());
         for (int64_t first = 0; first < count && !team.cancelled(); first += step) {
             const int64_t unanswered = search(anchors, (Type)type, queries + first * dim, std::min(step, count - first), k, small,
                                               team, indices + first * k, scores + first * k);
