@@ -172,6 +172,19 @@ inline Doubles load_wide(const float* from) {
 #endif
 }
 
+// Round to float32.
+inline Floats narrow(Doubles low, Doubles high) {
+#if USES_AVX512
+    const __m512 half = _mm512_castps256_ps512(_mm512_cvtpd_ps((__m512d)low));
+    return (Floats)_mm512_insertf32x8(half, _mm512_cvtpd_ps((__m512d)high), 1);
+#elif USES_AVX2
+    return (Floats)_mm256_set_m128(_mm256_cvtpd_ps((__m256d)high), _mm256_cvtpd_ps((__m256d)low));
+#else
+    const HalfFloats halves[2] = {__builtin_convertvector(low, HalfFloats), __builtin_convertvector(high, HalfFloats)};
+    return read<Floats>(halves);
+#endif
+}
+
 inline Doubles load_wide(const Brain* from) {
     const HalfWords word = __builtin_convertvector(read<HalfShorts>(from), HalfWords);
     return __builtin_convertvector(bits_as<HalfFloats>(word << 16), Doubles);

@@ -250,17 +250,15 @@ template <class Use>
 void each_reaching(const double* totals, int64_t count, double scale, const double* scales, const float& floor, Use use) {
     for (int64_t row = 0; row < count; row += LANES) {
         const int64_t left = count - row;
-        float scores[LANES];
+        Floats scores{};
         if (left >= LANES) {
-            const Doubles low = read<Doubles>(totals + row) * scale * read<Doubles>(scales + row);
-            const Doubles high = read<Doubles>(totals + row + WIDE) * scale * read<Doubles>(scales + row + WIDE);
-            write(scores, __builtin_convertvector(low, HalfFloats));
-            write(scores + WIDE, __builtin_convertvector(high, HalfFloats));
+            scores = narrow(read<Doubles>(totals + row) * scale * read<Doubles>(scales + row),
+                            read<Doubles>(totals + row + WIDE) * scale * read<Doubles>(scales + row + WIDE));
         } else {
             for (int at = 0; at < LANES; ++at)
                 scores[at] = at < left ? (float)(totals[row + at] * scale * scales[row + at]) : NAN;
         }
-        for (unsigned found = at_least(load(scores), broadcast(floor)); found; found &= found - 1) {
+        for (unsigned found = at_least(scores, broadcast(floor)); found; found &= found - 1) {
             const int at = __builtin_ctz(found);
             if (scores[at] >= floor) use(row + at, scores[at]);
         }
