@@ -26,8 +26,10 @@ constexpr int64_t LIST_BYTES = 256 << 20;   // of all threads and queries at a t
 constexpr int GROUPED = GROUP * PANEL;
 #if PRODUCT_BF16  // products take so little time that rows should be converted seldom
 constexpr int64_t QUERY_BYTES = 32 << 20;
+constexpr double PRODUCT_TIME = 2e-6;
 #else
 constexpr int64_t QUERY_BYTES = 6 << 20;  // of queries at a time, in all forms: they stay in the last-level cache
+constexpr double PRODUCT_TIME = 1e-5;     // microseconds for one product of entries, measured
 #endif
 
 // Candidates listed for a query before the list is cut to k.
@@ -362,8 +364,8 @@ int64_t batch_size(int64_t count, int dim, int64_t k, int threads) {
 
 // As many threads as there is work for: waking one costs some 10 microseconds.
 int useful(int threads, int64_t queries, const Anchors& anchors, int64_t k) {
-    const double dim = anchors.dim, row = (anchors.whole ? 0.03e-3 : 0.15e-3) * dim, product = 2e-6 * dim;  // microseconds
-    const double scored = (anchors.whole ? 0.1e-3 : 0.2e-3) * dim;                                          // measured
+    const double dim = anchors.dim, row = (anchors.whole ? 0.03e-3 : 0.15e-3) * dim, product = PRODUCT_TIME * dim;
+    const double scored = (anchors.whole ? 0.1e-3 : 0.2e-3) * dim;  // microseconds, measured
     const double work = (double)anchors.count() * (row + product * (double)queries) + scored * (double)(k * queries);
     return (int)std::clamp(work / 20, 1.0, (double)threads);
 }
