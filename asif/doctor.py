@@ -11,7 +11,7 @@ from pathlib import Path
 from asif.encoders import DEFAULT_ENCODERS
 from asif.encoders.backends.choose import choose_backend
 from asif.encoders.embedded import ALL_WEIGHTS, EMBEDDED_WEIGHTS
-from asif.errors import AsifError
+from asif.errors import AsifError, MissingDependency, UsageError
 from asif.kernels import native_binding
 from asif.version import VERSION
 
@@ -111,15 +111,15 @@ def check_backend_choice(spec: str, cache: Path) -> Diagnosis:
 
 
 def _check_kernels() -> Diagnosis:
-    """Find the compiled kernels."""
-    found = native_binding.list_instruction_sets()
-    if not found:
-        return Diagnosis(
-            "kernels",
-            "not compiled: similarities are computed by torch, exactly but slowly",
-            native_binding.REINSTALL_HINT,
-        )
-    return Diagnosis("kernels", f"{found[0]}, {native_binding.count_threads()} threads (compiled: {', '.join(found)})")
+    """Find the compiled kernels, and which of them are used."""
+    try:
+        chosen = native_binding.choose_instruction_set()
+    except MissingDependency as error:
+        return Diagnosis("kernels", "not compiled: similarities are computed by torch, exactly but slowly", error.fix)
+    except UsageError as error:
+        return Diagnosis("kernels", error.came, error.fix)
+    compiled = ", ".join(native_binding.list_instruction_sets())
+    return Diagnosis("kernels", f"{chosen}, {native_binding.count_threads()} threads (compiled: {compiled})")
 
 
 def check_storage(home: Path) -> list[Diagnosis]:

@@ -24,6 +24,7 @@ from asif.doctor import (
 from asif.encoders import DEFAULT_ENCODERS
 from asif.encoders.backends.ranking import Ranking, RankingCache
 from asif.encoders.embedded import EMBEDDED_WEIGHTS, QUANTISED_WEIGHTS
+from asif.kernels import native_binding
 from asif.version import VERSION
 
 Usage = namedtuple("Usage", "total used free")
@@ -180,3 +181,17 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     *_, free = check_storage(tmp_path / "not" / "yet" / "there")
     assert (free.found, free.fix) == ("1.1 GB", "free some space, or set ASIF_HOME to another disk")
     assert asked == [tmp_path]  # the nearest folder that exists
+
+
+def test_the_instruction_set_in_use_is_named(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = native_binding.list_instruction_sets()
+    if not compiled:
+        pytest.skip("no kernels are compiled here")
+    monkeypatch.setenv("ASIF_INSTRUCTIONS", "portable")
+    assert by_name(healthy)["kernels"].found.startswith("portable, ")
+    monkeypatch.setenv("ASIF_INSTRUCTIONS", "mmx")
+    refused = by_name(healthy)["kernels"]
+    assert refused.found == "the instruction set is 'mmx'"
+    assert refused.fix == "unset ASIF_INSTRUCTIONS for the best one"
+    monkeypatch.delenv("ASIF_INSTRUCTIONS")
+    assert by_name(healthy)["kernels"].found.startswith(f"{compiled[0]}, ")

@@ -79,9 +79,8 @@ def _load_probe() -> ctypes.CDLL | None:
     return probe if probe.asif_interface() == INTERFACE_VERSION else None
 
 
-@lru_cache
-def load_native(name: str | None = None) -> ctypes.CDLL:
-    """Load the compiled kernels: those that `name` or ASIF_INSTRUCTIONS selects, else the best ones.
+def choose_instruction_set(name: str | None = None) -> str:
+    """Return the instruction set that `name` or ASIF_INSTRUCTIONS selects, else the best one.
 
     Raises MissingDependency if no kernels are compiled, UsageError for an instruction set that is not available.
     """
@@ -95,9 +94,15 @@ def load_native(name: str | None = None) -> ctypes.CDLL:
         raise UsageError(
             f"the instruction set is {name!r}", f"one of {', '.join(found)}", "unset ASIF_INSTRUCTIONS for the best one"
         )
-    library = ctypes.CDLL(str(NATIVE_FOLDER / f"{name or found[0]}.so"))
-    for name, arguments in _SIGNATURES.items():
-        function = getattr(library, name)
+    return name or found[0]
+
+
+@lru_cache
+def load_native(name: str | None = None) -> ctypes.CDLL:
+    """Load the compiled kernels of an instruction set; raises as `choose_instruction_set` does."""
+    library = ctypes.CDLL(str(NATIVE_FOLDER / f"{choose_instruction_set(name)}.so"))
+    for function_name, arguments in _SIGNATURES.items():
+        function = getattr(library, function_name)
         function.argtypes, function.restype = arguments, ctypes.c_int64
     return library
 
